@@ -1,0 +1,203 @@
+//! Who a client is by its address: through proxies, and as one subscriber among others.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+/// Who an address belongs to, for limits: an IPv4 address, or the /64 network of an IPv6
+/// address, since that is the least that a provider gives to one customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subscriber(IpAddr);
+
+impl Subscriber {
+    /// The subscriber behind an address.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(v6) => {
+                let network = u128::from(v6) & (u128::MAX << 64);
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// A range of addresses: `192.0.2.1` or `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Whether an address is in the range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let width = width(self.address);
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(v4) => u128::from(u32::from(v4)),
+            IpAddr::V6(v6) => u128::from(v6),
+        };
+        let address = address.to_canonical();
+        let host_bits = width - self.prefix;
+        width == self::width(address)
+            && (bits(self.address) ^ bits(address))
+                .checked_shr(host_bits.into())
+                .unwrap_or(0)
+                == 0
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+impl FromStr for Network {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| ())?;
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().map_err(|_| ())?,
+            None => width(address),
+        };
+        if prefix > width(address) {
+            Err(())
+        } else {
+            Ok(Self { address, prefix })
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+/// The client's address: the nearest one that is not a trusted proxy's.
+///
+/// `forwarded_for` is the value of `X-Forwarded-For`, to which each proxy adds at the right whom
+/// it heard from. A hop is believed only when a trusted proxy wrote it, so nobody can choose an
+/// address by sending the header.
+pub fn client(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let mut hops = forwarded_for.rsplit(',').map(str::trim);
+    while is_trusted(client, trusted) {
+        let Some(hop) = hops.next().and_then(parse_hop) else {
+            break;
+        };
+        client = hop.to_canonical();
+    }
+    client
+}
+
+/// Whether an address is a trusted proxy's.
+pub fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+    trusted.iter().any(|proxy| proxy.contains(address))
+}
+
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bare = hop
+        .strip_prefix('[')
+        .and_then(|hop| hop.strip_suffix(']'))
+        .unwrap_or(hop);
+    bare.parse().ok().or_else(with_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn networks(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_subscriber_is_an_ipv4_address_or_an_ipv6_network() {
+        let of = |text| Subscriber::of(ip(text));
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_network_contains_what_its_prefix_says() {
+        let [ten, one, all, v6, host] = networks(&[
+            "10.0.0.0/8",
+            "192.0.2.1",
+            "0.0.0.0/0",
+            "2001:db8::/32",
+            "::1",
+        ])[..] else {
+            unreachable!()
+        };
+        assert!(ten.contains(ip("10.255.0.1")) && !ten.contains(ip("11.0.0.1")));
+        assert!(one.contains(ip("192.0.2.1")) && !one.contains(ip("192.0.2.2")));
+        assert!(all.contains(ip("8.8.8.8")) && !all.contains(ip("::1")));
+        assert!(v6.contains(ip("2001:db8:9::")) && !v6.contains(ip("2001:db9::")));
+        assert!(host.contains(ip("::1")) && !host.contains(ip("::2")));
+        assert!(ten.contains(ip("::ffff:10.1.2.3")));
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for text in [
+            "",
+            "localhost",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "1.2.3",
+        ] {
+            assert_eq!(text.parse::<Network>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_cannot_choose_its_address() {
+        let trusted = networks(&["127.0.0.1"]);
+        assert_eq!(
+            client(ip("192.0.2.9"), "10.0.0.1", &trusted),
+            ip("192.0.2.9")
+        );
+        assert_eq!(
+            client(ip("127.0.0.1"), "10.0.0.1, 192.0.2.9", &trusted),
+            ip("192.0.2.9")
+        );
+        assert_eq!(client(ip("127.0.0.1"), "10.0.0.1", &[]), ip("127.0.0.1"));
+    }
+
+    #[test]
+    fn trusted_proxies_may_stand_in_a_row() {
+        let trusted = networks(&["127.0.0.0/8", "10.0.0.0/8"]);
+        let header = "6.6.6.6, 192.0.2.9:4711, 10.0.0.7";
+        assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("192.0.2.9"));
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_row() {
+        let trusted = networks(&["127.0.0.1"]);
+        for header in ["", "unknown", "192.0.2.9, _hidden"] {
+            assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("127.0.0.1"));
+        }
+        assert_eq!(
+            client(ip("127.0.0.1"), "[2001:db8::1]", &trusted),
+            ip("2001:db8::1")
+        );
+        assert_eq!(
+            client(ip("127.0.0.1"), "[2001:db8::1]:80", &trusted),
+            ip("2001:db8::1")
+        );
+    }
+}

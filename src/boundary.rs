@@ -1,0 +1,191 @@
+//! Where in a client's frames the reading stands.
+//!
+//! tungstenite keeps its read buffer for good once a large frame has made it large. A new one can
+//! take its place only between two messages, and tungstenite does not tell when that is.
+
+use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+use std::io::Cursor;
+
+/// A payload above this size is read up to its end and not beyond, so that there is a moment at
+/// which nothing is buffered.
+pub(crate) const LARGE: u64 = 16 * 1024;
+
+/// The longest frame header: 64 bits of length and a mask (RFC 6455 section 5.2).
+const LONGEST_HEADER: usize = 14;
+
+/// Follows the frame headers in what is read.
+#[derive(Default)]
+pub(crate) struct Boundary {
+    header: Vec<u8>,
+    payload_left: u64,
+    in_large: bool,
+    /// The last read began within a large frame and ended with it.
+    pub(crate) ended_large: bool,
+    in_message: bool,
+    lost: bool,
+    /// The largest payload since this was last set to 0.
+    pub(crate) largest: u64,
+    /// Frames that were not large since the last one that was.
+    pub(crate) small_in_a_row: u32,
+}
+
+impl Boundary {
+    /// Whether all that was read so far are whole messages. Control frames in between are whole,
+    /// too.
+    pub(crate) fn between_messages(&self) -> bool {
+        !self.lost && !self.in_message && self.payload_left == 0 && self.header.is_empty()
+    }
+
+    /// How much of a buffer of this size may be filled by the next read.
+    pub(crate) fn limit(&self, size: usize) -> usize {
+        if self.in_large {
+            size.min(usize::try_from(self.payload_left).unwrap_or(usize::MAX))
+        } else {
+            size
+        }
+    }
+
+    /// Follows what was read.
+    pub(crate) fn advance(&mut self, mut octets: &[u8]) {
+        // What else a read brings that began before a large frame is with tungstenite still.
+        let began_in_large = self.in_large;
+        while !octets.is_empty() && !self.lost {
+            octets = if self.payload_left > 0 {
+                self.payload(octets)
+            } else {
+                self.header(octets)
+            };
+        }
+        self.ended_large &= began_in_large;
+    }
+
+    fn payload<'a>(&mut self, octets: &'a [u8]) -> &'a [u8] {
+        let here = usize::try_from(self.payload_left)
+            .unwrap_or(usize::MAX)
+            .min(octets.len());
+        self.payload_left -= here as u64;
+        self.ended_large = self.in_large && self.payload_left == 0;
+        self.in_large &= self.payload_left > 0;
+        octets.get(here..).unwrap_or_default()
+    }
+
+    fn header<'a>(&mut self, octets: &'a [u8]) -> &'a [u8] {
+        self.ended_large = false;
+        let before = self.header.len();
+        let new = octets.len().min(LONGEST_HEADER - before);
+        self.header
+            .extend_from_slice(octets.get(..new).unwrap_or_default());
+        let mut cursor = Cursor::new(&self.header);
+        match FrameHeader::parse(&mut cursor) {
+            Ok(Some((header, length))) => {
+                let used = usize::try_from(cursor.position()).unwrap_or(before) - before;
+                self.header.clear();
+                self.payload_left = length;
+                self.in_large = length > LARGE;
+                self.largest = self.largest.max(length);
+                self.small_in_a_row = if self.in_large {
+                    0
+                } else {
+                    self.small_in_a_row.saturating_add(1)
+                };
+                if matches!(header.opcode, OpCode::Data(_)) {
+                    self.in_message = !header.is_final;
+                }
+                octets.get(used..).unwrap_or_default()
+            }
+            Ok(None) => octets.get(new..).unwrap_or_default(),
+            Err(_) => {
+                // No frame at all; tungstenite will say so.
+                self.lost = true;
+                &[]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_tungstenite::tungstenite::Bytes;
+    use async_tungstenite::tungstenite::protocol::frame::Frame;
+    use async_tungstenite::tungstenite::protocol::frame::coding::Data;
+    use proptest::prelude::*;
+
+    fn frame(size: usize, last: bool) -> Vec<u8> {
+        let mut frame = Frame::message(Bytes::from(vec![7; size]), OpCode::Data(Data::Text), last);
+        frame.header_mut().mask = Some([1, 2, 3, 4]);
+        let mut octets = Vec::new();
+        frame.format(&mut octets).unwrap();
+        octets
+    }
+
+    fn after(octets: &[u8]) -> Boundary {
+        let mut boundary = Boundary::default();
+        boundary.advance(octets);
+        boundary
+    }
+
+    #[test]
+    fn only_whole_messages_end_between_messages() {
+        for size in [0, 1, 125, 126, 65_535, 65_536] {
+            let octets = frame(size, true);
+            assert!(after(&octets).between_messages());
+            for cut in [1, 2, octets.len() / 2, octets.len() - 1] {
+                assert!(
+                    !after(&octets[..cut]).between_messages(),
+                    "{size} bytes cut at {cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_ends_with_its_last_fragment_whatever_control_frames_come_between() {
+        let mut octets = frame(10, false);
+        assert!(!after(&octets).between_messages());
+        octets.extend([0x89, 0x80, 1, 2, 3, 4]);
+        assert!(!after(&octets).between_messages());
+        octets.extend([0x80, 0x80, 1, 2, 3, 4]);
+        assert!(after(&octets).between_messages());
+    }
+
+    #[test]
+    fn a_large_frame_is_read_to_its_end_and_not_beyond() {
+        let octets = frame(100_000, true);
+        assert_eq!(after(&octets[..octets.len() - 10]).limit(4096), 10);
+        assert_eq!(after(&octets[..octets.len() - 10_000]).limit(4096), 4096);
+        assert_eq!(after(&octets).limit(4096), 4096);
+        assert_eq!(after(&frame(1000, true)[..100]).limit(4096), 4096);
+    }
+
+    #[test]
+    fn only_a_read_within_a_large_frame_can_be_known_to_have_been_used_up_with_it() {
+        let mut octets = frame(1, true);
+        octets.extend(frame(20_000, true));
+        assert!(!after(&octets).ended_large);
+        let mut boundary = after(&octets[..100]);
+        boundary.advance(&octets[100..]);
+        assert!(boundary.ended_large);
+        boundary.advance(&frame(1, true));
+        assert!(!boundary.ended_large);
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_the_octets_are_cut(
+            sizes in prop::collection::vec((0usize..200_000, any::<bool>()), 1..5),
+            step in 1usize..5000,
+        ) {
+            let octets: Vec<u8> = sizes.iter().flat_map(|&(size, last)| frame(size, last)).collect();
+            let mut boundary = Boundary::default();
+            octets.chunks(step).for_each(|chunk| boundary.advance(chunk));
+            prop_assert_eq!(boundary.between_messages(), sizes.last().unwrap().1);
+        }
+
+        #[test]
+        fn nothing_makes_it_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            after(&octets);
+        }
+    }
+}

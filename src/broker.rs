@@ -1,0 +1,454 @@
+//! The central task: it owns all state, hears of everything over one channel, and never waits
+//! for anything else.
+//!
+//! It keeps the promises of [`crate::realm`], and owns what realms share and must not know:
+//! connections, outboxes, liveness, counters.
+
+use crate::close::{Close, Ending};
+use crate::liveness::{self, Patience, Verdict};
+use crate::outbox::{End, Outbox, Report};
+use crate::realm::{
+    AnyCommand, AnyRealm, ConnectionId, Context, Effect, Hello, Ids, Refusal, WhenFull,
+};
+use crate::stream::Pulse;
+use futures::StreamExt;
+use futures::channel::{mpsc, oneshot};
+use futures::future::poll_fn;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+use uuid::Uuid;
+
+/// After this much work the broker lets others run. A command counts 1, and so do
+/// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command.
+const BATCH: usize = 32;
+const EFFECTS_PER_UNIT: usize = 1024;
+
+/// What the broker is told.
+pub(crate) enum Event {
+    /// Somebody stands at the door.
+    Open(Box<Opening>),
+    /// A connection's messages, in their order. Not more before these are taken.
+    Commands(ConnectionId, Vec<AnyCommand>),
+    /// A connection's outbox has room again, or has been written as far as its socket goes.
+    Room(ConnectionId),
+    /// A connection is gone. Nothing comes from it after this.
+    Ended(ConnectionId, Ending),
+    /// A second has passed.
+    Tick,
+    /// The daemon stops.
+    Stop,
+    /// How have connections ended so far?
+    Count(oneshot::Sender<Endings>),
+}
+
+/// An opening handshake that is in order and waits for an answer.
+pub(crate) struct Opening {
+    /// The place of the listener in the configuration.
+    pub(crate) listener: usize,
+    pub(crate) who: ConnectionId,
+    pub(crate) hello: Hello,
+    pub(crate) outbox: Outbox,
+    pub(crate) pulse: Arc<Pulse>,
+    /// Whether to complete the handshake.
+    pub(crate) answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// A listener's realm, and how its connections are treated.
+pub(crate) struct Host {
+    pub(crate) realm: Box<dyn AnyRealm>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) patience: Patience,
+}
+
+struct Connection {
+    listener: usize,
+    outbox: Outbox,
+    pulse: Arc<Pulse>,
+    /// When it was sent a Ping, to the second.
+    pinged: Option<Duration>,
+    /// For the sake of how many others it is not read from.
+    held: usize,
+    /// Who is held for the sake of this one.
+    holds: Vec<ConnectionId>,
+    /// Its realm has been told that it is gone.
+    closing: bool,
+}
+
+/// How many connections ended in which way, for the log.
+pub(crate) type Endings = BTreeMap<&'static str, u64>;
+
+/// All that the daemon knows.
+pub(crate) struct Broker {
+    hosts: Vec<Host>,
+    connections: HashMap<ConnectionId, Connection, BuildHasherDefault<IdHasher>>,
+    /// What the realm at work wants done.
+    effects: Vec<Effect>,
+    /// Ends that realms have not been told of yet: on which listener, of whom, and how.
+    untold: VecDeque<(usize, ConnectionId, Ending)>,
+    /// Tasks to wake at the end of this batch.
+    wakers: Vec<Waker>,
+    started: Instant,
+    stopping: bool,
+    endings: Endings,
+}
+
+/// The time, read once per batch.
+#[derive(Clone, Copy)]
+struct Moment {
+    now: Duration,
+    wall: SystemTime,
+}
+
+impl Moment {
+    fn seconds(self) -> Duration {
+        Duration::from_secs(self.now.as_secs())
+    }
+}
+
+impl Broker {
+    pub(crate) fn new(hosts: Vec<Host>, started: Instant) -> Self {
+        Self {
+            hosts,
+            connections: HashMap::default(),
+            effects: Vec::new(),
+            untold: VecDeque::new(),
+            wakers: Vec::new(),
+            started,
+            stopping: false,
+            endings: Endings::new(),
+        }
+    }
+
+    /// Works until everybody who could tell it something is gone.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
+        while let Some(first) = inbox.next().await {
+            let moment = Moment {
+                now: self.started.elapsed(),
+                wall: SystemTime::now(),
+            };
+            let mut work = self.handle(moment, first);
+            while work < BATCH {
+                let Ok(event) = inbox.try_recv() else { break };
+                work += self.handle(moment, event);
+            }
+            self.wakers.drain(..).for_each(Waker::wake);
+            if work >= BATCH {
+                give_way().await;
+            }
+        }
+    }
+
+    /// Handles one event; how much work it was.
+    fn handle(&mut self, moment: Moment, event: Event) -> usize {
+        match event {
+            Event::Open(opening) => self.open(moment, *opening),
+            Event::Commands(who, commands) => self.commands(moment, who, commands),
+            Event::Room(who) => {
+                self.release_held_by(who);
+                1
+            }
+            Event::Ended(who, ending) => self.ended(moment, who, ending),
+            Event::Tick => self.tick(moment),
+            Event::Stop => self.stop(),
+            Event::Count(answer) => {
+                // Whoever asked may have lost interest.
+                let _ = answer.send(self.endings.clone());
+                1
+            }
+        }
+    }
+
+    fn open(&mut self, moment: Moment, opening: Opening) -> usize {
+        let Opening {
+            listener,
+            who,
+            hello,
+            outbox,
+            pulse,
+            answer,
+        } = opening;
+        if self.stopping {
+            // The handshake's task hears of it by the loss of its answer.
+            return 1;
+        }
+        self.connections.insert(
+            who,
+            Connection {
+                listener,
+                outbox,
+                pulse,
+                pinged: None,
+                held: 0,
+                holds: Vec::new(),
+                closing: false,
+            },
+        );
+        let mut refused = None;
+        let work = self.enter(moment, listener, None, |realm, cx| {
+            refused = realm.open(cx, who, hello).err();
+        });
+        if refused.is_some() {
+            self.connections.remove(&who);
+        }
+        // When the client went meanwhile, its task says so by Ended.
+        let _ = answer.send(refused.map_or(Ok(()), Err));
+        work
+    }
+
+    fn commands(&mut self, moment: Moment, who: ConnectionId, commands: Vec<AnyCommand>) -> usize {
+        let mut work = 0;
+        for command in commands {
+            let Some(connection) = self.connections.get(&who) else {
+                break;
+            };
+            if connection.closing {
+                break;
+            }
+            let listener = connection.listener;
+            work += self.enter(moment, listener, Some(who), |realm, cx| {
+                realm.command(cx, who, command);
+            });
+        }
+        work.max(1)
+    }
+
+    fn ended(&mut self, moment: Moment, who: ConnectionId, ending: Ending) -> usize {
+        let Some(connection) = self.connections.get_mut(&who) else {
+            return 1;
+        };
+        *self.endings.entry(ending.name()).or_default() += 1;
+        let listener = connection.listener;
+        let told = std::mem::replace(&mut connection.closing, true);
+        self.release_held_by(who);
+        self.connections.remove(&who);
+        if told || self.stopping {
+            return 1;
+        }
+        self.enter(moment, listener, None, |realm, cx| {
+            realm.close(cx, who, ending)
+        })
+    }
+
+    fn tick(&mut self, moment: Moment) -> usize {
+        let mut silent = Vec::new();
+        for (&who, connection) in &mut self.connections {
+            if connection.held > 0 && !connection.pulse.is_blocked() {
+                // Nobody listens to it, so its silence means nothing.
+                connection.pinged = None;
+                continue;
+            }
+            let Some(host) = self.hosts.get(connection.listener) else {
+                continue;
+            };
+            let heard = connection.pulse.heard();
+            match liveness::judge(moment.seconds(), heard, connection.pinged, host.patience) {
+                Verdict::Alive => connection.pinged = None,
+                Verdict::Wait => {}
+                Verdict::Ping => {
+                    connection.pinged = Some(moment.seconds());
+                    connection.outbox.ping(&mut self.wakers);
+                }
+                Verdict::Silent => {
+                    connection.outbox.end(End::Drop, &mut self.wakers);
+                    silent.push(who);
+                }
+            }
+        }
+        silent
+            .into_iter()
+            .for_each(|who| self.mark_closing(who, Ending::Silent));
+        let mut work = 1 + self.tell_the_gone(moment);
+        for listener in 0..self.hosts.len() {
+            work += self.enter(moment, listener, None, |realm, cx| realm.tick(cx));
+        }
+        work
+    }
+
+    fn stop(&mut self) -> usize {
+        self.stopping = true;
+        // Realms are told nothing of this: there will be nobody left to whom they could speak.
+        for connection in self.connections.values_mut() {
+            connection.closing = true;
+            connection
+                .outbox
+                .end(End::Close(Close::ShuttingDown), &mut self.wakers);
+        }
+        BATCH
+    }
+
+    /// Lets a realm do something, and then does what it wants done, until all is quiet. `sender`
+    /// is the connection whose message it is about.
+    fn enter(
+        &mut self,
+        moment: Moment,
+        listener: usize,
+        sender: Option<ConnectionId>,
+        act: impl FnOnce(&mut dyn AnyRealm, &mut Context),
+    ) -> usize {
+        1 + self.visit(moment, listener, sender, act) + self.tell_the_gone(moment)
+    }
+
+    /// Tells realms of those who are gone, and does what they want done about it.
+    fn tell_the_gone(&mut self, moment: Moment) -> usize {
+        let mut work = 0;
+        while let Some((listener, gone, ending)) = self.untold.pop_front() {
+            work += self.visit(moment, listener, None, |realm, cx| {
+                realm.close(cx, gone, ending)
+            });
+        }
+        work
+    }
+
+    fn visit(
+        &mut self,
+        moment: Moment,
+        listener: usize,
+        sender: Option<ConnectionId>,
+        act: impl FnOnce(&mut dyn AnyRealm, &mut Context),
+    ) -> usize {
+        let Some(host) = self.hosts.get_mut(listener) else {
+            return 0;
+        };
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut ids = RandomIds;
+        let mut cx = Context::new(moment.now, moment.wall, &mut ids, &mut effects);
+        act(host.realm.as_mut(), &mut cx);
+        let count = effects.len();
+        self.apply(&mut effects, sender);
+        self.effects = effects;
+        count / EFFECTS_PER_UNIT
+    }
+
+    fn apply(&mut self, effects: &mut Vec<Effect>, sender: Option<ConnectionId>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(to, frame) => {
+                    let Some(connection) = self.connections.get_mut(&to) else {
+                        continue;
+                    };
+                    if connection.closing {
+                        continue;
+                    }
+                    let Some(host) = self.hosts.get(connection.listener) else {
+                        continue;
+                    };
+                    let outbox = &connection.outbox;
+                    let Err(frame) = outbox.push(frame, &mut self.wakers) else {
+                        continue;
+                    };
+                    // It is not slow as long as its socket would take more, and only its task has
+                    // not had its turn. Then the sender waits for that, and for no longer.
+                    let excused = !connection.pulse.is_blocked() && !outbox.is_far_over();
+                    let until = match host.when_full {
+                        WhenFull::HoldSender => Some(Report::Room),
+                        WhenFull::CloseReader => excused.then_some(Report::Turn),
+                    };
+                    // Without a sender there is nobody who could wait.
+                    match sender.zip(until) {
+                        Some((sender, until)) => {
+                            outbox.push_over(frame, until, &mut self.wakers);
+                            connection.holds.push(sender);
+                            self.hold(sender);
+                        }
+                        None => self.close(to, Close::TooSlow),
+                    }
+                }
+                Effect::Close(who, why) => self.close(who, why),
+            }
+        }
+    }
+
+    fn close(&mut self, who: ConnectionId, why: Close) {
+        if let Some(connection) = self
+            .connections
+            .get(&who)
+            .filter(|connection| !connection.closing)
+        {
+            connection.outbox.end(End::Close(why), &mut self.wakers);
+            self.mark_closing(who, Ending::Closed(why));
+        }
+    }
+
+    fn mark_closing(&mut self, who: ConnectionId, ending: Ending) {
+        if let Some(connection) = self.connections.get_mut(&who) {
+            if !std::mem::replace(&mut connection.closing, true) {
+                self.untold.push_back((connection.listener, who, ending));
+            }
+        }
+        self.release_held_by(who);
+    }
+
+    fn hold(&mut self, who: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&who) {
+            connection.held += 1;
+            connection.outbox.hold(true, &mut self.wakers);
+        }
+    }
+
+    fn release_held_by(&mut self, who: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&who) else {
+            return;
+        };
+        for held in std::mem::take(&mut connection.holds) {
+            if let Some(connection) = self.connections.get_mut(&held) {
+                connection.held -= 1;
+                if connection.held == 0 {
+                    connection.pinged = None;
+                    connection.pulse.beat();
+                    connection.outbox.hold(false, &mut self.wakers);
+                }
+            }
+        }
+    }
+}
+
+/// Lets other tasks run once.
+async fn give_way() {
+    poll_fn({
+        let mut given = false;
+        move |cx| {
+            if std::mem::replace(&mut given, true) {
+                return std::task::Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Ids from the operating system's random source.
+struct RandomIds;
+
+impl Ids for RandomIds {
+    fn uuid(&mut self) -> Uuid {
+        Uuid::new_v4()
+    }
+}
+
+/// Connection ids are numbers of our own making, one after the other: nobody can choose them so
+/// that they collide, and one multiplication spreads them over a table.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for &octet in octets {
+            self.write_u64(self.0 ^ u64::from(octet));
+        }
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[cfg(test)]
+mod tests;

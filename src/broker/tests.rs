@@ -1,0 +1,412 @@
+//! The broker keeps its promises (see [`crate::realm`]).
+
+use super::*;
+use crate::frame::Frame;
+use crate::outbox::{Orders, Outgoing, outbox};
+use std::sync::Mutex;
+use std::task::Context as TaskContext;
+
+/// What a test's realm is told to do.
+enum Order {
+    Send(u64, String),
+    Close(u64, Close),
+}
+
+/// Does what it is told, and writes down what happens to it.
+struct Puppet {
+    diary: Arc<Mutex<Vec<String>>>,
+    refuses: bool,
+    /// What it does when somebody is gone.
+    at_close: Vec<(u64, u64)>,
+}
+
+impl Puppet {
+    fn note(&self, what: String) {
+        self.diary.lock().unwrap().push(what);
+    }
+}
+
+impl AnyRealm for Puppet {
+    fn open(&mut self, _: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
+        self.note(format!("open {}", who.0));
+        if self.refuses {
+            Err(Refusal {
+                status: 429,
+                text: "no",
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: AnyCommand) {
+        self.note(format!("command {}", who.0));
+        for order in *command.downcast::<Vec<Order>>().unwrap() {
+            match order {
+                Order::Send(to, text) => cx.send(ConnectionId(to), Frame::text(text)),
+                Order::Close(who, why) => cx.close(ConnectionId(who), why),
+            }
+        }
+    }
+
+    fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending) {
+        self.note(format!("close {} {}", who.0, how.name()));
+        for &(gone, other) in &self.at_close {
+            if gone == who.0 {
+                cx.close(ConnectionId(other), Close::PeerLeft);
+            }
+        }
+    }
+
+    fn tick(&mut self, _: &mut Context) {
+        self.note("tick".to_owned());
+    }
+}
+
+/// A broker with one puppet, and the connections' ends of the outboxes.
+struct Stage {
+    broker: Broker,
+    diary: Arc<Mutex<Vec<String>>>,
+    now: Duration,
+}
+
+impl Stage {
+    fn new(when_full: WhenFull) -> Self {
+        Self::with(when_full, false, Vec::new())
+    }
+
+    fn with(when_full: WhenFull, refuses: bool, at_close: Vec<(u64, u64)>) -> Self {
+        let diary = Arc::new(Mutex::new(Vec::new()));
+        let realm = Box::new(Puppet {
+            diary: Arc::clone(&diary),
+            refuses,
+            at_close,
+        });
+        let patience = Patience {
+            ping_after: Duration::from_secs(15),
+            pong_timeout: Duration::from_secs(5),
+        };
+        let broker = Broker::new(
+            vec![Host {
+                realm,
+                when_full,
+                patience,
+            }],
+            Instant::now(),
+        );
+        Self {
+            broker,
+            diary,
+            now: Duration::ZERO,
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        let moment = Moment {
+            now: self.now,
+            wall: SystemTime::UNIX_EPOCH,
+        };
+        self.broker.handle(moment, event);
+    }
+
+    /// Somebody comes in, with an outbox of 120 bytes.
+    fn open(&mut self, who: u64) -> (Outgoing, Option<Result<(), Refusal>>) {
+        let (outbox, outgoing) = outbox(120);
+        let (answer, mut answered) = oneshot::channel();
+        let hello = Hello {
+            path: String::new(),
+            query: String::new(),
+            address: [127, 0, 0, 1].into(),
+        };
+        let pulse = Arc::new(Pulse::new(self.broker.started));
+        let who = ConnectionId(who);
+        let opening = Opening {
+            listener: 0,
+            who,
+            hello,
+            outbox,
+            pulse,
+            answer,
+        };
+        self.tell(Event::Open(Box::new(opening)));
+        (outgoing, answered.try_recv().unwrap_or_default())
+    }
+
+    /// Somebody's socket takes nothing any more.
+    fn block(&self, who: u64) {
+        self.broker.connections[&ConnectionId(who)].pulse.block();
+    }
+
+    fn command(&mut self, who: u64, orders: Vec<Order>) {
+        self.tell(Event::Commands(ConnectionId(who), vec![Box::new(orders)]));
+    }
+
+    fn diary(&self) -> Vec<String> {
+        std::mem::take(&mut self.diary.lock().unwrap())
+    }
+}
+
+fn send(to: u64, text: &str) -> Order {
+    Order::Send(to, text.to_owned())
+}
+
+fn take(outgoing: &Outgoing) -> (Vec<String>, Orders) {
+    let mut frames = VecDeque::new();
+    let orders = outgoing.take(&mut TaskContext::from_waker(Waker::noop()), &mut frames);
+    let octets = frames.iter().map(Frame::len).sum();
+    let _ = outgoing.written(frames.len(), octets);
+    (
+        frames
+            .iter()
+            .map(|frame| frame.as_text().unwrap().to_owned())
+            .collect(),
+        orders,
+    )
+}
+
+#[test]
+fn each_open_is_followed_by_one_close_however_it_ends() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let _ends: Vec<_> = (1..=4).map(|who| stage.open(who)).collect();
+    stage.diary();
+    stage.tell(Event::Ended(ConnectionId(1), Ending::Lost));
+    assert_eq!(stage.diary(), ["close 1 lost"]);
+    stage.command(
+        2,
+        vec![
+            Order::Close(2, Close::Idle),
+            Order::Close(2, Close::PeerLeft),
+        ],
+    );
+    assert_eq!(stage.diary(), ["command 2", "close 2 timed out"]);
+    stage.tell(Event::Ended(ConnectionId(2), Ending::Closed(Close::Idle)));
+    assert_eq!(stage.diary(), [""; 0]);
+    stage.block(4);
+    stage.command(3, vec![send(4, &"x".repeat(60)), send(4, "one too many")]);
+    assert_eq!(stage.diary(), ["command 3", "close 4 too slow"]);
+    stage.tell(Event::Ended(ConnectionId(4), Ending::Lost));
+    assert_eq!(stage.diary(), [""; 0]);
+}
+
+#[test]
+fn a_refused_open_is_followed_by_none() {
+    let mut stage = Stage::with(WhenFull::CloseReader, true, Vec::new());
+    let (_, answer) = stage.open(1);
+    assert_eq!(
+        answer,
+        Some(Err(Refusal {
+            status: 429,
+            text: "no"
+        }))
+    );
+    stage.tell(Event::Ended(ConnectionId(1), Ending::Lost));
+    assert_eq!(stage.diary(), ["open 1"]);
+}
+
+#[test]
+fn effects_are_applied_in_order_and_before_the_next_command() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let (outgoing, _) = stage.open(1);
+    let orders = [vec![send(1, "a"), send(1, "b")], vec![send(1, "c")]];
+    let commands = orders
+        .into_iter()
+        .map(|orders| Box::new(orders) as AnyCommand)
+        .collect();
+    stage.tell(Event::Commands(ConnectionId(1), commands));
+    assert_eq!(take(&outgoing).0, ["a", "b", "c"]);
+}
+
+#[test]
+fn what_a_command_does_holds_for_the_next_one_already() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let _outgoing = stage.open(1);
+    let orders = [
+        vec![Order::Close(1, Close::Idle)],
+        vec![send(1, "too late")],
+    ];
+    let commands = orders
+        .into_iter()
+        .map(|orders| Box::new(orders) as AnyCommand)
+        .collect();
+    stage.tell(Event::Commands(ConnectionId(1), commands));
+    assert_eq!(stage.diary(), ["open 1", "command 1", "close 1 timed out"]);
+}
+
+#[test]
+fn nothing_is_sent_to_who_is_closed_and_nothing_is_heard_of_it() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((closed, _), _other) = (stage.open(1), stage.open(2));
+    stage.diary();
+    stage.command(
+        2,
+        vec![
+            send(1, "before"),
+            Order::Close(1, Close::Idle),
+            send(1, "after"),
+        ],
+    );
+    let (frames, orders) = take(&closed);
+    assert_eq!(frames, ["before"]);
+    assert_eq!(orders.end, Some(End::Close(Close::Idle)));
+    stage.command(1, vec![send(2, "too late")]);
+    assert_eq!(stage.diary(), ["command 2", "close 1 timed out"]);
+}
+
+#[test]
+fn a_realm_hears_of_ends_that_it_causes_only_after_it_is_done() {
+    // The end of 1 ends 2, whose end ends 3.
+    let mut stage = Stage::with(WhenFull::CloseReader, false, vec![(1, 2), (2, 3)]);
+    let _ends: Vec<_> = (1..=3).map(|who| stage.open(who)).collect();
+    stage.diary();
+    stage.tell(Event::Ended(ConnectionId(1), Ending::Lost));
+    assert_eq!(
+        stage.diary(),
+        ["close 1 lost", "close 2 peer left", "close 3 peer left"]
+    );
+}
+
+#[test]
+fn whoever_reads_too_slowly_is_closed_and_nobody_else() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((slow, _), (fast, _)) = (stage.open(1), stage.open(2));
+    stage.block(1);
+    for _ in 0..3 {
+        stage.command(2, vec![send(1, &"x".repeat(60)), send(2, "x")]);
+        take(&fast);
+    }
+    assert_eq!(take(&slow).1.end, Some(End::Close(Close::TooSlow)));
+    assert_eq!(take(&fast).1, Orders::default());
+}
+
+#[test]
+fn nobody_is_called_slow_before_it_had_its_turn_and_the_sender_waits_for_that() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((reader, _), (sender, _)) = (stage.open(1), stage.open(2));
+    stage.command(2, vec![send(1, &"x".repeat(60)), send(1, "one too many")]);
+    assert!(take(&sender).1.hold);
+    let (frames, orders) = take(&reader);
+    assert_eq!((frames.len(), orders.report, orders.end), (2, true, None));
+    stage.tell(Event::Room(ConnectionId(1)));
+    assert!(!take(&sender).1.hold);
+}
+
+#[test]
+fn a_sender_is_held_until_the_last_of_its_readers_had_its_turn() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let (_first, _second, (sender, _)) = (stage.open(1), stage.open(2), stage.open(3));
+    let text = "x".repeat(60);
+    let orders = [1, 2, 1, 2].map(|reader| send(reader, &text));
+    stage.command(3, orders.into());
+    stage.tell(Event::Room(ConnectionId(1)));
+    assert!(take(&sender).1.hold);
+    stage.tell(Event::Room(ConnectionId(2)));
+    assert!(!take(&sender).1.hold);
+}
+
+#[test]
+fn a_turn_is_not_waited_for_without_end() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((reader, _), _sender) = (stage.open(1), stage.open(2));
+    for _ in 0..10 {
+        stage.command(2, vec![send(1, &"x".repeat(60))]);
+    }
+    let end = reader
+        .take(
+            &mut TaskContext::from_waker(Waker::noop()),
+            &mut VecDeque::new(),
+        )
+        .end;
+    assert_eq!(end, Some(End::Close(Close::TooSlow)));
+}
+
+#[test]
+fn a_sender_is_held_until_there_is_room() {
+    let mut stage = Stage::new(WhenFull::HoldSender);
+    let ((sender, _), (reader, _)) = (stage.open(1), stage.open(2));
+    stage.command(1, vec![send(2, &"x".repeat(60))]);
+    assert!(!take(&sender).1.hold);
+    stage.command(1, vec![send(2, "one too many, but not lost")]);
+    assert!(take(&sender).1.hold);
+    assert_eq!(take(&reader).0.len(), 2);
+    stage.tell(Event::Room(ConnectionId(2)));
+    assert!(!take(&sender).1.hold);
+}
+
+#[test]
+fn a_sender_is_released_when_the_reader_goes() {
+    for how in ["by itself", "by the realm"] {
+        let mut stage = Stage::new(WhenFull::HoldSender);
+        let ((sender, _), _reader, _third) = (stage.open(1), stage.open(2), stage.open(3));
+        stage.command(1, vec![send(2, &"x".repeat(60)), send(2, "one too many")]);
+        assert!(take(&sender).1.hold);
+        if how == "by itself" {
+            stage.tell(Event::Ended(ConnectionId(2), Ending::Lost));
+        } else {
+            stage.command(3, vec![Order::Close(2, Close::PeerLeft)]);
+        }
+        assert!(!take(&sender).1.hold, "{how}");
+    }
+}
+
+#[test]
+fn who_is_silent_is_sent_a_ping_and_then_dropped() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let (silent, _) = stage.open(1);
+    stage.diary();
+    stage.now = Duration::from_secs(15);
+    stage.tell(Event::Tick);
+    assert!(take(&silent).1.ping);
+    stage.now = Duration::from_secs(19);
+    stage.tell(Event::Tick);
+    assert_eq!(take(&silent).1, Orders::default());
+    stage.now = Duration::from_secs(20);
+    stage.tell(Event::Tick);
+    assert_eq!(take(&silent).1.end, Some(End::Drop));
+    assert_eq!(stage.diary(), ["tick", "tick", "close 1 silent", "tick"]);
+}
+
+#[test]
+fn who_is_held_may_be_silent() {
+    let mut stage = Stage::new(WhenFull::HoldSender);
+    let ((held, _), _reader) = (stage.open(1), stage.open(2));
+    stage.command(1, vec![send(2, &"x".repeat(60)), send(2, "one too many")]);
+    // At 20 the reader, who is silent, too, will be dropped.
+    for second in [15, 19] {
+        stage.now = Duration::from_secs(second);
+        stage.tell(Event::Tick);
+        let orders = take(&held).1;
+        assert!(
+            !orders.ping && orders.end != Some(End::Drop),
+            "second {second}"
+        );
+    }
+}
+
+#[test]
+fn who_is_held_and_takes_nothing_of_what_is_sent_is_dropped() {
+    let mut stage = Stage::new(WhenFull::HoldSender);
+    let ((held, _), _reader) = (stage.open(1), stage.open(2));
+    stage.command(1, vec![send(2, &"x".repeat(60)), send(2, "one too many")]);
+    stage.block(1);
+    for second in [15, 20] {
+        stage.now = Duration::from_secs(second);
+        stage.tell(Event::Tick);
+    }
+    assert_eq!(take(&held).1.end, Some(End::Drop));
+}
+
+#[test]
+fn a_stop_says_goodbye_to_everybody_and_lets_nobody_in() {
+    let mut stage = Stage::with(WhenFull::CloseReader, false, vec![(1, 2)]);
+    let ((one, _), (other, _)) = (stage.open(1), stage.open(2));
+    stage.tell(Event::Stop);
+    for outgoing in [&one, &other] {
+        assert_eq!(take(outgoing).1.end, Some(End::Close(Close::ShuttingDown)));
+    }
+    stage.tell(Event::Ended(
+        ConnectionId(1),
+        Ending::Closed(Close::ShuttingDown),
+    ));
+    assert_eq!(stage.diary(), ["open 1", "open 2"]);
+    assert_eq!(stage.open(3).1, None);
+}

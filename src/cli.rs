@@ -1,0 +1,178 @@
+//! Arguments and `--help`.
+
+use crate::config::parse_level;
+use crate::text::Quoted;
+use lexopt::prelude::*;
+use log::LevelFilter;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What `--help` says.
+pub const HELP: &str = "\
+switchboard: one small daemon for WebSocket protocols, each on its own port.
+
+Usage:
+  switchboard [--config FILE] [--log LEVEL]   serve until SIGTERM or SIGINT
+  switchboard check [--config FILE]           check a configuration, print its listeners
+  switchboard defaults                        print the complete default configuration
+
+Options:
+  -c, --config FILE   a JSON file; without it the file that $SWITCHBOARD_CONFIG names;
+                      without that every protocol listens on its own port of 127.0.0.1
+  -l, --log LEVEL     off, error, warn, info or debug; otherwise what the
+                      configuration says, otherwise $RUST_LOG, otherwise info
+  -h, --help          this text
+  -V, --version       the version
+
+To try it, start it without arguments and connect twice:
+  wscat -c ws://localhost:9081/ws/chat          (prints a code)
+  wscat -c ws://localhost:9081/ws/chat/CODE
+
+To configure it, begin with what it does anyway:
+  switchboard defaults > switchboard.json
+  switchboard check --config switchboard.json
+
+Exit status: 0 stopped by a signal, or all is well; 1 it could not start, or broke down;
+2 the arguments or the configuration are wrong. A second signal ends it at once, with 1.
+";
+
+/// What the user wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Serve {
+        /// `--log`.
+        log: Option<LevelFilter>,
+    },
+    /// Check the configuration.
+    Check,
+    /// Print the defaults.
+    Defaults,
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// The command line, read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arguments {
+    /// What to do.
+    pub command: Command,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+}
+
+/// Reads a command line, without the program's name.
+///
+/// # Errors
+/// One sentence about what is wrong.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let (mut command, mut config, mut log) = (None, None, None);
+    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+        match argument {
+            Short('h') | Long("help") => {
+                return Ok(Arguments {
+                    command: Command::Help,
+                    config: None,
+                });
+            }
+            Short('V') | Long("version") => {
+                return Ok(Arguments {
+                    command: Command::Version,
+                    config: None,
+                });
+            }
+            Short('c') | Long("config") => {
+                config = Some(PathBuf::from(
+                    parser.value().map_err(|error| error.to_string())?,
+                ));
+            }
+            Short('l') | Long("log") => {
+                let level = parser.value().map_err(|error| error.to_string())?;
+                let level = parse_level(&level.to_string_lossy());
+                log = Some(level.map_err(|problem| format!("--log: {problem}"))?);
+            }
+            Value(word) if command.is_none() => {
+                command = Some(match word.to_string_lossy().as_ref() {
+                    "check" => Command::Check,
+                    "defaults" => Command::Defaults,
+                    other => {
+                        return Err(format!(
+                            "{} is no command; there are check and defaults",
+                            Quoted(other)
+                        ));
+                    }
+                });
+            }
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    let command = match command {
+        None => Command::Serve { log },
+        Some(_) if log.is_some() => return Err("--log goes with serving only".to_owned()),
+        Some(Command::Defaults) if config.is_some() => {
+            return Err("defaults takes no --config: it prints what holds without one".to_owned());
+        }
+        Some(command) => command,
+    };
+    Ok(Arguments { command, config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Arguments, String> {
+        parse(line.split_whitespace().map(OsString::from))
+    }
+
+    fn arguments(command: Command, config: Option<&str>) -> Result<Arguments, String> {
+        Ok(Arguments {
+            command,
+            config: config.map(PathBuf::from),
+        })
+    }
+
+    #[test]
+    fn every_line_of_the_help_works() {
+        assert_eq!(parsed(""), arguments(Command::Serve { log: None }, None));
+        assert_eq!(
+            parsed("--config a.json --log debug"),
+            arguments(
+                Command::Serve {
+                    log: Some(LevelFilter::Debug)
+                },
+                Some("a.json")
+            )
+        );
+        assert_eq!(parsed("-c a.json"), parsed("--config=a.json"));
+        assert_eq!(
+            parsed("check -c a.json"),
+            arguments(Command::Check, Some("a.json"))
+        );
+        assert_eq!(parsed("defaults"), arguments(Command::Defaults, None));
+        assert_eq!(parsed("-h"), arguments(Command::Help, None));
+        assert_eq!(parsed("check --version"), arguments(Command::Version, None));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (line, problem) in [
+            (
+                "serve",
+                "\"serve\" is no command; there are check and defaults",
+            ),
+            ("--log loud", "--log: \"loud\" is no log level"),
+            ("--port 5", "--port"),
+            ("--config", "missing argument"),
+            ("check check", "check"),
+            ("check --log info", "--log goes with serving only"),
+            ("defaults -c a.json", "takes no --config"),
+        ] {
+            let error = parsed(line).unwrap_err();
+            assert!(error.contains(problem), "{line}: {error}");
+        }
+    }
+}

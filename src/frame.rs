@@ -1,0 +1,178 @@
+//! A WebSocket frame on its way to clients.
+
+use async_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use async_tungstenite::tungstenite::protocol::frame::{Frame as Unencoded, FrameHeader};
+use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
+use serde::Serialize;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// A frame as the octets that go to the socket, encoded once and shared by all who get it.
+///
+/// A clone is a reference count, and what waits in an outbox for somebody is one pointer.
+#[derive(Clone)]
+pub struct Frame(Arc<Octets>);
+
+/// The header and the payload in one piece, or, where the payload is large, in two, so that
+/// what is only passed on is not copied.
+struct Octets {
+    head: Bytes,
+    body: Bytes,
+}
+
+impl Frame {
+    /// Up to this many bytes a payload is copied behind its header: one piece is cheaper to
+    /// send than two. It also frees the buffer that a small message was received in, which
+    /// would otherwise be held as long as the message waits for a slow client.
+    const COPIED_UP_TO: usize = 4096;
+
+    /// A text message.
+    pub fn text(text: impl Into<Utf8Bytes>) -> Self {
+        Self::message(text.into().into())
+    }
+
+    /// A text message that holds this value as JSON.
+    pub fn json(value: &impl Serialize) -> Self {
+        let json =
+            serde_json::to_vec(value).expect("wire types have string keys and no failing parts");
+        Self::message(json.into())
+    }
+
+    /// An empty Ping (RFC 6455 section 5.5.2).
+    pub(crate) fn ping() -> Self {
+        static PING: LazyLock<Frame> =
+            LazyLock::new(|| Frame::encode(Unencoded::ping(Bytes::new())));
+        PING.clone()
+    }
+
+    /// Octets that were encoded elsewhere.
+    pub(crate) fn encoded(octets: &[u8]) -> Self {
+        Self(Arc::new(Octets {
+            head: Bytes::copy_from_slice(octets),
+            body: Bytes::new(),
+        }))
+    }
+
+    fn message(payload: Bytes) -> Self {
+        let opcode = OpCode::Data(Data::Text);
+        if payload.len() <= Self::COPIED_UP_TO {
+            return Self::encode(Unencoded::message(payload, opcode, true));
+        }
+        let header = FrameHeader {
+            opcode,
+            ..FrameHeader::default()
+        };
+        let mut head = Vec::with_capacity(10);
+        header
+            .format(payload.len() as u64, &mut head)
+            .expect("a Vec takes all");
+        Self(Arc::new(Octets {
+            head: head.into(),
+            body: payload,
+        }))
+    }
+
+    fn encode(frame: Unencoded) -> Self {
+        let mut head = Vec::with_capacity(frame.len());
+        frame.format(&mut head).expect("a Vec takes all");
+        Self(Arc::new(Octets {
+            head: head.into(),
+            body: Bytes::new(),
+        }))
+    }
+
+    /// How many octets it is on the wire, header included.
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a frame has at least its header"
+    )]
+    pub fn len(&self) -> usize {
+        self.0.head.len() + self.0.body.len()
+    }
+
+    /// The pieces in which it goes to the socket, less the first `skip` octets.
+    pub(crate) fn pieces(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
+        let (head, body) = (&self.0.head, &self.0.body);
+        let head_skip = skip.min(head.len());
+        [head.get(head_skip..), body.get(skip - head_skip..)]
+            .into_iter()
+            .flatten()
+            .filter(|piece| !piece.is_empty())
+    }
+
+    /// The payload of a text message, for tests and for whoever looks at effects.
+    pub fn as_text(&self) -> Option<&str> {
+        let payload = if self.0.body.is_empty() {
+            let mut head = std::io::Cursor::new(&self.0.head);
+            FrameHeader::parse(&mut head).ok()??;
+            self.0.head.get(head.position() as usize..)?
+        } else {
+            &self.0.body
+        };
+        std::str::from_utf8(payload).ok()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the content: what is printed ends up in logs.
+        write!(f, "Frame({} octets)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_the_wire(frame: &Frame, skip: usize) -> Vec<u8> {
+        frame.pieces(skip).flatten().copied().collect()
+    }
+
+    #[test]
+    fn a_short_text_is_one_unmasked_final_frame() {
+        // RFC 6455 section 5.7: a single-frame unmasked text message.
+        let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
+        assert_eq!(on_the_wire(&Frame::text("Hello"), 0), hello);
+        assert_eq!(on_the_wire(&Frame::text(""), 0), [0x81, 0x00]);
+        assert_eq!(on_the_wire(&Frame::ping(), 0), [0x89, 0x00]);
+    }
+
+    #[test]
+    fn every_length_is_encoded_and_can_be_resumed_anywhere() {
+        for length in [0, 1, 125, 126, 4096, 4097, 65_535, 65_536, 200_000] {
+            let text = "x".repeat(length);
+            let frame = Frame::text(text.clone());
+            let all = on_the_wire(&frame, 0);
+            assert_eq!(all.len(), frame.len());
+            assert_eq!(frame.as_text(), Some(text.as_str()));
+            let mut cursor = std::io::Cursor::new(&all);
+            let (header, announced) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
+            assert!(header.is_final && header.mask.is_none());
+            assert_eq!(announced as usize, length);
+            for skip in [0, 1, 2, 3, 9, 10, 11, all.len() - 1, all.len()] {
+                assert_eq!(
+                    on_the_wire(&frame, skip.min(all.len())),
+                    all[skip.min(all.len())..]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_payload_is_shared_and_a_small_one_is_not() {
+        let large = Bytes::from(vec![b'x'; 100_000]);
+        let frame = Frame::text(Utf8Bytes::try_from(large.clone()).unwrap());
+        assert_eq!(frame.0.body.as_ptr(), large.as_ptr());
+        let small = Bytes::from(vec![b'x'; 100]);
+        let frame = Frame::text(Utf8Bytes::try_from(small.clone()).unwrap());
+        assert!(
+            small.is_unique(),
+            "{frame:?} holds on to the buffer it was received in"
+        );
+    }
+
+    #[test]
+    fn in_an_outbox_a_frame_is_a_pointer() {
+        assert_eq!(size_of::<Frame>(), size_of::<usize>());
+    }
+}

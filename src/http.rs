@@ -1,0 +1,443 @@
+//! Request heads, plain answers, and the upgrade to a WebSocket (RFC 9112; RFC 6455 section 4.2).
+
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
+use futures::io::{AsyncRead, AsyncReadExt};
+use std::fmt::Write;
+
+/// The largest request head, in bytes (rulings, "wrong path").
+pub(crate) const MAX_HEAD: usize = 8 * 1024;
+
+/// The most header lines in one.
+pub(crate) const MAX_HEADERS: usize = 64;
+
+/// A request without its body; none of our requests has one.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: String,
+    /// The path as it was sent.
+    pub(crate) path: String,
+    /// What stands behind the `?`.
+    pub(crate) query: String,
+    minor_version: u8,
+    headers: Vec<(String, String)>,
+}
+
+/// Why there is no request.
+#[derive(Debug)]
+pub(crate) enum HeadError {
+    /// The client went, or its connection broke.
+    Gone,
+    /// What it sent is not a request that we would read; this is what to answer.
+    Refused(Answer),
+}
+
+/// Reads one request head. What came behind it is returned, too: a client may send its first
+/// frames with the handshake, without waiting for the answer.
+///
+/// # Errors
+/// 400 for what is no request, 431 for one that is too large.
+pub(crate) async fn read_head(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<(Head, Vec<u8>), HeadError> {
+    let mut octets = Vec::with_capacity(1024);
+    let mut chunk = [0; 1024];
+    loop {
+        let count = stream.read(&mut chunk).await.unwrap_or(0);
+        if count == 0 {
+            return Err(HeadError::Gone);
+        }
+        // The end may be cut in two by the reads.
+        let unseen = octets.len().saturating_sub(3);
+        octets.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let end =
+            find(octets.get(unseen..).unwrap_or_default(), b"\r\n\r\n").map(|at| unseen + at + 4);
+        if end.unwrap_or(octets.len()) > MAX_HEAD {
+            let text = format!("the request head is larger than {MAX_HEAD} bytes");
+            return Err(HeadError::Refused(Answer::new(431, text)));
+        }
+        if let Some(end) = end {
+            let rest = octets.split_off(end);
+            return parse(&octets)
+                .map(|head| (head, rest))
+                .map_err(HeadError::Refused);
+        }
+    }
+}
+
+fn find(octets: &[u8], pattern: &[u8]) -> Option<usize> {
+    octets
+        .windows(pattern.len())
+        .position(|window| window == pattern)
+}
+
+fn parse(octets: &[u8]) -> Result<Head, Answer> {
+    let malformed = |what: &str| Answer::new(400, format!("malformed request: {what}"));
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(octets) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(malformed("the head is not complete")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Answer::new(
+                431,
+                format!("the request has more than {MAX_HEADERS} headers"),
+            ));
+        }
+        Err(error) => return Err(malformed(&error.to_string())),
+    }
+    let target = request.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let headers = request.headers.iter().map(|header| {
+        let value = String::from_utf8_lossy(header.value).trim().to_owned();
+        (header.name.to_owned(), value)
+    });
+    let head = Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        path: origin_form(path)
+            .ok_or_else(|| malformed("the request target is no path"))?
+            .to_owned(),
+        query: query.to_owned(),
+        minor_version: request.version.unwrap_or_default(),
+        headers: headers.collect(),
+    };
+    if head.all("Host").count() > 1 || head.minor_version > 0 && head.first("Host").is_none() {
+        return Err(malformed("there must be one Host header"));
+    }
+    Ok(head)
+}
+
+/// The path of a target; that of a proxy's request names scheme and host before it.
+fn origin_form(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    if !["http", "ws"]
+        .iter()
+        .any(|known| scheme.eq_ignore_ascii_case(known))
+    {
+        return None;
+    }
+    Some(rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"))
+}
+
+impl Head {
+    /// The values of all headers of a name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
+        let named = move |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
+        self.headers
+            .iter()
+            .filter(named)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The value of the first header of a name.
+    pub(crate) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    fn has_token(&self, name: &str, token: &str) -> bool {
+        self.all(name)
+            .flat_map(|value| value.split(','))
+            .any(|listed| listed.trim().eq_ignore_ascii_case(token))
+    }
+
+    /// Whether a body follows. No request here may have one; as frames of a WebSocket it would be
+    /// something that a proxy before us did not see as such.
+    pub(crate) fn has_body(&self) -> bool {
+        self.all("Content-Length").any(|length| length != "0")
+            || self.first("Transfer-Encoding").is_some()
+    }
+
+    /// Whether this asks for a WebSocket, rightly or wrongly.
+    pub(crate) fn wants_upgrade(&self) -> bool {
+        self.has_token("Upgrade", "websocket")
+    }
+
+    /// Checks the headers of an opening handshake (RFC 6455 section 4.2.1) and makes the answer
+    /// to it (section 4.2.2).
+    ///
+    /// # Errors
+    /// 400 or 426, saying which header is wrong.
+    pub(crate) fn upgrade(&self) -> Result<Vec<u8>, Answer> {
+        let wrong = |what: &str| Err(Answer::new(400, format!("no WebSocket handshake: {what}")));
+        if self.minor_version == 0 {
+            return wrong("it needs HTTP/1.1");
+        }
+        if !self.has_token("Connection", "Upgrade") {
+            return wrong("the Connection header must contain Upgrade");
+        }
+        if self.all("Sec-WebSocket-Version").ne(["13"]) {
+            let answer = Answer::new(
+                426,
+                "the Sec-WebSocket-Version header must be 13".to_owned(),
+            );
+            return Err(answer
+                .with("Sec-WebSocket-Version", "13")
+                .with("Upgrade", "websocket"));
+        }
+        let mut keys = self.all("Sec-WebSocket-Key");
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            return wrong("there must be one Sec-WebSocket-Key header");
+        };
+        if !is_key(key) {
+            return wrong("the Sec-WebSocket-Key header must be 16 bytes in base64");
+        }
+        let accept = derive_accept_key(key.as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\n\
+             Upgrade: websocket\r\n\
+             Connection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        Ok(answer.into_bytes())
+    }
+}
+
+/// 16 bytes in base64 are 22 letters, the last of which holds two bits, and `==`.
+fn is_key(key: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let letters = key.strip_suffix("==").unwrap_or_default();
+    letters.len() == 22 && letters.bytes().all(is_letter) && letters.ends_with(['A', 'Q', 'g', 'w'])
+}
+
+/// A plain answer: a status and one line of text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    text: String,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Answer {
+    pub(crate) fn new(status: u16, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a header.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The octets of the answer; one to HEAD has no body.
+    pub(crate) fn encode(&self, method: &str) -> Vec<u8> {
+        let body = if self.status == 204 {
+            String::new()
+        } else {
+            format!("{}\n", self.text)
+        };
+        let mut answer = format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status));
+        let mut header = |name: &str, value: &str| {
+            write!(answer, "{name}: {value}\r\n").expect("a String takes all");
+        };
+        if self.status != 204 {
+            header("Content-Type", "text/plain; charset=utf-8");
+            header("Content-Length", &body.len().to_string());
+        }
+        let upgrades = self.headers.iter().any(|(name, _)| *name == "Upgrade");
+        header(
+            "Connection",
+            if upgrades { "close, Upgrade" } else { "close" },
+        );
+        self.headers
+            .iter()
+            .for_each(|(name, value)| header(name, value));
+        answer.push_str("\r\n");
+        if method != "HEAD" {
+            answer.push_str(&body);
+        }
+        answer.into_bytes()
+    }
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        204 => "No Content",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+
+    const HANDSHAKE: &str = "GET /ws?a=b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+        Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    fn read(mut octets: &[u8]) -> Result<(Head, Vec<u8>), HeadError> {
+        block_on(read_head(&mut octets))
+    }
+
+    fn head(text: &str) -> Head {
+        read(text.as_bytes()).expect("a request").0
+    }
+
+    fn refused(text: &str) -> u16 {
+        match read(text.as_bytes()) {
+            Err(HeadError::Refused(answer)) => answer.status,
+            other => panic!("{text:?} is not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_accepted() {
+        // RFC 6455 section 1.3.
+        let answer = String::from_utf8(head(HANDSHAKE).upgrade().unwrap()).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        assert!(answer.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
+        assert!(answer.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn path_query_and_headers_are_read_and_what_follows_is_kept() {
+        let (head, rest) = read(format!("{HANDSHAKE}frames").as_bytes()).unwrap();
+        assert_eq!((head.path.as_str(), head.query.as_str()), ("/ws", "a=b"));
+        assert_eq!(head.first("host"), Some("h"));
+        assert_eq!(rest, b"frames");
+    }
+
+    #[test]
+    fn a_proxys_request_with_scheme_and_host_is_read() {
+        assert_eq!(
+            head("GET http://h/ws HTTP/1.1\r\nHost: h\r\n\r\n").path,
+            "/ws"
+        );
+        assert_eq!(head("GET http://h HTTP/1.1\r\nHost: h\r\n\r\n").path, "/");
+        assert_eq!(refused("GET ftp://h/ws HTTP/1.1\r\nHost: h\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn what_is_no_request_is_malformed() {
+        for text in [
+            "\u{16}\u{3}\u{1}\r\n\r\n",
+            "GET\r\n\r\n",
+            "GET /ws\r\n\r\n",
+            "GET ws HTTP/1.1\r\nHost: h\r\n\r\n",
+            "GET /ws HTTP/2.0\r\nHost: h\r\n\r\n",
+            "GET /ws HTTP/1.1\r\n\r\n",
+            "GET /ws HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+            "GET /ws HTTP/1.1\r\nHost: h\r\n folded: line\r\n\r\n",
+            "GET /ws HTTP/1.1\r\nHost : h\r\n\r\n",
+        ] {
+            assert_eq!(refused(text), 400, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_noticed() {
+        let with = |headers: &str| head(&format!("GET / HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n"));
+        for headers in [
+            "Content-Length: 5",
+            "Content-Length: 0, 5",
+            "Content-Length: 0\r\nContent-Length: 9",
+            "Transfer-Encoding: chunked",
+        ] {
+            assert!(with(headers).has_body(), "{headers}");
+        }
+        assert!(!with("Content-Length: 0").has_body());
+    }
+
+    #[test]
+    fn a_head_may_have_8_kib_and_64_headers_and_no_more() {
+        let with = |padding: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+                "x".repeat(padding)
+            )
+        };
+        let most = MAX_HEAD - with(0).len();
+        head(&with(most));
+        assert_eq!(refused(&with(most + 1)), 431);
+        assert_eq!(refused(&"x".repeat(100_000)), 431);
+        let with = |headers: usize| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+                "X: y\r\n".repeat(headers - 1)
+            )
+        };
+        head(&with(64));
+        assert_eq!(refused(&with(65)), 431);
+    }
+
+    #[test]
+    fn a_client_that_goes_before_the_end_of_the_head_gets_no_answer() {
+        assert!(matches!(read(b"GET / HTTP/1.1\r\n"), Err(HeadError::Gone)));
+        assert!(matches!(read(b""), Err(HeadError::Gone)));
+    }
+
+    #[test]
+    fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
+        let version = "Sec-WebSocket-Version: 13\r\n";
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for (from, to, status) in [
+            ("Connection: keep-alive, Upgrade\r\n", "", 400),
+            (
+                "Connection: keep-alive, Upgrade\r\n",
+                "Connection: Upgraded\r\n",
+                400,
+            ),
+            (version, "", 426),
+            (version, "Sec-WebSocket-Version: 8\r\n", 426),
+            (
+                version,
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\n",
+                426,
+            ),
+            (key, "", 400),
+            (key, "Sec-WebSocket-Key: short==\r\n", 400),
+            (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n", 400),
+            (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j!Q==\r\n", 400),
+            (key, &key.repeat(2), 400),
+            ("HTTP/1.1", "HTTP/1.0", 400),
+        ] {
+            assert!(HANDSHAKE.contains(from));
+            let answer = head(&HANDSHAKE.replace(from, to)).upgrade().unwrap_err();
+            assert_eq!(answer.status, status, "{to:?}: {}", answer.text);
+        }
+    }
+
+    #[test]
+    fn an_answer_has_a_length_and_one_line() {
+        let answer = String::from_utf8(Answer::new(404, "nothing here").encode("GET")).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"));
+        assert!(answer.contains("\r\nContent-Length: 13\r\n"));
+        assert!(answer.ends_with("\r\n\r\nnothing here\n"));
+        let answer = String::from_utf8(Answer::new(404, "nothing here").encode("HEAD")).unwrap();
+        assert!(answer.contains("\r\nContent-Length: 13\r\n") && answer.ends_with("\r\n\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut octets = octets;
+            octets.extend(b"\r\n\r\n");
+            let _ = read(&octets);
+        }
+
+        #[test]
+        fn no_damaged_handshake_makes_it_panic(at in 0usize..180, octet in any::<u8>()) {
+            let mut octets = HANDSHAKE.as_bytes().to_vec();
+            let at = at.min(octets.len() - 5);
+            octets[at] = octet;
+            if let Ok((head, _)) = read(&octets) {
+                let _ = head.upgrade();
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Which web pages may connect (RFC 6455 section 10.2; rulings, "origin").
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The origins that a listener lets in, as they stand in its configuration.
+///
+/// Without an Origin header the client is no browser and is let in regardless: the check keeps
+/// foreign pages from using their visitors' network position, and other programs could claim any
+/// origin.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Origins(Vec<String>);
+
+/// Any page at all.
+const ANY: &str = "*";
+/// Pages of the host that the request itself names, on whatever port, and of this machine.
+const SAME_HOST: &str = "same-host";
+
+impl Origins {
+    /// The origins of a configuration.
+    pub fn new(origins: &[&str]) -> Self {
+        Self(origins.iter().map(|&origin| origin.to_owned()).collect())
+    }
+
+    /// The first entry that could never match, if there is one.
+    pub fn mistake(&self) -> Option<&str> {
+        let fits = |entry: &str| {
+            entry == ANY
+                || entry == SAME_HOST
+                || entry == "null"
+                || entry.split_once("://").is_some_and(|(scheme, host)| {
+                    !scheme.is_empty() && !host.is_empty() && !host.contains('/')
+                })
+        };
+        self.0.iter().map(String::as_str).find(|entry| !fits(entry))
+    }
+
+    /// Whether a request with this Origin header and this Host header may come in.
+    pub fn let_in(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        self.0.iter().any(|entry| match entry.as_str() {
+            ANY => true,
+            SAME_HOST => is_same_host(origin, host),
+            // Scheme and host are compared without regard to case (RFC 6454 section 4).
+            listed => listed.eq_ignore_ascii_case(origin),
+        })
+    }
+}
+
+fn is_same_host(origin: &str, host: Option<&str>) -> bool {
+    let Some((_scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let name = without_port(authority);
+    is_loopback(name) || host.is_some_and(|host| name.eq_ignore_ascii_case(without_port(host)))
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => authority,
+    }
+}
+
+fn is_loopback(name: &str) -> bool {
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn let_in(origins: &[&str], origin: &str) -> bool {
+        Origins::new(origins).let_in(Some(origin), Some("chat.example:8000"))
+    }
+
+    #[test]
+    fn a_client_without_an_origin_is_no_browser_and_comes_in() {
+        assert!(Origins::new(&["https://a.example"]).let_in(None, None));
+        assert!(Origins::new(&["same-host"]).let_in(None, None));
+    }
+
+    #[test]
+    fn a_star_lets_everybody_in() {
+        assert!(let_in(&["*"], "https://evil.example"));
+        assert!(let_in(&["*"], "null"));
+    }
+
+    #[test]
+    fn a_listed_origin_is_compared_whole() {
+        let listed = &["https://good.example", "http://good.example:8080"];
+        for origin in [
+            "https://good.example",
+            "HTTPS://Good.Example",
+            "http://good.example:8080",
+        ] {
+            assert!(let_in(listed, origin), "{origin}");
+        }
+        for origin in [
+            "http://good.example",
+            "https://good.example:444",
+            "https://good.example.evil",
+            "https://evil-good.example",
+            "https://good.example/",
+            "null",
+            "",
+        ] {
+            assert!(!let_in(listed, origin), "{origin}");
+        }
+        assert!(let_in(&["null"], "null"));
+    }
+
+    #[test]
+    fn same_host_is_the_host_of_the_request_on_any_port_or_this_machine() {
+        let same = &["same-host"];
+        for origin in [
+            "http://chat.example",
+            "https://CHAT.example:3000",
+            "http://localhost:3000",
+            "http://app.localhost",
+            "http://127.0.0.1:5173",
+            "http://[::1]:80",
+        ] {
+            assert!(let_in(same, origin), "{origin}");
+        }
+        for origin in [
+            "http://example",
+            "http://evil.example",
+            "http://chat.example.evil",
+            "http://localhost.evil",
+            "http://127.0.0.1.evil",
+            "null",
+            "chat.example",
+        ] {
+            assert!(!let_in(same, origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_could_never_match_is_a_mistake() {
+        assert_eq!(
+            Origins::new(&["*", "same-host", "null", "https://a.b:1"]).mistake(),
+            None
+        );
+        for mistake in [
+            "",
+            "a.example",
+            "https://",
+            "https://a.example/",
+            "same_host",
+        ] {
+            assert_eq!(Origins::new(&["*", mistake]).mistake(), Some(mistake));
+        }
+    }
+}

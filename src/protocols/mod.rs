@@ -1,0 +1,69 @@
+//! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
+
+pub mod peerdrop;
+
+use crate::realm::{AnyCommand, AnyRealm, Defaults, Message, Realm, WhenFull};
+use serde_json::{Map, Value};
+
+/// Every protocol that the daemon speaks.
+pub static PROTOCOLS: &[Protocol] = &[
+    Protocol::of::<peerdrop::PeerDrop>(),
+];
+
+/// A protocol as the rest of the daemon sees it: data and functions, no type of its own.
+#[derive(Debug)]
+pub struct Protocol {
+    /// Its name in the configuration and the log.
+    pub name: &'static str,
+    /// The path that a client connects to.
+    pub endpoint: &'static str,
+    /// Defaults of a listener's configuration.
+    pub defaults: Defaults,
+    pub(crate) when_full: WhenFull,
+    pub(crate) serves: fn(&str) -> bool,
+    pub(crate) decode: fn(Message) -> Option<AnyCommand>,
+    /// The default options, as they stand in the configuration.
+    pub(crate) default_options: fn() -> Map<String, Value>,
+    pub(crate) realm: MakeRealm,
+}
+
+/// Makes a realm with nobody in it from complete options.
+type MakeRealm = fn(&Map<String, Value>) -> Result<Box<dyn AnyRealm>, OptionError>;
+
+/// An option of a protocol that is not right: its key where it is known, and what is wrong.
+pub(crate) struct OptionError {
+    pub(crate) key: String,
+    pub(crate) problem: String,
+}
+
+impl Protocol {
+    /// What a realm says of its protocol.
+    pub(crate) const fn of<R: Realm>() -> Self {
+        Self {
+            name: R::NAME,
+            endpoint: R::ENDPOINT,
+            defaults: R::DEFAULTS,
+            when_full: R::WHEN_FULL,
+            serves: R::serves,
+            decode: |message| R::decode(message).map(|command| Box::new(command) as AnyCommand),
+            default_options: || match serde_json::to_value(R::Options::default()) {
+                Ok(Value::Object(options)) => options,
+                other => unreachable!("options serialise to an object: {other:?}"),
+            },
+            realm: |options| {
+                let options = crate::config::read(Value::Object(options.clone()))
+                    .map_err(|(key, problem)| OptionError { key, problem })?;
+                let realm = R::new(options).map_err(|(key, problem)| OptionError {
+                    key: key.to_owned(),
+                    problem,
+                })?;
+                Ok(Box::new(realm))
+            },
+        }
+    }
+
+    /// The protocol of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PROTOCOLS.iter().find(|protocol| protocol.name == name)
+    }
+}

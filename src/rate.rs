@@ -1,0 +1,101 @@
+//! A limit on how often something may happen in a sliding minute.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The span over which a [`Window`] counts (rulings, "rate limits": 60 s).
+pub const SPAN: Duration = Duration::from_secs(60);
+
+/// When the events of the last minute happened: exact, not an estimate by buckets.
+///
+/// Holds at most as many times as the limit it is asked about, 16 bytes each, and nothing at
+/// all when the minute was quiet.
+#[derive(Debug, Default)]
+pub struct Window {
+    times: VecDeque<Duration>,
+}
+
+impl Window {
+    /// Counts one event at `now`, or says how long to wait until the next would be allowed.
+    /// A refused event does not count. A `limit` of 0 is no limit.
+    ///
+    /// # Errors
+    /// The time until there is room again, when `limit` events happened in the last minute.
+    pub fn take(&mut self, now: Duration, limit: u32) -> Result<(), Duration> {
+        if limit == 0 {
+            return Ok(());
+        }
+        self.forget(now);
+        match self.times.front() {
+            Some(&oldest) if self.times.len() >= limit as usize => Err(oldest + SPAN - now),
+            _ => {
+                self.times.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// How many events the last minute saw.
+    pub fn count(&mut self, now: Duration) -> usize {
+        self.forget(now);
+        self.times.len()
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while self.times.front().is_some_and(|&time| time + SPAN <= now) {
+            self.times.pop_front();
+        }
+        if self.times.is_empty() {
+            self.times = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_limit_is_allowed_and_one_more_is_not() {
+        let mut window = Window::default();
+        assert!((0..3).all(|_| window.take(s(10), 3).is_ok()));
+        assert_eq!(window.take(s(15), 3), Err(s(55)));
+    }
+
+    #[test]
+    fn the_window_slides() {
+        let mut window = Window::default();
+        assert!(window.take(s(0), 2).is_ok());
+        assert!(window.take(s(30), 2).is_ok());
+        assert_eq!(window.take(s(59), 2), Err(s(1)));
+        assert!(window.take(s(60), 2).is_ok());
+        assert_eq!(window.take(s(60), 2), Err(s(30)));
+    }
+
+    #[test]
+    fn a_refused_event_does_not_count() {
+        let mut window = Window::default();
+        assert!(window.take(s(0), 1).is_ok());
+        assert!((1..60).all(|now| window.take(s(now), 1).is_err()));
+        assert!(window.take(s(60), 1).is_ok());
+    }
+
+    #[test]
+    fn a_quiet_minute_leaves_nothing() {
+        let mut window = Window::default();
+        assert!(window.take(s(0), 100).is_ok());
+        assert_eq!(window.count(s(60)), 0);
+        assert_eq!(window.times.capacity(), 0);
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let mut window = Window::default();
+        assert!((0..1000).all(|_| window.take(s(0), 0).is_ok()));
+        assert_eq!(window.count(s(0)), 0);
+    }
+}

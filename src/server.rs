@@ -1,0 +1,355 @@
+//! The daemon as a whole: binds every port, starts the broker, waits for the end, drains, stops.
+
+use crate::accept::{self, House, Port, TURNED_AWAY_AT_ONCE};
+use crate::broker::{Broker, Endings, Event, Host};
+use crate::config::{Config, Listener};
+use crate::liveness::Patience;
+use crate::places::Places;
+use async_std::net::TcpListener;
+use async_std::task;
+use futures::channel::{mpsc, oneshot};
+use futures::{FutureExt, SinkExt, StreamExt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+/// How many clients may wait to be accepted. The standard library's 128 are soon used up when
+/// everybody comes back at once, and each one too many waits a second to try again.
+const BACKLOG: i32 = 4096;
+
+/// Open files that are not for connections: those to tell clients that there is no room, and for
+/// listeners, the runtime and the log as many again.
+const RESERVED_FILES: usize = 2 * TURNED_AWAY_AT_ONCE;
+
+/// Raises the open-files limit as far as the system allows, and says how many files that are.
+pub fn raise_open_files_limit() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        if let Err(error) = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        ) {
+            log::warn!("the open-files limit stays at {current:?}: {error}");
+        }
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files).unwrap_or(usize::MAX)
+}
+
+/// Starts the executor's threads: as many as the configuration says. Call it before anything
+/// that is asynchronous.
+pub fn start_threads(threads: usize) {
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
+    let threads = if threads == 0 { cores() } else { threads };
+    let config = async_global_executor::GlobalExecutorConfig::default()
+        // It must be the name of a variable, and the default's would overrule the configuration.
+        .with_env_var("SWITCHBOARD_THREADS_STAND_IN_THE_CONFIGURATION")
+        .with_min_threads(threads)
+        .with_max_threads(threads)
+        .with_thread_name_fn(|| "executor".to_owned());
+    async_global_executor::init_with_config(config);
+}
+
+/// All ports, bound and not yet served.
+pub struct Server {
+    config: Config,
+    sockets: Vec<std::net::TcpListener>,
+    max_connections: usize,
+}
+
+/// A port that cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    place: usize,
+    protocol: &'static str,
+    address: SocketAddr,
+    reason: std::io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            place,
+            protocol,
+            address,
+            reason,
+        } = self;
+        write!(
+            f,
+            "listeners[{place}] ({protocol}) cannot listen on {address}: {reason}"
+        )
+    }
+}
+
+impl std::error::Error for BindError {}
+
+impl Server {
+    /// Binds every listener of a configuration, or none. `open_files` is what the process may
+    /// open.
+    ///
+    /// # Errors
+    /// The first listener whose address is not to be had, and the system's reason.
+    pub fn bind(config: Config, open_files: usize) -> Result<Self, BindError> {
+        let bind = |(place, listener): (usize, &Listener)| {
+            listen(listener.address).map_err(|reason| BindError {
+                place,
+                protocol: listener.protocol.name,
+                address: listener.address,
+                reason,
+            })
+        };
+        let sockets = config
+            .listeners
+            .iter()
+            .enumerate()
+            .map(bind)
+            .collect::<Result<_, _>>()?;
+        let possible = open_files.saturating_sub(RESERVED_FILES).max(1);
+        let wanted = config.process.max_connections;
+        if wanted > possible {
+            log::warn!("max_connections is {wanted}, but the open-files limit allows {possible}");
+        }
+        let max_connections = if wanted == 0 {
+            possible
+        } else {
+            wanted.min(possible)
+        };
+        Ok(Self {
+            config,
+            sockets,
+            max_connections,
+        })
+    }
+
+    /// Serves until `stop` is done, then says goodbye to everybody.
+    ///
+    /// # Panics
+    /// When the broker panics: without it there is nothing left to serve.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let started = Instant::now();
+        // No buffer: each sender has one place of its own, and so one message on its way.
+        let (mut inbox, events) = mpsc::channel(0);
+        let (stopping, on_stop) = oneshot::channel();
+        let (everybody_gone, mut gone) = mpsc::channel(0);
+        let house = Arc::new(House {
+            started,
+            inbox: inbox.clone(),
+            connections: AtomicU64::new(1),
+            places: Places::new(self.max_connections),
+            turned_away: Places::new(TURNED_AWAY_AT_ONCE),
+            stopping: on_stop.shared(),
+            _everybody_gone: everybody_gone,
+        });
+        let hosts = self.config.listeners.iter().map(host).collect();
+        let broker = task::spawn(Broker::new(hosts, started).run(events));
+        task::spawn(tick(inbox.clone()));
+
+        let mut accepting = Vec::new();
+        for (at, (listener, socket)) in self
+            .config
+            .listeners
+            .into_iter()
+            .zip(self.sockets)
+            .enumerate()
+        {
+            let address = socket.local_addr().unwrap_or(listener.address);
+            let protocol = listener.protocol;
+            log::info!(
+                "{:<10} listens on ws://{address}{}",
+                protocol.name,
+                protocol.endpoint
+            );
+            let port = Arc::new(Port::new(Arc::clone(&house), at, listener, address));
+            accepting.push(task::spawn(accept::run(TcpListener::from(socket), port)));
+        }
+        drop(house);
+        log::info!(
+            "ready in {:.1} ms, at most {} connections",
+            started.elapsed().as_secs_f64() * 1e3,
+            self.max_connections
+        );
+        notify_systemd(sd_notify::NotifyState::Ready);
+
+        let mut broker = broker.fuse();
+        futures::select! {
+            () = stop.fuse() => {}
+            // It ends only by a panic while anybody could still speak to it.
+            _ = broker => unreachable!("the broker outlives its clients"),
+        }
+        log::info!("stops; says goodbye to everybody");
+        notify_systemd(sd_notify::NotifyState::Stopping);
+        for port in accepting {
+            port.cancel().await;
+        }
+        let _ = stopping.send(());
+        let _ = inbox.send(Event::Stop).await;
+        let patience = self.config.process.shutdown_timeout;
+        if async_std::future::timeout(patience, gone.next())
+            .await
+            .is_err()
+        {
+            log::warn!(
+                "some clients did not say goodbye within {} s",
+                patience.as_secs_f64()
+            );
+        }
+        let (answer, endings) = oneshot::channel();
+        let _ = inbox.send(Event::Count(answer)).await;
+        if let Ok(endings) = endings.await {
+            let seconds = started.elapsed().as_secs_f64();
+            log::info!(
+                "stopped after {seconds:.0} s; connections: {}",
+                summary(&endings)
+            );
+        }
+    }
+}
+
+fn summary(endings: &Endings) -> String {
+    if endings.is_empty() {
+        return "none".to_owned();
+    }
+    let lines = endings.iter().map(|(how, count)| format!("{count} {how}"));
+    lines.collect::<Vec<_>>().join(", ")
+}
+
+fn host(listener: &Listener) -> Host {
+    let realm = (listener.protocol.realm)(&listener.options);
+    Host {
+        realm: realm.unwrap_or_else(|_| unreachable!("the configuration was checked")),
+        when_full: listener.protocol.when_full,
+        patience: Patience {
+            ping_after: listener.settings.ping_after,
+            pong_timeout: listener.settings.pong_timeout,
+        },
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = std::net::TcpListener::bind(address)?;
+    // Again, for the sake of the backlog.
+    rustix::net::listen(&socket, BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+async fn tick(mut inbox: mpsc::Sender<Event>) {
+    loop {
+        task::sleep(Duration::from_secs(1)).await;
+        if inbox.send(Event::Tick).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn notify_systemd(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        log::warn!("systemd cannot be told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::close::{Close, Ending};
+    use crate::frame::Frame;
+    use crate::protocols::Protocol;
+    use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
+    use async_tungstenite::tungstenite::{self, Message as Received, WebSocket};
+    use std::net::TcpStream;
+    use std::thread;
+
+    /// A protocol with bugs: it panics where the client tells it to, and echoes otherwise.
+    struct Buggy;
+
+    static BUGGY: Protocol = Protocol::of::<Buggy>();
+
+    impl Realm for Buggy {
+        const NAME: &'static str = "buggy";
+        const ENDPOINT: &'static str = "/";
+        const DEFAULTS: Defaults = Defaults {
+            port: 0,
+            origins: &["*"],
+            handshake_timeout: 10,
+            max_message_size: 1000,
+        };
+        const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+        type Options = std::collections::BTreeMap<String, String>;
+        type Command = String;
+
+        fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {
+            Ok(Self)
+        }
+
+        fn serves(_: &str) -> bool {
+            true
+        }
+
+        fn decode(message: Message) -> Option<String> {
+            match message {
+                Message::Text(text) if text.as_str() == "decode" => panic!("as told"),
+                Message::Text(text) => Some(text.as_str().to_owned()),
+                Message::Binary(_) => None,
+            }
+        }
+
+        fn open(&mut self, _: &mut Context, _: ConnectionId, _: Hello) -> Result<(), Refusal> {
+            Ok(())
+        }
+
+        fn command(&mut self, cx: &mut Context, who: ConnectionId, command: String) {
+            assert_ne!(command, "realm", "as told");
+            cx.send(who, Frame::text(command));
+        }
+
+        fn close(&mut self, _: &mut Context, _: ConnectionId, _: Ending) {}
+    }
+
+    /// A server of that protocol, and where it listens. It is never told to stop.
+    fn start() -> (thread::JoinHandle<()>, SocketAddr) {
+        let mut config = Config::built_in();
+        config.listeners = vec![Listener::built_in(&BUGGY)];
+        let server = Server::bind(config, 1000).unwrap();
+        let address = server.sockets[0].local_addr().unwrap();
+        let run = || task::block_on(server.run(futures::future::pending()));
+        (thread::spawn(run), address)
+    }
+
+    fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
+        let stream = TcpStream::connect(address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        tungstenite::client(format!("ws://{address}/"), stream)
+            .unwrap()
+            .0
+    }
+
+    #[test]
+    fn a_panic_in_a_connection_ends_that_connection_and_no_other() {
+        let (_server, address) = start();
+        let (mut unlucky, mut other) = (connect(address), connect(address));
+        unlucky.send("decode".into()).unwrap();
+        match unlucky.read().unwrap() {
+            Received::Close(Some(close)) => {
+                assert_eq!(u16::from(close.code), Close::InternalError.code());
+            }
+            message => panic!("not a Close frame: {message:?}"),
+        }
+        other.send("well?".into()).unwrap();
+        assert_eq!(other.read().unwrap(), Received::from("well?"));
+    }
+
+    #[test]
+    fn a_panic_in_the_broker_ends_the_server_with_it() {
+        let (server, address) = start();
+        connect(address).send("realm".into()).unwrap();
+        assert!(server.join().is_err());
+    }
+}

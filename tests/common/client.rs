@@ -1,0 +1,137 @@
+//! A client for WebSockets and plain HTTP that blocks, with a deadline on all that it does.
+
+use super::DEADLINE;
+use async_tungstenite::tungstenite::client::IntoClientRequest;
+use async_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use async_tungstenite::tungstenite::{self, Bytes, Error, HandshakeError, Message, WebSocket};
+use serde_json::Value;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+/// One WebSocket.
+pub struct Client {
+    pub socket: WebSocket<TcpStream>,
+}
+
+/// A connection with a deadline on all that it does.
+pub fn tcp(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+impl Client {
+    /// Connects, and is let in.
+    pub fn connect(address: SocketAddr, target: &str) -> Self {
+        Self::try_connect(address, target, &[]).unwrap_or_else(|status| panic!("HTTP {status}"))
+    }
+
+    /// Connects with extra headers; the HTTP status if it is not let in.
+    pub fn try_connect(
+        address: SocketAddr,
+        target: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let mut request = format!("ws://{address}{target}")
+            .into_client_request()
+            .unwrap();
+        for (name, value) in headers {
+            let value = HeaderValue::from_str(value).unwrap();
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        match tungstenite::client(request, tcp(address)) {
+            Ok((socket, _)) => Ok(Self { socket }),
+            Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
+            Err(error) => panic!("no handshake: {error}"),
+        }
+    }
+
+    /// Sends a text message.
+    pub fn says(&mut self, text: impl Into<tungstenite::Utf8Bytes>) {
+        self.socket.send(Message::Text(text.into())).unwrap();
+    }
+
+    /// Sends octets as they are.
+    pub fn sends_raw(&mut self, octets: &[u8]) {
+        self.socket.get_mut().write_all(octets).unwrap();
+    }
+
+    /// Sends a frame of this opcode and payload with FIN set, masked with zeros.
+    pub fn sends_frame(&mut self, opcode: u8, payload: &[u8]) {
+        assert!(payload.len() < 126);
+        self.sends_raw(&[0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
+        self.sends_raw(payload);
+    }
+
+    /// The next text message.
+    pub fn text(&mut self) -> String {
+        loop {
+            match self.socket.read().expect("a text message") {
+                Message::Text(text) => return text.as_str().to_owned(),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("not a text message: {other:?}"),
+            }
+        }
+    }
+
+    /// The next text message, as JSON.
+    pub fn json(&mut self) -> Value {
+        serde_json::from_str(&self.text()).unwrap()
+    }
+
+    /// Proves that everything sent so far has been read, and that the connection is well: a Ping
+    /// comes back.
+    pub fn pings(&mut self) {
+        self.socket
+            .send(Message::Ping(Bytes::from_static(b"well?")))
+            .unwrap();
+        while !matches!(self.socket.read().expect("a Pong"), Message::Pong(_)) {}
+    }
+
+    /// The code and the reason of the Close frame that must come next.
+    pub fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.socket.read().expect("a Close frame") {
+                Message::Close(Some(close)) => {
+                    let reason = close.reason.as_str().to_owned();
+                    // Answers it, and waits until the server is done, too.
+                    while self.socket.read().is_ok() {}
+                    return (close.code.into(), reason);
+                }
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("not a Close frame: {other:?}"),
+            }
+        }
+    }
+
+    /// Closes with a Close frame, and waits for the answer.
+    pub fn leaves(mut self) {
+        self.socket.close(None).unwrap();
+        while self.socket.read().is_ok() {}
+    }
+
+    /// Goes without a word.
+    pub fn vanishes(self) {
+        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
+    }
+}
+
+/// Sends octets over a new connection, and returns all that comes back until the server closes.
+pub fn http(address: SocketAddr, request: &str) -> String {
+    let mut stream = tcp(address);
+    stream.write_all(request.as_bytes()).unwrap();
+    receive_http(stream)
+}
+
+/// All that comes until the server closes.
+pub fn receive_http(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("no end: {error}"),
+        _ => String::from_utf8(answer).unwrap(),
+    }
+}

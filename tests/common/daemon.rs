@@ -1,0 +1,192 @@
+//! The daemon as a process.
+
+use super::DEADLINE;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+
+/// The program under test.
+pub fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    program
+        .env_remove("SWITCHBOARD_CONFIG")
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    program
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    program().args(arguments).output().unwrap()
+}
+
+/// A file with this content, for as long as the test runs and a while longer.
+pub fn temporary_file(content: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "switchboard-{}-{}.json",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    );
+    let path = std::env::temp_dir().join(name);
+    std::fs::File::create(&path)
+        .unwrap()
+        .write_all(content.as_bytes())
+        .unwrap();
+    path
+}
+
+/// A running daemon, ended with the test.
+pub struct Daemon {
+    child: Child,
+    log: Receiver<String>,
+    /// Where the listeners listen, in the order of the configuration.
+    pub addresses: Vec<SocketAddr>,
+    config: PathBuf,
+}
+
+impl Daemon {
+    /// A daemon with one listener.
+    pub fn with(listener: Value) -> Self {
+        Self::start(json!({"listeners": [listener]}))
+    }
+
+    /// A daemon with this configuration. Listeners that name no address get a port from the
+    /// system.
+    pub fn start(config: Value) -> Self {
+        Self::launch(program(), config)
+    }
+
+    /// The same, started by another program, which is given the daemon's and its arguments.
+    pub fn start_by(mut launcher: Command, config: Value) -> Self {
+        launcher.arg(program().get_program());
+        Self::launch(launcher, config)
+    }
+
+    fn launch(mut program: Command, mut config: Value) -> Self {
+        for listener in config["listeners"].as_array_mut().unwrap() {
+            if listener.get("address").is_none() {
+                listener["address"] = json!("127.0.0.1:0");
+            }
+        }
+        let path = temporary_file(&config.to_string());
+        let mut child = program
+            .arg("--config")
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (lines, log) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| lines.send(line))
+        });
+        let mut daemon = Self {
+            child,
+            log,
+            addresses: Vec::new(),
+            config: path,
+        };
+        loop {
+            let line = daemon.next_line();
+            if let Some((_, address)) = line.split_once("listens on ws://") {
+                let address = address.split('/').next().unwrap();
+                daemon.addresses.push(address.parse().unwrap());
+            } else if line.contains("ready in") {
+                return daemon;
+            }
+        }
+    }
+
+    /// Where the only listener, or the first, listens.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn next_line(&self) -> String {
+        self.log.recv_timeout(DEADLINE).expect("a line of the log")
+    }
+
+    /// The next line of the log, or none when the process has ended.
+    pub fn next_line_if_any(&self) -> Option<String> {
+        match self.log.recv_timeout(DEADLINE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("the daemon does not end"),
+        }
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits for a line of the log that contains this, and returns it.
+    pub fn logs(&self, part: &str) -> String {
+        std::iter::repeat_with(|| self.next_line())
+            .find(|line| line.contains(part))
+            .unwrap()
+    }
+
+    /// Nobody reads the log any more.
+    pub fn close_log(&mut self) {
+        self.log = channel().1;
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until the process has ended.
+    pub fn ends(mut self) -> ExitStatus {
+        let (done, end) = channel();
+        thread::scope(|scope| {
+            let child = &mut self.child;
+            let pid = Pid::from_child(child);
+            scope.spawn(move || done.send(child.wait().unwrap()));
+            end.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+                let _ = kill_process(pid, Signal::KILL);
+                panic!("the daemon does not end")
+            })
+        })
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        let pid = self.pid().as_raw_nonzero();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.config);
+    }
+}

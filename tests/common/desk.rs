@@ -1,0 +1,164 @@
+//! A desk to try a realm at: no sockets, a clock that the test moves, ids in a known order.
+//!
+//! It keeps the broker's promises: who is closed is told to the realm once, and gets nothing
+//! more. What the realm does comes back as lines, `2 < text` for a frame to connection 2 and
+//! `2 x 4404 no such session` for a Close.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+use switchboard::close::Ending;
+use switchboard::realm::{ConnectionId, Context, Effect, Hello, Ids, Message, Realm, Refusal};
+use uuid::{Builder, Uuid};
+
+/// A realm and the world around it.
+pub struct Desk<R: Realm> {
+    pub realm: R,
+    pub now: Duration,
+    ids: KnownIds,
+    open: BTreeSet<ConnectionId>,
+}
+
+/// No lines at all, for comparing.
+pub fn no_lines() -> Vec<String> {
+    Vec::new()
+}
+
+/// When the desk's clock starts: 2026-01-16T10:00:00.000Z.
+pub const START: Duration = Duration::from_millis(1_768_557_600_000);
+
+impl<R: Realm> Desk<R> {
+    /// A desk with an empty realm; options as in the configuration, the others at their defaults.
+    pub fn new(options: serde_json::Value) -> Self {
+        let mut all = serde_json::to_value(R::Options::default()).expect("options are JSON");
+        for (key, value) in options.as_object().expect("options are an object") {
+            all[key] = value.clone();
+        }
+        let options = serde_json::from_value(all).expect("options are of the right types");
+        let realm = R::new(options).unwrap_or_else(|problem| panic!("{problem:?}"));
+        Self {
+            realm,
+            now: Duration::ZERO,
+            ids: KnownIds::default(),
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// Somebody comes in from localhost and is not refused by an HTTP status.
+    pub fn opens(&mut self, who: u64, target: &str) -> Vec<String> {
+        self.opens_from(who, target, "127.0.0.1")
+    }
+
+    /// Somebody comes in from elsewhere.
+    pub fn opens_from(&mut self, who: u64, target: &str, address: &str) -> Vec<String> {
+        self.tries_to_open(who, target, address)
+            .expect("no refusal by an HTTP status")
+    }
+
+    /// Somebody comes in, or is refused by an HTTP status.
+    pub fn tries_to_open(
+        &mut self,
+        who: u64,
+        target: &str,
+        address: &str,
+    ) -> Result<Vec<String>, Refusal> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let address = address.parse().expect("an IP address");
+        let hello = Hello {
+            path: path.to_owned(),
+            query: query.to_owned(),
+            address,
+        };
+        let who = ConnectionId(who);
+        self.open.insert(who);
+        let mut refused = None;
+        let lines = self.act(|realm, cx| refused = realm.open(cx, who, hello).err());
+        match refused {
+            None => Ok(lines),
+            Some(refusal) => {
+                assert_eq!(lines, no_lines(), "a refusal has no other effect");
+                self.open.remove(&who);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Somebody sends a text message.
+    pub fn says(&mut self, who: u64, text: &str) -> Vec<String> {
+        self.sends(who, Message::Text(text.into()))
+    }
+
+    /// Somebody sends a message.
+    pub fn sends(&mut self, who: u64, message: Message) -> Vec<String> {
+        let who = ConnectionId(who);
+        assert!(self.open.contains(&who), "{who:?} is not here");
+        match R::decode(message) {
+            Some(command) => self.act(|realm, cx| realm.command(cx, who, command)),
+            None => no_lines(),
+        }
+    }
+
+    /// Somebody's connection ends.
+    pub fn leaves(&mut self, who: u64, how: Ending) -> Vec<String> {
+        let who = ConnectionId(who);
+        assert!(self.open.remove(&who), "{who:?} is not here");
+        self.act(|realm, cx| realm.close(cx, who, how))
+    }
+
+    /// Time passes, with a tick at its end.
+    pub fn waits(&mut self, time: Duration) -> Vec<String> {
+        self.now += time;
+        self.act(|realm, cx| realm.tick(cx))
+    }
+
+    /// The next id will be the last one again.
+    pub fn repeat_the_last_id(&mut self) {
+        self.ids.drawn -= 1;
+    }
+
+    /// Does something to the realm, and then what the realm wants done, until all is quiet.
+    fn act(&mut self, first: impl FnOnce(&mut R, &mut Context)) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut effects = Vec::new();
+        let wall = SystemTime::UNIX_EPOCH + START + self.now;
+        let mut cx = Context::new(self.now, wall, &mut self.ids, &mut effects);
+        first(&mut self.realm, &mut cx);
+        let mut at = 0;
+        while let Some(effect) = effects.get(at).cloned() {
+            at += 1;
+            match effect {
+                Effect::Send(to, frame) if self.open.contains(&to) => {
+                    lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
+                }
+                Effect::Close(who, why) if self.open.remove(&who) => {
+                    lines.push(format!("{} x {} {}", who.0, why.code(), why.reason()));
+                    let mut cx = Context::new(self.now, wall, &mut self.ids, &mut effects);
+                    self.realm.close(&mut cx, who, Ending::Closed(why));
+                }
+                Effect::Send(..) | Effect::Close(..) => {}
+            }
+        }
+        lines
+    }
+}
+
+/// Ids that look random and are the same in each run.
+#[derive(Default)]
+struct KnownIds {
+    drawn: u64,
+}
+
+impl Ids for KnownIds {
+    fn uuid(&mut self) -> Uuid {
+        // SplitMix64.
+        let scramble = |seed: u64| {
+            let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        self.drawn += 1;
+        let (high, low) = (scramble(2 * self.drawn), scramble(2 * self.drawn + 1));
+        let octets = ((u128::from(high) << 64) | u128::from(low)).to_be_bytes();
+        Builder::from_random_bytes(octets).into_uuid()
+    }
+}
