@@ -13,3 +13,4 @@ mod backpressure;
 mod common;
 mod liveness;
 mod peerdrop;
+mod workspace;

@@ -1,6 +1,7 @@
 //! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
 
 pub mod peerdrop;
+pub mod workspace;
 
 use crate::realm::{AnyCommand, AnyRealm, Defaults, Message, Realm, WhenFull};
 use serde_json::{Map, Value};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 /// Every protocol that the daemon speaks.
 pub static PROTOCOLS: &[Protocol] = &[
     Protocol::of::<peerdrop::PeerDrop>(),
+    Protocol::of::<workspace::Workspace>(),
 ];
 
 /// A protocol as the rest of the daemon sees it: data and functions, no type of its own.

@@ -1,0 +1,141 @@
+//! Workspace as its clients see it. What the document demands of the rules is tested at the desk,
+//! beside the rules; here is what takes sockets.
+
+use crate::common::{Client, Daemon};
+use serde_json::{Value, json};
+
+fn daemon() -> Daemon {
+    Daemon::with(json!({"protocol": "workspace"}))
+}
+
+fn enter(daemon: &Daemon, name: &str) -> Client {
+    let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));
+    assert_eq!(client.json()["type"], "connected");
+    client
+}
+
+fn kinds_and_data(client: &mut Client, count: usize) -> Vec<(String, Value)> {
+    let take = |message: Value| {
+        (
+            message["type"].as_str().unwrap().to_owned(),
+            message["data"].clone(),
+        )
+    };
+    (0..count).map(|_| take(client.json())).collect()
+}
+
+#[test]
+fn two_browsers_meet_talk_and_part() {
+    let daemon = daemon();
+    let mut john = enter(&daemon, "john_doe");
+    let mut jane = enter(&daemon, "jane%20doe");
+    jane.says(r#"{"type":"typing:indicator","isTyping":true}"#);
+    jane.says(r#"{"type":"message:send","text":"Hello <b>everyone</b>!"}"#);
+    jane.says(r#"{"type":"presence:update","status":"busy"}"#);
+    let heard = kinds_and_data(&mut john, 4);
+    let kinds: Vec<&str> = heard.iter().map(|(kind, _)| kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "presence:update",
+            "typing:indicator",
+            "message:new",
+            "presence:update"
+        ]
+    );
+    assert!(heard.iter().all(|(_, data)| data["username"] == "jane doe"));
+    assert_eq!(heard[2].1["text"], "Hello everyone!");
+    assert_eq!(heard[3].1["status"], "busy");
+    assert_eq!(jane.json()["type"], "message:new");
+    jane.leaves();
+    let heard = kinds_and_data(&mut john, 2);
+    assert_eq!(heard[0].1["isTyping"], false);
+    assert_eq!(heard[1].1["status"], "offline");
+}
+
+#[test]
+fn answers_to_what_is_wrong_keep_their_place_among_the_others() {
+    let daemon = daemon();
+    let mut client = enter(&daemon, "a");
+    let mut batch = Vec::new();
+    for text in [
+        "nonsense",
+        r#"{"type":"message:send","text":"1"}"#,
+        r#"{"type":"x"}"#,
+        r#"{"type":"message:send","text":"2"}"#,
+    ] {
+        batch.extend([0x81, 0x80 | text.len() as u8, 0, 0, 0, 0]);
+        batch.extend(text.as_bytes());
+    }
+    client.sends_raw(&batch);
+    let codes: Vec<Value> = (0..4)
+        .map(|_| client.json())
+        .map(|message| {
+            if message["type"] == "error" {
+                message["code"].clone()
+            } else {
+                message["data"]["text"].clone()
+            }
+        })
+        .collect();
+    assert_eq!(codes, ["INVALID_JSON", "1", "UNKNOWN_TYPE", "2"]);
+}
+
+#[test]
+fn a_fourth_connection_of_a_user_never_opens() {
+    let daemon = daemon();
+    let _three: Vec<Client> = ["ann", "Ann", "ANN"]
+        .iter()
+        .map(|name| enter(&daemon, name))
+        .collect();
+    let fourth = Client::try_connect(daemon.address(), "/ws?username=ann", &[]);
+    assert_eq!(fourth.err(), Some(429));
+    enter(&daemon, "bob");
+}
+
+#[test]
+fn a_connection_in_which_nothing_is_said_is_closed() {
+    let daemon = Daemon::with(json!({"protocol": "workspace", "idle_timeout": 1}));
+    assert_eq!(enter(&daemon, "a").closed(), (4408, "timed out".to_owned()));
+}
+
+#[test]
+fn a_message_may_have_a_megabyte_and_not_more() {
+    let daemon = daemon();
+    let mut client = enter(&daemon, "a");
+    let message = |size: usize| {
+        let text = json!({"type": "message:send", "text": "x".repeat(size)}).to_string();
+        assert!(text.len() >= size);
+        text
+    };
+    let frame = message(0).len();
+    client.says(message((1 << 20) - frame));
+    assert_eq!(
+        client.json()["data"]["text"].as_str().unwrap().len(),
+        (1 << 20) - frame
+    );
+    client.says(message((1 << 20) - frame + 1));
+    assert_eq!(client.closed(), (1009, "message too big".to_owned()));
+}
+
+#[test]
+fn a_binary_message_is_answered() {
+    let daemon = daemon();
+    let mut client = enter(&daemon, "a");
+    client.sends_frame(0x2, br#"{"type":"message:send","text":"x"}"#);
+    assert_eq!(client.json()["code"], "INVALID_MESSAGE");
+}
+
+#[test]
+fn two_listeners_are_two_rooms() {
+    let daemon =
+        Daemon::start(json!({"listeners": [{"protocol": "workspace"}, {"protocol": "workspace"}]}));
+    let mut here = Client::connect(daemon.addresses[0], "/ws?username=a");
+    let mut there = Client::connect(daemon.addresses[1], "/ws?username=a");
+    assert_eq!(here.json()["connectedUsers"], 1);
+    assert_eq!(there.json()["connectedUsers"], 1);
+    here.says(r#"{"type":"message:send","text":"here"}"#);
+    assert_eq!(here.json()["data"]["text"], "here");
+    there.says(r#"{"type":"message:send","text":"there"}"#);
+    assert_eq!(there.json()["data"]["text"], "there");
+}
