@@ -2,6 +2,7 @@
 
 use crate::common::{Client, Daemon};
 use crate::peerdrop::pair;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 use std::time::Duration;
 
@@ -71,4 +72,54 @@ fn a_peer_that_goes_frees_a_sender_that_is_held() {
     while sender.socket.send("x".repeat(MESSAGE).into()).is_ok() {}
     reader.vanishes();
     daemon.logs("peer left");
+}
+
+#[test]
+fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing() {
+    const MESSAGES: usize = 150;
+    let daemon = Daemon::with(json!({
+        "protocol": "workspace", "messages_per_minute": 0, "ping_after": 0, "close_timeout": 1000,
+    }));
+    let enter = |name: &str| {
+        let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));
+        assert_eq!(client.json()["type"], "connected");
+        client
+    };
+    let mut sender = enter("sender");
+    let mut readers: Vec<Client> = (0..5).map(|at| enter(&format!("reader{at}"))).collect();
+    let mut deaf = enter("deaf");
+    // So that not all of it fits into the system's buffers.
+    set_socket_recv_buffer_size(deaf.socket.get_ref(), 64 * 1024).unwrap();
+    for number in 0..MESSAGES {
+        let text = format!("{number} {}", "x".repeat(MESSAGE));
+        sender.says(json!({"type": "message:send", "text": text}).to_string());
+        for reader in readers.iter_mut().chain([&mut sender]) {
+            assert!(next_text(reader).starts_with(&format!("{number} ")));
+        }
+    }
+    // Now that it listens it gets what was on its way, whole messages, and why that is all.
+    let mut heard = 0;
+    let close = loop {
+        match deaf.socket.read().expect("messages, then a Close frame") {
+            async_tungstenite::tungstenite::Message::Text(_) => heard += 1,
+            async_tungstenite::tungstenite::Message::Close(close) => break close.unwrap(),
+            _ => {}
+        }
+    };
+    assert_eq!(
+        (u16::from(close.code), close.reason.as_str()),
+        (1013, "too slow")
+    );
+    assert!(heard < MESSAGES, "it missed nothing");
+    daemon.logs("too slow");
+}
+
+/// The text of the next message, without the cost of parsing it.
+fn next_text(client: &mut Client) -> String {
+    loop {
+        let message = client.text();
+        if let Some((_, text)) = message.split_once(r#""text":""#) {
+            return text.to_owned();
+        }
+    }
 }

@@ -9,8 +9,12 @@
     reason = "a test may fail by a panic"
 )]
 
+mod abuse;
 mod backpressure;
 mod common;
+mod configuration;
+mod http;
+mod lifecycle;
 mod liveness;
 mod peerdrop;
 mod workspace;

@@ -1,0 +1,296 @@
+//! The configuration as its author meets it: what is printed, what is refused, and how.
+
+use crate::common::{program, run, temporary_file};
+use serde_json::{Map, Value, json};
+use std::process::Output;
+use switchboard::config::{Config, Listener};
+use switchboard::protocols::PROTOCOLS;
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn check(content: &str) -> Output {
+    let file = temporary_file(content);
+    let output = run(&["check", "--config", file.to_str().unwrap()]);
+    std::fs::remove_file(file).unwrap();
+    output
+}
+
+#[test]
+fn the_defaults_are_complete_and_are_a_configuration() {
+    let printed = run(&["defaults"]);
+    assert!(printed.status.success());
+    let again = check(stdout(&printed));
+    assert!(
+        again.status.success(),
+        "{}",
+        String::from_utf8_lossy(&again.stderr)
+    );
+    assert_eq!(stdout(&again), stdout(&run(&["check"])));
+    let given = Config::from_json(stdout(&printed)).unwrap().to_json();
+    assert_eq!(given, Config::built_in().to_json());
+}
+
+#[test]
+fn check_prints_every_listener() {
+    let output = run(&["check"]);
+    assert_eq!(output.status.code(), Some(0));
+    let lines: Vec<&str> = stdout(&output).lines().collect();
+    assert_eq!(lines.len(), PROTOCOLS.len());
+    assert!(
+        lines.contains(&"peerdrop   ws://127.0.0.1:9081/ws/chat"),
+        "{lines:?}"
+    );
+    assert!(
+        lines.contains(&"workspace  ws://127.0.0.1:4000/ws"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
+    let listener = |text: &str| {
+        format!(
+            r#"{{"listeners": [{{"protocol": "peerdrop"}}, {{"protocol": "workspace", {text}}}]}}"#
+        )
+    };
+    for (content, problem) in [
+        (
+            "{".to_owned(),
+            "is no valid JSON: EOF while parsing an object at line 1 column 1",
+        ),
+        ("[]".to_owned(), "is no JSON object"),
+        (
+            r#"{"listener": []}"#.to_owned(),
+            r#""listener": unknown key; the keys of a configuration are listeners, log, max_connections, shutdown_timeout, threads"#,
+        ),
+        (r#"{"listeners": []}"#.to_owned(), "listeners: is empty"),
+        (r#"{"listeners": {}}"#.to_owned(), "listeners: is no array"),
+        (
+            r#"{"listeners": [7]}"#.to_owned(),
+            "listeners[0]: is no object",
+        ),
+        (
+            r#"{"listeners": [{}]}"#.to_owned(),
+            "listeners[0].protocol: is missing; there are peerdrop, workspace",
+        ),
+        (
+            r#"{"listeners": [{"protocol": "smtp"}]}"#.to_owned(),
+            r#"listeners[0].protocol: "smtp" is not spoken here; there are peerdrop, workspace"#,
+        ),
+        (
+            r#"{"log": "loud"}"#.to_owned(),
+            r#"log: "loud" is no log level; there are off, error, warn, info, debug"#,
+        ),
+        (
+            r#"{"threads": -1}"#.to_owned(),
+            "threads: -1 is negative; a number from 0 on, for example 0",
+        ),
+        (
+            r#"{"threads": 1.5}"#.to_owned(),
+            "threads: invalid type: floating point `1.5`",
+        ),
+        (
+            r#"{"threads": 5000}"#.to_owned(),
+            "threads: 5000 is more than 1024",
+        ),
+        (
+            r#"{"shutdown_timeout": "long"}"#.to_owned(),
+            r#"shutdown_timeout: "long" is no number, for example 5"#,
+        ),
+        (
+            listener(r#""address": "0.0.0.0:99999""#),
+            r#"listeners[1].address: "0.0.0.0:99999" is no socket address, for example "0.0.0.0:8080""#,
+        ),
+        (
+            listener(r#""address": 8080"#),
+            "listeners[1].address: is no string",
+        ),
+        (
+            listener(r#""address": "127.0.0.1:9081""#),
+            "listeners[1].address: 127.0.0.1:9081 is taken by listeners[0] (peerdrop)",
+        ),
+        (
+            listener(r#""address": "0.0.0.0:9081""#),
+            "listeners[1].address: 0.0.0.0:9081 is taken by listeners[0] (peerdrop)",
+        ),
+        (
+            listener(r#""max_connections": -5"#),
+            "listeners[1].max_connections: -5 is negative; a number from 0 on, for example 5000",
+        ),
+        (
+            listener(r#""max_conections": 5"#),
+            r#"listeners[1]."max_conections": unknown key; the keys of a workspace listener are protocol, address, "#,
+        ),
+        (
+            listener(r#""code_length": 5"#),
+            r#"listeners[1]."code_length": unknown key"#,
+        ),
+        (
+            listener(r#""origins": "*""#),
+            r#"listeners[1].origins: "*" is no array, for example ["*"]"#,
+        ),
+        (
+            listener(r#""origins": ["example.com"]"#),
+            r#"listeners[1].origins: "example.com" is no origin"#,
+        ),
+        (
+            listener(r#""trusted_proxies": ["localhost"]"#),
+            r#"listeners[1].trusted_proxies: "localhost" is no address or network"#,
+        ),
+        (
+            listener(r#""handshake_timeout": 0"#),
+            "listeners[1].handshake_timeout: 0 is too short",
+        ),
+        (
+            listener(r#""ping_after": 1e300"#),
+            "listeners[1].ping_after: 1",
+        ),
+        (
+            listener(r#""max_message_size": 0"#),
+            "listeners[1].max_message_size: 0 is not from 1 to 1073741824 bytes",
+        ),
+        (
+            listener(r#""outbox_size": 1"#),
+            "listeners[1].outbox_size: 1 is not from 1024 to 1073741824 bytes",
+        ),
+        (
+            listener(r#""messages_per_minute": 5000000000"#),
+            "listeners[1].messages_per_minute: invalid value: integer `5000000000`",
+        ),
+        (
+            listener(r#""username_length": 1"#),
+            "listeners[1].username_length: 1 is not from 12 to 256 characters",
+        ),
+    ] {
+        let output = check(&content);
+        assert_eq!(output.status.code(), Some(2), "{content}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let (file, told) = stderr
+            .split_once(".json: ")
+            .unwrap_or_else(|| panic!("no file: {stderr}"));
+        assert!(
+            !file.contains('\n') && told.contains(problem),
+            "{content}: {stderr}"
+        );
+    }
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let output = check(
+        r#"{"thread": 1, "listeners": [{"protocol": "x"}, {"protocol": "peerdrop", "address": ""}]}"#,
+    );
+    assert_eq!(String::from_utf8(output.stderr).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_its_own_message() {
+    for command in [
+        &["--config", "/nowhere/switchboard.json"][..],
+        &["check", "-c", "/nowhere/switchboard.json"],
+    ] {
+        let output = run(command);
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.starts_with("/nowhere/switchboard.json: cannot be read: "),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn the_environment_names_the_file_where_the_command_line_does_not() {
+    let file = temporary_file(r#"{"listeners": [{"protocol": "peerdrop", "address": "[::1]:7"}]}"#);
+    let check = |arguments: &[&str]| {
+        let mut program = program();
+        let output = program
+            .args(arguments)
+            .env("SWITCHBOARD_CONFIG", &file)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(check(&["check"]), "peerdrop   ws://[::1]:7/ws/chat\n");
+    let other =
+        temporary_file(r#"{"listeners": [{"protocol": "workspace", "address": "[::1]:7"}]}"#);
+    assert_eq!(
+        check(&["check", "-c", other.to_str().unwrap()]),
+        "workspace  ws://[::1]:7/ws\n"
+    );
+}
+
+#[test]
+fn wrong_arguments_have_status_2_and_help_has_0() {
+    assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
+    let help = run(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(stdout(&help).contains("switchboard defaults > switchboard.json"));
+    assert_eq!(
+        stdout(&run(&["--version"])),
+        concat!("switchboard ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+#[test]
+fn the_packaged_configuration_is_valid_and_has_every_protocol_on_all_addresses() {
+    let config = Config::from_json(include_str!("../systemd/switchboard.json")).unwrap();
+    let packaged: Vec<&str> = config
+        .listeners
+        .iter()
+        .map(|listener| listener.protocol.name)
+        .collect();
+    let all: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+    assert_eq!(packaged, all);
+    assert!(
+        config
+            .listeners
+            .iter()
+            .all(|listener| listener.address.ip().is_unspecified())
+    );
+}
+
+/// The README's tables of settings: each key with its default, as `| `key` | unit | `default` | …`.
+#[test]
+fn the_readme_lists_every_key_with_its_default() {
+    let readme = include_str!("../README.md");
+    let has_row = |key: &str, default: &str| {
+        readme
+            .lines()
+            .filter(|line| line.starts_with(&format!("| `{key}` |")))
+            .any(|line| {
+                line.split('|')
+                    .nth(3)
+                    .is_some_and(|cell| cell.contains(default))
+            })
+    };
+    let shown = |value: &Value| format!("`{value}`");
+    let mut config: Map<String, Value> =
+        serde_json::from_str(&Config::built_in().to_json()).unwrap();
+    config.remove("listeners");
+    for (key, value) in &config {
+        assert!(
+            has_row(key, &shown(value)),
+            "README.md has no row for {key} with {value}"
+        );
+    }
+    for protocol in PROTOCOLS {
+        let listener = Listener::built_in(protocol);
+        let settings: Map<String, Value> =
+            serde_json::from_value(json!(listener.settings)).unwrap();
+        for (key, value) in settings.iter().chain(&listener.options) {
+            assert!(
+                has_row(key, &shown(value)),
+                "README.md has no row for {key} with {value} ({})",
+                protocol.name
+            );
+        }
+        assert!(
+            has_row("address", &format!("`\"{}\"`", listener.address)),
+            "{}",
+            listener.address
+        );
+    }
+}
