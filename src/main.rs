@@ -114,7 +114,8 @@ fn end_when_nobody_can_read_the_log() {
             .is_some_and(|location| in_logger(location.file()))
         {
             eprintln!("switchboard: the log cannot be written to standard output; ends");
-            std::process::exit(1);
+            // At once: other threads may be about to do the same.
+            signal_hook::low_level::exit(1);
         }
         report(panic);
     }));

@@ -98,6 +98,7 @@ fn pings_whose_answers_nobody_reads_cost_no_memory() {
     flooder
         .socket
         .get_mut()
+        .0
         .set_write_timeout(Some(std::time::Duration::from_secs(1)))
         .unwrap();
     witness.text();

@@ -1,6 +1,6 @@
 //! Clients that read more slowly than others write.
 
-use crate::common::{Client, Daemon};
+use crate::common::{Client, DEADLINE, Daemon};
 use crate::peerdrop::pair;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
@@ -19,6 +19,7 @@ fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
     sender
         .socket
         .get_mut()
+        .0
         .set_write_timeout(Some(Duration::from_secs(2)))
         .unwrap();
     let mut number = 0;
@@ -32,7 +33,12 @@ fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
     assert!(grown < 8 << 20, "grew by {grown} bytes");
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            sender.socket.get_mut().set_write_timeout(None).unwrap();
+            sender
+                .socket
+                .get_mut()
+                .0
+                .set_write_timeout(Some(DEADLINE))
+                .unwrap();
             // The message that did not get through waits in the client.
             sender.socket.flush().unwrap();
             (number + 1..MESSAGES).for_each(|number| sender.says(message(number)));
@@ -67,6 +73,7 @@ fn a_peer_that_goes_frees_a_sender_that_is_held() {
     sender
         .socket
         .get_mut()
+        .0
         .set_write_timeout(Some(Duration::from_secs(2)))
         .unwrap();
     while sender.socket.send("x".repeat(MESSAGE).into()).is_ok() {}
@@ -89,7 +96,7 @@ fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing()
     let mut readers: Vec<Client> = (0..5).map(|at| enter(&format!("reader{at}"))).collect();
     let mut deaf = enter("deaf");
     // So that not all of it fits into the system's buffers.
-    set_socket_recv_buffer_size(deaf.socket.get_ref(), 64 * 1024).unwrap();
+    set_socket_recv_buffer_size(&deaf.socket.get_ref().0, 64 * 1024).unwrap();
     for number in 0..MESSAGES {
         let text = format!("{number} {}", "x".repeat(MESSAGE));
         sender.says(json!({"type": "message:send", "text": text}).to_string());

@@ -1,6 +1,6 @@
 //! What a listener answers to requests, and whom it lets in.
 
-use crate::common::{Client, Daemon, http, receive_http, tcp, wait_until};
+use crate::common::{Client, Daemon, HANDSHAKE, http, receive_http, tcp, wait_until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -26,10 +26,6 @@ fn status(answer: &str) -> u16 {
 fn request(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
-
-const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[test]
 fn a_plain_request_is_told_what_to_do() {

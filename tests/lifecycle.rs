@@ -1,6 +1,8 @@
 //! How the daemon starts and ends.
 
-use crate::common::{Client, DEADLINE, Daemon, http, program, run, temporary_file, wait_until};
+use crate::common::{
+    Client, DEADLINE, Daemon, HANDSHAKE, http, program, run, temporary_file, wait_until,
+};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -214,7 +216,8 @@ fn without_a_reader_of_its_log_it_ends_rather_than_dropping_clients_one_by_one()
     // Each connection is a line or two.
     wait_until("it ends", || {
         let _ = TcpStream::connect(daemon.addresses[1]).and_then(|mut stream| {
-            stream.write_all(b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            stream.write_all(HANDSHAKE.as_bytes())?;
             stream.read(&mut [0; 100])
         });
         daemon.has_ended()

@@ -8,9 +8,43 @@ use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
+/// A handshake with Workspace, octet for octet.
+pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A stream that goes on when a signal to the process interrupts it, as it may where there is a
+/// deadline.
+pub struct Patient(pub TcpStream);
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        again(|| self.0.read(buffer))
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        again(|| self.0.write(octets))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn again(mut attempt: impl FnMut() -> std::io::Result<usize>) -> std::io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// One WebSocket.
 pub struct Client {
-    pub socket: WebSocket<TcpStream>,
+    pub socket: WebSocket<Patient>,
 }
 
 /// A connection with a deadline on all that it does.
@@ -43,7 +77,7 @@ impl Client {
                 .headers_mut()
                 .insert(HeaderName::from_static(name), value);
         }
-        match tungstenite::client(request, tcp(address)) {
+        match tungstenite::client(request, Patient(tcp(address))) {
             Ok((socket, _)) => Ok(Self { socket }),
             Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
             Err(error) => panic!("no handshake: {error}"),
@@ -116,7 +150,7 @@ impl Client {
 
     /// Goes without a word.
     pub fn vanishes(self) {
-        let _ = self.socket.get_ref().shutdown(Shutdown::Both);
+        let _ = self.socket.get_ref().0.shutdown(Shutdown::Both);
     }
 }
 
