@@ -8,6 +8,7 @@ use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 fn both() -> Daemon {
@@ -42,14 +43,20 @@ fn a_port_in_use_is_one_clear_line_and_nothing_half_started() {
     assert!(!log.contains("listens on"), "{log}");
 }
 
+/// A socket like the one on which systemd is told how a service does, and its path.
+fn systemd(name: &str) -> (UnixDatagram, PathBuf) {
+    let path = std::env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_file(&path);
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    (socket, path)
+}
+
 /// What a daemon with these arguments and this environment logs from its start to its end.
 fn log_of(arguments: &[&str], rust_log: &str, log: Option<&str>) -> String {
     let listener = json!({"protocol": "workspace", "address": "127.0.0.1:0"});
     let file = temporary_file(&json!({"log": log, "listeners": [listener]}).to_string());
-    let path = std::env::temp_dir().join(format!("switchboard-ready-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (systemd, path) = systemd("ready");
     let mut daemon = program();
     daemon.arg("--config").arg(&file).args(arguments);
     daemon.env("RUST_LOG", rust_log).env("NOTIFY_SOCKET", &path);
@@ -113,10 +120,7 @@ fn there_are_as_many_executor_threads_as_configured() {
 
 #[test]
 fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
-    let path = std::env::temp_dir().join(format!("switchboard-notify-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (systemd, path) = systemd("notify");
     let mut env = Command::new("env");
     env.arg(format!("NOTIFY_SOCKET={}", path.display()));
     let daemon = Daemon::start_by(env, json!({"listeners": [{"protocol": "workspace"}]}));

@@ -376,11 +376,11 @@ impl Realm for Workspace {
             return;
         }
         let idle_timeout = Duration::from_secs(self.options.idle_timeout.into());
-        let now = cx.now;
-        let (idle, active): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.members)
-            .into_iter()
-            .partition(|(_, member)| now >= member.active + idle_timeout);
-        self.members = active;
+        let is_idle = |member: &Member| cx.now >= member.active + idle_timeout;
+        let idle = self.members.iter().filter(|(_, member)| is_idle(member));
+        let idle: Vec<ConnectionId> = idle.map(|(&who, _)| who).collect();
+        let take = |who| self.members.remove(&who).map(|member| (who, member));
+        let idle: Vec<_> = idle.into_iter().filter_map(take).collect();
         // A quiet room ends as a whole, so those who go hear nothing of each other.
         for (who, member) in idle {
             cx.close(who, Close::Idle);
