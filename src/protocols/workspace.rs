@@ -5,20 +5,18 @@
 
 use crate::close::{Close, Ending};
 use crate::frame::Frame;
+use crate::json::{self, Malformed};
 use crate::rate::{SPAN, Window};
 use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
+use crate::remembered::Remembered;
 use crate::text::{Quoted, cut, sanitise};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// The letters of a made-up name.
 const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-
-/// How many users who are gone are remembered for the sake of their rate limits; beyond it the
-/// one who went first is forgotten.
-const REMEMBERED: usize = 10_000;
 
 /// What the configuration may say about a Workspace listener.
 #[derive(Debug, Deserialize, Serialize)]
@@ -77,13 +75,11 @@ struct Limits {
     signals: Window,
 }
 
-/// The limits of users who went during the last minute, so that going and coming back does not
-/// lift them.
-#[derive(Default)]
-struct Gone {
-    limits: HashMap<String, (Duration, Limits)>,
-    /// Who went when. Whoever came back meanwhile stands here still.
-    order: VecDeque<(Duration, String)>,
+impl Limits {
+    /// Whether anything was counted in the last minute.
+    fn matter(&mut self, now: Duration) -> bool {
+        self.messages.count(now) + self.signals.count(now) > 0
+    }
 }
 
 /// The room of one listener.
@@ -92,7 +88,9 @@ pub struct Workspace {
     members: BTreeMap<ConnectionId, Member>,
     /// By the name in lower case.
     users: HashMap<String, User>,
-    gone: Gone,
+    /// The limits of users who went during the last minute, so that going and coming back does
+    /// not lift them.
+    gone: Remembered<String, Limits>,
     last_user_id: u64,
     last_message_id: u64,
 }
@@ -144,6 +142,19 @@ impl Mistake {
             code: "RATE_LIMITED",
             message: format!("too many {what} in a minute"),
             retry_after_ms: u64::try_from(wait.as_millis().max(1)).ok(),
+        }
+    }
+}
+
+impl From<Malformed> for Mistake {
+    fn from(malformed: Malformed) -> Self {
+        let mistake = Self::invalid(malformed.to_string());
+        match malformed {
+            Malformed::NoJson(_) => Self {
+                code: "INVALID_JSON",
+                ..mistake
+            },
+            Malformed::NoObject | Malformed::Field { .. } => mistake,
         }
     }
 }
@@ -240,7 +251,7 @@ impl Realm for Workspace {
             options,
             members: BTreeMap::new(),
             users: HashMap::new(),
-            gone: Gone::default(),
+            gone: Remembered::default(),
             last_user_id: 0,
             last_message_id: 0,
         })
@@ -278,7 +289,7 @@ impl Realm for Workspace {
                 id: format!("ws_user_{}", self.last_user_id),
                 connections: 0,
                 typing: 0,
-                limits: self.gone.come_back(key),
+                limits: self.gone.come_back(key).unwrap_or_default(),
             }
         });
         user.connections += 1;
@@ -371,7 +382,7 @@ impl Realm for Workspace {
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        self.gone.forget(cx.now);
+        while self.gone.forget(cx.now, SPAN).is_some() {}
         if self.options.idle_timeout == 0 {
             return;
         }
@@ -404,8 +415,10 @@ impl Workspace {
         user.connections -= 1;
         if user.connections == 0 {
             tell_presence(&mut self.members, cx, user, Status::Offline);
-            if let Some(user) = self.users.remove(&member.user) {
-                self.gone.remember(cx.now, user.key, user.limits);
+            if let Some(mut user) = self.users.remove(&member.user) {
+                if user.limits.matter(cx.now) {
+                    let _ = self.gone.remember(cx.now, user.key, user.limits);
+                }
             }
         }
     }
@@ -489,68 +502,13 @@ fn tell_typing(members: &mut BTreeMap<ConnectionId, Member>, cx: &mut Context, u
     tell(members, cx, Some(user), &Outgoing::Typing { data });
 }
 
-impl Gone {
-    /// Keeps the limits of a user who goes, if they still matter.
-    fn remember(&mut self, now: Duration, key: String, mut limits: Limits) {
-        if limits.messages.count(now) + limits.signals.count(now) == 0 {
-            return;
-        }
-        if self.order.len() >= REMEMBERED {
-            self.forget_first();
-        }
-        self.order.push_back((now, key.clone()));
-        self.limits.insert(key, (now, limits));
-    }
-
-    fn come_back(&mut self, key: &str) -> Limits {
-        self.limits
-            .remove(key)
-            .map(|(_, limits)| limits)
-            .unwrap_or_default()
-    }
-
-    /// Drops what no longer matters.
-    fn forget(&mut self, now: Duration) {
-        while self
-            .order
-            .front()
-            .is_some_and(|&(when, _)| now >= when + SPAN)
-        {
-            self.forget_first();
-        }
-    }
-
-    fn forget_first(&mut self) {
-        let Some((when, key)) = self.order.pop_front() else {
-            return;
-        };
-        if self.limits.get(&key).is_some_and(|&(went, _)| went == when) {
-            self.limits.remove(&key);
-        }
-    }
-}
-
 /// Reads a message ("Validate all incoming messages").
 fn read(text: &str) -> Result<Command, Mistake> {
-    let no_object = || Mistake::invalid("a message is a JSON object, each key in it once");
-    let incoming: Incoming = serde_json::from_str(text).map_err(|error| {
-        if error.is_data() {
-            return no_object();
-        }
-        let message = format!("this is no JSON: {error}");
-        Mistake {
-            code: "INVALID_JSON",
-            ..Mistake::invalid(message)
-        }
-    })?;
-    // An array of the right length would be read as well.
-    if !text.trim_start().starts_with('{') {
-        return Err(no_object());
-    }
-    let kind: String = field(incoming.kind, "type", "a string")?;
+    let incoming: Incoming = json::object(text)?;
+    let kind: String = json::required(incoming.kind, "type", "a string")?;
     match kind.as_str() {
         "message:send" => {
-            let text: String = field(incoming.text, "text", "a string")?;
+            let text: String = json::required(incoming.text, "text", "a string")?;
             let text = sanitise(&text);
             if text.trim().is_empty() {
                 return Err(Mistake::invalid("\"text\" is empty once it is sanitised"));
@@ -559,10 +517,12 @@ fn read(text: &str) -> Result<Command, Mistake> {
         }
         "presence:update" => {
             let statuses = "one of \"online\", \"away\", \"busy\" and \"offline\"";
-            field(incoming.status, "status", statuses).map(Command::Presence)
+            let status = json::required(incoming.status, "status", statuses)?;
+            Ok(Command::Presence(status))
         }
         "typing:indicator" => {
-            field(incoming.is_typing, "isTyping", "true or false").map(Command::Typing)
+            let is_typing = json::required(incoming.is_typing, "isTyping", "true or false")?;
+            Ok(Command::Typing(is_typing))
         }
         other => {
             let known = "message:send, presence:update and typing:indicator";
@@ -573,17 +533,6 @@ fn read(text: &str) -> Result<Command, Mistake> {
             })
         }
     }
-}
-
-fn field<'a, T: Deserialize<'a>>(
-    value: Option<&'a RawValue>,
-    name: &str,
-    what: &str,
-) -> Result<T, Mistake> {
-    let missing = || Mistake::invalid(format!("\"{name}\" is missing; it is {what}"));
-    let value = value.ok_or_else(missing)?;
-    serde_json::from_str(value.get())
-        .map_err(|_| Mistake::invalid(format!("\"{name}\" is not {what}")))
 }
 
 #[cfg(test)]
