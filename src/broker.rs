@@ -5,10 +5,11 @@
 //! connections, outboxes, liveness, counters.
 
 use crate::close::{Close, Ending};
+use crate::frame::Frame;
 use crate::liveness::{self, Patience, Verdict};
-use crate::outbox::{End, Outbox, Report};
+use crate::outbox::{End, Outbox, Ping, Report};
 use crate::realm::{
-    AnyCommand, AnyRealm, ConnectionId, Context, Effect, Hello, Ids, Refusal, WhenFull,
+    AnyCommand, AnyRealm, ConnectionId, Connections, Context, Effect, Hello, Ids, Refusal, WhenFull,
 };
 use crate::stream::Pulse;
 use futures::StreamExt;
@@ -34,6 +35,8 @@ pub(crate) enum Event {
     Commands(ConnectionId, Vec<AnyCommand>),
     /// A connection's outbox has room again, or has been written as far as its socket goes.
     Room(ConnectionId),
+    /// A connection that was asked for a sign of life has given one.
+    Alive(ConnectionId),
     /// A connection is gone. Nothing comes from it after this.
     Ended(ConnectionId, Ending),
     /// A second has passed.
@@ -69,6 +72,10 @@ struct Connection {
     pulse: Arc<Pulse>,
     /// When it was sent a Ping, to the second.
     pinged: Option<Duration>,
+    /// When its round trip is to be measured next, if that is wanted.
+    next_ping: Duration,
+    /// Its realm waits for a sign of life.
+    probe: Option<Probe>,
     /// For the sake of how many others it is not read from.
     held: usize,
     /// Who is held for the sake of this one.
@@ -77,13 +84,40 @@ struct Connection {
     closing: bool,
 }
 
+impl Connection {
+    /// Sends a Ping for the round trip, when it is time for one.
+    fn measure(&mut self, moment: Moment, patience: Patience, wakers: &mut Vec<Waker>) {
+        if !patience.ping_every.is_zero() && moment.now >= self.next_ping {
+            self.next_ping = moment.now + patience.ping_every;
+            self.outbox.ping(Ping::RoundTrip, wakers);
+        }
+    }
+}
+
+/// A realm's question whether a connection is alive.
+#[derive(Clone, Copy)]
+struct Probe {
+    /// When it was asked, to the second.
+    asked: Duration,
+    until: Duration,
+}
+
+type Table = HashMap<ConnectionId, Connection, BuildHasherDefault<IdHasher>>;
+
+impl Connections for Table {
+    fn round_trip(&self, who: ConnectionId) -> Option<Duration> {
+        self.get(&who)
+            .and_then(|connection| connection.pulse.round_trip())
+    }
+}
+
 /// How many connections ended in which way, for the log.
 pub(crate) type Endings = BTreeMap<&'static str, u64>;
 
 /// All that the daemon knows.
 pub(crate) struct Broker {
     hosts: Vec<Host>,
-    connections: HashMap<ConnectionId, Connection, BuildHasherDefault<IdHasher>>,
+    connections: Table,
     /// What the realm at work wants done.
     effects: Vec<Effect>,
     /// Ends that realms have not been told of yet: on which listener, of whom, and how.
@@ -112,7 +146,7 @@ impl Broker {
     pub(crate) fn new(hosts: Vec<Host>, started: Instant) -> Self {
         Self {
             hosts,
-            connections: HashMap::default(),
+            connections: Table::default(),
             effects: Vec::new(),
             untold: VecDeque::new(),
             wakers: Vec::new(),
@@ -150,9 +184,10 @@ impl Broker {
                 self.release_held_by(who);
                 1
             }
+            Event::Alive(who) => self.alive(moment, who),
             Event::Ended(who, ending) => self.ended(moment, who, ending),
             Event::Tick => self.tick(moment),
-            Event::Stop => self.stop(),
+            Event::Stop => self.stop(moment),
             Event::Count(answer) => {
                 // Whoever asked may have lost interest.
                 let _ = answer.send(self.endings.clone());
@@ -181,6 +216,8 @@ impl Broker {
                 outbox,
                 pulse,
                 pinged: None,
+                next_ping: moment.now,
+                probe: None,
                 held: 0,
                 holds: Vec::new(),
                 closing: false,
@@ -192,6 +229,11 @@ impl Broker {
         });
         if refused.is_some() {
             self.connections.remove(&who);
+        }
+        if let (Some(host), Some(connection)) =
+            (self.hosts.get(listener), self.connections.get_mut(&who))
+        {
+            connection.measure(moment, host.patience, &mut self.wakers);
         }
         // When the client went meanwhile, its task says so by Ended.
         let _ = answer.send(refused.map_or(Ok(()), Err));
@@ -232,8 +274,33 @@ impl Broker {
         })
     }
 
+    fn alive(&mut self, moment: Moment, who: ConnectionId) -> usize {
+        let connection = self.connections.get_mut(&who);
+        // Its time may have been up just before.
+        if connection.is_some_and(|connection| connection.probe.take().is_some()) {
+            self.probed(moment, who, true)
+        } else {
+            1
+        }
+    }
+
+    /// Tells a realm what became of its question, unless the connection is gone meanwhile.
+    fn probed(&mut self, moment: Moment, who: ConnectionId, alive: bool) -> usize {
+        match self.connections.get(&who) {
+            Some(&Connection {
+                closing: false,
+                listener,
+                ..
+            }) => self.enter(moment, listener, None, |realm, cx| {
+                realm.probed(cx, who, alive);
+            }),
+            _ => 1,
+        }
+    }
+
     fn tick(&mut self, moment: Moment) -> usize {
         let mut silent = Vec::new();
+        let mut probed = Vec::new();
         for (&who, connection) in &mut self.connections {
             if connection.held > 0 && !connection.pulse.is_blocked() {
                 // Nobody listens to it, so its silence means nothing.
@@ -243,13 +310,18 @@ impl Broker {
             let Some(host) = self.hosts.get(connection.listener) else {
                 continue;
             };
+            connection.measure(moment, host.patience, &mut self.wakers);
             let heard = connection.pulse.heard();
+            if let Some(probe) = connection.probe.take_if(|probe| moment.now >= probe.until) {
+                // What was heard in the second of the question may have come before it.
+                probed.push((who, heard > probe.asked));
+            }
             match liveness::judge(moment.seconds(), heard, connection.pinged, host.patience) {
                 Verdict::Alive => connection.pinged = None,
                 Verdict::Wait => {}
                 Verdict::Ping => {
                     connection.pinged = Some(moment.seconds());
-                    connection.outbox.ping(&mut self.wakers);
+                    connection.outbox.ping(Ping::Silence, &mut self.wakers);
                 }
                 Verdict::Silent => {
                     connection.outbox.end(End::Drop, &mut self.wakers);
@@ -261,15 +333,22 @@ impl Broker {
             .into_iter()
             .for_each(|who| self.mark_closing(who, Ending::Silent));
         let mut work = 1 + self.tell_the_gone(moment);
+        for (who, alive) in probed {
+            work += self.probed(moment, who, alive);
+        }
         for listener in 0..self.hosts.len() {
             work += self.enter(moment, listener, None, |realm, cx| realm.tick(cx));
         }
         work
     }
 
-    fn stop(&mut self) -> usize {
+    fn stop(&mut self, moment: Moment) -> usize {
+        for listener in 0..self.hosts.len() {
+            self.visit(moment, listener, None, |realm, cx| realm.stop(cx));
+        }
         self.stopping = true;
-        // Realms are told nothing of this: there will be nobody left to whom they could speak.
+        // Realms are told nothing more: there will be nobody left to whom they could speak.
+        self.untold.clear();
         for connection in self.connections.values_mut() {
             connection.closing = true;
             connection
@@ -314,50 +393,76 @@ impl Broker {
         };
         let mut effects = std::mem::take(&mut self.effects);
         let mut ids = RandomIds;
-        let mut cx = Context::new(moment.now, moment.wall, &mut ids, &mut effects);
+        let Moment { now, wall } = moment;
+        let mut cx = Context::new(now, wall, &self.connections, &mut ids, &mut effects);
         act(host.realm.as_mut(), &mut cx);
         let count = effects.len();
-        self.apply(&mut effects, sender);
+        for effect in effects.drain(..) {
+            self.apply(moment, effect, sender);
+        }
         self.effects = effects;
         count / EFFECTS_PER_UNIT
     }
 
-    fn apply(&mut self, effects: &mut Vec<Effect>, sender: Option<ConnectionId>) {
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Send(to, frame) => {
-                    let Some(connection) = self.connections.get_mut(&to) else {
-                        continue;
-                    };
-                    if connection.closing {
-                        continue;
-                    }
-                    let Some(host) = self.hosts.get(connection.listener) else {
-                        continue;
-                    };
-                    let outbox = &connection.outbox;
-                    let Err(frame) = outbox.push(frame, &mut self.wakers) else {
-                        continue;
-                    };
-                    // It is not slow as long as its socket would take more, and only its task has
-                    // not had its turn. Then the sender waits for that, and for no longer.
-                    let excused = !connection.pulse.is_blocked() && !outbox.is_far_over();
-                    let until = match host.when_full {
-                        WhenFull::HoldSender => Some(Report::Room),
-                        WhenFull::CloseReader => excused.then_some(Report::Turn),
-                    };
-                    // Without a sender there is nobody who could wait.
-                    match sender.zip(until) {
-                        Some((sender, until)) => {
-                            outbox.push_over(frame, until, &mut self.wakers);
-                            connection.holds.push(sender);
-                            self.hold(sender);
-                        }
-                        None => self.close(to, Close::TooSlow),
-                    }
-                }
-                Effect::Close(who, why) => self.close(who, why),
+    fn apply(&mut self, moment: Moment, effect: Effect, sender: Option<ConnectionId>) {
+        match effect {
+            Effect::Send(to, frame) => {
+                self.send(to, frame, sender);
             }
+            Effect::Deliver(to, frame, receipt) => {
+                let news = if self.send(to, frame, sender) {
+                    receipt.delivered
+                } else {
+                    receipt.failed
+                };
+                self.send(receipt.to, news, sender);
+            }
+            Effect::Close(who, why) => self.close(who, why),
+            Effect::Probe(who, patience) => self.probe(moment, who, patience),
+        }
+    }
+
+    /// Puts a frame into an outbox, and says whether it is there.
+    fn send(&mut self, to: ConnectionId, frame: Frame, sender: Option<ConnectionId>) -> bool {
+        let Some(connection) = self.connections.get_mut(&to) else {
+            return false;
+        };
+        if connection.closing {
+            return false;
+        }
+        let Some(host) = self.hosts.get(connection.listener) else {
+            return false;
+        };
+        let outbox = &connection.outbox;
+        let Err(frame) = outbox.push(frame, &mut self.wakers) else {
+            return true;
+        };
+        // It is not slow as long as its socket would take more, and only its task has not had
+        // its turn. Then the sender waits for that, and for no longer.
+        let excused = !connection.pulse.is_blocked() && !outbox.is_far_over();
+        let until = match host.when_full {
+            WhenFull::HoldSender => Some(Report::Room),
+            WhenFull::CloseReader => excused.then_some(Report::Turn),
+        };
+        // Without a sender there is nobody who could wait.
+        let Some((sender, until)) = sender.zip(until) else {
+            self.close(to, Close::TooSlow);
+            return false;
+        };
+        outbox.push_over(frame, until, &mut self.wakers);
+        connection.holds.push(sender);
+        self.hold(sender);
+        true
+    }
+
+    fn probe(&mut self, moment: Moment, who: ConnectionId, patience: Duration) {
+        let connection = self.connections.get_mut(&who);
+        if let Some(connection) = connection.filter(|it| !it.closing && it.probe.is_none()) {
+            connection.probe = Some(Probe {
+                asked: moment.seconds(),
+                until: moment.now + patience,
+            });
+            connection.outbox.ping(Ping::Probe, &mut self.wakers);
         }
     }
 

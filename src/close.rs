@@ -13,6 +13,12 @@ use std::fmt;
 pub enum Close {
     /// The other side of the session is gone, and the session with it.
     PeerLeft,
+    /// The client said that it leaves.
+    Goodbye,
+    /// The client was not let into the session that it asked for, and has been told why.
+    JoinRefused,
+    /// The session is over.
+    SessionClosed,
     /// The daemon stops.
     ShuttingDown,
     /// The client broke RFC 6455.
@@ -25,45 +31,62 @@ pub enum Close {
     InternalError,
     /// The client reads slower than others write, and its outbox is full.
     TooSlow,
+    /// The client did not say in time who it is.
+    NotIntroduced,
+    /// The session's host removed the client.
+    Kicked,
     /// There is no session of the name that the client asked for.
     UnknownSession,
-    /// The client said and was told nothing for too long.
+    /// The client did not do in time what keeps its connection.
     Idle,
     /// The session has all the members that it may have.
     SessionFull,
+    /// The user as whom the client came is connected, and alive.
+    UserConnected,
+    /// The same user came again, and this older connection gave no sign of life.
+    Replaced,
     /// The client's address guessed too often.
     TooManyGuesses,
 }
 
 impl Close {
     /// The whole list, in the order of the codes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::PeerLeft,
+        Self::Goodbye,
+        Self::JoinRefused,
+        Self::SessionClosed,
         Self::ShuttingDown,
         Self::ProtocolError,
         Self::InvalidUtf8,
         Self::TooBig,
         Self::InternalError,
         Self::TooSlow,
+        Self::NotIntroduced,
+        Self::Kicked,
         Self::UnknownSession,
         Self::Idle,
         Self::SessionFull,
+        Self::UserConnected,
+        Self::Replaced,
         Self::TooManyGuesses,
     ];
 
     /// The code in the Close frame.
     pub const fn code(self) -> u16 {
         match self {
-            Self::PeerLeft => 1000,
+            Self::PeerLeft | Self::Goodbye | Self::JoinRefused | Self::SessionClosed => 1000,
             Self::ShuttingDown => 1001,
             Self::ProtocolError => 1002,
             Self::InvalidUtf8 => 1007,
             Self::TooBig => 1009,
             Self::InternalError => 1011,
             Self::TooSlow => 1013,
+            Self::NotIntroduced => 4401,
+            Self::Kicked => 4403,
             Self::UnknownSession => 4404,
             Self::Idle => 4408,
-            Self::SessionFull => 4409,
+            Self::SessionFull | Self::UserConnected | Self::Replaced => 4409,
             Self::TooManyGuesses => 4429,
         }
     }
@@ -72,15 +95,22 @@ impl Close {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::PeerLeft => "peer left",
+            Self::Goodbye => "goodbye",
+            Self::JoinRefused => "join refused",
+            Self::SessionClosed => "session closed",
             Self::ShuttingDown => "server going away",
             Self::ProtocolError => "protocol error",
             Self::InvalidUtf8 => "invalid UTF-8",
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
             Self::TooSlow => "too slow",
+            Self::NotIntroduced => "no HELLO or JOIN in time",
+            Self::Kicked => "removed by the host",
             Self::UnknownSession => "no such session",
             Self::Idle => "timed out",
             Self::SessionFull => "session is full",
+            Self::UserConnected => "user is connected",
+            Self::Replaced => "connected again elsewhere",
             Self::TooManyGuesses => "too many wrong codes, wait a minute",
         }
     }

@@ -79,6 +79,9 @@ pub struct Settings {
     /// And this long after the Ping without any it is dropped, in seconds.
     #[serde(with = "seconds")]
     pub pong_timeout: Duration,
+    /// Each client is sent a Ping this often to measure the round trip, in seconds; 0: never.
+    #[serde(with = "seconds")]
+    pub ping_every: Duration,
     /// How long a client may take to answer a Close, in seconds.
     #[serde(with = "seconds")]
     pub close_timeout: Duration,
@@ -192,6 +195,7 @@ impl Listener {
                 handshake_timeout: Duration::from_secs(defaults.handshake_timeout),
                 ping_after: Duration::from_secs(15),
                 pong_timeout: Duration::from_secs(5),
+                ping_every: Duration::from_secs(defaults.ping_every),
                 close_timeout: Duration::from_secs(2),
                 max_message_size: defaults.max_message_size as usize,
                 outbox_size: 1 << 20,

@@ -7,7 +7,7 @@ use crate::boundary::LARGE;
 use crate::broker::Event;
 use crate::close::{Close, Ending};
 use crate::frame::Frame;
-use crate::outbox::{End, Outgoing};
+use crate::outbox::{End, Outgoing, Ping};
 use crate::protocols::Protocol;
 use crate::realm::{AnyCommand, ConnectionId, Message};
 use crate::stream::Stream;
@@ -22,7 +22,7 @@ use futures::future::poll_fn;
 use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Commands that go to the broker together at the most. What they were made from is bounded, too:
 /// by what is read in one turn, or by one message.
@@ -91,7 +91,11 @@ impl Connection {
             commands: Vec::new(),
             room: false,
             held: false,
+            ping: 0,
+            pinged: None,
             quiet: false,
+            probed: false,
+            alive: false,
             large_buffer: false,
             end: None,
             stop: None,
@@ -229,8 +233,16 @@ struct Pump {
     room: bool,
     /// The broker wants nothing to be read.
     held: bool,
+    /// The number of the last Ping, which is its payload, and when it was sent if it has not come
+    /// back.
+    ping: u32,
+    pinged: Option<Instant>,
     /// The client has been sent a Ping because nothing was heard of it.
     quiet: bool,
+    /// The broker waits to hear that the client is alive.
+    probed: bool,
+    /// It is.
+    alive: bool,
     large_buffer: bool,
     /// How the broker wants it to end, once what waits is sent.
     end: Option<Close>,
@@ -244,9 +256,8 @@ impl Pump {
         loop {
             let orders = self.outgoing.take(cx, &mut self.socket.get_mut().queue);
             self.held = orders.hold;
-            if orders.ping {
-                self.socket.get_mut().control(Frame::ping());
-                self.quiet = true;
+            if let Some(why) = orders.ping {
+                self.ping(why);
             }
             match orders.end {
                 Some(End::Drop) => return Poll::Ready(Step::Stop(Stop::Drop)),
@@ -309,16 +320,38 @@ impl Pump {
         stopped_by_controls
     }
 
+    fn ping(&mut self, why: Ping) {
+        self.ping = self.ping.wrapping_add(1);
+        self.pinged = Some(Instant::now());
+        let frame = Frame::ping(&self.ping.to_be_bytes());
+        self.socket.get_mut().control(frame);
+        self.quiet |= why == Ping::Silence;
+        self.probed |= why == Ping::Probe;
+    }
+
     fn received(&mut self, message: Received) {
+        if let Received::Close(close) = message {
+            self.stop = Some(Stop::Left(close.map(|close| close.code.into())));
+            return;
+        }
         self.quiet = false;
+        self.alive |= std::mem::take(&mut self.probed);
         let message = match message {
             Received::Text(text) => Message::Text(text),
             Received::Binary(octets) => Message::Binary(octets),
-            Received::Close(close) => {
-                self.stop = Some(Stop::Left(close.map(|close| close.code.into())));
+            Received::Pong(payload) => {
+                // Only the last Ping need be answered (RFC 6455 section 5.5.3).
+                if payload[..] == self.ping.to_be_bytes() {
+                    if let Some(pinged) = self.pinged.take() {
+                        self.socket
+                            .get_ref()
+                            .stream
+                            .came_back_after(pinged.elapsed());
+                    }
+                }
                 return;
             }
-            Received::Ping(_) | Received::Pong(_) | Received::Frame(_) => return,
+            Received::Ping(_) | Received::Close(_) | Received::Frame(_) => return,
         };
         self.received += 1;
         if self.end.is_none() {
@@ -329,7 +362,7 @@ impl Pump {
     /// Hands over what the broker should know. Says whether that was possible; if it was not,
     /// `cx` is woken when it is.
     fn tell_broker(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.room || !self.commands.is_empty() {
+        while self.room || self.alive || !self.commands.is_empty() {
             match self.inbox.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
@@ -340,6 +373,8 @@ impl Pump {
             }
             let event = if std::mem::take(&mut self.room) {
                 Event::Room(self.who)
+            } else if std::mem::take(&mut self.alive) {
+                Event::Alive(self.who)
             } else {
                 Event::Commands(self.who, std::mem::take(&mut self.commands))
             };

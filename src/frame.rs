@@ -5,7 +5,7 @@ use async_tungstenite::tungstenite::protocol::frame::{Frame as Unencoded, FrameH
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use serde::Serialize;
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// A frame as the octets that go to the socket, encoded once and shared by all who get it.
 ///
@@ -38,11 +38,9 @@ impl Frame {
         Self::message(json.into())
     }
 
-    /// An empty Ping (RFC 6455 section 5.5.2).
-    pub(crate) fn ping() -> Self {
-        static PING: LazyLock<Frame> =
-            LazyLock::new(|| Frame::encode(Unencoded::ping(Bytes::new())));
-        PING.clone()
+    /// A Ping with this payload (RFC 6455 section 5.5.2).
+    pub(crate) fn ping(payload: &[u8]) -> Self {
+        Self::encode(Unencoded::ping(Bytes::copy_from_slice(payload)))
     }
 
     /// Octets that were encoded elsewhere.
@@ -134,7 +132,7 @@ mod tests {
         let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
         assert_eq!(on_the_wire(&Frame::text("Hello"), 0), hello);
         assert_eq!(on_the_wire(&Frame::text(""), 0), [0x81, 0x00]);
-        assert_eq!(on_the_wire(&Frame::ping(), 0), [0x89, 0x00]);
+        assert_eq!(on_the_wire(&Frame::ping(b"x"), 0), [0x89, 0x01, b'x']);
     }
 
     #[test]

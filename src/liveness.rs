@@ -9,6 +9,8 @@ pub(crate) struct Patience {
     pub(crate) ping_after: Duration,
     /// And this much later the connection is dropped.
     pub(crate) pong_timeout: Duration,
+    /// Besides, a Ping is sent this often to measure the round trip; 0: never.
+    pub(crate) ping_every: Duration,
 }
 
 /// What is to be done about a connection.
@@ -53,6 +55,7 @@ mod tests {
     const PATIENCE: Patience = Patience {
         ping_after: s(15),
         pong_timeout: s(5),
+        ping_every: s(0),
     };
 
     #[test]

@@ -35,6 +35,17 @@ pub(crate) enum End {
     Drop,
 }
 
+/// Why a client is sent a Ping, the weightiest last: two that meet are one Ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ping {
+    /// To measure the round trip.
+    RoundTrip,
+    /// Nothing has been heard of it.
+    Silence,
+    /// Somebody waits for its answer: the broker is to be told of the next message.
+    Probe,
+}
+
 /// When the connection tells the broker about its outbox: those who sent what did not fit are
 /// held until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +62,7 @@ struct State {
     /// Octets and overhead of what was pushed and is not yet written to the socket.
     bytes: usize,
     limit: usize,
-    ping: bool,
+    ping: Option<Ping>,
     hold: bool,
     report: Option<Report>,
     end: Option<End>,
@@ -117,9 +128,9 @@ impl Outbox {
     }
 
     /// Asks for a Ping, ahead of what waits.
-    pub(crate) fn ping(&self, wakers: &mut Vec<Waker>) {
+    pub(crate) fn ping(&self, why: Ping, wakers: &mut Vec<Waker>) {
         let mut state = lock(&self.0);
-        state.ping = true;
+        state.ping = state.ping.max(Some(why));
         wakers.extend(state.waker.take());
     }
 
@@ -148,7 +159,7 @@ impl Outbox {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Orders {
     /// Send a Ping.
-    pub(crate) ping: bool,
+    pub(crate) ping: Option<Ping>,
     /// Do not read from the client.
     pub(crate) hold: bool,
     /// Tell the broker once what there is has been written as far as the socket takes it.
@@ -181,7 +192,7 @@ impl Outgoing {
             state.waker = Some(cx.waker().clone());
         }
         Orders {
-            ping: std::mem::take(&mut state.ping),
+            ping: state.ping.take(),
             hold: state.hold,
             report: state
                 .report
@@ -355,11 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_is_ordered_once() {
+    fn a_ping_is_ordered_once_and_for_the_weightiest_of_its_reasons() {
         let mut pair = Pair::new(10_000);
-        pair.outbox.ping(&mut pair.wakers);
-        assert!(pair.take().ping);
-        assert!(!pair.take().ping);
+        for why in [Ping::Silence, Ping::Probe, Ping::RoundTrip] {
+            pair.outbox.ping(why, &mut pair.wakers);
+        }
+        assert_eq!(pair.take().ping, Some(Ping::Probe));
+        assert_eq!(pair.take().ping, None);
     }
 
     #[test]

@@ -71,9 +71,33 @@ pub struct Refusal {
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
+    /// Send a frame to a connection, and tell another what became of that.
+    Deliver(ConnectionId, Frame, Box<Receipt>),
     /// Close a connection, after what was sent to it before. The realm is told by
     /// [`Realm::close`], as for any other end.
     Close(ConnectionId, Close),
+    /// Ask a connection for a sign of life, a Ping, and wait so long for one. The realm is told
+    /// by [`Realm::probed`], unless it is told before that the connection is gone. While a
+    /// connection is being asked, asking again changes nothing.
+    Probe(ConnectionId, Duration),
+}
+
+/// What is said to a sender of what it sent.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// The sender.
+    pub to: ConnectionId,
+    /// For when the frame is in the outbox of whom it is for.
+    pub delivered: Frame,
+    /// For when it is not, since that one is closed, perhaps just now for being too slow.
+    pub failed: Frame,
+}
+
+/// What a realm may know of the connections that it has.
+pub trait Connections {
+    /// The last round trip of a Ping that was measured; none before the first (the listener's
+    /// `ping_every`).
+    fn round_trip(&self, who: ConnectionId) -> Option<Duration>;
 }
 
 /// Fresh ids, and all the randomness there is.
@@ -88,6 +112,7 @@ pub struct Context<'a> {
     pub now: Duration,
     /// The time of day. For what is shown, and nothing else.
     pub wall: SystemTime,
+    connections: &'a dyn Connections,
     ids: &'a mut dyn Ids,
     effects: &'a mut Vec<Effect>,
 }
@@ -97,12 +122,14 @@ impl<'a> Context<'a> {
     pub fn new(
         now: Duration,
         wall: SystemTime,
+        connections: &'a dyn Connections,
         ids: &'a mut dyn Ids,
         effects: &'a mut Vec<Effect>,
     ) -> Self {
         Self {
             now,
             wall,
+            connections,
             ids,
             effects,
         }
@@ -111,6 +138,27 @@ impl<'a> Context<'a> {
     /// Sends a frame to a connection.
     pub fn send(&mut self, to: ConnectionId, frame: Frame) {
         self.effects.push(Effect::Send(to, frame));
+    }
+
+    /// Sends a frame to a connection, and tells its sender what became of that.
+    pub fn deliver(&mut self, to: ConnectionId, frame: Frame, receipt: Receipt) {
+        self.effects
+            .push(Effect::Deliver(to, frame, Box::new(receipt)));
+    }
+
+    /// Asks a connection for a sign of life within `patience`; [`Realm::probed`] has the answer.
+    pub fn probe(&mut self, who: ConnectionId, patience: Duration) {
+        self.effects.push(Effect::Probe(who, patience));
+    }
+
+    /// The last measured round trip of a Ping to a connection.
+    pub fn round_trip(&self, who: ConnectionId) -> Option<Duration> {
+        self.connections.round_trip(who)
+    }
+
+    /// A new random UUID (version 4).
+    pub fn uuid(&mut self) -> Uuid {
+        self.ids.uuid()
     }
 
     /// Closes a connection, after what was sent to it before.
@@ -171,6 +219,8 @@ pub struct Defaults {
     pub handshake_timeout: u64,
     /// `max_message_size`, in bytes.
     pub max_message_size: u64,
+    /// `ping_every`, in seconds.
+    pub ping_every: u64,
 }
 
 /// One protocol on one listener: state and rules. See the [module](self) for the broker's
@@ -218,8 +268,15 @@ pub trait Realm: Send + Sized + 'static {
     /// Somebody is gone, exactly once for each `open` that succeeded.
     fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending);
 
+    /// Somebody who was asked for a sign of life by [`Context::probe`] has given one, or has not
+    /// in the time that it had. The latter closes nothing by itself.
+    fn probed(&mut self, _cx: &mut Context, _who: ConnectionId, _alive: bool) {}
+
     /// A second has passed.
     fn tick(&mut self, _cx: &mut Context) {}
+
+    /// The daemon stops. What is sent now is the last that anybody gets before the Close.
+    fn stop(&mut self, _cx: &mut Context) {}
 }
 
 /// A command whose realm is known only to that realm and its `decode`.
@@ -230,7 +287,9 @@ pub(crate) trait AnyRealm: Send {
     fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal>;
     fn command(&mut self, cx: &mut Context, who: ConnectionId, command: AnyCommand);
     fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending);
+    fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool);
     fn tick(&mut self, cx: &mut Context);
+    fn stop(&mut self, cx: &mut Context);
 }
 
 impl<R: Realm> AnyRealm for R {
@@ -249,14 +308,30 @@ impl<R: Realm> AnyRealm for R {
         Realm::close(self, cx, who, how);
     }
 
+    fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
+        Realm::probed(self, cx, who, alive);
+    }
+
     fn tick(&mut self, cx: &mut Context) {
         Realm::tick(self, cx);
+    }
+
+    fn stop(&mut self, cx: &mut Context) {
+        Realm::stop(self, cx);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Nobody;
+
+    impl Connections for Nobody {
+        fn round_trip(&self, _: ConnectionId) -> Option<Duration> {
+            None
+        }
+    }
 
     struct Fixed(Uuid);
 
@@ -269,7 +344,8 @@ mod tests {
     fn letters(octets: [u8; 16], alphabet: &[u8], count: usize) -> String {
         let mut ids = Fixed(Uuid::from_bytes(octets));
         let wall = SystemTime::UNIX_EPOCH;
-        Context::new(Duration::ZERO, wall, &mut ids, &mut Vec::new()).letters(alphabet, count)
+        Context::new(Duration::ZERO, wall, &Nobody, &mut ids, &mut Vec::new())
+            .letters(alphabet, count)
     }
 
     #[test]
@@ -296,7 +372,7 @@ mod tests {
     fn time_is_shown_as_the_documents_show_it() {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(1_768_557_600_007);
         let (mut ids, mut effects) = (Fixed(Uuid::nil()), Vec::new());
-        let cx = Context::new(Duration::ZERO, wall, &mut ids, &mut effects);
+        let cx = Context::new(Duration::ZERO, wall, &Nobody, &mut ids, &mut effects);
         assert_eq!(cx.timestamp(), "2026-01-16T10:00:00.007Z");
         assert_eq!(cx.epoch_millis(), 1_768_557_600_007);
     }

@@ -227,6 +227,7 @@ fn host(listener: &Listener) -> Host {
         patience: Patience {
             ping_after: listener.settings.ping_after,
             pong_timeout: listener.settings.pong_timeout,
+            ping_every: listener.settings.ping_every,
         },
     }
 }
@@ -278,6 +279,7 @@ mod tests {
             origins: &["*"],
             handshake_timeout: 10,
             max_message_size: 1000,
+            ping_every: 0,
         };
         const WHEN_FULL: WhenFull = WhenFull::CloseReader;
         type Options = std::collections::BTreeMap<String, String>;

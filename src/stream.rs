@@ -16,10 +16,12 @@ use std::time::{Duration, Instant};
 const OCTETS_A_TURN: usize = 16 * 1024;
 
 /// What the broker may see of a client's socket: when it last gave a sign of life, to the second,
-/// and whether it takes what is sent.
+/// how long a Ping took to come back, and whether it takes what is sent.
 pub(crate) struct Pulse {
     origin: Instant,
     seconds: AtomicU32,
+    /// In microseconds, rounded up; 0 before the first.
+    round_trip: AtomicU32,
     /// Odd while the socket has no room for what is sent. Each time it has room again it goes on
     /// to the next even number, so that a write that failed before that cannot be noted after it.
     room: AtomicU32,
@@ -32,6 +34,7 @@ impl Pulse {
         let pulse = Self {
             origin,
             seconds: AtomicU32::new(0),
+            round_trip: AtomicU32::new(0),
             room: AtomicU32::new(0),
             writer: AtomicWaker::new(),
         };
@@ -43,6 +46,17 @@ impl Pulse {
     pub(crate) fn beat(&self) {
         let seconds = u32::try_from(self.origin.elapsed().as_secs()).unwrap_or(u32::MAX);
         self.seconds.store(seconds, Ordering::Relaxed);
+    }
+
+    fn set_round_trip(&self, time: Duration) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        self.round_trip.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// The last round trip of a Ping that was measured.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        let micros = self.round_trip.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
     /// Whether the client's socket has no room for what is sent to it.
@@ -149,6 +163,11 @@ impl Stream {
     /// when it can.
     pub(crate) fn may_be_readable(&self) -> bool {
         self.readable.maybe.load(Ordering::Acquire)
+    }
+
+    /// Notes that a Ping came back.
+    pub(crate) fn came_back_after(&self, time: Duration) {
+        self.pulse.set_round_trip(time);
     }
 
     /// Ends the sending direction, and waits until the client is gone, too. To close at once would

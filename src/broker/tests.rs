@@ -3,6 +3,7 @@
 use super::*;
 use crate::frame::Frame;
 use crate::outbox::{Orders, Outgoing, outbox};
+use crate::realm::Receipt;
 use std::sync::Mutex;
 use std::task::Context as TaskContext;
 
@@ -10,6 +11,10 @@ use std::task::Context as TaskContext;
 enum Order {
     Send(u64, String),
     Close(u64, Close),
+    /// And say `ok` or `failed` to connection 1.
+    Deliver(u64, String),
+    /// With a patience of 5 s.
+    Probe(u64),
 }
 
 /// Does what it is told, and writes down what happens to it.
@@ -45,6 +50,15 @@ impl AnyRealm for Puppet {
             match order {
                 Order::Send(to, text) => cx.send(ConnectionId(to), Frame::text(text)),
                 Order::Close(who, why) => cx.close(ConnectionId(who), why),
+                Order::Deliver(to, text) => {
+                    let receipt = Receipt {
+                        to: ConnectionId(1),
+                        delivered: Frame::text("ok"),
+                        failed: Frame::text("failed"),
+                    };
+                    cx.deliver(ConnectionId(to), Frame::text(text), receipt);
+                }
+                Order::Probe(who) => cx.probe(ConnectionId(who), Duration::from_secs(5)),
             }
         }
     }
@@ -58,8 +72,18 @@ impl AnyRealm for Puppet {
         }
     }
 
+    fn probed(&mut self, _: &mut Context, who: ConnectionId, alive: bool) {
+        self.note(format!("probed {} {alive}", who.0));
+    }
+
     fn tick(&mut self, _: &mut Context) {
         self.note("tick".to_owned());
+    }
+
+    fn stop(&mut self, cx: &mut Context) {
+        self.note("stop".to_owned());
+        cx.send(ConnectionId(1), Frame::text("last words"));
+        cx.close(ConnectionId(3), Close::PeerLeft);
     }
 }
 
@@ -85,6 +109,7 @@ impl Stage {
         let patience = Patience {
             ping_after: Duration::from_secs(15),
             pong_timeout: Duration::from_secs(5),
+            ping_every: Duration::ZERO,
         };
         let broker = Broker::new(
             vec![Host {
@@ -355,7 +380,7 @@ fn who_is_silent_is_sent_a_ping_and_then_dropped() {
     stage.diary();
     stage.now = Duration::from_secs(15);
     stage.tell(Event::Tick);
-    assert!(take(&silent).1.ping);
+    assert_eq!(take(&silent).1.ping, Some(Ping::Silence));
     stage.now = Duration::from_secs(19);
     stage.tell(Event::Tick);
     assert_eq!(take(&silent).1, Orders::default());
@@ -376,7 +401,7 @@ fn who_is_held_may_be_silent() {
         stage.tell(Event::Tick);
         let orders = take(&held).1;
         assert!(
-            !orders.ping && orders.end != Some(End::Drop),
+            orders.ping.is_none() && orders.end != Some(End::Drop),
             "second {second}"
         );
     }
@@ -407,6 +432,99 @@ fn a_stop_says_goodbye_to_everybody_and_lets_nobody_in() {
         ConnectionId(1),
         Ending::Closed(Close::ShuttingDown),
     ));
-    assert_eq!(stage.diary(), ["open 1", "open 2"]);
+    assert_eq!(stage.diary(), ["open 1", "open 2", "stop"]);
     assert_eq!(stage.open(3).1, None);
+}
+
+#[test]
+fn at_a_stop_a_realm_has_the_last_word() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((one, _), _two, (three, _)) = (stage.open(1), stage.open(2), stage.open(3));
+    stage.diary();
+    stage.tell(Event::Stop);
+    let (frames, orders) = take(&one);
+    assert_eq!(frames, ["last words"]);
+    assert_eq!(orders.end, Some(End::Close(Close::ShuttingDown)));
+    assert_eq!(take(&three).1.end, Some(End::Close(Close::PeerLeft)));
+    assert_eq!(stage.diary(), ["stop"]);
+}
+
+#[test]
+fn a_sender_is_told_whether_its_frame_is_in_the_outbox() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((sender, _), (reader, _)) = (stage.open(1), stage.open(2));
+    stage.command(1, vec![Order::Deliver(2, "x".repeat(60))]);
+    assert_eq!(take(&sender).0, ["ok"]);
+    stage.block(2);
+    stage.command(1, vec![Order::Deliver(2, "x".repeat(60))]);
+    assert_eq!(take(&reader).1.end, Some(End::Close(Close::TooSlow)));
+    stage.command(1, vec![Order::Deliver(7, "to nobody".to_owned())]);
+    assert_eq!(take(&sender).0, ["failed", "failed"]);
+}
+
+#[test]
+fn who_is_asked_for_a_sign_of_life_and_gives_one_is_alive() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((asked, _), _other) = (stage.open(1), stage.open(2));
+    stage.command(2, vec![Order::Probe(1)]);
+    assert_eq!(take(&asked).1.ping, Some(Ping::Probe));
+    stage.command(2, vec![Order::Probe(1)]);
+    assert_eq!(take(&asked).1.ping, None, "one question at a time");
+    stage.diary();
+    for _ in 0..2 {
+        stage.tell(Event::Alive(ConnectionId(1)));
+    }
+    assert_eq!(stage.diary(), ["probed 1 true"]);
+}
+
+#[test]
+fn who_gives_none_in_time_is_not() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let _both = (stage.open(1), stage.open(2));
+    stage.now = Duration::from_millis(2500);
+    stage.command(2, vec![Order::Probe(1)]);
+    stage.diary();
+    stage.now = Duration::from_millis(7499);
+    stage.tell(Event::Tick);
+    assert_eq!(stage.diary(), ["tick"]);
+    stage.now = Duration::from_millis(7500);
+    stage.tell(Event::Tick);
+    assert_eq!(stage.diary(), ["probed 1 false", "tick"]);
+    stage.tell(Event::Alive(ConnectionId(1)));
+    assert_eq!(stage.diary(), [""; 0]);
+}
+
+#[test]
+fn of_who_is_gone_or_closed_before_it_answers_nothing_is_said_but_that() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let _all: Vec<_> = (1..=3).map(|who| stage.open(who)).collect();
+    stage.command(3, vec![Order::Probe(1), Order::Probe(2), Order::Probe(9)]);
+    stage.diary();
+    stage.tell(Event::Ended(ConnectionId(1), Ending::Lost));
+    stage.command(3, vec![Order::Close(2, Close::Idle)]);
+    stage.tell(Event::Alive(ConnectionId(2)));
+    stage.now = Duration::from_secs(5);
+    stage.tell(Event::Tick);
+    assert_eq!(
+        stage.diary(),
+        ["close 1 lost", "command 3", "close 2 timed out", "tick"]
+    );
+}
+
+#[test]
+fn round_trips_are_measured_from_the_first_moment_on_and_as_often_as_configured() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    stage.broker.hosts[0].patience.ping_every = Duration::from_secs(5);
+    let (outgoing, _) = stage.open(1);
+    let mut pings = vec![(0, take(&outgoing).1.ping)];
+    for second in 1..=11 {
+        stage.now = Duration::from_secs(second);
+        stage.tell(Event::Tick);
+        pings.push((second, take(&outgoing).1.ping));
+    }
+    pings.retain(|(_, ping)| *ping == Some(Ping::RoundTrip));
+    assert_eq!(
+        pings.iter().map(|ping| ping.0).collect::<Vec<_>>(),
+        [0, 5, 10]
+    );
 }

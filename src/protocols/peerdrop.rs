@@ -84,6 +84,7 @@ impl Realm for PeerDrop {
         origins: &["*"],
         handshake_timeout: 10,
         max_message_size: 64 << 20,
+        ping_every: 0,
     };
     const WHEN_FULL: WhenFull = WhenFull::HoldSender;
 

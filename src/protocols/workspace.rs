@@ -233,6 +233,7 @@ impl Realm for Workspace {
         origins: &["*"],
         handshake_timeout: 30,
         max_message_size: 1 << 20,
+        ping_every: 0,
     };
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
 

@@ -1,13 +1,16 @@
 //! A desk to try a realm at: no sockets, a clock that the test moves, ids in a known order.
 //!
 //! It keeps the broker's promises: who is closed is told to the realm once, and gets nothing
-//! more. What the realm does comes back as lines, `2 < text` for a frame to connection 2 and
-//! `2 x 4404 no such session` for a Close.
+//! more. What the realm does comes back as lines, `2 < text` for a frame to connection 2,
+//! `2 x 4404 no such session` for a Close and `2 ? 5 s` for a probe with that patience.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
-use switchboard::close::Ending;
-use switchboard::realm::{ConnectionId, Context, Effect, Hello, Ids, Message, Realm, Refusal};
+use switchboard::close::{Close, Ending};
+use switchboard::frame::Frame;
+use switchboard::realm::{
+    ConnectionId, Connections, Context, Effect, Hello, Ids, Message, Realm, Receipt, Refusal,
+};
 use uuid::{Builder, Uuid};
 
 /// A realm and the world around it.
@@ -16,6 +19,18 @@ pub struct Desk<R: Realm> {
     pub now: Duration,
     ids: KnownIds,
     open: BTreeSet<ConnectionId>,
+    /// Who has no room for anything more.
+    full: BTreeSet<ConnectionId>,
+    round_trips: RoundTrips,
+}
+
+#[derive(Default)]
+struct RoundTrips(BTreeMap<ConnectionId, Duration>);
+
+impl Connections for RoundTrips {
+    fn round_trip(&self, who: ConnectionId) -> Option<Duration> {
+        self.0.get(&who).copied()
+    }
 }
 
 /// No lines at all, for comparing.
@@ -40,6 +55,8 @@ impl<R: Realm> Desk<R> {
             now: Duration::ZERO,
             ids: KnownIds::default(),
             open: BTreeSet::new(),
+            full: BTreeSet::new(),
+            round_trips: RoundTrips::default(),
         }
     }
 
@@ -104,6 +121,36 @@ impl<R: Realm> Desk<R> {
         self.act(|realm, cx| realm.close(cx, who, how))
     }
 
+    /// Somebody who is asked for a sign of life gives one.
+    pub fn answers(&mut self, who: u64) -> Vec<String> {
+        self.act(|realm, cx| realm.probed(cx, ConnectionId(who), true))
+    }
+
+    /// Somebody who is asked for a sign of life gives none.
+    pub fn is_silent(&mut self, who: u64) -> Vec<String> {
+        self.act(|realm, cx| realm.probed(cx, ConnectionId(who), false))
+    }
+
+    /// Somebody's outbox is full from now on.
+    pub fn is_full(&mut self, who: u64) {
+        self.full.insert(ConnectionId(who));
+    }
+
+    /// A Ping to somebody takes so long from now on.
+    pub fn is_far(&mut self, who: u64, round_trip: Duration) {
+        self.round_trips.0.insert(ConnectionId(who), round_trip);
+    }
+
+    /// Who is connected.
+    pub fn open(&self) -> impl Iterator<Item = u64> {
+        self.open.iter().map(|who| who.0)
+    }
+
+    /// The daemon stops.
+    pub fn stops(&mut self) -> Vec<String> {
+        self.act(|realm, cx| realm.stop(cx))
+    }
+
     /// Time passes, with a tick at its end.
     pub fn waits(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
@@ -119,25 +166,77 @@ impl<R: Realm> Desk<R> {
     fn act(&mut self, first: impl FnOnce(&mut R, &mut Context)) -> Vec<String> {
         let mut lines = Vec::new();
         let mut effects = Vec::new();
-        let wall = SystemTime::UNIX_EPOCH + START + self.now;
-        let mut cx = Context::new(self.now, wall, &mut self.ids, &mut effects);
-        first(&mut self.realm, &mut cx);
+        self.with_context(&mut effects, first);
         let mut at = 0;
         while let Some(effect) = effects.get(at).cloned() {
             at += 1;
             match effect {
-                Effect::Send(to, frame) if self.open.contains(&to) => {
-                    lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
+                Effect::Send(to, frame) => {
+                    self.deliver(&mut lines, &mut effects, to, &frame);
                 }
-                Effect::Close(who, why) if self.open.remove(&who) => {
-                    lines.push(format!("{} x {} {}", who.0, why.code(), why.reason()));
-                    let mut cx = Context::new(self.now, wall, &mut self.ids, &mut effects);
-                    self.realm.close(&mut cx, who, Ending::Closed(why));
+                Effect::Deliver(to, frame, receipt) => {
+                    let Receipt {
+                        to: sender,
+                        delivered,
+                        failed,
+                    } = *receipt;
+                    let news = if self.deliver(&mut lines, &mut effects, to, &frame) {
+                        delivered
+                    } else {
+                        failed
+                    };
+                    self.deliver(&mut lines, &mut effects, sender, &news);
                 }
-                Effect::Send(..) | Effect::Close(..) => {}
+                Effect::Close(who, why) => self.close(&mut lines, &mut effects, who, why),
+                Effect::Probe(who, patience) if self.open.contains(&who) => {
+                    lines.push(format!("{} ? {} s", who.0, patience.as_secs_f64()));
+                }
+                Effect::Probe(..) => {}
             }
         }
         lines
+    }
+
+    fn with_context(&mut self, effects: &mut Vec<Effect>, act: impl FnOnce(&mut R, &mut Context)) {
+        let wall = SystemTime::UNIX_EPOCH + START + self.now;
+        let (round_trips, ids) = (&self.round_trips, &mut self.ids);
+        act(
+            &mut self.realm,
+            &mut Context::new(self.now, wall, round_trips, ids, effects),
+        );
+    }
+
+    fn deliver(
+        &mut self,
+        lines: &mut Vec<String>,
+        effects: &mut Vec<Effect>,
+        to: ConnectionId,
+        frame: &Frame,
+    ) -> bool {
+        if !self.open.contains(&to) {
+            return false;
+        }
+        if self.full.contains(&to) {
+            self.close(lines, effects, to, Close::TooSlow);
+            return false;
+        }
+        lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
+        true
+    }
+
+    fn close(
+        &mut self,
+        lines: &mut Vec<String>,
+        effects: &mut Vec<Effect>,
+        who: ConnectionId,
+        why: Close,
+    ) {
+        if self.open.remove(&who) {
+            lines.push(format!("{} x {} {}", who.0, why.code(), why.reason()));
+            self.with_context(effects, |realm, cx| {
+                realm.close(cx, who, Ending::Closed(why));
+            });
+        }
     }
 }
 
