@@ -66,6 +66,7 @@ pub mod cli;
 pub mod close;
 pub mod config;
 mod connection;
+pub mod doorstep;
 pub mod frame;
 mod handshake;
 mod http;

@@ -13,6 +13,7 @@ mod abuse;
 mod backpressure;
 mod common;
 mod configuration;
+mod fastchat;
 mod http;
 mod lifecycle;
 mod liveness;

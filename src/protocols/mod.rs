@@ -1,5 +1,8 @@
 //! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
 
+#[cfg(test)]
+mod demands;
+pub mod fastchat;
 pub mod peerdrop;
 pub mod workspace;
 
@@ -9,6 +12,7 @@ use serde_json::{Map, Value};
 /// Every protocol that the daemon speaks.
 pub static PROTOCOLS: &[Protocol] = &[
     Protocol::of::<peerdrop::PeerDrop>(),
+    Protocol::of::<fastchat::FastChat>(),
     Protocol::of::<workspace::Workspace>(),
 ];
 

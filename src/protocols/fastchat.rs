@@ -1,0 +1,577 @@
+//! FastChat: users who see who is there, and talk in pairs.
+//!
+//! A user is a UUID that a client says is its own ("HELLO"); there are no accounts. What belongs
+//! to a user and not to its connection, chats and rates, outlives a short absence.
+
+mod wire;
+
+use crate::close::{Close, Ending};
+use crate::doorstep::Doorstep;
+use crate::frame::Frame;
+use crate::json::of_length;
+use crate::rate::{SPAN, Window};
+use crate::realm::{
+    ConnectionId, Context, Defaults, Hello, Message, Realm, Receipt, Refusal, WhenFull,
+};
+use crate::remembered::Remembered;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+use uuid::Uuid;
+use wire::{Code, Mistake, Outgoing, Status, UserEntry};
+pub use wire::{Command, Introduction, Text, Typing};
+
+/// Changes of who is online within this time of the last news are gathered into one (rulings).
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The fewest characters of a display name ("Content Limits").
+const SHORTEST_NAME: usize = 3;
+
+/// What the configuration may say about a FastChat listener.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Seconds from the handshake to HELLO; 0: no limit.
+    hello_timeout: u32,
+    /// Seconds that a connection has for a sign of life when its user comes again elsewhere.
+    takeover_timeout: u32,
+    /// Seconds after which a user who went is forgotten, and its chats end.
+    absence: u32,
+    /// MSG of one user in a minute ("Rate Limiting"); 0: no limit.
+    messages_per_minute: u32,
+    /// TYPING of one user in a minute ("Rate Limiting"); 0: no limit.
+    typing_per_minute: u32,
+    /// PING of one user in a minute; 0: no limit.
+    pings_per_minute: u32,
+    /// Up to this many users a change of who is online is sent as the whole list; 0: always.
+    presence_list_up_to: u32,
+    /// Characters of a message ("Content Limits").
+    message_length: u32,
+    /// Characters of a display name ("Content Limits").
+    display_name_length: u32,
+    /// Chats that one user has opened and that have not ended; 0: no limit.
+    chats_per_user: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hello_timeout: 10,
+            takeover_timeout: 5,
+            absence: 60,
+            messages_per_minute: 60,
+            typing_per_minute: 10,
+            pings_per_minute: 60,
+            presence_list_up_to: 200,
+            message_length: 1000,
+            display_name_length: 50,
+            chats_per_user: 100,
+        }
+    }
+}
+
+/// Somebody who is online.
+struct User {
+    connection: ConnectionId,
+    name: String,
+    /// The news that it has been told up to.
+    told: u64,
+    /// To whom it is typing, on which connection of theirs.
+    typing: Option<(Uuid, ConnectionId)>,
+    lasting: Lasting,
+}
+
+/// What of a user outlives a short absence.
+#[derive(Default)]
+struct Lasting {
+    /// By the partner. The partner has an entry, too.
+    chats: BTreeMap<Uuid, Chat>,
+    /// The partner of the chat used last.
+    partner: Option<Uuid>,
+    messages: Window,
+    typing: Window,
+    pings: Window,
+}
+
+/// One side of a chat.
+struct Chat {
+    id: Uuid,
+    /// It was this side that asked for it.
+    asked: bool,
+}
+
+/// What has changed in who is online, and whom that concerns.
+#[derive(Default)]
+struct News {
+    /// Since they were told last: name, and whether online.
+    changed: BTreeMap<Uuid, (String, bool)>,
+    /// Counts the changes.
+    count: u64,
+    /// When they were told last.
+    told: Option<Duration>,
+}
+
+impl News {
+    fn add(&mut self, user: Uuid, name: String, online: bool) {
+        self.count += 1;
+        self.changed.insert(user, (name, online));
+    }
+}
+
+/// The users of one listener.
+pub struct FastChat {
+    options: Options,
+    doorstep: Doorstep<Introduction>,
+    /// Who said HELLO as whom.
+    connections: HashMap<ConnectionId, Uuid>,
+    users: BTreeMap<Uuid, User>,
+    gone: Remembered<Uuid, Lasting>,
+    news: News,
+}
+
+impl Realm for FastChat {
+    const NAME: &'static str = "fastchat";
+    const ENDPOINT: &'static str = "/ws";
+    const DEFAULTS: Defaults = Defaults {
+        port: 8000,
+        // "Origin validation on connection" ("CORS").
+        origins: &["same-host"],
+        handshake_timeout: 10,
+        max_message_size: 64 << 10,
+        ping_every: 0,
+    };
+    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+
+    type Options = Options;
+    type Command = Command;
+
+    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+        let least = [
+            ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
+            // Otherwise who went over a limit could go and come back without it.
+            ("absence", options.absence, SPAN.as_secs() as u32, "seconds"),
+            ("message_length", options.message_length, 1, "characters"),
+            (
+                "display_name_length",
+                options.display_name_length,
+                SHORTEST_NAME as u32,
+                "characters",
+            ),
+        ];
+        for (key, value, least, unit) in least {
+            if value < least {
+                return Err((key, format!("{value} is less than {least} {unit}")));
+            }
+        }
+        let patience = Duration::from_secs(options.hello_timeout.into());
+        Ok(Self {
+            options,
+            doorstep: Doorstep::new(patience),
+            connections: HashMap::new(),
+            users: BTreeMap::new(),
+            gone: Remembered::default(),
+            news: News::default(),
+        })
+    }
+
+    fn serves(path: &str) -> bool {
+        path == Self::ENDPOINT
+    }
+
+    fn decode(message: Message) -> Option<Command> {
+        Some(wire::read(message).unwrap_or_else(Command::Wrong))
+    }
+
+    fn open(&mut self, cx: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
+        self.doorstep.arrive(cx.now, who);
+        Ok(())
+    }
+
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+        let done = match self.connections.get(&who) {
+            Some(&user) => self.obey(cx, user, command),
+            None => self.admit(cx, who, command),
+        };
+        if let Err(mistake) = done {
+            tell(cx, who, &Outgoing::Error(mistake));
+        }
+        self.spread_news(cx);
+    }
+
+    fn close(&mut self, cx: &mut Context, who: ConnectionId, _: Ending) {
+        self.doorstep.leave(who);
+        self.part(cx, who);
+        self.spread_news(cx);
+    }
+
+    fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
+        if alive {
+            for (claimant, _) in self.doorstep.claimants(who) {
+                let mistake = Mistake::new(Code::Unauthorized, "user is connected");
+                tell(cx, claimant, &Outgoing::Error(mistake.at("user_id")));
+                cx.close(claimant, Close::UserConnected);
+            }
+        } else {
+            cx.close(who, Close::Replaced);
+            self.part(cx, who);
+        }
+        self.spread_news(cx);
+    }
+
+    fn tick(&mut self, cx: &mut Context) {
+        for who in self.doorstep.overdue(cx.now) {
+            let mistake = Mistake::new(Code::Unauthorized, "no HELLO in time");
+            tell(cx, who, &Outgoing::Error(mistake));
+            cx.close(who, Close::NotIntroduced);
+        }
+        let absence = Duration::from_secs(self.options.absence.into());
+        while let Some((user, lasting)) = self.gone.forget(cx.now, absence) {
+            self.end_chats(user, lasting);
+        }
+        self.spread_news(cx);
+    }
+}
+
+impl FastChat {
+    /// Does what somebody wants who has not been let in.
+    fn admit(
+        &mut self,
+        cx: &mut Context,
+        who: ConnectionId,
+        command: Command,
+    ) -> Result<(), Mistake> {
+        match command {
+            Command::Hello(_) if self.doorstep.is_claimant(who) => Err(hello_again()),
+            Command::Hello(introduction) => {
+                let introduction = introduction?;
+                let longest = self.options.display_name_length as usize;
+                let name = &introduction.display_name;
+                of_length(name, "display_name", SHORTEST_NAME, longest)?;
+                self.hello(cx, who, introduction);
+                Ok(())
+            }
+            Command::Wrong(mut mistake) => {
+                mistake.code = Code::Unauthorized;
+                mistake.message = format!("HELLO comes first; besides, {}", mistake.message);
+                Err(mistake)
+            }
+            _ => Err(Mistake::new(Code::Unauthorized, "HELLO comes first")),
+        }
+    }
+
+    /// Lets somebody in, unless that user is connected: then that connection is asked first.
+    fn hello(&mut self, cx: &mut Context, who: ConnectionId, introduction: Introduction) {
+        if let Some(user) = self.users.get(&introduction.user_id) {
+            let patience = Duration::from_secs(self.options.takeover_timeout.into());
+            cx.probe(user.connection, patience);
+            self.doorstep.claim(who, user.connection, introduction);
+            return;
+        }
+        let Introduction {
+            user_id,
+            display_name,
+        } = introduction;
+        self.doorstep.leave(who);
+        self.connections.insert(who, user_id);
+        self.news.add(user_id, display_name.clone(), true);
+        let user = User {
+            connection: who,
+            name: display_name,
+            told: self.news.count,
+            typing: None,
+            lasting: self.gone.come_back(&user_id).unwrap_or_default(),
+        };
+        self.users.insert(user_id, user);
+        let status = Status::Connected;
+        tell(cx, who, &Outgoing::HelloAck { user_id, status });
+        tell(cx, who, &self.everybody([]));
+    }
+
+    /// A user's connection is not that any more. Whoever waits for its place may try again.
+    fn part(&mut self, cx: &mut Context, who: ConnectionId) {
+        let Some(id) = self.connections.remove(&who) else {
+            return;
+        };
+        if let Some(user) = self.users.remove(&id) {
+            if let Some((_, connection)) = user.typing {
+                tell_typing(cx, connection, id, false);
+            }
+            self.news.add(id, user.name, false);
+            if let Some((forgotten, lasting)) = self.gone.remember(cx.now, id, user.lasting) {
+                self.end_chats(forgotten, lasting);
+            }
+        }
+        for (claimant, introduction) in self.doorstep.claimants(who) {
+            self.hello(cx, claimant, introduction);
+        }
+    }
+
+    /// Does what a user wants.
+    fn obey(&mut self, cx: &mut Context, id: Uuid, command: Command) -> Result<(), Mistake> {
+        match command {
+            Command::Hello(_) => Err(hello_again()),
+            Command::OpenChat { target } => self.open_chat(cx, id, target),
+            Command::Msg(text) => self.pass_on(cx, id, text),
+            // "The target's own MSG_ACK … is accepted in silence" (rulings).
+            Command::MsgAck => Ok(()),
+            Command::Typing(typing) => self.type_to(cx, id, typing),
+            Command::Ping => self.pong(cx, id),
+            Command::Wrong(mistake) => Err(mistake),
+        }
+    }
+
+    fn open_chat(&mut self, cx: &mut Context, asker: Uuid, target: Uuid) -> Result<(), Mistake> {
+        let field = "target_user_id";
+        if asker == target {
+            let mistake = Mistake::new(Code::Validation, "a chat takes two; this is yourself");
+            return Err(mistake.at(field));
+        }
+        let other = self.users.get(&target).ok_or_else(|| {
+            Mistake::new(Code::UserNotFound, "there is nobody online of that id").at(field)
+        })?;
+        let (other_name, other_connection) = (other.name.clone(), other.connection);
+        let Some(user) = self.users.get_mut(&asker) else {
+            return Ok(());
+        };
+        let participants = [asker, target];
+        let to_asker = |chat_id| Outgoing::ChatOpened {
+            chat_id,
+            participants,
+            target_user_id: target,
+            target_display_name: &other_name,
+        };
+        if let Some(chat) = user.lasting.chats.get(&target) {
+            tell(cx, user.connection, &to_asker(chat.id));
+            user.lasting.partner = Some(target);
+            return Ok(());
+        }
+        let asked = user.lasting.chats.values().filter(|chat| chat.asked);
+        let limit = self.options.chats_per_user;
+        if limit > 0 && asked.count() >= limit as usize {
+            let message = format!("you have opened {limit} chats, and none of them has ended");
+            let mistake = Mistake::new(Code::RateLimited, message).at(field);
+            return Err(mistake.retry_after(Duration::from_secs(self.options.absence.into())));
+        }
+        let id = cx.uuid();
+        user.lasting.chats.insert(target, Chat { id, asked: true });
+        user.lasting.partner = Some(target);
+        tell(cx, user.connection, &to_asker(id));
+        let to_other = Outgoing::ChatOpened {
+            chat_id: id,
+            participants,
+            target_user_id: asker,
+            target_display_name: &user.name,
+        };
+        tell(cx, other_connection, &to_other);
+        if let Some(other) = self.users.get_mut(&target) {
+            let chat = Chat { id, asked: false };
+            other.lasting.chats.insert(asker, chat);
+            // Being asked does not turn anybody's TYPING away from whom it went to.
+            other.lasting.partner.get_or_insert(asker);
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, cx: &mut Context, from: Uuid, text: Text) -> Result<(), Mistake> {
+        let Text {
+            to,
+            content,
+            message_id,
+        } = text;
+        let about = |mistake: Mistake| mistake.about(message_id.clone());
+        of_length(&content, "content", 1, self.options.message_length as usize)
+            .map_err(|malformed| about(malformed.into()))?;
+        let Some(user) = self.users.get_mut(&from) else {
+            return Ok(());
+        };
+        let limit = self.options.messages_per_minute;
+        let counted = user.lasting.messages.take(cx.now, limit);
+        counted.map_err(|wait| about(Mistake::too_often("messages", limit, wait)))?;
+        let failed = |code, message: &str| about(Mistake::new(code, message).at("to"));
+        let has_chat = user.lasting.chats.contains_key(&to);
+        let sender = user.connection;
+        let target = match self.users.get_mut(&to) {
+            None if !self.gone.knows(&to) => {
+                return Err(failed(Code::UserNotFound, "there is nobody of that id"));
+            }
+            _ if !has_chat => {
+                let message = "you have no chat with this user; OPEN_CHAT comes first";
+                return Err(failed(Code::ChatNotOpened, message));
+            }
+            None => return Err(failed(Code::MessageFailed, "this user is not online")),
+            Some(target) => target,
+        };
+        target.lasting.partner = Some(from);
+        let reader = target.connection;
+        let message_id = message_id.unwrap_or_else(|| cx.uuid().to_string());
+        let message = Outgoing::Msg {
+            from,
+            to,
+            content: &content,
+            message_id: &message_id,
+            timestamp: cx.timestamp(),
+        };
+        let lost = Mistake::new(Code::MessageFailed, "this user has just been disconnected");
+        let receipt = Receipt {
+            to: sender,
+            delivered: Frame::json(&Outgoing::MsgAck {
+                message_id: &message_id,
+                status: Status::Delivered,
+            }),
+            failed: Frame::json(&Outgoing::Error(
+                lost.at("to").about(Some(message_id.clone())),
+            )),
+        };
+        cx.deliver(reader, Frame::json(&message), receipt);
+        if let Some(user) = self.users.get_mut(&from) {
+            user.lasting.partner = Some(to);
+        }
+        Ok(())
+    }
+
+    fn type_to(&mut self, cx: &mut Context, from: Uuid, typing: Typing) -> Result<(), Mistake> {
+        let Typing { is_typing, to } = typing;
+        let Some(user) = self.users.get(&from) else {
+            return Ok(());
+        };
+        // A TYPING that ends goes where it began, whatever was said to others meanwhile.
+        let begun = user
+            .typing
+            .filter(|_| !is_typing)
+            .map(|(partner, _)| partner);
+        let partner = to.or(begun).or(user.lasting.partner);
+        let partner = partner.filter(|partner| user.lasting.chats.contains_key(partner));
+        let Some(partner) = partner else {
+            let mistake = Mistake::new(Code::ChatNotOpened, "you have no such chat to type in");
+            return Err(if to.is_some() {
+                mistake.at("to")
+            } else {
+                mistake
+            });
+        };
+        // Who is away cannot be told, and will not have been.
+        let reader = self.users.get(&partner).map(|user| user.connection);
+        let goal = reader.map(|connection| (partner, connection));
+        let is_news = if is_typing {
+            goal.is_some() && user.typing != goal
+        } else {
+            user.typing.is_some_and(|(told, _)| told == partner)
+        };
+        let Some(user) = self.users.get_mut(&from).filter(|_| is_news) else {
+            return Ok(());
+        };
+        let limit = self.options.typing_per_minute;
+        let counted = user.lasting.typing.take(cx.now, limit);
+        if is_typing {
+            counted.map_err(|wait| Mistake::too_often("TYPING", limit, wait))?;
+        }
+        // Whoever was told before that it types there hears that it does not any more.
+        if let Some((_, connection)) =
+            std::mem::replace(&mut user.typing, goal.filter(|_| is_typing))
+        {
+            tell_typing(cx, connection, from, false);
+        }
+        if let Some(connection) = reader.filter(|_| is_typing) {
+            tell_typing(cx, connection, from, true);
+        }
+        Ok(())
+    }
+
+    fn pong(&mut self, cx: &mut Context, id: Uuid) -> Result<(), Mistake> {
+        let limit = self.options.pings_per_minute;
+        let Some(user) = self.users.get_mut(&id) else {
+            return Ok(());
+        };
+        let counted = user.lasting.pings.take(cx.now, limit);
+        counted.map_err(|wait| Mistake::too_often("PING", limit, wait))?;
+        let timestamp = cx.timestamp();
+        tell(cx, user.connection, &Outgoing::Pong { timestamp });
+        Ok(())
+    }
+
+    /// Ends the chats of somebody who is forgotten.
+    fn end_chats(&mut self, user: Uuid, lasting: Lasting) {
+        for partner in lasting.chats.into_keys() {
+            let online = self.users.get_mut(&partner).map(|user| &mut user.lasting);
+            if let Some(other) = online.or_else(|| self.gone.get_mut(&partner)) {
+                other.chats.remove(&user);
+                other.partner.take_if(|last| *last == user);
+            }
+            if let Some(other) = self.users.get_mut(&partner) {
+                other.typing.take_if(|(to, _)| *to == user);
+            }
+        }
+    }
+
+    /// The list of everybody online, with these besides.
+    fn everybody<'a>(&'a self, others: impl IntoIterator<Item = UserEntry<'a>>) -> Outgoing<'a> {
+        let online = self.users.iter().map(|(&user_id, user)| UserEntry {
+            user_id,
+            display_name: &user.name,
+            online: true,
+        });
+        Outgoing::Presence {
+            users: online.chain(others).collect(),
+        }
+    }
+
+    /// Tells everybody who does not know yet who came and who went, if it is time for it.
+    fn spread_news(&mut self, cx: &mut Context) {
+        let told = self.news.told;
+        if self.news.changed.is_empty() || told.is_some_and(|told| cx.now < told + NEWS_INTERVAL) {
+            return;
+        }
+        self.news.told = Some(cx.now);
+        let changed = std::mem::take(&mut self.news.changed);
+        let entries = changed
+            .iter()
+            .map(|(&user_id, (display_name, online))| UserEntry {
+                user_id,
+                display_name,
+                online: *online,
+            });
+        let up_to = self.options.presence_list_up_to as usize;
+        let news = if up_to == 0 || self.users.len() <= up_to {
+            self.everybody(entries.filter(|entry| !entry.online))
+        } else {
+            Outgoing::Presence {
+                users: entries.collect(),
+            }
+        };
+        let frame = Frame::json(&news);
+        for user in self.users.values_mut() {
+            if std::mem::replace(&mut user.told, self.news.count) < self.news.count {
+                cx.send(user.connection, frame.clone());
+            }
+        }
+    }
+}
+
+fn tell(cx: &mut Context, to: ConnectionId, message: &Outgoing) {
+    cx.send(to, Frame::json(message));
+}
+
+fn tell_typing(cx: &mut Context, to: ConnectionId, user_id: Uuid, is_typing: bool) {
+    tell(cx, to, &Outgoing::Typing { user_id, is_typing });
+}
+
+fn hello_again() -> Mistake {
+    Mistake::new(Code::Validation, "this connection has said HELLO already").at("type")
+}
+
+#[cfg(test)]
+impl FastChat {
+    /// Whether nothing is kept of anybody.
+    fn is_empty(&self) -> bool {
+        self.doorstep.is_empty()
+            && self.connections.is_empty()
+            && self.users.is_empty()
+            && self.gone.is_empty()
+            && self.news.changed.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;
