@@ -69,6 +69,11 @@ impl<T> Doorstep<T> {
         self.claims.insert(who, Claim { owner, said });
     }
 
+    /// Whether anybody waits for a sign of life of `owner`.
+    pub fn is_claimed(&self, owner: ConnectionId) -> bool {
+        self.claims.values().any(|claim| claim.owner == owner)
+    }
+
     /// Ends the claims to a connection's place: who made them, and what they had said, in the
     /// order in which they connected. They are strangers again.
     pub fn claimants(&mut self, owner: ConnectionId) -> Vec<(ConnectionId, T)> {
@@ -156,6 +161,7 @@ mod tests {
             doorstep.claim(id(who), id(owner), who);
         }
         doorstep.leave(id(4));
+        assert!(doorstep.is_claimed(id(9)) && !doorstep.is_claimed(id(1)));
         assert_eq!(doorstep.claimants(id(9)), [(id(1), 1), (id(3), 3)]);
         assert_eq!(doorstep.claimants(id(9)), []);
         assert!(!doorstep.is_claimant(id(1)) && doorstep.has(id(1)));

@@ -47,6 +47,10 @@ fn check_prints_every_listener() {
         "{lines:?}"
     );
     assert!(
+        lines.contains(&"loudsync   ws://127.0.0.1:8080/"),
+        "{lines:?}"
+    );
+    assert!(
         lines.contains(&"workspace  ws://127.0.0.1:4000/ws"),
         "{lines:?}"
     );
@@ -77,11 +81,11 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             r#"{"listeners": [{}]}"#.to_owned(),
-            "listeners[0].protocol: is missing; there are peerdrop, fastchat, workspace",
+            "listeners[0].protocol: is missing; there are peerdrop, fastchat, workspace, loudsync",
         ),
         (
             r#"{"listeners": [{"protocol": "smtp"}]}"#.to_owned(),
-            r#"listeners[0].protocol: "smtp" is not spoken here; there are peerdrop, fastchat, workspace"#,
+            r#"listeners[0].protocol: "smtp" is not spoken here; there are peerdrop, fastchat, workspace, loudsync"#,
         ),
         (
             r#"{"log": "loud"}"#.to_owned(),

@@ -17,5 +17,7 @@ mod fastchat;
 mod http;
 mod lifecycle;
 mod liveness;
+mod loudsync;
 mod peerdrop;
+mod together;
 mod workspace;

@@ -3,6 +3,7 @@
 //! A user is a UUID that a client says is its own ("HELLO"); there are no accounts. What belongs
 //! to a user and not to its connection, chats and rates, outlives a short absence.
 
+mod news;
 mod wire;
 
 use crate::close::{Close, Ending};
@@ -14,15 +15,13 @@ use crate::realm::{
     ConnectionId, Context, Defaults, Hello, Message, Realm, Receipt, Refusal, WhenFull,
 };
 use crate::remembered::Remembered;
+use news::News;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use uuid::Uuid;
 use wire::{Code, Mistake, Outgoing, Status, UserEntry};
 pub use wire::{Command, Introduction, Text, Typing};
-
-/// Changes of who is online within this time of the last news are gathered into one (rulings).
-const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The fewest characters of a display name ("Content Limits").
 const SHORTEST_NAME: usize = 3;
@@ -98,24 +97,6 @@ struct Chat {
     id: Uuid,
     /// It was this side that asked for it.
     asked: bool,
-}
-
-/// What has changed in who is online, and whom that concerns.
-#[derive(Default)]
-struct News {
-    /// Since they were told last: name, and whether online.
-    changed: BTreeMap<Uuid, (String, bool)>,
-    /// Counts the changes.
-    count: u64,
-    /// When they were told last.
-    told: Option<Duration>,
-}
-
-impl News {
-    fn add(&mut self, user: Uuid, name: String, online: bool) {
-        self.count += 1;
-        self.changed.insert(user, (name, online));
-    }
 }
 
 /// The users of one listener.
@@ -211,7 +192,7 @@ impl Realm for FastChat {
                 tell(cx, claimant, &Outgoing::Error(mistake.at("user_id")));
                 cx.close(claimant, Close::UserConnected);
             }
-        } else {
+        } else if self.doorstep.is_claimed(who) {
             cx.close(who, Close::Replaced);
             self.part(cx, who);
         }
@@ -277,7 +258,7 @@ impl FastChat {
         let user = User {
             connection: who,
             name: display_name,
-            told: self.news.count,
+            told: self.news.count(),
             typing: None,
             lasting: self.gone.come_back(&user_id).unwrap_or_default(),
         };
@@ -517,12 +498,9 @@ impl FastChat {
 
     /// Tells everybody who does not know yet who came and who went, if it is time for it.
     fn spread_news(&mut self, cx: &mut Context) {
-        let told = self.news.told;
-        if self.news.changed.is_empty() || told.is_some_and(|told| cx.now < told + NEWS_INTERVAL) {
+        let Some(changed) = self.news.due(cx.now) else {
             return;
-        }
-        self.news.told = Some(cx.now);
-        let changed = std::mem::take(&mut self.news.changed);
+        };
         let entries = changed
             .iter()
             .map(|(&user_id, (display_name, online))| UserEntry {
@@ -539,11 +517,22 @@ impl FastChat {
             }
         };
         let frame = Frame::json(&news);
+        let count = self.news.count();
         for user in self.users.values_mut() {
-            if std::mem::replace(&mut user.told, self.news.count) < self.news.count {
+            if std::mem::replace(&mut user.told, count) < count {
                 cx.send(user.connection, frame.clone());
             }
         }
+    }
+
+    /// Whether nothing is kept of anybody.
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.doorstep.is_empty()
+            && self.connections.is_empty()
+            && self.users.is_empty()
+            && self.gone.is_empty()
+            && self.news.is_empty()
     }
 }
 
@@ -557,18 +546,6 @@ fn tell_typing(cx: &mut Context, to: ConnectionId, user_id: Uuid, is_typing: boo
 
 fn hello_again() -> Mistake {
     Mistake::new(Code::Validation, "this connection has said HELLO already").at("type")
-}
-
-#[cfg(test)]
-impl FastChat {
-    /// Whether nothing is kept of anybody.
-    fn is_empty(&self) -> bool {
-        self.doorstep.is_empty()
-            && self.connections.is_empty()
-            && self.users.is_empty()
-            && self.gone.is_empty()
-            && self.news.changed.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
 
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod demands;
 pub mod fastchat;
+pub mod loudsync;
 pub mod peerdrop;
 pub mod workspace;
 
@@ -14,6 +17,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     Protocol::of::<peerdrop::PeerDrop>(),
     Protocol::of::<fastchat::FastChat>(),
     Protocol::of::<workspace::Workspace>(),
+    Protocol::of::<loudsync::Loudsync>(),
 ];
 
 /// A protocol as the rest of the daemon sees it: data and functions, no type of its own.

@@ -126,6 +126,19 @@ impl Client {
         while !matches!(self.socket.read().expect("a Pong"), Message::Pong(_)) {}
     }
 
+    /// Proves that nothing waits to be read: a Ping comes back, and no message before it.
+    pub fn pings_and_gets_nothing_else(&mut self) {
+        let payload = Bytes::from_static(b"nothing else?");
+        self.socket.send(Message::Ping(payload.clone())).unwrap();
+        loop {
+            match self.socket.read().expect("a Pong") {
+                Message::Pong(answer) if answer == payload => return,
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("not a Pong: {other:?}"),
+            }
+        }
+    }
+
     /// The code and the reason of the Close frame that must come next.
     pub fn closed(&mut self) -> (u16, String) {
         loop {

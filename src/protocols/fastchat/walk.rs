@@ -11,76 +11,48 @@
 //! - once all are gone for a minute, nothing is kept of anybody.
 
 use super::*;
-use crate::desk::Desk;
+use crate::protocols::crowd::{Crowd, ENDINGS, Fate, fate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 
+type Pick = usize;
+
 #[derive(Clone, Debug)]
 enum Step {
     Open,
-    Hello {
-        who: usize,
-        user: usize,
-    },
-    Leave {
-        who: usize,
-        clean: bool,
-    },
-    OpenChat {
-        who: usize,
-        with: usize,
-    },
-    Msg {
-        who: usize,
-        to: usize,
-    },
-    Typing {
-        who: usize,
-        to: Option<usize>,
-        on: bool,
-    },
-    Say {
-        who: usize,
-        text: &'static str,
-    },
-    Answer {
-        who: usize,
-    },
-    Silent {
-        who: usize,
-    },
-    Full {
-        who: usize,
-    },
-    Wait {
-        millis: u64,
-    },
+    Hello(Pick, usize),
+    Leave(Pick, usize),
+    OpenChat(Pick, usize),
+    Msg(Pick, usize),
+    Typing(Pick, Option<usize>, bool),
+    Say(Pick, &'static str),
+    Answer(Pick, bool),
+    Full(Pick),
+    Wait(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let (who, user) = (0..8usize, 0..4usize);
-    let says = prop::sample::select(
-        &[
-            r#"{"type":"PING"}"#,
-            r#"{"type":"MSG_ACK","data":{"message_id":"x"}}"#,
-            "nonsense",
-            "{}",
-        ][..],
-    );
+    let texts = [
+        r#"{"type":"PING"}"#,
+        r#"{"type":"MSG_ACK","data":{"message_id":"x"}}"#,
+        "nonsense",
+        "{}",
+    ];
     prop_oneof![
         4 => Just(Step::Open),
-        6 => (who.clone(), user.clone()).prop_map(|(who, user)| Step::Hello { who, user }),
-        2 => (who.clone(), any::<bool>()).prop_map(|(who, clean)| Step::Leave { who, clean }),
-        4 => (who.clone(), user.clone()).prop_map(|(who, with)| Step::OpenChat { who, with }),
-        6 => (who.clone(), user.clone()).prop_map(|(who, to)| Step::Msg { who, to }),
+        6 => (who.clone(), user.clone()).prop_map(|(who, user)| Step::Hello(who, user)),
+        2 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
+        4 => (who.clone(), user.clone()).prop_map(|(who, with)| Step::OpenChat(who, with)),
+        6 => (who.clone(), user.clone()).prop_map(|(who, to)| Step::Msg(who, to)),
         4 => (who.clone(), prop::option::of(user), any::<bool>())
-            .prop_map(|(who, to, on)| Step::Typing { who, to, on }),
-        1 => (who.clone(), says).prop_map(|(who, text)| Step::Say { who, text }),
-        2 => who.clone().prop_map(|who| Step::Answer { who }),
-        2 => who.clone().prop_map(|who| Step::Silent { who }),
-        1 => who.prop_map(|who| Step::Full { who }),
-        4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(|millis| Step::Wait { millis }),
+            .prop_map(|(who, to, on)| Step::Typing(who, to, on)),
+        1 => (who.clone(), prop::sample::select(texts.to_vec()))
+            .prop_map(|(who, text)| Step::Say(who, text)),
+        4 => (who.clone(), any::<bool>()).prop_map(|(who, alive)| Step::Answer(who, alive)),
+        1 => who.prop_map(Step::Full),
+        4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
     ]
 }
 
@@ -91,12 +63,9 @@ fn id(user: usize) -> Uuid {
 
 /// What the clients know.
 struct World {
-    desk: Desk<FastChat>,
-    next: u64,
+    crowd: Crowd<FastChat>,
     /// Who got HELLO_ACK as whom, and is there still.
     users: HashMap<u64, Uuid>,
-    /// Who has been asked for a sign of life.
-    asked: BTreeSet<u64>,
     /// What PRESENCE told each, put together.
     seen: HashMap<u64, BTreeSet<String>>,
     /// The pair of each chat that was ever opened.
@@ -105,113 +74,63 @@ struct World {
 }
 
 impl World {
-    fn new(options: Value) -> Self {
-        Self {
-            desk: Desk::new(options),
-            next: 0,
-            users: HashMap::new(),
-            asked: BTreeSet::new(),
-            seen: HashMap::new(),
-            chats: HashMap::new(),
-            sent: 0,
-        }
-    }
-
-    /// One of those who are connected.
-    fn someone(&self, who: usize) -> Option<u64> {
-        let open: Vec<u64> = self.desk.open().collect();
-        (!open.is_empty()).then(|| open[who % open.len()])
-    }
-
-    /// One of those who have been asked for a sign of life.
-    fn asked(&mut self, who: usize) -> Option<u64> {
-        let asked = self
-            .asked
-            .iter()
-            .copied()
-            .nth(who % self.asked.len().max(1))?;
-        self.asked.remove(&asked);
-        Some(asked)
-    }
-
     fn take(&mut self, step: &Step) {
         match *step {
             Step::Open => {
-                self.next += 1;
-                let lines = self.desk.opens(self.next, "/ws");
+                let lines = self.crowd.opens("/ws").unwrap();
                 self.look(&lines, None);
             }
-            Step::Hello { who, user } => {
+            Step::Hello(who, user) => {
                 let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
-                self.says(who, "HELLO", data);
+                self.says(who, &json!({"type": "HELLO", "data": data}).to_string());
             }
-            Step::OpenChat { who, with } => {
-                self.says(who, "OPEN_CHAT", json!({"target_user_id": id(with)}));
+            Step::OpenChat(who, with) => {
+                let data = json!({"target_user_id": id(with)});
+                self.says(who, &json!({"type": "OPEN_CHAT", "data": data}).to_string());
             }
-            Step::Msg { who, to } => {
+            Step::Msg(who, to) => {
                 self.sent += 1;
-                let content = self.sent.to_string();
-                self.says(who, "MSG", json!({"to": id(to), "content": content}));
+                let data = json!({"to": id(to), "content": self.sent.to_string()});
+                self.says(who, &json!({"type": "MSG", "data": data}).to_string());
             }
-            Step::Typing { who, to, on } => {
-                self.says(who, "TYPING", json!({"to": to.map(id), "is_typing": on}));
+            Step::Typing(who, to, on) => {
+                let data = json!({"to": to.map(id), "is_typing": on});
+                self.says(who, &json!({"type": "TYPING", "data": data}).to_string());
             }
-            Step::Say { who, text } => {
-                if let Some(who) = self.someone(who) {
-                    let lines = self.desk.says(who, text);
-                    self.look(&lines, Some(who));
+            Step::Say(who, text) => self.says(who, text),
+            Step::Leave(who, how) => {
+                if let Some(who) = self.crowd.someone(who) {
+                    self.leaves(who, ENDINGS[how]);
                 }
             }
-            Step::Leave { who, clean } => {
-                if let Some(who) = self.someone(who) {
-                    self.leaves(
-                        who,
-                        if clean {
-                            Ending::Left(Some(1000))
-                        } else {
-                            Ending::Lost
-                        },
-                    );
+            Step::Answer(who, alive) => {
+                let lines = self.crowd.answers(who, alive);
+                self.look(&lines, None);
+            }
+            Step::Full(who) => {
+                if let Some(who) = self.crowd.someone(who) {
+                    self.crowd.desk.is_full(who);
                 }
             }
-            Step::Answer { who } => {
-                if let Some(who) = self.asked(who) {
-                    let lines = self.desk.answers(who);
-                    self.look(&lines, None);
-                }
-            }
-            Step::Silent { who } => {
-                if let Some(who) = self.asked(who) {
-                    let lines = self.desk.is_silent(who);
-                    self.look(&lines, None);
-                }
-            }
-            Step::Full { who } => {
-                if let Some(who) = self.someone(who) {
-                    self.desk.is_full(who);
-                }
-            }
-            Step::Wait { millis } => self.waits(Duration::from_millis(millis)),
+            Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
         }
     }
 
-    fn says(&mut self, who: usize, kind: &str, data: Value) {
-        if let Some(who) = self.someone(who) {
-            let text = json!({"type": kind, "data": data}).to_string();
-            let lines = self.desk.says(who, &text);
+    fn says(&mut self, who: Pick, text: &str) {
+        if let Some(who) = self.crowd.someone(who) {
+            let lines = self.crowd.says(who, text);
             self.look(&lines, Some(who));
         }
     }
 
     fn leaves(&mut self, who: u64, how: Ending) {
         self.users.remove(&who);
-        self.asked.remove(&who);
-        let lines = self.desk.leaves(who, how);
+        let lines = self.crowd.leaves(who, how);
         self.look(&lines, None);
     }
 
     fn waits(&mut self, time: Duration) {
-        let lines = self.desk.waits(time);
+        let lines = self.crowd.waits(time);
         self.look(&lines, None);
     }
 
@@ -219,18 +138,16 @@ impl World {
     fn look(&mut self, lines: &[String], sender: Option<u64>) {
         let mut messages = 0;
         for line in lines {
-            let (who, what) = line.split_once(' ').unwrap();
-            let who: u64 = who.parse().unwrap();
-            if what.starts_with('?') {
-                assert!(self.users.contains_key(&who), "a stranger is asked: {line}");
-                self.asked.insert(who);
-            } else if what.starts_with('x') {
-                self.users.remove(&who);
-                self.asked.remove(&who);
-            } else {
-                let message: Value = serde_json::from_str(&what[2..]).unwrap();
-                messages += u32::from(message["type"] == "MSG");
-                self.reads(who, &message, sender);
+            match fate(line) {
+                (who, Fate::Asked) => assert!(self.users.contains_key(&who), "a stranger: {line}"),
+                (who, Fate::Closed) => {
+                    self.users.remove(&who);
+                }
+                (who, Fate::Text(text)) => {
+                    let message: Value = serde_json::from_str(text).unwrap();
+                    messages += u32::from(message["type"] == "MSG");
+                    self.reads(who, &message, sender);
+                }
             }
         }
         assert!(messages <= 1, "{lines:?}");
@@ -263,12 +180,8 @@ impl World {
                 }
             }
             "CHAT_OPENED" => {
-                let pair: BTreeSet<String> = data["participants"]
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|id| id.as_str().unwrap().to_owned())
-                    .collect();
+                let pair: BTreeSet<String> =
+                    serde_json::from_value(data["participants"].clone()).unwrap();
                 assert!(pair.len() == 2 && pair.contains(&me()));
                 assert!(pair.contains(data["target_user_id"].as_str().unwrap()));
                 let chat = data["chat_id"].as_str().unwrap().to_owned();
@@ -297,17 +210,17 @@ impl World {
     /// Once it is quiet, everybody knows who is there; and once all are gone, nothing is left.
     fn ends(mut self) {
         for _ in 0..2 {
-            self.waits(NEWS_INTERVAL);
+            self.waits(news::INTERVAL);
         }
         let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
         for who in self.users.keys() {
             assert_eq!(self.seen[who], online, "as {who} sees it");
         }
-        while let Some(who) = self.someone(0) {
+        while let Some(who) = self.crowd.someone(0) {
             self.leaves(who, Ending::Lost);
         }
         self.waits(SPAN);
-        assert!(self.desk.realm.is_empty());
+        assert!(self.crowd.desk.realm.is_empty());
     }
 }
 
@@ -317,10 +230,15 @@ proptest! {
         steps in prop::collection::vec(step(), 1..150),
         list_up_to in 0..4u32,
     ) {
-        let options = json!({
-            "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
-        });
-        let mut world = World::new(options);
+        let mut world = World {
+            crowd: Crowd::new(json!({
+                "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
+            })),
+            users: HashMap::new(),
+            seen: HashMap::new(),
+            chats: HashMap::new(),
+            sent: 0,
+        };
         for step in &steps {
             world.take(step);
         }

@@ -1,0 +1,144 @@
+//! LOUDSYNC as its clients see it. What the document demands of the rules is tested at the desk,
+//! beside the rules; here is what takes sockets.
+
+use crate::common::{Client, DEADLINE, Daemon};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+fn daemon(options: Value) -> Daemon {
+    let mut listener = json!({"protocol": "loudsync"});
+    listener
+        .as_object_mut()
+        .unwrap()
+        .append(&mut options.as_object().unwrap().clone());
+    Daemon::with(listener)
+}
+
+fn join(device: &str, kind: &str) -> String {
+    let info = json!({"id": device, "name": device, "type": kind});
+    json!({"type": "join", "timestamp": 1, "sessionId": "party", "deviceInfo": info}).to_string()
+}
+
+fn bare(kind: &str) -> String {
+    json!({"type": kind, "timestamp": 1_706_889_650_000_u64}).to_string()
+}
+
+/// The next message, which is of this type.
+pub fn next(client: &mut Client, kind: &str) -> Value {
+    let message = client.json();
+    assert_eq!(message["type"], kind, "{message}");
+    message
+}
+
+/// Joins the session `party`; the welcome and the list have been read.
+pub fn enter(daemon: &Daemon, device: &str, kind: &str) -> Client {
+    let mut client = Client::connect(daemon.address(), "/");
+    client.says(join(device, kind));
+    next(&mut client, "welcome");
+    next(&mut client, "member_list");
+    client
+}
+
+#[test]
+fn a_party_over_sockets() {
+    let daemon = daemon(json!({}));
+    let mut host = enter(&daemon, "mac", "host");
+    let mut phone = enter(&daemon, "phone", "client");
+    let mut pad = enter(&daemon, "pad", "client");
+    let id = next(&mut host, "member_joined")["member"]["id"].clone();
+    next(&mut host, "member_joined");
+    next(&mut phone, "member_joined");
+    phone.says(bare("ping"));
+    assert_eq!(next(&mut phone, "pong")["timestamp"], 1_706_889_650_000_u64);
+    host.says(json!({"type": "kick", "timestamp": 1, "memberId": id}).to_string());
+    next(&mut phone, "kicked");
+    assert_eq!(phone.closed(), (4403, "removed by the host".to_owned()));
+    assert_eq!(next(&mut pad, "member_left")["reason"], "kicked");
+    next(&mut host, "member_left");
+    pad.vanishes();
+    let list = next(&mut host, "member_list");
+    assert_eq!(list["members"][1]["connectionStatus"], "reconnecting");
+    let mut pad = enter(&daemon, "pad", "client");
+    next(&mut host, "member_list");
+    host.says(bare("leave"));
+    assert_eq!(host.closed(), (1000, "goodbye".to_owned()));
+    next(&mut pad, "session_closed");
+    assert_eq!(pad.closed(), (1000, "session closed".to_owned()));
+}
+
+#[test]
+fn the_round_trip_of_a_ping_becomes_a_members_latency() {
+    let daemon = daemon(json!({}));
+    let mut host = enter(&daemon, "mac", "host");
+    let deadline = Instant::now() + DEADLINE;
+    // Reading the list answers the Ping that came before it.
+    loop {
+        host.says(bare("member_list"));
+        let latency = next(&mut host, "member_list")["members"][0]["latency"].clone();
+        if latency.is_u64() {
+            break;
+        }
+        assert_eq!(latency, Value::Null);
+        assert!(Instant::now() < deadline, "no latency");
+    }
+}
+
+#[test]
+fn a_device_is_not_let_in_twice() {
+    let daemon = daemon(json!({}));
+    let mut host = enter(&daemon, "mac", "host");
+    let mut again = Client::connect(daemon.address(), "/");
+    again.says(join("mac", "host"));
+    // Reading answers the server's Pings: that for the latency, and the question.
+    host.says(bare("ping"));
+    next(&mut host, "pong");
+    assert!(host.socket.read().unwrap().is_ping());
+    host.socket.flush().unwrap();
+    assert_eq!(next(&mut again, "error")["code"], "already_joined");
+    assert_eq!(again.closed(), (1000, "join refused".to_owned()));
+}
+
+#[test]
+fn a_device_is_let_in_again_when_its_connection_is_dead() {
+    let daemon = daemon(json!({"takeover_timeout": 1}));
+    // It reads nothing from here on, and so answers nothing.
+    let mut dead = enter(&daemon, "mac", "host");
+    let mut again = enter(&daemon, "mac", "host");
+    assert_eq!(
+        dead.closed(),
+        (4409, "connected again elsewhere".to_owned())
+    );
+    again.says(bare("member_list"));
+    let list = next(&mut again, "member_list");
+    assert_eq!(list["members"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn who_sends_no_heartbeat_or_never_joins_is_closed() {
+    let daemon = daemon(json!({"heartbeat_timeout": 1, "join_timeout": 1}));
+    let mut stranger = Client::connect(daemon.address(), "/any/path");
+    let mut host = enter(&daemon, "mac", "host");
+    assert_eq!(host.closed(), (4408, "timed out".to_owned()));
+    assert_eq!(
+        stranger.closed(),
+        (4401, "no HELLO or JOIN in time".to_owned())
+    );
+}
+
+#[test]
+fn at_a_stop_sessions_are_closed_first() {
+    let daemon = daemon(json!({}));
+    let mut host = enter(&daemon, "mac", "host");
+    let mut phone = enter(&daemon, "phone", "client");
+    next(&mut host, "member_joined");
+    daemon.signal(Signal::TERM);
+    for client in [&mut host, &mut phone] {
+        assert_eq!(
+            next(client, "session_closed")["reason"],
+            "Server is going away"
+        );
+        assert_eq!(client.closed(), (1001, "server going away".to_owned()));
+    }
+    assert!(daemon.ends().success());
+}
