@@ -241,3 +241,5 @@ fn code_in(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;

@@ -538,3 +538,5 @@ fn read(text: &str) -> Result<Command, Mistake> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk;
