@@ -7,14 +7,14 @@
 //! all claimants away, or lets them try again, of whom the first gets in.
 
 use crate::realm::ConnectionId;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// All of them in one realm. `T` is what a claimant said.
 #[derive(Debug)]
 pub struct Doorstep<T> {
     /// Everybody here, claimants among them.
-    strangers: HashSet<ConnectionId>,
+    strangers: BTreeSet<ConnectionId>,
     claims: BTreeMap<ConnectionId, Claim<T>>,
     /// How long a stranger may stay without a word; 0: without end.
     patience: Duration,
@@ -33,7 +33,7 @@ impl<T> Doorstep<T> {
     /// Nobody yet. A stranger must say within `patience` who it is; 0: whenever it likes.
     pub fn new(patience: Duration) -> Self {
         Self {
-            strangers: HashSet::new(),
+            strangers: BTreeSet::new(),
             claims: BTreeMap::new(),
             patience,
             deadlines: VecDeque::new(),

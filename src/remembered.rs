@@ -1,7 +1,6 @@
 //! What is kept of those who went, for the case that they come back soon.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// How many are remembered at the most; beyond it the one who went first is forgotten.
@@ -10,7 +9,7 @@ pub const REMEMBERED: usize = 10_000;
 /// Something about each of those who went lately.
 #[derive(Debug)]
 pub struct Remembered<K, V> {
-    gone: HashMap<K, (Duration, V)>,
+    gone: BTreeMap<K, (Duration, V)>,
     /// Who went when. Whoever came back meanwhile stands here still.
     order: VecDeque<(Duration, K)>,
 }
@@ -18,13 +17,13 @@ pub struct Remembered<K, V> {
 impl<K, V> Default for Remembered<K, V> {
     fn default() -> Self {
         Self {
-            gone: HashMap::new(),
+            gone: BTreeMap::new(),
             order: VecDeque::new(),
         }
     }
 }
 
-impl<K: Clone + Eq + Hash, V> Remembered<K, V> {
+impl<K: Clone + Ord, V> Remembered<K, V> {
     /// Keeps something of somebody who goes at `now`. Who is forgotten for it is returned.
     #[must_use = "what belongs to whoever is forgotten may have to go, too"]
     pub fn remember(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
@@ -55,6 +54,10 @@ impl<K: Clone + Eq + Hash, V> Remembered<K, V> {
 
     /// Forgets one of those who went `span` ago or earlier. To be called until there is none.
     pub fn forget(&mut self, now: Duration, span: Duration) -> Option<(K, V)> {
+        if self.order.is_empty() {
+            // Its memory was for the busiest time.
+            self.order = VecDeque::new();
+        }
         while self.order.front()?.0 + span <= now {
             if let forgotten @ Some(_) = self.forget_first() {
                 return forgotten;

@@ -17,7 +17,7 @@ use crate::realm::{
 use crate::remembered::Remembered;
 use news::News;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 use wire::{Code, Mistake, Outgoing, Status, UserEntry};
@@ -104,7 +104,7 @@ pub struct FastChat {
     options: Options,
     doorstep: Doorstep<Introduction>,
     /// Who said HELLO as whom.
-    connections: HashMap<ConnectionId, Uuid>,
+    connections: BTreeMap<ConnectionId, Uuid>,
     users: BTreeMap<Uuid, User>,
     gone: Remembered<Uuid, Lasting>,
     news: News,
@@ -148,7 +148,7 @@ impl Realm for FastChat {
         Ok(Self {
             options,
             doorstep: Doorstep::new(patience),
-            connections: HashMap::new(),
+            connections: BTreeMap::new(),
             users: BTreeMap::new(),
             gone: Remembered::default(),
             news: News::default(),

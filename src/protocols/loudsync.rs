@@ -15,7 +15,7 @@ use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refus
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use session::{Member, Session};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::{Code, Departure, Details, Outgoing, Role};
 pub use wire::{Command, Join, Kick, Mistake};
@@ -63,7 +63,7 @@ pub struct Loudsync {
     options: Options,
     doorstep: Doorstep<Join>,
     /// In which session each member's connection is.
-    connections: HashMap<ConnectionId, String>,
+    connections: BTreeMap<ConnectionId, String>,
     sessions: BTreeMap<String, Session>,
 }
 
@@ -102,7 +102,7 @@ impl Realm for Loudsync {
         Ok(Self {
             doorstep: Doorstep::new(Duration::from_secs(options.join_timeout.into())),
             options,
-            connections: HashMap::new(),
+            connections: BTreeMap::new(),
             sessions: BTreeMap::new(),
         })
     }
