@@ -85,6 +85,12 @@ struct Connection {
 }
 
 impl Connection {
+    /// Whether its outbox is full only because its task has not had its turn. Its socket would
+    /// take more, so it is not slow.
+    fn has_had_no_turn(&self) -> bool {
+        !self.pulse.is_blocked() && !self.outbox.is_far_over()
+    }
+
     /// Sends a Ping for the round trip, when it is time for one.
     fn measure(&mut self, moment: Moment, patience: Patience, wakers: &mut Vec<Waker>) {
         if !patience.ping_every.is_zero() && moment.now >= self.next_ping {
@@ -299,6 +305,9 @@ impl Broker {
     }
 
     fn tick(&mut self, moment: Moment) -> usize {
+        if self.stopping {
+            return 1;
+        }
         let mut silent = Vec::new();
         let mut probed = Vec::new();
         for (&who, connection) in &mut self.connections {
@@ -348,7 +357,6 @@ impl Broker {
         }
         self.stopping = true;
         // Realms are told nothing more: there will be nobody left to whom they could speak.
-        self.untold.clear();
         for connection in self.connections.values_mut() {
             connection.closing = true;
             connection
@@ -406,11 +414,9 @@ impl Broker {
 
     fn apply(&mut self, moment: Moment, effect: Effect, sender: Option<ConnectionId>) {
         match effect {
-            Effect::Send(to, frame) => {
-                self.send(to, frame, sender);
-            }
+            Effect::Send(to, frame) => self.send(to, frame, sender),
             Effect::Deliver(to, frame, receipt) => {
-                let news = if self.send(to, frame, sender) {
+                let news = if self.deliver(to, frame, sender) {
                     receipt.delivered
                 } else {
                     receipt.failed
@@ -422,37 +428,58 @@ impl Broker {
         }
     }
 
-    /// Puts a frame into an outbox, and says whether it is there.
-    fn send(&mut self, to: ConnectionId, frame: Frame, sender: Option<ConnectionId>) -> bool {
-        let Some(connection) = self.connections.get_mut(&to) else {
-            return false;
+    /// Puts a frame into an outbox; what is to be done if there is no room is the realm's policy.
+    fn send(&mut self, to: ConnectionId, frame: Frame, sender: Option<ConnectionId>) {
+        let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
+            return;
         };
-        if connection.closing {
-            return false;
-        }
+        let Err(frame) = connection.outbox.push(frame, &mut self.wakers) else {
+            return;
+        };
         let Some(host) = self.hosts.get(connection.listener) else {
+            return;
+        };
+        match host.when_full {
+            WhenFull::HoldSender if sender.is_some() => {
+                self.push_over(to, frame, Report::Room, sender);
+            }
+            WhenFull::CloseReader if connection.has_had_no_turn() => {
+                self.push_over(to, frame, Report::Turn, sender);
+            }
+            _ => self.close(to, Close::TooSlow),
+        }
+    }
+
+    /// Puts a frame into an outbox if there is room, and says whether there was. Nobody is closed
+    /// for what a single other one sends.
+    fn deliver(&mut self, to: ConnectionId, frame: Frame, sender: Option<ConnectionId>) -> bool {
+        let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
             return false;
         };
-        let outbox = &connection.outbox;
-        let Err(frame) = outbox.push(frame, &mut self.wakers) else {
-            return true;
-        };
-        // It is not slow as long as its socket would take more, and only its task has not had
-        // its turn. Then the sender waits for that, and for no longer.
-        let excused = !connection.pulse.is_blocked() && !outbox.is_far_over();
-        let until = match host.when_full {
-            WhenFull::HoldSender => Some(Report::Room),
-            WhenFull::CloseReader => excused.then_some(Report::Turn),
-        };
-        // Without a sender there is nobody who could wait.
-        let Some((sender, until)) = sender.zip(until) else {
-            self.close(to, Close::TooSlow);
-            return false;
-        };
-        outbox.push_over(frame, until, &mut self.wakers);
-        connection.holds.push(sender);
-        self.hold(sender);
-        true
+        match connection.outbox.push_to_half(frame, &mut self.wakers) {
+            Ok(()) => true,
+            Err(frame) if connection.has_had_no_turn() => {
+                self.push_over(to, frame, Report::Turn, sender);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Puts a frame into an outbox although there is no room, while its sender, if there is one,
+    /// waits for a report.
+    fn push_over(
+        &mut self,
+        to: ConnectionId,
+        frame: Frame,
+        report: Report,
+        sender: Option<ConnectionId>,
+    ) {
+        if let Some(connection) = self.connections.get_mut(&to) {
+            connection.outbox.push_over(frame, report, &mut self.wakers);
+            connection.holds.extend(sender);
+            sender.into_iter().for_each(|sender| self.hold(sender));
+        }
     }
 
     fn probe(&mut self, moment: Moment, who: ConnectionId, patience: Duration) {

@@ -23,6 +23,7 @@ use futures::{FutureExt, StreamExt};
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// Commands that go to the broker together at the most. What they were made from is bounded, too:
 /// by what is read in one turn, or by one message.
@@ -91,7 +92,6 @@ impl Connection {
             commands: Vec::new(),
             room: false,
             held: false,
-            ping: 0,
             pinged: None,
             quiet: false,
             probed: false,
@@ -233,10 +233,9 @@ struct Pump {
     room: bool,
     /// The broker wants nothing to be read.
     held: bool,
-    /// The number of the last Ping, which is its payload, and when it was sent if it has not come
-    /// back.
-    ping: u32,
-    pinged: Option<Instant>,
+    /// The last Ping if it has not come back: its payload, which nobody can guess, and when it was
+    /// sent.
+    pinged: Option<(Uuid, Instant)>,
     /// The client has been sent a Ping because nothing was heard of it.
     quiet: bool,
     /// The broker waits to hear that the client is alive.
@@ -291,7 +290,9 @@ impl Pump {
     /// Reads one turn's worth, as far as it may, and hands it over. Says whether it was Pongs
     /// waiting to be written that stopped it.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.stop.is_some() || self.held || !self.tell_broker(cx) {
+        // Once it is to end, only what it takes of the rest is a sign of life: whoever takes
+        // nothing must not live on by what it sends.
+        if self.stop.is_some() || self.held || self.end.is_some() || !self.tell_broker(cx) {
             return false;
         }
         let mut stopped_by_controls = false;
@@ -321,9 +322,9 @@ impl Pump {
     }
 
     fn ping(&mut self, why: Ping) {
-        self.ping = self.ping.wrapping_add(1);
-        self.pinged = Some(Instant::now());
-        let frame = Frame::ping(&self.ping.to_be_bytes());
+        let payload = Uuid::new_v4();
+        self.pinged = Some((payload, Instant::now()));
+        let frame = Frame::ping(payload.as_bytes());
         self.socket.get_mut().control(frame);
         self.quiet |= why == Ping::Silence;
         self.probed |= why == Ping::Probe;
@@ -341,22 +342,17 @@ impl Pump {
             Received::Binary(octets) => Message::Binary(octets),
             Received::Pong(payload) => {
                 // Only the last Ping need be answered (RFC 6455 section 5.5.3).
-                if payload[..] == self.ping.to_be_bytes() {
-                    if let Some(pinged) = self.pinged.take() {
-                        self.socket
-                            .get_ref()
-                            .stream
-                            .came_back_after(pinged.elapsed());
-                    }
+                let is_last = |(sent, _): &mut (Uuid, Instant)| payload[..] == sent.as_bytes()[..];
+                if let Some((_, since)) = self.pinged.take_if(is_last) {
+                    let stream = &self.socket.get_ref().stream;
+                    stream.came_back_after(since.elapsed());
                 }
                 return;
             }
             Received::Ping(_) | Received::Close(_) | Received::Frame(_) => return,
         };
         self.received += 1;
-        if self.end.is_none() {
-            self.commands.extend((self.decode)(message));
-        }
+        self.commands.extend((self.decode)(message));
     }
 
     /// Hands over what the broker should know. Says whether that was possible; if it was not,
@@ -373,10 +369,12 @@ impl Pump {
             }
             let event = if std::mem::take(&mut self.room) {
                 Event::Room(self.who)
-            } else if std::mem::take(&mut self.alive) {
-                Event::Alive(self.who)
-            } else {
+            } else if !self.commands.is_empty() {
+                // Before the sign of life: it may be that the client leaves.
                 Event::Commands(self.who, std::mem::take(&mut self.commands))
+            } else {
+                self.alive = false;
+                Event::Alive(self.who)
             };
             // It has just been asked, and nobody else sends here.
             let _ = self.inbox.start_send(event);

@@ -76,9 +76,9 @@ impl State {
         wakers.extend(self.waker.take());
     }
 
-    /// Whether a frame of this cost fits. One always fits an empty outbox.
-    fn has_room_for(&self, cost: usize) -> bool {
-        self.bytes == 0 || self.bytes + cost <= self.limit
+    /// Whether a frame of this cost fits into so much. One always fits an empty outbox.
+    fn has_room_for(&self, cost: usize, limit: usize) -> bool {
+        self.bytes == 0 || self.bytes + cost <= limit
     }
 }
 
@@ -106,7 +106,21 @@ impl Outbox {
     /// The frame, when there is none.
     pub(crate) fn push(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
         let mut state = lock(&self.0);
-        if !state.has_room_for(cost(&frame)) {
+        if !state.has_room_for(cost(&frame), state.limit) {
+            return Err(frame);
+        }
+        state.add(frame, wakers);
+        Ok(())
+    }
+
+    /// Adds a frame if half of the outbox has room for it; the other half is for what the server
+    /// has to say itself.
+    ///
+    /// # Errors
+    /// The frame, when there is none.
+    pub(crate) fn push_to_half(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
+        let mut state = lock(&self.0);
+        if !state.has_room_for(cost(&frame), state.limit / 2) {
             return Err(frame);
         }
         state.add(frame, wakers);
@@ -274,6 +288,27 @@ mod tests {
         assert!(!pair.push(34));
         pair.take();
         assert_eq!(pair.taken.len(), 2);
+    }
+
+    #[test]
+    fn half_of_it_is_closed_to_some() {
+        let mut pair = Pair::new(200);
+        let mut push = |bytes| {
+            pair.outbox
+                .push_to_half(frame(bytes), &mut pair.wakers)
+                .is_ok()
+        };
+        assert!(push(60));
+        assert!(push(40));
+        assert!(!push(34));
+        assert!(pair.push(100));
+        let mut empty = Pair::new(50);
+        assert!(
+            empty
+                .outbox
+                .push_to_half(frame(60), &mut empty.wakers)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -71,7 +71,9 @@ pub struct Refusal {
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
-    /// Send a frame to a connection, and tell another what became of that.
+    /// Send a frame to a connection if there is room, and tell another what became of that.
+    /// Nobody is closed for having no room for it: so nobody can be pushed out by what a few
+    /// others write to it.
     Deliver(ConnectionId, Frame, Box<Receipt>),
     /// Close a connection, after what was sent to it before. The realm is told by
     /// [`Realm::close`], as for any other end.
@@ -89,7 +91,7 @@ pub struct Receipt {
     pub to: ConnectionId,
     /// For when the frame is in the outbox of whom it is for.
     pub delivered: Frame,
-    /// For when it is not, since that one is closed, perhaps just now for being too slow.
+    /// For when it is not, since that one is closed, or has no room.
     pub failed: Frame,
 }
 
@@ -277,6 +279,21 @@ pub trait Realm: Send + Sized + 'static {
 
     /// The daemon stops. What is sent now is the last that anybody gets before the Close.
     fn stop(&mut self, _cx: &mut Context) {}
+}
+
+/// Checks options that have a least value: key, value, least value, unit.
+///
+/// # Errors
+/// The first that is less, as [`Realm::new`] says it.
+pub(crate) fn at_least(
+    options: &[(&'static str, u32, u32, &str)],
+) -> Result<(), (&'static str, String)> {
+    match options.iter().find(|(_, value, least, _)| value < least) {
+        Some((key, value, least, unit)) => {
+            Err((key, format!("{value} is less than {least} {unit}")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A command whose realm is known only to that realm and its `decode`.

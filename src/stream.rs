@@ -20,7 +20,7 @@ const OCTETS_A_TURN: usize = 16 * 1024;
 pub(crate) struct Pulse {
     origin: Instant,
     seconds: AtomicU32,
-    /// In microseconds, rounded up; 0 before the first.
+    /// In microseconds, at least 1; 0 before the first.
     round_trip: AtomicU32,
     /// Odd while the socket has no room for what is sent. Each time it has room again it goes on
     /// to the next even number, so that a write that failed before that cannot be noted after it.
@@ -84,6 +84,12 @@ impl Pulse {
         if before.is_ok_and(|before| before % 2 == 1) {
             self.beat();
         }
+    }
+
+    /// A client that was heard last at this second, for a test.
+    #[cfg(test)]
+    pub(crate) fn hear_at(&self, second: u32) {
+        self.seconds.store(second, Ordering::Relaxed);
     }
 
     /// A client that takes nothing of what is sent to it, for a test.
@@ -251,5 +257,22 @@ impl AsyncWrite for Stream {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_round_trip_is_known_to_the_microsecond() {
+        let pulse = Pulse::new(Instant::now());
+        assert_eq!(pulse.round_trip(), None);
+        for micros in [23_456, 1, 4_000_000_000] {
+            pulse.set_round_trip(Duration::from_micros(micros));
+            assert_eq!(pulse.round_trip(), Some(Duration::from_micros(micros)));
+        }
+        pulse.set_round_trip(Duration::ZERO);
+        assert!(pulse.round_trip().is_some());
     }
 }

@@ -7,13 +7,8 @@ use serde_json::{Value, json};
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 
-fn daemon(options: Value) -> Daemon {
-    let mut listener = json!({"protocol": "fastchat"});
-    listener
-        .as_object_mut()
-        .unwrap()
-        .append(&mut options.as_object().unwrap().clone());
-    Daemon::with(listener)
+fn daemon(settings: Value) -> Daemon {
+    Daemon::of("fastchat", settings)
 }
 
 fn hello(id: &str, name: &str) -> String {

@@ -5,13 +5,8 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-fn daemon(extra: Value) -> Daemon {
-    let mut listener = json!({"protocol": "workspace"});
-    listener
-        .as_object_mut()
-        .unwrap()
-        .append(&mut extra.as_object().unwrap().clone());
-    Daemon::with(listener)
+fn daemon(settings: Value) -> Daemon {
+    Daemon::of("workspace", settings)
 }
 
 fn status(answer: &str) -> u16 {

@@ -1,8 +1,11 @@
 //! Who is still there, and who only seems to be.
 
-use crate::common::{Client, Daemon};
+use crate::common::{Client, Daemon, masked_frame};
+use crate::fastchat::{enter, next};
 use crate::peerdrop::pair;
 use serde_json::json;
+use std::io::Write;
+use std::thread;
 
 fn impatient() -> Daemon {
     Daemon::with(json!({"protocol": "peerdrop", "ping_after": 1, "pong_timeout": 5}))
@@ -34,4 +37,41 @@ fn a_client_that_answers_pings_may_be_silent_otherwise() {
         Client::connect(daemon.address(), &format!("/ws/chat/{code}")).text(),
         code
     );
+}
+
+#[test]
+fn who_is_closed_and_takes_nothing_does_not_live_on_by_what_it_sends() {
+    let settings = json!({
+        "ping_after": 1, "pong_timeout": 1, "takeover_timeout": 1,
+        "messages_per_minute": 0, "message_length": 30_000,
+    });
+    let daemon = Daemon::of("fastchat", settings);
+    let [ann, bob] = [
+        "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa",
+        "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb",
+    ];
+    let mut deaf = enter(&daemon, ann, "Ann");
+    let mut other = enter(&daemon, bob, "Bob");
+    let open = json!({"type": "OPEN_CHAT", "data": {"target_user_id": ann}});
+    other.says(open.to_string());
+    next(&mut other, "CHAT_OPENED");
+    // Until its socket and its outbox take no more.
+    let data = json!({"to": ann, "content": "x".repeat(30_000)});
+    let msg = json!({"type": "MSG", "data": data}).to_string();
+    let mut answer = json!({"type": "MSG_ACK"});
+    while answer["type"] == "MSG_ACK" {
+        other.says(msg.as_str());
+        answer = other.json();
+    }
+    assert_eq!(answer["data"]["code"], "MESSAGE_FAILED");
+    // It gives no sign of life while it is asked, and many afterwards.
+    let mut again = enter(&daemon, ann, "Ann");
+    let flood = thread::spawn(move || {
+        let stream = &mut deaf.socket.get_mut().0;
+        while stream.write_all(&masked_frame(0x9, b"here I am")).is_ok() {}
+    });
+    daemon.logs("fastchat #1: silent");
+    flood.join().unwrap();
+    again.says(r#"{"type":"PING"}"#);
+    next(&mut again, "PONG");
 }

@@ -1,18 +1,15 @@
 //! LOUDSYNC as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, DEADLINE, Daemon};
+use crate::common::{Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, tcp};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
-fn daemon(options: Value) -> Daemon {
-    let mut listener = json!({"protocol": "loudsync"});
-    listener
-        .as_object_mut()
-        .unwrap()
-        .append(&mut options.as_object().unwrap().clone());
-    Daemon::with(listener)
+fn daemon(settings: Value) -> Daemon {
+    Daemon::of("loudsync", settings)
 }
 
 fn join(device: &str, kind: &str) -> String {
@@ -82,6 +79,65 @@ fn the_round_trip_of_a_ping_becomes_a_members_latency() {
         assert_eq!(latency, Value::Null);
         assert!(Instant::now() < deadline, "no latency");
     }
+}
+
+/// A host that answers nothing by itself, and its first frames.
+fn raw_host(daemon: &Daemon, frames: &[Vec<u8>]) -> TcpStream {
+    let mut host = tcp(daemon.address());
+    let octets = [HANDSHAKE.as_bytes(), &frames.concat()].concat();
+    host.write_all(&octets).unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        host.read_exact(&mut octet).unwrap();
+        head.push(octet[0]);
+    }
+    host
+}
+
+/// The next text that contains this.
+fn raw_text(host: &mut TcpStream, part: &str) -> String {
+    loop {
+        let (_, payload) = read_frame(host);
+        let text = String::from_utf8_lossy(&payload).into_owned();
+        if text.contains(part) {
+            return text;
+        }
+    }
+}
+
+#[test]
+fn a_pong_that_answers_no_ping_measures_nothing() {
+    let daemon = daemon(json!({}));
+    let frames = [
+        masked_frame(0xa, &[0; 16]),
+        masked_frame(0x1, join("mac", "host").as_bytes()),
+        masked_frame(0x1, bare("member_list").as_bytes()),
+    ];
+    let mut host = raw_host(&daemon, &frames);
+    for _ in 0..2 {
+        assert!(!raw_text(&mut host, "member_list").contains("latency"));
+    }
+}
+
+#[test]
+fn a_sign_of_life_counts_whatever_else_was_asked_meanwhile() {
+    let daemon = daemon(json!({"ping_every": 1, "takeover_timeout": 3600}));
+    let mut host = raw_host(
+        &daemon,
+        &[masked_frame(0x1, join("mac", "host").as_bytes())],
+    );
+    raw_text(&mut host, "member_list");
+    let mut again = Client::connect(daemon.address(), "/");
+    again.says(join("mac", "host"));
+    again.pings();
+    // One of these is the question, and there is one for the round trip after it.
+    for _ in 0..3 {
+        while read_frame(&mut host).0 != 0x9 {}
+    }
+    host.write_all(&masked_frame(0x1, bare("heartbeat").as_bytes()))
+        .unwrap();
+    assert_eq!(next(&mut again, "error")["code"], "already_joined");
 }
 
 #[test]

@@ -446,6 +446,7 @@ fn at_a_stop_a_realm_has_the_last_word() {
     assert_eq!(frames, ["last words"]);
     assert_eq!(orders.end, Some(End::Close(Close::ShuttingDown)));
     assert_eq!(take(&three).1.end, Some(End::Close(Close::PeerLeft)));
+    stage.tell(Event::Tick);
     assert_eq!(stage.diary(), ["stop"]);
 }
 
@@ -455,11 +456,55 @@ fn a_sender_is_told_whether_its_frame_is_in_the_outbox() {
     let ((sender, _), (reader, _)) = (stage.open(1), stage.open(2));
     stage.command(1, vec![Order::Deliver(2, "x".repeat(60))]);
     assert_eq!(take(&sender).0, ["ok"]);
-    stage.block(2);
-    stage.command(1, vec![Order::Deliver(2, "x".repeat(60))]);
-    assert_eq!(take(&reader).1.end, Some(End::Close(Close::TooSlow)));
     stage.command(1, vec![Order::Deliver(7, "to nobody".to_owned())]);
-    assert_eq!(take(&sender).0, ["failed", "failed"]);
+    assert_eq!(take(&sender).0, ["failed"]);
+    let orders = vec![
+        Order::Close(2, Close::Idle),
+        Order::Deliver(2, "late".to_owned()),
+    ];
+    stage.command(1, orders);
+    assert_eq!(take(&sender).0, ["failed"]);
+    assert_eq!(take(&reader).0.len(), 1);
+}
+
+#[test]
+fn nobody_is_closed_for_what_single_others_send() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((sender, _), (reader, _)) = (stage.open(1), stage.open(2));
+    stage.block(2);
+    for answer in ["ok", "failed", "failed"] {
+        stage.command(1, vec![Order::Deliver(2, "x".repeat(20))]);
+        assert_eq!(take(&sender).0, [answer]);
+    }
+    // They fill half of it; the rest is for what the realm sends.
+    stage.command(1, vec![send(2, &"y".repeat(20))]);
+    let (frames, orders) = take(&reader);
+    assert_eq!((frames.len(), orders.end), (2, None));
+}
+
+#[test]
+fn what_is_delivered_to_who_had_no_turn_waits_for_it_and_its_sender_with_it() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let ((sender, _), (reader, _)) = (stage.open(1), stage.open(2));
+    let deliver = || vec![Order::Deliver(2, "x".repeat(60))];
+    stage.command(1, deliver());
+    assert!(!take(&sender).1.hold);
+    stage.command(1, deliver());
+    let (answers, orders) = take(&sender);
+    assert_eq!((answers, orders.hold), (vec!["ok".to_owned()], true));
+    assert_eq!(take(&reader).0.len(), 2);
+}
+
+#[test]
+fn what_a_realm_says_by_itself_to_who_had_no_turn_closes_nobody() {
+    let mut stage = Stage::with(WhenFull::CloseReader, false, Vec::new());
+    let (reader, _) = stage.open(1);
+    stage.command(1, vec![send(1, &"x".repeat(60))]);
+    // Last words have no sender who could wait.
+    stage.tell(Event::Stop);
+    let (frames, orders) = take(&reader);
+    assert_eq!(frames.len(), 2);
+    assert_eq!(orders.end, Some(End::Close(Close::ShuttingDown)));
 }
 
 #[test]
@@ -492,6 +537,26 @@ fn who_gives_none_in_time_is_not() {
     assert_eq!(stage.diary(), ["probed 1 false", "tick"]);
     stage.tell(Event::Alive(ConnectionId(1)));
     assert_eq!(stage.diary(), [""; 0]);
+}
+
+#[test]
+fn a_sign_of_life_that_is_no_message_counts_unless_it_may_be_older_than_the_question() {
+    for (heard, alive) in [(1, false), (2, false), (3, true)] {
+        let mut stage = Stage::new(WhenFull::CloseReader);
+        let _both = (stage.open(1), stage.open(2));
+        stage.now = Duration::from_millis(2500);
+        stage.command(2, vec![Order::Probe(1)]);
+        stage.broker.connections[&ConnectionId(1)]
+            .pulse
+            .hear_at(heard);
+        stage.diary();
+        stage.now = Duration::from_millis(7500);
+        stage.tell(Event::Tick);
+        assert_eq!(
+            stage.diary(),
+            [format!("probed 1 {alive}"), "tick".to_owned()]
+        );
+    }
 }
 
 #[test]

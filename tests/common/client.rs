@@ -94,11 +94,9 @@ impl Client {
         self.socket.get_mut().write_all(octets).unwrap();
     }
 
-    /// Sends a frame of this opcode and payload with FIN set, masked with zeros.
+    /// Sends a [`masked_frame`].
     pub fn sends_frame(&mut self, opcode: u8, payload: &[u8]) {
-        assert!(payload.len() < 126);
-        self.sends_raw(&[0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0]);
-        self.sends_raw(payload);
+        self.sends_raw(&masked_frame(opcode, payload));
     }
 
     /// The next text message.
@@ -172,6 +170,39 @@ pub fn http(address: SocketAddr, request: &str) -> String {
     let mut stream = tcp(address);
     stream.write_all(request.as_bytes()).unwrap();
     receive_http(stream)
+}
+
+/// The next frame as it comes over the wire: its opcode and its payload, which is short. Nothing is
+/// answered.
+pub fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    let length = match head[1] {
+        126 => {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).unwrap();
+            u16::from_be_bytes(length).into()
+        }
+        length => usize::from(length),
+    };
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).unwrap();
+    (head[0] & 0x0f, payload)
+}
+
+/// A frame of this opcode and payload with FIN set, masked with zeros.
+pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(length) if length < 126 => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
 }
 
 /// All that comes until the server closes.

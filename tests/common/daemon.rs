@@ -57,6 +57,12 @@ impl Daemon {
         Self::start(json!({"listeners": [listener]}))
     }
 
+    /// A daemon with one listener of this protocol, and what is to be other than the defaults.
+    pub fn of(protocol: &str, mut settings: Value) -> Self {
+        settings["protocol"] = json!(protocol);
+        Self::with(settings)
+    }
+
     /// A daemon with this configuration. Listeners that name no address get a port from the
     /// system.
     pub fn start(config: Value) -> Self {

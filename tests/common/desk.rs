@@ -172,7 +172,9 @@ impl<R: Realm> Desk<R> {
             at += 1;
             match effect {
                 Effect::Send(to, frame) => {
-                    self.deliver(&mut lines, &mut effects, to, &frame);
+                    if !self.deliver(&mut lines, to, &frame) {
+                        self.close(&mut lines, &mut effects, to, Close::TooSlow);
+                    }
                 }
                 Effect::Deliver(to, frame, receipt) => {
                     let Receipt {
@@ -180,12 +182,12 @@ impl<R: Realm> Desk<R> {
                         delivered,
                         failed,
                     } = *receipt;
-                    let news = if self.deliver(&mut lines, &mut effects, to, &frame) {
+                    let news = if self.deliver(&mut lines, to, &frame) {
                         delivered
                     } else {
                         failed
                     };
-                    self.deliver(&mut lines, &mut effects, sender, &news);
+                    effects.insert(at, Effect::Send(sender, news));
                 }
                 Effect::Close(who, why) => self.close(&mut lines, &mut effects, who, why),
                 Effect::Probe(who, patience) if self.open.contains(&who) => {
@@ -206,22 +208,12 @@ impl<R: Realm> Desk<R> {
         );
     }
 
-    fn deliver(
-        &mut self,
-        lines: &mut Vec<String>,
-        effects: &mut Vec<Effect>,
-        to: ConnectionId,
-        frame: &Frame,
-    ) -> bool {
-        if !self.open.contains(&to) {
-            return false;
+    fn deliver(&self, lines: &mut Vec<String>, to: ConnectionId, frame: &Frame) -> bool {
+        let has_room = self.open.contains(&to) && !self.full.contains(&to);
+        if has_room {
+            lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
         }
-        if self.full.contains(&to) {
-            self.close(lines, effects, to, Close::TooSlow);
-            return false;
-        }
-        lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
-        true
+        has_room
     }
 
     fn close(

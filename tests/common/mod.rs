@@ -3,7 +3,7 @@
 mod client;
 mod daemon;
 
-pub use client::{Client, HANDSHAKE, http, receive_http, tcp};
+pub use client::{Client, HANDSHAKE, http, masked_frame, read_frame, receive_http, tcp};
 pub use daemon::{Daemon, program, run, temporary_file};
 
 use std::time::{Duration, Instant};
