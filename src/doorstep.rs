@@ -7,19 +7,17 @@
 //! all claimants away, or lets them try again, of whom the first gets in.
 
 use crate::realm::ConnectionId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// All of them in one realm. `T` is what a claimant said.
 #[derive(Debug)]
 pub struct Doorstep<T> {
-    /// Everybody here, claimants among them.
-    strangers: BTreeSet<ConnectionId>,
+    /// Everybody here, claimants among them, and when each came.
+    strangers: BTreeMap<ConnectionId, Duration>,
     claims: BTreeMap<ConnectionId, Claim<T>>,
     /// How long a stranger may stay without a word; 0: without end.
     patience: Duration,
-    /// Until when. Those who are not here any more stand here still.
-    deadlines: VecDeque<(Duration, ConnectionId)>,
 }
 
 #[derive(Debug)]
@@ -33,30 +31,21 @@ impl<T> Doorstep<T> {
     /// Nobody yet. A stranger must say within `patience` who it is; 0: whenever it likes.
     pub fn new(patience: Duration) -> Self {
         Self {
-            strangers: BTreeSet::new(),
+            strangers: BTreeMap::new(),
             claims: BTreeMap::new(),
             patience,
-            deadlines: VecDeque::new(),
         }
     }
 
     /// Somebody comes.
     pub fn arrive(&mut self, now: Duration, who: ConnectionId) {
-        self.strangers.insert(who);
-        if !self.patience.is_zero() {
-            self.deadlines.push_back((now + self.patience, who));
-        }
+        self.strangers.insert(who, now);
     }
 
     /// Somebody is let in, or goes. Says whether it was here.
     pub fn leave(&mut self, who: ConnectionId) -> bool {
         self.claims.remove(&who);
-        self.strangers.remove(&who)
-    }
-
-    /// Whether somebody is here.
-    pub fn has(&self, who: ConnectionId) -> bool {
-        self.strangers.contains(&who)
+        self.strangers.remove(&who).is_some()
     }
 
     /// Whether somebody waits for another's sign of life.
@@ -83,28 +72,19 @@ impl<T> Doorstep<T> {
         claimants.into_iter().filter_map(take).collect()
     }
 
-    /// Those whose time is up and who have not said who they are, each once.
-    pub fn overdue(&mut self, now: Duration) -> Vec<ConnectionId> {
-        let mut overdue = Vec::new();
-        while self
-            .deadlines
-            .front()
-            .is_some_and(|&(until, _)| until <= now)
-        {
-            let Some((_, who)) = self.deadlines.pop_front() else {
-                break;
-            };
-            if self.has(who) && !self.is_claimant(who) {
-                overdue.push(who);
-            }
-        }
-        overdue
+    /// Those whose time is up and who have not said who they are.
+    pub fn overdue(&self, now: Duration) -> Vec<ConnectionId> {
+        let is_overdue = |&(who, &came): &(&ConnectionId, &Duration)| {
+            !self.patience.is_zero() && came + self.patience <= now && !self.is_claimant(*who)
+        };
+        let overdue = self.strangers.iter().filter(is_overdue);
+        overdue.map(|(&who, _)| who).collect()
     }
 
     /// Whether nothing is kept at all.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        self.strangers.is_empty() && self.claims.is_empty() && self.deadlines.is_empty()
+        self.strangers.is_empty() && self.claims.is_empty()
     }
 }
 
@@ -123,20 +103,21 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_overdue_once() {
+    fn who_says_nothing_is_overdue() {
         let mut doorstep = Doorstep::<()>::new(PATIENCE);
         doorstep.arrive(s(0), id(1));
         doorstep.arrive(s(1), id(2));
         assert_eq!(doorstep.overdue(s(9)), []);
         assert_eq!(doorstep.overdue(s(10)), [id(1)]);
+        assert!(doorstep.leave(id(1)));
         assert_eq!(doorstep.overdue(s(11)), [id(2)]);
-        assert!(doorstep.leave(id(1)) && doorstep.leave(id(2)));
+        assert!(doorstep.leave(id(2)));
         assert!(!doorstep.leave(id(1)));
         assert!(doorstep.is_empty());
     }
 
     #[test]
-    fn without_a_limit_nobody_is_overdue_and_nobody_noted() {
+    fn without_a_limit_nobody_is_overdue() {
         let mut doorstep = Doorstep::<()>::new(Duration::ZERO);
         doorstep.arrive(s(0), id(1));
         assert_eq!(doorstep.overdue(s(1_000_000)), []);
@@ -164,7 +145,7 @@ mod tests {
         assert!(doorstep.is_claimed(id(9)) && !doorstep.is_claimed(id(1)));
         assert_eq!(doorstep.claimants(id(9)), [(id(1), 1), (id(3), 3)]);
         assert_eq!(doorstep.claimants(id(9)), []);
-        assert!(!doorstep.is_claimant(id(1)) && doorstep.has(id(1)));
+        assert!(!doorstep.is_claimant(id(1)) && doorstep.leave(id(1)));
         assert!(doorstep.is_claimant(id(2)));
     }
 }

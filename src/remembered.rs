@@ -1,6 +1,6 @@
 //! What is kept of those who went, for the case that they come back soon.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How many are remembered at the most; beyond it the one who went first is forgotten.
@@ -10,15 +10,15 @@ pub const REMEMBERED: usize = 10_000;
 #[derive(Debug)]
 pub struct Remembered<K, V> {
     gone: BTreeMap<K, (Duration, V)>,
-    /// Who went when. Whoever came back meanwhile stands here still.
-    order: VecDeque<(Duration, K)>,
+    /// Who went when.
+    order: BTreeSet<(Duration, K)>,
 }
 
 impl<K, V> Default for Remembered<K, V> {
     fn default() -> Self {
         Self {
             gone: BTreeMap::new(),
-            order: VecDeque::new(),
+            order: BTreeSet::new(),
         }
     }
 }
@@ -27,19 +27,22 @@ impl<K: Clone + Ord, V> Remembered<K, V> {
     /// Keeps something of somebody who goes at `now`. Who is forgotten for it is returned.
     #[must_use = "what belongs to whoever is forgotten may have to go, too"]
     pub fn remember(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
-        let forgotten = if self.order.len() >= REMEMBERED {
+        self.come_back(&key);
+        let forgotten = if self.gone.len() >= REMEMBERED {
             self.forget_first()
         } else {
             None
         };
-        self.order.push_back((now, key.clone()));
+        self.order.insert((now, key.clone()));
         self.gone.insert(key, (now, value));
         forgotten
     }
 
     /// What was kept of somebody who comes back; it is kept no longer.
     pub fn come_back(&mut self, key: &K) -> Option<V> {
-        self.gone.remove(key).map(|(_, value)| value)
+        let (went, value) = self.gone.remove(key)?;
+        self.order.remove(&(went, key.clone()));
+        Some(value)
     }
 
     /// Whether somebody is remembered.
@@ -54,25 +57,16 @@ impl<K: Clone + Ord, V> Remembered<K, V> {
 
     /// Forgets one of those who went `span` ago or earlier. To be called until there is none.
     pub fn forget(&mut self, now: Duration, span: Duration) -> Option<(K, V)> {
-        if self.order.is_empty() {
-            // Its memory was for the busiest time.
-            self.order = VecDeque::new();
-        }
-        while self.order.front()?.0 + span <= now {
-            if let forgotten @ Some(_) = self.forget_first() {
-                return forgotten;
-            }
-        }
-        None
-    }
-
-    /// Forgets whoever stands first, unless that one came back.
-    fn forget_first(&mut self) -> Option<(K, V)> {
-        let (when, key) = self.order.pop_front()?;
-        if self.gone.get(&key).is_none_or(|&(went, _)| went != when) {
+        let (went, _) = self.order.first()?;
+        if *went + span > now {
             return None;
         }
-        self.come_back(&key).map(|value| (key, value))
+        self.forget_first()
+    }
+
+    fn forget_first(&mut self) -> Option<(K, V)> {
+        let (_, key) = self.order.pop_first()?;
+        self.gone.remove(&key).map(|(_, value)| (key, value))
     }
 
     /// Whether nothing is kept at all.
@@ -122,6 +116,18 @@ mod tests {
         assert_eq!(gone.forget(s(60), SPAN), None);
         assert_eq!(gone.forget(s(90), SPAN), Some(("a", 2)));
         assert!(gone.is_empty());
+    }
+
+    #[test]
+    fn one_who_comes_and_goes_counts_once() {
+        let mut gone = Remembered::default();
+        assert_eq!(gone.remember(s(0), "other", 0), None);
+        for second in 0..2 * REMEMBERED as u64 {
+            assert_eq!(gone.remember(s(second), "a", 1), None);
+            assert_eq!(gone.come_back(&"a"), Some(1));
+        }
+        assert_eq!(gone.order.len(), 1);
+        assert!(gone.knows(&"other"));
     }
 
     #[test]

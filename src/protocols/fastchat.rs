@@ -12,16 +12,17 @@ use crate::frame::Frame;
 use crate::json::of_length;
 use crate::rate::{SPAN, Window};
 use crate::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Realm, Receipt, Refusal, WhenFull,
+    ConnectionId, Context, Defaults, Hello, Message, Realm, Receipt, Refusal, WhenFull, at_least,
 };
 use crate::remembered::Remembered;
-use news::News;
+use news::{Change, News};
 use serde::{Deserialize, Serialize};
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 use wire::{Code, Mistake, Outgoing, Status, UserEntry};
-pub use wire::{Command, Introduction, Text, Typing};
+pub use wire::{Command, Introduction, Msg, Typing};
 
 /// The fewest characters of a display name ("Content Limits").
 const SHORTEST_NAME: usize = 3;
@@ -73,8 +74,8 @@ impl Default for Options {
 struct User {
     connection: ConnectionId,
     name: String,
-    /// The news that it has been told up to.
-    told: u64,
+    /// How many changes of who is online it has been told of; none before its first list.
+    told: Option<u64>,
     /// To whom it is typing, on which connection of theirs.
     typing: Option<(Uuid, ConnectionId)>,
     lasting: Lasting,
@@ -127,23 +128,20 @@ impl Realm for FastChat {
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        let least = [
+        // Who is forgotten sooner could go over a limit, go, and come back without it.
+        let absence = SPAN.as_secs() as u32;
+        let name = options.display_name_length;
+        at_least(&[
             ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
-            // Otherwise who went over a limit could go and come back without it.
-            ("absence", options.absence, SPAN.as_secs() as u32, "seconds"),
+            ("absence", options.absence, absence, "seconds"),
             ("message_length", options.message_length, 1, "characters"),
             (
                 "display_name_length",
-                options.display_name_length,
+                name,
                 SHORTEST_NAME as u32,
                 "characters",
             ),
-        ];
-        for (key, value, least, unit) in least {
-            if value < least {
-                return Err((key, format!("{value} is less than {least} {unit}")));
-            }
-        }
+        ])?;
         let patience = Duration::from_secs(options.hello_timeout.into());
         Ok(Self {
             options,
@@ -193,10 +191,9 @@ impl Realm for FastChat {
                 cx.close(claimant, Close::UserConnected);
             }
         } else if self.doorstep.is_claimed(who) {
+            // With its end the place is free, and the claimants try again.
             cx.close(who, Close::Replaced);
-            self.part(cx, who);
         }
-        self.spread_news(cx);
     }
 
     fn tick(&mut self, cx: &mut Context) {
@@ -223,6 +220,10 @@ impl FastChat {
     ) -> Result<(), Mistake> {
         match command {
             Command::Hello(_) if self.doorstep.is_claimant(who) => Err(hello_again()),
+            _ if self.doorstep.is_claimant(who) => {
+                let message = "wait: the connection that this user has is being asked";
+                Err(Mistake::new(Code::Unauthorized, message))
+            }
             Command::Hello(introduction) => {
                 let introduction = introduction?;
                 let longest = self.options.display_name_length as usize;
@@ -258,25 +259,33 @@ impl FastChat {
         let user = User {
             connection: who,
             name: display_name,
-            told: self.news.count(),
+            told: None,
             typing: None,
             lasting: self.gone.come_back(&user_id).unwrap_or_default(),
         };
         self.users.insert(user_id, user);
         let status = Status::Connected;
         tell(cx, who, &Outgoing::HelloAck { user_id, status });
-        tell(cx, who, &self.everybody([]));
+        // Long lists wait for the next news, so that all who came meanwhile share one.
+        if self.is_list_short() {
+            tell(cx, who, &self.everybody([]));
+            self.user(user_id).told = Some(self.news.count());
+        }
     }
 
-    /// A user's connection is not that any more. Whoever waits for its place may try again.
+    /// Whether everybody can be told the whole list at each change.
+    fn is_list_short(&self) -> bool {
+        let up_to = self.options.presence_list_up_to as usize;
+        up_to == 0 || self.users.len() <= up_to
+    }
+
+    /// A user's connection is gone. Whoever waits for its place may try again.
     fn part(&mut self, cx: &mut Context, who: ConnectionId) {
         let Some(id) = self.connections.remove(&who) else {
             return;
         };
+        self.stop_typing(cx, id);
         if let Some(user) = self.users.remove(&id) {
-            if let Some((_, connection)) = user.typing {
-                tell_typing(cx, connection, id, false);
-            }
             self.news.add(id, user.name, false);
             if let Some((forgotten, lasting)) = self.gone.remember(cx.now, id, user.lasting) {
                 self.end_chats(forgotten, lasting);
@@ -287,12 +296,18 @@ impl FastChat {
         }
     }
 
+    /// Somebody who has a connection.
+    fn user(&mut self, id: Uuid) -> &mut User {
+        let user = self.users.get_mut(&id);
+        user.expect("a user is online as long as its connection is noted")
+    }
+
     /// Does what a user wants.
     fn obey(&mut self, cx: &mut Context, id: Uuid, command: Command) -> Result<(), Mistake> {
         match command {
             Command::Hello(_) => Err(hello_again()),
             Command::OpenChat { target } => self.open_chat(cx, id, target),
-            Command::Msg(text) => self.pass_on(cx, id, text),
+            Command::Msg(msg) => self.pass_on(cx, id, msg),
             // "The target's own MSG_ACK … is accepted in silence" (rulings).
             Command::MsgAck => Ok(()),
             Command::Typing(typing) => self.type_to(cx, id, typing),
@@ -311,9 +326,9 @@ impl FastChat {
             Mistake::new(Code::UserNotFound, "there is nobody online of that id").at(field)
         })?;
         let (other_name, other_connection) = (other.name.clone(), other.connection);
-        let Some(user) = self.users.get_mut(&asker) else {
-            return Ok(());
-        };
+        let limit = self.options.chats_per_user;
+        let absence = Duration::from_secs(self.options.absence.into());
+        let user = self.user(asker);
         let participants = [asker, target];
         let to_asker = |chat_id| Outgoing::ChatOpened {
             chat_id,
@@ -327,11 +342,10 @@ impl FastChat {
             return Ok(());
         }
         let asked = user.lasting.chats.values().filter(|chat| chat.asked);
-        let limit = self.options.chats_per_user;
         if limit > 0 && asked.count() >= limit as usize {
             let message = format!("you have opened {limit} chats, and none of them has ended");
             let mistake = Mistake::new(Code::RateLimited, message).at(field);
-            return Err(mistake.retry_after(Duration::from_secs(self.options.absence.into())));
+            return Err(mistake.retry_after(absence));
         }
         let id = cx.uuid();
         user.lasting.chats.insert(target, Chat { id, asked: true });
@@ -344,28 +358,24 @@ impl FastChat {
             target_display_name: &user.name,
         };
         tell(cx, other_connection, &to_other);
-        if let Some(other) = self.users.get_mut(&target) {
-            let chat = Chat { id, asked: false };
-            other.lasting.chats.insert(asker, chat);
-            // Being asked does not turn anybody's TYPING away from whom it went to.
-            other.lasting.partner.get_or_insert(asker);
-        }
+        let other = &mut self.user(target).lasting;
+        other.chats.insert(asker, Chat { id, asked: false });
+        // Being asked does not turn anybody's TYPING away from whom it went to.
+        other.partner.get_or_insert(asker);
         Ok(())
     }
 
-    fn pass_on(&mut self, cx: &mut Context, from: Uuid, text: Text) -> Result<(), Mistake> {
-        let Text {
+    fn pass_on(&mut self, cx: &mut Context, from: Uuid, msg: Msg) -> Result<(), Mistake> {
+        let Msg {
             to,
             content,
             message_id,
-        } = text;
+        } = msg;
         let about = |mistake: Mistake| mistake.about(message_id.clone());
         of_length(&content, "content", 1, self.options.message_length as usize)
             .map_err(|malformed| about(malformed.into()))?;
-        let Some(user) = self.users.get_mut(&from) else {
-            return Ok(());
-        };
         let limit = self.options.messages_per_minute;
+        let user = self.user(from);
         let counted = user.lasting.messages.take(cx.now, limit);
         counted.map_err(|wait| about(Mistake::too_often("messages", limit, wait)))?;
         let failed = |code, message: &str| about(Mistake::new(code, message).at("to"));
@@ -404,22 +414,16 @@ impl FastChat {
             )),
         };
         cx.deliver(reader, Frame::json(&message), receipt);
-        if let Some(user) = self.users.get_mut(&from) {
-            user.lasting.partner = Some(to);
-        }
+        self.user(from).lasting.partner = Some(to);
         Ok(())
     }
 
     fn type_to(&mut self, cx: &mut Context, from: Uuid, typing: Typing) -> Result<(), Mistake> {
         let Typing { is_typing, to } = typing;
-        let Some(user) = self.users.get(&from) else {
-            return Ok(());
-        };
+        let user = self.user(from);
+        let told = user.typing;
         // A TYPING that ends goes where it began, whatever was said to others meanwhile.
-        let begun = user
-            .typing
-            .filter(|_| !is_typing)
-            .map(|(partner, _)| partner);
+        let begun = told.filter(|_| !is_typing).map(|(partner, _)| partner);
         let partner = to.or(begun).or(user.lasting.partner);
         let partner = partner.filter(|partner| user.lasting.chats.contains_key(partner));
         let Some(partner) = partner else {
@@ -430,39 +434,45 @@ impl FastChat {
                 mistake
             });
         };
+        let limit = self.options.typing_per_minute;
+        if !is_typing {
+            if told.is_some_and(|(told, _)| told == partner) {
+                // It counts, but passes in any case.
+                let _ = self.user(from).lasting.typing.take(cx.now, limit);
+                self.stop_typing(cx, from);
+            }
+            return Ok(());
+        }
         // Who is away cannot be told, and will not have been.
-        let reader = self.users.get(&partner).map(|user| user.connection);
-        let goal = reader.map(|connection| (partner, connection));
-        let is_news = if is_typing {
-            goal.is_some() && user.typing != goal
-        } else {
-            user.typing.is_some_and(|(told, _)| told == partner)
-        };
-        let Some(user) = self.users.get_mut(&from).filter(|_| is_news) else {
+        let Some(reader) = self.users.get(&partner).map(|user| user.connection) else {
             return Ok(());
         };
-        let limit = self.options.typing_per_minute;
-        let counted = user.lasting.typing.take(cx.now, limit);
-        if is_typing {
-            counted.map_err(|wait| Mistake::too_often("TYPING", limit, wait))?;
+        if told == Some((partner, reader)) {
+            return Ok(());
         }
-        // Whoever was told before that it types there hears that it does not any more.
-        if let Some((_, connection)) =
-            std::mem::replace(&mut user.typing, goal.filter(|_| is_typing))
-        {
-            tell_typing(cx, connection, from, false);
+        let counted = self.user(from).lasting.typing.take(cx.now, limit);
+        counted.map_err(|wait| Mistake::too_often("TYPING", limit, wait))?;
+        if told.is_some_and(|(told, _)| told != partner) {
+            self.stop_typing(cx, from);
         }
-        if let Some(connection) = reader.filter(|_| is_typing) {
-            tell_typing(cx, connection, from, true);
-        }
+        self.user(from).typing = Some((partner, reader));
+        tell_typing(cx, reader, from, true);
         Ok(())
+    }
+
+    /// Tells whoever was told that somebody types that this is over, wherever that one is now.
+    fn stop_typing(&mut self, cx: &mut Context, id: Uuid) {
+        let Some((partner, _)) = self.user(id).typing.take() else {
+            return;
+        };
+        if let Some(partner) = self.users.get(&partner) {
+            tell_typing(cx, partner.connection, id, false);
+        }
     }
 
     fn pong(&mut self, cx: &mut Context, id: Uuid) -> Result<(), Mistake> {
         let limit = self.options.pings_per_minute;
-        let Some(user) = self.users.get_mut(&id) else {
-            return Ok(());
-        };
+        let user = self.user(id);
         let counted = user.lasting.pings.take(cx.now, limit);
         counted.map_err(|wait| Mistake::too_often("PING", limit, wait))?;
         let timestamp = cx.timestamp();
@@ -498,30 +508,45 @@ impl FastChat {
 
     /// Tells everybody who does not know yet who came and who went, if it is time for it.
     fn spread_news(&mut self, cx: &mut Context) {
-        let Some(changed) = self.news.due(cx.now) else {
+        let Some((changes, before)) = self.news.due(cx.now) else {
             return;
         };
-        let entries = changed
-            .iter()
-            .map(|(&user_id, (display_name, online))| UserEntry {
-                user_id,
-                display_name,
-                online: *online,
-            });
-        let up_to = self.options.presence_list_up_to as usize;
-        let news = if up_to == 0 || self.users.len() <= up_to {
-            self.everybody(entries.filter(|entry| !entry.online))
-        } else {
-            Outgoing::Presence {
-                users: entries.collect(),
-            }
+        let is_list_short = self.is_list_short();
+        let news = |wanted: fn(&Change) -> bool| {
+            let changes = changes.iter().filter(|(_, change)| wanted(change));
+            let entries: Vec<UserEntry> = changes
+                .map(|(&user_id, change)| UserEntry {
+                    user_id,
+                    display_name: &change.name,
+                    online: change.online,
+                })
+                .collect();
+            (!entries.is_empty()).then(|| {
+                Frame::json(&if is_list_short {
+                    self.everybody(entries.into_iter().filter(|entry| !entry.online))
+                } else {
+                    Outgoing::Presence { users: entries }
+                })
+            })
         };
-        let frame = Frame::json(&news);
-        let count = self.news.count();
-        for user in self.users.values_mut() {
-            if std::mem::replace(&mut user.told, count) < count {
-                cx.send(user.connection, frame.clone());
+        let list = LazyCell::new(|| Frame::json(&self.everybody([])));
+        let all = LazyCell::new(|| news(|_| true));
+        let lasting = LazyCell::new(|| news(|change| !change.passed_by()));
+        let now = self.news.count();
+        for user in self.users.values() {
+            let frame = match user.told {
+                None => Some(list.clone()),
+                Some(told) if told == now => None,
+                // Its list may have had somebody in it who came and went.
+                Some(told) if told > before => all.clone(),
+                Some(_) => lasting.clone(),
+            };
+            if let Some(frame) = frame {
+                cx.send(user.connection, frame);
             }
+        }
+        for user in self.users.values_mut() {
+            user.told = Some(now);
         }
     }
 

@@ -7,36 +7,61 @@ use uuid::Uuid;
 /// Changes within this time of the last telling are gathered into one (rulings).
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
-/// By user: its name, and whether it is online now.
-pub(super) type Changes = BTreeMap<Uuid, (String, bool)>;
+/// What has become of a user since the last telling.
+pub(super) struct Change {
+    pub(super) name: String,
+    pub(super) online: bool,
+    /// It was online at the last telling.
+    was_online: bool,
+}
+
+impl Change {
+    /// It came and went, and nobody knows of it but those who came meanwhile.
+    pub(super) fn passed_by(&self) -> bool {
+        !self.online && !self.was_online
+    }
+}
+
+/// By user.
+pub(super) type Changes = BTreeMap<Uuid, Change>;
 
 /// What is not told yet.
 #[derive(Default)]
 pub(super) struct News {
     changes: Changes,
+    /// Of changes, told or not.
     count: u64,
-    last_told: Option<Duration>,
+    /// When the last telling was, and the count then.
+    last: Option<(Duration, u64)>,
 }
 
 impl News {
     /// Somebody came or went.
     pub(super) fn add(&mut self, user: Uuid, name: String, online: bool) {
         self.count += 1;
-        self.changes.insert(user, (name, online));
+        let before = self.changes.get(&user);
+        let was_online = before.map_or(!online, |before| before.was_online);
+        let change = Change {
+            name,
+            online,
+            was_online,
+        };
+        self.changes.insert(user, change);
     }
 
     /// How many changes there have been so far, told or not.
-    pub(super) fn count(&self) -> u64 {
+    pub(super) const fn count(&self) -> u64 {
         self.count
     }
 
-    /// What is to be told now, if it is time for it.
-    pub(super) fn due(&mut self, now: Duration) -> Option<Changes> {
-        if self.changes.is_empty() || self.last_told.is_some_and(|told| now < told + INTERVAL) {
+    /// What is to be told now, if it is time for it, and the count at the last telling.
+    pub(super) fn due(&mut self, now: Duration) -> Option<(Changes, u64)> {
+        let (at, count) = self.last.unzip();
+        if self.changes.is_empty() || at.is_some_and(|at| now < at + INTERVAL) {
             return None;
         }
-        self.last_told = Some(now);
-        Some(std::mem::take(&mut self.changes))
+        self.last = Some((now, self.count));
+        Some((std::mem::take(&mut self.changes), count.unwrap_or_default()))
     }
 
     /// Whether there is nothing to tell.

@@ -21,6 +21,7 @@
 //! | it does not: 4409, the newcomer takes over | `who_does_not_answer_is_replaced` |
 //! | the same over sockets | `a_live_user_cannot_be_pushed_out`, `a_dead_connection_is_replaced` |
 //! | it goes meanwhile: the newcomer takes over | `who_goes_while_it_is_asked_is_replaced` |
+//! | nobody waits any more | `a_silent_user_whom_nobody_wants_to_be_stays` |
 //! | several newcomers | `of_several_claimants_one_gets_in_and_the_others_wait_for_that_one` |
 //! | a claimant has said HELLO | `a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else` |
 //! | PRESENCE is everybody online, the receiver included | `hello_is_acknowledged_and_followed_by_the_list` |
@@ -28,12 +29,15 @@
 //! | those who went are named once more, `online: false` | `everybody_hears_who_goes_once` |
 //! | changes within a second are gathered | `changes_within_a_second_are_gathered_into_one` |
 //! | above `presence_list_up_to` only what changed | `above_200_users_only_the_newcomer_gets_the_list` |
+//! | no list for each of many newcomers | `above_200_users_those_who_come_within_a_second_share_a_list` |
+//! | no noise by who is gone already | `who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it` |
 //! | OPEN_CHAT: "Chat Session Opening" | `a_chat_is_opened_to_both_each_seeing_the_other` |
 //! | the names are those of HELLO | `a_chat_is_opened_to_both_each_seeing_the_other` |
 //! | target not online: `USER_NOT_FOUND` | `a_chat_needs_somebody_who_is_online` |
 //! | oneself: `VALIDATION` | `nobody_chats_alone` |
 //! | one chat for a pair; again: the same, to the asker alone | `asking_again_gives_the_same_chat_to_the_asker_alone` |
 //! | a chat ends 60 s after one has gone | `a_chat_ends_a_minute_after_one_of_the_two_has_gone` |
+//! | whoever of the two that is | `chats_end_with_who_is_forgotten_whoever_of_the_two_that_is` |
 //! | before that a return finds it open | `who_comes_back_within_a_minute_finds_its_chats` |
 //! | chats are bounded | `a_user_opens_so_many_chats_and_no_more` |
 //! | MSG: "Message Exchange", its fields | `a_message_goes_to_its_target_and_is_acknowledged` |
@@ -46,12 +50,14 @@
 //! | MSG_ACK `delivered` once it is in the outbox | `what_does_not_reach_the_outbox_is_not_delivered` |
 //! | the target's MSG_ACK is accepted in silence | `an_acknowledgement_is_accepted_in_silence` |
 //! | TYPING to the partner of the chat used last | `typing_goes_to_the_partner_of_the_chat_used_last` |
+//! | being asked opens it, too | `who_was_asked_types_to_who_asked_if_there_is_no_other` |
 //! | `to` names another | `typing_may_name_another_partner` |
 //! | no chat: `CHAT_NOT_OPENED` | `typing_needs_a_chat` |
 //! | one equal to the last is neither sent nor counted | `typing_is_sent_when_it_changes` |
 //! | a `false` that ends a `true` always passes | `a_false_that_ends_a_true_always_passes` |
 //! | who was away was not told | `typing_to_who_is_away_is_sent_when_it_is_back` |
 //! | a `false` reaches whom the `true` did | `the_end_of_typing_goes_where_it_began` |
+//! | wherever that one is now | `the_end_of_typing_finds_a_partner_who_has_reconnected` |
 //! | who goes types no more | `who_goes_stops_typing` |
 //! | PING, PONG: "Heartbeat Mechanism" | `a_ping_is_answered_with_the_time` |
 //! | "Messages per minute: 60" | `sixty_messages_a_minute_and_no_more` |
@@ -71,6 +77,7 @@ use serde_json::{Value, json};
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 const CID: &str = "cccccccc-3333-4333-8333-cccccccccccc";
+const DAN: &str = "dddddddd-4444-4444-8444-dddddddddddd";
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -194,6 +201,7 @@ fn names(who: u64, names: &[&str]) -> (u64, Vec<String>) {
 #[test]
 fn it_is_served_at_the_documents_address() {
     assert_eq!((FastChat::DEFAULTS.port, FastChat::ENDPOINT), (8000, "/ws"));
+    assert_eq!(FastChat::WHEN_FULL, WhenFull::CloseReader);
     assert!(FastChat::serves("/ws"));
     assert!(
         !["/", "/ws/", "/ws/chat", "/WS"]
@@ -239,6 +247,12 @@ fn whatever_else_comes_before_hello_is_unauthorized() {
                 .unwrap()
                 .starts_with("HELLO comes first")
         );
+        let field = if text.contains("Hello") {
+            json!("type")
+        } else {
+            Value::Null
+        };
+        assert_eq!(error["details"]["field"], field);
         assert_eq!(
             desk.says(1, &hello(ANN, "Ann")).len(),
             2,
@@ -277,6 +291,10 @@ fn a_hello_that_failed_does_not_stop_the_clock() {
 #[test]
 fn a_second_hello_is_a_mistake() {
     let mut desk = three();
+    assert_eq!(
+        error(&desk.says(1, &hello(ANN, "Ann")), 1)["details"],
+        json!({"field": "type"})
+    );
     assert_eq!(code(&desk.says(1, &hello(ANN, "Ann")), 1), "VALIDATION");
     assert_eq!(code(&desk.says(1, &hello("", "")), 1), "VALIDATION");
 }
@@ -418,7 +436,7 @@ fn a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else() {
 fn everybody_hears_who_comes() {
     let mut desk = three();
     desk.opens(4, "/ws");
-    let lines = desk.says(4, &hello("dddddddd-4444-4444-8444-dddddddddddd", "Dan"));
+    let lines = desk.says(4, &hello(DAN, "Dan"));
     let all = ["Ann", "Bob", "Cid", "Dan"];
     assert_eq!(presence(&lines[1]), names(4, &all));
     let others: Vec<_> = lines[2..].iter().map(|line| presence(line)).collect();
@@ -476,9 +494,14 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
     }
     desk.opens(3, "/ws");
     let lines = desk.says(3, &hello(CID, "Cid"));
-    assert_eq!(presence(&lines[1]), names(3, &["Ann", "Bob", "Cid"]));
-    assert_eq!(presence(&lines[2]), names(1, &["Cid"]));
-    assert_eq!(presence(&lines[3]), names(2, &["Cid"]));
+    assert_eq!(kinds(&lines[..1]), [to(3, "HELLO_ACK")]);
+    let mut told: Vec<_> = lines[1..].iter().map(|line| presence(line)).collect();
+    told.sort();
+    let all = ["Ann", "Bob", "Cid"];
+    assert_eq!(
+        told,
+        [names(1, &["Cid"]), names(2, &["Cid"]), names(3, &all)]
+    );
     desk.waits(SECOND);
     let lines = desk.leaves(3, Ending::Lost);
     assert_eq!(
@@ -491,6 +514,73 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
     always.opens(2, "/ws");
     let lines = always.says(2, &hello(BOB, "Bob"));
     assert_eq!(presence(&lines[2]), names(1, &["Ann", "Bob"]));
+}
+
+#[test]
+fn above_200_users_those_who_come_within_a_second_share_a_list() {
+    let mut desk = Desk::<FastChat>::new(json!({"presence_list_up_to": 1}));
+    enters(&mut desk, 1, ANN, "Ann");
+    desk.opens(2, "/ws");
+    assert_eq!(
+        desk.says(2, &hello(BOB, "Bob")).len(),
+        3,
+        "the first at once"
+    );
+    desk.opens(3, "/ws");
+    assert_eq!(
+        kinds(&desk.says(3, &hello(CID, "Cid"))),
+        [to(3, "HELLO_ACK")]
+    );
+    desk.opens(4, "/ws");
+    assert_eq!(
+        kinds(&desk.says(4, &hello(DAN, "Dan"))),
+        [to(4, "HELLO_ACK")]
+    );
+    let mut told: Vec<_> = desk
+        .waits(SECOND)
+        .iter()
+        .map(|line| presence(line))
+        .collect();
+    told.sort();
+    let all = ["Ann", "Bob", "Cid", "Dan"];
+    let news = ["Cid", "Dan"];
+    assert_eq!(
+        told,
+        [
+            names(1, &news),
+            names(2, &news),
+            names(3, &all),
+            names(4, &all)
+        ]
+    );
+}
+
+#[test]
+fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
+    let mut desk = three();
+    desk.leaves(3, Ending::Lost);
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(DAN, "Dan"));
+    desk.opens(5, "/ws");
+    let lines = desk.says(5, &hello(CID, "Cid"));
+    assert_eq!(presence(&lines[1]), names(5, &["Ann", "Bob", "Cid", "Dan"]));
+    desk.leaves(4, Ending::Lost);
+    let mut told: Vec<_> = desk
+        .waits(SECOND)
+        .iter()
+        .map(|line| presence(line))
+        .collect();
+    told.sort();
+    let all = ["Ann", "Bob", "Cid"];
+    let saw_it = ["Ann", "Bob", "Cid", "-Dan"];
+    assert_eq!(told, [names(1, &all), names(2, &all), names(5, &saw_it)]);
+    // And if that was all, there is nothing to tell.
+    desk.waits(SECOND);
+    desk.leaves(5, Ending::Lost);
+    desk.opens(6, "/ws");
+    desk.says(6, &hello(DAN, "Dan"));
+    desk.leaves(6, Ending::Lost);
+    assert_eq!(desk.waits(SECOND), no_lines());
 }
 
 #[test]
@@ -528,7 +618,7 @@ fn asking_again_gives_the_same_chat_to_the_asker_alone() {
 fn a_chat_needs_somebody_who_is_online() {
     let mut desk = three();
     desk.leaves(2, Ending::Lost);
-    for absent in [BOB, "dddddddd-4444-4444-8444-dddddddddddd"] {
+    for absent in [BOB, DAN] {
         let error = error(&desk.says(1, &open_chat(absent)), 1);
         assert_eq!(error["code"], "USER_NOT_FOUND");
         assert_eq!(error["details"]["field"], "target_user_id");
@@ -703,7 +793,7 @@ fn content_is_sanitised() {
 #[test]
 fn a_message_is_checked_in_the_documented_order() {
     let mut desk = chat();
-    let stranger = "dddddddd-4444-4444-8444-dddddddddddd";
+    let stranger = DAN;
     assert_eq!(
         code(&desk.says(1, &msg(stranger, "hi")), 1),
         "USER_NOT_FOUND"
@@ -735,10 +825,9 @@ fn a_message_for_who_has_just_gone_fails() {
 fn what_does_not_reach_the_outbox_is_not_delivered() {
     let mut desk = chat();
     desk.is_full(2);
-    let lines = desk.says(1, &msg(BOB, "hi"));
-    assert_eq!(lines[0], "2 x 1013 too slow");
-    assert_eq!(code(&lines[1..2], 1), "MESSAGE_FAILED");
-    assert!(!lines.iter().any(|line| line.contains("MSG_ACK")));
+    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    assert_eq!(error["code"], "MESSAGE_FAILED");
+    assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
 }
 
 #[test]
@@ -777,17 +866,66 @@ fn typing_goes_to_the_partner_of_the_chat_used_last() {
     desk.says(2, &msg(ANN, "hi"));
     assert_eq!(last_partner(&mut desk), 2, "was written to");
     desk.waits(60 * SECOND);
-    desk.says(3, &open_chat(ANN));
-    assert_eq!(
-        last_partner(&mut desk),
-        2,
-        "was asked, which changes nothing"
-    );
-    assert_eq!(
-        parts(&desk.says(2, &typing(true))[0]).0,
-        1,
-        "but is enough where there is no other"
-    );
+    enters(&mut desk, 4, DAN, "Dan");
+    desk.says(4, &open_chat(ANN));
+    assert_eq!(last_partner(&mut desk), 2, "was asked: no change");
+}
+
+#[test]
+fn who_was_asked_types_to_who_asked_if_there_is_no_other() {
+    let mut desk = chat();
+    assert_eq!(kinds(&desk.says(2, &typing(true))), [to(1, "TYPING")]);
+    // Also when there has been another, who is forgotten.
+    desk.leaves(1, Ending::Lost);
+    desk.waits(60 * SECOND);
+    desk.says(3, &open_chat(BOB));
+    assert_eq!(kinds(&desk.says(2, &typing(true))), [to(3, "TYPING")]);
+}
+
+#[test]
+fn the_end_of_typing_finds_a_partner_who_has_reconnected() {
+    let mut desk = chat();
+    desk.says(1, &typing(true));
+    desk.leaves(2, Ending::Lost);
+    enters(&mut desk, 4, BOB, "Bob");
+    let lines = desk.says(1, &typing(false));
+    assert_eq!(parts(&lines[0]).0, 4);
+    assert_eq!(parts(&lines[0]).2["is_typing"], false);
+}
+
+#[test]
+fn a_silent_user_whom_nobody_wants_to_be_stays() {
+    let mut desk = three();
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(ANN, "Ann"));
+    desk.leaves(4, Ending::Lost);
+    assert_eq!(desk.is_silent(1), no_lines());
+}
+
+#[test]
+fn chats_end_with_who_is_forgotten_whoever_of_the_two_that_is() {
+    // Bob first, Ann while she is away, too.
+    let mut desk = chat();
+    desk.leaves(2, Ending::Lost);
+    desk.waits(30 * SECOND);
+    desk.leaves(1, Ending::Lost);
+    desk.waits(30 * SECOND);
+    enters(&mut desk, 4, ANN, "Ann");
+    enters(&mut desk, 5, BOB, "Bob");
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "CHAT_NOT_OPENED");
+    assert_eq!(desk.says(4, &open_chat(BOB)).len(), 2, "a new one");
+    // And when so many go that Bob is forgotten early.
+    desk.leaves(5, Ending::Lost);
+    desk.waits(SECOND);
+    for who in 0..crate::remembered::REMEMBERED as u64 {
+        desk.opens(100 + who, "/ws");
+        let id = Uuid::from_u128(0x1111_1111_1111_4111_8111_0000_0000_0000 + u128::from(who));
+        desk.says(100 + who, &hello(&id.to_string(), "Somebody"));
+        desk.leaves(100 + who, Ending::Lost);
+    }
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
+    enters(&mut desk, 6, BOB, "Bob");
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "CHAT_NOT_OPENED");
 }
 
 #[test]
@@ -839,7 +977,13 @@ fn typing_to_who_is_away_is_sent_when_it_is_back() {
     let mut desk = chat();
     desk.says(1, &typing(true));
     desk.leaves(2, Ending::Lost);
-    assert_eq!(desk.says(1, &typing(true)), no_lines());
+    for _ in 0..20 {
+        assert_eq!(
+            desk.says(1, &typing(true)),
+            no_lines(),
+            "and is not counted"
+        );
+    }
     enters(&mut desk, 4, BOB, "Bob");
     assert_eq!(kinds(&desk.says(1, &typing(true))), [to(4, "TYPING")]);
 }
@@ -951,7 +1095,10 @@ fn ten_typings_a_minute_and_no_more() {
     let error = error(&desk.says(1, &typing(true)), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(error["details"]["retry_after_ms"], 60_000);
-    desk.waits(60 * SECOND);
+    desk.waits(Duration::from_micros(59_998_500));
+    let again = self::error(&desk.says(1, &typing(true)), 1);
+    assert_eq!(again["details"]["retry_after_ms"], 2, "rounded up");
+    desk.waits(Duration::from_millis(2));
     assert_eq!(desk.says(1, &typing(true)).len(), 1);
 }
 

@@ -21,7 +21,7 @@ pub enum Command {
         target: Uuid,
     },
     /// `MSG`.
-    Msg(Text),
+    Msg(Msg),
     /// `MSG_ACK`.
     MsgAck,
     /// `TYPING`.
@@ -41,7 +41,7 @@ pub struct Introduction {
 }
 
 /// A message for somebody.
-pub struct Text {
+pub struct Msg {
     pub(super) to: Uuid,
     /// Sanitised.
     pub(super) content: String,
@@ -255,7 +255,7 @@ fn introduction(data: Result<Data, Malformed>) -> Result<Introduction, Mistake> 
     })
 }
 
-fn message_to(data: &Data) -> Result<Text, Mistake> {
+fn message_to(data: &Data) -> Result<Msg, Mistake> {
     let message_id = message_id(data.message_id)?;
     let rest = || {
         let to = user_id(data.to, "to")?;
@@ -264,7 +264,7 @@ fn message_to(data: &Data) -> Result<Text, Mistake> {
     };
     let about = |malformed: Malformed| Mistake::from(malformed).about(message_id.clone());
     let (to, content) = rest().map_err(about)?;
-    Ok(Text {
+    Ok(Msg {
         to,
         content,
         message_id,
