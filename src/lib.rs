@@ -28,6 +28,10 @@
 //! inbox once a second. Commands, effects and frames are plain data, and a connection is a number
 //! to it.
 //!
+//! What realms have in common and is no protocol's own are small tools: [`json`] reads messages with
+//! errors that name the field, [`doorstep`] holds those who have not been let in, [`remembered`]
+//! those who have just gone, [`rate`] counts.
+//!
 //! An [`outbox`] is the queue towards one connection, bounded in bytes. A [`frame`] is encoded
 //! once, and shared by all who get it.
 //!

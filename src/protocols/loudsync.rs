@@ -11,20 +11,22 @@ use crate::close::{Close, Ending};
 use crate::doorstep::Doorstep;
 use crate::frame::Frame;
 use crate::json::Malformed;
-use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
+use crate::realm::{
+    ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull, at_least,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use session::{Member, Session};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire::{Code, Departure, Details, Outgoing, Role};
+use wire::{Code, Departure, Details, Outgoing, Role, VERSION};
 pub use wire::{Command, Join, Kick, Mistake};
-
-/// The major version of the protocol ("Version History").
-const VERSION: u64 = 1;
 
 /// The fewest members that a session may be limited to (rulings).
 const FEWEST_MEMBERS: u32 = 2;
+
+/// Why a session ends whose host is not there any more.
+const HOST_IS_LOST: &str = "Host lost its connection";
 
 /// The random part of a client's id.
 const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -42,6 +44,8 @@ pub struct Options {
     heartbeat_timeout: u32,
     /// Members of a session, its host among them ("Capacity Limits").
     max_members: u32,
+    /// New members of one session in a minute; 0: no limit.
+    joins_per_minute: u32,
     /// Sessions; 0: no limit.
     max_sessions: u32,
 }
@@ -53,6 +57,7 @@ impl Default for Options {
             takeover_timeout: 2,
             heartbeat_timeout: 15,
             max_members: 10,
+            joins_per_minute: 60,
             max_sessions: 5000,
         }
     }
@@ -84,7 +89,7 @@ impl Realm for Loudsync {
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        let least = [
+        at_least(&[
             ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
             ("heartbeat_timeout", options.heartbeat_timeout, 1, "seconds"),
             (
@@ -93,12 +98,7 @@ impl Realm for Loudsync {
                 FEWEST_MEMBERS,
                 "members",
             ),
-        ];
-        for (key, value, least, unit) in least {
-            if value < least {
-                return Err((key, format!("{value} is less than {least} {unit}")));
-            }
-        }
+        ])?;
         Ok(Self {
             doorstep: Doorstep::new(Duration::from_secs(options.join_timeout.into())),
             options,
@@ -134,31 +134,34 @@ impl Realm for Loudsync {
     fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending) {
         self.doorstep.leave(who);
         match how {
-            // "A clean Close" (rulings).
-            Ending::Left(None | Some(1000 | 1001)) => self.depart(cx, who, Departure::Left),
+            // LEAVE, and "a clean Close" (rulings).
+            Ending::Closed(Close::Goodbye) | Ending::Left(None | Some(1000 | 1001)) => {
+                self.depart(cx, who, Departure::Left);
+            }
             // "For what it did" (rulings).
             Ending::Closed(
                 Close::ProtocolError | Close::InvalidUtf8 | Close::TooBig | Close::TooSlow,
             ) => self.depart(cx, who, Departure::Error),
             _ => {
                 if let Some(session) = self.disconnect(who) {
-                    session.tell(cx, &session.list(cx));
+                    session.spread_list(cx, None);
                 }
-                self.try_again(cx, who);
             }
+        }
+        // Its place may be free now.
+        for (claimant, join) in self.doorstep.claimants(who) {
+            self.join(cx, claimant, join);
         }
     }
 
     fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
         if alive {
-            for (claimant, _) in self.doorstep.claimants(who) {
-                let message = "this device is connected";
-                refuse(cx, claimant, &Mistake::new(Code::AlreadyJoined, message));
-            }
+            let message = "this device is connected";
+            self.refuse_claimants(cx, who, &Mistake::new(Code::AlreadyJoined, message));
         } else if self.doorstep.is_claimed(who) {
-            cx.close(who, Close::Replaced);
+            // So that nobody hears of its loss: the claimant takes its place right away.
             self.disconnect(who);
-            self.try_again(cx, who);
+            cx.close(who, Close::Replaced);
         }
     }
 
@@ -173,6 +176,9 @@ impl Realm for Loudsync {
         let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
         for session in due {
             self.time_out(cx, &session, timeout);
+        }
+        for session in self.sessions.values_mut() {
+            session.tick(cx);
         }
     }
 
@@ -194,6 +200,11 @@ impl Loudsync {
     ) -> Result<(), Mistake> {
         match command {
             Command::Join(_) if self.doorstep.is_claimant(who) => Err(join_again()),
+            Command::JoinOtherVersion => {
+                let message = format!("this server speaks version {VERSION}, and no other");
+                refuse(cx, who, &Mistake::new(Code::VersionMismatch, message));
+                Ok(())
+            }
             Command::Join(join) => {
                 self.check_max_members(&join)?;
                 self.join(cx, who, join);
@@ -204,6 +215,10 @@ impl Loudsync {
                 Ok(())
             }
             Command::Wrong(mistake) => Err(mistake),
+            _ if self.doorstep.is_claimant(who) => {
+                let message = "wait: the connection that this device has is being asked";
+                Err(Mistake::new(Code::Unauthorized, message))
+            }
             _ => Err(Mistake::new(Code::Unauthorized, "join comes first")),
         }
     }
@@ -237,10 +252,6 @@ impl Loudsync {
         who: ConnectionId,
         join: Join,
     ) -> Result<(), Mistake> {
-        if let Some(version) = join.version.filter(|version| *version != VERSION) {
-            let message = format!("version {version} is not spoken here, but {VERSION}");
-            return Err(Mistake::new(Code::VersionMismatch, message));
-        }
         let Some(session) = self.sessions.get_mut(&join.session_id) else {
             return self.create(cx, who, join);
         };
@@ -262,11 +273,16 @@ impl Loudsync {
                 member.connection = Some(who);
                 member.name = join.name;
                 member.heartbeat = cx.now;
-                session.welcome(cx, who, &join.session_id);
-                session.tell(cx, &session.list(cx));
+                let id = member.id.clone();
+                session.welcome(cx, who, &id, &join.session_id);
+                tell(cx, who, &session.list(cx));
+                session.spread_list(cx, Some(who));
             }
             (None, _) => {
                 session.has_room()?;
+                let limit = self.options.joins_per_minute;
+                let counted = session.joins.take(cx.now, limit);
+                counted.map_err(|wait| too_many_joins(limit, wait))?;
                 let id = new_id(cx, "client", |id| session.members().any(|it| it.id == id));
                 let member = Member::new(cx, who, id, join.device, join.name);
                 let timestamp = cx.epoch_millis();
@@ -275,8 +291,8 @@ impl Loudsync {
                     member: member.info(cx, false),
                 };
                 session.tell(cx, &news);
+                session.welcome(cx, who, &member.id, &join.session_id);
                 session.guests.push(member);
-                session.welcome(cx, who, &join.session_id);
                 tell(cx, who, &session.list(cx));
             }
         }
@@ -294,7 +310,8 @@ impl Loudsync {
             return Err(Mistake::new(Code::SessionNotFound, message));
         };
         let max_sessions = self.options.max_sessions;
-        if max_sessions > 0 && self.sessions.len() >= max_sessions as usize {
+        let is_full = max_sessions > 0 && self.sessions.len() >= max_sessions as usize;
+        if is_full && !self.end_deserted_session(cx) {
             return Err(Mistake {
                 code: Code::SessionFull,
                 message: format!("this server has all the sessions it may have ({max_sessions})"),
@@ -302,13 +319,12 @@ impl Loudsync {
             });
         }
         let id = new_id(cx, "host", |_| false);
-        let session = Session {
-            name: session_name.unwrap_or_else(|| join.name.clone()),
-            max_members: max_members.unwrap_or(self.options.max_members) as usize,
-            host: Member::new(cx, who, id, join.device, join.name),
-            guests: Vec::new(),
-        };
-        session.welcome(cx, who, &join.session_id);
+        let session = Session::new(
+            session_name.unwrap_or_else(|| join.name.clone()),
+            max_members.unwrap_or(self.options.max_members) as usize,
+            Member::new(cx, who, id, join.device, join.name),
+        );
+        session.welcome(cx, who, &session.host.id, &join.session_id);
         tell(cx, who, &session.list(cx));
         self.sessions.insert(join.session_id.clone(), session);
         self.seat(who, join.session_id);
@@ -330,10 +346,7 @@ impl Loudsync {
         command: Command,
     ) -> Result<(), Mistake> {
         match command {
-            Command::Leave => {
-                cx.close(who, Close::Goodbye);
-                self.depart(cx, who, Departure::Left);
-            }
+            Command::Leave => cx.close(who, Close::Goodbye),
             Command::Heartbeat => {
                 if let Some(member) = self.member(session, who) {
                     member.heartbeat = cx.now;
@@ -345,7 +358,7 @@ impl Loudsync {
                 }
             }
             Command::Kick(kick) => return self.kick(cx, who, session, kick),
-            Command::Join(_) => return Err(join_again()),
+            Command::Join(_) | Command::JoinOtherVersion => return Err(join_again()),
             Command::Ping(timestamp) => pong(cx, who, &timestamp),
             Command::Wrong(mistake) => return Err(mistake),
         }
@@ -385,36 +398,43 @@ impl Loudsync {
             };
             tell(cx, connection, &kicked);
             cx.close(connection, Close::Kicked);
-            self.connections.remove(&connection);
-            self.try_again(cx, connection);
+            // Whoever says to be the same device is as little wanted.
+            let message = "the host has just removed this device";
+            let mistake = Mistake::new(Code::Unauthorized, message);
+            self.refuse_claimants(cx, connection, &mistake);
         }
         Ok(())
     }
 
     /// A member goes for good, and its session with it if that is the host.
     fn depart(&mut self, cx: &mut Context, who: ConnectionId, reason: Departure) {
-        if let Some(id) = self.connections.remove(&who) {
-            if let Some(session) = self.sessions.get_mut(&id) {
-                let at = session
-                    .guests
-                    .iter()
-                    .position(|it| it.connection == Some(who));
-                if let Some(at) = at {
-                    let member = session.guests.remove(at);
-                    session.tell_left(cx, &member, reason);
-                } else {
-                    self.end(cx, &id, "Host ended the session");
-                }
-            }
+        let Some(id) = self.connections.remove(&who) else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
+        if session.host.connection == Some(who) {
+            let reason = match reason {
+                Departure::Left => "Host ended the session",
+                _ => HOST_IS_LOST,
+            };
+            self.end(cx, &id, reason);
+        } else if let Some(at) = session
+            .guests
+            .iter()
+            .position(|it| it.connection == Some(who))
+        {
+            let member = session.guests.remove(at);
+            session.tell_left(cx, &member, reason);
         }
-        self.try_again(cx, who);
     }
 
     /// A member's connection is not that any more; the member is awaited.
-    fn disconnect(&mut self, who: ConnectionId) -> Option<&Session> {
+    fn disconnect(&mut self, who: ConnectionId) -> Option<&mut Session> {
         let id = self.connections.remove(&who)?;
         self.member(&id, who)?.connection = None;
-        self.sessions.get(&id)
+        self.sessions.get_mut(&id)
     }
 
     fn member(&mut self, session: &str, who: ConnectionId) -> Option<&mut Member> {
@@ -428,59 +448,51 @@ impl Loudsync {
             return;
         };
         let is_due = |member: &Member| member.heartbeat + timeout <= cx.now;
-        let host_is_due = is_due(&session.host);
         let (due, guests) = std::mem::take(&mut session.guests)
             .into_iter()
             .partition::<Vec<Member>, _>(is_due);
         session.guests = guests;
-        let host = Some(&session.host).filter(|_| host_is_due);
-        let closed: Vec<ConnectionId> = due
-            .iter()
-            .chain(host)
-            .filter_map(|it| it.connection)
-            .collect();
-        for &connection in &closed {
+        let host = Some(&session.host).filter(|host| is_due(host));
+        for connection in due.iter().chain(host).filter_map(|it| it.connection) {
             cx.close(connection, Close::Idle);
-            self.connections.remove(&connection);
         }
-        if host_is_due {
-            self.end(cx, id, "Host lost its connection");
+        if host.is_some() {
+            self.end(cx, id, HOST_IS_LOST);
         } else {
             for member in &due {
                 session.tell_left(cx, member, Departure::Timeout);
             }
         }
-        for connection in closed {
-            self.try_again(cx, connection);
-        }
     }
 
-    /// Ends a session, and tells those who are in it still.
+    /// Ends a session, and tells those who are in it still and are not being closed already.
     fn end(&mut self, cx: &mut Context, id: &str, reason: &str) {
-        let Some(session) = self.sessions.remove(id) else {
-            return;
-        };
-        let timestamp = cx.epoch_millis();
-        let closed = Frame::json(&Outgoing::SessionClosed { timestamp, reason });
-        let mut told: Vec<ConnectionId> = session
-            .members()
-            .filter_map(|member| member.connection)
-            .collect();
-        // Not those who are being closed for another reason.
-        told.retain(|connection| self.connections.remove(connection).is_some());
-        for &connection in &told {
-            cx.send(connection, closed.clone());
-            cx.close(connection, Close::SessionClosed);
-        }
-        for connection in told {
-            self.try_again(cx, connection);
+        if let Some(session) = self.sessions.remove(id) {
+            let timestamp = cx.epoch_millis();
+            session.tell(cx, &Outgoing::SessionClosed { timestamp, reason });
+            for connection in session.members().filter_map(|member| member.connection) {
+                cx.close(connection, Close::SessionClosed);
+            }
         }
     }
 
-    /// Whoever waits for a connection's place may try again, now that it may be free.
-    fn try_again(&mut self, cx: &mut Context, owner: ConnectionId) {
-        for (claimant, join) in self.doorstep.claimants(owner) {
-            self.join(cx, claimant, join);
+    /// Ends the session that has waited longest for somebody to come back, none of its members
+    /// being connected. Otherwise who opens sessions and goes would keep all others from it.
+    fn end_deserted_session(&mut self, cx: &mut Context) -> bool {
+        let is_deserted = |session: &Session| session.members().all(|it| it.connection.is_none());
+        let deserted = self.sessions.iter().filter(|(_, it)| is_deserted(it));
+        let longest = deserted.min_by_key(|(_, session)| session.host.heartbeat);
+        let Some(id) = longest.map(|(id, _)| id.clone()) else {
+            return false;
+        };
+        self.end(cx, &id, HOST_IS_LOST);
+        true
+    }
+
+    /// Turns those away who wait for a connection's place.
+    fn refuse_claimants(&mut self, cx: &mut Context, owner: ConnectionId, why: &Mistake) {
+        for (claimant, _) in self.doorstep.claimants(owner) {
+            refuse(cx, claimant, why);
         }
     }
 
@@ -523,6 +535,15 @@ fn pong(cx: &mut Context, to: ConnectionId, timestamp: &RawValue) {
 fn refuse(cx: &mut Context, who: ConnectionId, mistake: &Mistake) {
     tell_mistake(cx, who, mistake);
     cx.close(who, Close::JoinRefused);
+}
+
+fn too_many_joins(limit: u32, wait: Duration) -> Mistake {
+    let retry_after_ms = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+    Mistake {
+        code: Code::SessionFull,
+        message: format!("More than {limit} have joined this session in a minute"),
+        details: Some(Details::Rate { retry_after_ms }),
+    }
 }
 
 fn join_again() -> Mistake {

@@ -5,8 +5,13 @@ use super::wire::{
     Code, ConnectionStatus, Departure, Details, MemberInfo, Mistake, Outgoing, SessionInfo,
 };
 use crate::frame::Frame;
+use crate::rate::Window;
 use crate::realm::{ConnectionId, Context};
 use std::time::Duration;
+
+/// So many lists a minute are sent at once when somebody is lost or comes back; further ones wait
+/// for the next second.
+const LISTS_AT_ONCE: u32 = 30;
 
 /// A session, as long as its host has its place in it.
 pub(super) struct Session {
@@ -16,6 +21,12 @@ pub(super) struct Session {
     pub(super) host: Member,
     /// In order of joining.
     pub(super) guests: Vec<Member>,
+    /// When somebody new joined, and when everybody was sent a list because somebody was lost or
+    /// came back.
+    pub(super) joins: Window,
+    lists: Window,
+    /// Everybody is to be sent a list at the next opportunity.
+    is_list_due: bool,
 }
 
 /// A device in a session.
@@ -33,6 +44,35 @@ pub(super) struct Member {
 }
 
 impl Session {
+    /// A session whose host has just joined.
+    pub(super) fn new(name: String, max_members: usize, host: Member) -> Self {
+        Self {
+            name,
+            max_members,
+            host,
+            guests: Vec::new(),
+            joins: Window::default(),
+            lists: Window::default(),
+            is_list_due: false,
+        }
+    }
+
+    /// Everybody is to have a fresh list, but for whoever has one already: at once, unless that
+    /// has been so often lately that somebody might do it to flood them.
+    pub(super) fn spread_list(&mut self, cx: &mut Context, but: Option<ConnectionId>) {
+        self.is_list_due |= self.lists.take(cx.now, LISTS_AT_ONCE).is_err();
+        if !self.is_list_due {
+            self.tell_but(cx, but, &self.list(cx));
+        }
+    }
+
+    /// Sends the list that could not be sent at once.
+    pub(super) fn tick(&mut self, cx: &mut Context) {
+        if std::mem::take(&mut self.is_list_due) {
+            self.tell(cx, &self.list(cx));
+        }
+    }
+
     /// All members, the host first: in order of joining.
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
         std::iter::once(&self.host).chain(&self.guests)
@@ -42,6 +82,10 @@ impl Session {
         std::iter::once(&mut self.host).chain(&mut self.guests)
     }
 
+    /// Whether another may join.
+    ///
+    /// # Errors
+    /// The session is full.
     pub(super) fn has_room(&self) -> Result<(), Mistake> {
         let (max_members, current_members) = (self.max_members, self.members().count());
         if current_members < max_members {
@@ -59,8 +103,13 @@ impl Session {
 
     /// Sends a message to every member who is connected.
     pub(super) fn tell(&self, cx: &mut Context, message: &Outgoing) {
+        self.tell_but(cx, None, message);
+    }
+
+    fn tell_but(&self, cx: &mut Context, but: Option<ConnectionId>, message: &Outgoing) {
         let frame = Frame::json(message);
-        for connection in self.members().filter_map(|member| member.connection) {
+        let connections = self.members().filter_map(|member| member.connection);
+        for connection in connections.filter(|connection| but != Some(*connection)) {
             cx.send(connection, frame.clone());
         }
     }
@@ -74,19 +123,18 @@ impl Session {
         self.tell(cx, &left);
     }
 
-    /// Tells the member of a connection where it is.
-    pub(super) fn welcome(&self, cx: &mut Context, who: ConnectionId, session_id: &str) {
-        let member = self.members().find(|it| it.connection == Some(who));
+    /// Tells a member where it is.
+    pub(super) fn welcome(&self, cx: &mut Context, to: ConnectionId, client_id: &str, id: &str) {
         let welcome = Outgoing::Welcome {
             timestamp: cx.epoch_millis(),
-            client_id: member.map_or("", |member| &member.id),
+            client_id,
             session_info: SessionInfo {
-                id: session_id,
+                id,
                 name: &self.name,
                 host_id: &self.host.id,
             },
         };
-        tell(cx, who, &welcome);
+        tell(cx, to, &welcome);
     }
 
     pub(super) fn list(&self, cx: &Context) -> Outgoing<'_> {

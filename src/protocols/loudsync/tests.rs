@@ -9,6 +9,7 @@
 //! | every message has `type` and `timestamp`, a number | `every_message_has_a_type_and_a_timestamp` |
 //! | "validates all incoming messages against schema" | `a_malformed_message_is_answered_with_the_field_at_fault` |
 //! | a binary message is malformed | `a_binary_message_is_answered` |
+//! | the longest that is allowed | `the_longest_names_are_allowed` |
 //! | unknown fields are ignored | `unknown_fields_are_ignored` |
 //! | "Successful Join Flow" | `the_successful_join_flow` |
 //! | WELCOME, then MEMBER_LIST | `a_welcome_comes_before_the_list` |
@@ -24,11 +25,15 @@
 //! | a second host for a live session: `unauthorized` | `a_session_has_one_host` |
 //! | "Session ID must exist" | `a_session_must_exist` |
 //! | "Session must not be full", details | `a_full_session_lets_nobody_in` |
+//! | and not more than the host allows | `a_session_has_no_more_members_than_its_host_allows` |
+//! | joins are bounded, so that nobody floods the others | `so_many_may_join_in_a_minute_and_no_more` |
+//! | a deserted session keeps nobody out | `sessions_that_are_deserted_make_room_for_others` |
 //! | sessions are bounded | `there_are_so_many_sessions_and_no_more` |
 //! | "Device must not already be connected" | `a_device_that_is_connected_and_alive_is_not_let_in_again` |
 //! | it is pinged first, and dropped after 2 s | `a_device_whose_connection_is_dead_takes_its_place_again` |
 //! | the same over sockets | `a_device_is_let_in_again_when_its_connection_is_dead`, `a_device_is_not_let_in_twice` |
 //! | it goes meanwhile | `a_device_whose_connection_ends_meanwhile_is_let_in` |
+//! | it is lost meanwhile | `a_device_that_is_lost_while_it_is_asked_takes_its_place_again` |
 //! | the session ends meanwhile | `who_waits_for_a_place_in_a_session_that_ends_is_told_so` |
 //! | nobody waits any more | `a_silent_connection_that_nobody_wants_stays` |
 //! | this connection has joined: `already_joined`, stays open | `a_second_join_is_answered_and_changes_nothing` |
@@ -43,6 +48,8 @@
 //! | LEAVE or a clean Close is `left` | `leave_and_a_clean_close_are_the_same` |
 //! | otherwise the member is `reconnecting` | `a_lost_member_is_awaited` |
 //! | it takes its place again | `the_reconnection_flow` |
+//! | with its name and a fresh heartbeat | `who_comes_back_has_its_new_name_and_all_its_time` |
+//! | losing it again and again is no flood | `a_device_that_is_lost_again_and_again_floods_nobody` |
 //! | or `member_left` `timeout`, 15 s after its last heartbeat | `who_does_not_come_back_has_timed_out` |
 //! | only `heartbeat` counts | `only_heartbeats_count` |
 //! | heartbeats have no answer | `a_heartbeat_has_no_answer` |
@@ -50,6 +57,7 @@
 //! | the host leaves, or is not back: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_waits_for_its_host_no_longer_than_for_others` |
 //! | a host that comes back in time | `a_host_that_comes_back_in_time_finds_its_session` |
 //! | kick: `kicked`, 4403, `member_left` `kicked` | `a_host_kicks_a_member` |
+//! | whoever waits to replace it goes, too | `who_is_kicked_is_not_replaced_by_the_same_device` |
 //! | a member who is awaited can be kicked | `a_host_kicks_a_member_who_is_awaited` |
 //! | only the host kicks | `only_the_host_kicks` |
 //! | the reason that the host gives | `a_reason_is_short` |
@@ -297,8 +305,8 @@ fn the_session_closed_flow() {
     let expected = [
         "1 x 1000 goodbye",
         "2 < session_closed",
-        "2 x 1000 session closed",
         "3 < session_closed",
+        "2 x 1000 session closed",
         "3 x 1000 session closed",
     ];
     assert_eq!(kinds(&lines), expected);
@@ -323,8 +331,8 @@ fn the_reconnection_flow() {
     let lines = desk.says(4, &join("party", "phone", "client"));
     let expected = [
         "4 < welcome",
-        "1 < member_list",
         "4 < member_list",
+        "1 < member_list",
         "3 < member_list",
     ];
     assert_eq!(kinds(&lines), expected);
@@ -425,6 +433,13 @@ fn a_session_has_one_host() {
         code(&desk.says(5, &join("party", "phone", "host")), 5),
         "unauthorized"
     );
+    // Nor while it is awaited.
+    desk.leaves(1, Ending::Lost);
+    desk.opens(6, "/");
+    assert_eq!(
+        code(&desk.says(6, &join("party", "other", "host")), 6),
+        "unauthorized"
+    );
 }
 
 #[test]
@@ -475,6 +490,21 @@ fn a_full_session_lets_nobody_in() {
 }
 
 #[test]
+fn a_session_has_no_more_members_than_its_host_allows() {
+    let mut desk = desk();
+    (1..=3).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(1, &join_with("s", "mac", "host", json!({"maxMembers": 2})));
+    desk.says(2, &join("s", "phone", "client"));
+    let error = error(&desk.says(3, &join("s", "pad", "client")), 3);
+    assert_eq!(
+        error["details"],
+        json!({"maxMembers": 2, "currentMembers": 2})
+    );
+}
+
+#[test]
 fn there_are_so_many_sessions_and_no_more() {
     let mut desk = Desk::<Loudsync>::new(json!({"max_sessions": 1}));
     (1..=3).for_each(|who| {
@@ -519,12 +549,104 @@ fn a_device_whose_connection_is_dead_takes_its_place_again() {
     let expected = [
         "2 x 4409 connected again elsewhere",
         "4 < welcome",
-        "1 < member_list",
         "4 < member_list",
+        "1 < member_list",
         "3 < member_list",
     ];
     assert_eq!(kinds(&lines), expected);
     assert_eq!(parts(&lines[1]).1["clientId"], before);
+}
+
+#[test]
+fn a_device_that_is_lost_while_it_is_asked_takes_its_place_again() {
+    let mut desk = party();
+    let before = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.leaves(2, Ending::Lost);
+    let welcome = lines.iter().find(|line| line.contains("welcome")).unwrap();
+    assert_eq!(parts(welcome).1["clientId"], before);
+}
+
+#[test]
+fn who_comes_back_has_its_new_name_and_all_its_time() {
+    let mut desk = party();
+    waits(&mut desk, 10 * SECOND, &[1, 3]);
+    desk.leaves(2, Ending::Lost);
+    desk.opens(4, "/");
+    let info = json!({"id": "phone", "name": "New name", "type": "client"});
+    desk.says(
+        4,
+        &message("join", json!({"sessionId": "party", "deviceInfo": info})),
+    );
+    let lines = desk.says(1, &bare("member_list"));
+    assert_eq!(list(&lines[0]).1[1], "New name connected");
+    assert_eq!(waits(&mut desk, 14 * SECOND, &[1, 3]), no_lines());
+    assert_eq!(waits(&mut desk, SECOND, &[1, 3])[0], "4 x 4408 timed out");
+}
+
+#[test]
+fn a_device_that_is_lost_again_and_again_floods_nobody() {
+    let mut desk = party();
+    let mut lists = 0;
+    for who in 100..200 {
+        desk.leaves(if who == 100 { 3 } else { who - 1 }, Ending::Lost);
+        desk.opens(who, "/");
+        let lines = desk.says(who, &join("party", "pad", "client"));
+        assert_eq!(
+            kinds(&lines)[..2],
+            [format!("{who} < welcome"), format!("{who} < member_list")]
+        );
+        lists += lines.iter().filter(|line| line.starts_with("1 < ")).count();
+    }
+    assert!(lists < 30, "{lists}");
+    // What was held back comes a moment later, once.
+    let lines = desk.waits(SECOND);
+    assert_eq!(list(&lines[0]).1[2], "pad's name connected");
+    assert_eq!(
+        kinds(&lines),
+        ["1 < member_list", "2 < member_list", "199 < member_list"]
+    );
+    assert_eq!(desk.waits(SECOND), no_lines());
+}
+
+#[test]
+fn so_many_may_join_in_a_minute_and_no_more() {
+    let mut desk = party();
+    for who in 100..158 {
+        desk.opens(who, "/");
+        desk.says(who, &join("party", "guest", "client"));
+        desk.says(who, &bare("leave"));
+    }
+    desk.opens(200, "/");
+    let lines = desk.says(200, &join("party", "guest", "client"));
+    let error = error(&lines, 200);
+    assert_eq!(error["code"], "session_full");
+    assert_eq!(error["details"], json!({"retryAfterMs": 60_000}));
+    assert_eq!(lines[1..], ["200 x 1000 join refused"]);
+    // Who comes back is not new.
+    desk.leaves(2, Ending::Lost);
+    desk.opens(201, "/");
+    assert_eq!(
+        kinds(&desk.says(201, &join("party", "phone", "client")))[0],
+        "201 < welcome"
+    );
+}
+
+#[test]
+fn sessions_that_are_deserted_make_room_for_others() {
+    let mut desk = Desk::<Loudsync>::new(json!({"max_sessions": 2}));
+    for (who, session) in [(1, "a"), (2, "b")] {
+        desk.opens(who, "/");
+        desk.says(who, &join(session, "mac", "host"));
+        desk.leaves(who, Ending::Lost);
+        desk.waits(SECOND);
+    }
+    for (who, session, left) in [(3, "c", ["b", "c"]), (4, "d", ["c", "d"])] {
+        desk.opens(who, "/");
+        assert_eq!(desk.says(who, &join(session, "mac", "host")).len(), 2);
+        assert!(desk.realm.sessions.keys().eq(left.iter()));
+    }
 }
 
 #[test]
@@ -625,10 +747,13 @@ fn another_version_is_not_spoken() {
         let lines = desk.says(1, &join_with("s", "mac", "host", json!({"version": good})));
         assert_eq!(kinds(&lines)[0], "1 < welcome", "{good}");
     }
-    for other in [json!("2.0"), json!(2), json!("0.9"), json!("10")] {
+    let beyond = json!("18446744073709551617.0");
+    for other in [json!("2.0"), json!(2), json!("0.9"), json!("10"), beyond] {
         let mut desk = desk();
         desk.opens(1, "/");
-        let lines = desk.says(1, &join_with("s", "mac", "host", json!({"version": other})));
+        // Whatever else that version demands.
+        let more = json!({"version": other, "deviceInfo": 7, "maxMembers": 100});
+        let lines = desk.says(1, &join_with("s", "mac", "host", more));
         assert_eq!(code(&lines, 1), "version_mismatch", "{other}");
         assert_eq!(lines[1..], ["1 x 1000 join refused"]);
     }
@@ -731,6 +856,25 @@ fn ids_are_made_here_and_device_ids_stay_here() {
         assert!(random.len() == 12 && random.bytes().all(|letter| ID_LETTERS.contains(&letter)));
     }
     assert_eq!(ids.len(), 2);
+    // The same letters twice are not two ids.
+    (3..=4).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(3, &device("secret-3", "client"));
+    desk.repeat_the_last_id();
+    let lines = desk.says(4, &device("secret-4", "client"));
+    let listed = lines
+        .iter()
+        .find(|line| line.contains("member_list"))
+        .unwrap();
+    let members = parts(listed).1["members"].clone();
+    let ids: std::collections::BTreeSet<&str> = members
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 4);
 }
 
 #[test]
@@ -822,8 +966,8 @@ fn a_session_waits_for_its_host_no_longer_than_for_others() {
     let lines = waits(&mut desk, SECOND, &[2, 3]);
     let expected = [
         "2 < session_closed",
-        "2 x 1000 session closed",
         "3 < session_closed",
+        "2 x 1000 session closed",
         "3 x 1000 session closed",
     ];
     assert_eq!(kinds(&lines), expected);
@@ -885,6 +1029,19 @@ fn a_host_kicks_a_member() {
     assert_eq!(parts(&lines[0]).1["reason"], "kicked");
     assert_eq!(parts(&lines[0]).1["memberId"], id);
     let id = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "tv", "client"));
+    let tv = client_id(&mut desk, 1, 2);
+    let text = message("kick", json!({"memberId": tv, "reason": ""}));
+    let kicked = desk
+        .says(1, &text)
+        .into_iter()
+        .find(|line| line.starts_with("4 <"))
+        .unwrap();
+    assert_eq!(
+        parts(&kicked).1["reason"],
+        "Host removed you from the session"
+    );
     let text = message("kick", json!({"memberId": id, "reason": "too loud"}));
     let kicked = desk
         .says(1, &text)
@@ -892,6 +1049,19 @@ fn a_host_kicks_a_member() {
         .find(|line| line.starts_with("3 <"))
         .unwrap();
     assert_eq!(parts(&kicked).1["reason"], "too loud");
+}
+
+#[test]
+fn who_is_kicked_is_not_replaced_by_the_same_device() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.says(1, &kick(&id));
+    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
+    assert_eq!(parts(told[0]).1["code"], "unauthorized");
+    assert_eq!(told[1], "4 x 1000 join refused");
+    assert!(!lines.iter().any(|line| line.contains("member_joined")));
 }
 
 #[test]
@@ -943,6 +1113,8 @@ fn a_reason_is_short() {
         error(&desk.says(2, &wrong), 2)["details"]["field"],
         "reason"
     );
+    let empty = message("leave", json!({"reason": ""}));
+    assert_eq!(desk.says(3, &empty)[0], "3 x 1000 goodbye");
     let lines = desk.says(1, &with(json!("ü".repeat(200))));
     assert!(kinds(&lines).contains(&"2 < kicked".to_owned()));
 }
@@ -959,6 +1131,9 @@ fn a_member_who_broke_the_protocol_left_by_error() {
         let lines = desk.leaves(2, Ending::Closed(why));
         assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
         assert_eq!(parts(&lines[0]).1["reason"], "error");
+        let mut desk = party();
+        let lines = desk.leaves(1, Ending::Closed(why));
+        assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
     }
 }
 
@@ -1002,6 +1177,7 @@ fn a_malformed_message_is_answered_with_the_field_at_fault() {
         |id: Value, name: Value, kind: Value| json!({"id": id, "name": name, "type": kind});
     let good = || device(json!("d"), json!("n"), json!("client"));
     let long = "x".repeat(129);
+    let long_name = "ü".repeat(101);
     for (text, field) in [
         (join(json!(7), good()), "sessionId"),
         (join(Value::Null, good()), "sessionId"),
@@ -1025,7 +1201,10 @@ fn a_malformed_message_is_answered_with_the_field_at_fault() {
             "deviceInfo.name",
         ),
         (
-            join(json!("s"), device(json!("d"), json!(long), json!("client"))),
+            join(
+                json!("s"),
+                device(json!("d"), json!(long_name), json!("client")),
+            ),
             "deviceInfo.name",
         ),
         (
@@ -1083,10 +1262,13 @@ fn a_binary_message_is_answered() {
 fn at_a_stop_every_session_is_closed() {
     let mut desk = party();
     desk.opens(4, "/");
-    let lines = desk.stops();
+    desk.opens(5, "/");
+    desk.says(5, &join("other", "mac", "host"));
+    let mut lines = desk.stops();
+    lines.sort();
     assert_eq!(
         kinds(&lines),
-        [1, 2, 3].map(|who| format!("{who} < session_closed"))
+        [1, 2, 3, 5].map(|who| format!("{who} < session_closed"))
     );
     assert_eq!(parts(&lines[0]).1["reason"], "Server is going away");
 }
@@ -1125,4 +1307,17 @@ fn the_table_of_demands_is_true() {
         include_str!("tests.rs"),
         include_str!("../../../tests/loudsync.rs"),
     ]);
+}
+
+#[test]
+fn the_longest_names_are_allowed() {
+    let mut desk = desk();
+    desk.opens(1, "/");
+    let info = json!({"id": "ü".repeat(128), "name": "ü".repeat(100), "type": "host"});
+    let join = message(
+        "join",
+        json!({"sessionId": "x".repeat(64), "deviceInfo": info}),
+    );
+    assert_eq!(kinds(&desk.says(1, &join))[0], "1 < welcome");
+    assert_eq!(Loudsync::WHEN_FULL, WhenFull::CloseReader);
 }

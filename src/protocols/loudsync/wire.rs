@@ -6,6 +6,9 @@ use crate::text::Quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// The major version of the protocol ("Version History").
+pub(super) const VERSION: u64 = 1;
+
 /// The most characters of a device's id, which the server keeps, and nobody is told.
 const DEVICE_ID_LENGTH: usize = 128;
 
@@ -22,6 +25,8 @@ const REASON_LENGTH: usize = 200;
 pub enum Command {
     /// `join`.
     Join(Join),
+    /// `join` in another version of the protocol; the rest of it may be anything.
+    JoinOtherVersion,
     /// `leave`.
     Leave,
     /// `heartbeat`.
@@ -45,8 +50,6 @@ pub struct Join {
     /// `deviceInfo.name`.
     pub(super) name: String,
     pub(super) role: Role,
-    /// The major version of the protocol that it speaks, if it says so.
-    pub(super) version: Option<u64>,
 }
 
 /// As what somebody joins.
@@ -98,6 +101,9 @@ pub(super) enum Details {
     },
     Sessions {
         max_sessions: u32,
+    },
+    Rate {
+        retry_after_ms: u64,
     },
 }
 
@@ -251,6 +257,7 @@ pub(super) fn read(message: Message) -> Result<Command, Mistake> {
     let kind: String = json::required(incoming.kind, "type", "a string")?;
     let timestamp = timestamp(incoming.timestamp)?;
     match kind.as_str() {
+        "join" if !is_our_version(incoming.version)? => Ok(Command::JoinOtherVersion),
         "join" => Ok(Command::Join(join(&incoming)?)),
         "leave" => {
             reason(incoming.reason)?;
@@ -334,7 +341,6 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
         device: text(device.id, "deviceInfo.id", DEVICE_ID_LENGTH)?,
         name: text(device.name, "deviceInfo.name", NAME_LENGTH)?,
         role,
-        version: incoming.version.map(major_version).transpose()?,
     })
 }
 
@@ -350,14 +356,18 @@ fn check_session_id(id: &str) -> Result<(), Malformed> {
     }
 }
 
-/// The first number of a version: of `"1.0"`, or of 1.
-fn major_version(value: &RawValue) -> Result<u64, Malformed> {
+/// Whether a client says nothing of a version, or one of the same major number: `"1.0"`, or 1.
+fn is_our_version(value: Option<&RawValue>) -> Result<bool, Malformed> {
+    let Some(value) = value else {
+        return Ok(true);
+    };
     let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
     let major = text.split('.').next().unwrap_or_default();
-    let problem = "is no version, for example \"1.0\"";
-    major
-        .parse()
-        .map_err(|_| Malformed::field("version", problem))
+    if major.is_empty() || !major.bytes().all(|digit| digit.is_ascii_digit()) {
+        let problem = "is no version, for example \"1.0\"";
+        return Err(Malformed::field("version", problem));
+    }
+    Ok(major.parse() == Ok(VERSION))
 }
 
 fn reason(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
