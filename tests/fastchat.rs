@@ -7,8 +7,12 @@ use serde_json::{Value, json};
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 
+/// A daemon that has all the time in the world for its clients, unless it is told otherwise.
 fn daemon(settings: Value) -> Daemon {
-    Daemon::of("fastchat", settings)
+    let mut patient = json!({"hello_timeout": 0, "takeover_timeout": 3600});
+    let settings = settings.as_object().unwrap().clone();
+    patient.as_object_mut().unwrap().extend(settings);
+    Daemon::of("fastchat", patient)
 }
 
 fn hello(id: &str, name: &str) -> String {

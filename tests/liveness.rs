@@ -42,7 +42,7 @@ fn a_client_that_answers_pings_may_be_silent_otherwise() {
 #[test]
 fn who_is_closed_and_takes_nothing_does_not_live_on_by_what_it_sends() {
     let settings = json!({
-        "ping_after": 1, "pong_timeout": 1, "takeover_timeout": 1,
+        "ping_after": 4, "pong_timeout": 1, "takeover_timeout": 1,
         "messages_per_minute": 0, "message_length": 30_000,
     });
     let daemon = Daemon::of("fastchat", settings);
@@ -65,13 +65,11 @@ fn who_is_closed_and_takes_nothing_does_not_live_on_by_what_it_sends() {
     }
     assert_eq!(answer["data"]["code"], "MESSAGE_FAILED");
     // It gives no sign of life while it is asked, and many afterwards.
-    let mut again = enter(&daemon, ann, "Ann");
+    let _again = enter(&daemon, ann, "Ann");
     let flood = thread::spawn(move || {
         let stream = &mut deaf.socket.get_mut().0;
-        while stream.write_all(&masked_frame(0x9, b"here I am")).is_ok() {}
+        while stream.write_all(&masked_frame(0x1, b"here I am")).is_ok() {}
     });
     daemon.logs("fastchat #1: silent");
     flood.join().unwrap();
-    again.says(r#"{"type":"PING"}"#);
-    next(&mut again, "PONG");
 }

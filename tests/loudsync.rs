@@ -8,8 +8,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
+/// A daemon that has all the time in the world for its clients, unless it is told otherwise.
 fn daemon(settings: Value) -> Daemon {
-    Daemon::of("loudsync", settings)
+    let mut patient = json!({
+        "join_timeout": 0, "heartbeat_timeout": 3600, "takeover_timeout": 3600,
+    });
+    let settings = settings.as_object().unwrap().clone();
+    patient.as_object_mut().unwrap().extend(settings);
+    Daemon::of("loudsync", patient)
 }
 
 fn join(device: &str, kind: &str) -> String {
@@ -122,7 +128,7 @@ fn a_pong_that_answers_no_ping_measures_nothing() {
 
 #[test]
 fn a_sign_of_life_counts_whatever_else_was_asked_meanwhile() {
-    let daemon = daemon(json!({"ping_every": 1, "takeover_timeout": 3600}));
+    let daemon = daemon(json!({"ping_every": 1}));
     let mut host = raw_host(
         &daemon,
         &[masked_frame(0x1, join("mac", "host").as_bytes())],
