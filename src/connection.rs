@@ -263,7 +263,12 @@ impl Pump {
                 Some(End::Close(close)) if close.discards_outbox() => {
                     return Poll::Ready(Step::Stop(Stop::Close(close)));
                 }
-                Some(End::Close(close)) => self.end = Some(close),
+                Some(End::Close(close)) => {
+                    self.end = Some(close);
+                    // Whoever takes nothing of the rest must not live on by what it sends. It is
+                    // read all the same: it may read nothing itself before all is sent.
+                    self.socket.get_mut().stream.is_deaf = true;
+                }
                 None => {}
             }
 
@@ -290,9 +295,7 @@ impl Pump {
     /// Reads one turn's worth, as far as it may, and hands it over. Says whether it was Pongs
     /// waiting to be written that stopped it.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        // Once it is to end, only what it takes of the rest is a sign of life: whoever takes
-        // nothing must not live on by what it sends.
-        if self.stop.is_some() || self.held || self.end.is_some() || !self.tell_broker(cx) {
+        if self.stop.is_some() || self.held || !self.tell_broker(cx) {
             return false;
         }
         let mut stopped_by_controls = false;
@@ -352,7 +355,9 @@ impl Pump {
             Received::Ping(_) | Received::Close(_) | Received::Frame(_) => return,
         };
         self.received += 1;
-        self.commands.extend((self.decode)(message));
+        if self.end.is_none() {
+            self.commands.extend((self.decode)(message));
+        }
     }
 
     /// Hands over what the broker should know. Says whether that was possible; if it was not,

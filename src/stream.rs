@@ -141,6 +141,8 @@ pub(crate) struct Stream {
     readable: Arc<Readable>,
     left_in_turn: usize,
     pulse: Arc<Pulse>,
+    /// What is received is no sign of life any more, only that what is sent is taken.
+    pub(crate) is_deaf: bool,
     /// Octets so far.
     pub(crate) received: u64,
     pub(crate) sent: u64,
@@ -160,6 +162,7 @@ impl Stream {
             readable: Arc::new(readable),
             left_in_turn: OCTETS_A_TURN,
             pulse,
+            is_deaf: false,
             received: 0,
             sent: 0,
         }
@@ -212,7 +215,9 @@ impl AsyncRead for Stream {
                 if let Ok(octets) = *result {
                     self.left_in_turn = self.left_in_turn.saturating_sub(octets.max(1));
                     self.received += octets as u64;
-                    self.pulse.beat();
+                    if !self.is_deaf {
+                        self.pulse.beat();
+                    }
                 }
             }
         }

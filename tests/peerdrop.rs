@@ -228,3 +228,16 @@ fn a_message_over_the_limit_ends_the_connection_and_the_session() {
     assert_eq!(creator.closed(), (1009, "message too big".to_owned()));
     assert_eq!(joiner.closed(), (1000, "peer left".to_owned()));
 }
+
+#[test]
+fn who_sends_before_it_reads_gets_all_that_was_sent_before_the_other_left() {
+    let daemon = daemon();
+    let (mut leaver, mut stays) = pair(&daemon);
+    // More than the buffers of the system take, so that it waits in the daemon.
+    let text = "x".repeat(12 << 20);
+    leaver.says(text.as_str());
+    leaver.leaves();
+    stays.says(text.as_str());
+    assert!(stays.text() == text);
+    assert_eq!(stays.closed(), (1000, "peer left".to_owned()));
+}

@@ -402,7 +402,10 @@ impl FastChat {
             message_id: &message_id,
             timestamp: cx.timestamp(),
         };
-        let lost = Mistake::new(Code::MessageFailed, "this user has just been disconnected");
+        let lost = Mistake::new(
+            Code::MessageFailed,
+            "this user is gone, or has not taken what was sent to it before",
+        );
         let receipt = Receipt {
             to: sender,
             delivered: Frame::json(&Outgoing::MsgAck {

@@ -44,8 +44,6 @@ pub struct Options {
     heartbeat_timeout: u32,
     /// Members of a session, its host among them ("Capacity Limits").
     max_members: u32,
-    /// New members of one session in a minute; 0: no limit.
-    joins_per_minute: u32,
     /// Sessions; 0: no limit.
     max_sessions: u32,
 }
@@ -57,7 +55,6 @@ impl Default for Options {
             takeover_timeout: 2,
             heartbeat_timeout: 15,
             max_members: 10,
-            joins_per_minute: 60,
             max_sessions: 5000,
         }
     }
@@ -280,19 +277,10 @@ impl Loudsync {
             }
             (None, _) => {
                 session.has_room()?;
-                let limit = self.options.joins_per_minute;
-                let counted = session.joins.take(cx.now, limit);
-                counted.map_err(|wait| too_many_joins(limit, wait))?;
                 let id = new_id(cx, "client", |id| session.members().any(|it| it.id == id));
                 let member = Member::new(cx, who, id, join.device, join.name);
-                let timestamp = cx.epoch_millis();
-                let news = Outgoing::MemberJoined {
-                    timestamp,
-                    member: member.info(cx, false),
-                };
-                session.tell(cx, &news);
                 session.welcome(cx, who, &member.id, &join.session_id);
-                session.guests.push(member);
+                session.add(cx, member);
                 tell(cx, who, &session.list(cx));
             }
         }
@@ -535,15 +523,6 @@ fn pong(cx: &mut Context, to: ConnectionId, timestamp: &RawValue) {
 fn refuse(cx: &mut Context, who: ConnectionId, mistake: &Mistake) {
     tell_mistake(cx, who, mistake);
     cx.close(who, Close::JoinRefused);
-}
-
-fn too_many_joins(limit: u32, wait: Duration) -> Mistake {
-    let retry_after_ms = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
-    Mistake {
-        code: Code::SessionFull,
-        message: format!("More than {limit} have joined this session in a minute"),
-        details: Some(Details::Rate { retry_after_ms }),
-    }
 }
 
 fn join_again() -> Mistake {

@@ -9,9 +9,10 @@ use crate::rate::Window;
 use crate::realm::{ConnectionId, Context};
 use std::time::Duration;
 
-/// So many lists a minute are sent at once when somebody is lost or comes back; further ones wait
-/// for the next second.
-const LISTS_AT_ONCE: u32 = 30;
+/// Of so many changes a minute everybody is told at once; further ones are gathered into a list a
+/// second. Otherwise one device that joins and leaves, or is lost and comes back, thousands of
+/// times would flood the others.
+const CHANGES_AT_ONCE: u32 = 60;
 
 /// A session, as long as its host has its place in it.
 pub(super) struct Session {
@@ -21,10 +22,8 @@ pub(super) struct Session {
     pub(super) host: Member,
     /// In order of joining.
     pub(super) guests: Vec<Member>,
-    /// When somebody new joined, and when everybody was sent a list because somebody was lost or
-    /// came back.
-    pub(super) joins: Window,
-    lists: Window,
+    /// When everybody was told of a change.
+    changes: Window,
     /// Everybody is to be sent a list at the next opportunity.
     is_list_due: bool,
 }
@@ -51,19 +50,34 @@ impl Session {
             max_members,
             host,
             guests: Vec::new(),
-            joins: Window::default(),
-            lists: Window::default(),
+            changes: Window::default(),
             is_list_due: false,
         }
     }
 
-    /// Everybody is to have a fresh list, but for whoever has one already: at once, unless that
-    /// has been so often lately that somebody might do it to flood them.
+    /// Whether everybody may be told of a change now. If not, they get a list soon.
+    fn may_tell(&mut self, cx: &Context) -> bool {
+        self.is_list_due |= self.changes.take(cx.now, CHANGES_AT_ONCE).is_err();
+        !self.is_list_due
+    }
+
+    /// Everybody is to have a fresh list, but for whoever has one already.
     pub(super) fn spread_list(&mut self, cx: &mut Context, but: Option<ConnectionId>) {
-        self.is_list_due |= self.lists.take(cx.now, LISTS_AT_ONCE).is_err();
-        if !self.is_list_due {
+        if self.may_tell(cx) {
             self.tell_but(cx, but, &self.list(cx));
         }
+    }
+
+    /// Somebody joins, whom nobody has been told of.
+    pub(super) fn add(&mut self, cx: &mut Context, member: Member) {
+        if self.may_tell(cx) {
+            let joined = Outgoing::MemberJoined {
+                timestamp: cx.epoch_millis(),
+                member: member.info(cx, false),
+            };
+            self.tell(cx, &joined);
+        }
+        self.guests.push(member);
     }
 
     /// Sends the list that could not be sent at once.
@@ -114,7 +128,11 @@ impl Session {
         }
     }
 
-    pub(super) fn tell_left(&self, cx: &mut Context, member: &Member, reason: Departure) {
+    /// Somebody is no member any more.
+    pub(super) fn tell_left(&mut self, cx: &mut Context, member: &Member, reason: Departure) {
+        if !self.may_tell(cx) {
+            return;
+        }
         let left = Outgoing::MemberLeft {
             timestamp: cx.epoch_millis(),
             member_id: &member.id,

@@ -102,9 +102,6 @@ pub(super) enum Details {
     Sessions {
         max_sessions: u32,
     },
-    Rate {
-        retry_after_ms: u64,
-    },
 }
 
 impl Mistake {
