@@ -1,7 +1,7 @@
 //! FastChat as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, Daemon};
+use crate::common::{Client, Daemon, with};
 use serde_json::{Value, json};
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
@@ -9,10 +9,8 @@ const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 
 /// A daemon that has all the time in the world for its clients, unless it is told otherwise.
 fn daemon(settings: Value) -> Daemon {
-    let mut patient = json!({"hello_timeout": 0, "takeover_timeout": 3600});
-    let settings = settings.as_object().unwrap().clone();
-    patient.as_object_mut().unwrap().extend(settings);
-    Daemon::of("fastchat", patient)
+    let patient = json!({"hello_timeout": 0, "takeover_timeout": 3600});
+    Daemon::of("fastchat", with(patient, &settings))
 }
 
 fn hello(id: &str, name: &str) -> String {

@@ -1,7 +1,7 @@
 //! LOUDSYNC as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, tcp};
+use crate::common::{Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, tcp, with};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -10,12 +10,10 @@ use std::time::Instant;
 
 /// A daemon that has all the time in the world for its clients, unless it is told otherwise.
 fn daemon(settings: Value) -> Daemon {
-    let mut patient = json!({
+    let patient = json!({
         "join_timeout": 0, "heartbeat_timeout": 3600, "takeover_timeout": 3600,
     });
-    let settings = settings.as_object().unwrap().clone();
-    patient.as_object_mut().unwrap().extend(settings);
-    Daemon::of("loudsync", patient)
+    Daemon::of("loudsync", with(patient, &settings))
 }
 
 fn join(device: &str, kind: &str) -> String {

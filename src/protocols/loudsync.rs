@@ -167,9 +167,12 @@ impl Realm for Loudsync {
             cx.close(who, Close::NotIntroduced);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
-        let is_due = |member: &Member| member.heartbeat + timeout <= cx.now;
         let due = self.sessions.iter();
-        let due = due.filter(|(_, session)| session.members().any(is_due));
+        let due = due.filter(|(_, session)| {
+            session
+                .members()
+                .any(|member| member.is_due(cx.now, timeout))
+        });
         let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
         for session in due {
             self.time_out(cx, &session, timeout);
@@ -435,7 +438,7 @@ impl Loudsync {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let is_due = |member: &Member| member.heartbeat + timeout <= cx.now;
+        let is_due = |member: &Member| member.is_due(cx.now, timeout);
         let (due, guests) = std::mem::take(&mut session.guests)
             .into_iter()
             .partition::<Vec<Member>, _>(is_due);

@@ -42,6 +42,13 @@ pub fn temporary_file(content: &str) -> PathBuf {
     path
 }
 
+/// These settings, and others in addition or instead.
+pub fn with(mut settings: Value, others: &Value) -> Value {
+    let others = others.as_object().unwrap().clone();
+    settings.as_object_mut().unwrap().extend(others);
+    settings
+}
+
 /// A running daemon, ended with the test.
 pub struct Daemon {
     child: Child,

@@ -4,7 +4,7 @@ mod client;
 mod daemon;
 
 pub use client::{Client, HANDSHAKE, http, masked_frame, read_frame, receive_http, tcp};
-pub use daemon::{Daemon, program, run, temporary_file};
+pub use daemon::{Daemon, program, run, temporary_file, with};
 
 use std::time::{Duration, Instant};
 

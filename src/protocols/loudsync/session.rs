@@ -167,6 +167,11 @@ impl Session {
 }
 
 impl Member {
+    /// Whether it has sent no heartbeat for so long.
+    pub(super) fn is_due(&self, now: Duration, timeout: Duration) -> bool {
+        self.heartbeat + timeout <= now
+    }
+
     pub(super) fn new(
         cx: &Context,
         who: ConnectionId,
