@@ -9,12 +9,13 @@ use crate::frame::Frame;
 use crate::liveness::{self, Patience, Verdict};
 use crate::outbox::{End, Outbox, Ping, Report};
 use crate::realm::{
-    AnyCommand, AnyRealm, ConnectionId, Connections, Context, Effect, Hello, Ids, Refusal, WhenFull,
+    AnyCommand, AnyRealm, ConnectionId, Connections, Context, Effect, Hello, Ids, Refusal, Reply,
+    WhenFull,
 };
 use crate::stream::Pulse;
+use crate::turn::give_way;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use futures::future::poll_fn;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -23,14 +24,18 @@ use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
 /// After this much work the broker lets others run. A command counts 1, and so do
-/// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command.
+/// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
+/// [`OCTETS_PER_UNIT`] octets of an answer, which has been put together.
 const BATCH: usize = 32;
 const EFFECTS_PER_UNIT: usize = 1024;
+const OCTETS_PER_UNIT: usize = 4096;
 
 /// What the broker is told.
 pub(crate) enum Event {
     /// Somebody stands at the door.
     Open(Box<Opening>),
+    /// Somebody asks something.
+    Request(Box<Question>),
     /// A connection's messages, in their order. Not more before these are taken.
     Commands(ConnectionId, Vec<AnyCommand>),
     /// A connection's outbox has room again, or has been written as far as its socket goes.
@@ -57,6 +62,14 @@ pub(crate) struct Opening {
     pub(crate) pulse: Arc<Pulse>,
     /// Whether to complete the handshake.
     pub(crate) answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// A plain HTTP request for a realm.
+pub(crate) struct Question {
+    /// The place of the listener in the configuration.
+    pub(crate) listener: usize,
+    pub(crate) hello: Hello,
+    pub(crate) answer: oneshot::Sender<Reply>,
 }
 
 /// A listener's realm, and how its connections are treated.
@@ -126,6 +139,8 @@ pub(crate) struct Broker {
     connections: Table,
     /// What the realm at work wants done.
     effects: Vec<Effect>,
+    /// Who is being let in.
+    entering: Option<ConnectionId>,
     /// Ends that realms have not been told of yet: on which listener, of whom, and how.
     untold: VecDeque<(usize, ConnectionId, Ending)>,
     /// Tasks to wake at the end of this batch.
@@ -154,6 +169,7 @@ impl Broker {
             hosts,
             connections: Table::default(),
             effects: Vec::new(),
+            entering: None,
             untold: VecDeque::new(),
             wakers: Vec::new(),
             started,
@@ -185,6 +201,7 @@ impl Broker {
     fn handle(&mut self, moment: Moment, event: Event) -> usize {
         match event {
             Event::Open(opening) => self.open(moment, *opening),
+            Event::Request(question) => self.request(moment, *question),
             Event::Commands(who, commands) => self.commands(moment, who, commands),
             Event::Room(who) => {
                 self.release_held_by(who);
@@ -230,9 +247,11 @@ impl Broker {
             },
         );
         let mut refused = None;
+        self.entering = Some(who);
         let work = self.enter(moment, listener, None, |realm, cx| {
             refused = realm.open(cx, who, hello).err();
         });
+        self.entering = None;
         if refused.is_some() {
             self.connections.remove(&who);
         }
@@ -244,6 +263,25 @@ impl Broker {
         // When the client went meanwhile, its task says so by Ended.
         let _ = answer.send(refused.map_or(Ok(()), Err));
         work
+    }
+
+    fn request(&mut self, moment: Moment, question: Question) -> usize {
+        let Question {
+            listener,
+            hello,
+            answer,
+        } = question;
+        let mut reply = None;
+        let work = self.enter(moment, listener, None, |realm, cx| {
+            reply = Some(realm.request(cx, &hello));
+        });
+        let size = match &reply {
+            Some(Reply::Ok { body, .. }) => body.len(),
+            _ => 0,
+        };
+        // Whoever asked may be gone.
+        let _ = reply.map(|reply| answer.send(reply));
+        work + size / OCTETS_PER_UNIT
     }
 
     fn commands(&mut self, moment: Moment, who: ConnectionId, commands: Vec<AnyCommand>) -> usize {
@@ -421,7 +459,8 @@ impl Broker {
                 } else {
                     receipt.failed
                 };
-                self.send(receipt.to, news, sender);
+                news.into_iter()
+                    .for_each(|news| self.send(receipt.to, news, sender));
             }
             Effect::Close(who, why) => self.close(who, why),
             Effect::Probe(who, patience) => self.probe(moment, who, patience),
@@ -433,6 +472,10 @@ impl Broker {
         let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
             return;
         };
+        if self.entering == Some(to) {
+            connection.outbox.push_first(frame, &mut self.wakers);
+            return;
+        }
         let Err(frame) = connection.outbox.push(frame, &mut self.wakers) else {
             return;
         };
@@ -535,21 +578,6 @@ impl Broker {
             }
         }
     }
-}
-
-/// Lets other tasks run once.
-async fn give_way() {
-    poll_fn({
-        let mut given = false;
-        move |cx| {
-            if std::mem::replace(&mut given, true) {
-                return std::task::Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            std::task::Poll::Pending
-        }
-    })
-    .await;
 }
 
 /// Ids from the operating system's random source.

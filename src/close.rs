@@ -45,13 +45,15 @@ pub enum Close {
     UserConnected,
     /// The same user came again, and this older connection gave no sign of life.
     Replaced,
+    /// There are as many clients as there may be.
+    TooManyConnections,
     /// The client's address guessed too often.
     TooManyGuesses,
 }
 
 impl Close {
     /// The whole list, in the order of the codes.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PeerLeft,
         Self::Goodbye,
         Self::JoinRefused,
@@ -69,6 +71,7 @@ impl Close {
         Self::SessionFull,
         Self::UserConnected,
         Self::Replaced,
+        Self::TooManyConnections,
         Self::TooManyGuesses,
     ];
 
@@ -87,7 +90,7 @@ impl Close {
             Self::UnknownSession => 4404,
             Self::Idle => 4408,
             Self::SessionFull | Self::UserConnected | Self::Replaced => 4409,
-            Self::TooManyGuesses => 4429,
+            Self::TooManyConnections | Self::TooManyGuesses => 4429,
         }
     }
 
@@ -104,6 +107,7 @@ impl Close {
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
             Self::TooSlow => "too slow",
+            Self::TooManyConnections => "too many connections",
             Self::NotIntroduced => "no HELLO or JOIN in time",
             Self::Kicked => "removed by the host",
             Self::UnknownSession => "no such session",
@@ -123,6 +127,7 @@ impl Close {
                 | Self::InternalError
                 | Self::TooSlow
                 | Self::Idle
+                | Self::TooManyConnections
                 | Self::TooManyGuesses
         )
     }

@@ -181,6 +181,11 @@ impl Config {
 }
 
 impl Listener {
+    /// The path that a client connects to.
+    pub fn endpoint(&self) -> String {
+        (self.protocol.endpoint_with)(&self.options)
+    }
+
     /// What a listener of this protocol is when its configuration says nothing else.
     pub fn built_in(protocol: &'static Protocol) -> Self {
         let defaults = &protocol.defaults;

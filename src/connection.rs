@@ -6,7 +6,7 @@
 use crate::boundary::LARGE;
 use crate::broker::Event;
 use crate::close::{Close, Ending};
-use crate::frame::Frame;
+use crate::frame::{Frame, close_frame};
 use crate::outbox::{End, Outgoing, Ping};
 use crate::protocols::Protocol;
 use crate::realm::{AnyCommand, ConnectionId, Message};
@@ -14,9 +14,8 @@ use crate::stream::Stream;
 use crate::wire::Wire;
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::error::ProtocolError;
-use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use async_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use async_tungstenite::tungstenite::{Error, Message as Received, Utf8Bytes};
+use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use async_tungstenite::tungstenite::{Error, Message as Received};
 use futures::channel::mpsc;
 use futures::future::poll_fn;
 use futures::{FutureExt, StreamExt};
@@ -88,7 +87,7 @@ impl Connection {
             outgoing: parts.outgoing,
             inbox: parts.inbox,
             who: parts.who,
-            decode: parts.protocol.decode,
+            protocol: parts.protocol,
             commands: Vec::new(),
             room: false,
             held: false,
@@ -226,7 +225,7 @@ struct Pump {
     outgoing: Outgoing,
     inbox: mpsc::Sender<Event>,
     who: ConnectionId,
-    decode: fn(Message) -> Option<AnyCommand>,
+    protocol: &'static Protocol,
     /// Decoded, and not yet with the broker.
     commands: Vec<AnyCommand>,
     /// The broker waits to hear that the outbox has room, or has been written as far as it goes.
@@ -355,8 +354,12 @@ impl Pump {
             Received::Ping(_) | Received::Close(_) | Received::Frame(_) => return,
         };
         self.received += 1;
-        if self.end.is_none() {
-            self.commands.extend((self.decode)(message));
+        if self.end.is_some() {
+            return;
+        }
+        match (self.protocol.decode)(message) {
+            Some(command) => self.commands.push(command),
+            None => log::debug!("{} #{}: ignored a message", self.protocol.name, self.who.0),
         }
     }
 
@@ -421,13 +424,7 @@ async fn say_goodbye(pump: Box<Pump>, stop: Stop) {
         Stop::Close(_) => {}
     }
     if let Stop::Close(close) | Stop::Fail(close) = stop {
-        let reason = Utf8Bytes::from_static(close.reason());
-        let _ = socket
-            .close(Some(CloseFrame {
-                code: CloseCode::from(close.code()),
-                reason,
-            }))
-            .await;
+        let _ = socket.close(Some(close_frame(close))).await;
     }
     flush(&mut socket, &outgoing).await;
     if let Stop::Close(_) = stop {

@@ -1,10 +1,14 @@
 //! A WebSocket frame on its way to clients.
 
+use crate::close::Close;
 use async_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use async_tungstenite::tungstenite::protocol::frame::{Frame as Unencoded, FrameHeader};
+use async_tungstenite::tungstenite::protocol::frame::{
+    CloseFrame, Frame as Unencoded, FrameHeader,
+};
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use serde::Serialize;
 use std::fmt;
+use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 /// A frame as the octets that go to the socket, encoded once and shared by all who get it.
@@ -26,21 +30,35 @@ impl Frame {
     /// would otherwise be held as long as the message waits for a slow client.
     const COPIED_UP_TO: usize = 4096;
 
+    /// Of a header without a mask (RFC 6455 section 5.2).
+    const LONGEST_HEADER: usize = 10;
+
     /// A text message.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
-        Self::message(text.into().into())
+        Self::message(&[], text.into().into())
+    }
+
+    /// A text message of two parts, the second of which was there before and is shared if it is
+    /// large.
+    pub fn text_in_two(beginning: &str, rest: Utf8Bytes) -> Self {
+        Self::message(beginning.as_bytes(), rest.into())
     }
 
     /// A text message that holds this value as JSON.
     pub fn json(value: &impl Serialize) -> Self {
         let json =
             serde_json::to_vec(value).expect("wire types have string keys and no failing parts");
-        Self::message(json.into())
+        Self::message(&[], json.into())
     }
 
     /// A Ping with this payload (RFC 6455 section 5.5.2).
     pub(crate) fn ping(payload: &[u8]) -> Self {
         Self::encode(Unencoded::ping(Bytes::copy_from_slice(payload)))
+    }
+
+    /// A Close frame (RFC 6455 section 5.5.1).
+    pub(crate) fn close(why: Close) -> Self {
+        Self::encode(Unencoded::close(Some(close_frame(why))))
     }
 
     /// Octets that were encoded elsewhere.
@@ -51,22 +69,26 @@ impl Frame {
         }))
     }
 
-    fn message(payload: Bytes) -> Self {
-        let opcode = OpCode::Data(Data::Text);
-        if payload.len() <= Self::COPIED_UP_TO {
-            return Self::encode(Unencoded::message(payload, opcode, true));
-        }
+    fn message(beginning: &[u8], rest: Bytes) -> Self {
         let header = FrameHeader {
-            opcode,
+            opcode: OpCode::Data(Data::Text),
             ..FrameHeader::default()
         };
-        let mut head = Vec::with_capacity(10);
+        let (copied, body) = if rest.len() <= Self::COPIED_UP_TO {
+            (rest, Bytes::new())
+        } else {
+            (Bytes::new(), rest)
+        };
+        let length = beginning.len() + copied.len() + body.len();
+        let mut head = Vec::with_capacity(Self::LONGEST_HEADER + beginning.len() + copied.len());
         header
-            .format(payload.len() as u64, &mut head)
+            .format(length as u64, &mut head)
             .expect("a Vec takes all");
+        head.extend_from_slice(beginning);
+        head.extend_from_slice(&copied);
         Self(Arc::new(Octets {
             head: head.into(),
-            body: payload,
+            body,
         }))
     }
 
@@ -99,15 +121,20 @@ impl Frame {
     }
 
     /// The payload of a text message, for tests and for whoever looks at effects.
-    pub fn as_text(&self) -> Option<&str> {
-        let payload = if self.0.body.is_empty() {
-            let mut head = std::io::Cursor::new(&self.0.head);
-            FrameHeader::parse(&mut head).ok()??;
-            self.0.head.get(head.position() as usize..)?
-        } else {
-            &self.0.body
-        };
-        std::str::from_utf8(payload).ok()
+    pub fn as_text(&self) -> Option<String> {
+        let mut octets = Cursor::new(self.pieces(0).collect::<Vec<_>>().concat());
+        FrameHeader::parse(&mut octets).ok()??;
+        let mut text = String::new();
+        octets.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// What a Close frame says.
+pub(crate) fn close_frame(why: Close) -> CloseFrame {
+    CloseFrame {
+        code: why.code().into(),
+        reason: Utf8Bytes::from_static(why.reason()),
     }
 }
 
@@ -142,8 +169,8 @@ mod tests {
             let frame = Frame::text(text.clone());
             let all = on_the_wire(&frame, 0);
             assert_eq!(all.len(), frame.len());
-            assert_eq!(frame.as_text(), Some(text.as_str()));
-            let mut cursor = std::io::Cursor::new(&all);
+            assert_eq!(frame.as_text(), Some(text));
+            let mut cursor = Cursor::new(&all);
             let (header, announced) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
             assert!(header.is_final && header.mask.is_none());
             assert_eq!(announced as usize, length);
@@ -167,6 +194,16 @@ mod tests {
             small.is_unique(),
             "{frame:?} holds on to the buffer it was received in"
         );
+    }
+
+    #[test]
+    fn a_message_of_two_parts_is_one() {
+        for length in [0, 1, 4096, 4097, 70_000] {
+            let rest = "x".repeat(length);
+            let frame = Frame::text_in_two("beginning, ", rest.clone().into());
+            let whole = Frame::text(format!("beginning, {rest}"));
+            assert_eq!(on_the_wire(&frame, 0), on_the_wire(&whole, 0));
+        }
     }
 
     #[test]

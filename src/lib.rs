@@ -1,4 +1,4 @@
-//! switchboard: one small daemon that speaks several WebSocket protocols, each on its own port.
+//! switchboard: one small daemon that speaks five WebSocket protocols, each on its own port.
 //!
 //! # The way of a message
 //!
@@ -7,12 +7,13 @@
 //!  socket ──> accept ──> http ──> connection ── frame ──> decode ── command ──> broker ──> realm
 //!                         │           ^                   (protocol)               │      (protocol)
 //!                         │           └───────────── outbox <── frame, close ──────┘
-//!                         └──> plain HTTP answers (404, 426, …)
+//!                         └──> plain HTTP answers (PeerJS API, 404, 426, …)
 //! ```
 //!
 //! [`accept`] takes connections on one port, admits or turns away, and spawns a task for each;
 //! it never waits for a client. That task reads a bounded, timed request head ([`http`]), checks
-//! it and asks the broker ([`handshake`]), and from 101 on is a [`connection`].
+//! it and asks the broker ([`handshake`]), and from 101 on is a [`connection`]. A plain request is
+//! answered there and then ([`answer`]), by the realm where the protocol has an HTTP API.
 //!
 //! A connection is one task and one socket. It knows no protocol by name: each message goes
 //! through its protocol's `decode`, and the commands that come out go to the broker over a channel
@@ -64,6 +65,7 @@ extern crate self as switchboard;
 
 mod accept;
 pub mod address;
+mod answer;
 mod boundary;
 mod broker;
 pub mod cli;
@@ -86,6 +88,7 @@ pub mod remembered;
 pub mod server;
 mod stream;
 pub mod text;
+mod turn;
 mod wire;
 
 #[cfg(test)]

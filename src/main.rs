@@ -47,12 +47,11 @@ fn main() -> ExitCode {
 }
 
 fn line(listener: &Listener) -> String {
-    let Listener {
-        protocol, address, ..
-    } = listener;
     format!(
-        "{:<10} ws://{address}{}\n",
-        protocol.name, protocol.endpoint
+        "{:<10} ws://{}{}\n",
+        listener.protocol.name,
+        listener.address,
+        listener.endpoint()
     )
 }
 

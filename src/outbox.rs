@@ -61,6 +61,9 @@ struct State {
     queue: VecDeque<Frame>,
     /// Octets and overhead of what was pushed and is not yet written to the socket.
     bytes: usize,
+    /// Of those, what counts for nothing, as it was there first and takes more room than there is:
+    /// otherwise nothing else would fit before it is written.
+    beside: usize,
     limit: usize,
     ping: Option<Ping>,
     hold: bool,
@@ -76,9 +79,8 @@ impl State {
         wakers.extend(self.waker.take());
     }
 
-    /// Whether a frame of this cost fits into so much. One always fits an empty outbox.
-    fn has_room_for(&self, cost: usize, limit: usize) -> bool {
-        self.bytes == 0 || self.bytes + cost <= limit
+    fn counted(&self) -> usize {
+        self.bytes - self.beside
     }
 }
 
@@ -105,12 +107,7 @@ impl Outbox {
     /// # Errors
     /// The frame, when there is none.
     pub(crate) fn push(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
-        let mut state = lock(&self.0);
-        if !state.has_room_for(cost(&frame), state.limit) {
-            return Err(frame);
-        }
-        state.add(frame, wakers);
-        Ok(())
+        self.push_into(1, frame, wakers)
     }
 
     /// Adds a frame if half of the outbox has room for it; the other half is for what the server
@@ -119,9 +116,18 @@ impl Outbox {
     /// # Errors
     /// The frame, when there is none.
     pub(crate) fn push_to_half(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
+        self.push_into(2, frame, wakers)
+    }
+
+    /// Adds a frame if the first of so many parts of the outbox has room for it.
+    fn push_into(&self, parts: usize, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
         let mut state = lock(&self.0);
-        if !state.has_room_for(cost(&frame), state.limit / 2) {
-            return Err(frame);
+        if state.counted() + cost(&frame) > state.limit / parts {
+            // One always fits an empty outbox.
+            if state.bytes > 0 {
+                return Err(frame);
+            }
+            state.beside = cost(&frame);
         }
         state.add(frame, wakers);
         Ok(())
@@ -135,10 +141,17 @@ impl Outbox {
         state.add(frame, wakers);
     }
 
+    /// Adds a frame for somebody who has had no chance to read anything yet; it counts for nothing.
+    pub(crate) fn push_first(&self, frame: Frame, wakers: &mut Vec<Waker>) {
+        let mut state = lock(&self.0);
+        state.add(frame, wakers);
+        state.beside = state.bytes;
+    }
+
     /// Whether so much waits that not even a task that had no turn excuses it.
     pub(crate) fn is_far_over(&self) -> bool {
         let state = lock(&self.0);
-        state.bytes / FAR >= state.limit
+        state.counted() / FAR >= state.limit
     }
 
     /// Asks for a Ping, ahead of what waits.
@@ -221,7 +234,9 @@ impl Outgoing {
     #[must_use]
     pub(crate) fn written(&self, frames: usize, octets: usize) -> bool {
         let mut state = lock(&self.0);
-        state.bytes = state.bytes.saturating_sub(octets + frames * FRAME_OVERHEAD);
+        let freed = octets + frames * FRAME_OVERHEAD;
+        state.bytes = state.bytes.saturating_sub(freed);
+        state.beside = state.beside.saturating_sub(freed);
         let room = state.bytes <= state.limit / 2;
         state
             .report
@@ -315,6 +330,36 @@ mod tests {
     fn one_frame_always_fits_an_empty_one() {
         let mut pair = Pair::new(50);
         assert!(pair.push(150));
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_limit_takes_nobodys_room() {
+        let mut pair = Pair::new(100);
+        assert!(pair.push(101));
+        assert!(pair.push(100));
+        assert!(!pair.push(34));
+        pair.take();
+        pair.write_one();
+        assert!(!pair.push(34), "the other still waits");
+        pair.write_one();
+        assert!(pair.push(100));
+        assert!(!pair.push(34), "now this one does");
+    }
+
+    #[test]
+    fn what_is_there_first_takes_no_room() {
+        let mut pair = Pair::new(100);
+        for _ in 0..10 {
+            pair.outbox.push_first(frame(100), &mut pair.wakers);
+        }
+        assert!(!pair.outbox.is_far_over());
+        assert!(pair.push(100));
+        assert!(!pair.push(34));
+        pair.take();
+        for _ in 0..11 {
+            pair.write_one();
+        }
+        assert!(pair.push(100));
         assert!(!pair.push(34));
     }
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ use uuid::Uuid;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Who comes in: what a realm may know of an opening handshake.
+/// Who comes in, or asks something: what a realm may know of a request.
 #[derive(Clone, Debug)]
 pub struct Hello {
     /// The path of the request target, as it was sent.
@@ -37,10 +38,11 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// A parameter of the query, percent-decoded, `+` being a space. The first one of that name.
+    /// A parameter of the query, percent-decoded, `+` being a space. The last one of that name.
     pub fn parameter(&self, name: &str) -> Option<String> {
         form_urlencoded::parse(self.query.as_bytes())
-            .find(|(key, _)| key == name)
+            .filter(|(key, _)| key == name)
+            .last()
             .map(|(_, value)| value.into_owned())
     }
 }
@@ -64,6 +66,25 @@ pub struct Refusal {
     pub status: u16,
     /// One line for whoever looks at the answer.
     pub text: &'static str,
+}
+
+/// A realm's answer to a plain HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// 200.
+    Ok {
+        /// The media type of the body.
+        content_type: &'static str,
+        /// All of it; one to HEAD goes without.
+        body: Arc<str>,
+    },
+    /// 426: a WebSocket is there.
+    UpgradeRequired {
+        /// A request target that a client could connect to, for whoever looks at the answer.
+        target: String,
+    },
+    /// Any other status.
+    Refused(Refusal),
 }
 
 /// What a realm wants done.
@@ -90,9 +111,9 @@ pub struct Receipt {
     /// The sender.
     pub to: ConnectionId,
     /// For when the frame is in the outbox of whom it is for.
-    pub delivered: Frame,
+    pub delivered: Option<Frame>,
     /// For when it is not, since that one is closed, or has no room.
-    pub failed: Frame,
+    pub failed: Option<Frame>,
 }
 
 /// What a realm may know of the connections that it has.
@@ -230,12 +251,21 @@ pub struct Defaults {
 pub trait Realm: Send + Sized + 'static {
     /// The protocol's name in the configuration and the log.
     const NAME: &'static str;
-    /// The path that a client connects to, for messages that help.
+    /// The path that a client connects to by default, for messages that help.
     const ENDPOINT: &'static str;
     /// Defaults of the listener's configuration.
     const DEFAULTS: Defaults;
     /// The policy for slow readers.
     const WHEN_FULL: WhenFull;
+
+    /// Whether plain HTTP requests are for the realm to answer, by [`Realm::request`], and with
+    /// CORS headers, since they come from web pages. Otherwise they are told what to connect with.
+    const ANSWERS_REQUESTS: bool = false;
+
+    /// What a client is told for whom there is no room (`max_connections`), before it is closed
+    /// with [`Close::TooManyConnections`]. A protocol that has no message for that answers with
+    /// HTTP 503.
+    const FULL: Option<&'static str> = None;
 
     /// The protocol's own part of the listener's configuration. Each key has a default.
     type Options: Default + Serialize + DeserializeOwned;
@@ -250,15 +280,26 @@ pub trait Realm: Send + Sized + 'static {
     /// right.
     fn new(options: Self::Options) -> Result<Self, (&'static str, String)>;
 
+    /// The path that a client connects to with these options.
+    fn endpoint(_options: &Self::Options) -> String {
+        Self::ENDPOINT.to_owned()
+    }
+
     /// Whether a request's path leads to this protocol; else the answer is 404.
     fn serves(path: &str) -> bool;
 
     /// Reads a message. Runs in the connection's own task and knows no state; what is malformed
     /// becomes a command, too, so that its answer keeps its place among the others. `None` is a
-    /// message that the protocol ignores.
+    /// message that the protocol ignores; that is logged.
     fn decode(message: Message) -> Option<Self::Command>;
 
-    /// Somebody comes in. What is sent to `who` here goes out right behind the handshake.
+    /// Somebody asks something by GET or HEAD. Not called unless [`Realm::ANSWERS_REQUESTS`].
+    fn request(&mut self, _cx: &mut Context, _hello: &Hello) -> Reply {
+        unreachable!("a protocol that answers requests does so here")
+    }
+
+    /// Somebody comes in. What is sent to `who` here goes out right behind the handshake, however
+    /// much it is, so the realm bounds it.
     ///
     /// # Errors
     /// A refusal by HTTP status; then no `close` follows.
@@ -301,6 +342,7 @@ pub(crate) type AnyCommand = Box<dyn Any + Send>;
 
 /// A realm of any protocol, as the broker holds it.
 pub(crate) trait AnyRealm: Send {
+    fn request(&mut self, cx: &mut Context, hello: &Hello) -> Reply;
     fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal>;
     fn command(&mut self, cx: &mut Context, who: ConnectionId, command: AnyCommand);
     fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending);
@@ -310,6 +352,10 @@ pub(crate) trait AnyRealm: Send {
 }
 
 impl<R: Realm> AnyRealm for R {
+    fn request(&mut self, cx: &mut Context, hello: &Hello) -> Reply {
+        Realm::request(self, cx, hello)
+    }
+
     fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
         Realm::open(self, cx, who, hello)
     }
@@ -395,9 +441,9 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_is_decoded_and_the_first_of_its_name() {
+    fn a_parameter_is_decoded_and_the_last_of_its_name() {
         let address = [127, 0, 0, 1].into();
-        let query = "a=1&name=J%C3%BC+x&name=other&empty=".to_owned();
+        let query = "a=1&name=other&name=J%C3%BC+x&empty=".to_owned();
         let hello = Hello {
             path: String::new(),
             query,

@@ -159,11 +159,10 @@ impl Server {
             .enumerate()
         {
             let address = socket.local_addr().unwrap_or(listener.address);
-            let protocol = listener.protocol;
             log::info!(
                 "{:<10} listens on ws://{address}{}",
-                protocol.name,
-                protocol.endpoint
+                listener.protocol.name,
+                listener.endpoint()
             );
             let port = Arc::new(Port::new(Arc::clone(&house), at, listener, address));
             accepting.push(task::spawn(accept::run(TcpListener::from(socket), port)));

@@ -48,7 +48,7 @@ fn a_plain_request_is_told_what_to_do() {
         }
     }
     let answer = http(daemon.address(), &request("GET", "/ws"));
-    assert!(answer.contains("wscat -c ws://localhost/ws"), "{answer}");
+    assert!(answer.contains("wscat -c 'ws://localhost/ws'"), "{answer}");
 }
 
 #[test]

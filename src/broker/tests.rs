@@ -18,9 +18,12 @@ enum Order {
 }
 
 /// Does what it is told, and writes down what happens to it.
+#[derive(Default)]
 struct Puppet {
     diary: Arc<Mutex<Vec<String>>>,
     refuses: bool,
+    /// What it says to everybody who comes in.
+    at_open: Vec<String>,
     /// What it does when somebody is gone.
     at_close: Vec<(u64, u64)>,
 }
@@ -32,8 +35,19 @@ impl Puppet {
 }
 
 impl AnyRealm for Puppet {
-    fn open(&mut self, _: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
+    fn request(&mut self, _: &mut Context, hello: &Hello) -> Reply {
+        self.note(format!("request {}", hello.path));
+        Reply::Ok {
+            content_type: "text/plain",
+            body: "x".repeat(hello.query.len()).into(),
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
         self.note(format!("open {}", who.0));
+        for text in &self.at_open {
+            cx.send(who, Frame::text(text.clone()));
+        }
         if self.refuses {
             Err(Refusal {
                 status: 429,
@@ -53,8 +67,8 @@ impl AnyRealm for Puppet {
                 Order::Deliver(to, text) => {
                     let receipt = Receipt {
                         to: ConnectionId(1),
-                        delivered: Frame::text("ok"),
-                        failed: Frame::text("failed"),
+                        delivered: Some(Frame::text("ok")),
+                        failed: Some(Frame::text("failed")),
                     };
                     cx.deliver(ConnectionId(to), Frame::text(text), receipt);
                 }
@@ -96,16 +110,12 @@ struct Stage {
 
 impl Stage {
     fn new(when_full: WhenFull) -> Self {
-        Self::with(when_full, false, Vec::new())
+        Self::with(when_full, Puppet::default())
     }
 
-    fn with(when_full: WhenFull, refuses: bool, at_close: Vec<(u64, u64)>) -> Self {
-        let diary = Arc::new(Mutex::new(Vec::new()));
-        let realm = Box::new(Puppet {
-            diary: Arc::clone(&diary),
-            refuses,
-            at_close,
-        });
+    fn with(when_full: WhenFull, puppet: Puppet) -> Self {
+        let diary = Arc::clone(&puppet.diary);
+        let realm = Box::new(puppet);
         let patience = Patience {
             ping_after: Duration::from_secs(15),
             pong_timeout: Duration::from_secs(5),
@@ -126,12 +136,13 @@ impl Stage {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    /// How much work that was.
+    fn tell(&mut self, event: Event) -> usize {
         let moment = Moment {
             now: self.now,
             wall: SystemTime::UNIX_EPOCH,
         };
-        self.broker.handle(moment, event);
+        self.broker.handle(moment, event)
     }
 
     /// Somebody comes in, with an outbox of 120 bytes.
@@ -183,7 +194,7 @@ fn take(outgoing: &Outgoing) -> (Vec<String>, Orders) {
     (
         frames
             .iter()
-            .map(|frame| frame.as_text().unwrap().to_owned())
+            .map(|frame| frame.as_text().unwrap())
             .collect(),
         orders,
     )
@@ -215,7 +226,11 @@ fn each_open_is_followed_by_one_close_however_it_ends() {
 
 #[test]
 fn a_refused_open_is_followed_by_none() {
-    let mut stage = Stage::with(WhenFull::CloseReader, true, Vec::new());
+    let puppet = Puppet {
+        refuses: true,
+        ..Puppet::default()
+    };
+    let mut stage = Stage::with(WhenFull::CloseReader, puppet);
     let (_, answer) = stage.open(1);
     assert_eq!(
         answer,
@@ -280,7 +295,11 @@ fn nothing_is_sent_to_who_is_closed_and_nothing_is_heard_of_it() {
 #[test]
 fn a_realm_hears_of_ends_that_it_causes_only_after_it_is_done() {
     // The end of 1 ends 2, whose end ends 3.
-    let mut stage = Stage::with(WhenFull::CloseReader, false, vec![(1, 2), (2, 3)]);
+    let puppet = Puppet {
+        at_close: vec![(1, 2), (2, 3)],
+        ..Puppet::default()
+    };
+    let mut stage = Stage::with(WhenFull::CloseReader, puppet);
     let _ends: Vec<_> = (1..=3).map(|who| stage.open(who)).collect();
     stage.diary();
     stage.tell(Event::Ended(ConnectionId(1), Ending::Lost));
@@ -288,6 +307,37 @@ fn a_realm_hears_of_ends_that_it_causes_only_after_it_is_done() {
         stage.diary(),
         ["close 1 lost", "close 2 peer left", "close 3 peer left"]
     );
+}
+
+#[test]
+fn who_comes_in_gets_all_that_the_realm_has_for_it() {
+    for when_full in [WhenFull::CloseReader, WhenFull::HoldSender] {
+        let puppet = Puppet {
+            at_open: vec!["x".repeat(60); 100],
+            ..Puppet::default()
+        };
+        let mut stage = Stage::with(when_full, puppet);
+        let (outgoing, _) = stage.open(1);
+        let (frames, orders) = take(&outgoing);
+        assert_eq!((frames.len(), orders.end), (100, None));
+    }
+}
+
+#[test]
+fn nobody_is_closed_for_what_it_found_or_for_a_large_message() {
+    let puppet = Puppet {
+        at_open: vec!["x".repeat(60); 100],
+        ..Puppet::default()
+    };
+    let mut stage = Stage::with(WhenFull::CloseReader, puppet);
+    let ((newcomer, _), _sender) = (stage.open(1), stage.open(2));
+    stage.block(1);
+    stage.command(2, vec![send(1, "a word of the server")]);
+    assert_eq!(take(&newcomer).1.end, None);
+    // And on, with a message larger than the whole outbox.
+    let large = Order::Deliver(1, "x".repeat(1000));
+    stage.command(2, vec![large, send(1, "a word of the server")]);
+    assert_eq!(take(&newcomer).1.end, None);
 }
 
 #[test]
@@ -422,7 +472,11 @@ fn who_is_held_and_takes_nothing_of_what_is_sent_is_dropped() {
 
 #[test]
 fn a_stop_says_goodbye_to_everybody_and_lets_nobody_in() {
-    let mut stage = Stage::with(WhenFull::CloseReader, false, vec![(1, 2)]);
+    let puppet = Puppet {
+        at_close: vec![(1, 2)],
+        ..Puppet::default()
+    };
+    let mut stage = Stage::with(WhenFull::CloseReader, puppet);
     let ((one, _), (other, _)) = (stage.open(1), stage.open(2));
     stage.tell(Event::Stop);
     for outgoing in [&one, &other] {
@@ -497,7 +551,7 @@ fn what_is_delivered_to_who_had_no_turn_waits_for_it_and_its_sender_with_it() {
 
 #[test]
 fn what_a_realm_says_by_itself_to_who_had_no_turn_closes_nobody() {
-    let mut stage = Stage::with(WhenFull::CloseReader, false, Vec::new());
+    let mut stage = Stage::new(WhenFull::CloseReader);
     let (reader, _) = stage.open(1);
     stage.command(1, vec![send(1, &"x".repeat(60))]);
     // Last words have no sender who could wait.
@@ -592,4 +646,25 @@ fn round_trips_are_measured_from_the_first_moment_on_and_as_often_as_configured(
         pings.iter().map(|ping| ping.0).collect::<Vec<_>>(),
         [0, 5, 10]
     );
+}
+
+#[test]
+fn a_request_is_answered_by_its_realm() {
+    let mut stage = Stage::new(WhenFull::CloseReader);
+    let (answer, mut answered) = oneshot::channel();
+    let hello = Hello {
+        path: "/path".to_owned(),
+        query: "x".repeat(5 * OCTETS_PER_UNIT),
+        address: [127, 0, 0, 1].into(),
+    };
+    let question = Question {
+        listener: 0,
+        hello,
+        answer,
+    };
+    // Whoever puts a long answer together has worked for it.
+    assert_eq!(stage.tell(Event::Request(Box::new(question))), 1 + 5);
+    assert_eq!(stage.diary(), ["request /path"]);
+    let answer = answered.try_recv().unwrap();
+    assert!(matches!(answer, Some(Reply::Ok { body, .. }) if body.len() == 5 * OCTETS_PER_UNIT));
 }

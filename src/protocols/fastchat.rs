@@ -408,13 +408,13 @@ impl FastChat {
         );
         let receipt = Receipt {
             to: sender,
-            delivered: Frame::json(&Outgoing::MsgAck {
+            delivered: Some(Frame::json(&Outgoing::MsgAck {
                 message_id: &message_id,
                 status: Status::Delivered,
-            }),
-            failed: Frame::json(&Outgoing::Error(
+            })),
+            failed: Some(Frame::json(&Outgoing::Error(
                 lost.at("to").about(Some(message_id.clone())),
-            )),
+            ))),
         };
         cx.deliver(reader, Frame::json(&message), receipt);
         self.user(from).lasting.partner = Some(to);

@@ -25,11 +25,15 @@ pub static PROTOCOLS: &[Protocol] = &[
 pub struct Protocol {
     /// Its name in the configuration and the log.
     pub name: &'static str,
-    /// The path that a client connects to.
+    /// The path that a client connects to by default.
     pub endpoint: &'static str,
+    /// The same with these options.
+    pub(crate) endpoint_with: fn(&Map<String, Value>) -> String,
     /// Defaults of a listener's configuration.
     pub defaults: Defaults,
     pub(crate) when_full: WhenFull,
+    pub(crate) answers_requests: bool,
+    pub(crate) full: Option<&'static str>,
     pub(crate) serves: fn(&str) -> bool,
     pub(crate) decode: fn(Message) -> Option<AnyCommand>,
     /// The default options, as they stand in the configuration.
@@ -52,8 +56,14 @@ impl Protocol {
         Self {
             name: R::NAME,
             endpoint: R::ENDPOINT,
+            endpoint_with: |options| {
+                let options = crate::config::read(Value::Object(options.clone()));
+                options.map_or_else(|_| R::ENDPOINT.to_owned(), |options| R::endpoint(&options))
+            },
             defaults: R::DEFAULTS,
             when_full: R::WHEN_FULL,
+            answers_requests: R::ANSWERS_REQUESTS,
+            full: R::FULL,
             serves: R::serves,
             decode: |message| R::decode(message).map(|command| Box::new(command) as AnyCommand),
             default_options: || match serde_json::to_value(R::Options::default()) {

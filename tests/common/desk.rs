@@ -187,7 +187,7 @@ impl<R: Realm> Desk<R> {
                     } else {
                         failed
                     };
-                    effects.insert(at, Effect::Send(sender, news));
+                    effects.splice(at..at, news.map(|news| Effect::Send(sender, news)));
                 }
                 Effect::Close(who, why) => self.close(&mut lines, &mut effects, who, why),
                 Effect::Probe(who, patience) if self.open.contains(&who) => {
