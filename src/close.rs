@@ -31,10 +31,14 @@ pub enum Close {
     InternalError,
     /// The client reads slower than others write, and its outbox is full.
     TooSlow,
+    /// The request lacks a parameter, or one is too long.
+    BadParameters,
     /// The client did not say in time who it is.
     NotIntroduced,
     /// The session's host removed the client.
     Kicked,
+    /// The client names another key than the server's.
+    WrongKey,
     /// There is no session of the name that the client asked for.
     UnknownSession,
     /// The client did not do in time what keeps its connection.
@@ -43,7 +47,10 @@ pub enum Close {
     SessionFull,
     /// The user as whom the client came is connected, and alive.
     UserConnected,
-    /// The same user came again, and this older connection gave no sign of life.
+    /// The id is another client's.
+    IdTaken,
+    /// The same user came again, and this older connection gave no sign of life; or, on PeerJS, need
+    /// not be asked for one.
     Replaced,
     /// There are as many clients as there may be.
     TooManyConnections,
@@ -53,7 +60,7 @@ pub enum Close {
 
 impl Close {
     /// The whole list, in the order of the codes.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::PeerLeft,
         Self::Goodbye,
         Self::JoinRefused,
@@ -64,12 +71,15 @@ impl Close {
         Self::TooBig,
         Self::InternalError,
         Self::TooSlow,
+        Self::BadParameters,
         Self::NotIntroduced,
         Self::Kicked,
+        Self::WrongKey,
         Self::UnknownSession,
         Self::Idle,
         Self::SessionFull,
         Self::UserConnected,
+        Self::IdTaken,
         Self::Replaced,
         Self::TooManyConnections,
         Self::TooManyGuesses,
@@ -85,11 +95,12 @@ impl Close {
             Self::TooBig => 1009,
             Self::InternalError => 1011,
             Self::TooSlow => 1013,
+            Self::BadParameters => 4400,
             Self::NotIntroduced => 4401,
-            Self::Kicked => 4403,
+            Self::Kicked | Self::WrongKey => 4403,
             Self::UnknownSession => 4404,
             Self::Idle => 4408,
-            Self::SessionFull | Self::UserConnected | Self::Replaced => 4409,
+            Self::SessionFull | Self::UserConnected | Self::IdTaken | Self::Replaced => 4409,
             Self::TooManyConnections | Self::TooManyGuesses => 4429,
         }
     }
@@ -107,6 +118,9 @@ impl Close {
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
             Self::TooSlow => "too slow",
+            Self::BadParameters => "bad parameters",
+            Self::WrongKey => "wrong key",
+            Self::IdTaken => "ID is taken",
             Self::TooManyConnections => "too many connections",
             Self::NotIntroduced => "no HELLO or JOIN in time",
             Self::Kicked => "removed by the host",

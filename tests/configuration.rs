@@ -51,8 +51,17 @@ fn check_prints_every_listener() {
         "{lines:?}"
     );
     assert!(
+        lines.contains(&"peerjs     ws://127.0.0.1:9000/peerjs"),
+        "{lines:?}"
+    );
+    assert!(
         lines.contains(&"workspace  ws://127.0.0.1:4000/ws"),
         "{lines:?}"
+    );
+    let elsewhere = json!({"listeners": [{"protocol": "peerjs", "path": "/my/app"}]});
+    assert_eq!(
+        stdout(&check(&elsewhere.to_string())),
+        "peerjs     ws://127.0.0.1:9000/my/app/peerjs\n"
     );
 }
 
@@ -81,11 +90,11 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             r#"{"listeners": [{}]}"#.to_owned(),
-            "listeners[0].protocol: is missing; there are peerdrop, fastchat, workspace, loudsync",
+            "listeners[0].protocol: is missing; there are peerdrop, fastchat, workspace, loudsync, peerjs",
         ),
         (
             r#"{"listeners": [{"protocol": "smtp"}]}"#.to_owned(),
-            r#"listeners[0].protocol: "smtp" is not spoken here; there are peerdrop, fastchat, workspace, loudsync"#,
+            r#"listeners[0].protocol: "smtp" is not spoken here; there are peerdrop, fastchat, workspace, loudsync, peerjs"#,
         ),
         (
             r#"{"log": "loud"}"#.to_owned(),

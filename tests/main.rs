@@ -19,5 +19,6 @@ mod lifecycle;
 mod liveness;
 mod loudsync;
 mod peerdrop;
+mod peerjs;
 mod together;
 mod workspace;

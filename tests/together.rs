@@ -115,6 +115,23 @@ fn loudsync(daemon: &Daemon) -> Pair {
     }
 }
 
+fn peerjs(daemon: &Daemon) -> Pair {
+    let address = daemon.addresses[listener(daemon, "peerjs")];
+    let enter = |id: &str| {
+        let target = format!("/peerjs?key=peerjs&id={id}&token=t");
+        let mut client = Client::connect(address, &target);
+        assert_eq!(client.json()["type"], "OPEN");
+        client
+    };
+    Pair {
+        one: enter("one"),
+        other: enter("other"),
+        say: |text| json!({"type": "OFFER", "dst": "other", "payload": text}).to_string(),
+        hear: |message| field(message, "/payload"),
+        echoes: 0,
+    }
+}
+
 fn field(message: &str, pointer: &str) -> String {
     let message: Value = serde_json::from_str(message).unwrap();
     let field = message
@@ -140,6 +157,7 @@ fn each_protocol_works_and_none_sees_anothers_traffic() {
         fastchat(&daemon),
         workspace(&daemon),
         loudsync(&daemon),
+        peerjs(&daemon),
     ];
     assert_eq!(pairs.len(), PROTOCOLS.len(), "a protocol is missing here");
     // All speak before anybody listens, so that each could get what is not for it.

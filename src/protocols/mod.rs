@@ -7,6 +7,7 @@ mod demands;
 pub mod fastchat;
 pub mod loudsync;
 pub mod peerdrop;
+pub mod peerjs;
 pub mod workspace;
 
 use crate::realm::{AnyCommand, AnyRealm, Defaults, Message, Realm, WhenFull};
@@ -18,6 +19,7 @@ pub static PROTOCOLS: &[Protocol] = &[
     Protocol::of::<fastchat::FastChat>(),
     Protocol::of::<workspace::Workspace>(),
     Protocol::of::<loudsync::Loudsync>(),
+    Protocol::of::<peerjs::PeerJs>(),
 ];
 
 /// A protocol as the rest of the daemon sees it: data and functions, no type of its own.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use switchboard::close::{Close, Ending};
 use switchboard::frame::Frame;
 use switchboard::realm::{
-    ConnectionId, Connections, Context, Effect, Hello, Ids, Message, Realm, Receipt, Refusal,
+    ConnectionId, Connections, Context, Effect, Hello, Ids, Message, Realm, Receipt, Refusal, Reply,
 };
 use uuid::{Builder, Uuid};
 
@@ -78,13 +78,7 @@ impl<R: Realm> Desk<R> {
         target: &str,
         address: &str,
     ) -> Result<Vec<String>, Refusal> {
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let address = address.parse().expect("an IP address");
-        let hello = Hello {
-            path: path.to_owned(),
-            query: query.to_owned(),
-            address,
-        };
+        let hello = hello(target, address);
         let who = ConnectionId(who);
         self.open.insert(who);
         let mut refused = None;
@@ -97,6 +91,15 @@ impl<R: Realm> Desk<R> {
                 Err(refusal)
             }
         }
+    }
+
+    /// Somebody asks something by a plain GET.
+    pub fn asks(&mut self, target: &str) -> Reply {
+        let hello = hello(target, "127.0.0.1");
+        let mut reply = None;
+        let lines = self.act(|realm, cx| reply = Some(realm.request(cx, &hello)));
+        assert_eq!(lines, no_lines(), "a question changes nothing");
+        reply.expect("an answer")
     }
 
     /// Somebody sends a text message.
@@ -229,6 +232,15 @@ impl<R: Realm> Desk<R> {
                 realm.close(cx, who, Ending::Closed(why));
             });
         }
+    }
+}
+
+fn hello(target: &str, address: &str) -> Hello {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Hello {
+        path: path.to_owned(),
+        query: query.to_owned(),
+        address: address.parse().expect("an IP address"),
     }
 }
 
