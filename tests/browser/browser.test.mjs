@@ -1,0 +1,199 @@
+// The npm package peerjs, unmodified, in headless Chromium: what its users do all day.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+import { startDaemon } from "./daemon.mjs";
+
+const client = createRequire(import.meta.url).resolve("peerjs/dist/peerjs.min.js");
+const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+const deadline = { timeout: 60_000 };
+
+let daemon, site, browser;
+
+before(async () => {
+  daemon = await startDaemon({ allow_discovery: true });
+  const files = {
+    "/": ["text/html", '<script src="/peerjs.min.js"></script>'],
+    "/peerjs.min.js": ["text/javascript", readFileSync(client)],
+    "/readme": ["text/html", readmePage(daemon.port)],
+  };
+  site = createServer((request, response) => {
+    const [type, content] = files[request.url] ?? ["text/plain", "nothing here"];
+    response.setHeader("Content-Type", type);
+    response.end(content);
+  });
+  await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      // Both ends are on this machine, which may have no other network.
+      "--allow-loopback-in-peer-connection",
+      "--disable-features=WebRtcHideLocalIpsWithMdns",
+      "--use-fake-device-for-media-stream",
+      "--use-fake-ui-for-media-stream",
+    ],
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  site?.close();
+  await daemon?.stop();
+});
+
+/** The page in the README, to talk with a daemon on this port. */
+function readmePage(port) {
+  const [page] = /<!doctype html>[^]*?<\/script>\n(?=\n)/.exec(readme);
+  assert.ok(page.includes("port: 9000"));
+  return page.replace("port: 9000", `port: ${port}`);
+}
+
+/** A page of its own with a peer, that is open; `id` may be left to the server. */
+async function peer(id) {
+  const page = await browser.newPage();
+  await page.goto(`http://localhost:${site.address().port}/`);
+  const opened = await page.evaluate(
+    ([id, port]) =>
+      new Promise((resolve, reject) => {
+        const options = { host: "localhost", port, path: "/", config: { iceServers: [] } };
+        window.peer = id ? new Peer(id, options) : new Peer(options);
+        window.errors = [];
+        window.peer.on("error", (error) => {
+          window.errors.push(error.type);
+          reject(new Error(error.type));
+        });
+        window.peer.on("open", resolve);
+      }),
+    [id, daemon.port],
+  );
+  return { page, id: opened };
+}
+
+/** Waits for a peer's error of this type. */
+const error = (page, type) =>
+  page.waitForFunction((type) => window.errors.includes(type), type, deadline);
+
+test("peers open with ids of their own and of the server", deadline, async () => {
+  const [own, made] = [await peer("own-id"), await peer()];
+  assert.equal(own.id, "own-id");
+  assert.match(made.id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+});
+
+test("100 messages go each way over a data channel", deadline, async () => {
+  const [one, other] = [await peer("one"), await peer()];
+  await other.page.evaluate(() => {
+    window.got = [];
+    window.peer.on("connection", (connection) => {
+      connection.on("data", (data) => {
+        window.got.push(data);
+        connection.send(`back ${data}`);
+      });
+    });
+  });
+  const back = await one.page.evaluate(
+    (id) =>
+      new Promise((resolve) => {
+        const connection = window.peer.connect(id, { reliable: true });
+        const back = [];
+        connection.on("open", () => {
+          for (let number = 0; number < 100; number += 1) connection.send(number);
+        });
+        connection.on("data", (data) => {
+          if (back.push(data) === 100) resolve(back);
+        });
+      }),
+    other.id,
+  );
+  const numbers = Array.from({ length: 100 }, (_, number) => number);
+  assert.deepEqual(await other.page.evaluate(() => window.got), numbers);
+  assert.deepEqual(back, numbers.map((number) => `back ${number}`));
+});
+
+test("a call brings the other's video", deadline, async () => {
+  const [caller, callee] = [await peer(), await peer()];
+  const media = { audio: true, video: true };
+  await callee.page.evaluate((media) => {
+    window.peer.on("call", async (call) => {
+      call.answer(await navigator.mediaDevices.getUserMedia(media));
+    });
+  }, media);
+  const tracks = await caller.page.evaluate(
+    async ([id, media]) => {
+      const own = await navigator.mediaDevices.getUserMedia(media);
+      const call = window.peer.call(id, own);
+      const stream = await new Promise((resolve) => call.on("stream", resolve));
+      const video = document.createElement("video");
+      video.muted = true;
+      video.srcObject = stream;
+      await video.play();
+      return { kinds: stream.getTracks().map((track) => track.kind).sort(), width: video.videoWidth };
+    },
+    [callee.id, media],
+  );
+  assert.deepEqual(tracks.kinds, ["audio", "video"]);
+  assert.ok(tracks.width > 0, "frames arrive");
+});
+
+test("the page in the README does what it says", deadline, async () => {
+  const page = await browser.newPage();
+  await page.goto(`http://localhost:${site.address().port}/readme`);
+  const isDone = () => document.querySelector("#log").textContent.split("\n").length > 2;
+  await page.waitForFunction(isDone, null, deadline);
+  const log = await page.evaluate(() => document.querySelector("#log").textContent);
+  assert.equal(log, "ann hears: hello\nbob hears: hello back\n");
+});
+
+test("an id that somebody has is unavailable", deadline, async () => {
+  await peer("taken");
+  await assert.rejects(peer("taken"), /unavailable-id/);
+});
+
+test("a peer that is not there is unavailable", deadline, async () => {
+  const { page } = await peer();
+  await page.evaluate(() => window.peer.connect("nobody-has-this-id"));
+  await error(page, "peer-unavailable");
+});
+
+test("a peer that disconnects reconnects under the same id", deadline, async () => {
+  const [gone, other] = [await peer("back-again"), await peer()];
+  const id = await gone.page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        window.peer.once("disconnected", () => {
+          window.peer.once("open", resolve);
+          window.peer.reconnect();
+        });
+        window.peer.on("connection", (connection) => {
+          connection.on("open", () => connection.send("here again"));
+        });
+        window.peer.disconnect();
+      }),
+  );
+  assert.equal(id, "back-again");
+  const said = await other.page.evaluate(
+    (id) =>
+      new Promise((resolve) => {
+        window.peer.connect(id).on("data", resolve);
+      }),
+    id,
+  );
+  assert.equal(said, "here again");
+});
+
+test("all peers are listed where that is allowed", deadline, async () => {
+  const [{ page, id }, other] = [await peer(), await peer("listed")];
+  const listed = await page.evaluate(
+    () => new Promise((resolve) => window.peer.listAllPeers(resolve)),
+  );
+  assert.ok(listed.includes(id) && listed.includes(other.id), listed.join(", "));
+});
