@@ -9,7 +9,7 @@ use crate::close::{Close, Ending};
 use crate::frame::{Frame, close_frame};
 use crate::outbox::{End, Outgoing, Ping};
 use crate::protocols::Protocol;
-use crate::realm::{AnyCommand, ConnectionId, Message};
+use crate::realm::{AnyCommand, AnyReader, ConnectionId, Message};
 use crate::stream::Stream;
 use crate::wire::Wire;
 use async_tungstenite::WebSocketStream;
@@ -88,6 +88,7 @@ impl Connection {
             inbox: parts.inbox,
             who: parts.who,
             protocol: parts.protocol,
+            reader: (parts.protocol.reader)(),
             commands: Vec::new(),
             room: false,
             held: false,
@@ -226,6 +227,7 @@ struct Pump {
     inbox: mpsc::Sender<Event>,
     who: ConnectionId,
     protocol: &'static Protocol,
+    reader: AnyReader,
     /// Decoded, and not yet with the broker.
     commands: Vec<AnyCommand>,
     /// The broker waits to hear that the outbox has room, or has been written as far as it goes.
@@ -357,7 +359,7 @@ impl Pump {
         if self.end.is_some() {
             return;
         }
-        match (self.protocol.decode)(message) {
+        match (self.protocol.decode)(&mut self.reader, message) {
             Some(command) => self.commands.push(command),
             None => log::debug!("{} #{}: ignored a message", self.protocol.name, self.who.0),
         }

@@ -31,7 +31,7 @@
 //!
 //! What realms have in common and is no protocol's own are small tools: [`json`] reads messages with
 //! errors that name the field, [`doorstep`] holds those who have not been let in, [`remembered`]
-//! those who have just gone, [`rate`] counts.
+//! those who have just gone, [`rate`] counts, [`dialect`] speaks to clients each in its own way.
 //!
 //! An [`outbox`] is the queue towards one connection, bounded in bytes. A [`frame`] is encoded
 //! once, and shared by all who get it.
@@ -72,6 +72,7 @@ pub mod cli;
 pub mod close;
 pub mod config;
 mod connection;
+pub mod dialect;
 pub mod doorstep;
 pub mod frame;
 mod handshake;

@@ -270,6 +270,10 @@ pub trait Realm: Send + Sized + 'static {
     /// The protocol's own part of the listener's configuration. Each key has a default.
     type Options: Default + Serialize + DeserializeOwned;
 
+    /// What a connection remembers of messages for reading the next ones: the dialect that its
+    /// client speaks, where there are several.
+    type Reader: Default + Send + 'static;
+
     /// A client's message, understood; whether it may be done is for [`Realm::command`] to say.
     type Command: Send + 'static;
 
@@ -288,10 +292,10 @@ pub trait Realm: Send + Sized + 'static {
     /// Whether a request's path leads to this protocol; else the answer is 404.
     fn serves(path: &str) -> bool;
 
-    /// Reads a message. Runs in the connection's own task and knows no state; what is malformed
+    /// Reads a message. Runs in the connection's own task and knows no state but its own; what is malformed
     /// becomes a command, too, so that its answer keeps its place among the others. `None` is a
     /// message that the protocol ignores; that is logged.
-    fn decode(message: Message) -> Option<Self::Command>;
+    fn decode(reader: &mut Self::Reader, message: Message) -> Option<Self::Command>;
 
     /// Somebody asks something by GET or HEAD. Not called unless [`Realm::ANSWERS_REQUESTS`].
     fn request(&mut self, _cx: &mut Context, _hello: &Hello) -> Reply {
@@ -339,6 +343,9 @@ pub(crate) fn at_least(
 
 /// A command whose realm is known only to that realm and its `decode`.
 pub(crate) type AnyCommand = Box<dyn Any + Send>;
+
+/// A reader whose realm is known only to its `decode`.
+pub(crate) type AnyReader = Box<dyn Any + Send>;
 
 /// A realm of any protocol, as the broker holds it.
 pub(crate) trait AnyRealm: Send {

@@ -282,6 +282,7 @@ mod tests {
         };
         const WHEN_FULL: WhenFull = WhenFull::CloseReader;
         type Options = std::collections::BTreeMap<String, String>;
+        type Reader = ();
         type Command = String;
 
         fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {
@@ -292,7 +293,7 @@ mod tests {
             true
         }
 
-        fn decode(message: Message) -> Option<String> {
+        fn decode((): &mut (), message: Message) -> Option<String> {
             match message {
                 Message::Text(text) if text.as_str() == "decode" => panic!("as told"),
                 Message::Text(text) => Some(text.as_str().to_owned()),

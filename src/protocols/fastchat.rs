@@ -125,6 +125,7 @@ impl Realm for FastChat {
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
 
     type Options = Options;
+    type Reader = ();
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -157,7 +158,7 @@ impl Realm for FastChat {
         path == Self::ENDPOINT
     }
 
-    fn decode(message: Message) -> Option<Command> {
+    fn decode((): &mut (), message: Message) -> Option<Command> {
         Some(wire::read(message).unwrap_or_else(Command::Wrong))
     }
 

@@ -83,6 +83,7 @@ impl Realm for Loudsync {
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
 
     type Options = Options;
+    type Reader = ();
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -109,7 +110,7 @@ impl Realm for Loudsync {
         true
     }
 
-    fn decode(message: Message) -> Option<Command> {
+    fn decode((): &mut (), message: Message) -> Option<Command> {
         Some(wire::read(message).unwrap_or_else(Command::Wrong))
     }
 

@@ -10,7 +10,7 @@ pub mod peerdrop;
 pub mod peerjs;
 pub mod workspace;
 
-use crate::realm::{AnyCommand, AnyRealm, Defaults, Message, Realm, WhenFull};
+use crate::realm::{AnyCommand, AnyReader, AnyRealm, Defaults, Message, Realm, WhenFull};
 use serde_json::{Map, Value};
 
 /// Every protocol that the daemon speaks.
@@ -37,7 +37,8 @@ pub struct Protocol {
     pub(crate) answers_requests: bool,
     pub(crate) full: Option<&'static str>,
     pub(crate) serves: fn(&str) -> bool,
-    pub(crate) decode: fn(Message) -> Option<AnyCommand>,
+    pub(crate) reader: fn() -> AnyReader,
+    pub(crate) decode: fn(&mut AnyReader, Message) -> Option<AnyCommand>,
     /// The default options, as they stand in the configuration.
     pub(crate) default_options: fn() -> Map<String, Value>,
     pub(crate) realm: MakeRealm,
@@ -67,7 +68,12 @@ impl Protocol {
             answers_requests: R::ANSWERS_REQUESTS,
             full: R::FULL,
             serves: R::serves,
-            decode: |message| R::decode(message).map(|command| Box::new(command) as AnyCommand),
+            reader: || Box::new(R::Reader::default()),
+            decode: |reader, message| {
+                let reader = reader.downcast_mut();
+                let reader = reader.expect("a connection has the reader of its own protocol");
+                R::decode(reader, message).map(|command| Box::new(command) as AnyCommand)
+            },
             default_options: || match serde_json::to_value(R::Options::default()) {
                 Ok(Value::Object(options)) => options,
                 other => unreachable!("options serialise to an object: {other:?}"),

@@ -90,6 +90,7 @@ impl Realm for PeerDrop {
 
     type Options = Options;
     /// A text for the other one.
+    type Reader = ();
     type Command = Utf8Bytes;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -109,7 +110,7 @@ impl Realm for PeerDrop {
         path == Self::ENDPOINT || code_in(path).is_some()
     }
 
-    fn decode(message: Message) -> Option<Utf8Bytes> {
+    fn decode((): &mut (), message: Message) -> Option<Utf8Bytes> {
         match message {
             Message::Text(text) => Some(text),
             // "Text only" ("Limitations"); ignored (rulings).

@@ -129,6 +129,7 @@ impl Realm for PeerJs {
     const FULL: Option<&'static str> = Some(FULL);
 
     type Options = Options;
+    type Reader = ();
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -168,7 +169,7 @@ impl Realm for PeerJs {
         true
     }
 
-    fn decode(message: Message) -> Option<Command> {
+    fn decode((): &mut (), message: Message) -> Option<Command> {
         wire::read(&message)
     }
 

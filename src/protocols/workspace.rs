@@ -238,6 +238,7 @@ impl Realm for Workspace {
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
 
     type Options = Options;
+    type Reader = ();
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -262,7 +263,7 @@ impl Realm for Workspace {
         path == Self::ENDPOINT
     }
 
-    fn decode(message: Message) -> Option<Command> {
+    fn decode((): &mut (), message: Message) -> Option<Command> {
         Some(match message {
             Message::Text(text) => read(&text).unwrap_or_else(Command::Wrong),
             Message::Binary(_) => Command::Wrong(Mistake::invalid("messages are text, not binary")),

@@ -19,6 +19,7 @@ pub struct Desk<R: Realm> {
     pub now: Duration,
     ids: KnownIds,
     open: BTreeSet<ConnectionId>,
+    readers: BTreeMap<ConnectionId, R::Reader>,
     /// Who has no room for anything more.
     full: BTreeSet<ConnectionId>,
     round_trips: RoundTrips,
@@ -55,6 +56,7 @@ impl<R: Realm> Desk<R> {
             now: Duration::ZERO,
             ids: KnownIds::default(),
             open: BTreeSet::new(),
+            readers: BTreeMap::new(),
             full: BTreeSet::new(),
             round_trips: RoundTrips::default(),
         }
@@ -111,7 +113,7 @@ impl<R: Realm> Desk<R> {
     pub fn sends(&mut self, who: u64, message: Message) -> Vec<String> {
         let who = ConnectionId(who);
         assert!(self.open.contains(&who), "{who:?} is not here");
-        match R::decode(message) {
+        match R::decode(self.readers.entry(who).or_default(), message) {
             Some(command) => self.act(|realm, cx| realm.command(cx, who, command)),
             None => no_lines(),
         }

@@ -107,7 +107,7 @@ fn what_the_creator_sends_before_there_is_a_peer_is_dropped() {
 
 #[test]
 fn binary_frames_are_ignored() {
-    assert!(PeerDrop::decode(Message::Binary(vec![1, 2, 3].into())).is_none());
+    assert!(PeerDrop::decode(&mut (), Message::Binary(vec![1, 2, 3].into())).is_none());
 }
 
 #[test]

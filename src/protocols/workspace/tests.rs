@@ -485,7 +485,7 @@ fn it_serves_one_path() {
 proptest! {
     #[test]
     fn no_text_makes_decoding_panic(text in "\\PC{0,100}") {
-        Workspace::decode(Message::Text(text.into()));
+        Workspace::decode(&mut (), Message::Text(text.into()));
     }
 
     #[test]
@@ -494,6 +494,6 @@ proptest! {
         field in "(text|status|isTyping|type|[a-z]{0,5})",
         value in "(true|null|-?[0-9]{1,30}(e[0-9]{1,3})?|\"[a-z<>]{0,9}\"|\\[\\]|\\{\\})",
     ) {
-        Workspace::decode(Message::Text(format!(r#"{{"type":"{kind}","{field}":{value}}}"#).into()));
+        Workspace::decode(&mut (), Message::Text(format!(r#"{{"type":"{kind}","{field}":{value}}}"#).into()));
     }
 }
