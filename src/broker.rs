@@ -10,7 +10,7 @@ use crate::liveness::{self, Patience, Verdict};
 use crate::outbox::{End, Outbox, Ping, Report};
 use crate::realm::{
     AnyCommand, AnyRealm, ConnectionId, Connections, Context, Effect, Hello, Ids, Refusal, Reply,
-    WhenFull,
+    Request, WhenFull,
 };
 use crate::stream::Pulse;
 use crate::turn::give_way;
@@ -68,7 +68,7 @@ pub(crate) struct Opening {
 pub(crate) struct Question {
     /// The place of the listener in the configuration.
     pub(crate) listener: usize,
-    pub(crate) hello: Hello,
+    pub(crate) request: Request,
     pub(crate) answer: oneshot::Sender<Reply>,
 }
 
@@ -268,12 +268,12 @@ impl Broker {
     fn request(&mut self, moment: Moment, question: Question) -> usize {
         let Question {
             listener,
-            hello,
+            request,
             answer,
         } = question;
         let mut reply = None;
         let work = self.enter(moment, listener, None, |realm, cx| {
-            reply = Some(realm.request(cx, &hello));
+            reply = Some(realm.request(cx, &request));
         });
         let size = match &reply {
             Some(Reply::Ok { body, .. }) => body.len(),

@@ -5,6 +5,7 @@
 
 use crate::frame::Frame;
 use crate::realm::{ConnectionId, Context};
+use std::cell::LazyCell;
 
 /// Where a client is, and how it is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +21,34 @@ pub trait Written {
     /// The dialects of the protocol.
     type Dialect: Copy + PartialEq;
 
-    /// The message in a dialect; none where it has no such message.
-    fn written(&self, dialect: Self::Dialect) -> Option<Frame>;
+    /// The message in a dialect: mostly one frame, more where it takes several, none where it has
+    /// no such message.
+    fn written(&self, dialect: Self::Dialect) -> Vec<Frame>;
+}
+
+/// There may be nothing to say.
+impl<M: Written> Written for Option<M> {
+    type Dialect = M::Dialect;
+
+    fn written(&self, dialect: M::Dialect) -> Vec<Frame> {
+        self.as_ref()
+            .map_or_else(Vec::new, |message| message.written(dialect))
+    }
+}
+
+/// What it is may not be worth finding out before somebody is told.
+impl<M: Written, F: FnOnce() -> M> Written for LazyCell<M, F> {
+    type Dialect = M::Dialect;
+
+    fn written(&self, dialect: M::Dialect) -> Vec<Frame> {
+        M::written(self, dialect)
+    }
 }
 
 impl<D: Copy + PartialEq> Address<D> {
     /// Sends a message there, in the words that are understood there.
     pub fn tell(self, cx: &mut Context, message: &impl Written<Dialect = D>) {
-        if let Some(frame) = message.written(self.dialect) {
+        for frame in message.written(self.dialect) {
             cx.send(self.connection, frame);
         }
     }
@@ -36,7 +57,7 @@ impl<D: Copy + PartialEq> Address<D> {
 /// A message for many, written once in each dialect that they speak.
 pub struct Circular<'a, M: Written> {
     message: &'a M,
-    written: Vec<(M::Dialect, Option<Frame>)>,
+    written: Vec<(M::Dialect, Vec<Frame>)>,
 }
 
 impl<'a, M: Written> Circular<'a, M> {
@@ -48,21 +69,20 @@ impl<'a, M: Written> Circular<'a, M> {
         }
     }
 
-    /// The message in a dialect; none where it has no such message.
-    pub fn frame(&mut self, dialect: M::Dialect) -> Option<Frame> {
-        let known = self.written.iter().find(|(known, _)| *known == dialect);
-        if let Some((_, frame)) = known {
-            return frame.clone();
+    /// The message in a dialect.
+    pub fn frames(&mut self, dialect: M::Dialect) -> &[Frame] {
+        let known = self.written.iter().position(|(known, _)| *known == dialect);
+        let at = known.unwrap_or(self.written.len());
+        if known.is_none() {
+            self.written.push((dialect, self.message.written(dialect)));
         }
-        let frame = self.message.written(dialect);
-        self.written.push((dialect, frame.clone()));
-        frame
+        self.written.get(at).map_or(&[], |(_, frames)| frames)
     }
 
     /// Sends it to one of them.
     pub fn tell(&mut self, cx: &mut Context, to: Address<M::Dialect>) {
-        if let Some(frame) = self.frame(to.dialect) {
-            cx.send(to.connection, frame);
+        for frame in self.frames(to.dialect) {
+            cx.send(to.connection, frame.clone());
         }
     }
 }
@@ -72,15 +92,15 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// A message that counts how often it is written; dialect 0 does not have it.
+    /// A message that counts how often it is written; dialect 0 does not have it, 2 has it twice.
     struct Counted(Cell<u32>);
 
     impl Written for Counted {
         type Dialect = u8;
 
-        fn written(&self, dialect: u8) -> Option<Frame> {
+        fn written(&self, dialect: u8) -> Vec<Frame> {
             self.0.set(self.0.get() + 1);
-            (dialect > 0).then(|| Frame::text(dialect.to_string()))
+            vec![Frame::text(dialect.to_string()); dialect.into()]
         }
     }
 
@@ -88,13 +108,11 @@ mod tests {
     fn a_message_for_many_is_written_once_in_each_dialect_in_use() {
         let message = Counted(Cell::new(0));
         let mut circular = Circular::new(&message);
-        let texts: Vec<Option<String>> = [1, 2, 0, 1, 2, 0]
-            .map(|dialect| circular.frame(dialect))
-            .iter()
-            .map(|frame| frame.as_ref().and_then(Frame::as_text))
-            .collect();
-        let [one, two] = ["1", "2"].map(|text| Some(text.to_owned()));
-        assert_eq!(texts, [one.clone(), two.clone(), None, one, two, None]);
+        for dialect in [1, 2, 0, 1, 2, 0] {
+            let frames = circular.frames(dialect).iter();
+            let texts: Vec<String> = frames.filter_map(Frame::as_text).collect();
+            assert_eq!(texts, vec![dialect.to_string(); dialect.into()]);
+        }
         assert_eq!(message.0.get(), 3);
     }
 }

@@ -7,10 +7,11 @@ use crate::broker::{Event, Opening, Question};
 use crate::close::Close;
 use crate::connection::{Connection, Parts};
 use crate::frame::Frame;
-use crate::http::{Head, HeadError, read_head};
+use crate::http::{Head, HeadError, read_body, read_head};
 use crate::outbox::outbox;
 use crate::places::SubscriberPlace;
-use crate::realm::{ConnectionId, Hello, Reply};
+use crate::protocols::Protocol;
+use crate::realm::{ConnectionId, Hello, Method, Reply, Request};
 use crate::stream::{Pulse, Stream};
 use crate::turn::give_way;
 use async_std::future::timeout;
@@ -131,8 +132,12 @@ async fn serve_requests(
     }
     let mut already_read = Vec::new();
     loop {
-        let head = match read_in_time(&mut stream, &mut already_read, port).await {
-            Ok(head) => head,
+        let read = read_head(&mut stream, std::mem::take(&mut already_read));
+        let head = match in_time(read, port).await {
+            Ok((head, rest)) => {
+                already_read = rest;
+                head
+            }
             Err(HeadError::Refused(answer)) => {
                 log::debug!("{}: {peer} sent no request that can be read", port.name());
                 refuse(stream, None, answer, port).await;
@@ -146,8 +151,9 @@ async fn serve_requests(
             place = port.subscribers.take(Subscriber::of(address));
         }
         let room = room(admission, place.as_ref());
-        // What follows a body, or a handshake that has failed, cannot be told from it.
-        let stays = room.is_ok() && !head.has_body() && !head.wants_upgrade();
+        // What follows a body that nobody reads, or a handshake that has failed, cannot be told
+        // from it.
+        let mut stays = room.is_ok() && !head.has_body() && !head.wants_upgrade();
         let answer = match (room, check(&head, port)) {
             (Ok(()), Ok(Wish::Socket(switching))) => {
                 return Some(Handshake {
@@ -159,7 +165,12 @@ async fn serve_requests(
                     place,
                 });
             }
-            (Ok(()), Ok(Wish::Answer)) => ask(&head, address, port).await,
+            (Ok(()), Ok(Wish::Answer { body })) => {
+                let read = read_body(&mut stream, &mut already_read, body);
+                let body = in_time(read, port).await.ok()?;
+                stays = !head.wants_upgrade();
+                ask(&head, body, address, port).await
+            }
             (Ok(()), Err(answer)) => answer,
             (Err(NoRoom::Full), Ok(Wish::Socket(switching))) if port.protocol.full.is_some() => {
                 log::debug!("{}: {address} is told that there is no room", port.name());
@@ -170,7 +181,7 @@ async fn serve_requests(
             (Err(NoRoom::ForAddress), _) => too_many(),
         };
         log::debug!("{}: {address} is answered {}", port.name(), answer.status);
-        if !(port.protocol.answers_requests && stays && head.wants_keep_alive()) {
+        if !(port.protocol.answers_requests() && stays && head.wants_keep_alive()) {
             refuse(stream, Some(&head), answer, port).await;
             return None;
         }
@@ -184,24 +195,17 @@ async fn serve_requests(
     }
 }
 
-/// Reads the request head, the beginning of which may have been read with the last one; what
-/// comes behind it is left there. Who takes too long for it is treated as if it were gone, and so
-/// is everybody once the daemon stops.
-async fn read_in_time(
-    stream: &mut Stream,
-    already_read: &mut Vec<u8>,
+/// Waits for a part of a request. Who takes too long for it is treated as if it were gone, and so is
+/// everybody once the daemon stops.
+async fn in_time<T>(
+    read: impl Future<Output = Result<T, HeadError>>,
     port: &Port,
-) -> Result<Head, HeadError> {
-    let read = timeout(
-        port.settings.handshake_timeout,
-        read_head(stream, std::mem::take(already_read)),
-    );
-    let (head, rest) = match select(pin!(read), port.house.stopping.clone()).await {
+) -> Result<T, HeadError> {
+    let read = timeout(port.settings.handshake_timeout, read);
+    match select(pin!(read), port.house.stopping.clone()).await {
         Either::Left((in_time, _)) => in_time.unwrap_or(Err(HeadError::Gone)),
         Either::Right(_) => Err(HeadError::Gone),
-    }?;
-    *already_read = rest;
-    Ok(head)
+    }
 }
 
 fn hello(head: &Head, address: IpAddr) -> Hello {
@@ -213,11 +217,19 @@ fn hello(head: &Head, address: IpAddr) -> Hello {
 }
 
 /// Has the realm answer a plain request.
-async fn ask(head: &Head, address: IpAddr, port: &Port) -> Answer {
+async fn ask(head: &Head, body: Vec<u8>, address: IpAddr, port: &Port) -> Answer {
     let (answer, answered) = oneshot::channel();
     let question = Question {
         listener: port.listener,
-        hello: hello(head, address),
+        request: Request {
+            hello: hello(head, address),
+            method: if head.method == "POST" {
+                Method::Post
+            } else {
+                Method::Get
+            },
+            body,
+        },
         answer,
     };
     // When the broker is gone, so is the answer.
@@ -226,7 +238,14 @@ async fn ask(head: &Head, address: IpAddr, port: &Port) -> Answer {
     match answered.await {
         Ok(Reply::Ok { content_type, body }) => Answer::ok(content_type, body),
         Ok(Reply::UpgradeRequired { target }) => upgrade_required(head, &target),
-        Ok(Reply::Refused(refusal)) => Answer::new(refusal.status, refusal.text),
+        Ok(Reply::Refused(refusal)) => {
+            let answer = Answer::new(refusal.status, refusal.text);
+            if refusal.status == 405 {
+                answer.with("Allow", methods(port.protocol))
+            } else {
+                answer
+            }
+        }
         Err(oneshot::Canceled) => going_away(),
     }
 }
@@ -274,8 +293,8 @@ fn upgrade_required(head: &Head, target: &str) -> Answer {
 enum Wish {
     /// A WebSocket, with this answer to the handshake.
     Socket(Vec<u8>),
-    /// Something that the realm knows.
-    Answer,
+    /// Something that the realm knows, with a body of so many bytes.
+    Answer { body: usize },
 }
 
 /// Checks a request.
@@ -291,19 +310,22 @@ fn check(head: &Head, port: &Port) -> Result<Wish, Answer> {
         );
         return Err(Answer::new(404, text));
     }
+    let methods = methods(protocol);
+    let mut body = 0;
     match head.method.as_str() {
         "GET" | "HEAD" => {}
+        "POST" if protocol.methods.contains(&Method::Post) => body = head.body_length()?,
         "OPTIONS" => return Err(options(head, port)),
-        _ => return Err(Answer::new(405, format!("only {METHODS}")).with("Allow", METHODS)),
+        _ => return Err(Answer::new(405, format!("only {methods}")).with("Allow", methods)),
     }
-    if head.has_body() {
+    if head.has_body() && body == 0 {
         return Err(Answer::new(
             400,
             "malformed request: no request here has a body",
         ));
     }
     let wants_socket = head.method == "GET" && head.wants_upgrade();
-    if !wants_socket && !protocol.answers_requests {
+    if !wants_socket && !protocol.answers_requests() {
         return Err(upgrade_required(head, protocol.endpoint));
     }
     if !lets_in(head, port) {
@@ -315,21 +337,29 @@ fn check(head: &Head, port: &Port) -> Result<Wish, Answer> {
     if wants_socket {
         head.upgrade().map(Wish::Socket)
     } else {
-        Ok(Wish::Answer)
+        Ok(Wish::Answer { body })
     }
 }
 
-const METHODS: &str = "GET, HEAD, OPTIONS";
+/// The methods that there are, for people and for browsers.
+fn methods(protocol: &Protocol) -> &'static str {
+    if protocol.methods.contains(&Method::Post) {
+        "GET, HEAD, POST, OPTIONS"
+    } else {
+        "GET, HEAD, OPTIONS"
+    }
+}
 
 /// The answer to OPTIONS, which may be a browser that asks what a page may do (CORS preflight).
 fn options(head: &Head, port: &Port) -> Answer {
-    let answer = Answer::new(204, "").with("Allow", METHODS);
-    if !port.protocol.answers_requests {
+    let methods = methods(port.protocol);
+    let answer = Answer::new(204, "").with("Allow", methods);
+    if !port.protocol.answers_requests() {
         return answer;
     }
     let wanted = head.first("Access-Control-Request-Headers");
     answer
-        .with("Access-Control-Allow-Methods", METHODS)
+        .with("Access-Control-Allow-Methods", methods)
         .with("Access-Control-Allow-Headers", wanted.unwrap_or("*"))
 }
 
@@ -342,7 +372,7 @@ fn lets_in(head: &Head, port: &Port) -> bool {
 /// protocol of the Fetch standard). Without a head it is not known whose page it is, and the answer
 /// has no secrets.
 fn with_cors(answer: Answer, head: Option<&Head>, port: &Port) -> Answer {
-    if !port.protocol.answers_requests {
+    if !port.protocol.answers_requests() {
         return answer;
     }
     let answer = answer.with("Vary", "Origin");

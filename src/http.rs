@@ -7,6 +7,9 @@ use futures::io::{AsyncRead, AsyncReadExt};
 /// The largest request head, in bytes (rulings, "wrong path").
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
+/// The largest body of a request, in bytes.
+pub(crate) const MAX_BODY: usize = 4 * 1024;
+
 /// The most header lines in one.
 pub(crate) const MAX_HEADERS: usize = 64;
 
@@ -65,6 +68,25 @@ pub(crate) async fn read_head(
         }
         octets.extend_from_slice(chunk.get(..count).unwrap_or_default());
     }
+}
+
+/// Reads a body of this length, the beginning of which may be in `already_read`. What comes behind it
+/// is left there.
+///
+/// # Errors
+/// The client went, or its connection broke.
+pub(crate) async fn read_body(
+    stream: &mut (impl AsyncRead + Unpin),
+    already_read: &mut Vec<u8>,
+    length: usize,
+) -> Result<Vec<u8>, HeadError> {
+    let mut body = std::mem::take(already_read);
+    *already_read = body.split_off(length.min(body.len()));
+    let read = body.len();
+    body.resize(length, 0);
+    let rest = body.get_mut(read..).unwrap_or_default();
+    stream.read_exact(rest).await.map_err(|_| HeadError::Gone)?;
+    Ok(body)
 }
 
 fn find(octets: &[u8], pattern: &[u8]) -> Option<usize> {
@@ -154,11 +176,32 @@ impl Head {
             .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token))
     }
 
-    /// Whether a body follows. No request here may have one; as frames of a WebSocket it would be
+    /// Whether a body follows. Only a POST may have one; as frames of a WebSocket it would be
     /// something that a proxy before us did not see as such.
     pub(crate) fn has_body(&self) -> bool {
         self.all("Content-Length").any(|length| length != "0")
             || self.first("Transfer-Encoding").is_some()
+    }
+
+    /// How long the body is that follows (RFC 9112 section 6.3).
+    ///
+    /// # Errors
+    /// 400 if that cannot be told for sure, 411 if it has no length, 413 if it is too large.
+    pub(crate) fn body_length(&self) -> Result<usize, Answer> {
+        if self.first("Transfer-Encoding").is_some() {
+            return Err(Answer::new(411, "a body needs a Content-Length here"));
+        }
+        let mut lengths = self.all("Content-Length");
+        let length = match (lengths.next(), lengths.next()) {
+            (None, _) => return Ok(0),
+            (Some(length), None) if length.bytes().all(|b| b.is_ascii_digit()) => length.parse(),
+            _ => {
+                let text = "malformed request: there must be one Content-Length, a number";
+                return Err(Answer::new(400, text));
+            }
+        };
+        let fits = length.ok().filter(|length| *length <= MAX_BODY);
+        fits.ok_or_else(|| Answer::new(413, format!("the body is larger than {MAX_BODY} bytes")))
     }
 
     /// Whether the client wants to send another request on this connection (RFC 9112 section 9.3).
@@ -302,6 +345,41 @@ mod tests {
             assert!(with(headers).has_body(), "{headers}");
         }
         assert!(!with("Content-Length: 0").has_body());
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_told_for_sure_or_not_at_all() {
+        let length = |headers: &str| {
+            let head = head(&format!("POST / HTTP/1.1\r\nHost: h\r\n{headers}\r\n"));
+            head.body_length().map_err(|answer| answer.status)
+        };
+        assert_eq!(length(""), Ok(0));
+        assert_eq!(length("Content-Length: 0\r\n"), Ok(0));
+        assert_eq!(length("Content-Length: 4096\r\n"), Ok(4096));
+        for (headers, status) in [
+            ("Content-Length: 4097\r\n", 413),
+            ("Content-Length: 99999999999999999999999\r\n", 413),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", 400),
+            ("Content-Length: 5, 5\r\n", 400),
+            ("Content-Length: +5\r\n", 400),
+            ("Content-Length: \r\n", 413),
+            ("Transfer-Encoding: chunked\r\n", 411),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 411),
+        ] {
+            assert_eq!(length(headers), Err(status), "{headers}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_read_to_its_end_and_what_follows_is_kept() {
+        for already in 0..=7 {
+            let (mut read, mut stream) = (b"bodynext"[..already].to_vec(), &b"bodynext"[already..]);
+            let body = block_on(read_body(&mut stream, &mut read, 4)).unwrap();
+            assert_eq!(body, b"body");
+            assert_eq!([&read, stream].concat(), b"next");
+        }
+        let gone = block_on(read_body(&mut &b"bo"[..], &mut Vec::new(), 4));
+        assert!(matches!(gone, Err(HeadError::Gone)));
     }
 
     #[test]

@@ -31,7 +31,8 @@
 //!
 //! What realms have in common and is no protocol's own are small tools: [`json`] reads messages with
 //! errors that name the field, [`doorstep`] holds those who have not been let in, [`remembered`]
-//! those who have just gone, [`rate`] counts, [`dialect`] speaks to clients each in its own way.
+//! those who have just gone, [`rate`] counts, [`dialect`] speaks to clients each in its own way,
+//! [`handed_out`] bounds what slow readers of large answers hold.
 //!
 //! An [`outbox`] is the queue towards one connection, bounded in bytes. A [`frame`] is encoded
 //! once, and shared by all who get it.
@@ -75,6 +76,7 @@ mod connection;
 pub mod dialect;
 pub mod doorstep;
 pub mod frame;
+pub mod handed_out;
 mod handshake;
 mod http;
 pub mod json;

@@ -68,6 +68,26 @@ pub struct Refusal {
     pub text: &'static str,
 }
 
+/// A plain HTTP request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is asked for, and by whom.
+    pub hello: Hello,
+    /// How; HEAD is GET here.
+    pub method: Method,
+    /// Of a POST, as it was sent; empty otherwise.
+    pub body: Vec<u8>,
+}
+
+/// The methods of requests that a realm may answer (RFC 9110 section 9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET, and HEAD with it.
+    Get,
+    /// POST.
+    Post,
+}
+
 /// A realm's answer to a plain HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -258,9 +278,10 @@ pub trait Realm: Send + Sized + 'static {
     /// The policy for slow readers.
     const WHEN_FULL: WhenFull;
 
-    /// Whether plain HTTP requests are for the realm to answer, by [`Realm::request`], and with
-    /// CORS headers, since they come from web pages. Otherwise they are told what to connect with.
-    const ANSWERS_REQUESTS: bool = false;
+    /// The plain HTTP requests that are for the realm to answer, by [`Realm::request`], and with
+    /// CORS headers, since they come from web pages. If there are none, whoever asks is told what
+    /// to connect with.
+    const METHODS: &'static [Method] = &[];
 
     /// What a client is told for whom there is no room (`max_connections`), before it is closed
     /// with [`Close::TooManyConnections`]. A protocol that has no message for that answers with
@@ -297,8 +318,8 @@ pub trait Realm: Send + Sized + 'static {
     /// message that the protocol ignores; that is logged.
     fn decode(reader: &mut Self::Reader, message: Message) -> Option<Self::Command>;
 
-    /// Somebody asks something by GET or HEAD. Not called unless [`Realm::ANSWERS_REQUESTS`].
-    fn request(&mut self, _cx: &mut Context, _hello: &Hello) -> Reply {
+    /// Somebody asks something by one of [`Realm::METHODS`].
+    fn request(&mut self, _cx: &mut Context, _request: &Request) -> Reply {
         unreachable!("a protocol that answers requests does so here")
     }
 
@@ -349,7 +370,7 @@ pub(crate) type AnyReader = Box<dyn Any + Send>;
 
 /// A realm of any protocol, as the broker holds it.
 pub(crate) trait AnyRealm: Send {
-    fn request(&mut self, cx: &mut Context, hello: &Hello) -> Reply;
+    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply;
     fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal>;
     fn command(&mut self, cx: &mut Context, who: ConnectionId, command: AnyCommand);
     fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending);
@@ -359,8 +380,8 @@ pub(crate) trait AnyRealm: Send {
 }
 
 impl<R: Realm> AnyRealm for R {
-    fn request(&mut self, cx: &mut Context, hello: &Hello) -> Reply {
-        Realm::request(self, cx, hello)
+    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+        Realm::request(self, cx, request)
     }
 
     fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {

@@ -1,8 +1,9 @@
 //! FastChat as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, Daemon, with};
+use crate::common::{Client, Daemon, http, receive_http, tcp, with};
 use serde_json::{Value, json};
+use std::io::Write;
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
@@ -177,4 +178,115 @@ fn a_message_may_have_64_kibibytes_and_not_more() {
     next(&mut client, "PONG");
     client.says(ping((64 << 10) + 1));
     assert_eq!(client.closed(), (1009, "message too big".to_owned()));
+}
+
+#[test]
+fn the_published_front_end_talks_with_a_client_of_the_document() {
+    let daemon = daemon(json!({}));
+    let mut ann = enter(&daemon, ANN, "Ann Lee");
+    let mut flat = Client::connect(daemon.address(), "/ws");
+    flat.says(json!({"type": "HELLO", "user_id": BOB, "display_name": "B"}).to_string());
+    assert_eq!(flat.json()["message"], "connected");
+    assert_eq!(flat.json()["action"], "update");
+    next(&mut ann, "PRESENCE");
+    flat.says(json!({"type": "OPEN_CHAT", "target_user_id": ANN}).to_string());
+    assert_eq!(flat.json()["target_display_name"], "Ann Lee");
+    assert_eq!(next(&mut ann, "CHAT_OPENED")["target_display_name"], "B");
+    flat.says(json!({"type": "MSG", "content": "Hello!"}).to_string());
+    assert_eq!(next(&mut ann, "MSG")["content"], "Hello!");
+    assert_eq!(flat.json()["type"], "MSG_ACK");
+    let data = json!({"to": BOB, "content": "Hello back!"});
+    ann.says(json!({"type": "MSG", "data": data}).to_string());
+    assert_eq!(flat.json()["sender_name"], "Ann Lee");
+    flat.says(json!({"type": "MSG"}).to_string());
+    assert_eq!(flat.json()["error_code"], "VALIDATION");
+    flat.leaves();
+    next(&mut ann, "MSG_ACK");
+    let users = next(&mut ann, "PRESENCE")["users"].take();
+    assert!(
+        users
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|user| user["online"] == false)
+    );
+}
+
+#[test]
+fn the_endpoints_of_the_front_end() {
+    let daemon = daemon(json!({}));
+    let _ann = enter(&daemon, ANN, "Ann Lee");
+    let ask = |request: &str, rest: &str| {
+        let origin = "Origin: http://localhost:3000";
+        let head = format!("{request} HTTP/1.1\r\nHost: h\r\n{origin}\r\nConnection: close\r\n");
+        let answer = http(daemon.address(), &format!("{head}{rest}"));
+        assert!(
+            answer.contains("\r\nAccess-Control-Allow-Origin: http://localhost:3000\r\n"),
+            "{answer}"
+        );
+        answer
+    };
+    let answer = ask("GET /presence/online?exclude_user_id=x", "\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        answer.contains("Ann Lee") && answer.ends_with("\"count\":1}"),
+        "{answer}"
+    );
+    let wanted = "Access-Control-Request-Method: POST\r\n\
+        Access-Control-Request-Headers: content-type\r\n\r\n";
+    let answer = ask("OPTIONS /presence/heartbeat", wanted);
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    assert!(answer.contains("\r\nAccess-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"));
+    assert!(answer.contains("\r\nAccess-Control-Allow-Headers: content-type\r\n"));
+    let body = json!({"user_id": ANN, "display_name": "Ann Lee"}).to_string();
+    let length = format!(
+        "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = ask("POST /presence/heartbeat", &format!("{length}{body}"));
+    assert!(answer.contains("\"status\":\"online\""), "{answer}");
+    for (request, rest, status) in [
+        (
+            "POST /presence/heartbeat",
+            "Content-Length: 2\r\n\r\n{}",
+            "400",
+        ),
+        (
+            "POST /presence/heartbeat",
+            "Content-Length: 99999\r\n\r\n{}",
+            "413",
+        ),
+        (
+            "POST /presence/heartbeat",
+            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "411",
+        ),
+        ("GET /presence/heartbeat", "\r\n", "405"),
+        ("GET /presence/online", "Content-Length: 2\r\n\r\n{}", "400"),
+        ("GET /presence", "\r\n", "404"),
+        ("DELETE /presence/online", "\r\n", "405"),
+    ] {
+        let answer = ask(request, rest);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert_eq!(answer.contains("\r\nAllow: "), status == "405", "{answer}");
+    }
+    // What stands behind a body is the next request.
+    let mut stream = tcp(daemon.address());
+    let first = format!("POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\n{length}{body}");
+    let second = "GET /presence/online HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    stream
+        .write_all(format!("{first}{second}").as_bytes())
+        .unwrap();
+    let answers = receive_http(stream);
+    assert_eq!(
+        answers.matches("HTTP/1.1 200 OK\r\n").count(),
+        2,
+        "{answers}"
+    );
+    // And a WebSocket is at its own path alone.
+    let elsewhere = Client::try_connect(daemon.address(), "/presence/online", &[]);
+    assert_eq!(elsewhere.err(), Some(404));
 }

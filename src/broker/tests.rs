@@ -3,7 +3,7 @@
 use super::*;
 use crate::frame::Frame;
 use crate::outbox::{Orders, Outgoing, outbox};
-use crate::realm::Receipt;
+use crate::realm::{Method, Receipt};
 use std::sync::Mutex;
 use std::task::Context as TaskContext;
 
@@ -35,11 +35,11 @@ impl Puppet {
 }
 
 impl AnyRealm for Puppet {
-    fn request(&mut self, _: &mut Context, hello: &Hello) -> Reply {
-        self.note(format!("request {}", hello.path));
+    fn request(&mut self, _: &mut Context, request: &Request) -> Reply {
+        self.note(format!("request {}", request.hello.path));
         Reply::Ok {
             content_type: "text/plain",
-            body: "x".repeat(hello.query.len()).into(),
+            body: "x".repeat(request.hello.query.len()).into(),
         }
     }
 
@@ -659,7 +659,11 @@ fn a_request_is_answered_by_its_realm() {
     };
     let question = Question {
         listener: 0,
-        hello,
+        request: Request {
+            hello,
+            method: Method::Get,
+            body: Vec::new(),
+        },
         answer,
     };
     // Whoever puts a long answer together has worked for it.

@@ -3,26 +3,34 @@
 //! A user is a UUID that a client says is its own ("HELLO"); there are no accounts. What belongs
 //! to a user and not to its connection, chats and rates, outlives a short absence.
 
+mod chats;
+mod flat;
 mod news;
+mod presence;
 mod wire;
 
 use crate::close::{Close, Ending};
+use crate::dialect::{self, Circular};
 use crate::doorstep::Doorstep;
-use crate::frame::Frame;
+use crate::handed_out::HandedOut;
 use crate::json::of_length;
 use crate::rate::{SPAN, Window};
 use crate::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Realm, Receipt, Refusal, WhenFull, at_least,
+    ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Refusal, Reply, Request,
+    WhenFull, at_least,
 };
 use crate::remembered::Remembered;
+use chats::Chat;
 use news::{Change, News};
 use serde::{Deserialize, Serialize};
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
-use wire::{Code, Mistake, Outgoing, Status, UserEntry};
-pub use wire::{Command, Introduction, Msg, Typing};
+use wire::{Code, Dialect, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
+pub use wire::{Command, Reader};
+
+type Address = dialect::Address<Dialect>;
 
 /// The fewest characters of a display name ("Content Limits").
 const SHORTEST_NAME: usize = 3;
@@ -72,7 +80,7 @@ impl Default for Options {
 
 /// Somebody who is online.
 struct User {
-    connection: ConnectionId,
+    address: Address,
     name: String,
     /// How many changes of who is online it has been told of; none before its first list.
     told: Option<u64>,
@@ -93,22 +101,18 @@ struct Lasting {
     pings: Window,
 }
 
-/// One side of a chat.
-struct Chat {
-    id: Uuid,
-    /// It was this side that asked for it.
-    asked: bool,
-}
-
 /// The users of one listener.
 pub struct FastChat {
     options: Options,
-    doorstep: Doorstep<Introduction>,
+    /// Claimants with the dialect in which they said who they are.
+    doorstep: Doorstep<(Dialect, Introduction)>,
     /// Who said HELLO as whom.
     connections: BTreeMap<ConnectionId, Uuid>,
     users: BTreeMap<Uuid, User>,
     gone: Remembered<Uuid, Lasting>,
     news: News,
+    /// Lists of who is online, for those who ask by HTTP.
+    lists: HandedOut,
 }
 
 impl Realm for FastChat {
@@ -123,9 +127,10 @@ impl Realm for FastChat {
         ping_every: 0,
     };
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const METHODS: &'static [Method] = &[Method::Get, Method::Post];
 
     type Options = Options;
-    type Reader = ();
+    type Reader = Reader;
     type Command = Command;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -151,29 +156,45 @@ impl Realm for FastChat {
             users: BTreeMap::new(),
             gone: Remembered::default(),
             news: News::default(),
+            lists: HandedOut::default(),
         })
     }
 
     fn serves(path: &str) -> bool {
-        path == Self::ENDPOINT
+        matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat")
     }
 
-    fn decode((): &mut (), message: Message) -> Option<Command> {
-        Some(wire::read(message).unwrap_or_else(Command::Wrong))
+    fn decode(reader: &mut Reader, message: Message) -> Option<Command> {
+        Some(wire::read(reader, &message))
     }
 
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
+    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+        self.answer(cx, request)
+    }
+
+    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+        if hello.path != Self::ENDPOINT {
+            return Err(Refusal {
+                status: 404,
+                text: "there is no WebSocket here; fastchat is spoken at /ws",
+            });
+        }
         self.doorstep.arrive(cx.now, who);
         Ok(())
     }
 
     fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+        let Command { dialect, said } = command;
+        let address = Address {
+            connection: who,
+            dialect,
+        };
         let done = match self.connections.get(&who) {
-            Some(&user) => self.obey(cx, user, command),
-            None => self.admit(cx, who, command),
+            Some(&user) => self.obey(cx, user, said),
+            None => self.admit(cx, address, said),
         };
         if let Err(mistake) = done {
-            tell(cx, who, &Outgoing::Error(mistake));
+            address.tell(cx, &Outgoing::Error(mistake));
         }
         self.spread_news(cx);
     }
@@ -186,10 +207,14 @@ impl Realm for FastChat {
 
     fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
         if alive {
-            for (claimant, _) in self.doorstep.claimants(who) {
+            for (connection, (dialect, _)) in self.doorstep.claimants(who) {
+                let claimant = Address {
+                    connection,
+                    dialect,
+                };
                 let mistake = Mistake::new(Code::Unauthorized, "user is connected");
-                tell(cx, claimant, &Outgoing::Error(mistake.at("user_id")));
-                cx.close(claimant, Close::UserConnected);
+                claimant.tell(cx, &Outgoing::Error(mistake.at("user_id")));
+                cx.close(connection, Close::UserConnected);
             }
         } else if self.doorstep.is_claimed(who) {
             // With its end the place is free, and the claimants try again.
@@ -199,8 +224,13 @@ impl Realm for FastChat {
 
     fn tick(&mut self, cx: &mut Context) {
         for who in self.doorstep.overdue(cx.now) {
+            // It has not decided how it wants to be spoken to.
+            let stranger = Address {
+                connection: who,
+                dialect: Dialect::default(),
+            };
             let mistake = Mistake::new(Code::Unauthorized, "no HELLO in time");
-            tell(cx, who, &Outgoing::Error(mistake));
+            stranger.tell(cx, &Outgoing::Error(mistake));
             cx.close(who, Close::NotIntroduced);
         }
         let absence = Duration::from_secs(self.options.absence.into());
@@ -213,27 +243,28 @@ impl Realm for FastChat {
 
 impl FastChat {
     /// Does what somebody wants who has not been let in.
-    fn admit(
-        &mut self,
-        cx: &mut Context,
-        who: ConnectionId,
-        command: Command,
-    ) -> Result<(), Mistake> {
-        match command {
-            Command::Hello(_) if self.doorstep.is_claimant(who) => Err(hello_again()),
-            _ if self.doorstep.is_claimant(who) => {
+    fn admit(&mut self, cx: &mut Context, address: Address, said: Said) -> Result<(), Mistake> {
+        let is_claimant = self.doorstep.is_claimant(address.connection);
+        match said {
+            Said::Hello(_) if is_claimant => Err(hello_again()),
+            _ if is_claimant => {
                 let message = "wait: the connection that this user has is being asked";
                 Err(Mistake::new(Code::Unauthorized, message))
             }
-            Command::Hello(introduction) => {
+            Said::Hello(introduction) => {
                 let introduction = introduction?;
-                let longest = self.options.display_name_length as usize;
-                let name = &introduction.display_name;
-                of_length(name, "display_name", SHORTEST_NAME, longest)?;
-                self.hello(cx, who, introduction);
+                let configured = (SHORTEST_NAME, self.options.display_name_length as usize);
+                let (shortest, longest) = introduction.name_length.unwrap_or(configured);
+                of_length(
+                    &introduction.display_name,
+                    "display_name",
+                    shortest,
+                    longest,
+                )?;
+                self.hello(cx, address, introduction);
                 Ok(())
             }
-            Command::Wrong(mut mistake) => {
+            Said::Wrong(mut mistake) => {
                 mistake.code = Code::Unauthorized;
                 mistake.message = format!("HELLO comes first; besides, {}", mistake.message);
                 Err(mistake)
@@ -243,22 +274,23 @@ impl FastChat {
     }
 
     /// Lets somebody in, unless that user is connected: then that connection is asked first.
-    fn hello(&mut self, cx: &mut Context, who: ConnectionId, introduction: Introduction) {
-        if let Some(user) = self.users.get(&introduction.user_id) {
+    fn hello(&mut self, cx: &mut Context, address: Address, introduction: Introduction) {
+        let who = address.connection;
+        let user_id = introduction.user_id.unwrap_or_else(|| cx.uuid());
+        if let Some(user) = self.users.get(&user_id) {
             let patience = Duration::from_secs(self.options.takeover_timeout.into());
-            cx.probe(user.connection, patience);
-            self.doorstep.claim(who, user.connection, introduction);
+            let owner = user.address.connection;
+            cx.probe(owner, patience);
+            let claim = (address.dialect, introduction);
+            self.doorstep.claim(who, owner, claim);
             return;
         }
-        let Introduction {
-            user_id,
-            display_name,
-        } = introduction;
+        let Introduction { display_name, .. } = introduction;
         self.doorstep.leave(who);
         self.connections.insert(who, user_id);
         self.news.add(user_id, display_name.clone(), true);
         let user = User {
-            connection: who,
+            address,
             name: display_name,
             told: None,
             typing: None,
@@ -266,10 +298,10 @@ impl FastChat {
         };
         self.users.insert(user_id, user);
         let status = Status::Connected;
-        tell(cx, who, &Outgoing::HelloAck { user_id, status });
+        address.tell(cx, &Outgoing::HelloAck { user_id, status });
         // Long lists wait for the next news, so that all who came meanwhile share one.
         if self.is_list_short() {
-            tell(cx, who, &self.everybody([]));
+            address.tell(cx, &self.everybody([]));
             self.user(user_id).told = Some(self.news.count());
         }
     }
@@ -292,7 +324,11 @@ impl FastChat {
                 self.end_chats(forgotten, lasting);
             }
         }
-        for (claimant, introduction) in self.doorstep.claimants(who) {
+        for (connection, (dialect, introduction)) in self.doorstep.claimants(who) {
+            let claimant = Address {
+                connection,
+                dialect,
+            };
             self.hello(cx, claimant, introduction);
         }
     }
@@ -304,173 +340,16 @@ impl FastChat {
     }
 
     /// Does what a user wants.
-    fn obey(&mut self, cx: &mut Context, id: Uuid, command: Command) -> Result<(), Mistake> {
-        match command {
-            Command::Hello(_) => Err(hello_again()),
-            Command::OpenChat { target } => self.open_chat(cx, id, target),
-            Command::Msg(msg) => self.pass_on(cx, id, msg),
+    fn obey(&mut self, cx: &mut Context, id: Uuid, said: Said) -> Result<(), Mistake> {
+        match said {
+            Said::Hello(_) => Err(hello_again()),
+            Said::OpenChat { target } => self.open_chat(cx, id, target),
+            Said::Msg(msg) => self.pass_on(cx, id, msg),
             // "The target's own MSG_ACK … is accepted in silence" (rulings).
-            Command::MsgAck => Ok(()),
-            Command::Typing(typing) => self.type_to(cx, id, typing),
-            Command::Ping => self.pong(cx, id),
-            Command::Wrong(mistake) => Err(mistake),
-        }
-    }
-
-    fn open_chat(&mut self, cx: &mut Context, asker: Uuid, target: Uuid) -> Result<(), Mistake> {
-        let field = "target_user_id";
-        if asker == target {
-            let mistake = Mistake::new(Code::Validation, "a chat takes two; this is yourself");
-            return Err(mistake.at(field));
-        }
-        let other = self.users.get(&target).ok_or_else(|| {
-            Mistake::new(Code::UserNotFound, "there is nobody online of that id").at(field)
-        })?;
-        let (other_name, other_connection) = (other.name.clone(), other.connection);
-        let limit = self.options.chats_per_user;
-        let absence = Duration::from_secs(self.options.absence.into());
-        let user = self.user(asker);
-        let participants = [asker, target];
-        let to_asker = |chat_id| Outgoing::ChatOpened {
-            chat_id,
-            participants,
-            target_user_id: target,
-            target_display_name: &other_name,
-        };
-        if let Some(chat) = user.lasting.chats.get(&target) {
-            tell(cx, user.connection, &to_asker(chat.id));
-            user.lasting.partner = Some(target);
-            return Ok(());
-        }
-        let asked = user.lasting.chats.values().filter(|chat| chat.asked);
-        if limit > 0 && asked.count() >= limit as usize {
-            let message = format!("you have opened {limit} chats, and none of them has ended");
-            let mistake = Mistake::new(Code::RateLimited, message).at(field);
-            return Err(mistake.retry_after(absence));
-        }
-        let id = cx.uuid();
-        user.lasting.chats.insert(target, Chat { id, asked: true });
-        user.lasting.partner = Some(target);
-        tell(cx, user.connection, &to_asker(id));
-        let to_other = Outgoing::ChatOpened {
-            chat_id: id,
-            participants,
-            target_user_id: asker,
-            target_display_name: &user.name,
-        };
-        tell(cx, other_connection, &to_other);
-        let other = &mut self.user(target).lasting;
-        other.chats.insert(asker, Chat { id, asked: false });
-        // Being asked does not turn anybody's TYPING away from whom it went to.
-        other.partner.get_or_insert(asker);
-        Ok(())
-    }
-
-    fn pass_on(&mut self, cx: &mut Context, from: Uuid, msg: Msg) -> Result<(), Mistake> {
-        let Msg {
-            to,
-            content,
-            message_id,
-        } = msg;
-        let about = |mistake: Mistake| mistake.about(message_id.clone());
-        of_length(&content, "content", 1, self.options.message_length as usize)
-            .map_err(|malformed| about(malformed.into()))?;
-        let limit = self.options.messages_per_minute;
-        let user = self.user(from);
-        let counted = user.lasting.messages.take(cx.now, limit);
-        counted.map_err(|wait| about(Mistake::too_often("messages", limit, wait)))?;
-        let failed = |code, message: &str| about(Mistake::new(code, message).at("to"));
-        let has_chat = user.lasting.chats.contains_key(&to);
-        let sender = user.connection;
-        let target = match self.users.get_mut(&to) {
-            None if !self.gone.knows(&to) => {
-                return Err(failed(Code::UserNotFound, "there is nobody of that id"));
-            }
-            _ if !has_chat => {
-                let message = "you have no chat with this user; OPEN_CHAT comes first";
-                return Err(failed(Code::ChatNotOpened, message));
-            }
-            None => return Err(failed(Code::MessageFailed, "this user is not online")),
-            Some(target) => target,
-        };
-        target.lasting.partner = Some(from);
-        let reader = target.connection;
-        let message_id = message_id.unwrap_or_else(|| cx.uuid().to_string());
-        let message = Outgoing::Msg {
-            from,
-            to,
-            content: &content,
-            message_id: &message_id,
-            timestamp: cx.timestamp(),
-        };
-        let lost = Mistake::new(
-            Code::MessageFailed,
-            "this user is gone, or has not taken what was sent to it before",
-        );
-        let receipt = Receipt {
-            to: sender,
-            delivered: Some(Frame::json(&Outgoing::MsgAck {
-                message_id: &message_id,
-                status: Status::Delivered,
-            })),
-            failed: Some(Frame::json(&Outgoing::Error(
-                lost.at("to").about(Some(message_id.clone())),
-            ))),
-        };
-        cx.deliver(reader, Frame::json(&message), receipt);
-        self.user(from).lasting.partner = Some(to);
-        Ok(())
-    }
-
-    fn type_to(&mut self, cx: &mut Context, from: Uuid, typing: Typing) -> Result<(), Mistake> {
-        let Typing { is_typing, to } = typing;
-        let user = self.user(from);
-        let told = user.typing;
-        // A TYPING that ends goes where it began, whatever was said to others meanwhile.
-        let begun = told.filter(|_| !is_typing).map(|(partner, _)| partner);
-        let partner = to.or(begun).or(user.lasting.partner);
-        let partner = partner.filter(|partner| user.lasting.chats.contains_key(partner));
-        let Some(partner) = partner else {
-            let mistake = Mistake::new(Code::ChatNotOpened, "you have no such chat to type in");
-            return Err(if to.is_some() {
-                mistake.at("to")
-            } else {
-                mistake
-            });
-        };
-        let limit = self.options.typing_per_minute;
-        if !is_typing {
-            if told.is_some_and(|(told, _)| told == partner) {
-                // It counts, but passes in any case.
-                let _ = self.user(from).lasting.typing.take(cx.now, limit);
-                self.stop_typing(cx, from);
-            }
-            return Ok(());
-        }
-        // Who is away cannot be told, and will not have been.
-        let Some(reader) = self.users.get(&partner).map(|user| user.connection) else {
-            return Ok(());
-        };
-        if told == Some((partner, reader)) {
-            return Ok(());
-        }
-        let counted = self.user(from).lasting.typing.take(cx.now, limit);
-        counted.map_err(|wait| Mistake::too_often("TYPING", limit, wait))?;
-        if told.is_some_and(|(told, _)| told != partner) {
-            self.stop_typing(cx, from);
-        }
-        self.user(from).typing = Some((partner, reader));
-        tell_typing(cx, reader, from, true);
-        Ok(())
-    }
-
-    /// Tells whoever was told that somebody types that this is over, wherever that one is now.
-    fn stop_typing(&mut self, cx: &mut Context, id: Uuid) {
-        let Some((partner, _)) = self.user(id).typing.take() else {
-            return;
-        };
-        if let Some(partner) = self.users.get(&partner) {
-            tell_typing(cx, partner.connection, id, false);
+            Said::MsgAck | Said::Pong => Ok(()),
+            Said::Typing(typing) => self.type_to(cx, id, typing),
+            Said::Ping => self.pong(cx, id),
+            Said::Wrong(mistake) => Err(mistake),
         }
     }
 
@@ -480,22 +359,8 @@ impl FastChat {
         let counted = user.lasting.pings.take(cx.now, limit);
         counted.map_err(|wait| Mistake::too_often("PING", limit, wait))?;
         let timestamp = cx.timestamp();
-        tell(cx, user.connection, &Outgoing::Pong { timestamp });
+        user.address.tell(cx, &Outgoing::Pong { timestamp });
         Ok(())
-    }
-
-    /// Ends the chats of somebody who is forgotten.
-    fn end_chats(&mut self, user: Uuid, lasting: Lasting) {
-        for partner in lasting.chats.into_keys() {
-            let online = self.users.get_mut(&partner).map(|user| &mut user.lasting);
-            if let Some(other) = online.or_else(|| self.gone.get_mut(&partner)) {
-                other.chats.remove(&user);
-                other.partner.take_if(|last| *last == user);
-            }
-            if let Some(other) = self.users.get_mut(&partner) {
-                other.typing.take_if(|(to, _)| *to == user);
-            }
-        }
     }
 
     /// The list of everybody online, with these besides.
@@ -505,7 +370,7 @@ impl FastChat {
             display_name: &user.name,
             online: true,
         });
-        Outgoing::Presence {
+        Outgoing::Everybody {
             users: online.chain(others).collect(),
         }
     }
@@ -526,27 +391,27 @@ impl FastChat {
                 })
                 .collect();
             (!entries.is_empty()).then(|| {
-                Frame::json(&if is_list_short {
+                if is_list_short {
                     self.everybody(entries.into_iter().filter(|entry| !entry.online))
                 } else {
-                    Outgoing::Presence { users: entries }
-                })
+                    Outgoing::Changes { users: entries }
+                }
             })
         };
-        let list = LazyCell::new(|| Frame::json(&self.everybody([])));
+        let list = LazyCell::new(|| self.everybody([]));
         let all = LazyCell::new(|| news(|_| true));
         let lasting = LazyCell::new(|| news(|change| !change.passed_by()));
+        let mut list = Circular::new(&list);
+        let mut all = Circular::new(&all);
+        let mut lasting = Circular::new(&lasting);
         let now = self.news.count();
         for user in self.users.values() {
-            let frame = match user.told {
-                None => Some(list.clone()),
-                Some(told) if told == now => None,
+            match user.told {
+                None => list.tell(cx, user.address),
+                Some(told) if told == now => {}
                 // Its list may have had somebody in it who came and went.
-                Some(told) if told > before => all.clone(),
-                Some(_) => lasting.clone(),
-            };
-            if let Some(frame) = frame {
-                cx.send(user.connection, frame);
+                Some(told) if told > before => all.tell(cx, user.address),
+                Some(_) => lasting.tell(cx, user.address),
             }
         }
         for user in self.users.values_mut() {
@@ -563,14 +428,6 @@ impl FastChat {
             && self.gone.is_empty()
             && self.news.is_empty()
     }
-}
-
-fn tell(cx: &mut Context, to: ConnectionId, message: &Outgoing) {
-    cx.send(to, Frame::json(message));
-}
-
-fn tell_typing(cx: &mut Context, to: ConnectionId, user_id: Uuid, is_typing: bool) {
-    tell(cx, to, &Outgoing::Typing { user_id, is_typing });
 }
 
 fn hello_again() -> Mistake {

@@ -10,7 +10,7 @@ pub mod peerdrop;
 pub mod peerjs;
 pub mod workspace;
 
-use crate::realm::{AnyCommand, AnyReader, AnyRealm, Defaults, Message, Realm, WhenFull};
+use crate::realm::{AnyCommand, AnyReader, AnyRealm, Defaults, Message, Method, Realm, WhenFull};
 use serde_json::{Map, Value};
 
 /// Every protocol that the daemon speaks.
@@ -34,7 +34,7 @@ pub struct Protocol {
     /// Defaults of a listener's configuration.
     pub defaults: Defaults,
     pub(crate) when_full: WhenFull,
-    pub(crate) answers_requests: bool,
+    pub(crate) methods: &'static [Method],
     pub(crate) full: Option<&'static str>,
     pub(crate) serves: fn(&str) -> bool,
     pub(crate) reader: fn() -> AnyReader,
@@ -65,7 +65,7 @@ impl Protocol {
             },
             defaults: R::DEFAULTS,
             when_full: R::WHEN_FULL,
-            answers_requests: R::ANSWERS_REQUESTS,
+            methods: R::METHODS,
             full: R::FULL,
             serves: R::serves,
             reader: || Box::new(R::Reader::default()),
@@ -88,6 +88,11 @@ impl Protocol {
                 Ok(Box::new(realm))
             },
         }
+    }
+
+    /// Whether it has an HTTP API.
+    pub(crate) const fn answers_requests(&self) -> bool {
+        !self.methods.is_empty()
     }
 
     /// The protocol of this name.

@@ -9,9 +9,10 @@ mod wire;
 
 use crate::close::{Close, Ending};
 use crate::frame::Frame;
+use crate::handed_out::HandedOut;
 use crate::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Realm, Receipt, Refusal, Reply, WhenFull,
-    at_least,
+    ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Receipt, Refusal, Reply,
+    Request, WhenFull, at_least,
 };
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -77,10 +78,6 @@ impl Default for Options {
     }
 }
 
-/// Different lists of all ids that may be in memory, each for those who have not read it to its end.
-/// With ids as long as can be, one is megabytes.
-const LISTS: usize = 8;
-
 /// Somebody with an id.
 struct Peer {
     connection: ConnectionId,
@@ -98,8 +95,8 @@ pub struct PeerJs {
     peers: BTreeMap<String, Peer>,
     /// The id of each connection that has one.
     ids: BTreeMap<ConnectionId, String>,
-    /// All ids as JSON, as they have been given out; the newest is the last.
-    lists: Vec<Arc<str>>,
+    /// Lists of all ids.
+    lists: HandedOut,
     /// Whether the newest list is of those who are here now.
     is_listed: bool,
     store: Store,
@@ -125,7 +122,7 @@ impl Realm for PeerJs {
         ping_every: 0,
     };
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
-    const ANSWERS_REQUESTS: bool = true;
+    const METHODS: &'static [Method] = &[Method::Get];
     const FULL: Option<&'static str> = Some(FULL);
 
     type Options = Options;
@@ -154,7 +151,7 @@ impl Realm for PeerJs {
             root,
             peers: BTreeMap::new(),
             ids: BTreeMap::new(),
-            lists: Vec::new(),
+            lists: HandedOut::default(),
             is_listed: false,
             store: Store::new(limits),
         })
@@ -173,8 +170,8 @@ impl Realm for PeerJs {
         wire::read(&message)
     }
 
-    fn request(&mut self, cx: &mut Context, hello: &Hello) -> Reply {
-        match self.route(&hello.path) {
+    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+        match self.route(&request.hello.path) {
             Some(Route::About) => Reply::Ok {
                 content_type: "application/json; charset=utf-8",
                 body: ABOUT.into(),
@@ -302,15 +299,16 @@ impl PeerJs {
 
     /// All ids, in their order. While too many lists are on their way to slow readers, an older one.
     fn list(&mut self) -> Arc<str> {
-        self.lists.retain(|list| Arc::strong_count(list) > 1);
-        if !self.is_listed && self.lists.len() < LISTS || self.lists.is_empty() {
-            let ids: Vec<&String> = self.peers.keys().collect();
-            let list = serde_json::to_string(&ids).expect("strings are JSON");
-            self.lists.push(list.into());
-            self.is_listed = true;
+        let has_room = self.lists.has_room();
+        match self.lists.newest() {
+            Some(list) if self.is_listed || !has_room => list,
+            _ => {
+                self.is_listed = true;
+                let ids: Vec<&String> = self.peers.keys().collect();
+                let list = serde_json::to_string(&ids).expect("strings are JSON");
+                self.lists.add(list)
+            }
         }
-        let newest = self.lists.last().expect("there is one");
-        Arc::clone(newest)
     }
 
     /// An id that nobody has.

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use switchboard::close::{Close, Ending};
 use switchboard::frame::Frame;
 use switchboard::realm::{
-    ConnectionId, Connections, Context, Effect, Hello, Ids, Message, Realm, Receipt, Refusal, Reply,
+    ConnectionId, Connections, Context, Effect, Hello, Ids, Message, Method, Realm, Receipt,
+    Refusal, Reply, Request,
 };
 use uuid::{Builder, Uuid};
 
@@ -97,9 +98,22 @@ impl<R: Realm> Desk<R> {
 
     /// Somebody asks something by a plain GET.
     pub fn asks(&mut self, target: &str) -> Reply {
-        let hello = hello(target, "127.0.0.1");
+        self.requests(Method::Get, target, "")
+    }
+
+    /// Somebody sends something by a plain POST.
+    pub fn posts(&mut self, target: &str, body: &str) -> Reply {
+        self.requests(Method::Post, target, body)
+    }
+
+    fn requests(&mut self, method: Method, target: &str, body: &str) -> Reply {
+        let request = Request {
+            hello: hello(target, "127.0.0.1"),
+            method,
+            body: body.into(),
+        };
         let mut reply = None;
-        let lines = self.act(|realm, cx| reply = Some(realm.request(cx, &hello)));
+        let lines = self.act(|realm, cx| reply = Some(realm.request(cx, &request)));
         assert_eq!(lines, no_lines(), "a question changes nothing");
         reply.expect("an answer")
     }

@@ -1188,7 +1188,7 @@ fn an_error_names_the_field_and_the_message() {
         error["message"]
             .as_str()
             .unwrap()
-            .contains("UUID of version 4")
+            .contains("is not a UUID, for example")
     );
 }
 

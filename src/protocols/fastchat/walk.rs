@@ -1,4 +1,4 @@
-//! FastChat under clients that do whatever comes to their minds.
+//! FastChat under clients of both dialects that do whatever comes to their minds.
 //!
 //! What holds at every step, whatever they do:
 //!
@@ -8,6 +8,7 @@
 //! - a user has one connection at a time;
 //! - who is asked for a sign of life is a user;
 //! - once it is quiet, all that PRESENCE told anybody adds up to who is online;
+//! - whoever has said HELLO is spoken to in the dialect in which it did;
 //! - once all are gone for a minute, nothing is kept of anybody.
 
 use super::*;
@@ -21,7 +22,8 @@ type Pick = usize;
 #[derive(Clone, Debug)]
 enum Step {
     Open,
-    Hello(Pick, usize),
+    /// As which user, and whether in the flat dialect.
+    Hello(Pick, usize, bool),
     Leave(Pick, usize),
     OpenChat(Pick, usize),
     Msg(Pick, usize),
@@ -42,7 +44,8 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => Just(Step::Open),
-        6 => (who.clone(), user.clone()).prop_map(|(who, user)| Step::Hello(who, user)),
+        6 => (who.clone(), user.clone(), any::<bool>())
+            .prop_map(|(who, user, is_flat)| Step::Hello(who, user, is_flat)),
         2 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
         4 => (who.clone(), user.clone()).prop_map(|(who, with)| Step::OpenChat(who, with)),
         6 => (who.clone(), user.clone()).prop_map(|(who, to)| Step::Msg(who, to)),
@@ -64,6 +67,8 @@ fn id(user: usize) -> Uuid {
 /// What the clients know.
 struct World {
     crowd: Crowd<FastChat>,
+    /// Who has said HELLO, and whether it was in the flat dialect.
+    dialects: HashMap<u64, bool>,
     /// Who got HELLO_ACK as whom, and is there still.
     users: HashMap<u64, Uuid>,
     /// What PRESENCE told each, put together.
@@ -80,22 +85,27 @@ impl World {
                 let lines = self.crowd.opens("/ws").unwrap();
                 self.look(&lines, None);
             }
-            Step::Hello(who, user) => {
-                let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
-                self.says(who, &json!({"type": "HELLO", "data": data}).to_string());
+            Step::Hello(pick, user, is_flat) => {
+                if let Some(who) = self.crowd.someone(pick) {
+                    self.dialects.entry(who).or_insert(is_flat);
+                    let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
+                    self.says_in_its_dialect(pick, "HELLO", data);
+                }
             }
             Step::OpenChat(who, with) => {
-                let data = json!({"target_user_id": id(with)});
-                self.says(who, &json!({"type": "OPEN_CHAT", "data": data}).to_string());
+                self.says_in_its_dialect(who, "OPEN_CHAT", json!({"target_user_id": id(with)}));
             }
             Step::Msg(who, to) => {
                 self.sent += 1;
                 let data = json!({"to": id(to), "content": self.sent.to_string()});
-                self.says(who, &json!({"type": "MSG", "data": data}).to_string());
+                self.says_in_its_dialect(who, "MSG", data);
             }
             Step::Typing(who, to, on) => {
-                let data = json!({"to": to.map(id), "is_typing": on});
-                self.says(who, &json!({"type": "TYPING", "data": data}).to_string());
+                let mut data = json!({"is_typing": on});
+                if let Some(to) = to {
+                    data["to"] = json!(id(to));
+                }
+                self.says_in_its_dialect(who, "TYPING", data);
             }
             Step::Say(who, text) => self.says(who, text),
             Step::Leave(who, how) => {
@@ -114,6 +124,18 @@ impl World {
             }
             Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
         }
+    }
+
+    fn says_in_its_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
+        let who = self.crowd.someone(pick);
+        let is_flat = who.is_some_and(|who| self.dialects.get(&who) == Some(&true));
+        let message = if is_flat {
+            data["type"] = json!(kind);
+            data
+        } else {
+            json!({"type": kind, "data": data})
+        };
+        self.says(pick, &message.to_string());
     }
 
     fn says(&mut self, who: Pick, text: &str) {
@@ -160,7 +182,11 @@ impl World {
     }
 
     fn reads(&mut self, who: u64, message: &Value, sender: Option<u64>) {
-        let data = &message["data"];
+        let is_flat = message.get("data").is_none();
+        let data = if is_flat { message } else { &message["data"] };
+        if let Some(expected) = self.dialects.get(&who) {
+            assert_eq!(is_flat, *expected, "{message}");
+        }
         let me = || self.users[&who].to_string();
         match message["type"].as_str().unwrap() {
             "HELLO_ACK" => {
@@ -170,6 +196,9 @@ impl World {
             }
             "PRESENCE" => {
                 let seen = self.seen.get_mut(&who).expect("who got a HELLO_ACK");
+                if data["action"] == "update" {
+                    seen.clear();
+                }
                 for user in data["users"].as_array().unwrap() {
                     let id = user["user_id"].as_str().unwrap();
                     if user["online"].as_bool().unwrap() {
@@ -192,7 +221,11 @@ impl World {
             }
             "MSG" => {
                 let sender = self.users[&sender.expect("a message has a sender")].to_string();
-                assert_eq!((&data["to"], &data["from"]), (&json!(me()), &json!(sender)));
+                if is_flat {
+                    assert_eq!(data["sender_id"], sender);
+                } else {
+                    assert_eq!((&data["to"], &data["from"]), (&json!(me()), &json!(sender)));
+                }
                 assert_eq!(data["content"], self.sent.to_string());
                 self.have_a_chat(&me(), &sender);
             }
@@ -234,6 +267,7 @@ proptest! {
             crowd: Crowd::new(json!({
                 "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
             })),
+            dialects: HashMap::new(),
             users: HashMap::new(),
             seen: HashMap::new(),
             chats: HashMap::new(),

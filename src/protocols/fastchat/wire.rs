@@ -1,5 +1,8 @@
 //! FastChat's messages as they go over the wire ("Message Types").
 
+use super::flat;
+use crate::dialect::Written;
+use crate::frame::Frame;
 use crate::json::{self, Malformed};
 use crate::realm::Message;
 use crate::text::{Quoted, sanitise};
@@ -11,8 +14,30 @@ use uuid::{Uuid, Variant, Version};
 /// The most characters of a `message_id` (rulings).
 const MESSAGE_ID_LENGTH: usize = 64;
 
+/// How a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// As the protocol document has it, each message's fields in `data`.
+    #[default]
+    Document,
+    /// As the published front end does, the fields beside `type`.
+    Flat,
+}
+
+/// What a connection remembers of its client's messages: the dialect, once HELLO has decided it.
+#[derive(Default)]
+pub struct Reader {
+    decided: Option<Dialect>,
+}
+
+/// A client's message, and the dialect to answer it in.
+pub struct Command {
+    pub(super) dialect: Dialect,
+    pub(super) said: Said,
+}
+
 /// What a client may say, and what it said wrong.
-pub enum Command {
+pub(super) enum Said {
     /// `HELLO`, or what is wrong with it.
     Hello(Result<Introduction, Mistake>),
     /// `OPEN_CHAT`.
@@ -28,28 +53,34 @@ pub enum Command {
     Typing(Typing),
     /// `PING`.
     Ping,
+    /// `PONG`.
+    Pong,
     /// None of these.
     Wrong(Mistake),
 }
 
 /// Who somebody says to be.
 #[derive(Debug)]
-pub struct Introduction {
-    pub(super) user_id: Uuid,
+pub(super) struct Introduction {
+    /// The server makes one where there is none.
+    pub(super) user_id: Option<Uuid>,
     /// Sanitised and trimmed.
     pub(super) display_name: String,
+    /// The fewest and the most characters of the name, where they are not the configured ones.
+    pub(super) name_length: Option<(usize, usize)>,
 }
 
 /// A message for somebody.
-pub struct Msg {
-    pub(super) to: Uuid,
+pub(super) struct Msg {
+    /// To whom, if not to the partner of the chat used last.
+    pub(super) to: Option<Uuid>,
     /// Sanitised.
     pub(super) content: String,
     pub(super) message_id: Option<String>,
 }
 
 /// A change of whether somebody is typing.
-pub struct Typing {
+pub(super) struct Typing {
     pub(super) is_typing: bool,
     /// To whom, if not to the partner of the chat used last.
     pub(super) to: Option<Uuid>,
@@ -69,15 +100,15 @@ pub(super) enum Code {
 
 /// Something that cannot be done, and why: an `ERROR`.
 #[derive(Debug, Serialize)]
-pub struct Mistake {
+pub(super) struct Mistake {
     pub(super) code: Code,
     pub(super) message: String,
-    details: Details,
+    pub(super) details: Details,
 }
 
 /// What a program can use of it.
 #[derive(Debug, Default, Serialize)]
-struct Details {
+pub(super) struct Details {
     /// The field at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'static str>,
@@ -140,7 +171,7 @@ pub(super) enum Status {
     Delivered,
 }
 
-/// A message to clients.
+/// A message to clients, as the document writes it. What it does not have is for other dialects.
 #[derive(Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) enum Outgoing<'a> {
@@ -148,7 +179,14 @@ pub(super) enum Outgoing<'a> {
         user_id: Uuid,
         status: Status,
     },
-    Presence {
+    /// Everybody, and who has just gone.
+    #[serde(rename = "PRESENCE")]
+    Everybody {
+        users: Vec<UserEntry<'a>>,
+    },
+    /// Who has come and who has gone.
+    #[serde(rename = "PRESENCE")]
+    Changes {
         users: Vec<UserEntry<'a>>,
     },
     ChatOpened {
@@ -159,6 +197,8 @@ pub(super) enum Outgoing<'a> {
     },
     Msg {
         from: Uuid,
+        #[serde(skip)]
+        from_name: &'a str,
         to: Uuid,
         content: &'a str,
         message_id: &'a str,
@@ -167,9 +207,13 @@ pub(super) enum Outgoing<'a> {
     MsgAck {
         message_id: &'a str,
         status: Status,
+        #[serde(skip)]
+        timestamp: String,
     },
     Typing {
         user_id: Uuid,
+        #[serde(skip)]
+        display_name: &'a str,
         is_typing: bool,
     },
     Pong {
@@ -178,8 +222,19 @@ pub(super) enum Outgoing<'a> {
     Error(Mistake),
 }
 
+impl Written for Outgoing<'_> {
+    type Dialect = Dialect;
+
+    fn written(&self, dialect: Dialect) -> Vec<Frame> {
+        match dialect {
+            Dialect::Document => vec![Frame::json(self)],
+            Dialect::Flat => flat::written(self),
+        }
+    }
+}
+
 /// One of the users in a `PRESENCE`.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 pub(super) struct UserEntry<'a> {
     pub(super) user_id: Uuid,
     pub(super) display_name: &'a str,
@@ -196,11 +251,11 @@ struct Envelope<'a> {
 
 /// The fields of all types.
 #[derive(Deserialize)]
-struct Data<'a> {
+pub(super) struct Fields<'a> {
     #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
+    pub(super) user_id: Option<&'a RawValue>,
     #[serde(borrow)]
-    display_name: Option<&'a RawValue>,
+    pub(super) display_name: Option<&'a RawValue>,
     #[serde(borrow)]
     target_user_id: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -213,30 +268,80 @@ struct Data<'a> {
     is_typing: Option<&'a RawValue>,
 }
 
-/// Reads a message ("Message Format").
-pub(super) fn read(message: Message) -> Result<Command, Mistake> {
+impl Fields<'_> {
+    /// Whether there are any.
+    fn are_there(&self) -> bool {
+        let fields = [
+            self.user_id,
+            self.display_name,
+            self.target_user_id,
+            self.to,
+            self.content,
+            self.message_id,
+            self.is_typing,
+        ];
+        fields.iter().any(Option::is_some)
+    }
+}
+
+/// Reads a message in the dialect of its connection; HELLO decides that.
+pub(super) fn read(reader: &mut Reader, message: &Message) -> Command {
     let Message::Text(text) = message else {
         let mistake = Mistake::new(Code::Validation, "messages are text, not binary");
-        return Err(mistake);
+        return Command {
+            dialect: reader.decided.unwrap_or_default(),
+            said: Said::Wrong(mistake),
+        };
     };
-    let envelope: Envelope = json::object(&text)?;
+    let shape = reader.decided.or_else(|| shape(text));
+    let dialect = shape.unwrap_or_default();
+    let said = read_text(dialect, text).unwrap_or_else(Said::Wrong);
+    if matches!(said, Said::Hello(_)) {
+        reader.decided = shape;
+    }
+    Command { dialect, said }
+}
+
+/// The dialect that a message looks like, if it does.
+fn shape(text: &str) -> Option<Dialect> {
+    let data = json::object::<Envelope>(text).ok()?.data;
+    if data.is_some_and(|data| data.get().starts_with('{')) {
+        return Some(Dialect::Document);
+    }
+    let is_flat = json::object::<Fields>(text).is_ok_and(|fields| fields.are_there());
+    is_flat.then_some(Dialect::Flat)
+}
+
+/// Reads a message ("Message Format").
+fn read_text(dialect: Dialect, text: &str) -> Result<Said, Mistake> {
+    let envelope: Envelope = json::object(text)?;
     let kind: String = json::required(envelope.kind, "type", "a string")?;
-    let data = json::object(envelope.data.map_or("{}", RawValue::get))
-        .map_err(|_| Malformed::field("data", "is not an object, each key in it once"));
+    let fields = match dialect {
+        Dialect::Document => json::object(envelope.data.map_or("{}", RawValue::get))
+            .map_err(|_| Malformed::field("data", "is not an object, each key in it once")),
+        Dialect::Flat => json::object(text),
+    };
     match kind.as_str() {
-        "HELLO" => Ok(Command::Hello(introduction(data))),
-        "OPEN_CHAT" => Ok(Command::OpenChat {
-            target: user_id(data?.target_user_id, "target_user_id")?,
+        "HELLO" => Ok(Said::Hello(fields.map_err(Mistake::from).and_then(
+            |fields| match dialect {
+                Dialect::Document => introduction(&fields),
+                Dialect::Flat => flat::introduction(&fields),
+            },
+        ))),
+        "OPEN_CHAT" => Ok(Said::OpenChat {
+            target: uuid(fields?.target_user_id, "target_user_id")?,
         }),
-        "MSG" => message_to(&data?).map(Command::Msg),
-        "MSG_ACK" => Ok(Command::MsgAck),
+        "MSG" => msg(dialect, &fields?).map(Said::Msg),
+        "MSG_ACK" => Ok(Said::MsgAck),
         "TYPING" => {
-            let data = data?;
-            let is_typing = json::required(data.is_typing, "is_typing", "true or false")?;
-            let to = data.to.map(|to| user_id(Some(to), "to")).transpose()?;
-            Ok(Command::Typing(Typing { is_typing, to }))
+            let fields = fields?;
+            let is_typing = json::required(fields.is_typing, "is_typing", "true or false")?;
+            let to = fields.to.map(|to| uuid(Some(to), "to"));
+            let to = to.transpose()?;
+            Ok(Said::Typing(Typing { is_typing, to }))
         }
-        "PING" => Ok(Command::Ping),
+        "PING" => Ok(Said::Ping),
+        "PONG" if dialect == Dialect::Flat => Ok(Said::Pong),
         other => {
             let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING";
             let message = format!("there is no type {}; there are {known}", Quoted(other));
@@ -245,21 +350,28 @@ pub(super) fn read(message: Message) -> Result<Command, Mistake> {
     }
 }
 
-fn introduction(data: Result<Data, Malformed>) -> Result<Introduction, Mistake> {
-    let data = data?;
-    let user_id = user_id(data.user_id, "user_id")?;
-    let name: String = json::required(data.display_name, "display_name", "a string")?;
+fn introduction(fields: &Fields) -> Result<Introduction, Mistake> {
     Ok(Introduction {
-        user_id,
-        display_name: sanitise(&name).trim().to_owned(),
+        user_id: Some(own_id(fields.user_id)?),
+        display_name: display_name(fields)?,
+        name_length: None,
     })
 }
 
-fn message_to(data: &Data) -> Result<Msg, Mistake> {
-    let message_id = message_id(data.message_id)?;
+/// The name in a HELLO, sanitised and trimmed.
+pub(super) fn display_name(fields: &Fields) -> Result<String, Malformed> {
+    let name: String = json::required(fields.display_name, "display_name", "a string")?;
+    Ok(sanitise(&name).trim().to_owned())
+}
+
+fn msg(dialect: Dialect, fields: &Fields) -> Result<Msg, Mistake> {
+    let message_id = message_id(fields.message_id)?;
     let rest = || {
-        let to = user_id(data.to, "to")?;
-        let content: String = json::required(data.content, "content", "a string")?;
+        let to = match (dialect, fields.to) {
+            (Dialect::Flat, None) => None,
+            (_, to) => Some(uuid(to, "to")?),
+        };
+        let content: String = json::required(fields.content, "content", "a string")?;
         Ok((to, sanitise(&content).into_owned()))
     };
     let about = |malformed: Malformed| Mistake::from(malformed).about(message_id.clone());
@@ -285,15 +397,22 @@ fn message_id(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
     Ok(id)
 }
 
-/// A UUID of version 4, in either case ("User ID Format").
-fn user_id(value: Option<&RawValue>, name: &'static str) -> Result<Uuid, Malformed> {
-    let what = "a UUID of version 4, for example \"8f9fe5ea-6b1c-4f3a-9d0e-2b7a1c5d4e3f\"";
+/// The id that somebody has, in either case ("User ID Format").
+fn own_id(value: Option<&RawValue>) -> Result<Uuid, Malformed> {
+    let id = uuid(value, "user_id")?;
+    if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
+        Ok(id)
+    } else {
+        Err(Malformed::field("user_id", "is not a UUID of version 4"))
+    }
+}
+
+/// A UUID in its usual spelling. Others may have one of any version, in other dialects.
+pub(super) fn uuid(value: Option<&RawValue>, name: &'static str) -> Result<Uuid, Malformed> {
+    let what = "a UUID, for example \"8f9fe5ea-6b1c-4f3a-9d0e-2b7a1c5d4e3f\"";
     let text: String = json::required(value, name, what)?;
-    let uuid = Uuid::try_parse(&text).ok().filter(|uuid| {
-        // Other spellings have other lengths.
-        text.len() == uuid::fmt::Hyphenated::LENGTH
-            && uuid.get_version() == Some(Version::Random)
-            && uuid.get_variant() == Variant::RFC4122
-    });
+    // Other spellings have other lengths.
+    let usual = Some(&text).filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
+    let uuid = usual.and_then(|text| Uuid::try_parse(text).ok());
     uuid.ok_or_else(|| Malformed::field(name, format_args!("is not {what}")))
 }

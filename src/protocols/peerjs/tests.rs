@@ -41,6 +41,7 @@
 use super::stored::OVERHEAD;
 use super::*;
 use crate::desk::{Desk, no_lines};
+use crate::handed_out::HANDED_OUT;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -140,7 +141,7 @@ fn slow_readers_of_lists_hold_no_more_than_a_few() {
             other => panic!("{other:?}"),
         }
     };
-    let mut held: Vec<_> = (1..=LISTS as u64).map(&mut list).collect();
+    let mut held: Vec<_> = (1..=HANDED_OUT as u64).map(&mut list).collect();
     assert!(
         held.iter()
             .enumerate()
