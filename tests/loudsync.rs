@@ -68,6 +68,68 @@ fn a_party_over_sockets() {
     assert_eq!(pad.closed(), (1000, "session closed".to_owned()));
 }
 
+/// The next message in capitals, which is of this type: its payload.
+fn next_payload(client: &mut Client, kind: &str) -> Value {
+    next(client, kind)["payload"].take()
+}
+
+#[test]
+fn a_guest_who_speaks_in_capitals_over_sockets() {
+    let lobby = json!({"id": "lobby", "name": "Lobby", "host_id": "dj", "host_name": "DJ"});
+    let daemon = daemon(json!({"sessions": [lobby]}));
+    let mut host = enter(&daemon, "mac", "host");
+    let mut tv = Client::connect(daemon.address(), "/");
+    let upper = |kind: &str, payload: Value| {
+        json!({"type": kind, "timestamp": 1, "messageId": "msg_1", "payload": payload}).to_string()
+    };
+    let join = |session: &str| {
+        let device = json!({
+            "sessionId": session, "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
+        });
+        upper("JOIN", device)
+    };
+    tv.says(join("party"));
+    let welcome = next_payload(&mut tv, "WELCOME");
+    assert_eq!(
+        (&welcome["yourDeviceId"], &welcome["hostName"]),
+        (&json!("tv"), &json!("mac"))
+    );
+    let list = next_payload(&mut tv, "MEMBER_LIST");
+    assert_eq!(
+        (&list["totalCount"], &list["members"][1]["id"]),
+        (&json!(2), &json!("tv"))
+    );
+    let joined = next(&mut host, "member_joined");
+    assert_ne!(joined["member"]["id"], "tv");
+    tv.says(upper(
+        "HEARTBEAT",
+        json!({"deviceId": "tv", "timestamp": 1}),
+    ));
+    tv.says(upper("PING", json!({"timestamp": 1_706_889_650_000_u64})));
+    let pong = next_payload(&mut tv, "PONG");
+    assert_eq!(pong["pingTimestamp"], 1_706_889_650_000_u64);
+    tv.says(upper("NONSENSE", json!({})));
+    assert_eq!(next_payload(&mut tv, "ERROR")["code"], "INVALID_MESSAGE");
+    tv.says(upper(
+        "LEAVE",
+        json!({"deviceId": "tv", "reason": "User left"}),
+    ));
+    assert_eq!(tv.closed(), (1000, "goodbye".to_owned()));
+    let left = next(&mut host, "member_left");
+    assert_eq!(
+        (&left["memberId"], &left["reason"]),
+        (&joined["member"]["id"], &json!("left"))
+    );
+    // A session that is there without a host.
+    let mut tv = Client::connect(daemon.address(), "/");
+    tv.says(join("lobby"));
+    assert_eq!(next_payload(&mut tv, "WELCOME")["hostName"], "DJ");
+    assert_eq!(
+        next_payload(&mut tv, "MEMBER_LIST")["members"][0]["role"],
+        "host"
+    );
+}
+
 #[test]
 fn the_round_trip_of_a_ping_becomes_a_members_latency() {
     let daemon = daemon(json!({}));

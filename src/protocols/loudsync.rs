@@ -2,21 +2,29 @@
 //! how well connected.
 //!
 //! A member is a device. Its place outlives a broken connection for as long as its last heartbeat
-//! is good, and a session lives as long as its host's place does.
+//! is good, and a session lives as long as its host's place does; or for ever, where the
+//! configuration has it.
+//!
+//! Clients speak two dialects, and meet in the same sessions. The rules know none of them.
 
+mod configured;
+mod reader;
 mod session;
+mod upper_case;
 mod wire;
 
 use crate::close::{Close, Ending};
 use crate::doorstep::Doorstep;
-use crate::frame::Frame;
 use crate::json::Malformed;
 use crate::realm::{
     ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull, at_least,
 };
+use configured::Configured;
+use reader::Address;
+pub use reader::{Dialect, Reader, Said};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use session::{Member, Session};
+use session::{Host, Member, Session};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::{Code, Departure, Details, Outgoing, Role, VERSION};
@@ -44,8 +52,10 @@ pub struct Options {
     heartbeat_timeout: u32,
     /// Members of a session, its host among them ("Capacity Limits").
     max_members: u32,
-    /// Sessions; 0: no limit.
+    /// Sessions that hosts make; 0: no limit.
     max_sessions: u32,
+    /// Sessions that are there without a host's device.
+    sessions: Vec<Configured>,
 }
 
 impl Default for Options {
@@ -56,6 +66,7 @@ impl Default for Options {
             heartbeat_timeout: 15,
             max_members: 10,
             max_sessions: 5000,
+            sessions: Vec::new(),
         }
     }
 }
@@ -63,7 +74,8 @@ impl Default for Options {
 /// The sessions of one listener.
 pub struct Loudsync {
     options: Options,
-    doorstep: Doorstep<Join>,
+    /// Who waits for a place there, with where to answer.
+    doorstep: Doorstep<(Address, Join)>,
     /// In which session each member's connection is.
     connections: BTreeMap<ConnectionId, String>,
     sessions: BTreeMap<String, Session>,
@@ -83,8 +95,8 @@ impl Realm for Loudsync {
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
 
     type Options = Options;
-    type Reader = ();
-    type Command = Command;
+    type Reader = Reader;
+    type Command = Said;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         at_least(&[
@@ -97,11 +109,16 @@ impl Realm for Loudsync {
                 "members",
             ),
         ])?;
+        configured::check(&options.sessions, options.max_members)?;
+        let sessions = options.sessions.iter().map(|session| {
+            let id = session.id.clone();
+            (id, Session::configured(session, options.max_members))
+        });
         Ok(Self {
             doorstep: Doorstep::new(Duration::from_secs(options.join_timeout.into())),
+            sessions: sessions.collect(),
             options,
             connections: BTreeMap::new(),
-            sessions: BTreeMap::new(),
         })
     }
 
@@ -110,8 +127,8 @@ impl Realm for Loudsync {
         true
     }
 
-    fn decode((): &mut (), message: Message) -> Option<Command> {
-        Some(wire::read(message).unwrap_or_else(Command::Wrong))
+    fn decode(reader: &mut Reader, message: Message) -> Option<Said> {
+        Some(reader.read(message))
     }
 
     fn open(&mut self, cx: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
@@ -119,13 +136,17 @@ impl Realm for Loudsync {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, said: Said) {
+        let from = Address {
+            connection: who,
+            dialect: said.dialect,
+        };
         let done = match self.connections.get(&who).cloned() {
-            Some(session) => self.obey(cx, who, &session, command),
-            None => self.admit(cx, who, command),
+            Some(session) => self.obey(cx, from, &session, said.command),
+            None => self.admit(cx, from, said.command),
         };
         if let Err(mistake) = done {
-            tell_mistake(cx, who, &mistake);
+            tell_mistake(cx, from, &mistake);
         }
     }
 
@@ -147,7 +168,7 @@ impl Realm for Loudsync {
             }
         }
         // Its place may be free now.
-        for (claimant, join) in self.doorstep.claimants(who) {
+        for (_, (claimant, join)) in self.doorstep.claimants(who) {
             self.join(cx, claimant, join);
         }
     }
@@ -193,30 +214,26 @@ impl Realm for Loudsync {
 
 impl Loudsync {
     /// Does what somebody wants who is in no session.
-    fn admit(
-        &mut self,
-        cx: &mut Context,
-        who: ConnectionId,
-        command: Command,
-    ) -> Result<(), Mistake> {
+    fn admit(&mut self, cx: &mut Context, from: Address, command: Command) -> Result<(), Mistake> {
         match command {
-            Command::Join(_) if self.doorstep.is_claimant(who) => Err(join_again()),
+            Command::Join(_) if self.doorstep.is_claimant(from.connection) => Err(join_again()),
             Command::JoinOtherVersion => {
                 let message = format!("this server speaks version {VERSION}, and no other");
-                refuse(cx, who, &Mistake::new(Code::VersionMismatch, message));
+                refuse(cx, from, &Mistake::new(Code::VersionMismatch, message));
                 Ok(())
             }
             Command::Join(join) => {
                 self.check_max_members(&join)?;
-                self.join(cx, who, join);
+                self.join(cx, from, join);
                 Ok(())
             }
             Command::Ping(timestamp) => {
-                pong(cx, who, &timestamp);
+                pong(cx, from, &timestamp);
                 Ok(())
             }
+            Command::Pong => Ok(()),
             Command::Wrong(mistake) => Err(mistake),
-            _ if self.doorstep.is_claimant(who) => {
+            _ if self.doorstep.is_claimant(from.connection) => {
                 let message = "wait: the connection that this device has is being asked";
                 Err(Mistake::new(Code::Unauthorized, message))
             }
@@ -241,58 +258,47 @@ impl Loudsync {
     }
 
     /// Lets somebody into a session, or says why not, and goodbye.
-    fn join(&mut self, cx: &mut Context, who: ConnectionId, join: Join) {
-        if let Err(mistake) = self.try_to_join(cx, who, join) {
-            refuse(cx, who, &mistake);
+    fn join(&mut self, cx: &mut Context, from: Address, join: Join) {
+        if let Err(mistake) = self.try_to_join(cx, from, join) {
+            refuse(cx, from, &mistake);
         }
     }
 
-    fn try_to_join(
-        &mut self,
-        cx: &mut Context,
-        who: ConnectionId,
-        join: Join,
-    ) -> Result<(), Mistake> {
+    fn try_to_join(&mut self, cx: &mut Context, from: Address, join: Join) -> Result<(), Mistake> {
         let Some(session) = self.sessions.get_mut(&join.session_id) else {
-            return self.create(cx, who, join);
+            return self.create(cx, from, join);
         };
-        if matches!(join.role, Role::Host { .. }) && session.host.device != join.device {
-            let message = "this session has a host, and it is not this device";
-            return Err(Mistake::new(Code::Unauthorized, message));
-        }
+        check_role(&join, &session.host)?;
+        let who = from.connection;
         let same_device = |member: &&mut Member| member.device == join.device;
         let member = session.members_mut().find(same_device);
         let owner = member.as_ref().and_then(|member| member.connection);
         match (member, owner) {
             (Some(_), Some(owner)) => {
                 let patience = Duration::from_secs(self.options.takeover_timeout.into());
-                cx.probe(owner, patience);
-                self.doorstep.claim(who, owner, join);
+                cx.probe(owner.connection, patience);
+                self.doorstep.claim(who, owner.connection, (from, join));
                 return Ok(());
             }
             (Some(member), None) => {
-                member.connection = Some(who);
+                member.connection = Some(from);
                 member.name = join.name;
                 member.heartbeat = cx.now;
-                let id = member.id.clone();
-                session.welcome(cx, who, &id, &join.session_id);
-                tell(cx, who, &session.list(cx));
+                session.welcome(cx, who, &join.session_id);
                 session.spread_list(cx, Some(who));
             }
             (None, _) => {
                 session.has_room()?;
-                let id = new_id(cx, "client", |id| session.members().any(|it| it.id == id));
-                let member = Member::new(cx, who, id, join.device, join.name);
-                session.welcome(cx, who, &member.id, &join.session_id);
-                session.add(cx, member);
-                tell(cx, who, &session.list(cx));
+                let id = new_id(cx, "client", |id| session.has_id(id));
+                session.add(cx, Member::new(cx, from, id, join.device, join.name));
+                session.welcome(cx, who, &join.session_id);
             }
         }
         self.seat(who, join.session_id);
         Ok(())
     }
 
-    fn create(&mut self, cx: &mut Context, who: ConnectionId, join: Join) -> Result<(), Mistake> {
+    fn create(&mut self, cx: &mut Context, from: Address, join: Join) -> Result<(), Mistake> {
         let Role::Host {
             session_name,
             max_members,
@@ -302,7 +308,9 @@ impl Loudsync {
             return Err(Mistake::new(Code::SessionNotFound, message));
         };
         let max_sessions = self.options.max_sessions;
-        let is_full = max_sessions > 0 && self.sessions.len() >= max_sessions as usize;
+        // Those of the configuration are the operator's, and never go.
+        let made = self.sessions.len() - self.options.sessions.len();
+        let is_full = max_sessions > 0 && made >= max_sessions as usize;
         if is_full && !self.end_deserted_session(cx) {
             return Err(Mistake {
                 code: Code::SessionFull,
@@ -314,12 +322,11 @@ impl Loudsync {
         let session = Session::new(
             session_name.unwrap_or_else(|| join.name.clone()),
             max_members.unwrap_or(self.options.max_members) as usize,
-            Member::new(cx, who, id, join.device, join.name),
+            Member::new(cx, from, id, join.device, join.name),
         );
-        session.welcome(cx, who, &session.host.id, &join.session_id);
-        tell(cx, who, &session.list(cx));
+        session.welcome(cx, from.connection, &join.session_id);
         self.sessions.insert(join.session_id.clone(), session);
-        self.seat(who, join.session_id);
+        self.seat(from.connection, join.session_id);
         Ok(())
     }
 
@@ -333,10 +340,11 @@ impl Loudsync {
     fn obey(
         &mut self,
         cx: &mut Context,
-        who: ConnectionId,
+        from: Address,
         session: &str,
         command: Command,
     ) -> Result<(), Mistake> {
+        let who = from.connection;
         match command {
             Command::Leave => cx.close(who, Close::Goodbye),
             Command::Heartbeat => {
@@ -346,12 +354,13 @@ impl Loudsync {
             }
             Command::List => {
                 if let Some(session) = self.sessions.get(session) {
-                    tell(cx, who, &session.list(cx));
+                    session.tell_list(cx, who);
                 }
             }
             Command::Kick(kick) => return self.kick(cx, who, session, kick),
             Command::Join(_) | Command::JoinOtherVersion => return Err(join_again()),
-            Command::Ping(timestamp) => pong(cx, who, &timestamp),
+            Command::Ping(timestamp) => pong(cx, from, &timestamp),
+            Command::Pong => {}
             Command::Wrong(mistake) => return Err(mistake),
         }
         Ok(())
@@ -367,13 +376,13 @@ impl Loudsync {
         let Some(session) = self.sessions.get_mut(session) else {
             return Ok(());
         };
-        if session.host.connection != Some(who) {
+        if !session.is_hosted_by(who) {
             let message = "only the host may remove members";
             return Err(Mistake::new(Code::Unauthorized, message));
         }
         let at = session.guests.iter().position(|it| it.id == kick.member_id);
         let Some(at) = at else {
-            let problem = if session.host.id == kick.member_id {
+            let problem = if session.host.id() == kick.member_id {
                 "is the host itself, which ends the session by leave"
             } else {
                 "is nobody's in this session"
@@ -382,13 +391,13 @@ impl Loudsync {
         };
         let member = session.guests.remove(at);
         session.tell_left(cx, &member, Departure::Kicked);
-        if let Some(connection) = member.connection {
+        if let Some(Address { connection, .. }) = member.connection {
             let reason = kick.reason.as_deref();
             let kicked = Outgoing::Kicked {
                 timestamp: cx.epoch_millis(),
                 reason: reason.unwrap_or("Host removed you from the session"),
             };
-            tell(cx, connection, &kicked);
+            member.tell(cx, &kicked);
             cx.close(connection, Close::Kicked);
             // Whoever says to be the same device is as little wanted.
             let message = "the host has just removed this device";
@@ -406,17 +415,13 @@ impl Loudsync {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        if session.host.connection == Some(who) {
+        if session.is_hosted_by(who) {
             let reason = match reason {
                 Departure::Left => "Host ended the session",
                 _ => HOST_IS_LOST,
             };
             self.end(cx, &id, reason);
-        } else if let Some(at) = session
-            .guests
-            .iter()
-            .position(|it| it.connection == Some(who))
-        {
+        } else if let Some(at) = session.guests.iter().position(|it| it.is_at(who)) {
             let member = session.guests.remove(at);
             session.tell_left(cx, &member, reason);
         }
@@ -431,7 +436,7 @@ impl Loudsync {
 
     fn member(&mut self, session: &str, who: ConnectionId) -> Option<&mut Member> {
         let mut members = self.sessions.get_mut(session)?.members_mut();
-        members.find(|member| member.connection == Some(who))
+        members.find(|member| member.is_at(who))
     }
 
     /// Removes the members of a session who sent no heartbeat.
@@ -444,9 +449,9 @@ impl Loudsync {
             .into_iter()
             .partition::<Vec<Member>, _>(is_due);
         session.guests = guests;
-        let host = Some(&session.host).filter(|host| is_due(host));
-        for connection in due.iter().chain(host).filter_map(|it| it.connection) {
-            cx.close(connection, Close::Idle);
+        let host = session.host.member().filter(|host| is_due(host));
+        for at in due.iter().chain(host).filter_map(|it| it.connection) {
+            cx.close(at.connection, Close::Idle);
         }
         if host.is_some() {
             self.end(cx, id, HOST_IS_LOST);
@@ -462,8 +467,8 @@ impl Loudsync {
         if let Some(session) = self.sessions.remove(id) {
             let timestamp = cx.epoch_millis();
             session.tell(cx, &Outgoing::SessionClosed { timestamp, reason });
-            for connection in session.members().filter_map(|member| member.connection) {
-                cx.close(connection, Close::SessionClosed);
+            for at in session.members().filter_map(|member| member.connection) {
+                cx.close(at.connection, Close::SessionClosed);
             }
         }
     }
@@ -472,9 +477,11 @@ impl Loudsync {
     /// being connected. Otherwise who opens sessions and goes would keep all others from it.
     fn end_deserted_session(&mut self, cx: &mut Context) -> bool {
         let is_deserted = |session: &Session| session.members().all(|it| it.connection.is_none());
+        // A session whose host is a name waits for nobody.
         let deserted = self.sessions.iter().filter(|(_, it)| is_deserted(it));
-        let longest = deserted.min_by_key(|(_, session)| session.host.heartbeat);
-        let Some(id) = longest.map(|(id, _)| id.clone()) else {
+        let since = deserted.filter_map(|(id, it)| Some((it.host.member()?.heartbeat, id)));
+        let longest = since.min_by_key(|(heartbeat, _)| *heartbeat);
+        let Some(id) = longest.map(|(_, id)| id.clone()) else {
             return false;
         };
         self.end(cx, &id, HOST_IS_LOST);
@@ -483,7 +490,7 @@ impl Loudsync {
 
     /// Turns those away who wait for a connection's place.
     fn refuse_claimants(&mut self, cx: &mut Context, owner: ConnectionId, why: &Mistake) {
-        for (claimant, _) in self.doorstep.claimants(owner) {
+        for (_, (claimant, _)) in self.doorstep.claimants(owner) {
             refuse(cx, claimant, why);
         }
     }
@@ -491,8 +498,27 @@ impl Loudsync {
     /// Whether nothing is kept of anybody.
     #[cfg(test)]
     fn is_empty(&self) -> bool {
-        self.doorstep.is_empty() && self.connections.is_empty() && self.sessions.is_empty()
+        let has_nobody = |session: &Session| session.members().next().is_none();
+        self.doorstep.is_empty()
+            && self.connections.is_empty()
+            && self.sessions.len() == self.options.sessions.len()
+            && self.sessions.values().all(has_nobody)
     }
+}
+
+/// Only the device that made a session comes to it as its host.
+fn check_role(join: &Join, host: &Host) -> Result<(), Mistake> {
+    let device = host.member().map(|member| &member.device);
+    let is_its_device = device == Some(&join.device);
+    let message = match (&join.role, device) {
+        (Role::Host { .. }, None) => "this session is the server's own, and no device is its host",
+        (Role::Host { .. }, Some(_)) if !is_its_device => {
+            "this session has a host, and it is not this device"
+        }
+        (Role::Guest, _) if is_its_device => "this device is the session's host, and no guest",
+        _ => return Ok(()),
+    };
+    Err(Mistake::new(Code::Unauthorized, message))
 }
 
 /// A new id for a member, one that is not `taken`.
@@ -505,28 +531,25 @@ fn new_id(cx: &mut Context, prefix: &str, taken: impl Fn(&str) -> bool) -> Strin
     }
 }
 
-fn tell(cx: &mut Context, to: ConnectionId, message: &Outgoing) {
-    cx.send(to, Frame::json(message));
-}
-
-fn tell_mistake(cx: &mut Context, to: ConnectionId, mistake: &Mistake) {
+fn tell_mistake(cx: &mut Context, to: Address, mistake: &Mistake) {
     let error = Outgoing::Error {
         timestamp: cx.epoch_millis(),
         code: mistake.code,
         message: &mistake.message,
         details: mistake.details.as_ref(),
     };
-    tell(cx, to, &error);
+    to.tell(cx, &error);
 }
 
-fn pong(cx: &mut Context, to: ConnectionId, timestamp: &RawValue) {
-    tell(cx, to, &Outgoing::Pong { timestamp });
+fn pong(cx: &mut Context, to: Address, timestamp: &RawValue) {
+    let now = cx.epoch_millis();
+    to.tell(cx, &Outgoing::Pong { now, timestamp });
 }
 
 /// Says why somebody may not join, and goodbye.
-fn refuse(cx: &mut Context, who: ConnectionId, mistake: &Mistake) {
-    tell_mistake(cx, who, mistake);
-    cx.close(who, Close::JoinRefused);
+fn refuse(cx: &mut Context, to: Address, mistake: &Mistake) {
+    tell_mistake(cx, to, mistake);
+    cx.close(to.connection, Close::JoinRefused);
 }
 
 fn join_again() -> Mistake {

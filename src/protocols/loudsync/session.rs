@@ -1,10 +1,11 @@
 //! A session and its members: who is in it, and what they are told of each other.
 
-use super::tell;
+use super::configured::Configured;
+use super::reader::Address;
 use super::wire::{
-    Code, ConnectionStatus, Departure, Details, MemberInfo, Mistake, Outgoing, SessionInfo,
+    Code, ConnectionStatus, Departure, Details, MemberInfo, Mistake, Outgoing, Own, SessionInfo,
 };
-use crate::frame::Frame;
+use crate::dialect::Circular;
 use crate::rate::Window;
 use crate::realm::{ConnectionId, Context};
 use std::time::Duration;
@@ -14,18 +15,27 @@ use std::time::Duration;
 /// times would flood the others.
 const CHANGES_AT_ONCE: u32 = 60;
 
-/// A session, as long as its host has its place in it.
+/// A session, as long as its host has its place in it; for ever where that is no device.
 pub(super) struct Session {
     pub(super) name: String,
     /// The host among them.
     pub(super) max_members: usize,
-    pub(super) host: Member,
+    pub(super) host: Host,
     /// In order of joining.
     pub(super) guests: Vec<Member>,
     /// When everybody was told of a change.
     changes: Window,
     /// Everybody is to be sent a list at the next opportunity.
     is_list_due: bool,
+}
+
+/// Whose session it is.
+pub(super) enum Host {
+    /// The device that made it.
+    Device(Member),
+    /// A name in the configuration, to which no device ever comes. Clients look for a host in the
+    /// list, and show the one that they find; so it stands there, and is connected.
+    Named { id: String, name: String },
 }
 
 /// A device in a session.
@@ -39,12 +49,79 @@ pub(super) struct Member {
     pub(super) joined_at: u64,
     pub(super) heartbeat: Duration,
     /// None while it is awaited.
-    pub(super) connection: Option<ConnectionId>,
+    pub(super) connection: Option<Address>,
+}
+
+impl Host {
+    pub(super) fn id(&self) -> &str {
+        match self {
+            Self::Device(member) => &member.id,
+            Self::Named { id, .. } => id,
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Device(member) => &member.name,
+            Self::Named { name, .. } => name,
+        }
+    }
+
+    /// The device; none where it is a name.
+    pub(super) const fn member(&self) -> Option<&Member> {
+        match self {
+            Self::Device(member) => Some(member),
+            Self::Named { .. } => None,
+        }
+    }
+
+    const fn member_mut(&mut self) -> Option<&mut Member> {
+        match self {
+            Self::Device(member) => Some(member),
+            Self::Named { .. } => None,
+        }
+    }
+
+    fn info(&self, cx: &Context) -> MemberInfo<'_> {
+        match self {
+            Self::Device(member) => member.info(cx, true),
+            Self::Named { id, name } => MemberInfo {
+                id,
+                name,
+                is_host: true,
+                connection_status: ConnectionStatus::Connected,
+                // As long as the daemon, and always there.
+                joined_at: millis_ago(cx, cx.now),
+                last_seen: cx.epoch_millis(),
+                latency: None,
+            },
+        }
+    }
+}
+
+/// Milliseconds since the epoch, so long ago.
+fn millis_ago(cx: &Context, time: Duration) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    cx.epoch_millis().saturating_sub(millis)
 }
 
 impl Session {
+    /// A session that the configuration names.
+    pub(super) fn configured(session: &Configured, max_members: u32) -> Self {
+        let host = Host::Named {
+            id: session.host_id.clone(),
+            name: session.host_name.clone(),
+        };
+        let max_members = session.max_members.unwrap_or(max_members) as usize;
+        Self::of(host, session.name.clone(), max_members)
+    }
+
     /// A session whose host has just joined.
     pub(super) fn new(name: String, max_members: usize, host: Member) -> Self {
+        Self::of(Host::Device(host), name, max_members)
+    }
+
+    fn of(host: Host, name: String, max_members: usize) -> Self {
         Self {
             name,
             max_members,
@@ -87,13 +164,23 @@ impl Session {
         }
     }
 
-    /// All members, the host first: in order of joining.
+    /// All members who are devices, the host first: in order of joining.
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
-        std::iter::once(&self.host).chain(&self.guests)
+        self.host.member().into_iter().chain(&self.guests)
     }
 
     pub(super) fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
-        std::iter::once(&mut self.host).chain(&mut self.guests)
+        self.host.member_mut().into_iter().chain(&mut self.guests)
+    }
+
+    /// Whether somebody is the host.
+    pub(super) fn is_hosted_by(&self, who: ConnectionId) -> bool {
+        self.host.member().is_some_and(|host| host.is_at(who))
+    }
+
+    /// Whether an id is a member's.
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.host.id() == id || self.guests.iter().any(|guest| guest.id == id)
     }
 
     /// Whether another may join.
@@ -101,7 +188,7 @@ impl Session {
     /// # Errors
     /// The session is full.
     pub(super) fn has_room(&self) -> Result<(), Mistake> {
-        let (max_members, current_members) = (self.max_members, self.members().count());
+        let (max_members, current_members) = (self.max_members, 1 + self.guests.len());
         if current_members < max_members {
             return Ok(());
         }
@@ -121,10 +208,10 @@ impl Session {
     }
 
     fn tell_but(&self, cx: &mut Context, but: Option<ConnectionId>, message: &Outgoing) {
-        let frame = Frame::json(message);
-        let connections = self.members().filter_map(|member| member.connection);
-        for connection in connections.filter(|connection| but != Some(*connection)) {
-            cx.send(connection, frame.clone());
+        let mut circular = Circular::new(message);
+        let others = |member: &&Member| but.is_none_or(|but| !member.is_at(but));
+        for member in self.members().filter(others) {
+            member.hear(cx, message, &mut circular);
         }
     }
 
@@ -136,32 +223,43 @@ impl Session {
         let left = Outgoing::MemberLeft {
             timestamp: cx.epoch_millis(),
             member_id: &member.id,
+            name: &member.name,
             reason,
         };
         self.tell(cx, &left);
     }
 
-    /// Tells a member where it is.
-    pub(super) fn welcome(&self, cx: &mut Context, to: ConnectionId, client_id: &str, id: &str) {
+    /// Tells one of the members where it is, and who is there.
+    pub(super) fn welcome(&self, cx: &mut Context, who: ConnectionId, id: &str) {
+        let Some(member) = self.members().find(|member| member.is_at(who)) else {
+            return;
+        };
         let welcome = Outgoing::Welcome {
             timestamp: cx.epoch_millis(),
-            client_id,
+            client_id: &member.id,
             session_info: SessionInfo {
                 id,
                 name: &self.name,
-                host_id: &self.host.id,
+                host_id: self.host.id(),
+                host_name: self.host.name(),
             },
         };
-        tell(cx, to, &welcome);
+        member.tell(cx, &welcome);
+        member.tell(cx, &self.list(cx));
     }
 
-    pub(super) fn list(&self, cx: &Context) -> Outgoing<'_> {
+    /// Tells one of the members who is there.
+    pub(super) fn tell_list(&self, cx: &mut Context, who: ConnectionId) {
+        if let Some(member) = self.members().find(|member| member.is_at(who)) {
+            member.tell(cx, &self.list(cx));
+        }
+    }
+
+    fn list(&self, cx: &Context) -> Outgoing<'_> {
         let guests = self.guests.iter().map(|guest| guest.info(cx, false));
         Outgoing::MemberList {
             timestamp: cx.epoch_millis(),
-            members: std::iter::once(self.host.info(cx, true))
-                .chain(guests)
-                .collect(),
+            members: std::iter::once(self.host.info(cx)).chain(guests).collect(),
         }
     }
 }
@@ -172,27 +270,49 @@ impl Member {
         self.heartbeat + timeout <= now
     }
 
-    pub(super) fn new(
-        cx: &Context,
-        who: ConnectionId,
-        id: String,
-        device: String,
-        name: String,
-    ) -> Self {
+    /// Whether its connection is this one.
+    pub(super) fn is_at(&self, who: ConnectionId) -> bool {
+        self.connection.is_some_and(|at| at.connection == who)
+    }
+
+    /// Sends it a message, if it is connected.
+    pub(super) fn tell(&self, cx: &mut Context, message: &Outgoing) {
+        self.hear(cx, message, &mut Circular::new(message));
+    }
+
+    /// Sends it a message that many get, in words of its own where it stands in it.
+    fn hear<'a>(
+        &self,
+        cx: &mut Context,
+        message: &Outgoing<'a>,
+        circular: &mut Circular<'_, Outgoing<'a>>,
+    ) {
+        let Some(at) = self.connection else {
+            return;
+        };
+        let own = Own {
+            client_id: &self.id,
+            device: &self.device,
+        };
+        match message.personal(at.dialect, own) {
+            Some(frame) => cx.send(at.connection, frame),
+            None => circular.tell(cx, at),
+        }
+    }
+
+    pub(super) fn new(cx: &Context, at: Address, id: String, device: String, name: String) -> Self {
         Self {
             id,
             device,
             name,
             joined_at: cx.epoch_millis(),
             heartbeat: cx.now,
-            connection: Some(who),
+            connection: Some(at),
         }
     }
 
     pub(super) fn info(&self, cx: &Context, is_host: bool) -> MemberInfo<'_> {
-        let round_trip = self
-            .connection
-            .and_then(|connection| cx.round_trip(connection));
+        let round_trip = self.connection.and_then(|at| cx.round_trip(at.connection));
         // To the nearest millisecond.
         let millis = |time: Duration| u64::try_from((time.as_micros() + 500) / 1000).ok();
         MemberInfo {
@@ -205,6 +325,7 @@ impl Member {
                 ConnectionStatus::Reconnecting
             },
             joined_at: self.joined_at,
+            last_seen: millis_ago(cx, cx.now.saturating_sub(self.heartbeat)),
             latency: round_trip.and_then(millis),
         }
     }

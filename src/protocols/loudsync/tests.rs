@@ -1,7 +1,8 @@
 //! What the document and the rulings demand of LOUDSYNC, each rule at the desk.
 //!
 //! The document's sentences, and those of the rulings, with the test that holds each. Tests that
-//! need sockets stand in `tests/loudsync.rs`, random walks in `walk.rs`.
+//! need sockets stand in `tests/loudsync.rs`, random walks in `walk.rs`; those of the other dialect
+//! in `upper_case/tests.rs`, of the configuration's sessions in `configured/tests.rs`.
 //!
 //! | demand | test |
 //! | --- | --- |
@@ -64,31 +65,32 @@
 //! | `member_left` `error` | `a_member_who_broke_the_protocol_left_by_error` |
 //! | PONG carries the PING's timestamp | `a_pong_carries_the_pings_timestamp` |
 //! | `session_closed` before 1001 | `at_a_stop_every_session_is_closed`, `at_a_stop_sessions_are_closed_first` |
+//! | a first message that is neither dialect's is answered in this one | `the_first_message_with_a_type_decides_the_dialect` |
 //! | nothing is kept of a session that is over | `nothing_is_kept_of_who_is_gone` |
 
 use super::*;
 use crate::desk::{Desk, no_lines};
 use serde_json::{Value, json};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn desk() -> Desk<Loudsync> {
+pub(super) fn desk() -> Desk<Loudsync> {
     Desk::new(json!({}))
 }
 
 /// A message of the document's shape; its fields are added to what all have.
-fn message(kind: &str, fields: Value) -> String {
+pub(super) fn message(kind: &str, fields: Value) -> String {
     let mut message = json!({"type": kind, "timestamp": 1_706_889_600_000_u64});
     let fields = fields.as_object().unwrap().clone();
     message.as_object_mut().unwrap().extend(fields);
     message.to_string()
 }
 
-fn bare(kind: &str) -> String {
+pub(super) fn bare(kind: &str) -> String {
     message(kind, json!({}))
 }
 
-fn join(session: &str, device: &str, kind: &str) -> String {
+pub(super) fn join(session: &str, device: &str, kind: &str) -> String {
     let info = json!({"id": device, "name": format!("{device}'s name"), "type": kind});
     message("join", json!({"sessionId": session, "deviceInfo": info}))
 }
@@ -103,7 +105,7 @@ fn join_with(session: &str, device: &str, kind: &str, more: Value) -> String {
 }
 
 /// 1 hosts the session `party` with the device `mac`, 2 and 3 are in it with `phone` and `pad`.
-fn party() -> Desk<Loudsync> {
+pub(super) fn party() -> Desk<Loudsync> {
     let mut desk = desk();
     for who in 1..=3 {
         desk.opens(who, "/");
@@ -115,7 +117,7 @@ fn party() -> Desk<Loudsync> {
 }
 
 /// Time passes, in which these send their heartbeats.
-fn waits(desk: &mut Desk<Loudsync>, time: Duration, alive: &[u64]) -> Vec<String> {
+pub(super) fn waits(desk: &mut Desk<Loudsync>, time: Duration, alive: &[u64]) -> Vec<String> {
     let mut lines = Vec::new();
     for _ in 0..time.as_secs() {
         for &who in alive {
@@ -126,7 +128,7 @@ fn waits(desk: &mut Desk<Loudsync>, time: Duration, alive: &[u64]) -> Vec<String
     lines
 }
 
-fn parts(line: &str) -> (u64, Value) {
+pub(super) fn parts(line: &str) -> (u64, Value) {
     let (who, json) = line
         .split_once(" < ")
         .unwrap_or_else(|| panic!("no message: {line}"));
@@ -136,7 +138,7 @@ fn parts(line: &str) -> (u64, Value) {
 }
 
 /// Each line as `2 < welcome`, or as it is.
-fn kinds(lines: &[String]) -> Vec<String> {
+pub(super) fn kinds(lines: &[String]) -> Vec<String> {
     let kind = |line: &String| {
         if line.contains(" < ") {
             let (who, message) = parts(line);
@@ -149,7 +151,7 @@ fn kinds(lines: &[String]) -> Vec<String> {
 }
 
 /// The error that somebody gets first.
-fn error(lines: &[String], who: u64) -> Value {
+pub(super) fn error(lines: &[String], who: u64) -> Value {
     let (to, error) = parts(&lines[0]);
     assert_eq!((to, &error["type"]), (who, &json!("error")), "{lines:?}");
     assert!(
@@ -160,12 +162,12 @@ fn error(lines: &[String], who: u64) -> Value {
     error
 }
 
-fn code(lines: &[String], who: u64) -> String {
+pub(super) fn code(lines: &[String], who: u64) -> String {
     error(lines, who)["code"].as_str().unwrap().to_owned()
 }
 
 /// A member list as `name status` each, the host's with a star.
-fn list(line: &str) -> (u64, Vec<String>) {
+pub(super) fn list(line: &str) -> (u64, Vec<String>) {
     let (who, message) = parts(line);
     assert_eq!(message["type"], "member_list");
     let member = |member: &Value| {
@@ -185,7 +187,7 @@ fn list(line: &str) -> (u64, Vec<String>) {
 }
 
 /// The id under which the others know a member.
-fn client_id(desk: &mut Desk<Loudsync>, who: u64, at: usize) -> String {
+pub(super) fn client_id(desk: &mut Desk<Loudsync>, who: u64, at: usize) -> String {
     let lines = desk.says(who, &bare("member_list"));
     parts(&lines[0]).1["members"][at]["id"]
         .as_str()
@@ -193,7 +195,7 @@ fn client_id(desk: &mut Desk<Loudsync>, who: u64, at: usize) -> String {
         .to_owned()
 }
 
-fn kick(member: &str) -> String {
+pub(super) fn kick(member: &str) -> String {
     message("kick", json!({"memberId": member}))
 }
 
@@ -1315,6 +1317,7 @@ fn options_out_of_range_are_named() {
 fn the_table_of_demands_is_true() {
     crate::protocols::demands::are_tested(&[
         include_str!("tests.rs"),
+        include_str!("upper_case/tests.rs"),
         include_str!("../../../tests/loudsync.rs"),
     ]);
 }

@@ -1,4 +1,4 @@
-//! LOUDSYNC under clients that do whatever comes to their minds.
+//! LOUDSYNC under clients that do whatever comes to their minds, in either dialect or in both.
 //!
 //! What holds at every step, whatever they do:
 //!
@@ -8,7 +8,10 @@
 //! - a device has one place in a session, and one connection;
 //! - what the others were told of who joined, left or was lost adds up to the list;
 //! - the list says `connected` of those who are, and of nobody else;
-//! - a session ends with its host, and once all are gone, nothing is kept of anybody.
+//! - a client hears one dialect alone, which its first message decided;
+//! - a device's id is told to that device alone;
+//! - a session ends with its host, that of the configuration never, and once all are gone, nothing
+//!   is kept of anybody.
 
 use super::*;
 use crate::protocols::crowd::{Crowd, ENDINGS, Fate, fate};
@@ -18,6 +21,13 @@ use std::collections::{BTreeMap, HashMap};
 
 type Pick = usize;
 
+/// As what somebody joins: as the document says it, or in capitals, which is as a guest.
+const ROLES: [Option<&str>; 3] = [Some("host"), Some("client"), None];
+
+/// The session of the configuration, and its host.
+const CONFIGURED: &str = "s2";
+const NAMED_HOST: &str = "named host";
+
 #[derive(Clone, Debug)]
 enum Step {
     Open,
@@ -25,7 +35,7 @@ enum Step {
         who: Pick,
         session: usize,
         device: usize,
-        host: bool,
+        role: Pick,
     },
     Say(Pick, &'static str),
     Kick(Pick, Pick),
@@ -43,12 +53,17 @@ fn step() -> impl Strategy<Value = Step> {
         r#"{"type":"member_list","timestamp":1}"#,
         r#"{"type":"ping","timestamp":1}"#,
         r#"{"type":"leave","timestamp":1}"#,
+        r#"{"type":"HEARTBEAT","timestamp":1}"#,
+        r#"{"type":"HEARTBEAT","timestamp":1}"#,
+        r#"{"type":"MEMBER_LIST","timestamp":1}"#,
+        r#"{"type":"PING","timestamp":1,"payload":{"timestamp":1}}"#,
+        r#"{"type":"LEAVE","timestamp":1}"#,
         "nonsense",
     ];
     prop_oneof![
         4 => Just(Step::Open),
-        6 => (who.clone(), 0..2usize, 0..5usize, any::<bool>())
-            .prop_map(|(who, session, device, host)| Step::Join { who, session, device, host }),
+        6 => (who.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
+            .prop_map(|(who, session, device, role)| Step::Join { who, session, device, role }),
         6 => (who.clone(), prop::sample::select(texts.to_vec()))
             .prop_map(|(who, text)| Step::Say(who, text)),
         1 => (who.clone(), who.clone()).prop_map(|(who, whom)| Step::Kick(who, whom)),
@@ -63,7 +78,6 @@ fn step() -> impl Strategy<Value = Step> {
 type List = BTreeMap<String, bool>;
 
 /// What the clients know.
-#[derive(Default)]
 struct Known {
     /// Who was welcomed to which session, as whom, and is there still.
     members: HashMap<u64, (String, String)>,
@@ -71,6 +85,10 @@ struct Known {
     seen: HashMap<u64, List>,
     /// The session of each id that was ever given.
     ids: HashMap<String, String>,
+    /// Who speaks in capitals, of those who have decided.
+    capitals: HashMap<u64, bool>,
+    /// The id by which each who does so knows itself.
+    devices: HashMap<u64, String>,
 }
 
 struct World {
@@ -83,20 +101,24 @@ impl World {
         match *step {
             Step::Open => {
                 let lines = self.crowd.opens("/").unwrap();
-                self.known.look(&lines);
+                self.look(&lines);
             }
             Step::Join {
                 who,
                 session,
                 device,
-                host,
+                role,
             } => {
-                let kind = if host { "host" } else { "client" };
-                let info = json!({"id": format!("device {device}"), "name": "N", "type": kind});
-                let join = json!({
-                    "type": "join", "timestamp": 1, "sessionId": format!("s{session}"),
-                    "deviceInfo": info,
-                });
+                let (session, device) = (format!("s{session}"), format!("secret {device}"));
+                let join = match ROLES[role] {
+                    Some(kind) => json!({
+                        "type": "join", "timestamp": 1, "sessionId": session,
+                        "deviceInfo": {"id": device, "name": "N", "type": kind},
+                    }),
+                    None => json!({"type": "JOIN", "timestamp": 1, "payload": {
+                        "sessionId": session, "deviceId": device, "deviceName": "N",
+                    }}),
+                };
                 self.says(who, &join.to_string());
             }
             Step::Say(who, text) => self.says(who, text),
@@ -117,7 +139,7 @@ impl World {
             }
             Step::Answer(who, alive) => {
                 let lines = self.crowd.answers(who, alive);
-                self.known.look(&lines);
+                self.look(&lines);
             }
             Step::Full(who) => {
                 if let Some(who) = self.crowd.someone(who) {
@@ -130,20 +152,34 @@ impl World {
 
     fn says(&mut self, who: Pick, text: &str) {
         if let Some(who) = self.crowd.someone(who) {
+            if let Ok(message) = serde_json::from_str::<Value>(text) {
+                let is_capital = in_capitals(&message);
+                self.known.capitals.entry(who).or_insert(is_capital);
+            }
             let lines = self.crowd.says(who, text);
-            self.known.look(&lines);
+            self.look(&lines);
         }
+    }
+
+    /// Everybody reads what it got.
+    fn look(&mut self, lines: &[String]) {
+        let sessions = self.crowd.desk.realm.sessions.values();
+        let members = sessions.flat_map(Session::members);
+        let client_ids: HashMap<u64, String> = members
+            .filter_map(|member| Some((member.connection?.connection.0, member.id.clone())))
+            .collect();
+        self.known.look(lines, &client_ids);
     }
 
     fn leaves(&mut self, who: u64, how: Ending) {
         self.known.members.remove(&who);
         let lines = self.crowd.leaves(who, how);
-        self.known.look(&lines);
+        self.look(&lines);
     }
 
     fn waits(&mut self, time: Duration) {
         let lines = self.crowd.waits(time);
-        self.known.look(&lines);
+        self.look(&lines);
     }
 
     /// What everybody was told adds up to what everybody would be told now.
@@ -155,10 +191,14 @@ impl World {
                 continue;
             }
             let told = self.known.seen[&who].clone();
-            let lines = self
-                .crowd
-                .says(who, r#"{"type":"member_list","timestamp":1}"#);
-            self.known.look(&lines);
+            let kind = if self.known.capitals[&who] {
+                "MEMBER_LIST"
+            } else {
+                "member_list"
+            };
+            let ask = json!({"type": kind, "timestamp": 1});
+            let lines = self.crowd.says(who, &ask.to_string());
+            self.look(&lines);
             // It may have had no room for the answer.
             let Some((session, _)) = self.known.members.get(&who) else {
                 continue;
@@ -174,6 +214,7 @@ impl World {
                 .collect();
             connected.sort();
             let shown = list.iter().filter(|(_, connected)| **connected);
+            let shown = shown.filter(|(id, _)| *id != NAMED_HOST);
             assert_eq!(connected, shown.map(|(id, _)| id).collect::<Vec<_>>());
         }
     }
@@ -188,14 +229,46 @@ impl World {
 }
 
 impl Known {
-    fn look(&mut self, lines: &[String]) {
+    fn new() -> Self {
+        let named = (NAMED_HOST.to_owned(), CONFIGURED.to_owned());
+        Self {
+            members: HashMap::new(),
+            seen: HashMap::new(),
+            ids: HashMap::from([named]),
+            capitals: HashMap::new(),
+            devices: HashMap::new(),
+        }
+    }
+
+    /// `client_ids` are those of who is a member now.
+    fn look(&mut self, lines: &[String], client_ids: &HashMap<u64, String>) {
         for line in lines {
             match fate(line) {
                 (who, Fate::Asked) => assert!(self.members.contains_key(&who), "{line}"),
                 (who, Fate::Closed) => {
                     self.members.remove(&who);
                 }
-                (who, Fate::Text(text)) => self.reads(who, &serde_json::from_str(text).unwrap()),
+                (who, Fate::Text(text)) => {
+                    let message: Value = serde_json::from_str(text).unwrap();
+                    let capitals = self.capitals.get(&who).copied().unwrap_or(false);
+                    assert_eq!(in_capitals(&message), capitals, "{line}");
+                    let own = usize::from(capitals && names_receiver(&message));
+                    assert_eq!(text.matches("secret").count(), own, "{line}");
+                    let device = message["payload"]["yourDeviceId"].as_str();
+                    if let Some(device) = device {
+                        self.devices.insert(who, device.to_owned());
+                    }
+                    // It is not told its client id, and has none any more if it is gone already.
+                    let gone = format!("gone {who}");
+                    let own = client_ids.get(&who).unwrap_or(&gone);
+                    let message = if capitals {
+                        let device = self.devices.get(&who).map_or("", String::as_str);
+                        as_in_the_document(&message, device, own)
+                    } else {
+                        message
+                    };
+                    self.reads(who, &message);
+                }
             }
         }
     }
@@ -255,12 +328,57 @@ impl Known {
     }
 }
 
+fn in_capitals(message: &Value) -> bool {
+    let kind = message["type"].as_str().unwrap();
+    kind.bytes().any(|letter| letter.is_ascii_uppercase())
+}
+
+/// Whether its receiver stands in a message in capitals.
+fn names_receiver(message: &Value) -> bool {
+    ["WELCOME", "MEMBER_LIST"].contains(&message["type"].as_str().unwrap())
+}
+
+/// A message in capitals to the device that has this client id, in the document's words.
+fn as_in_the_document(message: &Value, device: &str, client_id: &str) -> Value {
+    let kind = message["type"].as_str().unwrap().to_lowercase();
+    let payload = &message["payload"];
+    let id = |id: &Value| {
+        if id == device {
+            json!(client_id)
+        } else {
+            id.clone()
+        }
+    };
+    let member = |member: &Value| {
+        json!({
+            "id": id(&member["id"]), "isHost": member["role"] == "host",
+            "connectionStatus": member["connectionStatus"],
+        })
+    };
+    let list = payload["members"].as_array();
+    if let Some(list) = list {
+        assert_eq!(payload["totalCount"], list.len());
+    }
+    let members: Option<Vec<Value>> = list.map(|list| list.iter().map(member).collect());
+    json!({
+        "type": kind,
+        "clientId": client_id,
+        "sessionInfo": {"id": payload["sessionId"]},
+        "members": members,
+        "member": member(&payload["member"]),
+        "memberId": id(&payload["deviceId"]),
+    })
+}
+
 proptest! {
     #[test]
     fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
+        let session = json!({
+            "id": CONFIGURED, "name": "S", "host_id": NAMED_HOST, "host_name": "H",
+        });
         let mut world = World {
-            crowd: Crowd::new(json!({"max_members": 3})),
-            known: Known::default(),
+            crowd: Crowd::new(json!({"max_members": 3, "sessions": [session]})),
+            known: Known::new(),
         };
         for step in &steps {
             world.take(step);

@@ -1,7 +1,11 @@
-//! LOUDSYNC's messages as they go over the wire ("Message Structure").
+//! LOUDSYNC's messages: what a client may say, what it is told, and both as the document writes
+//! them ("Message Structure"). The other dialect is in [`upper_case`].
 
+use super::reader::Dialect;
+use super::upper_case;
+use crate::dialect::Written;
+use crate::frame::Frame;
 use crate::json::{self, Malformed};
-use crate::realm::Message;
 use crate::text::Quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,13 +14,13 @@ use serde_json::value::RawValue;
 pub(super) const VERSION: u64 = 1;
 
 /// The most characters of a device's id, which the server keeps, and nobody is told.
-const DEVICE_ID_LENGTH: usize = 128;
+pub(super) const DEVICE_ID_LENGTH: usize = 128;
 
 /// The most characters of names (rulings, for `sessionName`).
-const NAME_LENGTH: usize = 100;
+pub(super) const NAME_LENGTH: usize = 100;
 
 /// The most characters of a session's id (rulings).
-const SESSION_ID_LENGTH: usize = 64;
+pub(super) const SESSION_ID_LENGTH: usize = 64;
 
 /// The most characters of a reason.
 const REASON_LENGTH: usize = 200;
@@ -33,6 +37,8 @@ pub enum Command {
     Heartbeat,
     /// `ping`, and its time stamp as it was written.
     Ping(Box<RawValue>),
+    /// `PONG`: the answer to a ping that this server does not send.
+    Pong,
     /// `member_list`: a request for it (rulings).
     List,
     /// `kick` (rulings).
@@ -59,7 +65,10 @@ pub(super) enum Role {
         session_name: Option<String>,
         max_members: Option<u32>,
     },
+    /// As whatever its device is in the session; a guest where it is nothing yet.
     Client,
+    /// As a guest and nothing else.
+    Guest,
 }
 
 /// Whom a host wants to have removed.
@@ -125,6 +134,8 @@ impl From<Malformed> for Mistake {
 }
 
 /// A message to clients. Time stamps are milliseconds since the epoch.
+///
+/// It is written as the document says; what is skipped there is told in the other dialect alone.
 #[derive(Serialize)]
 #[serde(
     tag = "type",
@@ -148,6 +159,8 @@ pub(super) enum Outgoing<'a> {
     MemberLeft {
         timestamp: u64,
         member_id: &'a str,
+        #[serde(skip)]
+        name: &'a str,
         reason: Departure,
     },
     Kicked {
@@ -159,6 +172,10 @@ pub(super) enum Outgoing<'a> {
         reason: &'a str,
     },
     Pong {
+        /// When it is sent.
+        #[serde(skip)]
+        now: u64,
+        /// The ping's.
         timestamp: &'a RawValue,
     },
     Error {
@@ -170,12 +187,44 @@ pub(super) enum Outgoing<'a> {
     },
 }
 
+/// Who a message goes to, where it is one of those that the message is about.
+#[derive(Clone, Copy)]
+pub(super) struct Own<'a> {
+    /// How the others know it.
+    pub(super) client_id: &'a str,
+    pub(super) device: &'a str,
+}
+
+impl Outgoing<'_> {
+    /// The message for one who stands in it, where the dialect tells it of itself otherwise than
+    /// all others.
+    pub(super) fn personal(&self, dialect: Dialect, own: Own) -> Option<Frame> {
+        match dialect {
+            Dialect::Document => None,
+            Dialect::UpperCase => upper_case::personal(self, own),
+        }
+    }
+}
+
+impl Written for Outgoing<'_> {
+    type Dialect = Dialect;
+
+    fn written(&self, dialect: Dialect) -> Vec<Frame> {
+        vec![match dialect {
+            Dialect::Document => Frame::json(self),
+            Dialect::UpperCase => upper_case::frame(self),
+        }]
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionInfo<'a> {
     pub(super) id: &'a str,
     pub(super) name: &'a str,
     pub(super) host_id: &'a str,
+    #[serde(skip)]
+    pub(super) host_name: &'a str,
 }
 
 #[derive(Serialize)]
@@ -186,6 +235,9 @@ pub(super) struct MemberInfo<'a> {
     pub(super) is_host: bool,
     pub(super) connection_status: ConnectionStatus,
     pub(super) joined_at: u64,
+    /// Its last heartbeat, or its JOIN where there was none since: milliseconds since the epoch.
+    #[serde(skip)]
+    pub(super) last_seen: u64,
     /// In milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) latency: Option<u64>,
@@ -193,7 +245,7 @@ pub(super) struct MemberInfo<'a> {
 
 /// How a member is connected. The document's `disconnected` is nobody's: who is not connected and
 /// not awaited is no member.
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ConnectionStatus {
     Connected,
@@ -244,20 +296,16 @@ struct DeviceInfo<'a> {
     kind: Option<&'a RawValue>,
 }
 
-/// Reads a message ("Message Validation").
-pub(super) fn read(message: Message) -> Result<Command, Mistake> {
-    let Message::Text(text) = message else {
-        let message = "messages are text, not binary";
-        return Err(Mistake::new(Code::InvalidMessage, message));
-    };
-    let incoming: Incoming = json::object(&text)?;
+/// Reads a message of the document's dialect ("Message Validation").
+pub(super) fn read(text: &str) -> Result<Command, Mistake> {
+    let incoming: Incoming = json::object(text)?;
     let kind: String = json::required(incoming.kind, "type", "a string")?;
-    let timestamp = timestamp(incoming.timestamp)?;
+    let timestamp = timestamp(incoming.timestamp, "timestamp")?;
     match kind.as_str() {
-        "join" if !is_our_version(incoming.version)? => Ok(Command::JoinOtherVersion),
+        "join" if !is_our_version(incoming.version, "version")? => Ok(Command::JoinOtherVersion),
         "join" => Ok(Command::Join(join(&incoming)?)),
         "leave" => {
-            reason(incoming.reason)?;
+            reason(incoming.reason, "reason")?;
             Ok(Command::Leave)
         }
         "heartbeat" => Ok(Command::Heartbeat),
@@ -265,7 +313,7 @@ pub(super) fn read(message: Message) -> Result<Command, Mistake> {
         "member_list" => Ok(Command::List),
         "kick" => Ok(Command::Kick(Kick {
             member_id: json::required(incoming.member_id, "memberId", "a string")?,
-            reason: reason(incoming.reason)?,
+            reason: reason(incoming.reason, "reason")?,
         })),
         other => {
             let known = "join, leave, heartbeat, ping, member_list and kick";
@@ -275,18 +323,31 @@ pub(super) fn read(message: Message) -> Result<Command, Mistake> {
     }
 }
 
-/// The time stamp that every message has ("BaseMessage"), as it was written.
-fn timestamp(value: Option<&RawValue>) -> Result<&RawValue, Malformed> {
+/// A time stamp like that of every message ("BaseMessage"), as it was written.
+pub(super) fn timestamp<'a>(
+    value: Option<&'a RawValue>,
+    name: &'static str,
+) -> Result<&'a RawValue, Malformed> {
     let what = "a number, the time in milliseconds since 1970";
-    let value: &RawValue = json::required(value, "timestamp", what)?;
+    let value: &RawValue = json::required(value, name, what)?;
     if value
         .get()
         .starts_with(|c: char| c == '-' || c.is_ascii_digit())
     {
         Ok(value)
     } else {
-        Err(Malformed::field("timestamp", format_args!("is not {what}")))
+        Err(Malformed::field(name, format_args!("is not {what}")))
     }
+}
+
+/// A text that has to be there and not empty.
+pub(super) fn text(
+    value: Option<&RawValue>,
+    name: &'static str,
+    longest: usize,
+) -> Result<String, Malformed> {
+    let text: String = json::required(value, name, "a string")?;
+    json::of_length(&text, name, 1, longest).map(|()| text)
 }
 
 fn join(incoming: &Incoming) -> Result<Join, Mistake> {
@@ -302,10 +363,6 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
             json::object(info.get()).map_err(|_| Malformed::field("deviceInfo", problem))
         },
     )?;
-    let text = |value, name, longest| {
-        let text: String = json::required(value, name, "a string")?;
-        json::of_length(&text, name, 1, longest).map(|()| text)
-    };
     let session_id: String = json::required(incoming.session_id, "sessionId", "a string")?;
     let types = "\"host\" or \"client\"";
     let kind: String = json::required(device.kind, "deviceInfo.type", types)?;
@@ -342,7 +399,7 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
 }
 
 /// A session's id, where somebody makes one.
-fn check_session_id(id: &str) -> Result<(), Malformed> {
+pub(super) fn check_session_id(id: &str) -> Result<(), Malformed> {
     json::of_length(id, "sessionId", 1, SESSION_ID_LENGTH)?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if id.bytes().all(allowed) {
@@ -354,7 +411,10 @@ fn check_session_id(id: &str) -> Result<(), Malformed> {
 }
 
 /// Whether a client says nothing of a version, or one of the same major number: `"1.0"`, or 1.
-fn is_our_version(value: Option<&RawValue>) -> Result<bool, Malformed> {
+pub(super) fn is_our_version(
+    value: Option<&RawValue>,
+    name: &'static str,
+) -> Result<bool, Malformed> {
     let Some(value) = value else {
         return Ok(true);
     };
@@ -362,15 +422,18 @@ fn is_our_version(value: Option<&RawValue>) -> Result<bool, Malformed> {
     let major = text.split('.').next().unwrap_or_default();
     if major.is_empty() || !major.bytes().all(|digit| digit.is_ascii_digit()) {
         let problem = "is no version, for example \"1.0\"";
-        return Err(Malformed::field("version", problem));
+        return Err(Malformed::field(name, problem));
     }
     Ok(major.parse() == Ok(VERSION))
 }
 
-fn reason(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
-    let reason: Option<String> = json::optional(value, "reason", "a string")?;
+pub(super) fn reason(
+    value: Option<&RawValue>,
+    name: &'static str,
+) -> Result<Option<String>, Malformed> {
+    let reason: Option<String> = json::optional(value, name, "a string")?;
     if let Some(reason) = &reason {
-        json::of_length(reason, "reason", 0, REASON_LENGTH)?;
+        json::of_length(reason, name, 0, REASON_LENGTH)?;
     }
     Ok(reason.filter(|reason| !reason.is_empty()))
 }
