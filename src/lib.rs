@@ -32,7 +32,7 @@
 //! What realms have in common and is no protocol's own are small tools: [`json`] reads messages with
 //! errors that name the field, [`doorstep`] holds those who have not been let in, [`remembered`]
 //! those who have just gone, [`rate`] counts, [`dialect`] speaks to clients each in its own way,
-//! [`handed_out`] bounds what slow readers of large answers hold.
+//! [`handed_out`] bounds what slow readers of large answers hold, [`jwt`] reads tokens.
 //!
 //! An [`outbox`] is the queue towards one connection, bounded in bytes. A [`frame`] is encoded
 //! once, and shared by all who get it.
@@ -80,6 +80,7 @@ pub mod handed_out;
 mod handshake;
 mod http;
 pub mod json;
+pub mod jwt;
 mod liveness;
 pub mod origin;
 mod outbox;
