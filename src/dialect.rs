@@ -79,11 +79,13 @@ impl<'a, M: Written> Circular<'a, M> {
         self.written.get(at).map_or(&[], |(_, frames)| frames)
     }
 
-    /// Sends it to one of them.
-    pub fn tell(&mut self, cx: &mut Context, to: Address<M::Dialect>) {
-        for frame in self.frames(to.dialect) {
+    /// Sends it to one of them, and says whether there was anything to send.
+    pub fn tell(&mut self, cx: &mut Context, to: Address<M::Dialect>) -> bool {
+        let frames = self.frames(to.dialect);
+        for frame in frames {
             cx.send(to.connection, frame.clone());
         }
+        !frames.is_empty()
     }
 }
 

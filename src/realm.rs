@@ -153,7 +153,7 @@ pub trait Ids {
 pub struct Context<'a> {
     /// Time since the daemon started; never goes back. For all that is measured.
     pub now: Duration,
-    /// The time of day. For what is shown, and nothing else.
+    /// The time of day. For what is shown, and for what others have dated; for nothing else.
     pub wall: SystemTime,
     connections: &'a dyn Connections,
     ids: &'a mut dyn Ids,

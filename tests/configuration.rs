@@ -180,6 +180,11 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
             listener(r#""username_length": 1"#),
             "listeners[1].username_length: 1 is not from 12 to 256 characters",
         ),
+        (
+            // A secret is not shown, whatever is wrong with it.
+            listener(r#""auth_secret": 12345"#),
+            "listeners[1].auth_secret: is no string\n",
+        ),
     ] {
         let output = check(&content);
         assert_eq!(output.status.code(), Some(2), "{content}");

@@ -24,6 +24,16 @@ fn kinds_and_data(client: &mut Client, count: usize) -> Vec<(String, Value)> {
     (0..count).map(|_| take(client.json())).collect()
 }
 
+/// The next message that is no `userCount`, which may come at any second.
+fn but_counts(client: &mut Client) -> Value {
+    loop {
+        let message = client.json();
+        if message["type"] != "userCount" {
+            return message;
+        }
+    }
+}
+
 #[test]
 fn two_browsers_meet_talk_and_part() {
     let daemon = daemon();
@@ -51,6 +61,45 @@ fn two_browsers_meet_talk_and_part() {
     let heard = kinds_and_data(&mut john, 2);
     assert_eq!(heard[0].1["isTyping"], false);
     assert_eq!(heard[1].1["status"], "offline");
+}
+
+#[test]
+fn a_newer_client_joins_talks_errs_and_leaves() {
+    let daemon = Daemon::with(json!({"protocol": "workspace", "auth_secret": "secret"}));
+    let mut old = enter(&daemon, "old");
+    let mut new = Client::connect(daemon.address(), "/ws");
+    assert_eq!(new.json()["type"], "connected");
+    new.says(r#"{"type":"auth","token":"nonsense"}"#);
+    assert_eq!(but_counts(&mut new)["code"], "UNAUTHORIZED");
+    // {"alg":"HS256","typ":"JWT"}, {"username":"Ann"}, and the signature of "secret".
+    let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VybmFtZSI6IkFubiJ9.vXKa9xT962kHozUTtANHBEFb42OtN_nFTEX4jHgT1I8";
+    new.says(json!({"type": "auth", "token": token}).to_string());
+    let acknowledged = json!({"type": "auth:ack", "ok": true});
+    assert_eq!(but_counts(&mut new), acknowledged);
+    let count = json!({"type": "userCount", "count": 2, "users": ["Ann", "old"]});
+    assert_eq!(new.json(), count);
+    new.says(r#"{"type":"message","text":"Hello","replyTo":"msg_1"}"#);
+    let said = new.json();
+    assert_eq!(said["type"], "message:new");
+    assert_eq!(
+        (&said["data"]["username"], &said["data"]["replyTo"]),
+        (&json!("Ann"), &json!("msg_1"))
+    );
+    let heard = kinds_and_data(&mut old, 4);
+    let [statuses, names] =
+        ["status", "username"].map(|field| heard.iter().map(move |(_, data)| &data[field]));
+    let statuses: Vec<&Value> = statuses.take(3).collect();
+    assert_eq!(statuses, ["online", "offline", "online"]);
+    assert!(names.skip(2).all(|name| name == "Ann"));
+    old.says(r#"{"type":"message:send","text":"Hi"}"#);
+    assert_eq!(old.json()["data"]["text"], "Hi");
+    assert_eq!(new.json()["data"]["text"], "Hi");
+    new.leaves();
+    let (_, gone) = kinds_and_data(&mut old, 1).remove(0);
+    assert_eq!(
+        (&gone["username"], &gone["status"]),
+        (&json!("Ann"), &json!("offline"))
+    );
 }
 
 #[test]

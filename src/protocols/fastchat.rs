@@ -406,13 +406,14 @@ impl FastChat {
         let mut lasting = Circular::new(&lasting);
         let now = self.news.count();
         for user in self.users.values() {
-            match user.told {
-                None => list.tell(cx, user.address),
-                Some(told) if told == now => {}
+            let to = user.address;
+            let _ = match user.told {
+                None => list.tell(cx, to),
+                Some(told) if told == now => continue,
                 // Its list may have had somebody in it who came and went.
-                Some(told) if told > before => all.tell(cx, user.address),
-                Some(_) => lasting.tell(cx, user.address),
-            }
+                Some(told) if told > before => all.tell(cx, to),
+                Some(_) => lasting.tell(cx, to),
+            };
         }
         for user in self.users.values_mut() {
             user.told = Some(now);

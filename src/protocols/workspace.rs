@@ -3,20 +3,27 @@
 //! A user is a username, compared without regard to case, and may be connected up to three times;
 //! what the others see is the user, not the connections.
 
+mod names;
+mod newer;
+mod wire;
+
 use crate::close::{Close, Ending};
-use crate::frame::Frame;
-use crate::json::{self, Malformed};
+use crate::dialect::{Address, Circular};
+use crate::jwt::Secret;
 use crate::rate::{SPAN, Window};
 use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
 use crate::remembered::Remembered;
-use crate::text::{Quoted, cut, sanitise};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
+pub use wire::{Command, Dialect, Mistake, Reader, Said, Status};
+use wire::{NewMessage, Outgoing, Presence, Typing};
 
-/// The letters of a made-up name.
-const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// Up to this many users are named in a count of users; more would fill outboxes.
+const NAMED: usize = 200;
+
+/// Changes of who is there within this time of the last count are gathered into one.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the configuration may say about a Workspace listener.
 #[derive(Debug, Deserialize, Serialize)]
@@ -32,6 +39,9 @@ pub struct Options {
     idle_timeout: u32,
     /// Characters of a username; what is beyond is cut off.
     username_length: u32,
+    /// What the tokens of clients are signed with; none where it is empty, and then they are
+    /// believed as they are.
+    auth_secret: Secret,
 }
 
 impl Default for Options {
@@ -42,17 +52,20 @@ impl Default for Options {
             signals_per_minute: 300,
             idle_timeout: 300,
             username_length: 64,
+            auth_secret: Secret::default(),
         }
     }
 }
 
 /// One connection.
 struct Member {
+    address: Address<Dialect>,
     /// The key of its user.
     user: String,
     typing: bool,
     /// When it said or was told something last.
     active: Duration,
+    renames: Window,
 }
 
 /// Somebody with a name, connected at least once.
@@ -76,6 +89,13 @@ struct Limits {
 }
 
 impl Limits {
+    /// Counts a `presence:update` or `typing:indicator`.
+    fn signal(&mut self, now: Duration, options: &Options) -> Result<(), Mistake> {
+        let counted = self.signals.take(now, options.signals_per_minute);
+        let what = "presence updates and typing indicators";
+        counted.map_err(|wait| Mistake::too_often(what, wait))
+    }
+
     /// Whether anything was counted in the last minute.
     fn matter(&mut self, now: Duration) -> bool {
         self.messages.count(now) + self.signals.count(now) > 0
@@ -87,142 +107,21 @@ pub struct Workspace {
     options: Options,
     members: BTreeMap<ConnectionId, Member>,
     /// By the name in lower case.
-    users: HashMap<String, User>,
+    users: BTreeMap<String, User>,
     /// The limits of users who went during the last minute, so that going and coming back does
     /// not lift them.
     gone: Remembered<String, Limits>,
     last_user_id: u64,
     last_message_id: u64,
+    count: Count,
 }
 
-/// What a client may say, and what it said wrong.
-pub enum Command {
-    /// `message:send`, sanitised.
-    Send(String),
-    /// `presence:update`.
-    Presence(Status),
-    /// `typing:indicator`.
-    Typing(bool),
-    /// None of these.
-    Wrong(Mistake),
-}
-
-/// The four statuses ("Valid Statuses").
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// Active and available.
-    Online,
-    /// Inactive but available.
-    Away,
-    /// Do not disturb.
-    Busy,
-    /// Offline.
-    Offline,
-}
-
-/// Something that cannot be done, and why.
-pub struct Mistake {
-    code: &'static str,
-    message: String,
-    retry_after_ms: Option<u64>,
-}
-
-impl Mistake {
-    fn invalid(message: impl Into<String>) -> Self {
-        Self {
-            code: "INVALID_MESSAGE",
-            message: message.into(),
-            retry_after_ms: None,
-        }
-    }
-
-    fn too_often(what: &str, wait: Duration) -> Self {
-        Self {
-            code: "RATE_LIMITED",
-            message: format!("too many {what} in a minute"),
-            retry_after_ms: u64::try_from(wait.as_millis().max(1)).ok(),
-        }
-    }
-}
-
-impl From<Malformed> for Mistake {
-    fn from(malformed: Malformed) -> Self {
-        let mistake = Self::invalid(malformed.to_string());
-        match malformed {
-            Malformed::NoJson(_) => Self {
-                code: "INVALID_JSON",
-                ..mistake
-            },
-            Malformed::NoObject | Malformed::Field { .. } => mistake,
-        }
-    }
-}
-
-/// A message from a client, its fields still unread: which of them matter depends on the type.
-#[derive(Deserialize)]
-struct Incoming<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, rename = "isTyping")]
-    is_typing: Option<&'a RawValue>,
-}
-
-/// A message to clients.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all_fields = "camelCase")]
-enum Outgoing<'a> {
-    #[serde(rename = "connected")]
-    Connected {
-        user_id: &'a str,
-        username: &'a str,
-        timestamp: String,
-        connected_users: usize,
-    },
-    #[serde(rename = "message:new")]
-    New { data: NewMessage<'a> },
-    #[serde(rename = "presence:update")]
-    Presence { data: Presence<'a> },
-    #[serde(rename = "typing:indicator")]
-    Typing { data: Typing<'a> },
-    #[serde(rename = "error")]
-    Error {
-        code: &'a str,
-        message: &'a str,
-        timestamp: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        retry_after_ms: Option<u64>,
-    },
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NewMessage<'a> {
-    id: String,
-    user_id: &'a str,
-    username: &'a str,
-    text: &'a str,
-    created_at: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Presence<'a> {
-    user_id: &'a str,
-    username: &'a str,
-    status: Status,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Typing<'a> {
-    user_id: &'a str,
-    username: &'a str,
-    is_typing: bool,
+/// Whether everybody knows who is there.
+#[derive(Default)]
+struct Count {
+    /// When everybody was told last.
+    told: Option<Duration>,
+    has_changed: bool,
 }
 
 impl Realm for Workspace {
@@ -238,8 +137,8 @@ impl Realm for Workspace {
     const WHEN_FULL: WhenFull = WhenFull::CloseReader;
 
     type Options = Options;
-    type Reader = ();
-    type Command = Command;
+    type Reader = Reader;
+    type Command = Said;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         if !(12..=256).contains(&options.username_length) {
@@ -252,10 +151,11 @@ impl Realm for Workspace {
         Ok(Self {
             options,
             members: BTreeMap::new(),
-            users: HashMap::new(),
+            users: BTreeMap::new(),
             gone: Remembered::default(),
             last_user_id: 0,
             last_message_id: 0,
+            count: Count::default(),
         })
     }
 
@@ -263,128 +163,87 @@ impl Realm for Workspace {
         path == Self::ENDPOINT
     }
 
-    fn decode((): &mut (), message: Message) -> Option<Command> {
-        Some(match message {
-            Message::Text(text) => read(&text).unwrap_or_else(Command::Wrong),
-            Message::Binary(_) => Command::Wrong(Mistake::invalid("messages are text, not binary")),
-        })
+    fn decode(reader: &mut Reader, message: Message) -> Option<Said> {
+        Some(reader.read(message))
     }
 
     fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
-        let name = self.name(cx, &hello);
+        let wanted = hello.parameter("username").unwrap_or_default();
+        let name = self.clean(&wanted);
+        let name = name.unwrap_or_else(|| self.made_up(cx));
         let key = name.to_lowercase();
-        let limit = self.options.max_connections_per_user;
-        let connections = self.users.get(&key).map_or(0, |user| user.connections);
-        if limit > 0 && connections >= limit {
+        if self.is_full(&key) {
             // The document's client would come back for ever if it were let in and closed.
             return Err(Refusal {
                 status: 429,
                 text: "this user has too many connections",
             });
         }
-        let user_count = self.users.len() + usize::from(connections == 0);
-        let user = self.users.entry(key).or_insert_with_key(|key| {
-            self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
-            User {
-                key: key.clone(),
-                name,
-                id: format!("ws_user_{}", self.last_user_id),
-                connections: 0,
-                typing: 0,
-                limits: self.gone.come_back(key).unwrap_or_default(),
-            }
-        });
-        user.connections += 1;
-        let connected = Outgoing::Connected {
-            user_id: &user.id,
-            username: &user.name,
-            timestamp: cx.timestamp(),
-            connected_users: user_count,
+        let address = Address {
+            connection: who,
+            dialect: Dialect::default(),
         };
-        cx.send(who, Frame::json(&connected));
-        if connections == 0 {
-            tell_presence(&mut self.members, cx, user, Status::Online);
-        }
         let member = Member {
-            user: user.key.clone(),
+            address,
+            user: key,
             typing: false,
             active: cx.now,
+            renames: Window::default(),
         };
-        self.members.insert(who, member);
+        self.enter(cx, &member.user, name);
+        if let Some(user) = self.users.get(&member.user) {
+            let connected = Outgoing::Connected {
+                user_id: &user.id,
+                username: &user.name,
+                timestamp: cx.timestamp(),
+                connected_users: self.users.len(),
+            };
+            address.tell(cx, &connected);
+        }
+        self.settle(cx, member);
+        self.spread_count(cx);
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, said: Said) {
         let Some(member) = self.members.get_mut(&who) else {
             return;
         };
         member.active = cx.now;
-        let Some(user) = self.users.get_mut(&member.user) else {
-            return;
-        };
-        let per_minute = |limit: &mut Window, most, what| {
-            limit
-                .take(cx.now, most)
-                .map_err(|wait| Mistake::too_often(what, wait))
-        };
-        let counted = match &command {
-            Command::Send(_) => {
-                let most = self.options.messages_per_minute;
-                per_minute(&mut user.limits.messages, most, "messages")
-            }
-            Command::Presence(_) | Command::Typing(_) => {
-                let most = self.options.signals_per_minute;
-                per_minute(
-                    &mut user.limits.signals,
-                    most,
-                    "presence updates and typing indicators",
-                )
-            }
-            Command::Wrong(_) => Ok(()),
-        };
-        let command = counted.map_or_else(Command::Wrong, |()| command);
-        match command {
-            Command::Send(text) => {
-                self.last_message_id = cx.epoch_millis().max(self.last_message_id + 1);
-                let data = NewMessage {
-                    id: format!("msg_{}", self.last_message_id),
-                    user_id: &user.id,
-                    username: &user.name,
-                    text: &text,
-                    created_at: cx.timestamp(),
-                };
-                tell(&mut self.members, cx, None, &Outgoing::New { data });
-            }
-            Command::Presence(status) => tell_presence(&mut self.members, cx, user, status),
-            Command::Typing(is_typing) => {
-                change_typing(&mut self.members, cx, user, who, is_typing);
-            }
-            Command::Wrong(Mistake {
-                code,
-                message,
-                retry_after_ms,
-            }) => {
-                let timestamp = cx.timestamp();
-                let message = &message;
-                let error = Outgoing::Error {
-                    code,
-                    message,
-                    timestamp,
-                    retry_after_ms,
-                };
-                cx.send(who, Frame::json(&error));
-            }
+        let before = std::mem::replace(&mut member.address.dialect, said.dialect);
+        let address = member.address;
+        if let Err(mistake) = self.obey(cx, address, said.command) {
+            let error = Outgoing::Error {
+                code: mistake.code,
+                message: &mistake.message,
+                timestamp: cx.timestamp(),
+                retry_after_ms: mistake.retry_after_ms,
+            };
+            address.tell(cx, &error);
+        }
+        let all_told = self.spread_count(cx);
+        // Until now it could not be told in words that it understands.
+        if address.dialect != before && !all_told {
+            address.tell(cx, &user_count(&self.users));
         }
     }
 
     fn close(&mut self, cx: &mut Context, who: ConnectionId, _how: Ending) {
         if let Some(member) = self.members.remove(&who) {
             self.part(cx, &member);
+            self.spread_count(cx);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
         while self.gone.forget(cx.now, SPAN).is_some() {}
+        self.close_idle(cx);
+        self.spread_count(cx);
+    }
+}
+
+impl Workspace {
+    fn close_idle(&mut self, cx: &mut Context) {
         if self.options.idle_timeout == 0 {
             return;
         }
@@ -400,9 +259,100 @@ impl Realm for Workspace {
             self.part(cx, &member);
         }
     }
-}
 
-impl Workspace {
+    /// Does what somebody wants.
+    fn obey(
+        &mut self,
+        cx: &mut Context,
+        from: Address<Dialect>,
+        command: Command,
+    ) -> Result<(), Mistake> {
+        let who = from.connection;
+        match command {
+            Command::Send { text, reply_to } => self.send(cx, who, &text, reply_to.as_deref()),
+            Command::Presence(status) => {
+                let user = user_of(&self.members, &mut self.users, who);
+                user.limits.signal(cx.now, &self.options)?;
+                tell_presence(&mut self.members, cx, user, status);
+                Ok(())
+            }
+            Command::Typing(is_typing) => {
+                let user = user_of(&self.members, &mut self.users, who);
+                user.limits.signal(cx.now, &self.options)?;
+                change_typing(&mut self.members, cx, user, who, is_typing);
+                Ok(())
+            }
+            Command::Auth(token) => {
+                if let Some(name) = self.named(cx, token.as_deref())? {
+                    self.rename(cx, who, name)?;
+                }
+                from.tell(cx, &Outgoing::AuthAck { ok: true });
+                Ok(())
+            }
+            Command::Wrong(mistake) => Err(mistake),
+        }
+    }
+
+    fn send(
+        &mut self,
+        cx: &mut Context,
+        from: ConnectionId,
+        text: &str,
+        reply_to: Option<&str>,
+    ) -> Result<(), Mistake> {
+        let user = user_of(&self.members, &mut self.users, from);
+        let most = self.options.messages_per_minute;
+        let counted = user.limits.messages.take(cx.now, most);
+        counted.map_err(|wait| Mistake::too_often("messages", wait))?;
+        self.last_message_id = cx.epoch_millis().max(self.last_message_id + 1);
+        let data = NewMessage {
+            id: &format!("msg_{}", self.last_message_id),
+            user_id: &user.id,
+            username: &user.name,
+            text,
+            created_at: &cx.timestamp(),
+            reply_to,
+        };
+        tell(&mut self.members, cx, None, &Outgoing::New { data });
+        Ok(())
+    }
+
+    /// Whether a user may have no more connections.
+    fn is_full(&self, key: &str) -> bool {
+        let limit = self.options.max_connections_per_user;
+        let connections = self.users.get(key).map_or(0, |user| user.connections);
+        limit > 0 && connections >= limit
+    }
+
+    /// A user has one more connection, and comes with it if it is the first.
+    fn enter(&mut self, cx: &Context, key: &str, name: String) {
+        let new = || {
+            self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
+            User {
+                key: key.to_owned(),
+                name,
+                id: format!("ws_user_{}", self.last_user_id),
+                connections: 0,
+                typing: 0,
+                limits: self.gone.come_back(&key.to_owned()).unwrap_or_default(),
+            }
+        };
+        self.users
+            .entry(key.to_owned())
+            .or_insert_with(new)
+            .connections += 1;
+    }
+
+    /// Tells the others what changes now that a member is there.
+    fn settle(&mut self, cx: &mut Context, member: Member) {
+        let user = self.users.get(&member.user);
+        if let Some(user) = user.filter(|user| user.connections == 1) {
+            tell_presence(&mut self.members, cx, user, Status::Online);
+            self.count.has_changed = true;
+        }
+        self.members.insert(member.address.connection, member);
+    }
+
     /// Tells the others what changes now that a member is gone.
     fn part(&mut self, cx: &mut Context, member: &Member) {
         let Some(user) = self.users.get_mut(&member.user) else {
@@ -417,6 +367,7 @@ impl Workspace {
         user.connections -= 1;
         if user.connections == 0 {
             tell_presence(&mut self.members, cx, user, Status::Offline);
+            self.count.has_changed = true;
             if let Some(mut user) = self.users.remove(&member.user) {
                 if user.limits.matter(cx.now) {
                     let _ = self.gone.remember(cx.now, user.key, user.limits);
@@ -425,35 +376,55 @@ impl Workspace {
         }
     }
 
-    /// The name that somebody wants, made fit for others to see, or one that nobody has.
-    fn name(&self, cx: &mut Context, hello: &Hello) -> String {
-        let wanted = hello.parameter("username").unwrap_or_default();
-        let clean = sanitise(&wanted);
-        let name = cut(clean.trim(), self.options.username_length as usize).trim_end();
-        if !name.is_empty() {
-            return name.to_owned();
+    /// Tells everybody who is there, if that has changed and it is time for it; whether it was.
+    fn spread_count(&mut self, cx: &mut Context) -> bool {
+        let told = self.count.told;
+        let is_early = told.is_some_and(|told| cx.now < told + INTERVAL);
+        if is_early || !self.count.has_changed {
+            return false;
         }
-        loop {
-            let name = format!("User_{}", cx.letters(LETTERS, 6));
-            if !self.users.contains_key(&name.to_lowercase()) {
-                return name;
-            }
-        }
+        self.count = Count {
+            told: Some(cx.now),
+            has_changed: false,
+        };
+        tell(&mut self.members, cx, None, &user_count(&self.users));
+        true
     }
 }
 
-/// Sends a message to everybody, or to everybody else than a user.
+/// The user of a connection that is there.
+fn user_of<'a>(
+    members: &BTreeMap<ConnectionId, Member>,
+    users: &'a mut BTreeMap<String, User>,
+    who: ConnectionId,
+) -> &'a mut User {
+    let member = members.get(&who);
+    let user = member.and_then(|member| users.get_mut(&member.user));
+    user.expect("a user is there as long as one of its connections is")
+}
+
+/// Who is there: how many, and the names of the first of them in alphabetical order.
+fn user_count(users: &BTreeMap<String, User>) -> Outgoing<'_> {
+    let names = users.values().map(|user| user.name.as_str());
+    Outgoing::UserCount {
+        count: users.len(),
+        users: names.take(NAMED).collect(),
+    }
+}
+
+/// Sends a message to everybody, or to everybody else than a user. Where somebody's dialect has no
+/// such message, that is nothing, and keeps nobody from being idle.
 fn tell(
     members: &mut BTreeMap<ConnectionId, Member>,
     cx: &mut Context,
     but: Option<&User>,
     message: &Outgoing,
 ) {
-    let frame = Frame::json(message);
-    for (&to, member) in members {
-        if but.is_none_or(|user| user.key != member.user) {
+    let mut circular = Circular::new(message);
+    for member in members.values_mut() {
+        let is_meant = but.is_none_or(|user| user.key != member.user);
+        if is_meant && circular.tell(cx, member.address) {
             member.active = cx.now;
-            cx.send(to, frame.clone());
         }
     }
 }
@@ -502,39 +473,6 @@ fn tell_typing(members: &mut BTreeMap<ConnectionId, Member>, cx: &mut Context, u
         is_typing,
     };
     tell(members, cx, Some(user), &Outgoing::Typing { data });
-}
-
-/// Reads a message ("Validate all incoming messages").
-fn read(text: &str) -> Result<Command, Mistake> {
-    let incoming: Incoming = json::object(text)?;
-    let kind: String = json::required(incoming.kind, "type", "a string")?;
-    match kind.as_str() {
-        "message:send" => {
-            let text: String = json::required(incoming.text, "text", "a string")?;
-            let text = sanitise(&text);
-            if text.trim().is_empty() {
-                return Err(Mistake::invalid("\"text\" is empty once it is sanitised"));
-            }
-            Ok(Command::Send(text.into_owned()))
-        }
-        "presence:update" => {
-            let statuses = "one of \"online\", \"away\", \"busy\" and \"offline\"";
-            let status = json::required(incoming.status, "status", statuses)?;
-            Ok(Command::Presence(status))
-        }
-        "typing:indicator" => {
-            let is_typing = json::required(incoming.is_typing, "isTyping", "true or false")?;
-            Ok(Command::Typing(is_typing))
-        }
-        other => {
-            let known = "message:send, presence:update and typing:indicator";
-            let message = format!("there is no type {}; there are {known}", Quoted(other));
-            Err(Mistake {
-                code: "UNKNOWN_TYPE",
-                ..Mistake::invalid(message)
-            })
-        }
-    }
 }
 
 #[cfg(test)]

@@ -125,12 +125,18 @@ impl<R: Realm> Desk<R> {
 
     /// Somebody sends a message.
     pub fn sends(&mut self, who: u64, message: Message) -> Vec<String> {
-        let who = ConnectionId(who);
-        assert!(self.open.contains(&who), "{who:?} is not here");
-        match R::decode(self.readers.entry(who).or_default(), message) {
-            Some(command) => self.act(|realm, cx| realm.command(cx, who, command)),
+        let reader = self.readers.entry(ConnectionId(who)).or_default();
+        match R::decode(reader, message) {
+            Some(command) => self.wants(who, command),
             None => no_lines(),
         }
+    }
+
+    /// Somebody wants something, however that was said.
+    pub fn wants(&mut self, who: u64, command: R::Command) -> Vec<String> {
+        let who = ConnectionId(who);
+        assert!(self.open.contains(&who), "{who:?} is not here");
+        self.act(|realm, cx| realm.command(cx, who, command))
     }
 
     /// Somebody's connection ends.

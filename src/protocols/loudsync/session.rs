@@ -296,7 +296,9 @@ impl Member {
         };
         match message.personal(at.dialect, own) {
             Some(frame) => cx.send(at.connection, frame),
-            None => circular.tell(cx, at),
+            None => {
+                circular.tell(cx, at);
+            }
         }
     }
 
