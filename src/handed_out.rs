@@ -1,32 +1,31 @@
 //! Large answers that have been given out. Whoever reads slowly keeps one in memory, so there is a
-//! limit to how many different ones there may be.
+//! limit to how much different ones may take.
 
 use std::sync::Arc;
 
-/// Different answers at a time. A list of all clients with names as long as can be is megabytes.
-pub const HANDED_OUT: usize = 8;
+/// The most bytes of different answers of one kind that may be with slow readers. A list of all
+/// clients with names as long as can be is megabytes.
+pub const HANDED_OUT: usize = 16 << 20;
 
-/// The answers of one kind, the newest last.
+/// The answers of one kind.
 #[derive(Debug, Default)]
 pub struct HandedOut(Vec<Arc<str>>);
 
 impl HandedOut {
     /// Whether another may be given out now.
     pub fn has_room(&mut self) -> bool {
+        self.forget();
+        self.0.iter().map(|answer| answer.len()).sum::<usize>() < HANDED_OUT
+    }
+
+    /// Notes one that is given out. It counts as long as anybody else has it.
+    pub fn add(&mut self, answer: &Arc<str>) {
+        self.0.push(Arc::clone(answer));
+    }
+
+    /// Lets go of those that nobody has any more.
+    pub fn forget(&mut self) {
         self.0.retain(|answer| Arc::strong_count(answer) > 1);
-        self.0.len() < HANDED_OUT
-    }
-
-    /// Gives one out. It counts as long as anybody else has it.
-    pub fn add(&mut self, answer: String) -> Arc<str> {
-        let answer: Arc<str> = answer.into();
-        self.0.push(Arc::clone(&answer));
-        answer
-    }
-
-    /// The newest, whoever has it.
-    pub fn newest(&self) -> Option<Arc<str>> {
-        self.0.last().map(Arc::clone)
     }
 }
 
@@ -35,19 +34,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_so_many_at_a_time_and_no_more() {
+    fn answers_count_as_long_as_somebody_has_them() {
         let mut answers = HandedOut::default();
-        let mut held = Vec::new();
-        for at in 0..HANDED_OUT {
-            assert!(answers.has_room());
-            held.push(answers.add(at.to_string()));
-        }
+        let large: Arc<str> = "x".repeat(HANDED_OUT / 2).into();
+        let small: Arc<str> = "x".into();
+        (0..1000).for_each(|_| answers.add(&small));
+        answers.add(&large);
+        assert!(answers.has_room());
+        let other: Arc<str> = large.to_string().into();
+        answers.add(&other);
         assert!(!answers.has_room());
-        assert_eq!(answers.newest().as_deref(), Some("7"));
-        held.remove(3);
+        drop((other, small));
         assert!(answers.has_room());
-        held.clear();
-        assert!(answers.has_room());
-        assert_eq!(answers.newest(), None);
+        answers.forget();
+        assert_eq!(Arc::strong_count(&large), 2);
     }
 }

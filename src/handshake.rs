@@ -30,6 +30,9 @@ use std::time::Duration;
 /// How long an answer may take as a whole. All ids of a full server are 200 KB: enough for a modem.
 const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 
+/// To a client that waits for it before it sends a body (RFC 9110 section 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// A client that has been let in.
 pub(crate) struct Guest {
     pub(crate) connection: Connection,
@@ -153,7 +156,8 @@ async fn serve_requests(
         let room = room(admission, place.as_ref());
         // What follows a body that nobody reads, or a handshake that has failed, cannot be told
         // from it.
-        let mut stays = room.is_ok() && !head.has_body() && !head.wants_upgrade();
+        let has_no_body = matches!(head.body_length(), Ok(0));
+        let mut stays = room.is_ok() && has_no_body && !head.wants_upgrade();
         let answer = match (room, check(&head, port)) {
             (Ok(()), Ok(Wish::Socket(switching))) => {
                 return Some(Handshake {
@@ -166,6 +170,9 @@ async fn serve_requests(
                 });
             }
             (Ok(()), Ok(Wish::Answer { body })) => {
+                if head.expects_continue() && already_read.len() < body {
+                    stream.write_all(CONTINUE).await.ok()?;
+                }
                 let read = read_body(&mut stream, &mut already_read, body);
                 let body = in_time(read, port).await.ok()?;
                 stays = !head.wants_upgrade();

@@ -3,7 +3,7 @@
 
 use crate::common::{Client, Daemon, http, receive_http, tcp, with};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{Read, Write};
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
@@ -253,6 +253,11 @@ fn the_endpoints_of_the_front_end() {
         ),
         (
             "POST /presence/heartbeat",
+            "Content-Length: 0\r\nContent-Length: 0\r\n\r\n",
+            "400",
+        ),
+        (
+            "POST /presence/heartbeat",
             "Content-Length: 99999\r\n\r\n{}",
             "413",
         ),
@@ -273,6 +278,16 @@ fn the_endpoints_of_the_front_end() {
         );
         assert_eq!(answer.contains("\r\nAllow: "), status == "405", "{answer}");
     }
+    let waits = format!("Expect: 100-continue\r\n{length}");
+    let mut stream = tcp(daemon.address());
+    let head =
+        format!("POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{waits}");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut word = [0; 25];
+    stream.read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).unwrap();
+    assert!(receive_http(stream).starts_with("HTTP/1.1 200 OK\r\n"));
     // What stands behind a body is the next request.
     let mut stream = tcp(daemon.address());
     let first = format!("POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\n{length}{body}");

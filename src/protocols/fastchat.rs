@@ -22,6 +22,7 @@ use crate::realm::{
 use crate::remembered::Remembered;
 use chats::Chat;
 use news::{Change, News};
+use presence::OnlineList;
 use serde::{Deserialize, Serialize};
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -96,6 +97,9 @@ struct Lasting {
     chats: BTreeMap<Uuid, Chat>,
     /// The partner of the chat used last.
     partner: Option<Uuid>,
+    /// Its last OPEN_CHAT failed, and it has used no chat since. A message that names nobody was for
+    /// whom it wanted, and not for the partner.
+    is_astray: bool,
     messages: Window,
     typing: Window,
     pings: Window,
@@ -111,8 +115,12 @@ pub struct FastChat {
     users: BTreeMap<Uuid, User>,
     gone: Remembered<Uuid, Lasting>,
     news: News,
-    /// Lists of who is online, for those who ask by HTTP.
+    /// Who is online, for those who ask by HTTP.
+    online: Option<OnlineList>,
+    /// Lists that leave somebody out.
     lists: HandedOut,
+    /// How those speak who have said something and have not been let in.
+    strangers: BTreeMap<ConnectionId, Dialect>,
 }
 
 impl Realm for FastChat {
@@ -156,7 +164,9 @@ impl Realm for FastChat {
             users: BTreeMap::new(),
             gone: Remembered::default(),
             news: News::default(),
+            online: None,
             lists: HandedOut::default(),
+            strangers: BTreeMap::new(),
         })
     }
 
@@ -191,7 +201,10 @@ impl Realm for FastChat {
         };
         let done = match self.connections.get(&who) {
             Some(&user) => self.obey(cx, user, said),
-            None => self.admit(cx, address, said),
+            None => {
+                self.strangers.insert(who, dialect);
+                self.admit(cx, address, said)
+            }
         };
         if let Err(mistake) = done {
             address.tell(cx, &Outgoing::Error(mistake));
@@ -200,7 +213,7 @@ impl Realm for FastChat {
     }
 
     fn close(&mut self, cx: &mut Context, who: ConnectionId, _: Ending) {
-        self.doorstep.leave(who);
+        self.leave_doorstep(who);
         self.part(cx, who);
         self.spread_news(cx);
     }
@@ -224,15 +237,15 @@ impl Realm for FastChat {
 
     fn tick(&mut self, cx: &mut Context) {
         for who in self.doorstep.overdue(cx.now) {
-            // It has not decided how it wants to be spoken to.
             let stranger = Address {
                 connection: who,
-                dialect: Dialect::default(),
+                dialect: self.strangers.get(&who).copied().unwrap_or_default(),
             };
             let mistake = Mistake::new(Code::Unauthorized, "no HELLO in time");
             stranger.tell(cx, &Outgoing::Error(mistake));
             cx.close(who, Close::NotIntroduced);
         }
+        self.lists.forget();
         let absence = Duration::from_secs(self.options.absence.into());
         while let Some((user, lasting)) = self.gone.forget(cx.now, absence) {
             self.end_chats(user, lasting);
@@ -286,7 +299,7 @@ impl FastChat {
             return;
         }
         let Introduction { display_name, .. } = introduction;
-        self.doorstep.leave(who);
+        self.leave_doorstep(who);
         self.connections.insert(who, user_id);
         self.news.add(user_id, display_name.clone(), true);
         let user = User {
@@ -304,6 +317,12 @@ impl FastChat {
             address.tell(cx, &self.everybody([]));
             self.user(user_id).told = Some(self.news.count());
         }
+    }
+
+    /// Somebody is let in, or goes.
+    fn leave_doorstep(&mut self, who: ConnectionId) {
+        self.doorstep.leave(who);
+        self.strangers.remove(&who);
     }
 
     /// Whether everybody can be told the whole list at each change.
@@ -343,7 +362,11 @@ impl FastChat {
     fn obey(&mut self, cx: &mut Context, id: Uuid, said: Said) -> Result<(), Mistake> {
         match said {
             Said::Hello(_) => Err(hello_again()),
-            Said::OpenChat { target } => self.open_chat(cx, id, target),
+            Said::OpenChat { target } => {
+                let done = self.open_chat(cx, id, target);
+                self.user(id).lasting.is_astray = done.is_err();
+                done
+            }
             Said::Msg(msg) => self.pass_on(cx, id, msg),
             // "The target's own MSG_ACK … is accepted in silence" (rulings).
             Said::MsgAck | Said::Pong => Ok(()),
@@ -424,6 +447,7 @@ impl FastChat {
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.doorstep.is_empty()
+            && self.strangers.is_empty()
             && self.connections.is_empty()
             && self.users.is_empty()
             && self.gone.is_empty()

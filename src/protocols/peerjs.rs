@@ -95,10 +95,12 @@ pub struct PeerJs {
     peers: BTreeMap<String, Peer>,
     /// The id of each connection that has one.
     ids: BTreeMap<ConnectionId, String>,
-    /// Lists of all ids.
-    lists: HandedOut,
-    /// Whether the newest list is of those who are here now.
+    /// The newest list of all ids as JSON.
+    list: Option<Arc<str>>,
+    /// Whether it is of those who are here now.
     is_listed: bool,
+    /// All such lists that somebody reads.
+    lists: HandedOut,
     store: Store,
 }
 
@@ -151,8 +153,9 @@ impl Realm for PeerJs {
             root,
             peers: BTreeMap::new(),
             ids: BTreeMap::new(),
-            lists: HandedOut::default(),
+            list: None,
             is_listed: false,
+            lists: HandedOut::default(),
             store: Store::new(limits),
         })
     }
@@ -258,6 +261,7 @@ impl Realm for PeerJs {
     }
 
     fn tick(&mut self, cx: &mut Context) {
+        self.lists.forget();
         let kept = Duration::from_secs(self.options.expire_timeout.into());
         if let Some(until) = cx.now.checked_sub(kept) {
             for (source, dst) in self.store.expire(until) {
@@ -297,16 +301,18 @@ impl PeerJs {
         }
     }
 
-    /// All ids, in their order. While too many lists are on their way to slow readers, an older one.
+    /// All ids, in their order. While too much is on its way to slow readers, an older list.
     fn list(&mut self) -> Arc<str> {
         let has_room = self.lists.has_room();
-        match self.lists.newest() {
-            Some(list) if self.is_listed || !has_room => list,
+        match &self.list {
+            Some(list) if self.is_listed || !has_room => Arc::clone(list),
             _ => {
-                self.is_listed = true;
                 let ids: Vec<&String> = self.peers.keys().collect();
                 let list = serde_json::to_string(&ids).expect("strings are JSON");
-                self.lists.add(list)
+                let list: Arc<str> = list.into();
+                self.lists.add(&list);
+                self.is_listed = true;
+                Arc::clone(self.list.insert(list))
             }
         }
     }

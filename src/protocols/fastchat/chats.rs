@@ -89,9 +89,10 @@ impl FastChat {
         let counted = user.lasting.messages.take(cx.now, limit);
         counted.map_err(|wait| about(Mistake::too_often("messages", limit, wait)))?;
         let failed = |code, message: &str| about(Mistake::new(code, message).at("to"));
-        let Some(to) = to.or(user.lasting.partner) else {
+        let partner = user.lasting.partner.filter(|_| !user.lasting.is_astray);
+        let Some(to) = to.or(partner) else {
             let message = "you have no chat to write in; OPEN_CHAT comes first";
-            return Err(failed(Code::ChatNotOpened, message));
+            return Err(about(Mistake::new(Code::ChatNotOpened, message)));
         };
         let has_chat = user.lasting.chats.contains_key(&to);
         let (sender, from_name) = (user.address, user.name.clone());
@@ -107,6 +108,7 @@ impl FastChat {
             Some(target) => target,
         };
         target.lasting.partner = Some(from);
+        target.lasting.is_astray = false;
         let reader = target.address;
         let message_id = message_id.unwrap_or_else(|| cx.uuid().to_string());
         let timestamp = cx.timestamp();
@@ -136,7 +138,9 @@ impl FastChat {
         for frame in message.written(reader.dialect) {
             cx.deliver(reader.connection, frame, receipt.clone());
         }
-        self.user(from).lasting.partner = Some(to);
+        let lasting = &mut self.user(from).lasting;
+        lasting.partner = Some(to);
+        lasting.is_astray = false;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// The fewest and the most characters of a display name.
-const NAME_LENGTH: (usize, usize) = (1, 100);
+pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 
 /// Reads a HELLO.
 pub(super) fn introduction(fields: &Fields) -> Result<Introduction, super::Mistake> {

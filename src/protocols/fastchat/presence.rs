@@ -2,11 +2,17 @@
 //! answered from the live connections, and change nothing.
 
 use super::FastChat;
+use super::flat::NAME_LENGTH;
 use super::wire::uuid;
 use crate::json::{self, Malformed};
 use crate::realm::{Context, Hello, Method, Refusal, Reply, Request};
+use crate::text::sanitise;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The media type of all answers.
@@ -22,10 +28,39 @@ struct Seen<'a> {
     status: &'a str,
 }
 
-#[derive(Serialize)]
-struct Online<'a> {
-    users: Vec<Seen<'a>>,
-    count: usize,
+/// How long a list is told to all who ask, if nobody comes or goes: the accuracy of `last_seen`.
+const LISTED_FOR: Duration = Duration::from_secs(1);
+
+/// Who is online, made once for many who ask.
+#[derive(Default)]
+pub(super) struct OnlineList {
+    /// When.
+    made: Duration,
+    /// How many changes of who is online there had been.
+    state: u64,
+    /// The whole answer.
+    json: Arc<str>,
+    /// The users in it, a comma behind each.
+    users: String,
+    /// Where each stands among them.
+    places: BTreeMap<Uuid, Range<usize>>,
+}
+
+impl OnlineList {
+    /// The answer without the user who stands there.
+    fn without(&self, place: Range<usize>) -> String {
+        let before = self.users.get(..place.start).unwrap_or_default();
+        let after = self.users.get(place.end..).unwrap_or_default();
+        online(before, after, self.places.len() - 1)
+    }
+}
+
+/// The answer, with so many users in two parts.
+fn online(before: &str, after: &str, count: usize) -> String {
+    let count = format!("],\"count\":{count}}}");
+    let users = [before, after].concat();
+    let users = users.strip_suffix(',').unwrap_or_default();
+    ["{\"users\":[", users, &count].concat()
 }
 
 #[derive(Deserialize)]
@@ -61,33 +96,58 @@ impl FastChat {
         }
     }
 
-    /// Everybody online, but for one who asks not to be listed.
+    /// Everybody online, but for one who asks not to be listed. While too much is on its way to slow
+    /// readers, all share one list, and nobody is left out of it.
     fn online(&mut self, cx: &Context, hello: &Hello) -> Reply {
-        if !self.lists.has_room() {
-            return Reply::Refused(Refusal {
-                status: 503,
-                text: "too many lists are on their way to slow readers; try again",
-            });
-        }
+        let state = self.news.count();
+        let is_current =
+            |list: &&mut OnlineList| list.state == state && cx.now < list.made + LISTED_FOR;
+        let list = match self.online.take().as_mut().filter(is_current) {
+            Some(list) => std::mem::take(list),
+            None => self.online_list(cx),
+        };
         let but = hello.parameter("exclude_user_id");
         let but = but.and_then(|id| Uuid::try_parse(&id).ok());
+        let but = but.and_then(|id| list.places.get(&id));
+        let body = match but {
+            Some(place) if self.lists.has_room() => {
+                let body: Arc<str> = list.without(place.clone()).into();
+                self.lists.add(&body);
+                body
+            }
+            _ => Arc::clone(&list.json),
+        };
+        self.online = Some(list);
+        Reply::Ok {
+            content_type: JSON,
+            body,
+        }
+    }
+
+    fn online_list(&self, cx: &Context) -> OnlineList {
         let last_seen = cx.timestamp();
-        let users = self.users.iter().filter(|(id, _)| Some(**id) != but);
-        let users: Vec<Seen> = users
-            .map(|(&id, user)| Seen {
+        let mut users = String::new();
+        let mut places = BTreeMap::new();
+        for (&id, user) in &self.users {
+            let seen = Seen {
                 id,
                 user_id: id,
                 display_name: &user.name,
                 last_seen: &last_seen,
                 status: "online",
-            })
-            .collect();
-        let count = users.len();
-        let list = serde_json::to_string(&Online { users, count });
-        let list = list.expect("strings and numbers are JSON");
-        Reply::Ok {
-            content_type: JSON,
-            body: self.lists.add(list),
+            };
+            let start = users.len();
+            users.push_str(&serde_json::to_string(&seen).expect("strings are JSON"));
+            users.push(',');
+            places.insert(id, start..users.len());
+        }
+        let json = online(&users, "", self.users.len());
+        OnlineList {
+            made: cx.now,
+            state: self.news.count(),
+            json: json.into(),
+            users,
+            places,
         }
     }
 
@@ -97,6 +157,9 @@ impl FastChat {
         let heartbeat: Heartbeat = json::object(text)?;
         let id = uuid(heartbeat.user_id, "user_id")?;
         let claimed: String = json::required(heartbeat.display_name, "display_name", "a string")?;
+        let claimed = sanitise(&claimed);
+        let (shortest, longest) = NAME_LENGTH;
+        json::of_length(&claimed, "display_name", shortest, longest)?;
         let user = self.users.get(&id);
         let last_seen = cx.timestamp();
         let seen = Seen {

@@ -26,7 +26,8 @@ enum Step {
     Hello(Pick, usize, bool),
     Leave(Pick, usize),
     OpenChat(Pick, usize),
-    Msg(Pick, usize),
+    /// To whom; in the flat dialect it may be nobody in particular.
+    Msg(Pick, Option<usize>),
     Typing(Pick, Option<usize>, bool),
     Say(Pick, &'static str),
     Answer(Pick, bool),
@@ -38,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
     let (who, user) = (0..8usize, 0..4usize);
     let texts = [
         r#"{"type":"PING"}"#,
+        r#"{"type":"PONG"}"#,
         r#"{"type":"MSG_ACK","data":{"message_id":"x"}}"#,
         "nonsense",
         "{}",
@@ -48,7 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(who, user, is_flat)| Step::Hello(who, user, is_flat)),
         2 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
         4 => (who.clone(), user.clone()).prop_map(|(who, with)| Step::OpenChat(who, with)),
-        6 => (who.clone(), user.clone()).prop_map(|(who, to)| Step::Msg(who, to)),
+        6 => (who.clone(), prop::option::of(user.clone()))
+            .prop_map(|(who, to)| Step::Msg(who, to)),
         4 => (who.clone(), prop::option::of(user), any::<bool>())
             .prop_map(|(who, to, on)| Step::Typing(who, to, on)),
         1 => (who.clone(), prop::sample::select(texts.to_vec()))
@@ -97,7 +100,10 @@ impl World {
             }
             Step::Msg(who, to) => {
                 self.sent += 1;
-                let data = json!({"to": id(to), "content": self.sent.to_string()});
+                let mut data = json!({"content": self.sent.to_string()});
+                if let Some(to) = to {
+                    data["to"] = json!(id(to));
+                }
                 self.says_in_its_dialect(who, "MSG", data);
             }
             Step::Typing(who, to, on) => {

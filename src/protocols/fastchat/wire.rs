@@ -8,6 +8,7 @@ use crate::realm::Message;
 use crate::text::{Quoted, sanitise};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::{Uuid, Variant, Version};
 
@@ -268,22 +269,6 @@ pub(super) struct Fields<'a> {
     is_typing: Option<&'a RawValue>,
 }
 
-impl Fields<'_> {
-    /// Whether there are any.
-    fn are_there(&self) -> bool {
-        let fields = [
-            self.user_id,
-            self.display_name,
-            self.target_user_id,
-            self.to,
-            self.content,
-            self.message_id,
-            self.is_typing,
-        ];
-        fields.iter().any(Option::is_some)
-    }
-}
-
 /// Reads a message in the dialect of its connection; HELLO decides that.
 pub(super) fn read(reader: &mut Reader, message: &Message) -> Command {
     let Message::Text(text) = message else {
@@ -293,23 +278,38 @@ pub(super) fn read(reader: &mut Reader, message: &Message) -> Command {
             said: Said::Wrong(mistake),
         };
     };
-    let shape = reader.decided.or_else(|| shape(text));
-    let dialect = shape.unwrap_or_default();
+    let (looks, decides) = match reader.decided {
+        Some(decided) => (Some(decided), true),
+        None => shape(text),
+    };
+    let dialect = looks.unwrap_or_default();
+    reader.decided = looks.filter(|_| decides);
     let said = read_text(dialect, text).unwrap_or_else(Said::Wrong);
-    if matches!(said, Said::Hello(_)) {
-        reader.decided = shape;
-    }
     Command { dialect, said }
 }
 
-/// The dialect that a message looks like, if it does.
-fn shape(text: &str) -> Option<Dialect> {
-    let data = json::object::<Envelope>(text).ok()?.data;
-    if data.is_some_and(|data| data.get().starts_with('{')) {
-        return Some(Dialect::Document);
+/// The dialect that a message looks like, if it does, and whether it is a HELLO that decides for it.
+/// What is wrong with the message otherwise, also a key that stands twice, does not matter here.
+fn shape(text: &str) -> (Option<Dialect>, bool) {
+    let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
+        return (None, false);
+    };
+    let is = |key: &str, start: &str| {
+        fields
+            .get(key)
+            .is_some_and(|value| value.get().starts_with(start))
+    };
+    let has_any = |keys: &[&str]| keys.iter().any(|key| fields.contains_key(*key));
+    let is_hello = is("type", r#""HELLO""#);
+    if is("data", "{") {
+        (Some(Dialect::Document), is_hello)
+    } else if has_any(&["user_id", "display_name"]) {
+        (Some(Dialect::Flat), is_hello)
+    } else if has_any(&["target_user_id", "to", "content", "message_id", "is_typing"]) {
+        (Some(Dialect::Flat), false)
+    } else {
+        (None, false)
     }
-    let is_flat = json::object::<Fields>(text).is_ok_and(|fields| fields.are_there());
-    is_flat.then_some(Dialect::Flat)
 }
 
 /// Reads a message ("Message Format").
@@ -343,7 +343,10 @@ fn read_text(dialect: Dialect, text: &str) -> Result<Said, Mistake> {
         "PING" => Ok(Said::Ping),
         "PONG" if dialect == Dialect::Flat => Ok(Said::Pong),
         other => {
-            let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING";
+            let known = match dialect {
+                Dialect::Document => "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING",
+                Dialect::Flat => "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING, PING and PONG",
+            };
             let message = format!("there is no type {}; there are {known}", Quoted(other));
             Err(Mistake::new(Code::Validation, message).at("type"))
         }

@@ -14,8 +14,10 @@
 //! | the first message decides the dialect, for the connection's life | `hello_decides_the_dialect_for_good` |
 //! | a message that is neither gets its error in the dialect whose shape it has | `before_hello_an_error_has_the_shape_of_what_it_is_about` |
 //! | both dialects meet in the same chats, each sees its own shapes | `both_dialects_meet` |
+//! | a message that names nobody is for nobody else than whom its sender wanted last | `after_a_chat_that_could_not_be_opened_a_message_goes_to_nobody` |
+//! | who has said something is told in its dialect that its time is up | `who_takes_too_long_is_told_in_its_dialect` |
 //! | whoever waits for another's sign of life is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
-//! | GET /presence/online | `who_is_online_is_listed_over_http`, `slow_readers_of_lists_are_few` |
+//! | GET /presence/online | `who_is_online_is_listed_over_http`, `a_list_is_of_those_who_are_there`, `slow_readers_of_lists_share_them` |
 //! | POST /presence/heartbeat | `a_heartbeat_over_http_changes_nothing` |
 //! | the endpoints over sockets, preflighted | `the_endpoints_of_the_front_end` |
 //! | a flat client over a socket | `the_published_front_end_talks_with_a_client_of_the_document` |
@@ -24,7 +26,7 @@ use crate::close::Ending;
 use crate::desk::{Desk, no_lines};
 use crate::handed_out::HANDED_OUT;
 use crate::protocols::fastchat::FastChat;
-use crate::realm::Reply;
+use crate::realm::{Message, Reply};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -227,6 +229,43 @@ fn who_comes_back_writes_on_in_its_chat() {
 }
 
 #[test]
+fn after_a_chat_that_could_not_be_opened_a_message_goes_to_nobody() {
+    let mut desk = chat();
+    let opens = json!({"type": "OPEN_CHAT", "target_user_id": EVE});
+    let bare = json!({"type": "MSG", "content": "for Eve"});
+    says(&mut desk, 1, &opens);
+    let lines = says(&mut desk, 1, &bare);
+    assert_eq!(told(&lines, 1)[0]["error_code"], "CHAT_NOT_OPENED");
+    assert_eq!(told(&lines, 1)[0]["details"], json!({}));
+    assert_eq!(told(&lines, 2), [Value::Null; 0]);
+    // TYPING goes to the chat used last in any case.
+    let lines = says(&mut desk, 1, &json!({"type": "TYPING", "is_typing": true}));
+    assert_eq!(told(&lines, 2).len(), 1);
+    for turn in [
+        json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
+        json!({"type": "MSG", "to": BOB, "content": "for Bob"}),
+    ] {
+        says(&mut desk, 1, &opens);
+        says(&mut desk, 1, &turn);
+        let lines = says(&mut desk, 1, &bare);
+        assert_eq!(told(&lines, 2).len(), 1, "{turn}");
+    }
+    says(&mut desk, 1, &opens);
+    says(&mut desk, 2, &json!({"type": "MSG", "content": "to Ann"}));
+    assert_eq!(told(&says(&mut desk, 1, &bare), 2).len(), 1);
+}
+
+#[test]
+fn who_takes_too_long_is_told_in_its_dialect() {
+    let mut desk = desk();
+    enter(&mut desk, 1, ANN, "");
+    desk.opens(2, "/ws");
+    let lines = desk.waits(10 * SECOND);
+    assert_eq!(told(&lines, 1)[0]["error_code"], "UNAUTHORIZED");
+    assert_eq!(told(&lines, 2)[0]["data"]["code"], "UNAUTHORIZED");
+}
+
+#[test]
 fn typing_names_who_types() {
     let mut desk = chat();
     for is_typing in [true, false] {
@@ -289,6 +328,16 @@ fn an_error_has_an_error_code() {
     }
     let lines = desk.says(1, "nonsense");
     assert_eq!(told(&lines, 1)[0]["error_code"], "VALIDATION");
+    let lines = desk.sends(1, Message::Binary(vec![1].into()));
+    assert_eq!(told(&lines, 1)[0]["error_code"], "VALIDATION");
+    // Without a chat to write in, too: first it is counted.
+    enter(&mut desk, 3, EVE, "Eve");
+    for _ in 0..60 {
+        let lines = says(&mut desk, 3, &json!({"type": "MSG", "content": "x"}));
+        assert_eq!(told(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
+    }
+    let lines = says(&mut desk, 3, &json!({"type": "MSG", "content": "x"}));
+    assert_eq!(told(&lines, 3)[0]["error_code"], "RATE_LIMITED");
 }
 
 #[test]
@@ -333,6 +382,16 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
         (r#"{"type":"MSG","data":{"content":"x"}}"#, false),
         (r#"{"type":"HELLO","data":{},"display_name":"Ann"}"#, false),
         (r#"{"type":"HELLO"}"#, false),
+        (r#"{"type":"HELLO","data":7,"display_name":7}"#, true),
+        (r#"{"type":"HELLO","user_id":"x"}"#, true),
+        (
+            r#"{"type":"HELLO","display_name":"A","display_name":"B"}"#,
+            true,
+        ),
+        (r#"{"type":"OPEN_CHAT","target_user_id":"x"}"#, true),
+        (r#"{"type":"MSG","to":"x"}"#, true),
+        (r#"{"type":"MSG","message_id":"x"}"#, true),
+        (r#"{"type":"TYPING","is_typing":true}"#, true),
         (r#"{"type":"PING"}"#, false),
         ("nonsense", false),
     ] {
@@ -351,7 +410,11 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
     let data = json!({"user_id": ANN, "display_name": "Ann"});
     let document = json!({"type": "HELLO", "data": data});
     let flat = json!({"type": "HELLO", "display_name": "Ann"});
-    for undecided in [r#"{"type":"MSG","content":"x"}"#, r#"{"type":"HELLO"}"#] {
+    for undecided in [
+        r#"{"type":"MSG","content":"x"}"#,
+        r#"{"type":"HELLO"}"#,
+        r#"{"type":"HELLO","content":"x"}"#,
+    ] {
         for (hello, is_flat) in [(&document, false), (&flat, true)] {
             let mut desk = desk();
             desk.opens(1, "/ws");
@@ -472,14 +535,54 @@ fn who_is_online_is_listed_over_http() {
 }
 
 #[test]
-fn slow_readers_of_lists_are_few() {
+fn slow_readers_of_lists_share_them() {
     let mut desk = desk();
-    let mut held: Vec<Reply> = (0..HANDED_OUT)
-        .map(|_| desk.asks("/presence/online"))
-        .collect();
-    assert_eq!(status(&desk.asks("/presence/online")), 503);
-    held.pop();
-    assert_eq!(status(&desk.asks("/presence/online")), 200);
+    for who in 1..=100 {
+        desk.opens(who, "/ws");
+        let name = format!("{who:0>100}");
+        says(
+            &mut desk,
+            who,
+            &json!({"type": "HELLO", "display_name": name}),
+        );
+    }
+    let users = body(desk.asks("/presence/online"))["users"].clone();
+    let mut held: Vec<Reply> = Vec::new();
+    let mut count = |desk: &mut Desk<FastChat>, at: usize| {
+        let id = users[at % 100]["id"].as_str().unwrap();
+        let reply = desk.asks(&format!("/presence/online?exclude_user_id={id}"));
+        let count = body(reply.clone())["count"].clone();
+        let size = match &reply {
+            Reply::Ok { body, .. } => body.len(),
+            other => panic!("{other:?}"),
+        };
+        held.push(reply);
+        (count, size)
+    };
+    let mut size = 0;
+    while size < HANDED_OUT {
+        let (others, octets) = count(&mut desk, size);
+        assert_eq!(others, 99);
+        size += octets;
+    }
+    assert_eq!(count(&mut desk, 0).0, 100, "with oneself in it");
+    held.truncate(10);
+    let reply = desk.asks("/presence/online");
+    assert_eq!(body(reply)["count"], 100);
+}
+
+#[test]
+fn a_list_is_of_those_who_are_there() {
+    let mut desk = desk();
+    enter(&mut desk, 1, ANN, "Ann");
+    assert_eq!(body(desk.asks("/presence/online"))["count"], 1);
+    enter(&mut desk, 2, BOB, "Bob");
+    assert_eq!(body(desk.asks("/presence/online"))["count"], 2);
+    desk.leaves(1, Ending::Lost);
+    assert_eq!(body(desk.asks("/presence/online"))["count"], 1);
+    desk.waits(SECOND);
+    let seen = body(desk.asks("/presence/online"))["users"][0]["last_seen"].take();
+    assert_eq!(seen, "2026-01-16T10:00:01.000Z");
 }
 
 #[test]
@@ -493,7 +596,8 @@ fn a_heartbeat_over_http_changes_nothing() {
     assert_eq!(body(beats(ANN, "Another name")), seen(ANN, "Ann", "online"));
     assert_eq!(body(beats(BOB, "Bob")), seen(BOB, "Bob", "offline"));
     assert_eq!(status(&beats("no-uuid", "Bob")), 400);
-    for wrong in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#] {
+    let long = json!({"user_id": BOB, "display_name": "x".repeat(101)}).to_string();
+    for wrong in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {
         assert_eq!(
             status(&desk.posts("/presence/heartbeat", wrong)),
             400,
