@@ -33,6 +33,9 @@ pub use wire::{Command, Join, Kick, Mistake};
 /// The fewest members that a session may be limited to (rulings).
 const FEWEST_MEMBERS: u32 = 2;
 
+/// And no more than this: each is told of all others.
+const MOST_MEMBERS: u32 = 256;
+
 /// Why a session ends whose host is not there any more.
 const HOST_IS_LOST: &str = "Host lost its connection";
 
@@ -109,6 +112,13 @@ impl Realm for Loudsync {
                 "members",
             ),
         ])?;
+        if options.max_members > MOST_MEMBERS {
+            let problem = format!(
+                "{} is more than {MOST_MEMBERS} members",
+                options.max_members
+            );
+            return Err(("max_members", problem));
+        }
         configured::check(&options.sessions, options.max_members)?;
         let sessions = options.sessions.iter().map(|session| {
             let id = session.id.clone();

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// times would flood the others.
 const CHANGES_AT_ONCE: u32 = 60;
 
+/// In a session of more members than this it is one change: a list costs members times members.
+const FEW_MEMBERS: usize = 32;
+
 /// A session, as long as its host has its place in it; for ever where that is no device.
 pub(super) struct Session {
     pub(super) name: String,
@@ -134,7 +137,12 @@ impl Session {
 
     /// Whether everybody may be told of a change now. If not, they get a list soon.
     fn may_tell(&mut self, cx: &Context) -> bool {
-        self.is_list_due |= self.changes.take(cx.now, CHANGES_AT_ONCE).is_err();
+        let at_once = if self.members().count() <= FEW_MEMBERS {
+            CHANGES_AT_ONCE
+        } else {
+            1
+        };
+        self.is_list_due |= self.changes.take(cx.now, at_once).is_err();
         !self.is_list_due
     }
 

@@ -27,7 +27,7 @@
 //! | "Session ID must exist" | `a_session_must_exist` |
 //! | "Session must not be full", details | `a_full_session_lets_nobody_in` |
 //! | and not more than the host allows | `a_session_has_no_more_members_than_its_host_allows` |
-//! | joining and leaving again and again is no flood | `a_device_that_joins_and_leaves_again_and_again_floods_nobody` |
+//! | joining and leaving again and again is no flood | `a_device_that_joins_and_leaves_again_and_again_floods_nobody`, `a_large_session_is_told_by_a_list_a_second` |
 //! | a deserted session keeps nobody out | `sessions_that_are_deserted_make_room_for_others` |
 //! | sessions are bounded | `there_are_so_many_sessions_and_no_more` |
 //! | "Device must not already be connected" | `a_device_that_is_connected_and_alive_is_not_let_in_again` |
@@ -610,6 +610,25 @@ fn a_device_that_is_lost_again_and_again_floods_nobody() {
         ["1 < member_list", "2 < member_list", "199 < member_list"]
     );
     assert_eq!(desk.waits(SECOND), no_lines());
+}
+
+#[test]
+fn a_large_session_is_told_by_a_list_a_second() {
+    let mut desk = Desk::<Loudsync>::new(json!({"max_members": 256, "heartbeat_timeout": 3600}));
+    desk.opens(1, "/");
+    desk.says(1, &join("party", "mac", "host"));
+    let mut joins = |who: u64| {
+        desk.opens(who, "/");
+        let lines = desk.says(who, &join("party", &format!("device {who}"), "client"));
+        lines.iter().filter(|line| line.starts_with("1 < ")).count()
+    };
+    let told: Vec<usize> = (2..=40).map(&mut joins).collect();
+    assert!(told[..31].iter().all(|&lines| lines == 1), "{told:?}");
+    assert!(told[32..].iter().all(|&lines| lines == 0), "{told:?}");
+    let lines = desk.waits(SECOND);
+    let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
+    assert_eq!(list(to_host).1.len(), 40);
+    assert_eq!(lines.len(), 40);
 }
 
 #[test]
@@ -1305,6 +1324,7 @@ fn options_out_of_range_are_named() {
         ("takeover_timeout", 0),
         ("heartbeat_timeout", 0),
         ("max_members", 1),
+        ("max_members", 257),
     ] {
         let mut options = serde_json::to_value(Options::default()).unwrap();
         options[key] = json!(wrong);
