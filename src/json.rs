@@ -3,6 +3,7 @@
 //! Which fields matter depends on a message's type. So a protocol reads the object into a struct
 //! of `Option<&RawValue>`, and then from that what the type demands.
 
+use crate::text::sanitise;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fmt;
@@ -115,6 +116,38 @@ pub fn of_length(
         name,
         format_args!("has {length} characters; it has {shortest} to {longest}"),
     ))
+}
+
+/// An id that a client gives and others see as it is, 1 to `longest` characters, if it is there: one
+/// that was sanitised would be another.
+///
+/// # Errors
+/// It is no string, too long or empty, or sanitising would change it.
+pub fn visible_id(
+    value: Option<&RawValue>,
+    name: &'static str,
+    longest: usize,
+) -> Result<Option<String>, Malformed> {
+    let id: Option<String> = optional(value, name, "a string")?;
+    if let Some(id) = &id {
+        of_length(id, name, 1, longest)?;
+        if sanitise(id) != id.as_str() {
+            let problem = "has HTML tags or control characters in it";
+            return Err(Malformed::field(name, problem));
+        }
+    }
+    Ok(id)
+}
+
+/// The `type` of a message, whatever else is wrong with it; none where it has none.
+pub fn kind(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Typed<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<&'a RawValue>,
+    }
+    let typed: Typed = object(text).ok()?;
+    required(typed.kind, "type", "a string").ok()
 }
 
 #[cfg(test)]

@@ -108,8 +108,8 @@ struct Lasting {
 /// The users of one listener.
 pub struct FastChat {
     options: Options,
-    /// Claimants with the dialect in which they said who they are.
-    doorstep: Doorstep<(Dialect, Introduction)>,
+    /// Who waits for a place there, with where to answer.
+    doorstep: Doorstep<(Address, Introduction)>,
     /// Who said HELLO as whom.
     connections: BTreeMap<ConnectionId, Uuid>,
     users: BTreeMap<Uuid, User>,
@@ -220,11 +220,7 @@ impl Realm for FastChat {
 
     fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
         if alive {
-            for (connection, (dialect, _)) in self.doorstep.claimants(who) {
-                let claimant = Address {
-                    connection,
-                    dialect,
-                };
+            for (connection, (claimant, _)) in self.doorstep.claimants(who) {
                 let mistake = Mistake::new(Code::Unauthorized, "user is connected");
                 claimant.tell(cx, &Outgoing::Error(mistake.at("user_id")));
                 cx.close(connection, Close::UserConnected);
@@ -294,8 +290,7 @@ impl FastChat {
             let patience = Duration::from_secs(self.options.takeover_timeout.into());
             let owner = user.address.connection;
             cx.probe(owner, patience);
-            let claim = (address.dialect, introduction);
-            self.doorstep.claim(who, owner, claim);
+            self.doorstep.claim(who, owner, (address, introduction));
             return;
         }
         let Introduction { display_name, .. } = introduction;
@@ -343,11 +338,7 @@ impl FastChat {
                 self.end_chats(forgotten, lasting);
             }
         }
-        for (connection, (dialect, introduction)) in self.doorstep.claimants(who) {
-            let claimant = Address {
-                connection,
-                dialect,
-            };
+        for (_, (claimant, introduction)) in self.doorstep.claimants(who) {
             self.hello(cx, claimant, introduction);
         }
     }

@@ -233,20 +233,20 @@ impl Realm for PeerJs {
             Command::Transmit(transmission) => transmission,
         };
         let Transmission { kind, dst, .. } = &transmission;
-        let (frame, expired) = (transmission.from(source), expired(source, dst));
+        let (frame, expired) = (transmission.from(source), || expired(source, dst));
         if let Some(peer) = self.peers.get(dst) {
             // Whoever has no room for it is not closed: anybody may write to anybody here.
             let receipt = Receipt {
                 to: who,
                 delivered: None,
-                failed: kind.is_stored().then_some(expired),
+                failed: kind.is_stored().then(expired),
             };
             cx.deliver(peer.connection, frame, receipt);
         } else if kind.is_stored() {
             // Nobody can have an id that is too long.
             let kept = dst.len() <= ID_SIZE && self.store.keep(cx.now, source, dst, frame);
             if !kept {
-                cx.send(who, expired);
+                cx.send(who, expired());
             }
         }
     }

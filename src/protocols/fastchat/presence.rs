@@ -32,7 +32,6 @@ struct Seen<'a> {
 const LISTED_FOR: Duration = Duration::from_secs(1);
 
 /// Who is online, made once for many who ask.
-#[derive(Default)]
 pub(super) struct OnlineList {
     /// When.
     made: Duration,
@@ -100,12 +99,9 @@ impl FastChat {
     /// readers, all share one list, and nobody is left out of it.
     fn online(&mut self, cx: &Context, hello: &Hello) -> Reply {
         let state = self.news.count();
-        let is_current =
-            |list: &&mut OnlineList| list.state == state && cx.now < list.made + LISTED_FOR;
-        let list = match self.online.take().as_mut().filter(is_current) {
-            Some(list) => std::mem::take(list),
-            None => self.online_list(cx),
-        };
+        let is_current = |list: &OnlineList| list.state == state && cx.now < list.made + LISTED_FOR;
+        let list = self.online.take().filter(is_current);
+        let list = list.unwrap_or_else(|| self.online_list(cx));
         let but = hello.parameter("exclude_user_id");
         let but = but.and_then(|id| Uuid::try_parse(&id).ok());
         let but = but.and_then(|id| list.places.get(&id));

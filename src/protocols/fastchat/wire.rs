@@ -368,7 +368,7 @@ pub(super) fn display_name(fields: &Fields) -> Result<String, Malformed> {
 }
 
 fn msg(dialect: Dialect, fields: &Fields) -> Result<Msg, Mistake> {
-    let message_id = message_id(fields.message_id)?;
+    let message_id = json::visible_id(fields.message_id, "message_id", MESSAGE_ID_LENGTH)?;
     let rest = || {
         let to = match (dialect, fields.to) {
             (Dialect::Flat, None) => None,
@@ -384,20 +384,6 @@ fn msg(dialect: Dialect, fields: &Fields) -> Result<Msg, Mistake> {
         content,
         message_id,
     })
-}
-
-/// A `message_id`, which others will see as it is: an id that was changed would be none.
-fn message_id(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
-    let name = "message_id";
-    let id: Option<String> = json::optional(value, name, "a string")?;
-    if let Some(id) = &id {
-        json::of_length(id, name, 1, MESSAGE_ID_LENGTH)?;
-        if sanitise(id) != id.as_str() {
-            let problem = "has HTML tags or control characters in it";
-            return Err(Malformed::field(name, problem));
-        }
-    }
-    Ok(id)
 }
 
 /// The id that somebody has, in either case ("User ID Format").

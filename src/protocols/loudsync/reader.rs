@@ -4,8 +4,6 @@ use super::upper_case;
 use super::wire::{self, Code, Command, Mistake};
 use crate::json;
 use crate::realm::Message;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +57,7 @@ impl Reader {
 
 /// The dialect that a message's type is of, whatever else is wrong with the message.
 fn dialect(text: &str) -> Option<Dialect> {
-    #[derive(Deserialize)]
-    struct Typed<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Option<&'a RawValue>,
-    }
-    let typed: Typed = json::object(text).ok()?;
-    let kind: String = json::required(typed.kind, "type", "a string").ok()?;
+    let kind = json::kind(text)?;
     let has = |is_such: fn(&u8) -> bool| kind.as_bytes().iter().any(is_such);
     match (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase)) {
         (true, false) => Some(Dialect::UpperCase),

@@ -4,7 +4,6 @@
 use super::wire::{Command, Mistake, Outgoing, content};
 use crate::frame::Frame;
 use crate::json::{self, Malformed};
-use crate::text::sanitise;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -34,12 +33,14 @@ struct Incoming<'a> {
 pub(super) fn read(text: &str) -> Result<Command, Mistake> {
     let incoming: Incoming = json::object(text)?;
     let kind: String = json::required(incoming.kind, "type", "a string")?;
+    // The client's word for none is an empty one.
+    let reply_to = incoming.reply_to.filter(|id| id.get() != r#""""#);
     match kind.as_str() {
         // Where there is no secret, a client without a token is as good as one with any other.
         "auth" => Ok(Command::Auth(token(incoming.token)?)),
         "message" => Ok(Command::Send {
             text: content(incoming.text)?,
-            reply_to: reply_to(incoming.reply_to)?,
+            reply_to: json::visible_id(reply_to, "replyTo", REPLY_TO_LENGTH)?,
         }),
         other => Err(Mistake::unknown_type(other, "auth and message")),
     }
@@ -52,21 +53,6 @@ fn token(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
         return Err(Malformed::field("token", problem));
     }
     Ok(token)
-}
-
-/// An id, which others will see as it is: an id that was changed would be none.
-fn reply_to(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
-    let name = "replyTo";
-    let id: Option<String> = json::optional(value, name, "a string")?;
-    let id = id.filter(|id| !id.is_empty());
-    if let Some(id) = &id {
-        json::of_length(id, name, 1, REPLY_TO_LENGTH)?;
-        if sanitise(id) != id.as_str() {
-            let problem = "has HTML tags or control characters in it";
-            return Err(Malformed::field(name, problem));
-        }
-    }
-    Ok(id)
 }
 
 /// What is said otherwise than in the document is added to its wire types; the rest is not said.

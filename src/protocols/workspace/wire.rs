@@ -142,24 +142,13 @@ impl Reader {
 
     fn read_text(&mut self, text: &str) -> Result<Command, Mistake> {
         if self.0.is_none() {
-            self.0 = kind(text).and_then(|kind| Dialect::of(&kind));
+            self.0 = json::kind(text).and_then(|kind| Dialect::of(&kind));
         }
         match self.0.unwrap_or_default() {
             Dialect::Document => read(text),
             Dialect::Newer => newer::read(text),
         }
     }
-}
-
-/// The type of a message, whatever else is wrong with it.
-fn kind(text: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Head<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Option<&'a RawValue>,
-    }
-    let head: Head = json::object(text).ok()?;
-    json::required(head.kind, "type", "a string").ok()
 }
 
 /// A message from a client, its fields still unread: which of them matter depends on the type.
