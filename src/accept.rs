@@ -1,6 +1,7 @@
 //! One port's accept loop: it admits or turns away, and spawns; it never waits for a client.
 
 use crate::broker::Event;
+use crate::budget::Budget;
 use crate::config::{Listener, Settings};
 use crate::connection::Summary;
 use crate::handshake::{self, Guest};
@@ -31,6 +32,7 @@ pub(crate) struct House {
     /// The number of the next connection.
     pub(crate) connections: AtomicU64,
     pub(crate) places: Arc<Places>,
+    pub(crate) budget: Arc<Budget>,
     /// For those who are told that there is none.
     pub(crate) turned_away: Arc<Places>,
     /// Ends when the daemon stops.

@@ -23,6 +23,9 @@ pub(crate) struct Boundary {
     /// The last read began within a large frame and ended with it.
     pub(crate) ended_large: bool,
     in_message: bool,
+    in_control: bool,
+    /// Octets so far of the message that is not whole yet.
+    pub(crate) unfinished: usize,
     lost: bool,
     /// The largest payload since this was last set to 0.
     pub(crate) largest: u64,
@@ -67,7 +70,17 @@ impl Boundary {
         self.payload_left -= here as u64;
         self.ended_large = self.in_large && self.payload_left == 0;
         self.in_large &= self.payload_left > 0;
+        if !self.in_control {
+            self.unfinished += here;
+        }
+        self.finish();
         octets.get(here..).unwrap_or_default()
+    }
+
+    fn finish(&mut self) {
+        if self.payload_left == 0 && !self.in_message {
+            self.unfinished = 0;
+        }
     }
 
     fn header<'a>(&mut self, octets: &'a [u8]) -> &'a [u8] {
@@ -89,9 +102,11 @@ impl Boundary {
                 } else {
                     self.small_in_a_row.saturating_add(1)
                 };
-                if matches!(header.opcode, OpCode::Data(_)) {
+                self.in_control = matches!(header.opcode, OpCode::Control(_));
+                if !self.in_control {
                     self.in_message = !header.is_final;
                 }
+                self.finish();
                 octets.get(used..).unwrap_or_default()
             }
             Ok(None) => octets.get(new..).unwrap_or_default(),
@@ -148,6 +163,18 @@ mod tests {
         assert!(!after(&octets).between_messages());
         octets.extend([0x80, 0x80, 1, 2, 3, 4]);
         assert!(after(&octets).between_messages());
+    }
+
+    #[test]
+    fn what_there_is_of_a_message_counts_until_it_is_whole() {
+        let mut octets = frame(1000, false);
+        octets.extend([0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8]);
+        octets.extend([0x00, 0x82, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(after(&octets).unfinished, 1002);
+        assert_eq!(after(&frame(1000, true)[..500]).unfinished, 492);
+        octets.extend([0x80, 0x80, 1, 2, 3, 4]);
+        assert_eq!(after(&octets).unfinished, 0);
+        assert_eq!(after(&frame(1000, true)).unfinished, 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! It keeps the promises of [`crate::realm`], and owns what realms share and must not know:
 //! connections, outboxes, liveness, counters.
 
+use crate::budget::{Budget, Charge};
 use crate::close::{Close, Ending};
 use crate::frame::Frame;
 use crate::liveness::{self, Patience, Verdict};
@@ -36,12 +37,15 @@ pub(crate) enum Event {
     Open(Box<Opening>),
     /// Somebody asks something.
     Request(Box<Question>),
-    /// A connection's messages, in their order. Not more before these are taken.
-    Commands(ConnectionId, Vec<AnyCommand>),
+    /// A connection's messages, in their order, and how many octets of them are charged to it. Not
+    /// more before these are taken.
+    Commands(ConnectionId, Vec<AnyCommand>, usize),
     /// A connection's outbox has room again, or has been written as far as its socket goes.
     Room(ConnectionId),
     /// A connection that was asked for a sign of life has given one.
     Alive(ConnectionId),
+    /// What a connection has received has overdrawn the budget.
+    Overdrawn,
     /// A connection is gone. Nothing comes from it after this.
     Ended(ConnectionId, Ending),
     /// A second has passed.
@@ -95,6 +99,8 @@ struct Connection {
     holds: Vec<ConnectionId>,
     /// Its realm has been told that it is gone.
     closing: bool,
+    /// What it held when it was closed for that, in bytes.
+    releasing: usize,
 }
 
 impl Connection {
@@ -145,6 +151,11 @@ pub(crate) struct Broker {
     untold: VecDeque<(usize, ConnectionId, Ending)>,
     /// Tasks to wake at the end of this batch.
     wakers: Vec<Waker>,
+    budget: Arc<Budget>,
+    /// For what each realm keeps.
+    kept: Vec<Charge>,
+    /// What those will give back who have been closed for what they hold, in bytes.
+    releasing: usize,
     started: Instant,
     stopping: bool,
     endings: Endings,
@@ -164,14 +175,17 @@ impl Moment {
 }
 
 impl Broker {
-    pub(crate) fn new(hosts: Vec<Host>, started: Instant) -> Self {
+    pub(crate) fn new(hosts: Vec<Host>, budget: Arc<Budget>, started: Instant) -> Self {
         Self {
+            kept: hosts.iter().map(|_| Charge::new(&budget, 0)).collect(),
             hosts,
             connections: Table::default(),
             effects: Vec::new(),
             entering: None,
             untold: VecDeque::new(),
             wakers: Vec::new(),
+            budget,
+            releasing: 0,
             started,
             stopping: false,
             endings: Endings::new(),
@@ -190,6 +204,7 @@ impl Broker {
                 let Ok(event) = inbox.try_recv() else { break };
                 work += self.handle(moment, event);
             }
+            work += self.make_room(moment);
             self.wakers.drain(..).for_each(Waker::wake);
             if work >= BATCH {
                 give_way().await;
@@ -202,12 +217,20 @@ impl Broker {
         match event {
             Event::Open(opening) => self.open(moment, *opening),
             Event::Request(question) => self.request(moment, *question),
-            Event::Commands(who, commands) => self.commands(moment, who, commands),
+            Event::Commands(who, commands, octets) => {
+                let work = self.commands(moment, who, commands);
+                if let Some(connection) = self.connections.get(&who) {
+                    connection.pulse.incoming.shrink(octets);
+                }
+                work
+            }
             Event::Room(who) => {
                 self.release_held_by(who);
                 1
             }
             Event::Alive(who) => self.alive(moment, who),
+            // There is room made after each batch.
+            Event::Overdrawn => 1,
             Event::Ended(who, ending) => self.ended(moment, who, ending),
             Event::Tick => self.tick(moment),
             Event::Stop => self.stop(moment),
@@ -244,6 +267,7 @@ impl Broker {
                 held: 0,
                 holds: Vec::new(),
                 closing: false,
+                releasing: 0,
             },
         );
         let mut refused = None;
@@ -308,6 +332,7 @@ impl Broker {
         *self.endings.entry(ending.name()).or_default() += 1;
         let listener = connection.listener;
         let told = std::mem::replace(&mut connection.closing, true);
+        self.releasing -= connection.releasing;
         self.release_held_by(who);
         self.connections.remove(&who);
         if told || self.stopping {
@@ -442,6 +467,9 @@ impl Broker {
         let Moment { now, wall } = moment;
         let mut cx = Context::new(now, wall, &self.connections, &mut ids, &mut effects);
         act(host.realm.as_mut(), &mut cx);
+        if let Some(kept) = self.kept.get_mut(listener) {
+            kept.set(host.realm.kept());
+        }
         let count = effects.len();
         for effect in effects.drain(..) {
             self.apply(moment, effect, sender);
@@ -610,5 +638,6 @@ impl Hasher for IdHasher {
     }
 }
 
+mod room;
 #[cfg(test)]
 mod tests;

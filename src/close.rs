@@ -31,6 +31,8 @@ pub enum Close {
     InternalError,
     /// The client reads slower than others write, and its outbox is full.
     TooSlow,
+    /// What clients make the daemon hold is more than its `memory_budget`, and this one holds most.
+    ShortOfMemory,
     /// The request lacks a parameter, or one is too long.
     BadParameters,
     /// The client did not say in time who it is.
@@ -60,7 +62,7 @@ pub enum Close {
 
 impl Close {
     /// The whole list, in the order of the codes.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PeerLeft,
         Self::Goodbye,
         Self::JoinRefused,
@@ -71,6 +73,7 @@ impl Close {
         Self::TooBig,
         Self::InternalError,
         Self::TooSlow,
+        Self::ShortOfMemory,
         Self::BadParameters,
         Self::NotIntroduced,
         Self::Kicked,
@@ -94,7 +97,7 @@ impl Close {
             Self::InvalidUtf8 => 1007,
             Self::TooBig => 1009,
             Self::InternalError => 1011,
-            Self::TooSlow => 1013,
+            Self::TooSlow | Self::ShortOfMemory => 1013,
             Self::BadParameters => 4400,
             Self::NotIntroduced => 4401,
             Self::Kicked | Self::WrongKey => 4403,
@@ -118,6 +121,7 @@ impl Close {
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
             Self::TooSlow => "too slow",
+            Self::ShortOfMemory => "server is short of memory",
             Self::BadParameters => "bad parameters",
             Self::WrongKey => "wrong key",
             Self::IdTaken => "ID is taken",
@@ -140,6 +144,7 @@ impl Close {
             Self::ShuttingDown
                 | Self::InternalError
                 | Self::TooSlow
+                | Self::ShortOfMemory
                 | Self::Idle
                 | Self::TooManyConnections
                 | Self::TooManyGuesses
@@ -148,7 +153,7 @@ impl Close {
 
     /// Whether what waits in the outbox is thrown away rather than sent before the Close frame.
     pub(crate) const fn discards_outbox(self) -> bool {
-        matches!(self, Self::TooSlow)
+        matches!(self, Self::TooSlow | Self::ShortOfMemory)
     }
 }
 

@@ -17,6 +17,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// A single client may make the process hold about so much and be well-behaved.
+const LEAST_MEMORY_BUDGET: usize = 1 << 20;
+
 /// The whole configuration.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
@@ -37,6 +40,10 @@ pub struct Process {
     pub threads: usize,
     /// Connections of all listeners together; 0: what the open-files limit allows.
     pub max_connections: usize,
+    /// What clients may make the process hold, all of them together, in bytes; 0: no limit; `None`: a
+    /// quarter of the memory that there is.
+    #[serde(deserialize_with = "bytes")]
+    pub memory_budget: Option<usize>,
     /// How long a stop waits for clients to say goodbye, in seconds.
     #[serde(with = "seconds")]
     pub shutdown_timeout: Duration,
@@ -99,6 +106,7 @@ impl Config {
                 log: None,
                 threads: 0,
                 max_connections: 0,
+                memory_budget: None,
                 shutdown_timeout: Duration::from_secs(5),
             },
             listeners: PROTOCOLS.iter().map(Listener::built_in).collect(),
@@ -438,6 +446,18 @@ pub fn parse_level(name: &str) -> Result<LevelFilter, String> {
             Quoted(name)
         )
     })
+}
+
+fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+    let given = Value::deserialize(from)?;
+    let bytes = given.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
+    match bytes {
+        _ if given.is_null() => Ok(None),
+        Some(bytes) if bytes == 0 || bytes >= LEAST_MEMORY_BUDGET => Ok(Some(bytes)),
+        _ => Err(D::Error::custom(format!(
+            "{given} is no number of bytes from {LEAST_MEMORY_BUDGET} on; 0 is no limit, and null a quarter of the memory that there is"
+        ))),
+    }
 }
 
 fn network_names<S: Serializer>(networks: &[Network], to: S) -> Result<S::Ok, S::Error> {

@@ -100,6 +100,9 @@ impl Connection {
             end: None,
             stop: None,
             received: 0,
+            decoded: 0,
+            charged: 0,
+            overdrawn: false,
         };
         Self {
             pump: Box::new(pump),
@@ -121,16 +124,7 @@ impl Connection {
             match AssertUnwindSafe(step).catch_unwind().await {
                 Ok(Step::Stop(stop)) => break stop,
                 Ok(Step::NewBuffer { large }) => {
-                    let size = if large { LARGE_BUFFER } else { SMALL_BUFFER };
-                    let pump = *self.pump;
-                    let mut wire = pump.socket.into_inner();
-                    wire.boundary.largest = 0;
-                    let socket = open(wire, Vec::new(), config(size, self.max_message_size));
-                    self.pump = Box::new(Pump {
-                        socket,
-                        large_buffer: large,
-                        ..pump
-                    });
+                    self.pump = self.pump.with_new_buffer(large, self.max_message_size);
                 }
                 // Nobody knows what it was at, so nothing more is read or sent.
                 Err(_panic) => break Stop::Fail(Close::InternalError),
@@ -138,10 +132,16 @@ impl Connection {
         };
         let Self {
             mut pump,
+            max_message_size,
             close_timeout,
-            ..
         } = self;
         let ending = stop.ending();
+        if let Stop::Close(Close::ShortOfMemory) = stop {
+            // Before the broker looks for the next one: what there is of a message is given up.
+            pump.socket.get_mut().discard();
+            pump = pump.with_new_buffer(false, max_message_size);
+            pump.uncharge();
+        }
         // Fails only when the broker is gone, and then there is nobody to tell.
         let _ = poll_fn(|cx| pump.inbox.poll_ready(cx)).await;
         let _ = pump.inbox.start_send(Event::Ended(pump.who, ending));
@@ -249,9 +249,28 @@ struct Pump {
     /// How it ends, once the broker has what was decoded before.
     stop: Option<Stop>,
     received: u64,
+    /// Octets of the messages that became those commands.
+    decoded: usize,
+    /// Octets that are charged and have not been handed to the broker.
+    charged: usize,
+    /// More is held than may be, and the broker waits to hear it.
+    overdrawn: bool,
 }
 
 impl Pump {
+    /// The same with a read buffer that has nothing in it.
+    fn with_new_buffer(self: Box<Self>, large: bool, max_message_size: usize) -> Box<Self> {
+        let pump = *self;
+        let size = if large { LARGE_BUFFER } else { SMALL_BUFFER };
+        let mut wire = pump.socket.into_inner();
+        wire.boundary.largest = 0;
+        Box::new(Self {
+            socket: open(wire, Vec::new(), config(size, max_message_size)),
+            large_buffer: large,
+            ..pump
+        })
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {
             let orders = self.outgoing.take(cx, &mut self.socket.get_mut().queue);
@@ -321,8 +340,76 @@ impl Pump {
                 Poll::Pending => break,
             }
         }
+        self.charge();
         self.tell_broker(cx);
         stopped_by_controls
+    }
+
+    /// Counts what was received and not handed over against the budget, beyond what every connection
+    /// has as its buffer anyway. Where that is too much, nothing more is read before the broker knows.
+    fn charge(&mut self) {
+        let wire = self.socket.get_ref();
+        let buffer = if self.large_buffer { LARGE_BUFFER } else { 0 };
+        let here = buffer + wire.boundary.unfinished + self.decoded;
+        let charged = if here > SMALL_BUFFER { here } else { 0 };
+        let incoming = &wire.stream.pulse().incoming;
+        incoming.grow(charged.saturating_sub(self.charged));
+        incoming.shrink(self.charged.saturating_sub(charged));
+        self.overdrawn = charged > self.charged && incoming.budget().is_overdrawn();
+        self.charged = charged;
+    }
+
+    fn uncharge(&mut self) {
+        let charged = std::mem::take(&mut self.charged);
+        self.socket
+            .get_ref()
+            .stream
+            .pulse()
+            .incoming
+            .shrink(charged);
+    }
+
+    /// Writes all that waits.
+    async fn flush(&mut self) {
+        let Self {
+            socket, outgoing, ..
+        } = self;
+        poll_fn(|cx| {
+            let wire = socket.get_mut();
+            wire.send(cx, outgoing);
+            if wire.is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Reads until the client has sent its Close frame, or what comes instead is too much.
+    async fn hear_close(&mut self) {
+        poll_fn(|cx| {
+            loop {
+                match self.socket.poll_next_unpin(cx) {
+                    Poll::Ready(Some(Ok(message))) if !message.is_close() => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            self.charge();
+            if self.overdrawn {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// The socket alone: what was received and not done is given up.
+    fn into_wire(mut self: Box<Self>) -> Wire {
+        self.uncharge();
+        self.socket.into_inner()
     }
 
     fn ping(&mut self, why: Ping) {
@@ -359,8 +446,12 @@ impl Pump {
         if self.end.is_some() {
             return;
         }
+        let octets = message.len();
         match (self.protocol.decode)(&mut self.reader, message) {
-            Some(command) => self.commands.push(command),
+            Some(command) => {
+                self.commands.push(command);
+                self.decoded += octets;
+            }
             None => log::debug!("{} #{}: ignored a message", self.protocol.name, self.who.0),
         }
     }
@@ -368,7 +459,7 @@ impl Pump {
     /// Hands over what the broker should know. Says whether that was possible; if it was not,
     /// `cx` is woken when it is.
     fn tell_broker(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.room || self.alive || !self.commands.is_empty() {
+        while self.room || self.alive || self.overdrawn || !self.commands.is_empty() {
             match self.inbox.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => {
@@ -381,10 +472,14 @@ impl Pump {
                 Event::Room(self.who)
             } else if !self.commands.is_empty() {
                 // Before the sign of life: it may be that the client leaves.
-                Event::Commands(self.who, std::mem::take(&mut self.commands))
-            } else {
-                self.alive = false;
+                let octets = std::mem::take(&mut self.decoded).min(self.charged);
+                self.charged -= octets;
+                Event::Commands(self.who, std::mem::take(&mut self.commands), octets)
+            } else if std::mem::take(&mut self.alive) {
                 Event::Alive(self.who)
+            } else {
+                self.overdrawn = false;
+                Event::Overdrawn
             };
             // It has just been asked, and nobody else sends here.
             let _ = self.inbox.start_send(event);
@@ -412,44 +507,32 @@ impl Pump {
 
 /// Ends a connection as its `stop` asks: the Close frame, the client's answer to it, and then
 /// nothing until the client is gone, too. The caller sets a limit.
-async fn say_goodbye(pump: Box<Pump>, stop: Stop) {
-    let Pump {
-        mut socket,
-        outgoing,
-        ..
-    } = *pump;
-    let wire = socket.get_mut();
+async fn say_goodbye(mut pump: Box<Pump>, stop: Stop) {
+    let wire = pump.socket.get_mut();
     match stop {
         Stop::Drop | Stop::Lost => return,
+        // The rest of that frame would have to come before the Close frame.
+        Stop::Close(Close::ShortOfMemory) if wire.is_within_a_frame() => return,
         Stop::Left(_) | Stop::Fail(_) => wire.discard(),
         Stop::Close(close) if close.discards_outbox() => wire.discard(),
         Stop::Close(_) => {}
     }
-    if let Stop::Close(close) | Stop::Fail(close) = stop {
-        let _ = socket.close(Some(close_frame(close))).await;
-    }
-    flush(&mut socket, &outgoing).await;
-    if let Stop::Close(_) = stop {
-        while let Some(Ok(message)) = socket.next().await {
-            if message.is_close() {
-                break;
-            }
+    match stop {
+        // Nothing that it sends is of interest any more.
+        Stop::Fail(close) | Stop::Close(close @ Close::ShortOfMemory) => {
+            wire.control(Frame::close(close));
+            pump.flush().await;
+        }
+        Stop::Close(close) => {
+            let _ = pump.socket.close(Some(close_frame(close))).await;
+            pump.flush().await;
+            pump.hear_close().await;
+        }
+        _ => {
+            // The answer to the client's own Close frame is still with tungstenite.
+            let _ = poll_fn(|cx| Poll::Ready(pump.socket.poll_next_unpin(cx).is_ready())).await;
+            pump.flush().await;
         }
     }
-    socket.into_inner().stream.linger().await;
-}
-
-async fn flush(socket: &mut WebSocketStream<Wire>, outgoing: &Outgoing) {
-    // The answer to the client's own Close frame is still with tungstenite.
-    let _ = poll_fn(|cx| Poll::Ready(socket.poll_next_unpin(cx).is_ready())).await;
-    poll_fn(|cx| {
-        let wire = socket.get_mut();
-        wire.send(cx, outgoing);
-        if wire.is_empty() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
+    pump.into_wire().stream.linger().await;
 }

@@ -1,5 +1,6 @@
 //! A WebSocket frame on its way to clients.
 
+use crate::budget::{Budget, Charge};
 use crate::close::Close;
 use async_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{
@@ -9,7 +10,7 @@ use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use serde::Serialize;
 use std::fmt;
 use std::io::{Cursor, Read};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A frame as the octets that go to the socket, encoded once and shared by all who get it.
 ///
@@ -22,7 +23,12 @@ pub struct Frame(Arc<Octets>);
 struct Octets {
     head: Bytes,
     body: Bytes,
+    /// For what it takes while it waits for anybody, however many they are.
+    charge: OnceLock<Charge>,
 }
+
+/// What a frame takes besides its octets: its parts and their allocations.
+const OVERHEAD: usize = 128;
 
 impl Frame {
     /// Up to this many bytes a payload is copied behind its header: one piece is cheaper to
@@ -63,10 +69,27 @@ impl Frame {
 
     /// Octets that were encoded elsewhere.
     pub(crate) fn encoded(octets: &[u8]) -> Self {
+        Self::of(Bytes::copy_from_slice(octets), Bytes::new())
+    }
+
+    fn of(head: Bytes, body: Bytes) -> Self {
         Self(Arc::new(Octets {
-            head: Bytes::copy_from_slice(octets),
-            body: Bytes::new(),
+            head,
+            body,
+            charge: OnceLock::new(),
         }))
+    }
+
+    /// What it takes of memory for each of those who have it now, roughly.
+    pub(crate) fn share(&self) -> usize {
+        (self.len() + OVERHEAD) / Arc::strong_count(&self.0)
+    }
+
+    /// Counts it against a budget from now on, as long as anybody has it: once, however often it is
+    /// said.
+    pub(crate) fn charge(&self, budget: &Arc<Budget>) {
+        let bytes = || self.len() + OVERHEAD;
+        self.0.charge.get_or_init(|| Charge::new(budget, bytes()));
     }
 
     fn message(beginning: &[u8], rest: Bytes) -> Self {
@@ -86,19 +109,13 @@ impl Frame {
             .expect("a Vec takes all");
         head.extend_from_slice(beginning);
         head.extend_from_slice(&copied);
-        Self(Arc::new(Octets {
-            head: head.into(),
-            body,
-        }))
+        Self::of(head.into(), body)
     }
 
     fn encode(frame: Unencoded) -> Self {
         let mut head = Vec::with_capacity(frame.len());
         frame.format(&mut head).expect("a Vec takes all");
-        Self(Arc::new(Octets {
-            head: head.into(),
-            body: Bytes::new(),
-        }))
+        Self::of(head.into(), Bytes::new())
     }
 
     /// How many octets it is on the wire, header included.
@@ -204,6 +221,23 @@ mod tests {
             let whole = Frame::text(format!("beginning, {rest}"));
             assert_eq!(on_the_wire(&frame, 0), on_the_wire(&whole, 0));
         }
+    }
+
+    #[test]
+    fn it_is_charged_once_as_long_as_anybody_has_it() {
+        let budget = Budget::new(0);
+        let frame = Frame::text("x".repeat(10_000));
+        let cost = frame.len() + OVERHEAD;
+        frame.charge(&budget);
+        assert_eq!(frame.share(), cost);
+        let shared = frame.clone();
+        shared.charge(&budget);
+        assert_eq!(budget.held(), cost);
+        assert_eq!(frame.share(), cost / 2);
+        drop(frame);
+        assert_eq!(budget.held(), cost);
+        drop(shared);
+        assert_eq!(budget.held(), 0);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) async fn greet(
     port: &Port,
     admission: &Admission,
 ) -> Option<Guest> {
-    let pulse = Arc::new(Pulse::new(port.house.started));
+    let pulse = Arc::new(Pulse::new(port.house.started, &port.house.budget));
     let stream = Stream::new(tcp, Arc::clone(&pulse));
     let Handshake {
         stream,
@@ -61,7 +61,7 @@ pub(crate) async fn greet(
     } = serve_requests(stream, peer, port, admission).await?;
 
     let who = ConnectionId(port.house.connections.fetch_add(1, Ordering::Relaxed));
-    let (outbox, outgoing) = outbox(port.settings.outbox_size);
+    let (outbox, outgoing) = outbox(port.settings.outbox_size, &port.house.budget);
     let (answer, answered) = oneshot::channel();
     let mut inbox = port.house.inbox.clone();
     let opening = Opening {

@@ -46,7 +46,8 @@
 //!
 //! # Limits
 //!
-//! Nothing is unbounded. What an operator may want to change is in [`config`]; the other limits
+//! Nothing is unbounded. Each connection has limits of its own, and what all of them make the process
+//! hold has one, the [`budget`]: beyond it the broker closes those who hold most. What an operator may want to change is in [`config`]; the other limits
 //! are constants with their reason beside them.
 #![cfg_attr(
     test,
@@ -69,6 +70,7 @@ pub mod address;
 mod answer;
 mod boundary;
 mod broker;
+mod budget;
 pub mod cli;
 pub mod close;
 pub mod config;
@@ -82,6 +84,7 @@ mod http;
 pub mod json;
 pub mod jwt;
 mod liveness;
+mod machine;
 pub mod origin;
 mod outbox;
 mod places;

@@ -5,6 +5,7 @@
 //! [`Outgoing`], and is woken. Wakers are handed back to the broker, which calls them once per
 //! batch of commands, so that many frames meet in one flush.
 
+use crate::budget::{Budget, Charge};
 use crate::close::Close;
 use crate::frame::Frame;
 use std::collections::VecDeque;
@@ -56,14 +57,19 @@ pub(crate) enum Report {
     Room,
 }
 
-#[derive(Default)]
 struct State {
     queue: VecDeque<Frame>,
+    /// Frames that were pushed and are not yet written to the socket.
+    frames: usize,
+    /// For their places, once there are more than every queue may have.
+    places: Charge,
     /// Octets and overhead of what was pushed and is not yet written to the socket.
     bytes: usize,
     /// Of those, what counts for nothing, as it was there first and takes more room than there is:
     /// otherwise nothing else would fit before it is written.
     beside: usize,
+    /// Its share of what they take, roughly: others may wait for the same frames.
+    share: usize,
     limit: usize,
     ping: Option<Ping>,
     hold: bool,
@@ -73,10 +79,36 @@ struct State {
 }
 
 impl State {
+    fn new(limit: usize, budget: &Arc<Budget>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            frames: 0,
+            places: Charge::new(budget, 0),
+            bytes: 0,
+            beside: 0,
+            share: 0,
+            limit,
+            ping: None,
+            hold: false,
+            report: None,
+            end: None,
+            waker: None,
+        }
+    }
+
     fn add(&mut self, frame: Frame, wakers: &mut Vec<Waker>) {
+        frame.charge(self.places.budget());
         self.bytes += cost(&frame);
+        self.share += frame.share() + FRAME_OVERHEAD;
         self.queue.push_back(frame);
+        self.count_places(self.frames + 1);
         wakers.extend(self.waker.take());
+    }
+
+    fn count_places(&mut self, frames: usize) {
+        self.frames = frames;
+        self.places
+            .set(frames.saturating_sub(KEPT_CAPACITY) * FRAME_OVERHEAD);
     }
 
     fn counted(&self) -> usize {
@@ -84,12 +116,9 @@ impl State {
     }
 }
 
-/// Makes the two ends. `limit` in bytes.
-pub(crate) fn outbox(limit: usize) -> (Outbox, Outgoing) {
-    let shared = Arc::new(Mutex::new(State {
-        limit,
-        ..State::default()
-    }));
+/// Makes the two ends. `limit` in bytes; what waits is counted against the budget, too.
+pub(crate) fn outbox(limit: usize, budget: &Arc<Budget>) -> (Outbox, Outgoing) {
+    let shared = Arc::new(Mutex::new(State::new(limit, budget)));
     (Outbox(Arc::clone(&shared)), Outgoing(shared))
 }
 
@@ -146,6 +175,11 @@ impl Outbox {
         let mut state = lock(&self.0);
         state.add(frame, wakers);
         state.beside = state.bytes;
+    }
+
+    /// What would be free without this client, in bytes, roughly.
+    pub(crate) fn share(&self) -> usize {
+        lock(&self.0).share
     }
 
     /// Whether so much waits that not even a task that had no turn excuses it.
@@ -235,8 +269,14 @@ impl Outgoing {
     pub(crate) fn written(&self, frames: usize, octets: usize) -> bool {
         let mut state = lock(&self.0);
         let freed = octets + frames * FRAME_OVERHEAD;
+        let before = state.bytes.max(1);
         state.bytes = state.bytes.saturating_sub(freed);
+        // Which of them are shared by how many is not remembered.
+        let left = state.bytes as f64 / before as f64;
+        state.share = (state.share as f64 * left) as usize;
         state.beside = state.beside.saturating_sub(freed);
+        let left = state.frames.saturating_sub(frames);
+        state.count_places(left);
         let room = state.bytes <= state.limit / 2;
         state
             .report
@@ -258,7 +298,7 @@ mod tests {
 
     impl Pair {
         fn new(limit: usize) -> Self {
-            let (outbox, outgoing) = outbox(limit);
+            let (outbox, outgoing) = outbox(limit, &Budget::new(0));
             Self {
                 outbox,
                 outgoing,
@@ -411,6 +451,42 @@ mod tests {
         }
         pair.push_over(Report::Turn);
         assert!(pair.outbox.is_far_over());
+    }
+
+    #[test]
+    fn what_waits_is_charged_until_it_is_written() {
+        let budget = Budget::new(0);
+        let (outbox, outgoing) = outbox(1 << 20, &budget);
+        let (mut wakers, mut taken) = (Vec::new(), VecDeque::new());
+        let frame = frame(100);
+        for _ in 0..KEPT_CAPACITY + 10 {
+            outbox.push(frame.clone(), &mut wakers).unwrap();
+        }
+        let all = budget.held();
+        outgoing.take(&mut Context::from_waker(Waker::noop()), &mut taken);
+        assert_eq!(budget.held(), all);
+        let _ = outgoing.written(10, 10 * frame.len());
+        assert_eq!(budget.held(), all - 10 * FRAME_OVERHEAD);
+        drop((frame, taken, outbox, outgoing));
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn what_others_wait_for_as_well_is_shared() {
+        let mut pair = Pair::new(1 << 20);
+        let alone = Frame::text("x".repeat(10_000));
+        let others = vec![alone.clone(); 99];
+        pair.outbox.push(alone, &mut pair.wakers).unwrap();
+        assert!((100..300).contains(&pair.outbox.share()));
+        drop(others);
+        let other = Frame::text("x".repeat(10_000));
+        pair.outbox.push(other, &mut pair.wakers).unwrap();
+        assert!((10_000..10_400).contains(&pair.outbox.share()));
+        pair.take();
+        pair.write_one();
+        assert!(pair.outbox.share() < 10_000);
+        pair.write_one();
+        assert_eq!(pair.outbox.share(), 0);
     }
 
     #[test]

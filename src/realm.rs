@@ -56,6 +56,16 @@ pub enum Message {
     Binary(Bytes),
 }
 
+impl Message {
+    /// Octets of its payload.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(octets) => octets.len(),
+        }
+    }
+}
+
 /// A handshake refused with an HTTP status instead of a Close frame.
 ///
 /// A browser cannot read the status; so this is for clients that would otherwise come back for
@@ -340,6 +350,16 @@ pub trait Realm: Send + Sized + 'static {
     /// in the time that it had. The latter closes nothing by itself.
     fn probed(&mut self, _cx: &mut Context, _who: ConnectionId, _alive: bool) {}
 
+    /// What it keeps of clients besides what waits in outboxes, in bytes, where they can make that much.
+    fn kept(&self) -> usize {
+        0
+    }
+
+    /// How much of that is a connection's, and goes when it goes.
+    fn kept_of(&self, _who: ConnectionId) -> usize {
+        0
+    }
+
     /// A second has passed.
     fn tick(&mut self, _cx: &mut Context) {}
 
@@ -375,6 +395,8 @@ pub(crate) trait AnyRealm: Send {
     fn command(&mut self, cx: &mut Context, who: ConnectionId, command: AnyCommand);
     fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending);
     fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool);
+    fn kept(&self) -> usize;
+    fn kept_of(&self, who: ConnectionId) -> usize;
     fn tick(&mut self, cx: &mut Context);
     fn stop(&mut self, cx: &mut Context);
 }
@@ -401,6 +423,14 @@ impl<R: Realm> AnyRealm for R {
 
     fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
         Realm::probed(self, cx, who, alive);
+    }
+
+    fn kept(&self) -> usize {
+        Realm::kept(self)
+    }
+
+    fn kept_of(&self, who: ConnectionId) -> usize {
+        Realm::kept_of(self, who)
     }
 
     fn tick(&mut self, cx: &mut Context) {

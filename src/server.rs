@@ -2,8 +2,10 @@
 
 use crate::accept::{self, House, Port, TURNED_AWAY_AT_ONCE};
 use crate::broker::{Broker, Endings, Event, Host};
+use crate::budget::Budget;
 use crate::config::{Config, Listener};
 use crate::liveness::Patience;
+use crate::machine;
 use crate::places::Places;
 use async_std::net::TcpListener;
 use async_std::task;
@@ -23,6 +25,13 @@ const BACKLOG: i32 = 4096;
 /// Open files that are not for connections: those to tell clients that there is no room, and for
 /// listeners, the runtime and the log as many again.
 const RESERVED_FILES: usize = 2 * TURNED_AWAY_AT_ONCE;
+
+/// The part of the memory there is that clients may make the process hold, unless the configuration
+/// says how much.
+const SHARE: usize = 4;
+
+/// What they may where the system does not tell how much there is: a quarter of a small machine's.
+const UNKNOWN_SHARE: usize = 128 << 20;
 
 /// Raises the open-files limit as far as the system allows, and says how many files that are.
 pub fn raise_open_files_limit() -> usize {
@@ -61,6 +70,8 @@ pub struct Server {
     config: Config,
     sockets: Vec<std::net::TcpListener>,
     max_connections: usize,
+    /// In bytes; 0: no limit.
+    memory_budget: usize,
 }
 
 /// A port that cannot be listened on.
@@ -120,10 +131,15 @@ impl Server {
         } else {
             wanted.min(possible)
         };
+        let memory_budget = config
+            .process
+            .memory_budget
+            .unwrap_or_else(|| machine::memory().map_or(UNKNOWN_SHARE, |memory| memory / SHARE));
         Ok(Self {
             config,
             sockets,
             max_connections,
+            memory_budget,
         })
     }
 
@@ -137,17 +153,19 @@ impl Server {
         let (mut inbox, events) = mpsc::channel(0);
         let (stopping, on_stop) = oneshot::channel();
         let (everybody_gone, mut gone) = mpsc::channel(0);
+        let budget = Budget::new(self.memory_budget);
         let house = Arc::new(House {
             started,
             inbox: inbox.clone(),
             connections: AtomicU64::new(1),
             places: Places::new(self.max_connections),
+            budget: Arc::clone(&budget),
             turned_away: Places::new(TURNED_AWAY_AT_ONCE),
             stopping: on_stop.shared(),
             _everybody_gone: everybody_gone,
         });
         let hosts = self.config.listeners.iter().map(host).collect();
-        let broker = task::spawn(Broker::new(hosts, started).run(events));
+        let broker = task::spawn(Broker::new(hosts, budget, started).run(events));
         task::spawn(tick(inbox.clone()));
 
         let mut accepting = Vec::new();
@@ -169,9 +187,10 @@ impl Server {
         }
         drop(house);
         log::info!(
-            "ready in {:.1} ms, at most {} connections",
+            "ready in {:.1} ms, at most {} connections, and {} for what they make it hold",
             started.elapsed().as_secs_f64() * 1e3,
-            self.max_connections
+            self.max_connections,
+            mebibytes(self.memory_budget)
         );
         notify_systemd(sd_notify::NotifyState::Ready);
 
@@ -207,6 +226,13 @@ impl Server {
                 summary(&endings)
             );
         }
+    }
+}
+
+fn mebibytes(bytes: usize) -> String {
+    match bytes {
+        0 => "any memory".to_owned(),
+        bytes => format!("{} MiB", bytes >> 20),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A TCP stream that gives way, and notes when it last heard something.
 
+use crate::budget::{Budget, Charge};
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 const OCTETS_A_TURN: usize = 16 * 1024;
 
 /// What the broker may see of a client's socket: when it last gave a sign of life, to the second,
-/// how long a Ping took to come back, and whether it takes what is sent.
+/// how long a Ping took to come back, whether it takes what is sent, and what it has sent itself that
+/// is still here.
 pub(crate) struct Pulse {
     origin: Instant,
     seconds: AtomicU32,
@@ -26,17 +28,21 @@ pub(crate) struct Pulse {
     /// to the next even number, so that a write that failed before that cannot be noted after it.
     room: AtomicU32,
     writer: AtomicWaker,
+    /// For what was received and has not been done yet. The connection adds what it reads; what it
+    /// hands to the broker is for that to take off.
+    pub(crate) incoming: Charge,
 }
 
 impl Pulse {
     /// A client heard just now; `origin` is when the daemon started.
-    pub(crate) fn new(origin: Instant) -> Self {
+    pub(crate) fn new(origin: Instant, budget: &Arc<Budget>) -> Self {
         let pulse = Self {
             origin,
             seconds: AtomicU32::new(0),
             round_trip: AtomicU32::new(0),
             room: AtomicU32::new(0),
             writer: AtomicWaker::new(),
+            incoming: Charge::new(budget, 0),
         };
         pulse.beat();
         pulse
@@ -174,6 +180,11 @@ impl Stream {
         self.readable.maybe.load(Ordering::Acquire)
     }
 
+    /// What the broker may see of this.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// Notes that a Ping came back.
     pub(crate) fn came_back_after(&self, time: Duration) {
         self.pulse.set_round_trip(time);
@@ -271,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_last_round_trip_is_known_to_the_microsecond() {
-        let pulse = Pulse::new(Instant::now());
+        let pulse = Pulse::new(Instant::now(), &Budget::new(0));
         assert_eq!(pulse.round_trip(), None);
         for micros in [23_456, 1, 4_000_000_000] {
             pulse.set_round_trip(Duration::from_micros(micros));

@@ -83,6 +83,11 @@ impl Wire {
         self.queue = VecDeque::new();
     }
 
+    /// Whether the client has a part of a frame.
+    pub(crate) fn is_within_a_frame(&self) -> bool {
+        self.started.is_some()
+    }
+
     /// Whether all is written.
     pub(crate) fn is_empty(&self) -> bool {
         self.started.is_none() && self.controls.is_empty() && self.queue.is_empty()

@@ -80,7 +80,7 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         ("[]".to_owned(), "is no JSON object"),
         (
             r#"{"listener": []}"#.to_owned(),
-            r#""listener": unknown key; the keys of a configuration are listeners, log, max_connections, shutdown_timeout, threads"#,
+            r#""listener": unknown key; the keys of a configuration are listeners, log, max_connections, memory_budget, shutdown_timeout, threads"#,
         ),
         (r#"{"listeners": []}"#.to_owned(), "listeners: is empty"),
         (r#"{"listeners": {}}"#.to_owned(), "listeners: is no array"),
@@ -99,6 +99,14 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         (
             r#"{"log": "loud"}"#.to_owned(),
             r#"log: "loud" is no log level; there are off, error, warn, info, debug"#,
+        ),
+        (
+            r#"{"memory_budget": "64M"}"#.to_owned(),
+            r#"memory_budget: "64M" is no number of bytes from 1048576 on; 0 is no limit"#,
+        ),
+        (
+            r#"{"memory_budget": 64}"#.to_owned(),
+            "memory_budget: 64 is no number of bytes from 1048576 on",
         ),
         (
             r#"{"threads": -1}"#.to_owned(),

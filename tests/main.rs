@@ -18,6 +18,7 @@ mod http;
 mod lifecycle;
 mod liveness;
 mod loudsync;
+mod memory;
 mod peerdrop;
 mod peerjs;
 mod together;

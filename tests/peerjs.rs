@@ -15,7 +15,7 @@ fn daemon(settings: Value) -> Daemon {
 }
 
 /// Connects under an id, and is told that it is open.
-fn enter(daemon: &Daemon, id: &str) -> Client {
+pub fn enter(daemon: &Daemon, id: &str) -> Client {
     let target = format!("/peerjs?key=peerjs&id={id}&token={id}");
     let mut client = Client::connect(daemon.address(), &target);
     assert_eq!(client.text(), r#"{"type":"OPEN"}"#);

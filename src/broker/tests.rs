@@ -8,8 +8,10 @@ use std::sync::Mutex;
 use std::task::Context as TaskContext;
 
 /// What a test's realm is told to do.
-enum Order {
+pub(super) enum Order {
     Send(u64, String),
+    /// To everybody up to connection 100, in one frame.
+    Spread(String),
     Close(u64, Close),
     /// And say `ok` or `failed` to connection 1.
     Deliver(u64, String),
@@ -19,16 +21,26 @@ enum Order {
 
 /// Does what it is told, and writes down what happens to it.
 #[derive(Default)]
-struct Puppet {
+pub(super) struct Puppet {
     diary: Arc<Mutex<Vec<String>>>,
     refuses: bool,
     /// What it says to everybody who comes in.
     at_open: Vec<String>,
     /// What it does when somebody is gone.
     at_close: Vec<(u64, u64)>,
+    /// What it keeps of connection 1.
+    kept: usize,
 }
 
 impl Puppet {
+    /// One that keeps so many bytes of connection 1.
+    pub(super) fn that_keeps(bytes: usize) -> Self {
+        Self {
+            kept: bytes,
+            ..Self::default()
+        }
+    }
+
     fn note(&self, what: String) {
         self.diary.lock().unwrap().push(what);
     }
@@ -63,6 +75,10 @@ impl AnyRealm for Puppet {
         for order in *command.downcast::<Vec<Order>>().unwrap() {
             match order {
                 Order::Send(to, text) => cx.send(ConnectionId(to), Frame::text(text)),
+                Order::Spread(text) => {
+                    let frame = Frame::text(text);
+                    (1..=100).for_each(|to| cx.send(ConnectionId(to), frame.clone()));
+                }
                 Order::Close(who, why) => cx.close(ConnectionId(who), why),
                 Order::Deliver(to, text) => {
                     let receipt = Receipt {
@@ -90,6 +106,14 @@ impl AnyRealm for Puppet {
         self.note(format!("probed {} {alive}", who.0));
     }
 
+    fn kept(&self) -> usize {
+        self.kept
+    }
+
+    fn kept_of(&self, who: ConnectionId) -> usize {
+        if who.0 == 1 { self.kept } else { 0 }
+    }
+
     fn tick(&mut self, _: &mut Context) {
         self.note("tick".to_owned());
     }
@@ -102,18 +126,23 @@ impl AnyRealm for Puppet {
 }
 
 /// A broker with one puppet, and the connections' ends of the outboxes.
-struct Stage {
-    broker: Broker,
+pub(super) struct Stage {
+    pub(super) broker: Broker,
     diary: Arc<Mutex<Vec<String>>>,
     now: Duration,
 }
 
 impl Stage {
-    fn new(when_full: WhenFull) -> Self {
+    pub(super) fn new(when_full: WhenFull) -> Self {
         Self::with(when_full, Puppet::default())
     }
 
-    fn with(when_full: WhenFull, puppet: Puppet) -> Self {
+    pub(super) fn with(when_full: WhenFull, puppet: Puppet) -> Self {
+        Self::within(0, when_full, puppet)
+    }
+
+    /// With a budget of so many bytes.
+    pub(super) fn within(budget: usize, when_full: WhenFull, puppet: Puppet) -> Self {
         let diary = Arc::clone(&puppet.diary);
         let realm = Box::new(puppet);
         let patience = Patience {
@@ -127,6 +156,7 @@ impl Stage {
                 when_full,
                 patience,
             }],
+            Budget::new(budget),
             Instant::now(),
         );
         Self {
@@ -137,24 +167,34 @@ impl Stage {
     }
 
     /// How much work that was.
-    fn tell(&mut self, event: Event) -> usize {
-        let moment = Moment {
-            now: self.now,
-            wall: SystemTime::UNIX_EPOCH,
-        };
+    pub(super) fn tell(&mut self, event: Event) -> usize {
+        let moment = self.moment();
         self.broker.handle(moment, event)
     }
 
+    /// A batch is over; how much work there was besides.
+    pub(super) fn make_room(&mut self) -> usize {
+        let moment = self.moment();
+        self.broker.make_room(moment)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.now,
+            wall: SystemTime::UNIX_EPOCH,
+        }
+    }
+
     /// Somebody comes in, with an outbox of 120 bytes.
-    fn open(&mut self, who: u64) -> (Outgoing, Option<Result<(), Refusal>>) {
-        let (outbox, outgoing) = outbox(120);
+    pub(super) fn open(&mut self, who: u64) -> (Outgoing, Option<Result<(), Refusal>>) {
+        let (outbox, outgoing) = outbox(120, &self.broker.budget);
         let (answer, mut answered) = oneshot::channel();
         let hello = Hello {
             path: String::new(),
             query: String::new(),
             address: [127, 0, 0, 1].into(),
         };
-        let pulse = Arc::new(Pulse::new(self.broker.started));
+        let pulse = Arc::new(Pulse::new(self.broker.started, &self.broker.budget));
         let who = ConnectionId(who);
         let opening = Opening {
             listener: 0,
@@ -173,20 +213,24 @@ impl Stage {
         self.broker.connections[&ConnectionId(who)].pulse.block();
     }
 
-    fn command(&mut self, who: u64, orders: Vec<Order>) {
-        self.tell(Event::Commands(ConnectionId(who), vec![Box::new(orders)]));
+    pub(super) fn command(&mut self, who: u64, orders: Vec<Order>) {
+        self.tell(Event::Commands(
+            ConnectionId(who),
+            vec![Box::new(orders)],
+            0,
+        ));
     }
 
-    fn diary(&self) -> Vec<String> {
+    pub(super) fn diary(&self) -> Vec<String> {
         std::mem::take(&mut self.diary.lock().unwrap())
     }
 }
 
-fn send(to: u64, text: &str) -> Order {
+pub(super) fn send(to: u64, text: &str) -> Order {
     Order::Send(to, text.to_owned())
 }
 
-fn take(outgoing: &Outgoing) -> (Vec<String>, Orders) {
+pub(super) fn take(outgoing: &Outgoing) -> (Vec<String>, Orders) {
     let mut frames = VecDeque::new();
     let orders = outgoing.take(&mut TaskContext::from_waker(Waker::noop()), &mut frames);
     let octets = frames.iter().map(Frame::len).sum();
@@ -252,7 +296,7 @@ fn effects_are_applied_in_order_and_before_the_next_command() {
         .into_iter()
         .map(|orders| Box::new(orders) as AnyCommand)
         .collect();
-    stage.tell(Event::Commands(ConnectionId(1), commands));
+    stage.tell(Event::Commands(ConnectionId(1), commands, 0));
     assert_eq!(take(&outgoing).0, ["a", "b", "c"]);
 }
 
@@ -268,7 +312,7 @@ fn what_a_command_does_holds_for_the_next_one_already() {
         .into_iter()
         .map(|orders| Box::new(orders) as AnyCommand)
         .collect();
-    stage.tell(Event::Commands(ConnectionId(1), commands));
+    stage.tell(Event::Commands(ConnectionId(1), commands, 0));
     assert_eq!(stage.diary(), ["open 1", "command 1", "close 1 timed out"]);
 }
 

@@ -169,7 +169,11 @@ impl Realm for Loudsync {
             }
             // "For what it did" (rulings).
             Ending::Closed(
-                Close::ProtocolError | Close::InvalidUtf8 | Close::TooBig | Close::TooSlow,
+                Close::ProtocolError
+                | Close::InvalidUtf8
+                | Close::TooBig
+                | Close::TooSlow
+                | Close::ShortOfMemory,
             ) => self.depart(cx, who, Departure::Error),
             _ => {
                 if let Some(session) = self.disconnect(who) {

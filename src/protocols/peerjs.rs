@@ -260,6 +260,15 @@ impl Realm for PeerJs {
         }
     }
 
+    fn kept(&self) -> usize {
+        self.store.bytes()
+    }
+
+    fn kept_of(&self, who: ConnectionId) -> usize {
+        let id = self.ids.get(&who);
+        id.map_or(0, |id| self.store.bytes_of(id))
+    }
+
     fn tick(&mut self, cx: &mut Context) {
         self.lists.forget();
         let kept = Duration::from_secs(self.options.expire_timeout.into());

@@ -1157,6 +1157,7 @@ fn a_member_who_broke_the_protocol_left_by_error() {
         Close::InvalidUtf8,
         Close::TooBig,
         Close::TooSlow,
+        Close::ShortOfMemory,
     ] {
         let mut desk = party();
         let lines = desk.leaves(2, Ending::Closed(why));

@@ -146,6 +146,16 @@ impl Store {
         }
     }
 
+    /// How many bytes are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many of those are a source's.
+    pub(super) fn bytes_of(&self, source: &str) -> usize {
+        self.accounts.get(source).map_or(0, |account| account.bytes)
+    }
+
     /// Gives back the room of a message that has been taken out of its queue.
     fn forget(&mut self, dst: &str, stored: &Stored) {
         let cost = cost(&stored.source, dst, &stored.frame);
@@ -177,11 +187,5 @@ impl Store {
         self.accounts
             .get(source)
             .map_or(0, |account| account.destinations.len())
-    }
-
-    /// How many bytes are kept.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
     }
 }

@@ -1,0 +1,122 @@
+//! How much memory there is for this process: the machine's, or less where its control group has
+//! less (the kernel's cgroup-v2 and cgroup-v1 documentation; systemd's `MemoryMax=`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel shows control groups, and where a process finds its own.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+const OWN_CONTROL_GROUPS: &str = "/proc/self/cgroup";
+
+/// The memory that the process may use, in bytes, where the system tells.
+pub(crate) fn memory() -> Option<usize> {
+    let own = fs::read_to_string(OWN_CONTROL_GROUPS).unwrap_or_default();
+    let limits = control_group_limits(Path::new(CONTROL_GROUPS), &own);
+    limits.into_iter().chain(installed()).min()
+}
+
+#[cfg(target_os = "linux")]
+fn installed() -> Option<usize> {
+    let system = rustix::system::sysinfo();
+    let unit = usize::try_from(system.mem_unit).ok()?;
+    usize::try_from(system.totalram).ok()?.checked_mul(unit)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn installed() -> Option<usize> {
+    None
+}
+
+/// The limits of a process' control groups and of those that they are in. `own` is a line
+/// `ID:CONTROLLERS:PATH` for each hierarchy.
+fn control_group_limits(root: &Path, own: &str) -> Vec<usize> {
+    let mut limits = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let (hierarchy, files): (PathBuf, &[&str]) = if controllers.is_empty() {
+            (root.to_owned(), &["memory.max", "memory.high"])
+        } else if controllers.split(',').any(|name| name == "memory") {
+            (root.join("memory"), &["memory.limit_in_bytes"])
+        } else {
+            continue;
+        };
+        let path = path.trim_start_matches('/');
+        for group in Path::new(path).ancestors() {
+            let directory = hierarchy.join(group);
+            let limit = |file: &&str| fs::read_to_string(directory.join(file)).ok();
+            // "max" is no limit, and no number.
+            limits.extend(files.iter().filter_map(limit).filter_map(number));
+        }
+    }
+    limits
+}
+
+fn number(text: String) -> Option<usize> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of control groups, gone with this.
+    struct Root(PathBuf);
+
+    impl Root {
+        fn with(name: &str, files: &[(&str, &str)]) -> Self {
+            let root = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            for (file, content) in files {
+                let file = root.join(file);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, content).unwrap();
+            }
+            Self(root)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_service_has_what_it_and_its_slice_may_have() {
+        let files = [
+            ("system.slice/memory.max", "536870912\n"),
+            ("system.slice/it.service/memory.max", "max\n"),
+            ("system.slice/it.service/memory.high", "268435456\n"),
+            ("other.slice/memory.max", "1\n"),
+        ];
+        let root = Root::with("version-2", &files);
+        let limits = control_group_limits(&root.0, "0::/system.slice/it.service\n");
+        assert_eq!(limits, [268_435_456, 536_870_912]);
+    }
+
+    #[test]
+    fn older_systems_have_a_hierarchy_for_memory() {
+        let files = [
+            ("memory/box/memory.limit_in_bytes", "67108864\n"),
+            ("cpu/box/memory.limit_in_bytes", "1\n"),
+        ];
+        let root = Root::with("version-1", &files);
+        let own = "5:cpu:/box\n4:hugetlb,memory:/box\n1:name=systemd:/box\n";
+        assert_eq!(control_group_limits(&root.0, own), [67_108_864]);
+    }
+
+    #[test]
+    fn where_nothing_is_said_there_is_no_limit() {
+        let root = Root::with("nothing", &[("cgroup.procs", "")]);
+        for own in ["", "0::/\n", "0::/gone\n", "nonsense\n"] {
+            assert!(control_group_limits(&root.0, own).is_empty());
+        }
+    }
+
+    #[test]
+    fn this_machine_has_some() {
+        assert!(memory().is_none_or(|bytes| bytes > 1 << 20));
+    }
+}
