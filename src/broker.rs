@@ -17,12 +17,15 @@ use crate::stream::Pulse;
 use crate::turn::give_way;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
+use room::Leaving;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
+
+mod room;
 
 /// After this much work the broker lets others run. A command counts 1, and so do
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
@@ -156,6 +159,8 @@ pub(crate) struct Broker {
     kept: Vec<Charge>,
     /// What those will give back who have been closed for what they hold, in bytes.
     releasing: usize,
+    /// Who is gone for the realms and still says goodbye, and holds something for that.
+    leaving: Vec<Leaving>,
     started: Instant,
     stopping: bool,
     endings: Endings,
@@ -186,6 +191,7 @@ impl Broker {
             wakers: Vec::new(),
             budget,
             releasing: 0,
+            leaving: Vec::new(),
             started,
             stopping: false,
             endings: Endings::new(),
@@ -334,7 +340,9 @@ impl Broker {
         let told = std::mem::replace(&mut connection.closing, true);
         self.releasing -= connection.releasing;
         self.release_held_by(who);
-        self.connections.remove(&who);
+        if let Some(connection) = self.connections.remove(&who) {
+            self.sees_off(connection);
+        }
         if told || self.stopping {
             return 1;
         }
@@ -371,6 +379,7 @@ impl Broker {
         if self.stopping {
             return 1;
         }
+        self.forget_the_gone();
         let mut silent = Vec::new();
         let mut probed = Vec::new();
         for (&who, connection) in &mut self.connections {
@@ -638,6 +647,5 @@ impl Hasher for IdHasher {
     }
 }
 
-mod room;
 #[cfg(test)]
 mod tests;

@@ -369,7 +369,7 @@ impl Pump {
             .shrink(charged);
     }
 
-    /// Writes all that waits.
+    /// Writes all that waits, unless the broker gives the connection up.
     async fn flush(&mut self) {
         let Self {
             socket, outgoing, ..
@@ -377,7 +377,7 @@ impl Pump {
         poll_fn(|cx| {
             let wire = socket.get_mut();
             wire.send(cx, outgoing);
-            if wire.is_empty() {
+            if wire.is_empty() || outgoing.is_given_up(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -397,7 +397,7 @@ impl Pump {
                 }
             }
             self.charge();
-            if self.overdrawn {
+            if self.overdrawn || self.outgoing.is_given_up(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -406,10 +406,10 @@ impl Pump {
         .await;
     }
 
-    /// The socket alone: what was received and not done is given up.
-    fn into_wire(mut self: Box<Self>) -> Wire {
+    /// The socket alone: what was received and not done is given up, and what was not sent.
+    fn into_stream(mut self: Box<Self>) -> Stream {
         self.uncharge();
-        self.socket.into_inner()
+        self.socket.into_inner().stream
     }
 
     fn ping(&mut self, why: Ping) {
@@ -534,5 +534,5 @@ async fn say_goodbye(mut pump: Box<Pump>, stop: Stop) {
             pump.flush().await;
         }
     }
-    pump.into_wire().stream.linger().await;
+    pump.into_stream().linger().await;
 }

@@ -182,6 +182,11 @@ impl Outbox {
         lock(&self.0).share
     }
 
+    /// Whether the connection is no more.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Whether so much waits that not even a task that had no turn excuses it.
     pub(crate) fn is_far_over(&self) -> bool {
         let state = lock(&self.0);
@@ -261,6 +266,14 @@ impl Outgoing {
                 .is_some(),
             end: state.end,
         }
+    }
+
+    /// Whether the broker wants nothing more of this connection, not even its goodbyes. When it does
+    /// later, `cx` is woken.
+    pub(crate) fn is_given_up(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = lock(&self.0);
+        state.waker = Some(cx.waker().clone());
+        state.end == Some(End::Drop)
     }
 
     /// Frees the room of `frames` frames of `octets` octets, now that they are written. The
@@ -519,6 +532,21 @@ mod tests {
         assert_eq!(pair.take().end, Some(End::Close(Close::PeerLeft)));
         pair.outbox.end(End::Drop, &mut pair.wakers);
         assert_eq!(pair.take().end, Some(End::Drop));
+    }
+
+    #[test]
+    fn a_goodbye_may_be_cut_short() {
+        let mut pair = Pair::new(10_000);
+        let mut cx = Context::from_waker(Waker::noop());
+        pair.outbox
+            .end(End::Close(Close::PeerLeft), &mut pair.wakers);
+        assert!(!pair.outgoing.is_given_up(&mut cx));
+        pair.outbox.end(End::Drop, &mut pair.wakers);
+        assert_eq!(pair.wakers.len(), 1);
+        assert!(pair.outgoing.is_given_up(&mut cx));
+        assert!(!pair.outbox.is_orphaned());
+        drop(pair.outgoing);
+        assert!(pair.outbox.is_orphaned());
     }
 
     #[test]

@@ -113,6 +113,25 @@ fn so_it_is_with_what_waits_for_clients_that_read_nothing() {
 }
 
 #[test]
+fn whoever_says_goodbye_and_holds_much_is_cut_before_anybody_is_closed() {
+    let daemon = Daemon::start(json!({
+        "memory_budget": 16 * MIB,
+        "listeners": [{"protocol": "peerdrop", "ping_after": 0, "close_timeout": 1000}],
+    }));
+    let (mut sender, mut reader) = pair(&daemon);
+    set_socket_recv_buffer_size(&reader.socket.get_ref().0, 64 * 1024).unwrap();
+    sender.says("x".repeat(12 * MIB));
+    sender.pings();
+    // It takes nothing of the message, which must come before the answer to this.
+    reader.sends_frame(0x8, &1000_u16.to_be_bytes());
+    assert_eq!(sender.closed().1, "peer left");
+    let mut other = Client::connect(daemon.address(), "/ws/chat");
+    other.text();
+    other.sends_raw(&fragment(true, 12 * MIB));
+    other.pings();
+}
+
+#[test]
 fn and_with_what_is_stored_for_peers_that_are_not_there() {
     let daemon = Daemon::start(json!({
         "memory_budget": 4 * MIB,

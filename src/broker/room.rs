@@ -1,20 +1,82 @@
 //! What the broker does when clients make the process hold more than its budget.
 
-use super::{Broker, Moment};
+use super::{Broker, Connection, Moment};
 use crate::close::Close;
-use crate::outbox::End;
+use crate::outbox::{End, Outbox};
 use crate::realm::ConnectionId;
+use crate::stream::Pulse;
+use std::sync::Arc;
 
 /// So many parts of the budget there are, and one of them is free when room has been made: so the
 /// next time is not at once, and whoever fills it has to bring that much.
 const PARTS: usize = 8;
 
+/// Goodbyes that hold less than this are not worth remembering, in bytes.
+const WORTHWHILE: usize = 16 * 1024;
+
+/// A connection that says goodbye.
+pub(super) struct Leaving {
+    outbox: Outbox,
+    pulse: Arc<Pulse>,
+    /// What it held when it was cut for that, in bytes.
+    releasing: usize,
+}
+
+fn holds(outbox: &Outbox, pulse: &Pulse) -> usize {
+    pulse.incoming.bytes() + outbox.share()
+}
+
 impl Broker {
+    /// Remembers a connection for as long as its goodbyes take, if that is much to hold.
+    pub(super) fn sees_off(&mut self, connection: Connection) {
+        let Connection { outbox, pulse, .. } = connection;
+        if holds(&outbox, &pulse) >= WORTHWHILE {
+            self.leaving.push(Leaving {
+                outbox,
+                pulse,
+                releasing: 0,
+            });
+        }
+    }
+
+    /// Forgets those who have said goodbye.
+    pub(super) fn forget_the_gone(&mut self) {
+        let releasing = &mut self.releasing;
+        self.leaving.retain(|leaving| {
+            let is_gone = leaving.outbox.is_orphaned();
+            if is_gone {
+                *releasing -= leaving.releasing;
+            }
+            !is_gone
+        });
+    }
+
+    /// Cuts the goodbyes of those who are gone for the realms.
+    fn cut_goodbyes(&mut self) {
+        for leaving in self.leaving.iter_mut().filter(|it| it.releasing == 0) {
+            leaving.releasing = holds(&leaving.outbox, &leaving.pulse);
+            self.releasing += leaving.releasing;
+            leaving.outbox.end(End::Drop, &mut self.wakers);
+        }
+    }
+
+    /// What is held and not about to be given back, in bytes.
+    fn left(&self) -> usize {
+        self.budget.held().saturating_sub(self.releasing)
+    }
+
     /// Closes those who hold most, until what the others hold leaves room. How much work that was.
     pub(super) fn make_room(&mut self, moment: Moment) -> usize {
-        let left = self.budget.held().saturating_sub(self.releasing);
-        if left <= self.budget.limit() || self.stopping {
+        if !self.budget.is_overdrawn() || self.stopping {
             return 0;
+        }
+        self.forget_the_gone();
+        if self.left() > self.budget.limit() {
+            self.cut_goodbyes();
+        }
+        let left = self.left();
+        if left <= self.budget.limit() {
+            return 1;
         }
         let wanted = self.budget.limit() - self.budget.limit() / PARTS;
         let mut excess = left - wanted;
@@ -44,8 +106,7 @@ impl Broker {
             .map(|(&who, connection)| {
                 let kept = self.hosts.get(connection.listener);
                 let kept = kept.map_or(0, |host| host.realm.kept_of(who));
-                let bytes = connection.pulse.incoming.bytes() + connection.outbox.share() + kept;
-                (bytes, who)
+                (holds(&connection.outbox, &connection.pulse) + kept, who)
             })
             .filter(|(bytes, _)| *bytes > 0)
             .collect();
@@ -196,6 +257,25 @@ mod tests {
         receives(&stage, 1, 1000);
         assert_eq!(closed(&mut stage), [""; 0], "its realm knows already");
         assert_eq!(take(&clients[1]).1.end, Some(End::Drop));
+    }
+
+    #[test]
+    fn goodbyes_are_cut_before_anybody_is_closed() {
+        let (mut stage, clients) = stage(2);
+        stage.command(2, vec![send(1, &"x".repeat(BUDGET / 2))]);
+        stage.tell(Event::Ended(ConnectionId(1), Ending::Left(None)));
+        stage.diary();
+        receives(&stage, 2, BUDGET * 3 / 4);
+        assert_eq!(closed(&mut stage), [""; 0]);
+        assert_eq!(take(&clients[0]).1.end, Some(End::Drop));
+        drop(clients);
+        assert_eq!(closed(&mut stage), [""; 0]);
+        receives(&stage, 2, BUDGET / 2);
+        assert_eq!(
+            closed(&mut stage),
+            [short_of_memory(2)],
+            "nothing else can be given back"
+        );
     }
 
     #[test]
