@@ -41,20 +41,25 @@ impl Frame {
 
     /// A text message.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
-        Self::message(&[], text.into().into())
+        Self::message(Data::Text, &[], text.into().into())
+    }
+
+    /// A binary message.
+    pub fn binary(octets: impl Into<Bytes>) -> Self {
+        Self::message(Data::Binary, &[], octets.into())
     }
 
     /// A text message of two parts, the second of which was there before and is shared if it is
     /// large.
     pub fn text_in_two(beginning: &str, rest: Utf8Bytes) -> Self {
-        Self::message(beginning.as_bytes(), rest.into())
+        Self::message(Data::Text, beginning.as_bytes(), rest.into())
     }
 
     /// A text message that holds this value as JSON.
     pub fn json(value: &impl Serialize) -> Self {
         let json =
             serde_json::to_vec(value).expect("wire types have string keys and no failing parts");
-        Self::message(&[], json.into())
+        Self::message(Data::Text, &[], json.into())
     }
 
     /// A Ping with this payload (RFC 6455 section 5.5.2).
@@ -92,9 +97,9 @@ impl Frame {
         self.0.charge.get_or_init(|| Charge::new(budget, bytes()));
     }
 
-    fn message(beginning: &[u8], rest: Bytes) -> Self {
+    fn message(kind: Data, beginning: &[u8], rest: Bytes) -> Self {
         let header = FrameHeader {
-            opcode: OpCode::Data(Data::Text),
+            opcode: OpCode::Data(kind),
             ..FrameHeader::default()
         };
         let (copied, body) = if rest.len() <= Self::COPIED_UP_TO {
@@ -171,11 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn a_short_text_is_one_unmasked_final_frame() {
+    fn a_short_message_is_one_unmasked_final_frame() {
         // RFC 6455 section 5.7: a single-frame unmasked text message.
         let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
         assert_eq!(on_the_wire(&Frame::text("Hello"), 0), hello);
         assert_eq!(on_the_wire(&Frame::text(""), 0), [0x81, 0x00]);
+        assert_eq!(
+            on_the_wire(&Frame::binary(vec![0xff]), 0),
+            [0x82, 0x01, 0xff]
+        );
         assert_eq!(on_the_wire(&Frame::ping(b"x"), 0), [0x89, 0x01, b'x']);
     }
 

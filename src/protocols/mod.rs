@@ -54,8 +54,10 @@ pub(crate) struct OptionError {
 }
 
 impl Protocol {
-    /// What a realm says of its protocol.
-    pub(crate) const fn of<R: Realm>() -> Self {
+    /// What a realm says of its protocol. One that is not in [`PROTOCOLS`] stands in no
+    /// configuration file, but can be served all the same
+    /// ([`Listener::built_in`](crate::config::Listener::built_in)).
+    pub const fn of<R: Realm>() -> Self {
         Self {
             name: R::NAME,
             endpoint: R::ENDPOINT,
