@@ -1,0 +1,98 @@
+//! The daemon's own connections with an echo behind them, for conformance suites.
+//!
+//! `echo [ADDRESS]`, by default a port that the system chooses; the log says which. Each message
+//! comes back as it came. It stops when its standard input ends, and so never outlives whoever
+//! started it.
+
+use async_std::io;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+use switchboard::close::Ending;
+use switchboard::config::{Config, Listener};
+use switchboard::frame::Frame;
+use switchboard::protocols::Protocol;
+use switchboard::realm::{
+    ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull,
+};
+use switchboard::server::{self, Server};
+
+/// Everybody is alone here.
+struct Echo;
+
+static ECHO: Protocol = Protocol::of::<Echo>();
+
+impl Realm for Echo {
+    const NAME: &'static str = "echo";
+    const ENDPOINT: &'static str = "/";
+    const DEFAULTS: Defaults = Defaults {
+        port: 0,
+        origins: &["*"],
+        handshake_timeout: 10,
+        max_message_size: 16 << 20,
+        ping_every: 0,
+    };
+    const WHEN_FULL: WhenFull = WhenFull::HoldSender;
+    type Options = BTreeMap<String, String>;
+    type Reader = ();
+    type Command = Message;
+
+    fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {
+        Ok(Self)
+    }
+
+    fn serves(_: &str) -> bool {
+        true
+    }
+
+    fn decode((): &mut (), message: Message) -> Option<Message> {
+        Some(message)
+    }
+
+    fn open(&mut self, _: &mut Context, _: ConnectionId, _: Hello) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, message: Message) {
+        let frame = match message {
+            Message::Text(text) => Frame::text(text),
+            Message::Binary(octets) => Frame::binary(octets),
+        };
+        cx.send(who, frame);
+    }
+
+    fn close(&mut self, _: &mut Context, _: ConnectionId, _: Ending) {}
+}
+
+fn main() -> ExitCode {
+    femme::with_level(log::LevelFilter::Info);
+    let mut listener = Listener::built_in(&ECHO);
+    if let Some(address) = std::env::args().nth(1) {
+        match address.parse() {
+            Ok(address) => listener.address = address,
+            Err(_) => {
+                eprintln!("echo: no socket address, for example 127.0.0.1:9001");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    // Longer than a suite waits, so that whoever should be left to go, and is not, is found out.
+    listener.settings.close_timeout = Duration::from_secs(60);
+    let mut config = Config::built_in();
+    config.listeners = vec![listener];
+    let open_files = server::raise_open_files_limit();
+    server::start_threads(config.process.threads);
+    match Server::bind(config, open_files) {
+        Ok(server) => {
+            async_std::task::block_on(server.run(async {
+                // An error is an end, too.
+                let _ = io::copy(&mut io::stdin(), &mut io::sink()).await;
+            }));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("echo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
