@@ -7,7 +7,7 @@
 use crate::address::Network;
 use crate::origin::Origins;
 use crate::protocols::{PROTOCOLS, Protocol};
-use crate::text::Quoted;
+use crate::text::{Quoted, escaped};
 use log::LevelFilter;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -178,7 +178,8 @@ impl Config {
         if problems.is_empty() {
             Ok(config)
         } else {
-            Err(problems)
+            // Some quote what was given.
+            Err(problems.iter().map(|it| escaped(it)).collect())
         }
     }
 

@@ -54,9 +54,7 @@ impl fmt::Display for Quoted<'_> {
         let shown = cut(self.0, LIMIT);
         f.write_char('"')?;
         for c in shown.chars() {
-            // Debug leaves some marks alone that turn the direction of a terminal's line.
-            if matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
-            {
+            if turns_the_line(c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
                 write!(f, "{}", c.escape_debug())?;
@@ -68,6 +66,24 @@ impl fmt::Display for Quoted<'_> {
         }
         Ok(())
     }
+}
+
+/// A sentence that may have some of a file in it, fit for one line of a terminal.
+pub fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns_the_line(c) {
+            line.extend(c.escape_unicode());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Marks that turn the direction of a terminal's line, or are not seen in it. Debug leaves them alone.
+fn turns_the_line(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -128,6 +144,13 @@ mod tests {
         assert_eq!(Quoted("\u{202e}evil").to_string(), r#""\u{202e}evil""#);
         let long = Quoted(&"x".repeat(100)).to_string();
         assert_eq!(long, format!("\"{}\"…", "x".repeat(64)));
+    }
+
+    #[test]
+    fn what_is_escaped_stays_on_one_line_and_keeps_its_quotes() {
+        let sentence = "key: \u{1b}[2J\u{7f}\n\u{202e} is no \"é\"";
+        let shown = r#"key: \u{1b}[2J\u{7f}\u{a}\u{202e} is no "é""#;
+        assert_eq!(escaped(sentence), shown);
     }
 
     proptest! {

@@ -216,6 +216,15 @@ fn all_mistakes_are_named_at_once() {
 }
 
 #[test]
+fn what_a_mistake_quotes_cannot_reach_a_terminal_as_it_is() {
+    let session = r#"{"protocol": "loudsync", "sessions": [{"host\u007f\u009b2Jname\n": 1}]}"#;
+    let output = check(&format!(r#"{{"listeners": [{session}]}}"#));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains(r"host\u{7f}\u{9b}2Jname\u{a}"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_its_own_message() {
     for command in [
         &["--config", "/nowhere/switchboard.json"][..],
