@@ -82,7 +82,7 @@ impl<T> Doorstep<T> {
     }
 
     /// Whether nothing is kept at all.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.strangers.is_empty() && self.claims.is_empty()
     }

@@ -348,6 +348,13 @@ fn check(head: &Head, port: &Port) -> Result<Wish, Answer> {
     }
 }
 
+/// What a port answers by itself, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn first_answer(head: &Head, port: &Port) -> Option<Answer> {
+    let answer = check(head, port).err()?;
+    Some(with_cors(answer, Some(head), port))
+}
+
 /// The methods that there are, for people and for browsers.
 fn methods(protocol: &Protocol) -> &'static str {
     if protocol.methods.contains(&Method::Post) {

@@ -50,7 +50,7 @@
 //! hold has one, the [`budget`]: beyond it the broker closes those who hold most. What an operator may want to change is in [`config`]; the other limits
 //! are constants with their reason beside them.
 #![cfg_attr(
-    test,
+    any(test, fuzzing),
     allow(
         clippy::unwrap_used,
         clippy::indexing_slicing,
@@ -62,7 +62,7 @@
     reason = "this page is for whoever works here, too"
 )]
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 extern crate self as switchboard;
 
 mod accept;
@@ -78,6 +78,8 @@ mod connection;
 pub mod dialect;
 pub mod doorstep;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod handed_out;
 mod handshake;
 mod http;
@@ -98,6 +100,10 @@ pub mod text;
 mod turn;
 mod wire;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(
+    fuzzing,
+    allow(dead_code, reason = "the tests need more of it than the fuzzer")
+)]
 #[path = "../tests/common/desk.rs"]
 mod desk;

@@ -70,7 +70,7 @@ impl<K: Clone + Ord, V> Remembered<K, V> {
     }
 
     /// Whether nothing is kept at all.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.gone.is_empty() && self.order.is_empty()
     }

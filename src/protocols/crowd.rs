@@ -39,6 +39,9 @@ pub(crate) fn fate(line: &str) -> (u64, Fate<'_>) {
     (who.parse().unwrap(), fate)
 }
 
+/// The most steps of a story.
+pub(crate) const STEPS: usize = 300;
+
 /// How a client goes.
 pub(crate) const ENDINGS: [Ending; 4] = [
     Ending::Left(Some(1000)),

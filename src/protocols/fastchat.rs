@@ -435,7 +435,7 @@ impl FastChat {
     }
 
     /// Whether nothing is kept of anybody.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         self.doorstep.is_empty()
             && self.strangers.is_empty()
@@ -450,7 +450,9 @@ fn hello_again() -> Mistake {
     Mistake::new(Code::Validation, "this connection has said HELLO already").at("type")
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod messages;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod walk;

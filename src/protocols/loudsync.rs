@@ -510,7 +510,7 @@ impl Loudsync {
     }
 
     /// Whether nothing is kept of anybody.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         let has_nobody = |session: &Session| session.members().next().is_none();
         self.doorstep.is_empty()
@@ -570,7 +570,9 @@ fn join_again() -> Mistake {
     Mistake::new(Code::AlreadyJoined, "this connection has joined already")
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod messages;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod walk;

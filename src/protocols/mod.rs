@@ -1,6 +1,6 @@
 //! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod crowd;
 #[cfg(test)]
 mod demands;

@@ -242,5 +242,5 @@ fn code_in(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod walk;

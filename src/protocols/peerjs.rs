@@ -392,7 +392,7 @@ impl PeerJs {
     }
 
     /// Whether nothing is kept of anybody.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         self.peers.is_empty() && self.ids.is_empty() && self.store.is_empty()
     }
@@ -410,7 +410,9 @@ fn expired(source: &str, dst: &str) -> Frame {
     })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod messages;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod walk;

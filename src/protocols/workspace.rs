@@ -475,7 +475,9 @@ fn tell_typing(members: &mut BTreeMap<ConnectionId, Member>, cx: &mut Context, u
     tell(members, cx, Some(user), &Outgoing::Typing { data });
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod messages;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod walk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod walk;

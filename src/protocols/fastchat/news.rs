@@ -65,7 +65,7 @@ impl News {
     }
 
     /// Whether there is nothing to tell.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }

@@ -12,12 +12,21 @@
 //! - once all are gone for a minute, nothing is kept of anybody.
 
 use super::*;
-use crate::protocols::crowd::{Crowd, ENDINGS, Fate, fate};
+use crate::fuzzing::Input;
+use crate::protocols::crowd::{Crowd, ENDINGS, Fate, STEPS, fate};
+use crate::realm::Message;
+#[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 
 type Pick = usize;
+
+/// From this many users on nobody is told the whole list, at the most.
+const LISTS: usize = 4;
+
+/// Users with known ids.
+const USERS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -29,14 +38,46 @@ enum Step {
     /// To whom; in the flat dialect it may be nobody in particular.
     Msg(Pick, Option<usize>),
     Typing(Pick, Option<usize>, bool),
-    Say(Pick, &'static str),
+    Say(Pick, String),
+    /// Who is online, without one of them; or any other query.
+    Ask(String),
+    /// A heartbeat, or any other body.
+    Post(String),
     Answer(Pick, bool),
     Full(Pick),
     Wait(u64),
 }
 
+impl Step {
+    /// The next step of a story.
+    fn read(input: &mut Input) -> Option<Self> {
+        let user = |input: &mut Input| -> Option<Option<usize>> {
+            // One in five is nobody in particular.
+            Some(input.below(USERS + 1)?).map(|user| (user < USERS).then_some(user))
+        };
+        loop {
+            return Some(match input.octet()? {
+                b'o' => Self::Open,
+                b'h' => Self::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
+                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'c' => Self::OpenChat(input.below(8)?, input.below(USERS)?),
+                b'm' => Self::Msg(input.below(8)?, user(input)?),
+                b't' => Self::Typing(input.below(8)?, user(input)?, input.flag()?),
+                b's' => Self::Say(input.below(8)?, input.text()?),
+                b'g' => Self::Ask(input.text()?),
+                b'p' => Self::Post(input.text()?),
+                b'a' => Self::Answer(input.below(8)?, input.flag()?),
+                b'f' => Self::Full(input.below(8)?),
+                b'w' => Self::Wait(input.millis()?),
+                _ => continue,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let (who, user) = (0..8usize, 0..4usize);
+    let (who, user) = (0..8usize, 0..USERS);
     let texts = [
         r#"{"type":"PING"}"#,
         r#"{"type":"PONG"}"#,
@@ -55,7 +96,10 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (who.clone(), prop::option::of(user), any::<bool>())
             .prop_map(|(who, to, on)| Step::Typing(who, to, on)),
         1 => (who.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(who, text)| Step::Say(who, text)),
+            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
+        1 => prop::option::of(0..USERS).prop_map(|but| {
+            Step::Ask(but.map_or_else(String::new, |but| format!("exclude_user_id={}", id(but))))
+        }),
         4 => (who.clone(), any::<bool>()).prop_map(|(who, alive)| Step::Answer(who, alive)),
         1 => who.prop_map(Step::Full),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
@@ -81,12 +125,40 @@ struct World {
     asked: BTreeSet<BTreeSet<String>>,
     /// The pair of each chat that was ever opened.
     chats: HashMap<String, BTreeSet<String>>,
+    /// Structured messages so far.
     sent: u64,
+    /// Their readers once more: what is said and in which dialect it is to be answered.
+    readers: HashMap<u64, Reader>,
+    /// What the last message says.
+    content: String,
 }
 
 impl World {
-    fn take(&mut self, step: &Step) {
-        match *step {
+    fn new(list_up_to: usize) -> Self {
+        Self {
+            crowd: Crowd::new(json!({
+                "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
+            })),
+            dialects: HashMap::new(),
+            users: HashMap::new(),
+            seen: HashMap::new(),
+            asked: BTreeSet::new(),
+            chats: HashMap::new(),
+            sent: 0,
+            readers: HashMap::new(),
+            content: String::new(),
+        }
+    }
+
+    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            self.take(step);
+        }
+        self.ends();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
             Step::Open => {
                 let lines = self.crowd.opens("/ws").unwrap();
                 self.look(&lines, None);
@@ -99,11 +171,6 @@ impl World {
                 }
             }
             Step::OpenChat(who, with) => {
-                let asker = self.crowd.someone(who);
-                if let Some(asker) = asker.and_then(|asker| self.users.get(&asker)) {
-                    let pair = BTreeSet::from([asker.to_string(), id(with).to_string()]);
-                    self.asked.insert(pair);
-                }
                 self.says_in_its_dialect(who, "OPEN_CHAT", json!({"target_user_id": id(with)}));
             }
             Step::Msg(who, to) => {
@@ -121,7 +188,16 @@ impl World {
                 }
                 self.says_in_its_dialect(who, "TYPING", data);
             }
-            Step::Say(who, text) => self.says(who, text),
+            Step::Say(who, text) => self.says(who, &text),
+            Step::Ask(query) => self.asks(&query),
+            Step::Post(body) => {
+                if let Reply::Ok { body, .. } = self.crowd.desk.posts("/presence/heartbeat", &body)
+                {
+                    let seen: Value = serde_json::from_str(&body).unwrap();
+                    let is_here = self.users.values().any(|user| seen["id"] == json!(user));
+                    assert_eq!(seen["status"] == "online", is_here, "{seen}");
+                }
+            }
             Step::Leave(who, how) => {
                 if let Some(who) = self.crowd.someone(who) {
                     self.leaves(who, ENDINGS[how]);
@@ -153,9 +229,48 @@ impl World {
     }
 
     fn says(&mut self, who: Pick, text: &str) {
-        if let Some(who) = self.crowd.someone(who) {
-            let lines = self.crowd.says(who, text);
-            self.look(&lines, Some(who));
+        let Some(who) = self.crowd.someone(who) else {
+            return;
+        };
+        let reader = self.readers.entry(who).or_default();
+        let command = wire::read(reader, &Message::Text(text.into()));
+        let is_flat = command.dialect == Dialect::Flat;
+        if reader.decided().is_some() {
+            // What a structured HELLO was meant to decide it did.
+            assert_eq!(*self.dialects.entry(who).or_insert(is_flat), is_flat);
+        }
+        match (command.said, self.users.get(&who)) {
+            (Said::OpenChat { target }, Some(asker)) => {
+                let pair = BTreeSet::from([asker.to_string(), target.to_string()]);
+                self.asked.insert(pair);
+            }
+            (Said::Msg(msg), _) => self.content = msg.content,
+            _ => {}
+        }
+        let lines = self.crowd.says(who, text);
+        self.look(&lines, Some(who));
+    }
+
+    /// Somebody asks who is online.
+    fn asks(&mut self, query: &str) {
+        let target = format!("/presence/online?{query}");
+        let Reply::Ok { body, .. } = self.crowd.desk.asks(&target) else {
+            panic!("{target}");
+        };
+        let list: Value = serde_json::from_str(&body).unwrap();
+        let listed = list["users"].as_array().unwrap();
+        assert_eq!(list["count"], listed.len());
+        let listed: BTreeSet<&str> = listed.iter().map(|it| it["id"].as_str().unwrap()).collect();
+        let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
+        let left_out: Vec<&String> = online
+            .iter()
+            .filter(|id| !listed.contains(&***id))
+            .collect();
+        assert_eq!(listed.len() + left_out.len(), online.len());
+        match left_out[..] {
+            [] => {}
+            [one] => assert!(query.contains("exclude_user_id"), "{one} is not listed"),
+            _ => panic!("{left_out:?} are not listed"),
         }
     }
 
@@ -240,7 +355,7 @@ impl World {
                 } else {
                     assert_eq!((&data["to"], &data["from"]), (&json!(me()), &json!(sender)));
                 }
-                assert_eq!(data["content"], self.sent.to_string());
+                assert_eq!(data["content"], self.content);
                 self.have_a_chat(&me(), &sender);
             }
             "TYPING" => self.have_a_chat(&me(), data["user_id"].as_str().unwrap()),
@@ -272,26 +387,21 @@ impl World {
     }
 }
 
+/// Acts a story.
+pub(crate) fn tell(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let list_up_to = input.below(LISTS).unwrap_or_default();
+    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
+    World::new(list_up_to).goes_through(steps);
+}
+
+#[cfg(test)]
 proptest! {
     #[test]
     fn whatever_clients_do(
         steps in prop::collection::vec(step(), 1..150),
-        list_up_to in 0..4u32,
+        list_up_to in 0..LISTS,
     ) {
-        let mut world = World {
-            crowd: Crowd::new(json!({
-                "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
-            })),
-            dialects: HashMap::new(),
-            users: HashMap::new(),
-            seen: HashMap::new(),
-            asked: BTreeSet::new(),
-            chats: HashMap::new(),
-            sent: 0,
-        };
-        for step in &steps {
-            world.take(step);
-        }
-        world.ends();
+        World::new(list_up_to).goes_through(steps);
     }
 }

@@ -31,6 +31,14 @@ pub struct Reader {
     decided: Option<Dialect>,
 }
 
+#[cfg(any(test, fuzzing))]
+impl Reader {
+    /// The dialect, once it is decided.
+    pub(super) const fn decided(&self) -> Option<Dialect> {
+        self.decided
+    }
+}
+
 /// A client's message, and the dialect to answer it in.
 pub struct Command {
     pub(super) dialect: Dialect,

@@ -28,6 +28,12 @@ pub struct Said {
 }
 
 impl Reader {
+    /// The dialect, once it is decided.
+    #[cfg(any(test, fuzzing))]
+    pub(super) const fn decided(&self) -> Option<Dialect> {
+        self.0
+    }
+
     /// Reads a message. The first with a type in letters of one case decides the dialect.
     pub(super) fn read(&mut self, message: Message) -> Said {
         let Message::Text(text) = message else {

@@ -14,7 +14,9 @@
 //!   is kept of anybody.
 
 use super::*;
-use crate::protocols::crowd::{Crowd, ENDINGS, Fate, fate};
+use crate::fuzzing::Input;
+use crate::protocols::crowd::{Crowd, ENDINGS, Fate, STEPS, fate};
+#[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -37,7 +39,7 @@ enum Step {
         device: usize,
         role: Pick,
     },
-    Say(Pick, &'static str),
+    Say(Pick, String),
     Kick(Pick, Pick),
     Leave(Pick, usize),
     Answer(Pick, bool),
@@ -45,6 +47,31 @@ enum Step {
     Wait(u64),
 }
 
+impl Step {
+    /// The next step of a story.
+    fn read(input: &mut Input) -> Option<Self> {
+        loop {
+            return Some(match input.octet()? {
+                b'o' => Self::Open,
+                b'j' => Self::Join {
+                    who: input.below(8)?,
+                    session: input.below(3)?,
+                    device: input.below(5)?,
+                    role: input.below(ROLES.len())?,
+                },
+                b's' => Self::Say(input.below(8)?, input.text()?),
+                b'k' => Self::Kick(input.below(8)?, input.below(8)?),
+                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'a' => Self::Answer(input.below(8)?, input.flag()?),
+                b'f' => Self::Full(input.below(8)?),
+                b'w' => Self::Wait(input.millis()?),
+                _ => continue,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..8usize;
     let texts = [
@@ -65,7 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (who.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
             .prop_map(|(who, session, device, role)| Step::Join { who, session, device, role }),
         6 => (who.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(who, text)| Step::Say(who, text)),
+            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
         1 => (who.clone(), who.clone()).prop_map(|(who, whom)| Step::Kick(who, whom)),
         2 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
         4 => (who.clone(), any::<bool>()).prop_map(|(who, alive)| Step::Answer(who, alive)),
@@ -94,11 +121,34 @@ struct Known {
 struct World {
     crowd: Crowd<Loudsync>,
     known: Known,
+    /// The clients' readers once more: in which dialect each is to be answered.
+    readers: HashMap<u64, Reader>,
 }
 
 impl World {
-    fn take(&mut self, step: &Step) {
-        match *step {
+    fn new() -> Self {
+        let session = json!({
+            "id": CONFIGURED, "name": "S", "host_id": NAMED_HOST, "host_name": "H",
+        });
+        Self {
+            crowd: Crowd::new(json!({"max_members": 3, "sessions": [session]})),
+            known: Known::new(),
+            readers: HashMap::new(),
+        }
+    }
+
+    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            self.take(step);
+        }
+        // Lists that were held back come within a second.
+        self.waits(Duration::from_secs(1));
+        self.agrees();
+        self.ends();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
             Step::Open => {
                 let lines = self.crowd.opens("/").unwrap();
                 self.look(&lines);
@@ -121,7 +171,8 @@ impl World {
                 };
                 self.says(who, &join.to_string());
             }
-            Step::Say(who, text) => self.says(who, text),
+            Step::Say(who, text) if may_be_said(&text, &self.known) => self.says(who, &text),
+            Step::Say(..) => {}
             Step::Kick(who, whom) => {
                 let ids: Vec<&String> = self.known.members.values().map(|(_, id)| id).collect();
                 let id = ids
@@ -152,9 +203,11 @@ impl World {
 
     fn says(&mut self, who: Pick, text: &str) {
         if let Some(who) = self.crowd.someone(who) {
-            if let Ok(message) = serde_json::from_str::<Value>(text) {
-                let is_capital = in_capitals(&message);
-                self.known.capitals.entry(who).or_insert(is_capital);
+            let reader = self.readers.entry(who).or_default();
+            let said = reader.read(Message::Text(text.into()));
+            if reader.decided().is_some() {
+                let is_capital = said.dialect == Dialect::UpperCase;
+                self.known.capitals.insert(who, is_capital);
             }
             let lines = self.crowd.says(who, text);
             self.look(&lines);
@@ -252,12 +305,14 @@ impl Known {
                     let message: Value = serde_json::from_str(text).unwrap();
                     let capitals = self.capitals.get(&who).copied().unwrap_or(false);
                     assert_eq!(in_capitals(&message), capitals, "{line}");
-                    let own = usize::from(capitals && names_receiver(&message));
-                    assert_eq!(text.matches("secret").count(), own, "{line}");
                     let device = message["payload"]["yourDeviceId"].as_str();
                     if let Some(device) = device {
                         self.devices.insert(who, device.to_owned());
                     }
+                    let device = self.devices.get(&who);
+                    let is_secret = device.is_some_and(|device| device.contains("secret"));
+                    let own = usize::from(capitals && names_receiver(&message) && is_secret);
+                    assert_eq!(text.matches("secret").count(), own, "{line}");
                     // It is not told its client id, and has none any more if it is gone already.
                     let gone = format!("gone {who}");
                     let known = self.members.get(&who).map(|(_, id)| id.clone());
@@ -332,6 +387,23 @@ impl Known {
     }
 }
 
+/// Whether the model can tell what comes of it: nothing in it reads as a secret device's id, and
+/// no device has the id of a client.
+fn may_be_said(text: &str, known: &Known) -> bool {
+    let is_secret = ["secret", "\\u006", "\\u007"]
+        .iter()
+        .any(|part| text.contains(part));
+    let mut readers = [Reader::default(), Reader::default()];
+    // Whatever its dialect is: the second reads as one who speaks in capitals.
+    readers[1].read(Message::Text(r#"{"type":"PING"}"#.into()));
+    let names_a_client = |reader: &mut Reader| match reader.read(Message::Text(text.into())).command
+    {
+        Command::Join(join) => known.ids.contains_key(&join.device),
+        _ => false,
+    };
+    !is_secret && !readers.iter_mut().any(names_a_client)
+}
+
 fn in_capitals(message: &Value) -> bool {
     let kind = message["type"].as_str().unwrap();
     kind.bytes().any(|letter| letter.is_ascii_uppercase())
@@ -374,22 +446,17 @@ fn as_in_the_document(message: &Value, device: &str, client_id: &str) -> Value {
     })
 }
 
+/// Acts a story.
+pub(crate) fn tell(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
+    World::new().goes_through(steps);
+}
+
+#[cfg(test)]
 proptest! {
     #[test]
     fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        let session = json!({
-            "id": CONFIGURED, "name": "S", "host_id": NAMED_HOST, "host_name": "H",
-        });
-        let mut world = World {
-            crowd: Crowd::new(json!({"max_members": 3, "sessions": [session]})),
-            known: Known::new(),
-        };
-        for step in &steps {
-            world.take(step);
-        }
-        // Lists that were held back come within a second.
-        world.waits(Duration::from_secs(1));
-        world.agrees();
-        world.ends();
+        World::new().goes_through(steps);
     }
 }

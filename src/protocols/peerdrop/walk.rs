@@ -9,7 +9,9 @@
 //! - once all are gone and a minute has passed, nothing is kept of anybody.
 
 use super::*;
-use crate::protocols::crowd::{Crowd, ENDINGS};
+use crate::fuzzing::Input;
+use crate::protocols::crowd::{Crowd, ENDINGS, STEPS};
+#[cfg(test)]
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -20,16 +22,37 @@ enum Step {
     Create,
     Join(Pick),
     Say(Pick, String),
+    /// What is no text.
+    Show(Pick),
     Leave(Pick, usize),
     Wait(u64),
 }
 
+impl Step {
+    /// The next step of a story.
+    fn read(input: &mut Input) -> Option<Self> {
+        loop {
+            return Some(match input.octet()? {
+                b'o' => Self::Create,
+                b'j' => Self::Join(input.below(8)?),
+                b's' => Self::Say(input.below(8)?, input.text()?),
+                b'b' => Self::Show(input.below(8)?),
+                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'w' => Self::Wait(input.millis()?),
+                _ => continue,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..8usize;
     prop_oneof![
         4 => Just(Step::Create),
         5 => who.clone().prop_map(Step::Join),
         8 => (who.clone(), "\\PC{0,8}").prop_map(|(who, text)| Step::Say(who, text)),
+        1 => who.clone().prop_map(Step::Show),
         2 => (who, 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
         1 => (0..100_000u64).prop_map(Step::Wait),
     ]
@@ -44,6 +67,21 @@ struct World {
 }
 
 impl World {
+    fn new() -> Self {
+        Self {
+            crowd: Crowd::new(json!({"wrong_codes_per_minute": 3})),
+            codes: Vec::new(),
+            peers: HashMap::new(),
+        }
+    }
+
+    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            self.take(&step);
+        }
+        self.ends();
+    }
+
     fn is_open(&self, who: u64) -> bool {
         self.crowd.desk.open().any(|open| open == who)
     }
@@ -91,6 +129,12 @@ impl World {
                     assert_eq!(self.crowd.says(who, text), expected);
                 }
             }
+            Step::Show(pick) => {
+                if let Some(who) = self.crowd.someone(*pick) {
+                    let shown = Message::Binary(vec![b'x'].into());
+                    assert_eq!(self.crowd.desk.sends(who, shown), Vec::<String>::new());
+                }
+            }
             Step::Leave(pick, how) => {
                 if let Some(who) = self.crowd.someone(*pick) {
                     self.leaves(who, ENDINGS[*how]);
@@ -130,17 +174,17 @@ impl World {
     }
 }
 
+/// Acts a story.
+pub(crate) fn tell(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
+    World::new().goes_through(steps);
+}
+
+#[cfg(test)]
 proptest! {
     #[test]
     fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        let mut world = World {
-            crowd: Crowd::new(json!({"wrong_codes_per_minute": 3})),
-            codes: Vec::new(),
-            peers: HashMap::new(),
-        };
-        for step in &steps {
-            world.take(step);
-        }
-        world.ends();
+        World::new().goes_through(steps);
     }
 }

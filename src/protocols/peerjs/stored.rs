@@ -176,7 +176,7 @@ impl Store {
     }
 
     /// Whether nothing is kept.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.accounts.is_empty() && self.bytes == 0
     }

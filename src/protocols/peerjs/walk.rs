@@ -13,10 +13,12 @@
 
 use super::stored::OVERHEAD;
 use super::*;
-use crate::protocols::crowd::{Crowd, ENDINGS, Fate, fate};
+use crate::fuzzing::Input;
+use crate::protocols::crowd::{Crowd, ENDINGS, Fate, STEPS, fate};
+#[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What is stored at the most. A message costs little more than [`OVERHEAD`] bytes, and so each
 /// bound is met in one of these.
@@ -35,8 +37,12 @@ const BOUNDS: [Limits; 2] = [
     },
 ];
 
-/// Out of five ids.
+const IDS: usize = 5;
+
+/// Fewer than there are ids.
 const MOST_CLIENTS: usize = 4;
+
+const KINDS: [&str; 5] = ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"];
 
 type Pick = usize;
 
@@ -45,22 +51,49 @@ enum Step {
     /// As which id, with which token.
     Open(usize, usize),
     Send(Pick, usize, &'static str),
-    Say(Pick, &'static str),
+    Say(Pick, String),
+    /// All ids.
+    List,
+    /// Something else by HTTP.
+    Ask(String),
     Fill(Pick),
     Leave(Pick, usize),
     Wait(u64),
 }
 
+impl Step {
+    /// The next step of a story.
+    fn read(input: &mut Input) -> Option<Self> {
+        loop {
+            return Some(match input.octet()? {
+                b'o' => Self::Open(input.below(IDS)?, input.below(2)?),
+                b'm' => {
+                    let (who, to) = (input.below(6)?, input.below(IDS)?);
+                    Self::Send(who, to, KINDS.get(input.below(KINDS.len())?)?)
+                }
+                b's' => Self::Say(input.below(6)?, input.text()?),
+                b'i' => Self::List,
+                b'g' => Self::Ask(input.text()?),
+                b'f' => Self::Fill(input.below(6)?),
+                b'l' => Self::Leave(input.below(6)?, input.below(ENDINGS.len())?),
+                b'w' => Self::Wait(input.millis()?),
+                _ => continue,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let (who, id) = (0..6usize, 0..5usize);
-    let kinds = vec!["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"];
+    let (who, id) = (0..6usize, 0..IDS);
     let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
     prop_oneof![
         5 => (id.clone(), 0..8usize).prop_map(|(id, token)| Step::Open(id, token / 7)),
-        12 => (who.clone(), id, prop::sample::select(kinds))
+        12 => (who.clone(), id, prop::sample::select(&KINDS))
             .prop_map(|(who, to, kind)| Step::Send(who, to, kind)),
         1 => (who.clone(), prop::sample::select(texts))
-            .prop_map(|(who, text)| Step::Say(who, text)),
+            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
+        1 => Just(Step::List),
         1 => who.clone().prop_map(Step::Fill),
         2 => (who, 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
@@ -73,6 +106,8 @@ struct Sent {
     from: String,
     to: String,
     at: Duration,
+    /// As it is to come.
+    text: String,
 }
 
 struct World {
@@ -85,15 +120,42 @@ struct World {
     /// Who has no room for anything more.
     full: HashSet<u64>,
     /// What is under way, by its number.
-    waiting: HashMap<u64, Sent>,
+    waiting: BTreeMap<u64, Sent>,
     /// The last number that came, by pair.
     last: HashMap<(String, String), u64>,
     count: u64,
 }
 
 impl World {
-    fn take(&mut self, step: &Step) {
-        match *step {
+    fn new(bounds: Limits) -> Self {
+        Self {
+            crowd: Crowd::new(json!({
+                "concurrent_limit": MOST_CLIENTS,
+                "allow_discovery": true,
+                "stored_per_destination": bounds.per_destination,
+                "stored_per_source": bounds.per_source,
+                "stored_source_size": bounds.source_bytes,
+                "stored_size": bounds.bytes,
+            })),
+            bounds,
+            ids: HashMap::new(),
+            owners: HashMap::new(),
+            full: HashSet::new(),
+            waiting: BTreeMap::new(),
+            last: HashMap::new(),
+            count: 0,
+        }
+    }
+
+    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            self.take(step);
+        }
+        self.ends();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
             Step::Open(id, token) => {
                 let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
                 let lines = self.crowd.opens(&target).unwrap();
@@ -113,34 +175,21 @@ impl World {
                 self.look(&lines, None);
             }
             Step::Send(who, to, kind) => {
-                let Some(who) = self.crowd.someone(who) else {
-                    return;
-                };
-                self.count += 1;
-                let sent = Sent {
-                    from: self.ids[&who].clone(),
-                    to: format!("id{to}"),
-                    at: self.crowd.desk.now,
-                };
-                let message = json!({"type": kind, "dst": sent.to, "payload": self.count});
-                let to = self.owners.get(&sent.to).map(|(to, _)| *to);
-                self.waiting.insert(self.count, sent);
-                let lines = self.crowd.says(who, &message.to_string());
-                self.look(&lines, Some(self.count));
-                let is_under_way = if matches!(kind, "LEAVE" | "EXPIRE") {
-                    // It is not kept, nor does it expire.
-                    self.waiting.remove(&self.count).is_some()
-                        && to.is_some_and(|to| !self.full.contains(&to))
-                } else {
-                    to.is_some() && self.waiting.contains_key(&self.count)
-                };
-                assert!(!is_under_way, "not delivered");
+                let message =
+                    json!({"type": kind, "dst": format!("id{to}"), "payload": self.count});
+                self.says(who, &message.to_string());
             }
-            Step::Say(who, text) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    let lines = self.crowd.says(who, text);
-                    self.look(&lines, None);
-                }
+            Step::Say(who, text) => self.says(who, &text),
+            Step::List => {
+                let Reply::Ok { body, .. } = self.crowd.desk.asks("/peerjs/peers") else {
+                    panic!("discovery is on");
+                };
+                let mut ids: Vec<&String> = self.owners.keys().collect();
+                ids.sort();
+                assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!(ids));
+            }
+            Step::Ask(target) => {
+                self.crowd.desk.asks(&target);
             }
             Step::Fill(who) => {
                 if let Some(who) = self.crowd.someone(who) {
@@ -156,6 +205,39 @@ impl World {
             Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
         }
         self.is_bounded();
+    }
+
+    /// What is a message for somebody is under its way from now on.
+    fn says(&mut self, who: Pick, text: &str) {
+        let Some(who) = self.crowd.someone(who) else {
+            return;
+        };
+        let command = wire::read(&Message::Text(text.into()));
+        let Some(Command::Transmit(message)) = command else {
+            let lines = self.crowd.says(who, text);
+            self.look(&lines, None);
+            return;
+        };
+        self.count += 1;
+        let from = self.ids[&who].clone();
+        let sent = Sent {
+            text: message.from(&from).as_text().unwrap(),
+            from,
+            to: message.dst,
+            at: self.crowd.desk.now,
+        };
+        let to = self.owners.get(&sent.to).map(|(to, _)| *to);
+        self.waiting.insert(self.count, sent);
+        let lines = self.crowd.says(who, text);
+        self.look(&lines, Some(self.count));
+        let is_under_way = if message.kind.is_stored() {
+            to.is_some() && self.waiting.contains_key(&self.count)
+        } else {
+            // It is not kept, nor does it expire.
+            self.waiting.remove(&self.count).is_some()
+                && to.is_some_and(|to| !self.full.contains(&to))
+        };
+        assert!(!is_under_way, "not delivered");
     }
 
     fn is_bounded(&self) {
@@ -204,26 +286,31 @@ impl World {
                     let message: Value = serde_json::from_str(text).unwrap();
                     match message["type"].as_str().unwrap() {
                         "OPEN" | "ID-TAKEN" | "ERROR" => {}
-                        "EXPIRE" if message.get("payload").is_none() => {
+                        "EXPIRE" if self.is_servers_own(who, text) => {
                             self.expires(who, &message, sent);
                         }
-                        _ => self.delivers(who, &message),
+                        _ => self.delivers(who, text),
                     }
                 }
             }
         }
     }
 
-    fn delivers(&mut self, who: u64, message: &Value) {
-        let number = message["payload"].as_u64().unwrap();
-        let sent = self.waiting.remove(&number).expect("delivered once");
-        assert_eq!(
-            (&message["src"], &message["dst"]),
-            (&json!(sent.from), &json!(sent.to))
-        );
-        assert_eq!(self.ids[&who], sent.to);
+    fn delivers(&mut self, who: u64, text: &str) {
+        let to = &self.ids[&who];
+        let mut waiting = self.waiting.iter();
+        let number = waiting.find(|(_, sent)| sent.to == *to && sent.text == text);
+        let number = *number.expect("delivered once").0;
+        let sent = self.waiting.remove(&number).expect("found");
         let last = self.last.insert((sent.from, sent.to), number);
         assert!(last < Some(number), "out of order");
+    }
+
+    /// Whether no client sent that.
+    fn is_servers_own(&self, who: u64, text: &str) -> bool {
+        let to = self.ids.get(&who);
+        let mut waiting = self.waiting.values();
+        !waiting.any(|sent| Some(&sent.to) == to && sent.text == text)
     }
 
     fn expires(&mut self, who: u64, message: &Value, sent: Option<u64>) {
@@ -250,31 +337,21 @@ impl World {
     }
 }
 
+/// Acts a story.
+pub(crate) fn tell(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let bounds = BOUNDS[input.below(BOUNDS.len()).unwrap_or_default()];
+    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
+    World::new(bounds).goes_through(steps);
+}
+
+#[cfg(test)]
 proptest! {
     #[test]
     fn whatever_clients_do(
         steps in prop::collection::vec(step(), 1..200),
         bounds in prop::sample::select(&BOUNDS),
     ) {
-        let mut world = World {
-            crowd: Crowd::new(json!({
-                "concurrent_limit": MOST_CLIENTS,
-                "stored_per_destination": bounds.per_destination,
-                "stored_per_source": bounds.per_source,
-                "stored_source_size": bounds.source_bytes,
-                "stored_size": bounds.bytes,
-            })),
-            bounds,
-            ids: HashMap::new(),
-            owners: HashMap::new(),
-            full: HashSet::new(),
-            waiting: HashMap::new(),
-            last: HashMap::new(),
-            count: 0,
-        };
-        for step in &steps {
-            world.take(step);
-        }
-        world.ends();
+        World::new(bounds).goes_through(steps);
     }
 }

@@ -13,8 +13,11 @@
 //! - once all are gone and a minute has passed, nothing is kept of anybody.
 
 use super::*;
+use crate::fuzzing::Input;
 use crate::jwt::signed;
-use crate::protocols::crowd::{Crowd, ENDINGS, Fate, fate};
+use crate::protocols::crowd::{Crowd, ENDINGS, Fate, STEPS, fate};
+use crate::realm::Message;
+#[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -24,7 +27,9 @@ type Pick = usize;
 #[derive(Clone, Debug)]
 enum Step {
     Open(usize),
-    Say(Pick, &'static str),
+    /// With this query.
+    Come(String),
+    Say(Pick, String),
     Typing(Pick, bool),
     Auth(Pick, usize),
     Leave(Pick, usize),
@@ -32,6 +37,26 @@ enum Step {
     Wait(u64),
 }
 
+impl Step {
+    /// The next step of a story.
+    fn read(input: &mut Input) -> Option<Self> {
+        loop {
+            return Some(match input.octet()? {
+                b'o' => Self::Open(input.below(6)?),
+                b'q' => Self::Come(input.text()?),
+                b's' => Self::Say(input.below(8)?, input.text()?),
+                b't' => Self::Typing(input.below(8)?, input.flag()?),
+                b'u' => Self::Auth(input.below(8)?, input.below(5)?),
+                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'f' => Self::Full(input.below(8)?),
+                b'w' => Self::Wait(input.millis()?),
+                _ => continue,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
     let who = 0..8usize;
     let texts = [
@@ -44,7 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..6usize).prop_map(Step::Open),
         6 => (who.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(who, text)| Step::Say(who, text)),
+            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
         6 => (who.clone(), any::<bool>()).prop_map(|(who, on)| Step::Typing(who, on)),
         6 => (who.clone(), 0..5usize).prop_map(|(who, name)| Step::Auth(who, name)),
         3 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
@@ -74,40 +99,51 @@ struct World {
     /// The last `userCount` of each connection.
     counts: HashMap<u64, Value>,
     last_message: String,
+    /// Their readers once more: what is said.
+    readers: HashMap<u64, Reader>,
 }
 
 impl World {
-    fn take(&mut self, step: &Step) {
-        match *step {
+    fn new() -> Self {
+        Self {
+            crowd: Crowd::new(json!({"messages_per_minute": 20, "signals_per_minute": 20})),
+            users: HashMap::new(),
+            typing: BTreeSet::new(),
+            seen: HashMap::new(),
+            names: HashMap::new(),
+            newer: HashMap::new(),
+            counts: HashMap::new(),
+            last_message: String::new(),
+            readers: HashMap::new(),
+        }
+    }
+
+    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            self.take(step);
+            self.agrees();
+        }
+        self.ends();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
             Step::Open(name) => {
                 let target = format!("/ws?username=user{name}");
                 // Newer clients come without a name.
                 let target = if name < 4 { &target } else { "/ws" };
-                if let Some(lines) = self.crowd.opens(target) {
-                    self.look(&lines);
-                }
+                self.comes(target);
             }
+            Step::Come(query) => self.comes(&format!("/ws?{query}")),
             Step::Say(who, text) => {
                 if let Some(who) = self.crowd.someone(who) {
-                    self.says(who, text);
+                    self.says(who, &text);
                 }
             }
             Step::Typing(who, on) => {
                 if let Some(who) = self.crowd.someone(who) {
                     let text = json!({"type": "typing:indicator", "isTyping": on}).to_string();
-                    let lines = self.crowd.says(who, &text);
-                    self.notes_dialect(who, &text);
-                    // One that was refused changes nothing.
-                    let refused = ["RATE_LIMITED", "UNKNOWN_TYPE"];
-                    let is_refused = |line: &String| refused.iter().any(|code| line.contains(code));
-                    if !lines.iter().any(is_refused) {
-                        if on {
-                            self.typing.insert(who);
-                        } else {
-                            self.typing.remove(&who);
-                        }
-                    }
-                    self.look(&lines);
+                    self.says(who, &text);
                 }
             }
             Step::Auth(who, name) => {
@@ -140,21 +176,42 @@ impl World {
         }
     }
 
-    fn says(&mut self, who: u64, text: &str) {
-        let lines = self.crowd.says(who, text);
-        self.notes_dialect(who, text);
-        self.look(&lines);
+    fn comes(&mut self, target: &str) {
+        if let Some(lines) = self.crowd.opens(target) {
+            self.look(&lines);
+        }
     }
 
-    fn notes_dialect(&mut self, who: u64, text: &str) {
-        let message: Value = serde_json::from_str(text).unwrap_or_default();
-        if let Some(kind) = message["type"].as_str() {
-            let is_newer = ["auth", "message"].contains(&kind);
+    fn says(&mut self, who: u64, text: &str) {
+        let lines = self.crowd.says(who, text);
+        let reader = self.readers.entry(who).or_default();
+        let said = reader.read(Message::Text(text.into()));
+        if let Some(decided) = reader.decided() {
+            let is_newer = decided == wire::Dialect::Newer;
             if !self.newer.contains_key(&who) && is_newer {
                 // From now on it hears nothing of presence and typing.
                 self.seen.insert(who, HashMap::new());
             }
-            self.newer.entry(who).or_insert(is_newer);
+            assert_eq!(*self.newer.entry(who).or_insert(is_newer), is_newer);
+        }
+        // One that was refused changes nothing.
+        let is_refused = lines.iter().any(|line| line.contains("RATE_LIMITED"));
+        match said.command {
+            Command::Typing(true) if !is_refused => {
+                self.typing.insert(who);
+            }
+            Command::Typing(false) if !is_refused => {
+                self.typing.remove(&who);
+            }
+            _ => {}
+        }
+        self.look(&lines);
+        if let Command::Presence(Status::Offline) = said.command {
+            // It says so, and is there.
+            if let Some(user) = self.users.get(&who) {
+                let told = self.seen.values_mut().filter_map(|seen| seen.get_mut(user));
+                told.for_each(|seen| seen.gone = false);
+            }
         }
     }
 
@@ -296,23 +353,17 @@ impl World {
     }
 }
 
+/// Acts a story.
+pub(crate) fn tell(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
+    World::new().goes_through(steps);
+}
+
+#[cfg(test)]
 proptest! {
     #[test]
     fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        let mut world = World {
-            crowd: Crowd::new(json!({"messages_per_minute": 20, "signals_per_minute": 20})),
-            users: HashMap::new(),
-            typing: BTreeSet::new(),
-            seen: HashMap::new(),
-            names: HashMap::new(),
-            newer: HashMap::new(),
-            counts: HashMap::new(),
-            last_message: String::new(),
-        };
-        for step in &steps {
-            world.take(step);
-            world.agrees();
-        }
-        world.ends();
+        World::new().goes_through(steps);
     }
 }

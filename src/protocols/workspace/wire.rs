@@ -124,6 +124,12 @@ impl From<Malformed> for Mistake {
 }
 
 impl Reader {
+    /// The dialect, once it is decided.
+    #[cfg(any(test, fuzzing))]
+    pub(super) const fn decided(&self) -> Option<Dialect> {
+        self.0
+    }
+
     /// Reads a message ("Validate all incoming messages"). The first one that has a type of one of
     /// the dialects decides for all.
     pub(super) fn read(&mut self, message: Message) -> Said {
