@@ -33,6 +33,8 @@ pub(crate) struct House {
     pub(crate) connections: AtomicU64,
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Arc<Budget>,
+    /// For large requests, which nobody has let in yet.
+    pub(crate) requests: Arc<Budget>,
     /// For those who are told that there is none.
     pub(crate) turned_away: Arc<Places>,
     /// Ends when the daemon stops.

@@ -46,6 +46,12 @@ impl Answer {
         self
     }
 
+    /// There is no room just now, for this reason.
+    pub(crate) fn no_room(status: u16, text: &str) -> Self {
+        // In seconds: a guess, but one that spreads the tries.
+        Self::new(status, text).with("Retry-After", "10")
+    }
+
     /// What goes over the wire: the head, and behind it the body. One to HEAD has none.
     pub(crate) fn encode(&self, method: &str) -> (String, &str) {
         let body = if method == "HEAD" { "" } else { &self.body };

@@ -4,6 +4,7 @@ use crate::accept::{Admission, Port};
 use crate::address::{self, Subscriber};
 use crate::answer::Answer;
 use crate::broker::{Event, Opening, Question};
+use crate::budget::Charge;
 use crate::close::Close;
 use crate::connection::{Connection, Parts};
 use crate::frame::Frame;
@@ -134,8 +135,9 @@ async fn serve_requests(
         }
     }
     let mut already_read = Vec::new();
+    let mut memory = Charge::new(&port.house.requests, 0);
     loop {
-        let read = read_head(&mut stream, std::mem::take(&mut already_read));
+        let read = read_head(&mut stream, std::mem::take(&mut already_read), &mut memory);
         let head = match in_time(read, port).await {
             Ok((head, rest)) => {
                 already_read = rest;
@@ -173,8 +175,15 @@ async fn serve_requests(
                 if head.expects_continue() && already_read.len() < body {
                     stream.write_all(CONTINUE).await.ok()?;
                 }
-                let read = read_body(&mut stream, &mut already_read, body);
-                let body = in_time(read, port).await.ok()?;
+                let read = read_body(&mut stream, &mut already_read, body, &mut memory);
+                let body = match in_time(read, port).await {
+                    Ok(body) => body,
+                    Err(HeadError::Refused(answer)) => {
+                        refuse(stream, Some(&head), answer, port).await;
+                        return None;
+                    }
+                    Err(HeadError::Gone) => return None,
+                };
                 stays = !head.wants_upgrade();
                 ask(&head, body, address, port).await
             }
@@ -272,16 +281,11 @@ fn room(admission: &Admission, place: Option<&SubscriberPlace>) -> Result<(), No
 }
 
 fn full() -> Answer {
-    no_room(503, "the server is full")
+    Answer::no_room(503, "the server is full")
 }
 
 fn too_many() -> Answer {
-    no_room(429, "too many connections from your address")
-}
-
-fn no_room(status: u16, text: &str) -> Answer {
-    // In seconds: a guess, but one that spreads the tries.
-    Answer::new(status, text).with("Retry-After", "10")
+    Answer::no_room(429, "too many connections from your address")
 }
 
 fn going_away() -> Answer {

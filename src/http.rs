@@ -1,6 +1,7 @@
 //! Request heads, and the upgrade to a WebSocket (RFC 9112; RFC 6455 section 4.2).
 
 use crate::answer::Answer;
+use crate::budget::Charge;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use futures::io::{AsyncRead, AsyncReadExt};
 
@@ -9,6 +10,9 @@ pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
 /// The largest body of a request, in bytes.
 pub(crate) const MAX_BODY: usize = 4 * 1024;
+
+/// What a request may take of memory without being counted, in bytes: most are smaller.
+const USUAL_REQUEST: usize = 2 * 1024;
 
 /// The most header lines in one.
 pub(crate) const MAX_HEADERS: usize = 64;
@@ -39,10 +43,11 @@ pub(crate) enum HeadError {
 /// without waiting for the answer.
 ///
 /// # Errors
-/// 400 for what is no request, 431 for one that is too large.
+/// 400 for what is no request, 431 for one that is too large, 503 when `memory` has no room for it.
 pub(crate) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: Vec<u8>,
+    memory: &mut Charge,
 ) -> Result<(Head, Vec<u8>), HeadError> {
     let mut octets = already_read;
     let mut chunk = [0; 1024];
@@ -67,19 +72,34 @@ pub(crate) async fn read_head(
             return Err(HeadError::Gone);
         }
         octets.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        make_room(memory, octets.len())?;
     }
+}
+
+/// Takes room for a request of which so much is here.
+fn make_room(memory: &mut Charge, octets: usize) -> Result<(), HeadError> {
+    memory.set(octets.saturating_sub(USUAL_REQUEST));
+    if memory.bytes() > 0 && memory.budget().is_overdrawn() {
+        return Err(HeadError::Refused(Answer::no_room(
+            503,
+            "the server is short of memory",
+        )));
+    }
+    Ok(())
 }
 
 /// Reads a body of this length, the beginning of which may be in `already_read`. What comes behind it
 /// is left there.
 ///
 /// # Errors
-/// The client went, or its connection broke.
+/// The client went, or its connection broke; 503 when `memory` has no room for it.
 pub(crate) async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: &mut Vec<u8>,
     length: usize,
+    memory: &mut Charge,
 ) -> Result<Vec<u8>, HeadError> {
+    make_room(memory, length)?;
     let mut body = std::mem::take(already_read);
     *already_read = body.split_off(length.min(body.len()));
     let read = body.len();
@@ -273,6 +293,7 @@ fn is_key(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use futures::executor::block_on;
     use proptest::prelude::*;
 
@@ -281,7 +302,12 @@ mod tests {
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
     fn read(mut octets: &[u8]) -> Result<(Head, Vec<u8>), HeadError> {
-        block_on(read_head(&mut octets, Vec::new()))
+        block_on(read_head(&mut octets, Vec::new(), &mut memory(0)))
+    }
+
+    /// Room for so many bytes; 0: for any.
+    fn memory(limit: usize) -> Charge {
+        Charge::new(&Budget::new(limit), 0)
     }
 
     fn head(text: &str) -> Head {
@@ -310,6 +336,34 @@ mod tests {
         assert_eq!((head.path.as_str(), head.query.as_str()), ("/ws", "a=b"));
         assert_eq!(head.first("host"), Some("h"));
         assert_eq!(rest, b"frames");
+    }
+
+    #[test]
+    fn a_large_request_needs_room_and_a_usual_one_does_not() {
+        let refused = |read: Result<(), HeadError>| match read {
+            Err(HeadError::Refused(answer)) => assert_eq!(answer.status, 503),
+            other => panic!("{other:?}"),
+        };
+        let request = |size| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+                "x".repeat(size)
+            )
+        };
+        let read = |size, memory: &mut Charge| {
+            let request = request(size);
+            block_on(read_head(&mut request.as_bytes(), Vec::new(), memory)).map(|_| ())
+        };
+        let mut memory = memory(1000);
+        read(1900, &mut memory).unwrap();
+        assert_eq!(memory.bytes(), 0);
+        read(2900, &mut memory).unwrap();
+        assert!((800..1000).contains(&memory.bytes()));
+        refused(read(3100, &mut memory));
+        read(1900, &mut memory).unwrap();
+        let (mut body, mut none) = (&[0; 4000][..], Vec::new());
+        let body = block_on(read_body(&mut body, &mut none, 4000, &mut memory));
+        refused(body.map(|_| ()));
     }
 
     #[test]
@@ -383,11 +437,16 @@ mod tests {
     fn a_body_is_read_to_its_end_and_what_follows_is_kept() {
         for already in 0..=7 {
             let (mut read, mut stream) = (b"bodynext"[..already].to_vec(), &b"bodynext"[already..]);
-            let body = block_on(read_body(&mut stream, &mut read, 4)).unwrap();
+            let body = block_on(read_body(&mut stream, &mut read, 4, &mut memory(0))).unwrap();
             assert_eq!(body, b"body");
             assert_eq!([&read, stream].concat(), b"next");
         }
-        let gone = block_on(read_body(&mut &b"bo"[..], &mut Vec::new(), 4));
+        let gone = block_on(read_body(
+            &mut &b"bo"[..],
+            &mut Vec::new(),
+            4,
+            &mut memory(0),
+        ));
         assert!(matches!(gone, Err(HeadError::Gone)));
     }
 

@@ -30,6 +30,9 @@ const RESERVED_FILES: usize = 2 * TURNED_AWAY_AT_ONCE;
 /// says how much.
 const SHARE: usize = 4;
 
+/// The part of that which large requests may take besides.
+const REQUESTS_SHARE: usize = 8;
+
 /// What they may where the system does not tell how much there is: a quarter of a small machine's.
 const UNKNOWN_SHARE: usize = 128 << 20;
 
@@ -160,6 +163,7 @@ impl Server {
             connections: AtomicU64::new(1),
             places: Places::new(self.max_connections),
             budget: Arc::clone(&budget),
+            requests: Budget::new(self.memory_budget / REQUESTS_SHARE),
             turned_away: Places::new(TURNED_AWAY_AT_ONCE),
             stopping: on_stop.shared(),
             _everybody_gone: everybody_gone,

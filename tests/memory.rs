@@ -1,10 +1,12 @@
 //! Clients that together make the daemon hold more than its `memory_budget`: those who hold most are
 //! closed, and nobody else.
 
-use crate::common::{Client, Daemon, wait_until};
+use crate::common::{Client, Daemon, tcp, wait_until};
 use crate::peerdrop::pair;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
+use std::io::Write;
+use std::net::TcpStream;
 
 const MIB: usize = 1 << 20;
 
@@ -129,6 +131,31 @@ fn whoever_says_goodbye_and_holds_much_is_cut_before_anybody_is_closed() {
     other.text();
     other.sends_raw(&fragment(true, 12 * MIB));
     other.pings();
+}
+
+#[test]
+fn large_requests_that_do_not_end_leave_room_for_usual_ones() {
+    let daemon = daemon("peerdrop", MIB);
+    // An eighth of it is room for 21 of these.
+    let head = format!("GET /ws/chat HTTP/1.1\r\nX: {}", "x".repeat(8000));
+    let clients: Vec<_> = (0..30)
+        .map(|_| {
+            let mut stream = tcp(daemon.address());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let is_refused = |stream: &TcpStream| {
+        let mut answer = [0; 12];
+        stream.set_nonblocking(true).unwrap();
+        stream.peek(&mut answer).is_ok() && answer == *b"HTTP/1.1 503"
+    };
+    wait_until("there is no more room for these", || {
+        clients.iter().any(is_refused)
+    });
+    let (mut one, mut other) = pair(&daemon);
+    one.says("still there?");
+    assert_eq!(other.text(), "still there?");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::Input;
 use crate::accept::{House, Port};
 use crate::address;
 use crate::answer::Answer;
-use crate::budget::Budget;
+use crate::budget::{Budget, Charge};
 use crate::config::Listener;
 use crate::desk::Desk;
 use crate::handshake::first_answer;
@@ -90,9 +90,14 @@ fn conversation(octets: &[u8], sizes: &[u8]) -> (Vec<(Head, Vec<u8>)>, String) {
     let mut stream = Pieces::new(octets, sizes);
     let (mut requests, mut story) = (Vec::new(), String::new());
     let mut already_read = Vec::new();
+    let mut memory = Charge::new(&Budget::new(0), 0);
     while requests.len() < REQUESTS {
         let before = already_read.len() + stream.left.len();
-        let read = block_on(read_head(&mut stream, std::mem::take(&mut already_read)));
+        let read = block_on(read_head(
+            &mut stream,
+            std::mem::take(&mut already_read),
+            &mut memory,
+        ));
         let head = match read {
             Ok((head, rest)) => {
                 already_read = rest;
@@ -112,7 +117,12 @@ fn conversation(octets: &[u8], sizes: &[u8]) -> (Vec<(Head, Vec<u8>)>, String) {
         let length = head.body_length();
         story.push_str(&format!("{head:?} {length:?}"));
         let body = match length {
-            Ok(length) => block_on(read_body(&mut stream, &mut already_read, length)),
+            Ok(length) => block_on(read_body(
+                &mut stream,
+                &mut already_read,
+                length,
+                &mut memory,
+            )),
             Err(_) => return (requests, story),
         };
         let Ok(body) = body else {
@@ -189,6 +199,7 @@ thread_local! {
                 connections: AtomicU64::new(1),
                 places: Places::new(0),
                 budget: Budget::new(0),
+                requests: Budget::new(0),
                 turned_away: Places::new(0),
                 stopping: stopping.shared(),
                 _everybody_gone: everybody_gone,
