@@ -54,7 +54,7 @@ impl fmt::Display for Quoted<'_> {
         let shown = cut(self.0, LIMIT);
         f.write_char('"')?;
         for c in shown.chars() {
-            if turns_the_line(c) {
+            if misleads(c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
                 write!(f, "{}", c.escape_debug())?;
@@ -72,7 +72,7 @@ impl fmt::Display for Quoted<'_> {
 pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || turns_the_line(c) {
+        if c.is_control() || misleads(c) {
             line.extend(c.escape_unicode());
         } else {
             line.push(c);
@@ -81,9 +81,19 @@ pub fn escaped(text: &str) -> String {
     line
 }
 
-/// Marks that turn the direction of a terminal's line, or are not seen in it. Debug leaves them alone.
-fn turns_the_line(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+/// Marks that turn the direction of a terminal's line, and letters that nobody sees. Debug leaves them
+/// alone.
+fn misleads(c: char) -> bool {
+    matches!(
+        c,
+        '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}'
+            | '\u{115f}'
+            | '\u{1160}'
+            | '\u{3164}'
+            | '\u{ffa0}'
+    )
 }
 
 #[cfg(test)]
@@ -136,6 +146,21 @@ mod tests {
         assert_eq!(cut("äöü", 2), "äö");
         assert_eq!(cut("ab", 2), "ab");
         assert_eq!(cut("", 0), "");
+    }
+
+    #[test]
+    fn quoted_text_cannot_turn_a_line_round_or_hide() {
+        let bidi = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}";
+        let invisible = "\u{ad}\u{34f}\u{115f}\u{1160}\u{180e}\u{200b}\u{200c}\u{200d}\u{2028}\u{2029}\u{2060}\u{3164}\u{feff}\u{ffa0}\u{fff9}\u{e0041}\u{fe0f}";
+        for c in [bidi, invisible].concat().chars() {
+            let shown = Quoted(&format!("a{c}")).to_string();
+            assert_eq!(
+                shown,
+                format!("\"a{}\"", c.escape_unicode()),
+                "{:x}",
+                u32::from(c)
+            );
+        }
     }
 
     #[test]
