@@ -1,10 +1,12 @@
 //! LOUDSYNC as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, tcp, with};
+use crate::common::{
+    Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, read_head, tcp, with,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -152,12 +154,7 @@ fn raw_host(daemon: &Daemon, frames: &[Vec<u8>]) -> TcpStream {
     let mut host = tcp(daemon.address());
     let octets = [HANDSHAKE.as_bytes(), &frames.concat()].concat();
     host.write_all(&octets).unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        host.read_exact(&mut octet).unwrap();
-        head.push(octet[0]);
-    }
+    read_head(&mut host);
     host
 }
 

@@ -1,7 +1,7 @@
 //! PeerJS as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, Daemon, http, tcp, wait_until};
+use crate::common::{Client, Daemon, http, read_head, tcp, wait_until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -31,13 +31,7 @@ fn ask(stream: &mut TcpStream, method: &str, path: &str) {
 
 /// The next answer: its status line and headers, and its body.
 fn answer(stream: &mut TcpStream, has_body: bool) -> (String, String) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        stream.read_exact(&mut octet).unwrap();
-        head.push(octet[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
+    let head = read_head(stream);
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("Content-Length: "))

@@ -3,15 +3,23 @@
 use super::DEADLINE;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use async_tungstenite::tungstenite::protocol::CloseFrame;
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{self, Bytes, Error, HandshakeError, Message, WebSocket};
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 /// A handshake with Workspace, octet for octet.
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The same with something else.
+pub fn handshake(target: &str) -> String {
+    HANDSHAKE.replacen("/ws", target, 1)
+}
 
 /// A stream that goes on when a signal to the process interrupts it, as it may where there is a
 /// deadline.
@@ -45,11 +53,24 @@ fn again(mut attempt: impl FnMut() -> std::io::Result<usize>) -> std::io::Result
 /// One WebSocket.
 pub struct Client {
     pub socket: WebSocket<Patient>,
+    /// Texts that came while another was waited for.
+    pub passed_over: Vec<String>,
 }
 
 /// A connection with a deadline on all that it does.
 pub fn tcp(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
+    patient(TcpStream::connect(address).unwrap())
+}
+
+/// The same from another address of this machine.
+pub fn tcp_from(from: IpAddr, address: SocketAddr) -> TcpStream {
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&stream, &SocketAddr::from((from, 0))).unwrap();
+    connect(&stream, &address).unwrap();
+    patient(stream.into())
+}
+
+fn patient(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -68,6 +89,21 @@ impl Client {
         target: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
+        Self::over(tcp(address), address, target, headers)
+    }
+
+    /// Connects from another address of this machine, and is let in.
+    pub fn connect_from(from: IpAddr, address: SocketAddr, target: &str) -> Self {
+        Self::over(tcp_from(from, address), address, target, &[])
+            .unwrap_or_else(|status| panic!("HTTP {status}"))
+    }
+
+    fn over(
+        stream: TcpStream,
+        address: SocketAddr,
+        target: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
         let mut request = format!("ws://{address}{target}")
             .into_client_request()
             .unwrap();
@@ -77,8 +113,11 @@ impl Client {
                 .headers_mut()
                 .insert(HeaderName::from_static(name), value);
         }
-        match tungstenite::client(request, Patient(tcp(address))) {
-            Ok((socket, _)) => Ok(Self { socket }),
+        match tungstenite::client(request, Patient(stream)) {
+            Ok((socket, _)) => Ok(Self {
+                socket,
+                passed_over: Vec::new(),
+            }),
             Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
             Err(error) => panic!("no handshake: {error}"),
         }
@@ -124,6 +163,21 @@ impl Client {
         while !matches!(self.socket.read().expect("a Pong"), Message::Pong(_)) {}
     }
 
+    /// All texts up to the answer to a Ping, and those that came while another was waited for.
+    pub fn texts(&mut self) -> Vec<String> {
+        let payload = Bytes::from_static(b"all?");
+        self.socket.send(Message::Ping(payload.clone())).unwrap();
+        let mut texts = std::mem::take(&mut self.passed_over);
+        loop {
+            match self.socket.read().expect("a Pong") {
+                Message::Pong(answer) if answer == payload => return texts,
+                Message::Text(text) => texts.push(text.as_str().to_owned()),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("not a Pong: {other:?}"),
+            }
+        }
+    }
+
     /// Proves that nothing waits to be read: a Ping comes back, and no message before it.
     pub fn pings_and_gets_nothing_else(&mut self) {
         let payload = Bytes::from_static(b"nothing else?");
@@ -153,9 +207,49 @@ impl Client {
         }
     }
 
+    /// The code of the Close frame that comes sooner or later.
+    pub fn code_of_close(&mut self) -> u16 {
+        loop {
+            match self.socket.read().expect("a Close frame") {
+                Message::Close(Some(close)) => return close.code.into(),
+                Message::Close(None) => panic!("a Close frame without a code"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads up to a text message for which there is something.
+    pub fn until<T>(&mut self, mut found: impl FnMut(&str) -> Option<T>) -> T {
+        loop {
+            let text = self.text();
+            if let Some(found) = found(&text) {
+                return found;
+            }
+            self.passed_over.push(text);
+        }
+    }
+
+    /// Reads up to a message of this type.
+    pub fn until_type(&mut self, kind: &str) -> Value {
+        self.until(|text| {
+            let message: Value = serde_json::from_str(text).ok()?;
+            (message["type"] == kind).then_some(message)
+        })
+    }
+
     /// Closes with a Close frame, and waits for the answer.
     pub fn leaves(mut self) {
         self.socket.close(None).unwrap();
+        while self.socket.read().is_ok() {}
+    }
+
+    /// The same as browsers do it, unless the server was first.
+    pub fn leaves_for_good(mut self) {
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        let _ = self.socket.close(Some(normal));
         while self.socket.read().is_ok() {}
     }
 
@@ -170,6 +264,17 @@ pub fn http(address: SocketAddr, request: &str) -> String {
     let mut stream = tcp(address);
     stream.write_all(request.as_bytes()).unwrap();
     receive_http(stream)
+}
+
+/// The next head of an answer, to its empty line. What follows is not read.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).unwrap();
+        head.push(octet[0]);
+    }
+    String::from_utf8(head).unwrap()
 }
 
 /// The next frame as it comes over the wire: its opcode and its payload, which is short. Nothing is

@@ -2,9 +2,13 @@
 
 mod client;
 mod daemon;
+mod pairs;
 
-pub use client::{Client, HANDSHAKE, http, masked_frame, read_frame, receive_http, tcp};
+pub use client::{
+    Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
+};
 pub use daemon::{Daemon, program, run, temporary_file, with};
+pub use pairs::Pair;
 
 use std::time::{Duration, Instant};
 
