@@ -118,17 +118,6 @@ fn frames_sent_right_behind_the_handshake_are_not_lost() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_is_cut_off_and_hinders_nobody() {
-    let daemon = daemon(json!({"handshake_timeout": 5}));
-    let silent = tcp(daemon.address());
-    let mut begun = tcp(daemon.address());
-    begun.write_all(b"GET /ws HTTP/1.1\r\nHost: h\r\n").unwrap();
-    Client::connect(daemon.address(), "/ws").json();
-    assert_eq!(receive_http(silent), "");
-    assert_eq!(receive_http(begun), "");
-}
-
-#[test]
 fn origins_are_let_in_as_the_configuration_says() {
     let allowed = |origins: Value, origin| {
         let daemon = daemon(json!({"origins": origins}));

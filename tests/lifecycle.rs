@@ -3,7 +3,7 @@
 use crate::common::{
     Client, DEADLINE, Daemon, HANDSHAKE, http, program, run, temporary_file, wait_until,
 };
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -227,41 +227,4 @@ fn without_a_reader_of_its_log_it_ends_rather_than_dropping_clients_one_by_one()
         daemon.has_ended()
     });
     assert_eq!(daemon.ends().code(), Some(1));
-}
-
-#[test]
-fn out_of_file_descriptors_it_waits_and_recovers() {
-    let daemon = both();
-    let limits = prlimit(
-        Some(daemon.pid()),
-        Resource::Nofile,
-        room_for_two_files(&daemon),
-    )
-    .unwrap();
-    let enter = {
-        let address = daemon.addresses[1];
-        move || Client::connect(address, "/ws")
-    };
-    let mut guests = [enter(), enter()];
-    let waiting = std::thread::spawn(move || enter().json());
-    daemon.logs("cannot accept connections");
-    guests.iter_mut().for_each(Client::pings);
-    prlimit(Some(daemon.pid()), Resource::Nofile, limits).unwrap();
-    assert_eq!(waiting.join().unwrap()["type"], "connected");
-    // The next line of its kind: it was said once, not once for each attempt.
-    let next = daemon.logs("accept connections");
-    assert!(next.contains("can accept connections again"), "{next}");
-}
-
-/// The limit under which a daemon can open two more files. They get the lowest free numbers, and
-/// the limit is on the numbers.
-fn room_for_two_files(daemon: &Daemon) -> Rlimit {
-    let files = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
-    let is_free = |file: &u64| !std::path::Path::new(&format!("{files}/{file}")).exists();
-    let third = (0..).filter(is_free).nth(2);
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    Rlimit {
-        current: third,
-        maximum,
-    }
 }

@@ -9,11 +9,11 @@
     reason = "a test may fail by a panic"
 )]
 
-mod abuse;
 mod backpressure;
 mod common;
 mod configuration;
 mod fastchat;
+mod hostile;
 mod http;
 mod lifecycle;
 mod liveness;

@@ -315,6 +315,6 @@ pub fn receive_http(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {
         Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("no end: {error}"),
-        _ => String::from_utf8(answer).unwrap(),
+        _ => String::from_utf8_lossy(&answer).into_owned(),
     }
 }

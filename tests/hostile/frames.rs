@@ -1,0 +1,208 @@
+//! Frames that break RFC 6455, or that never end.
+
+use super::{ELSEWHERE, House, sends_until_cut_off};
+use crate::common::{Pair, masked_frame, read_frame};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+
+/// The start of a frame whose payload is longer than what follows.
+fn start(first: u8, length: u64) -> Vec<u8> {
+    [&[first, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat()
+}
+
+/// The code in the Close frame that comes at last.
+fn code_of_close(stream: &mut TcpStream) -> u16 {
+    loop {
+        if let (0x8, payload) = read_frame(stream) {
+            return u16::from_be_bytes([payload[0], payload[1]]);
+        }
+    }
+}
+
+#[test]
+fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
+    let house = House::with(json!({"max_message_size": 100_000}));
+    let long_control = |opcode| masked_frame(opcode, &[0; 126]);
+    let text = |octets: &[u8]| masked_frame(0x1, octets);
+    let split = |parts: &[&[u8]]| {
+        let mut frames: Vec<Vec<u8>> = parts.iter().map(|part| masked_frame(0, part)).collect();
+        frames[0][0] = 0x01;
+        let last = frames.len() - 1;
+        frames[1..last].iter_mut().for_each(|frame| frame[0] = 0x00);
+        frames.concat()
+    };
+    for (case, octets, code) in [
+        ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
+        ("an unmasked Close", vec![0x88, 0x00], 1002),
+        ("the first reserved bit", vec![0xc1, 0x80, 0, 0, 0, 0], 1002),
+        (
+            "the second reserved bit",
+            vec![0xa1, 0x80, 0, 0, 0, 0],
+            1002,
+        ),
+        ("the third reserved bit", vec![0x99, 0x80, 0, 0, 0, 0], 1002),
+        ("a reserved data opcode", masked_frame(0x3, b""), 1002),
+        ("a reserved control opcode", masked_frame(0xb, b""), 1002),
+        ("a continuation of nothing", masked_frame(0x0, b""), 1002),
+        (
+            "a message within another",
+            [vec![0x01, 0x80, 0, 0, 0, 0], text(b"x")].concat(),
+            1002,
+        ),
+        ("a fragmented Ping", vec![0x09, 0x80, 0, 0, 0, 0], 1002),
+        ("a fragmented Close", vec![0x08, 0x80, 0, 0, 0, 0], 1002),
+        ("a Ping of 126 bytes", long_control(0x9), 1002),
+        ("a Close of 126 bytes", long_control(0x8), 1002),
+        (
+            "a Close of 2^63 - 1 bytes",
+            start(0x88, u64::MAX >> 1),
+            1009,
+        ),
+        ("a Close of one byte", masked_frame(0x8, &[3]), 1002),
+        ("invalid UTF-8", text(&[0xc3, 0x28]), 1007),
+        ("an encoded surrogate", text(&[0xed, 0xa0, 0x80]), 1007),
+        ("an overlong slash", text(&[0xc0, 0xaf]), 1007),
+        ("half a code point", text(&[0xf0, 0x9f, 0x98]), 1007),
+        (
+            "invalid UTF-8 over two fragments",
+            split(&[&[0xc3], &[0x28]]),
+            1007,
+        ),
+        (
+            "half a code point over three fragments",
+            split(&[&[0xf0], &[0x9f], &[0x98]]),
+            1007,
+        ),
+        (
+            "a message of 2^63 - 1 bytes",
+            start(0x81, u64::MAX >> 1),
+            1009,
+        ),
+        ("a message of 2^64 - 1 bytes", start(0x81, u64::MAX), 1009),
+        ("a message one byte too large", start(0x82, 100_001), 1009),
+        (
+            "one byte too many in fragments",
+            [
+                start(0x01, 99_999),
+                vec![b'x'; 99_999],
+                masked_frame(0, b"xx"),
+            ]
+            .concat(),
+            1009,
+        ),
+    ] {
+        for (protocol, _) in house.doors() {
+            let mut stream = house.enter_raw(protocol);
+            stream.write_all(&octets).unwrap();
+            assert_eq!(code_of_close(&mut stream), code, "{protocol}: {case}");
+            // What is still to come is nothing.
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{protocol}: {case}");
+        }
+        house.withstands(case, &code.to_string());
+    }
+}
+
+#[test]
+fn a_code_point_may_be_split_over_fragments() {
+    let house = House::new();
+    let mut pair = Pair::of("peerdrop", house.address("peerdrop"), ELSEWHERE);
+    let text = "aü€😀";
+    let last = text.len() - 1;
+    for (at, octet) in text.bytes().enumerate() {
+        let mut frame = masked_frame(u8::from(at == 0), &[octet]);
+        frame[0] &= if at == last { 0xff } else { 0x7f };
+        pair.one.sends_raw(&frame);
+        pair.one.sends_frame(0x9, b"in between");
+    }
+    assert_eq!(pair.other.text(), text);
+    pair.leaves();
+    house.withstands("code points split over fragments", "arrive whole");
+}
+
+#[test]
+fn endless_fragments_end_at_the_size_of_a_message() {
+    let house = House::with(json!({"max_message_size": 100_000, "close_timeout": 1}));
+    for size in [1, 100, 10_000] {
+        let fragment = [start(0x00, size), vec![b'x'; size as usize]].concat();
+        let flood = &fragment.repeat(100_000_usize.div_ceil(fragment.len()));
+        thread::scope(|scope| {
+            for (protocol, _) in house.doors() {
+                let mut stream = house.enter_raw(protocol);
+                let mut sender = stream.try_clone().unwrap();
+                scope.spawn(move || {
+                    sender.write_all(&[0x01, 0x80, 0, 0, 0, 0]).unwrap();
+                    sends_until_cut_off(&mut sender, flood);
+                });
+                scope.spawn(move || assert_eq!(code_of_close(&mut stream), 1009));
+            }
+        });
+        house.withstands(&format!("endless fragments of {size} bytes"), "1009");
+    }
+}
+
+#[test]
+fn who_says_goodbye_and_goes_on_is_cut_off() {
+    let house = House::with(json!({"close_timeout": 1}));
+    let flood = masked_frame(0x1, b"and another thing").repeat(1000);
+    thread::scope(|scope| {
+        for (protocol, _) in house.doors() {
+            let mut stream = house.enter_raw(protocol);
+            let (mut sender, flood) = (stream.try_clone().unwrap(), &flood);
+            scope.spawn(move || {
+                let goodbye = masked_frame(0x8, &1000_u16.to_be_bytes());
+                sender.write_all(&goodbye).unwrap();
+                sends_until_cut_off(&mut sender, flood);
+            });
+            scope.spawn(move || assert_eq!(code_of_close(&mut stream), 1000));
+        }
+    });
+    house.withstands("a Close, and then messages without end", "cut off");
+}
+
+#[test]
+fn who_never_answers_a_goodbye_is_cut_off() {
+    let house = House::with(json!({"close_timeout": 1, "max_message_size": 1000}));
+    let refused_join = r#"{"type":"join","timestamp":1,"sessionId":"nowhere","deviceInfo":{"id":"a","name":"a","type":"client"}}"#;
+    let mut goodbyes = Vec::new();
+    for (protocol, _) in house.doors() {
+        let mut stream = house.enter_raw(protocol);
+        stream.write_all(&start(0x81, 1001)).unwrap();
+        goodbyes.push((stream, 1009));
+    }
+    for (protocol, target, message, code) in [
+        ("peerdrop", "/ws/chat/WRONG2", "", 4404),
+        ("loudsync", "/", refused_join, 1000),
+        ("peerjs", "/peerjs", "", 4400),
+    ] {
+        let mut stream = house.enter_raw_at(protocol, target);
+        if !message.is_empty() {
+            stream
+                .write_all(&masked_frame(0x1, message.as_bytes()))
+                .unwrap();
+        }
+        goodbyes.push((stream, code));
+    }
+    for (mut stream, code) in goodbyes {
+        assert_eq!(code_of_close(&mut stream), code);
+        // The client goes on as if it had heard nothing, until nobody is there.
+        let flood = masked_frame(0x9, b"").repeat(1000);
+        sends_until_cut_off(&mut stream, &flood);
+    }
+    house.withstands("a server's Close that is not answered", "cut off");
+}
+
+#[test]
+fn a_message_as_large_as_it_may_be_costs_no_memory_once_it_is_gone() {
+    let house = House::new();
+    let mut pair = Pair::of("peerdrop", house.address("peerdrop"), ELSEWHERE);
+    let large = "x".repeat(15 << 20);
+    pair.says(&large);
+    pair.hears(&large);
+    // Once this has come and gone, the large one's buffers are no longer needed.
+    pair.says("small");
+    pair.hears("small");
+    house.withstands("a message of 15 MiB, whose sender stays", "delivered");
+    pair.leaves();
+}
