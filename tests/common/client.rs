@@ -10,6 +10,7 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::time::Instant;
 
 /// A handshake with Workspace, octet for octet.
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -140,10 +141,12 @@ impl Client {
 
     /// The next text message.
     pub fn text(&mut self) -> String {
+        let since = Instant::now();
         loop {
             match self.socket.read().expect("a text message") {
                 Message::Text(text) => return text.as_str().to_owned(),
-                Message::Ping(_) | Message::Pong(_) => {}
+                // Pings may come for ever.
+                Message::Ping(_) | Message::Pong(_) => assert!(since.elapsed() < DEADLINE),
                 other => panic!("not a text message: {other:?}"),
             }
         }
