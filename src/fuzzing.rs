@@ -20,13 +20,14 @@ pub use tools::{boundary, configuration, sanitise, token};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and of the folders of their seeds.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("boundary", boundary),
     ("configuration", configuration),
     ("fastchat_messages", fastchat_messages),
     ("fastchat_walk", fastchat_walk),
     ("loudsync_messages", loudsync_messages),
     ("loudsync_walk", loudsync_walk),
+    ("peerdrop_messages", peerdrop_messages),
     ("peerdrop_walk", peerdrop_walk),
     ("peerjs_messages", peerjs_messages),
     ("peerjs_walk", peerjs_walk),
@@ -55,6 +56,11 @@ pub fn loudsync_messages(octets: &[u8]) {
 /// LOUDSYNC's clients do what the story says.
 pub fn loudsync_walk(octets: &[u8]) {
     crate::protocols::loudsync::walk::tell(octets);
+}
+
+/// PeerDrop reads a client's messages.
+pub fn peerdrop_messages(octets: &[u8]) {
+    crate::protocols::peerdrop::messages::read_all(octets);
 }
 
 /// PeerDrop's clients do what the story says.

@@ -240,6 +240,8 @@ fn code_in(path: &str) -> Option<&str> {
         .filter(|code| !code.is_empty() && !code.contains('/'))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod messages;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]
