@@ -33,7 +33,7 @@ pub(crate) struct House {
     pub(crate) connections: AtomicU64,
     pub(crate) places: Arc<Places>,
     pub(crate) budget: Arc<Budget>,
-    /// For large requests, which nobody has let in yet.
+    /// For large requests: they come before anybody is let in, or instead.
     pub(crate) requests: Arc<Budget>,
     /// For those who are told that there is none.
     pub(crate) turned_away: Arc<Places>,

@@ -17,7 +17,7 @@ use crate::stream::Pulse;
 use crate::turn::give_way;
 use futures::StreamExt;
 use futures::channel::{mpsc, oneshot};
-use room::Leaving;
+use shortage::Leaving;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
-mod room;
+mod shortage;
 
 /// After this much work the broker lets others run. A command counts 1, and so do
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
@@ -40,9 +40,13 @@ pub(crate) enum Event {
     Open(Box<Opening>),
     /// Somebody asks something.
     Request(Box<Question>),
-    /// A connection's messages, in their order, and how many octets of them are charged to it. Not
-    /// more before these are taken.
-    Commands(ConnectionId, Vec<AnyCommand>, usize),
+    /// A connection's messages, in their order. Not more before these are taken.
+    Commands {
+        who: ConnectionId,
+        commands: Vec<AnyCommand>,
+        /// For so many of their octets the connection is charged until they are done.
+        charged: usize,
+    },
     /// A connection's outbox has room again, or has been written as far as its socket goes.
     Room(ConnectionId),
     /// A connection that was asked for a sign of life has given one.
@@ -103,7 +107,7 @@ struct Connection {
     /// Its realm has been told that it is gone.
     closing: bool,
     /// What it held when it was closed for that, in bytes.
-    releasing: usize,
+    releasing: Option<usize>,
 }
 
 impl Connection {
@@ -223,10 +227,14 @@ impl Broker {
         match event {
             Event::Open(opening) => self.open(moment, *opening),
             Event::Request(question) => self.request(moment, *question),
-            Event::Commands(who, commands, octets) => {
+            Event::Commands {
+                who,
+                commands,
+                charged,
+            } => {
                 let work = self.commands(moment, who, commands);
                 if let Some(connection) = self.connections.get(&who) {
-                    connection.pulse.incoming.shrink(octets);
+                    connection.pulse.incoming.shrink(charged);
                 }
                 work
             }
@@ -273,7 +281,7 @@ impl Broker {
                 held: 0,
                 holds: Vec::new(),
                 closing: false,
-                releasing: 0,
+                releasing: None,
             },
         );
         let mut refused = None;
@@ -338,7 +346,7 @@ impl Broker {
         *self.endings.entry(ending.name()).or_default() += 1;
         let listener = connection.listener;
         let told = std::mem::replace(&mut connection.closing, true);
-        self.releasing -= connection.releasing;
+        self.releasing -= connection.releasing.unwrap_or_default();
         self.release_held_by(who);
         if let Some(connection) = self.connections.remove(&who) {
             self.sees_off(connection);

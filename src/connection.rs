@@ -138,7 +138,6 @@ impl Connection {
         let ending = stop.ending();
         if let Stop::Close(Close::ShortOfMemory) = stop {
             // Before the broker looks for the next one: what there is of a message is given up.
-            pump.socket.get_mut().discard();
             pump = pump.with_new_buffer(false, max_message_size);
             pump.uncharge();
         }
@@ -253,7 +252,7 @@ struct Pump {
     decoded: usize,
     /// Octets that are charged and have not been handed to the broker.
     charged: usize,
-    /// More is held than may be, and the broker waits to hear it.
+    /// More is held than may be, and the broker has not been told.
     overdrawn: bool,
 }
 
@@ -472,9 +471,13 @@ impl Pump {
                 Event::Room(self.who)
             } else if !self.commands.is_empty() {
                 // Before the sign of life: it may be that the client leaves.
-                let octets = std::mem::take(&mut self.decoded).min(self.charged);
-                self.charged -= octets;
-                Event::Commands(self.who, std::mem::take(&mut self.commands), octets)
+                let charged = std::mem::take(&mut self.decoded).min(self.charged);
+                self.charged -= charged;
+                Event::Commands {
+                    who: self.who,
+                    commands: std::mem::take(&mut self.commands),
+                    charged,
+                }
             } else if std::mem::take(&mut self.alive) {
                 Event::Alive(self.who)
             } else {

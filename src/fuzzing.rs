@@ -5,7 +5,7 @@
 //! was found once stays found.
 //!
 //! There are three kinds. Some give octets to a function that reads them, such as [`request`]. Those of
-//! `messages` give lines to a protocol's `decode`. Those of `walk` read a story, who comes, says what and
+//! `reading` give lines to a protocol's `decode`. Those of `walk` read a story, who comes, says what and
 //! goes, and act it at a realm's desk, where the models of the random walks look on.
 
 mod input;
@@ -40,7 +40,7 @@ pub const TARGETS: [(&str, Target); 15] = [
 
 /// FastChat reads a client's messages.
 pub fn fastchat_messages(octets: &[u8]) {
-    crate::protocols::fastchat::messages::read_all(octets);
+    crate::protocols::fastchat::reading::read_all(octets);
 }
 
 /// FastChat's clients do what the story says.
@@ -50,7 +50,7 @@ pub fn fastchat_walk(octets: &[u8]) {
 
 /// LOUDSYNC reads a client's messages.
 pub fn loudsync_messages(octets: &[u8]) {
-    crate::protocols::loudsync::messages::read_all(octets);
+    crate::protocols::loudsync::reading::read_all(octets);
 }
 
 /// LOUDSYNC's clients do what the story says.
@@ -60,7 +60,7 @@ pub fn loudsync_walk(octets: &[u8]) {
 
 /// PeerDrop reads a client's messages.
 pub fn peerdrop_messages(octets: &[u8]) {
-    crate::protocols::peerdrop::messages::read_all(octets);
+    crate::protocols::peerdrop::reading::read_all(octets);
 }
 
 /// PeerDrop's clients do what the story says.
@@ -70,7 +70,7 @@ pub fn peerdrop_walk(octets: &[u8]) {
 
 /// PeerJS reads a client's messages.
 pub fn peerjs_messages(octets: &[u8]) {
-    crate::protocols::peerjs::messages::read_all(octets);
+    crate::protocols::peerjs::reading::read_all(octets);
 }
 
 /// PeerJS's clients do what the story says.
@@ -80,7 +80,7 @@ pub fn peerjs_walk(octets: &[u8]) {
 
 /// Workspace reads a client's messages.
 pub fn workspace_messages(octets: &[u8]) {
-    crate::protocols::workspace::messages::read_all(octets);
+    crate::protocols::workspace::reading::read_all(octets);
 }
 
 /// Workspace's clients do what the story says.
@@ -121,6 +121,16 @@ mod tests {
     fn every_target_has_a_program_and_seeds() {
         let targets: BTreeSet<String> = TARGETS.map(|(name, _)| name.to_owned()).into();
         assert_eq!(names("fuzz_targets"), targets);
+        let manifest = std::fs::read_to_string(within_fuzz("Cargo.toml")).unwrap();
+        for target in &targets {
+            let path = format!("fuzz_targets/{target}.rs");
+            assert!(manifest.contains(&format!("path = \"{path}\"")), "{path}");
+            let program = std::fs::read_to_string(within_fuzz(&path)).unwrap();
+            assert!(
+                program.contains(&format!("fuzzing::{target}(octets)")),
+                "{path}"
+            );
+        }
         assert_eq!(names("seeds"), targets);
     }
 

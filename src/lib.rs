@@ -46,9 +46,10 @@
 //!
 //! # Limits
 //!
-//! Nothing is unbounded. Each connection has limits of its own, and what all of them make the process
-//! hold has one, the [`budget`]: beyond it the broker closes those who hold most. What an operator may want to change is in [`config`]; the other limits
-//! are constants with their reason beside them.
+//! Nothing is unbounded. Each connection has limits of its own, and what all of them make the
+//! process hold has one, the [`budget`], a part of what the [`machine`] has: beyond it the broker
+//! closes those who hold most. What an operator may want to change is in [`config`]; the other
+//! limits are constants with their reason beside them.
 #![cfg_attr(
     any(test, fuzzing),
     allow(
@@ -67,6 +68,7 @@ extern crate self as switchboard;
 
 mod accept;
 pub mod address;
+pub mod allocator;
 mod answer;
 mod boundary;
 mod broker;

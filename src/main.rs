@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use switchboard::allocator;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, parse_level};
 use switchboard::server::{self, Server};
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Serve { log } => {
-            have_memory_given_back();
+            allocator::have_memory_given_back();
             serve(config, log)
         }
         _ => print(&config.listeners.iter().map(line).collect::<String>()),
@@ -100,29 +101,6 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
         Err(_panic) => ExitCode::FAILURE,
     }
 }
-
-/// Starts the program anew in its place, with what tells glibc to give memory back to the system
-/// rather than keep what a few large messages needed: it listens to nothing but the environment.
-/// Where that is said already, or cannot be, all stays as it is.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn have_memory_given_back() {
-    use std::os::unix::process::CommandExt;
-    const VARIABLE: &str = "MALLOC_TRIM_THRESHOLD_";
-    const BYTES: &str = "262144";
-    if std::env::var_os(VARIABLE).is_some() {
-        return;
-    }
-    if let Ok(program) = std::env::current_exe() {
-        let mut arguments = std::env::args_os();
-        let name = arguments.next().unwrap_or_default();
-        let mut again = std::process::Command::new(program);
-        // Returns only if it fails.
-        let _ = again.arg0(name).args(arguments).env(VARIABLE, BYTES).exec();
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn have_memory_given_back() {}
 
 /// The logger panics when standard output is closed. In a connection's task that would end the
 /// connection, and so each of them in turn; a daemon whose log is gone should rather be started

@@ -285,8 +285,8 @@ impl Outgoing {
         let before = state.bytes.max(1);
         state.bytes = state.bytes.saturating_sub(freed);
         // Which of them are shared by how many is not remembered.
-        let left = state.bytes as f64 / before as f64;
-        state.share = (state.share as f64 * left) as usize;
+        let share = state.share as u128 * state.bytes as u128 / before as u128;
+        state.share = usize::try_from(share).unwrap_or(usize::MAX);
         state.beside = state.beside.saturating_sub(freed);
         let left = state.frames.saturating_sub(frames);
         state.count_places(left);

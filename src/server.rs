@@ -26,15 +26,16 @@ const BACKLOG: i32 = 4096;
 /// listeners, the runtime and the log as many again.
 const RESERVED_FILES: usize = 2 * TURNED_AWAY_AT_ONCE;
 
-/// The part of the memory there is that clients may make the process hold, unless the configuration
-/// says how much.
-const SHARE: usize = 4;
+/// Clients may make the process hold one of so many parts of the memory there is, unless the
+/// configuration says how much.
+const PARTS_OF_MEMORY: usize = 4;
 
-/// The part of that which large requests may take besides.
-const REQUESTS_SHARE: usize = 8;
+/// Large requests may take one of so many parts of that besides.
+const PARTS_OF_BUDGET: usize = 8;
 
-/// What they may where the system does not tell how much there is: a quarter of a small machine's.
-const UNKNOWN_SHARE: usize = 128 << 20;
+/// What they may, in bytes, where the system does not tell how much there is: a quarter of a small
+/// machine's.
+const UNKNOWN_BUDGET: usize = 128 << 20;
 
 /// Raises the open-files limit as far as the system allows, and says how many files that are.
 pub fn raise_open_files_limit() -> usize {
@@ -134,10 +135,9 @@ impl Server {
         } else {
             wanted.min(possible)
         };
-        let memory_budget = config
-            .process
-            .memory_budget
-            .unwrap_or_else(|| machine::memory().map_or(UNKNOWN_SHARE, |memory| memory / SHARE));
+        let memory_budget = config.process.memory_budget.unwrap_or_else(|| {
+            machine::memory().map_or(UNKNOWN_BUDGET, |memory| memory / PARTS_OF_MEMORY)
+        });
         Ok(Self {
             config,
             sockets,
@@ -163,7 +163,7 @@ impl Server {
             connections: AtomicU64::new(1),
             places: Places::new(self.max_connections),
             budget: Arc::clone(&budget),
-            requests: Budget::new(self.memory_budget / REQUESTS_SHARE),
+            requests: Budget::new(self.memory_budget / PARTS_OF_BUDGET),
             turned_away: Places::new(TURNED_AWAY_AT_ONCE),
             stopping: on_stop.shared(),
             _everybody_gone: everybody_gone,

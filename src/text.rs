@@ -74,8 +74,11 @@ pub fn escaped(text: &str) -> String {
     for c in text.chars() {
         if c.is_control() || misleads(c) {
             line.extend(c.escape_unicode());
-        } else {
+        } else if c.is_ascii() {
+            // Quotes stay as they are.
             line.push(c);
+        } else {
+            line.extend(c.escape_debug());
         }
     }
     line
@@ -173,8 +176,8 @@ mod tests {
 
     #[test]
     fn what_is_escaped_stays_on_one_line_and_keeps_its_quotes() {
-        let sentence = "key: \u{1b}[2J\u{7f}\n\u{202e} is no \"é\"";
-        let shown = r#"key: \u{1b}[2J\u{7f}\u{a}\u{202e} is no "é""#;
+        let sentence = "key: \u{1b}[2J\u{7f}\n\u{202e}\u{2028}\u{61c}\u{feff} is no \"é\"";
+        let shown = r#"key: \u{1b}[2J\u{7f}\u{a}\u{202e}\u{2028}\u{61c}\u{feff} is no "é""#;
         assert_eq!(escaped(sentence), shown);
     }
 

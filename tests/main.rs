@@ -1,8 +1,8 @@
 //! The daemon as its users meet it: the built program, its ports, its exit status.
 //!
-//! Each file is about one thing; `common` has what they need for it. No test sleeps: what is
-//! waited for is a frame, a line of the log or the end of the process, and a deadline far beyond
-//! any slow machine turns a lost one into a failure.
+//! Each file is about one thing; `common` has what they need for it. No test sleeps, but where
+//! pauses are the attack: what is waited for is a frame, a line of the log or the end of the process,
+//! and a deadline far beyond any slow machine turns a lost one into a failure.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -220,7 +220,9 @@ impl<P: Person> Life<P> {
         self.person.is_gone();
         if link.counts() {
             match (end, allowed) {
-                (End::Closed(1013, _), _) => self.world.report.fault("closed for being too slow"),
+                (End::Closed(1013, reason), _) if reason == "too slow" => {
+                    self.world.report.fault("closed for being too slow");
+                }
                 (End::Closed(1001, _), _) => {
                     self.broken(("nobody is sent away without a reason", format!("{end:?}")));
                 }

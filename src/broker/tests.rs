@@ -214,11 +214,11 @@ impl Stage {
     }
 
     pub(super) fn command(&mut self, who: u64, orders: Vec<Order>) {
-        self.tell(Event::Commands(
-            ConnectionId(who),
-            vec![Box::new(orders)],
-            0,
-        ));
+        self.tell(Event::Commands {
+            who: ConnectionId(who),
+            commands: vec![Box::new(orders)],
+            charged: 0,
+        });
     }
 
     pub(super) fn diary(&self) -> Vec<String> {
@@ -296,7 +296,11 @@ fn effects_are_applied_in_order_and_before_the_next_command() {
         .into_iter()
         .map(|orders| Box::new(orders) as AnyCommand)
         .collect();
-    stage.tell(Event::Commands(ConnectionId(1), commands, 0));
+    stage.tell(Event::Commands {
+        who: ConnectionId(1),
+        commands,
+        charged: 0,
+    });
     assert_eq!(take(&outgoing).0, ["a", "b", "c"]);
 }
 
@@ -312,7 +316,11 @@ fn what_a_command_does_holds_for_the_next_one_already() {
         .into_iter()
         .map(|orders| Box::new(orders) as AnyCommand)
         .collect();
-    stage.tell(Event::Commands(ConnectionId(1), commands, 0));
+    stage.tell(Event::Commands {
+        who: ConnectionId(1),
+        commands,
+        charged: 0,
+    });
     assert_eq!(stage.diary(), ["open 1", "command 1", "close 1 timed out"]);
 }
 

@@ -19,7 +19,7 @@ use futures::executor::block_on;
 use futures::{AsyncRead, FutureExt};
 use serde_json::json;
 use std::io;
-use std::iter::{Cycle, Peekable};
+use std::iter::Cycle;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::slice::Iter;
@@ -34,7 +34,7 @@ const REQUESTS: usize = 8;
 /// What comes over a connection, in pieces.
 struct Pieces<'a> {
     left: &'a [u8],
-    sizes: Peekable<Cycle<Iter<'a, u8>>>,
+    sizes: Cycle<Iter<'a, u8>>,
 }
 
 impl<'a> Pieces<'a> {
@@ -42,7 +42,7 @@ impl<'a> Pieces<'a> {
     fn new(octets: &'a [u8], sizes: &'a [u8]) -> Self {
         Self {
             left: octets,
-            sizes: sizes.iter().cycle().peekable(),
+            sizes: sizes.iter().cycle(),
         }
     }
 }

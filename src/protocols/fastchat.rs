@@ -451,7 +451,7 @@ fn hello_again() -> Mistake {
 }
 
 #[cfg(any(test, fuzzing))]
-pub(crate) mod messages;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]

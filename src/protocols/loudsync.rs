@@ -571,7 +571,7 @@ fn join_again() -> Mistake {
 }
 
 #[cfg(any(test, fuzzing))]
-pub(crate) mod messages;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]

@@ -241,7 +241,7 @@ fn code_in(path: &str) -> Option<&str> {
 }
 
 #[cfg(any(test, fuzzing))]
-pub(crate) mod messages;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]

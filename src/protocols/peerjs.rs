@@ -411,7 +411,7 @@ fn expired(source: &str, dst: &str) -> Frame {
 }
 
 #[cfg(any(test, fuzzing))]
-pub(crate) mod messages;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]

@@ -476,7 +476,7 @@ fn tell_typing(members: &mut BTreeMap<ConnectionId, Member>, cx: &mut Context, u
 }
 
 #[cfg(any(test, fuzzing))]
-pub(crate) mod messages;
+pub(crate) mod reading;
 #[cfg(test)]
 mod tests;
 #[cfg(any(test, fuzzing))]

@@ -25,7 +25,7 @@ fn answers(address: SocketAddr, octets: &str) -> String {
 
 #[test]
 fn a_head_that_takes_too_long_is_cut_off_and_hinders_nobody() {
-    let house = House::with(json!({"handshake_timeout": 5}));
+    let house = House::with(json!({"handshake_timeout": 10}));
     thread::scope(|scope| {
         let mut dribblers = Vec::new();
         let mut silent = Vec::new();

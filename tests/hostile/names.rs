@@ -16,7 +16,15 @@ fn is_bad(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
         || matches!(
             c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{115f}'
+                | '\u{1160}'
+                | '\u{180e}'
+                | '\u{3164}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff9}'..='\u{fffb}'
         )
 }
 
@@ -32,6 +40,7 @@ fn names() -> Vec<String> {
         "\u{2066}isolated\u{2069}\u{61c}\u{200f}",
         "zero\u{200b}\u{200d}\u{2060}\u{feff}width",
         "line\u{2028}paragraph\u{2029}",
+        "nobody sees \u{115f}\u{1160}\u{3164}\u{ffa0} these",
         "<script>alert(1)</script>",
         "\"quoted\", \\ and {json}",
         "INFO workspace #1: opened from 192.0.2.66",

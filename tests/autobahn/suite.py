@@ -1,4 +1,4 @@
-"""Runs the Autobahn suite against an echo server: fuzz.py DIRECTORY ECHO
+"""Runs the Autobahn suite against an echo server: suite.py DIRECTORY ECHO
 
 ECHO is started, says where it listens, and ends when its standard input does. What is written
 meanwhile is written below DIRECTORY.

@@ -19,7 +19,7 @@ pub(super) struct Leaving {
     outbox: Outbox,
     pulse: Arc<Pulse>,
     /// What it held when it was cut for that, in bytes.
-    releasing: usize,
+    releasing: Option<usize>,
 }
 
 fn holds(outbox: &Outbox, pulse: &Pulse) -> usize {
@@ -34,7 +34,7 @@ impl Broker {
             self.leaving.push(Leaving {
                 outbox,
                 pulse,
-                releasing: 0,
+                releasing: None,
             });
         }
     }
@@ -45,7 +45,7 @@ impl Broker {
         self.leaving.retain(|leaving| {
             let is_gone = leaving.outbox.is_orphaned();
             if is_gone {
-                *releasing -= leaving.releasing;
+                *releasing -= leaving.releasing.unwrap_or_default();
             }
             !is_gone
         });
@@ -53,9 +53,10 @@ impl Broker {
 
     /// Cuts the goodbyes of those who are gone for the realms.
     fn cut_goodbyes(&mut self) {
-        for leaving in self.leaving.iter_mut().filter(|it| it.releasing == 0) {
-            leaving.releasing = holds(&leaving.outbox, &leaving.pulse);
-            self.releasing += leaving.releasing;
+        for leaving in self.leaving.iter_mut().filter(|it| it.releasing.is_none()) {
+            let bytes = holds(&leaving.outbox, &leaving.pulse);
+            leaving.releasing = Some(bytes);
+            self.releasing += bytes;
             leaving.outbox.end(End::Drop, &mut self.wakers);
         }
     }
@@ -102,7 +103,7 @@ impl Broker {
         let mut holders: Vec<(usize, ConnectionId)> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.releasing == 0)
+            .filter(|(_, connection)| connection.releasing.is_none())
             .map(|(&who, connection)| {
                 let kept = self.hosts.get(connection.listener);
                 let kept = kept.map_or(0, |host| host.realm.kept_of(who));
@@ -118,7 +119,7 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(&who) else {
             return;
         };
-        connection.releasing = bytes;
+        connection.releasing = Some(bytes);
         self.releasing += bytes;
         if connection.closing {
             // It has been told why, and takes its time.
@@ -239,11 +240,11 @@ mod tests {
         let (mut stage, _clients) = stage(2);
         receives(&stage, 1, BUDGET);
         let command = vec![send(2, &"x".repeat(1000))];
-        stage.tell(Event::Commands(
-            ConnectionId(1),
-            vec![Box::new(command)],
-            BUDGET,
-        ));
+        stage.tell(Event::Commands {
+            who: ConnectionId(1),
+            commands: vec![Box::new(command)],
+            charged: BUDGET,
+        });
         stage.diary();
         assert_eq!(closed(&mut stage), [""; 0]);
     }
