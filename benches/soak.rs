@@ -68,6 +68,8 @@ mod post;
 #[path = "../tests/common/daemon.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod process;
+#[path = "soak/rate.rs"]
+mod rate;
 #[path = "soak/report.rs"]
 mod report;
 #[path = "soak/room.rs"]

@@ -7,6 +7,7 @@
 
 use crate::link::{End, Farewell};
 use crate::person::{Broken, Person, Say};
+use crate::rate::{Accepted, MINUTE};
 use crate::town::{CHATS, PRESENCE, Town};
 use crate::world::{Chance, GLANCE, Protocol, Ticket, World, origin};
 use serde_json::{Value, json};
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Messages of one user in a minute, as the document has it.
 const LIMIT: usize = 60;
-const MINUTE: Duration = Duration::from_secs(60);
 const PING_EVERY: Duration = Duration::from_secs(15);
 
 const RATE: &str = "60 messages a minute, and not more";
@@ -42,7 +42,7 @@ pub struct User {
     /// When it sent something in the last minute and a bit.
     sent: VecDeque<(u64, Instant)>,
     /// When it sent the last so many that were accepted.
-    accepted: VecDeque<Instant>,
+    accepted: Accepted,
 }
 
 impl User {
@@ -62,7 +62,7 @@ impl User {
             pinged: Instant::now(),
             due: Instant::now(),
             sent: VecDeque::new(),
-            accepted: VecDeque::new(),
+            accepted: Accepted::default(),
         }
     }
 
@@ -117,16 +117,11 @@ impl User {
         let Some((_, sent)) = sent.copied() else {
             return Ok(());
         };
-        self.accepted.push_back(sent);
-        if self.accepted.len() <= LIMIT {
-            return Ok(());
-        }
-        // It took longer to get there, and the answer took time, too: so they were closer.
-        let first = self.accepted.pop_front().unwrap_or(sent);
-        self.world.report.checked(RATE);
-        let time = Instant::now() - first;
-        if time < MINUTE {
-            return Err((RATE, format!("{} in {time:?}", LIMIT + 1)));
+        if let Some(time) = self.accepted.add(sent, LIMIT) {
+            self.world.report.checked(RATE);
+            if time < MINUTE {
+                return Err((RATE, format!("{} in {time:?}", LIMIT + 1)));
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 use crate::link::{End, Farewell};
 use crate::person::{Broken, Person, Say};
+use crate::rate::{Accepted, MINUTE};
 use crate::room::{Doing, Member, ORDER, Room, Said, name};
 use crate::world::{Chance, GLANCE, Protocol, Ticket, World, origin, text};
 use data_encoding::BASE64URL_NOPAD;
@@ -15,11 +16,10 @@ use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Messages of one user in a minute, as the document has it.
 const LIMIT: usize = 100;
-const MINUTE: Duration = Duration::from_secs(60);
 
 const RATE: &str = "100 messages a minute, and not more";
 
@@ -38,7 +38,7 @@ pub struct Guest {
     /// When it said something in the last minute and a bit.
     sent: VecDeque<Instant>,
     /// When it said the last so many that were accepted.
-    accepted: VecDeque<Instant>,
+    accepted: Accepted,
     due: Instant,
 }
 
@@ -55,7 +55,7 @@ impl Guest {
             number: 0,
             unheard: VecDeque::new(),
             sent: VecDeque::new(),
-            accepted: VecDeque::new(),
+            accepted: Accepted::default(),
             due: Instant::now(),
         }
     }
@@ -142,16 +142,11 @@ impl Guest {
         let Some((_, sent)) = self.unheard.pop_front().filter(|(it, _)| *it == number) else {
             return Err((ORDER, format!("{} hears itself say {number}", self.index)));
         };
-        self.accepted.push_back(sent);
-        if self.accepted.len() <= LIMIT {
-            return Ok(());
-        }
-        // It took longer to get there, and the echo took time, too: so they were closer.
-        let first = self.accepted.pop_front().unwrap_or(sent);
-        self.world.report.checked(RATE);
-        let time = Instant::now() - first;
-        if time < MINUTE {
-            return Err((RATE, format!("{} in {time:?}", LIMIT + 1)));
+        if let Some(time) = self.accepted.add(sent, LIMIT) {
+            self.world.report.checked(RATE);
+            if time < MINUTE {
+                return Err((RATE, format!("{} in {time:?}", LIMIT + 1)));
+            }
         }
         Ok(())
     }
