@@ -24,11 +24,12 @@ pub(crate) struct Boundary {
     pub(crate) ended_large: bool,
     in_message: bool,
     in_control: bool,
-    /// Octets so far of the message that is not whole yet.
-    pub(crate) unfinished: usize,
+    /// Octets so far of the payload of this frame, and of the earlier fragments of its message.
+    frame: usize,
+    fragments: usize,
     lost: bool,
-    /// The largest payload since this was last set to 0.
-    pub(crate) largest: u64,
+    /// The most octets of one payload since this was last set to 0.
+    pub(crate) grown: usize,
     /// Frames that were not large since the last one that was.
     pub(crate) small_in_a_row: u32,
 }
@@ -38,6 +39,12 @@ impl Boundary {
     /// too.
     pub(crate) fn between_messages(&self) -> bool {
         !self.lost && !self.in_message && self.payload_left == 0 && self.header.is_empty()
+    }
+
+    /// What tungstenite keeps at the most, in bytes, if its buffer was of this size at first: it has
+    /// grown with the largest frame, and the fragments that came before are put together elsewhere.
+    pub(crate) fn kept(&self, buffer: usize) -> usize {
+        buffer.max(self.grown) + self.fragments
     }
 
     /// How much of a buffer of this size may be filled by the next read.
@@ -70,16 +77,22 @@ impl Boundary {
         self.payload_left -= here as u64;
         self.ended_large = self.in_large && self.payload_left == 0;
         self.in_large &= self.payload_left > 0;
-        if !self.in_control {
-            self.unfinished += here;
-        }
+        self.frame += here;
+        self.grown = self.grown.max(self.frame);
         self.finish();
         octets.get(here..).unwrap_or_default()
     }
 
+    /// Ends the frame, if this is its end.
     fn finish(&mut self) {
-        if self.payload_left == 0 && !self.in_message {
-            self.unfinished = 0;
+        if self.payload_left > 0 {
+            return;
+        }
+        let octets = std::mem::take(&mut self.frame);
+        if !self.in_message {
+            self.fragments = 0;
+        } else if !self.in_control {
+            self.fragments += octets;
         }
     }
 
@@ -96,7 +109,6 @@ impl Boundary {
                 self.header.clear();
                 self.payload_left = length;
                 self.in_large = length > LARGE;
-                self.largest = self.largest.max(length);
                 self.small_in_a_row = if self.in_large {
                     0
                 } else {
@@ -166,15 +178,28 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_of_a_message_counts_until_it_is_whole() {
+    fn fragments_are_kept_until_their_message_is_whole() {
         let mut octets = frame(1000, false);
         octets.extend([0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8]);
         octets.extend([0x00, 0x82, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(after(&octets).unfinished, 1002);
-        assert_eq!(after(&frame(1000, true)[..500]).unfinished, 492);
+        assert_eq!(after(&octets).kept(2048), 2048 + 1002);
         octets.extend([0x80, 0x80, 1, 2, 3, 4]);
-        assert_eq!(after(&octets).unfinished, 0);
-        assert_eq!(after(&frame(1000, true)).unfinished, 0);
+        assert_eq!(after(&octets).kept(2048), 2048);
+    }
+
+    #[test]
+    fn the_buffer_grows_with_what_came_of_the_largest_frame_and_stays_so() {
+        let octets = frame(100_000, false);
+        assert_eq!(
+            after(&octets[..14]).kept(2048),
+            2048,
+            "nothing but announced"
+        );
+        assert_eq!(after(&octets[..50_014]).kept(2048), 50_000);
+        assert_eq!(after(&octets).kept(2048), 200_000, "there and put together");
+        let octets = [octets, frame(1, true)].concat();
+        assert_eq!(after(&octets).kept(2048), 100_000);
+        assert_eq!(after(&frame(100, true)).kept(2048), 2048);
     }
 
     #[test]

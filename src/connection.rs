@@ -38,7 +38,7 @@ const SMALL_BUFFER: usize = 2 * 1024;
 const LARGE_BUFFER: usize = 64 * 1024;
 
 /// A payload of this size leaves more memory behind in the read buffer than is worth keeping.
-const HUGE: u64 = 4 * LARGE_BUFFER as u64;
+const HUGE: usize = 2 * LARGE_BUFFER;
 
 /// So many frames that are not large in a row, and the large buffer goes: enough that a new one
 /// now and then costs nothing against them.
@@ -103,6 +103,7 @@ impl Connection {
             decoded: 0,
             charged: 0,
             overdrawn: false,
+            waits_for_broker: false,
         };
         Self {
             pump: Box::new(pump),
@@ -254,6 +255,8 @@ struct Pump {
     charged: usize,
     /// More is held than may be, and the broker has not been told.
     overdrawn: bool,
+    /// Nothing is read before the broker has been told that.
+    waits_for_broker: bool,
 }
 
 impl Pump {
@@ -262,7 +265,7 @@ impl Pump {
         let pump = *self;
         let size = if large { LARGE_BUFFER } else { SMALL_BUFFER };
         let mut wire = pump.socket.into_inner();
-        wire.boundary.largest = 0;
+        wire.boundary.grown = 0;
         Box::new(Self {
             socket: open(wire, Vec::new(), config(size, max_message_size)),
             large_buffer: large,
@@ -314,7 +317,7 @@ impl Pump {
     /// Reads one turn's worth, as far as it may, and hands it over. Says whether it was Pongs
     /// waiting to be written that stopped it.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.stop.is_some() || self.held || !self.tell_broker(cx) {
+        if self.stop.is_some() || self.held || !self.tell_broker(cx) || !self.may_read(cx) {
             return false;
         }
         let mut stopped_by_controls = false;
@@ -348,14 +351,35 @@ impl Pump {
     /// has as its buffer anyway. Where that is too much, nothing more is read before the broker knows.
     fn charge(&mut self) {
         let wire = self.socket.get_ref();
-        let buffer = if self.large_buffer { LARGE_BUFFER } else { 0 };
-        let here = buffer + wire.boundary.unfinished + self.decoded;
-        let charged = if here > SMALL_BUFFER { here } else { 0 };
+        let buffer = if self.large_buffer {
+            LARGE_BUFFER
+        } else {
+            SMALL_BUFFER
+        };
+        let here = wire.boundary.kept(buffer) + self.decoded;
+        let charged = here.saturating_sub(SMALL_BUFFER);
         let incoming = &wire.stream.pulse().incoming;
         incoming.grow(charged.saturating_sub(self.charged));
         incoming.shrink(self.charged.saturating_sub(charged));
         self.overdrawn = charged > self.charged && incoming.budget().is_overdrawn();
         self.charged = charged;
+    }
+
+    /// Whether the budget has room for what may be read now. Where it has none, the broker has its
+    /// turn first: else all connections would read theirs before it knows.
+    fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let pulse = self.socket.get_ref().stream.pulse();
+        if !self.waits_for_broker && !pulse.incoming.budget().is_overdrawn() {
+            return true;
+        }
+        if !self.waits_for_broker {
+            self.waits_for_broker = true;
+            self.overdrawn = true;
+        }
+        // The place for the next event is free once the last one has been taken.
+        let has_had_its_turn = self.tell_broker(cx) && self.inbox.poll_ready(cx).is_ready();
+        self.waits_for_broker &= !has_had_its_turn;
+        has_had_its_turn
     }
 
     fn uncharge(&mut self) {
@@ -385,7 +409,8 @@ impl Pump {
         .await;
     }
 
-    /// Reads until the client has sent its Close frame, or what comes instead is too much.
+    /// Reads until the client has sent its Close frame, or what comes instead, or came before, is more
+    /// than fits the buffer that everybody has.
     async fn hear_close(&mut self) {
         poll_fn(|cx| {
             loop {
@@ -396,7 +421,7 @@ impl Pump {
                 }
             }
             self.charge();
-            if self.overdrawn || self.outgoing.is_given_up(cx) {
+            if self.charged > 0 || self.outgoing.is_given_up(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -495,9 +520,14 @@ impl Pump {
     fn buffer_to_change(&self) -> Option<bool> {
         let wire = self.socket.get_ref();
         let boundary = &wire.boundary;
-        let outgrown = boundary.largest > if self.large_buffer { HUGE } else { LARGE };
+        let (size, most) = if self.large_buffer {
+            (LARGE_BUFFER, HUGE)
+        } else {
+            (SMALL_BUFFER, LARGE as usize)
+        };
+        let outgrown = boundary.grown > most;
         let idle = self.quiet || boundary.small_in_a_row > SMALL_FRAMES;
-        let too_large = self.large_buffer && idle;
+        let too_large = idle && size.max(boundary.grown) > SMALL_BUFFER;
         if !outgrown && !too_large || !boundary.between_messages() {
             return None;
         }
@@ -516,8 +546,8 @@ async fn say_goodbye(mut pump: Box<Pump>, stop: Stop) {
         Stop::Drop | Stop::Lost => return,
         // The rest of that frame would have to come before the Close frame.
         Stop::Close(Close::ShortOfMemory) if wire.is_within_a_frame() => return,
-        Stop::Left(_) | Stop::Fail(_) => wire.discard(),
-        Stop::Close(close) if close.discards_outbox() => wire.discard(),
+        Stop::Left(_) | Stop::Fail(_) => wire.discard(&pump.outgoing),
+        Stop::Close(close) if close.discards_outbox() => wire.discard(&pump.outgoing),
         Stop::Close(_) => {}
     }
     match stop {

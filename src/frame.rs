@@ -31,10 +31,10 @@ struct Octets {
 const OVERHEAD: usize = 128;
 
 impl Frame {
-    /// Up to this many bytes a payload is copied behind its header: one piece is cheaper to
-    /// send than two. It also frees the buffer that a small message was received in, which
-    /// would otherwise be held as long as the message waits for a slow client.
-    const COPIED_UP_TO: usize = 4096;
+    /// Up to this many bytes a payload is copied behind its header. It frees the buffer that the
+    /// message was received in, which would otherwise be held as long as the message waits for a
+    /// slow client, and of which a larger one is no small part.
+    const COPIED_UP_TO: usize = 32 * 1024;
 
     /// Of a header without a mask (RFC 6455 section 5.2).
     const LONGEST_HEADER: usize = 10;
@@ -57,8 +57,9 @@ impl Frame {
 
     /// A text message that holds this value as JSON.
     pub fn json(value: &impl Serialize) -> Self {
-        let json =
+        let mut json =
             serde_json::to_vec(value).expect("wire types have string keys and no failing parts");
+        json.shrink_to_fit();
         Self::message(Data::Text, &[], json.into())
     }
 
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn every_length_is_encoded_and_can_be_resumed_anywhere() {
-        for length in [0, 1, 125, 126, 4096, 4097, 65_535, 65_536, 200_000] {
+        for length in [0, 1, 125, 126, 32_768, 32_769, 65_535, 65_536, 200_000] {
             let text = "x".repeat(length);
             let frame = Frame::text(text.clone());
             let all = on_the_wire(&frame, 0);
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_message_of_two_parts_is_one() {
-        for length in [0, 1, 4096, 4097, 70_000] {
+        for length in [0, 1, 32_768, 32_769, 70_000] {
             let rest = "x".repeat(length);
             let frame = Frame::text_in_two("beginning, ", rest.clone().into());
             let whole = Frame::text(format!("beginning, {rest}"));

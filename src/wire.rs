@@ -79,8 +79,11 @@ impl Wire {
     }
 
     /// Throws away the data frames of which the client has seen nothing.
-    pub(crate) fn discard(&mut self) {
-        self.queue = VecDeque::new();
+    pub(crate) fn discard(&mut self, outgoing: &Outgoing) {
+        let frames = std::mem::take(&mut self.queue);
+        let octets = frames.iter().map(Frame::len).sum();
+        // Whoever is held for this client's sake is let go when the broker hears of its end.
+        let _ = outgoing.written(frames.len(), octets);
     }
 
     /// Whether the client has a part of a frame.

@@ -1,12 +1,13 @@
 //! Clients that together make the daemon hold more than its `memory_budget`: those who hold most are
 //! closed, and nobody else.
 
-use crate::common::{Client, Daemon, tcp, wait_until};
+use crate::common::{Client, Daemon, masked_frame, tcp, wait_until};
 use crate::peerdrop::pair;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
@@ -41,7 +42,7 @@ fn whoever_has_sent_the_largest_part_of_a_message_is_closed_first() {
         .map(|_| {
             let mut client = Client::connect(daemon.address(), "/ws/chat");
             client.text();
-            client.sends_raw(&fragment(true, 3 * MIB));
+            client.sends_raw(&fragment(true, MIB));
             client.pings();
             client
         })
@@ -131,6 +132,56 @@ fn whoever_says_goodbye_and_holds_much_is_cut_before_anybody_is_closed() {
     other.text();
     other.sends_raw(&fragment(true, 12 * MIB));
     other.pings();
+}
+
+#[test]
+fn whoever_is_told_goodbye_and_goes_on_sending_holds_nothing() {
+    let daemon = Daemon::start(json!({
+        "memory_budget": 16 * MIB,
+        "listeners": [{"protocol": "peerdrop", "ping_after": 0, "close_timeout": 1000}],
+    }));
+    let (mut one, mut other) = pair(&daemon);
+    let (leaver, mut sender) = pair(&daemon);
+    let message = fragment(true, 15 * MIB);
+    sender.sends_raw(&message[..4000]);
+    leaver.vanishes();
+    daemon.logs("peer left");
+    sender.sends_raw(&message[4000..]);
+    let mut last = Client::connect(daemon.address(), "/ws/chat");
+    last.text();
+    last.sends_raw(&fragment(true, 7 * MIB));
+    last.pings();
+    one.says("still there?");
+    assert_eq!(other.text(), "still there?");
+}
+
+#[test]
+fn what_waits_does_not_keep_the_buffer_that_it_came_in() {
+    let daemon = daemon("peerdrop", 16 * MIB);
+    // Once this has come the buffer is a large one, and as long as one comes now and then.
+    let large = masked_frame(0x2, &[0; 20_000]);
+    let ignored = masked_frame(0x2, &[0; 1000]).repeat(58);
+    let waits = masked_frame(0x1, &[b'x'; 4100]);
+    let round = [&large, &waits, &ignored].map(Vec::as_slice).concat();
+    let before = daemon.resident();
+    let pairs: Vec<_> = (0..5)
+        .map(|_| {
+            let (mut sender, reader) = pair(&daemon);
+            set_socket_recv_buffer_size(&reader.socket.get_ref().0, 64 * 1024).unwrap();
+            let stream = &sender.socket.get_ref().0;
+            // A pause that is taken for the end of what is read does no harm.
+            stream
+                .set_write_timeout(Some(Duration::from_secs(1)))
+                .unwrap();
+            let socket = sender.socket.get_mut();
+            while socket.write_all(&round).is_ok() {}
+            (sender, reader)
+        })
+        .collect();
+    let grown = daemon.resident().saturating_sub(before);
+    // An outbox of 1 MiB each, and what is next to it.
+    assert!(grown < 10 * MIB as u64 + SLACK, "grew by {grown} bytes");
+    drop(pairs);
 }
 
 #[test]

@@ -11,8 +11,11 @@ use std::sync::Arc;
 /// next time is not at once, and whoever fills it has to bring that much.
 const PARTS: usize = 8;
 
-/// Goodbyes that hold less than this are not worth remembering, in bytes.
+/// Goodbyes that hold less than this are not worth remembering, in bytes: they cannot hold more later.
 const WORTHWHILE: usize = 16 * 1024;
+
+/// Whoever holds less than this is not closed for it, in bytes: that would free nothing to speak of.
+const LEAST: usize = 2 * 1024;
 
 /// A connection that says goodbye.
 pub(super) struct Leaving {
@@ -91,6 +94,9 @@ impl Broker {
             count += 1;
             self.close_for_what_it_holds(who, bytes);
         }
+        if count == 0 {
+            return 1;
+        }
         log::warn!(
             "memory_budget is used up: closes the {count} clients that hold most, {} bytes of {left}",
             self.releasing - before,
@@ -109,7 +115,7 @@ impl Broker {
                 let kept = kept.map_or(0, |host| host.realm.kept_of(who));
                 (holds(&connection.outbox, &connection.pulse) + kept, who)
             })
-            .filter(|(bytes, _)| *bytes > 0)
+            .filter(|(bytes, _)| *bytes >= LEAST)
             .collect();
         holders.sort_unstable_by(|one, other| other.cmp(one));
         holders
@@ -220,6 +226,20 @@ mod tests {
         receives(&stage, 7, 4000);
         receives(&stage, 8, 38_000);
         assert_eq!(closed(&mut stage), [short_of_memory(8)]);
+    }
+
+    #[test]
+    fn whoever_holds_next_to_nothing_is_not_closed_for_what_others_hold() {
+        let (mut stage, clients) = stage(3);
+        stage.command(3, vec![send(1, "a few octets")]);
+        receives(&stage, 2, LEAST - 1);
+        // Nobody's any more, as far as the broker knows.
+        let elsewhere = crate::budget::Charge::new(&stage.broker.budget, BUDGET);
+        stage.diary();
+        assert_eq!(closed(&mut stage), [""; 0]);
+        receives(&stage, 2, 1);
+        assert_eq!(closed(&mut stage), [short_of_memory(2)]);
+        drop((clients, elsewhere));
     }
 
     #[test]

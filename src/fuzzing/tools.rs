@@ -129,7 +129,7 @@ pub fn boundary(octets: &[u8]) {
         left = rest;
     }
     let state = |it: &Boundary| {
-        let counts = (it.largest, it.small_in_a_row, it.unfinished);
+        let counts = (it.grown, it.small_in_a_row, it.kept(0));
         (it.between_messages(), it.limit(usize::MAX), counts)
     };
     assert_eq!(state(&whole), state(&cut));

@@ -100,8 +100,14 @@ impl FastChat {
     fn online(&mut self, cx: &Context, hello: &Hello) -> Reply {
         let state = self.news.count();
         let is_current = |list: &OnlineList| list.state == state && cx.now < list.made + LISTED_FOR;
-        let list = self.online.take().filter(is_current);
-        let list = list.unwrap_or_else(|| self.online_list(cx));
+        let has_room = self.lists.has_room();
+        let list = self.online.take();
+        let list = list.filter(|list| is_current(list) || !has_room);
+        let list = list.unwrap_or_else(|| {
+            let list = self.online_list(cx);
+            self.lists.add(&list.json);
+            list
+        });
         let but = hello.parameter("exclude_user_id");
         let but = but.and_then(|id| Uuid::try_parse(&id).ok());
         let but = but.and_then(|id| list.places.get(&id));

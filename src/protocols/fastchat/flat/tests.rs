@@ -546,7 +546,8 @@ fn slow_readers_of_lists_share_them() {
             &json!({"type": "HELLO", "display_name": name}),
         );
     }
-    let users = body(desk.asks("/presence/online"))["users"].clone();
+    let all = desk.asks("/presence/online");
+    let users = body(all.clone())["users"].clone();
     let mut held: Vec<Reply> = Vec::new();
     let mut count = |desk: &mut Desk<FastChat>, at: usize| {
         let id = users[at % 100]["id"].as_str().unwrap();
@@ -559,16 +560,27 @@ fn slow_readers_of_lists_share_them() {
         held.push(reply);
         (count, size)
     };
-    let mut size = 0;
+    // That of all is one of them.
+    let Reply::Ok { body: all, .. } = all else {
+        panic!("{all:?}");
+    };
+    let mut size = all.len();
     while size < HANDED_OUT {
         let (others, octets) = count(&mut desk, size);
         assert_eq!(others, 99);
         size += octets;
     }
     assert_eq!(count(&mut desk, 0).0, 100, "with oneself in it");
+    let last_seen = |desk: &mut Desk<FastChat>| {
+        let list = body(desk.asks("/presence/online"));
+        assert_eq!(list["count"], 100);
+        list["users"][0]["last_seen"].clone()
+    };
+    let before = last_seen(&mut desk);
+    desk.waits(SECOND);
+    assert_eq!(last_seen(&mut desk), before, "no new one is made");
     held.truncate(10);
-    let reply = desk.asks("/presence/online");
-    assert_eq!(body(reply)["count"], 100);
+    assert_ne!(last_seen(&mut desk), before);
 }
 
 #[test]
