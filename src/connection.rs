@@ -40,6 +40,10 @@ const LARGE_BUFFER: usize = 64 * 1024;
 /// A payload of this size leaves more memory behind in the read buffer than is worth keeping.
 const HUGE: usize = 2 * LARGE_BUFFER;
 
+/// So often others have their turn before anything is read while more is held than may be: enough for
+/// those who are closed for it, and no stand-still where nobody can be.
+const TURNS_TO_GIVE: u32 = 16;
+
 /// So many frames that are not large in a row, and the large buffer goes: enough that a new one
 /// now and then costs nothing against them.
 const SMALL_FRAMES: u32 = 256;
@@ -103,7 +107,7 @@ impl Connection {
             decoded: 0,
             charged: 0,
             overdrawn: false,
-            waits_for_broker: false,
+            turns_given: 0,
         };
         Self {
             pump: Box::new(pump),
@@ -255,8 +259,8 @@ struct Pump {
     charged: usize,
     /// More is held than may be, and the broker has not been told.
     overdrawn: bool,
-    /// Nothing is read before the broker has been told that.
-    waits_for_broker: bool,
+    /// How often others have had their turn because of that.
+    turns_given: u32,
 }
 
 impl Pump {
@@ -366,20 +370,28 @@ impl Pump {
     }
 
     /// Whether the budget has room for what may be read now. Where it has none, the broker has its
-    /// turn first: else all connections would read theirs before it knows.
+    /// turn first, and those whom it closes have theirs: else all connections would read before
+    /// anything is given back.
     fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
         let pulse = self.socket.get_ref().stream.pulse();
-        if !self.waits_for_broker && !pulse.incoming.budget().is_overdrawn() {
+        if !pulse.incoming.budget().is_overdrawn() {
+            self.turns_given = 0;
             return true;
         }
-        if !self.waits_for_broker {
-            self.waits_for_broker = true;
+        if self.turns_given == 0 {
             self.overdrawn = true;
         }
         // The place for the next event is free once the last one has been taken.
-        let has_had_its_turn = self.tell_broker(cx) && self.inbox.poll_ready(cx).is_ready();
-        self.waits_for_broker &= !has_had_its_turn;
-        has_had_its_turn
+        if !self.tell_broker(cx) || self.inbox.poll_ready(cx).is_pending() {
+            return false;
+        }
+        if self.turns_given < TURNS_TO_GIVE {
+            self.turns_given += 1;
+            cx.waker().wake_by_ref();
+            return false;
+        }
+        self.turns_given = 0;
+        true
     }
 
     fn uncharge(&mut self) {
