@@ -360,7 +360,9 @@ mod tests {
         read(2900, &mut memory).unwrap();
         assert!((800..1000).contains(&memory.bytes()));
         refused(read(3100, &mut memory));
+        let others = Charge::new(memory.budget(), 2000);
         read(1900, &mut memory).unwrap();
+        drop(others);
         let (mut body, mut none) = (&[0; 4000][..], Vec::new());
         let body = block_on(read_body(&mut body, &mut none, 4000, &mut memory));
         refused(body.map(|_| ()));
