@@ -93,11 +93,8 @@ impl World {
                 let who = self.crowd.count;
                 let code = lines[0].strip_prefix(&format!("{who} < ")).unwrap();
                 assert_eq!(lines.len(), 1);
-                let live = self
-                    .codes
-                    .iter()
-                    .filter(|(_, creator)| self.is_open(*creator));
-                assert!(live.clone().all(|(other, _)| other != code));
+                let mut others = self.codes.iter().filter(|(other, _)| other == code);
+                assert!(!others.any(|(_, creator)| self.is_open(*creator)));
                 self.codes.push((code.to_owned(), who));
             }
             Step::Join(pick) => {

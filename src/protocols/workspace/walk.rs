@@ -308,18 +308,20 @@ impl World {
 
     /// What everybody was told adds up to who is there and types.
     fn agrees(&self) {
-        for user in self.users.values() {
-            let connections = self.users.values().filter(|other| *other == user);
-            assert!(connections.count() <= 3);
+        // How many connections each has, and whether one of them types.
+        let mut users: HashMap<&String, (usize, bool)> = HashMap::new();
+        for (who, user) in &self.users {
+            let (connections, types) = users.entry(user).or_default();
+            *connections += 1;
+            *types |= self.typing.contains(who);
         }
+        assert!(users.values().all(|(connections, _)| *connections <= 3));
         for (who, seen) in &self.seen {
             for (user, seen) in seen {
-                let mut connections = self.users.iter().filter(|(_, other)| *other == user);
-                let here = connections.clone().count() > 0;
-                assert_eq!(seen.gone, !here, "{user} as {who} sees it");
-                let types = connections.any(|(connection, _)| self.typing.contains(connection));
+                let here = users.get(user);
+                assert_eq!(seen.gone, here.is_none(), "{user} as {who} sees it");
                 assert!(
-                    types || !seen.types,
+                    !seen.types || here.is_some_and(|(_, types)| *types),
                     "{user} does not type, but {who} sees it"
                 );
             }
