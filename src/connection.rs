@@ -37,6 +37,10 @@ const CONTROLS: usize = 16;
 const SMALL_BUFFER: usize = 2 * 1024;
 const LARGE_BUFFER: usize = 64 * 1024;
 
+/// What a connection may have besides the small buffer without its being counted, in bytes: so that
+/// small messages, which are done at once, cost no counting.
+const UNCOUNTED: usize = 2 * 1024;
+
 /// A payload of this size leaves more memory behind in the read buffer than is worth keeping.
 const HUGE: usize = 2 * LARGE_BUFFER;
 
@@ -351,8 +355,8 @@ impl Pump {
         stopped_by_controls
     }
 
-    /// Counts what was received and not handed over against the budget, beyond what every connection
-    /// has as its buffer anyway. Where that is too much, nothing more is read before the broker knows.
+    /// Counts what was received and not handed over against the budget, beyond what any connection
+    /// may have. Where that is too much, nothing more is read before the broker knows.
     fn charge(&mut self) {
         let wire = self.socket.get_ref();
         let buffer = if self.large_buffer {
@@ -360,8 +364,8 @@ impl Pump {
         } else {
             SMALL_BUFFER
         };
-        let here = wire.boundary.kept(buffer) + self.decoded;
-        let charged = here.saturating_sub(SMALL_BUFFER);
+        let here = wire.boundary.kept(buffer) - SMALL_BUFFER + self.decoded;
+        let charged = if here > UNCOUNTED { here } else { 0 };
         let incoming = &wire.stream.pulse().incoming;
         incoming.grow(charged.saturating_sub(self.charged));
         incoming.shrink(self.charged.saturating_sub(charged));

@@ -282,11 +282,16 @@ impl Outgoing {
     pub(crate) fn written(&self, frames: usize, octets: usize) -> bool {
         let mut state = lock(&self.0);
         let freed = octets + frames * FRAME_OVERHEAD;
-        let before = state.bytes.max(1);
+        let before = state.bytes;
         state.bytes = state.bytes.saturating_sub(freed);
-        // Which of them are shared by how many is not remembered.
-        let share = state.share as u128 * state.bytes as u128 / before as u128;
-        state.share = usize::try_from(share).unwrap_or(usize::MAX);
+        state.share = match state.bytes {
+            0 => 0,
+            // Which of them are shared by how many is not remembered.
+            left => {
+                let share = (state.share as u64).saturating_mul(left as u64) / before as u64;
+                usize::try_from(share).unwrap_or(usize::MAX)
+            }
+        };
         state.beside = state.beside.saturating_sub(freed);
         let left = state.frames.saturating_sub(frames);
         state.count_places(left);
