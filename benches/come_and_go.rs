@@ -22,7 +22,7 @@ use async_std::net::TcpStream;
 use async_std::task;
 use async_tungstenite::client_async;
 use async_tungstenite::tungstenite::Message;
-use daemon::Daemon;
+use daemon::{Daemon, memory};
 use futures::StreamExt;
 use futures::future::join_all;
 use serde_json::json;
@@ -66,17 +66,6 @@ async fn visit(address: SocketAddr, comes: Duration, goes: Duration) -> Received
     received
 }
 
-/// User and system time of a process, in seconds.
-fn cpu(daemon: &Daemon) -> f64 {
-    let pid = daemon.pid().as_raw_nonzero();
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let ticks = fields.split(' ').skip(11).take(2);
-    let ticks: u64 = ticks.map(|field| field.parse::<u64>().unwrap()).sum();
-    // The kernel counts in hundredths of a second.
-    ticks as f64 / 100.0
-}
-
 fn main() {
     let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
     let users: u64 = numbers.next().unwrap_or(2000);
@@ -87,7 +76,7 @@ fn main() {
     let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
     println!("resident: {:.1} MiB before", mib(daemon.resident()));
     for _ in 0..rounds {
-        let (start, busy) = (Instant::now(), cpu(&daemon));
+        let (start, busy) = (Instant::now(), daemon.cpu());
         let half = span / 2;
         let visits = (0..users).map(|user| {
             // Evenly spread, and those who come first go in no order that follows from that.
@@ -102,24 +91,12 @@ fn main() {
             "{users} users came and went in {time:.1} s: {frames} frames to them, {:.1} MB; \
              CPU {:.2} s; resident: {:.1} MiB, {:.1} at most",
             octets as f64 / 1e6,
-            cpu(&daemon) - busy,
+            (daemon.cpu() - busy).as_secs_f64(),
             mib(daemon.resident()),
-            mib(peak(&daemon))
+            mib(memory(daemon.pid(), "VmHWM:").unwrap())
         );
     }
     // By then the users and their chats are forgotten.
     std::thread::sleep(Duration::from_secs(65));
     println!("a minute later: {:.1} MiB", mib(daemon.resident()));
-}
-
-/// The most memory that was ever resident, in bytes.
-fn peak(daemon: &Daemon) -> u64 {
-    let pid = daemon.pid().as_raw_nonzero();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    let kib = line.split_whitespace().nth(1).unwrap();
-    kib.parse::<u64>().unwrap() * 1024
 }

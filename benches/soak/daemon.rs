@@ -1,6 +1,6 @@
 //! The daemon that is tormented: started again and again on the same ports, its log in one file.
 
-use crate::process::{program, temporary_file};
+use crate::process::{cpu, memory, program, temporary_file};
 use crate::world::{DEADLINE, GLANCE, Protocol};
 use async_std::task;
 use rustix::process::{Pid, Signal, kill_process};
@@ -68,12 +68,14 @@ impl Daemon {
 
     /// Resident memory, in bytes.
     pub fn resident(&self) -> u64 {
-        resident(self.child.id()).unwrap_or_default()
+        memory(Pid::from_child(&self.child), "VmRSS:").unwrap_or_default()
     }
 
     /// User and system time, in seconds.
     pub fn cpu(&self) -> f64 {
-        cpu(self.child.id()).unwrap_or_default()
+        cpu(Pid::from_child(&self.child))
+            .unwrap_or_default()
+            .as_secs_f64()
     }
 }
 
@@ -126,21 +128,4 @@ async fn launch(config: &PathBuf, log: &PathBuf) -> Child {
         task::sleep(GLANCE / 10).await;
     }
     child
-}
-
-fn resident(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// User and system time of a process, in seconds.
-pub fn cpu(pid: u32) -> Option<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let ticks = fields.split(' ').skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    // The kernel counts in hundredths of a second.
-    Some(ticks as f64 / 100.0)
 }

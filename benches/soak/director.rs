@@ -1,13 +1,14 @@
 //! The story: when it is quiet and all are asked what they know, and what is done to the daemon.
 
-use crate::daemon::{Daemon, cpu};
+use crate::daemon::Daemon;
 use crate::link::{End, Link, News};
 use crate::peerjs::{self, Exchange};
 use crate::place::Place;
+use crate::process::cpu;
 use crate::report::mib;
 use crate::world::{Chance, DEADLINE, GLANCE, Phase, Protocol, World};
 use async_std::task;
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -151,7 +152,7 @@ impl Director {
             self.world.report.line(),
             mib(self.daemon.resident()),
             self.spent + self.daemon.cpu(),
-            cpu(std::process::id()).unwrap_or_default(),
+            cpu(getpid()).unwrap_or_default().as_secs_f64(),
         );
     }
 

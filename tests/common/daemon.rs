@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
 /// The program under test.
 pub fn program() -> Command {
@@ -181,19 +182,35 @@ impl Daemon {
 
     /// Resident memory, in bytes.
     pub fn resident(&self) -> u64 {
-        let pid = self.pid().as_raw_nonzero();
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap();
-        line.split_whitespace()
-            .nth(1)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            * 1024
+        memory(self.pid(), "VmRSS:").unwrap()
     }
+
+    /// User and system time.
+    pub fn cpu(&self) -> Duration {
+        cpu(self.pid()).unwrap()
+    }
+}
+
+/// Memory of a process that is there, in bytes: `VmRSS:` is what is resident, `VmHWM:` what ever was at
+/// the most.
+pub fn memory(pid: Pid, which: &str) -> Option<u64> {
+    let pid = pid.as_raw_nonzero();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(which))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// User and system time of a process that is there.
+pub fn cpu(pid: Pid) -> Option<Duration> {
+    let pid = pid.as_raw_nonzero();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may have anything in it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields = fields.split(' ').skip(11).take(2);
+    let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+    // The kernel counts in hundredths of a second.
+    (ticks.len() == 2).then(|| Duration::from_millis(10 * ticks.iter().sum::<u64>()))
 }
 
 impl Drop for Daemon {
