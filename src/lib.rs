@@ -63,49 +63,15 @@
     reason = "this page is for whoever works here, too"
 )]
 
-#[cfg(any(test, fuzzing))]
-extern crate self as switchboard;
-
-mod accept;
-pub mod address;
-pub mod allocator;
-mod answer;
-mod boundary;
+pub mod base;
 mod broker;
-mod budget;
 pub mod cli;
-pub mod close;
 pub mod config;
-mod connection;
-pub mod dialect;
-pub mod doorstep;
-pub mod frame;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
-pub mod handed_out;
-mod handshake;
-mod http;
-pub mod json;
-pub mod jwt;
-mod liveness;
-mod machine;
-pub mod origin;
-mod outbox;
-mod places;
+mod net;
 pub mod protocols;
-pub mod rate;
 pub mod realm;
-pub mod remembered;
 pub mod server;
-mod stream;
-pub mod text;
-mod turn;
-mod wire;
-
+pub mod sys;
 #[cfg(any(test, fuzzing))]
-#[cfg_attr(
-    fuzzing,
-    allow(dead_code, reason = "the tests need more of it than the fuzzer")
-)]
-#[path = "../tests/common/desk.rs"]
-mod desk;
+pub mod testing;
+mod toolkit;

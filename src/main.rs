@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use switchboard::allocator;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, parse_level};
 use switchboard::server::{self, Server};
+use switchboard::sys::malloc;
 
 /// What is wrong with the arguments or the configuration.
 const WRONG_USAGE: u8 = 2;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Serve { log } => {
-            allocator::have_memory_given_back();
+            malloc::have_memory_given_back();
             serve(config, log)
         }
         _ => print(&config.listeners.iter().map(line).collect::<String>()),

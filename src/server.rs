@@ -1,12 +1,12 @@
 //! The daemon as a whole: binds every port, starts the broker, waits for the end, drains, stops.
 
-use crate::accept::{self, House, Port, TURNED_AWAY_AT_ONCE};
+use crate::base::memory_budget::Budget;
+use crate::broker::keepalive::Patience;
 use crate::broker::{Broker, Endings, Event, Host};
-use crate::budget::Budget;
 use crate::config::{Config, Listener};
-use crate::liveness::Patience;
-use crate::machine;
-use crate::places::Places;
+use crate::net::accept::{self, House, Port, TURNED_AWAY_AT_ONCE};
+use crate::net::connection_limits::Places;
+use crate::sys::memory;
 use async_std::net::TcpListener;
 use async_std::task;
 use futures::channel::{mpsc, oneshot};
@@ -136,7 +136,7 @@ impl Server {
             wanted.min(possible)
         };
         let memory_budget = config.process.memory_budget.unwrap_or_else(|| {
-            machine::memory().map_or(UNKNOWN_BUDGET, |memory| memory / PARTS_OF_MEMORY)
+            memory::memory().map_or(UNKNOWN_BUDGET, |memory| memory / PARTS_OF_MEMORY)
         });
         Ok(Self {
             config,
@@ -287,8 +287,8 @@ fn notify_systemd(state: sd_notify::NotifyState<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::close::{Close, Ending};
-    use crate::frame::Frame;
+    use crate::base::close::{Close, Ending};
+    use crate::base::frame::Frame;
     use crate::protocols::Protocol;
     use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
     use async_tungstenite::tungstenite::{self, Message as Received, WebSocket};

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| switchboard::fuzzing::peerdrop_messages(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| switchboard::testing::peerdrop_messages(octets));

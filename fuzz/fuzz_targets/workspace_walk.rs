@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| switchboard::fuzzing::workspace_walk(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| switchboard::testing::workspace_walk(octets));

@@ -1,8 +1,8 @@
 //! The broker keeps its promises (see [`crate::realm`]).
 
 use super::*;
-use crate::frame::Frame;
-use crate::outbox::{Orders, Outgoing, outbox};
+use crate::base::frame::Frame;
+use crate::broker::outbox::{Orders, Outgoing, outbox};
 use crate::realm::{Method, Receipt};
 use std::sync::Mutex;
 use std::task::Context as TaskContext;

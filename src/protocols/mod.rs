@@ -1,9 +1,5 @@
 //! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
 
-#[cfg(any(test, fuzzing))]
-mod crowd;
-#[cfg(test)]
-mod demands;
 pub mod fastchat;
 pub mod loudsync;
 pub mod peerdrop;

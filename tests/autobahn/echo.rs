@@ -8,9 +8,9 @@ use async_std::io;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
-use switchboard::close::Ending;
+use switchboard::base::close::Ending;
+use switchboard::base::frame::Frame;
 use switchboard::config::{Config, Listener};
-use switchboard::frame::Frame;
 use switchboard::protocols::Protocol;
 use switchboard::realm::{
     ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull,

@@ -1,10 +1,10 @@
 //! What two users do who have a chat: they open it, write and type in it, until it ends.
 
-use super::wire::{Code, Mistake, Msg, Outgoing, Status, Typing};
+use super::messages::{Code, Mistake, Msg, Outgoing, Status, Typing};
 use super::{Address, FastChat, Lasting, User};
-use crate::dialect::Written;
-use crate::json::of_length;
 use crate::realm::{Context, Receipt};
+use crate::toolkit::dialect::Written;
+use crate::toolkit::json::of_length;
 use std::time::Duration;
 use uuid::Uuid;
 

@@ -1,13 +1,13 @@
 //! A session and its members: who is in it, and what they are told of each other.
 
-use super::configured::Configured;
-use super::reader::Address;
-use super::wire::{
+use super::codec::Address;
+use super::messages::{
     Code, ConnectionStatus, Departure, Details, MemberInfo, Mistake, Outgoing, Own, SessionInfo,
 };
-use crate::dialect::Circular;
-use crate::rate::Window;
+use super::static_sessions::Configured;
 use crate::realm::{ConnectionId, Context};
+use crate::toolkit::dialect::Circular;
+use crate::toolkit::rate_limit::Window;
 use std::time::Duration;
 
 /// Of so many changes a minute everybody is told at once; further ones are gathered into a list a

@@ -1,0 +1,6 @@
+//! Plain data that every other layer uses and that knows none of them.
+
+pub mod close;
+pub mod frame;
+pub(crate) mod ip;
+pub(crate) mod memory_budget;

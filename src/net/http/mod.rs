@@ -1,0 +1,4 @@
+//! HTTP as far as it comes before a WebSocket, or instead of one.
+
+pub(crate) mod request;
+pub(crate) mod response;

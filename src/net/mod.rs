@@ -1,0 +1,10 @@
+//! Everything that touches a client's socket, from accept to the last byte.
+
+pub(crate) mod accept;
+pub(crate) mod connection;
+pub(crate) mod connection_limits;
+pub(crate) mod frame_tracker;
+mod frame_writer;
+pub(crate) mod handshake;
+pub(crate) mod http;
+pub(crate) mod socket;

@@ -1,0 +1,160 @@
+//! The dialect of FastChat's published front end: no `data`, each message's fields beside its type.
+
+use super::messages::{
+    Code, Details, Fields, Introduction, Outgoing, Status, UserEntry, display_name, uuid,
+};
+use crate::base::frame::Frame;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The fewest and the most characters of a display name.
+pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
+
+/// Reads a HELLO.
+pub(super) fn introduction(fields: &Fields) -> Result<Introduction, super::Mistake> {
+    let id = fields.user_id.map(|id| uuid(Some(id), "user_id"));
+    Ok(Introduction {
+        user_id: id.transpose()?,
+        display_name: display_name(fields)?,
+        name_length: Some(NAME_LENGTH),
+    })
+}
+
+/// A message to clients of this dialect.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+enum Flat<'a> {
+    HelloAck {
+        user_id: Uuid,
+        message: &'a str,
+        status: Status,
+    },
+    Presence {
+        action: Action,
+        users: Vec<UserEntry<'a>>,
+    },
+    ChatOpened {
+        chat_id: Uuid,
+        participants: [Uuid; 2],
+        target_user_id: Uuid,
+        target_display_name: &'a str,
+    },
+    Msg {
+        sender_id: Uuid,
+        sender_name: &'a str,
+        content: &'a str,
+        message_id: &'a str,
+        timestamp: &'a str,
+    },
+    MsgAck {
+        message_id: &'a str,
+        status: Status,
+        timestamp: &'a str,
+    },
+    Typing {
+        user_id: Uuid,
+        display_name: &'a str,
+        is_typing: bool,
+    },
+    Pong {
+        timestamp: &'a str,
+    },
+    Error {
+        error_code: Code,
+        message: &'a str,
+        details: &'a Details,
+    },
+}
+
+/// What a list of users is.
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    /// Those who came.
+    Connect,
+    /// Those who went.
+    Disconnect,
+    /// All.
+    Update,
+}
+
+/// Writes a message.
+pub(super) fn written(message: &Outgoing) -> Vec<Frame> {
+    let message = match message {
+        Outgoing::HelloAck { user_id, status } => Flat::HelloAck {
+            user_id: *user_id,
+            message: "connected",
+            status: *status,
+        },
+        // The client replaces its list by this one, so nobody stands in it who is gone.
+        Outgoing::Everybody { users } => presence(Action::Update, users, true),
+        Outgoing::Changes { users } => {
+            let came = presence(Action::Connect, users, true);
+            let went = presence(Action::Disconnect, users, false);
+            let is_any = |message: &&Flat| !matches!(message, Flat::Presence { users, .. } if users.is_empty());
+            return [&came, &went]
+                .into_iter()
+                .filter(is_any)
+                .map(Frame::json)
+                .collect();
+        }
+        Outgoing::ChatOpened {
+            chat_id,
+            participants,
+            target_user_id,
+            target_display_name,
+        } => Flat::ChatOpened {
+            chat_id: *chat_id,
+            participants: *participants,
+            target_user_id: *target_user_id,
+            target_display_name,
+        },
+        Outgoing::Msg {
+            from,
+            from_name,
+            to: _,
+            content,
+            message_id,
+            timestamp,
+        } => Flat::Msg {
+            sender_id: *from,
+            sender_name: from_name,
+            content,
+            message_id,
+            timestamp,
+        },
+        Outgoing::MsgAck {
+            message_id,
+            status,
+            timestamp,
+        } => Flat::MsgAck {
+            message_id,
+            status: *status,
+            timestamp,
+        },
+        Outgoing::Typing {
+            user_id,
+            display_name,
+            is_typing,
+        } => Flat::Typing {
+            user_id: *user_id,
+            display_name,
+            is_typing: *is_typing,
+        },
+        Outgoing::Pong { timestamp } => Flat::Pong { timestamp },
+        Outgoing::Error(mistake) => Flat::Error {
+            error_code: mistake.code,
+            message: &mistake.message,
+            details: &mistake.details,
+        },
+    };
+    vec![Frame::json(&message)]
+}
+
+fn presence<'a>(action: Action, users: &[UserEntry<'a>], online: bool) -> Flat<'a> {
+    let users = users.iter().filter(|entry| entry.online == online);
+    Flat::Presence {
+        action,
+        users: users.copied().collect(),
+    }
+}

@@ -1,0 +1,454 @@
+//! FastChat: users who see who is there, and talk in pairs.
+//!
+//! A user is a UUID that a client says is its own ("HELLO"); there are no accounts. What belongs
+//! to a user and not to its connection, chats and rates, outlives a short absence.
+
+mod chats;
+mod codec_flat;
+mod http_api;
+mod messages;
+mod presence_changes;
+
+use crate::base::close::{Close, Ending};
+use crate::realm::{
+    ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Refusal, Reply, Request,
+    WhenFull, at_least,
+};
+use crate::toolkit::dialect::{self, Circular};
+use crate::toolkit::json::of_length;
+use crate::toolkit::pending_clients::Doorstep;
+use crate::toolkit::rate_limit::{SPAN, Window};
+use crate::toolkit::recently_gone::Remembered;
+use crate::toolkit::response_pool::HandedOut;
+use chats::Chat;
+use http_api::OnlineList;
+use messages::{Code, Dialect, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
+pub use messages::{Command, Reader};
+use presence_changes::{Change, News};
+use serde::{Deserialize, Serialize};
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+type Address = dialect::Address<Dialect>;
+
+/// The fewest characters of a display name ("Content Limits").
+const SHORTEST_NAME: usize = 3;
+
+/// What the configuration may say about a FastChat listener.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Seconds from the handshake to HELLO; 0: no limit.
+    hello_timeout: u32,
+    /// Seconds that a connection has for a sign of life when its user comes again elsewhere.
+    takeover_timeout: u32,
+    /// Seconds after which a user who went is forgotten, and its chats end.
+    absence: u32,
+    /// MSG of one user in a minute ("Rate Limiting"); 0: no limit.
+    messages_per_minute: u32,
+    /// TYPING of one user in a minute ("Rate Limiting"); 0: no limit.
+    typing_per_minute: u32,
+    /// PING of one user in a minute; 0: no limit.
+    pings_per_minute: u32,
+    /// Up to this many users a change of who is online is sent as the whole list; 0: always.
+    presence_list_up_to: u32,
+    /// Characters of a message ("Content Limits").
+    message_length: u32,
+    /// Characters of a display name ("Content Limits").
+    display_name_length: u32,
+    /// Chats that one user has opened and that have not ended; 0: no limit.
+    chats_per_user: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            hello_timeout: 10,
+            takeover_timeout: 5,
+            absence: 60,
+            messages_per_minute: 60,
+            typing_per_minute: 10,
+            pings_per_minute: 60,
+            presence_list_up_to: 200,
+            message_length: 1000,
+            display_name_length: 50,
+            chats_per_user: 100,
+        }
+    }
+}
+
+/// Somebody who is online.
+struct User {
+    address: Address,
+    name: String,
+    /// How many changes of who is online it has been told of; none before its first list.
+    told: Option<u64>,
+    /// To whom it is typing, on which connection of theirs.
+    typing: Option<(Uuid, ConnectionId)>,
+    lasting: Lasting,
+}
+
+/// What of a user outlives a short absence.
+#[derive(Default)]
+struct Lasting {
+    /// By the partner. The partner has an entry, too.
+    chats: BTreeMap<Uuid, Chat>,
+    /// The partner of the chat used last.
+    partner: Option<Uuid>,
+    /// Its last OPEN_CHAT failed, and it has used no chat since. A message that names nobody was for
+    /// whom it wanted, and not for the partner.
+    is_astray: bool,
+    messages: Window,
+    typing: Window,
+    pings: Window,
+}
+
+/// The users of one listener.
+pub struct FastChat {
+    options: Options,
+    /// Who waits for a place there, with where to answer.
+    doorstep: Doorstep<(Address, Introduction)>,
+    /// Who said HELLO as whom.
+    connections: BTreeMap<ConnectionId, Uuid>,
+    users: BTreeMap<Uuid, User>,
+    gone: Remembered<Uuid, Lasting>,
+    news: News,
+    /// Who is online, for those who ask by HTTP.
+    online: Option<OnlineList>,
+    /// Lists that leave somebody out.
+    lists: HandedOut,
+    /// How those speak who have said something and have not been let in.
+    strangers: BTreeMap<ConnectionId, Dialect>,
+}
+
+impl Realm for FastChat {
+    const NAME: &'static str = "fastchat";
+    const ENDPOINT: &'static str = "/ws";
+    const DEFAULTS: Defaults = Defaults {
+        port: 8000,
+        // "Origin validation on connection" ("CORS").
+        origins: &["same-host"],
+        handshake_timeout: 10,
+        max_message_size: 64 << 10,
+        ping_every: 0,
+    };
+    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const METHODS: &'static [Method] = &[Method::Get, Method::Post];
+
+    type Options = Options;
+    type Reader = Reader;
+    type Command = Command;
+
+    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+        // Who is forgotten sooner could go over a limit, go, and come back without it.
+        let absence = SPAN.as_secs() as u32;
+        let name = options.display_name_length;
+        at_least(&[
+            ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
+            ("absence", options.absence, absence, "seconds"),
+            ("message_length", options.message_length, 1, "characters"),
+            (
+                "display_name_length",
+                name,
+                SHORTEST_NAME as u32,
+                "characters",
+            ),
+        ])?;
+        let patience = Duration::from_secs(options.hello_timeout.into());
+        Ok(Self {
+            options,
+            doorstep: Doorstep::new(patience),
+            connections: BTreeMap::new(),
+            users: BTreeMap::new(),
+            gone: Remembered::default(),
+            news: News::default(),
+            online: None,
+            lists: HandedOut::default(),
+            strangers: BTreeMap::new(),
+        })
+    }
+
+    fn serves(path: &str) -> bool {
+        matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat")
+    }
+
+    fn decode(reader: &mut Reader, message: Message) -> Option<Command> {
+        Some(messages::read(reader, &message))
+    }
+
+    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+        self.answer(cx, request)
+    }
+
+    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+        if hello.path != Self::ENDPOINT {
+            return Err(Refusal {
+                status: 404,
+                text: "there is no WebSocket here; fastchat is spoken at /ws",
+            });
+        }
+        self.doorstep.arrive(cx.now, who);
+        Ok(())
+    }
+
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+        let Command { dialect, said } = command;
+        let address = Address {
+            connection: who,
+            dialect,
+        };
+        let done = match self.connections.get(&who) {
+            Some(&user) => self.obey(cx, user, said),
+            None => {
+                self.strangers.insert(who, dialect);
+                self.admit(cx, address, said)
+            }
+        };
+        if let Err(mistake) = done {
+            address.tell(cx, &Outgoing::Error(mistake));
+        }
+        self.spread_news(cx);
+    }
+
+    fn close(&mut self, cx: &mut Context, who: ConnectionId, _: Ending) {
+        self.leave_doorstep(who);
+        self.part(cx, who);
+        self.spread_news(cx);
+    }
+
+    fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
+        if alive {
+            for (connection, (claimant, _)) in self.doorstep.claimants(who) {
+                let mistake = Mistake::new(Code::Unauthorized, "user is connected");
+                claimant.tell(cx, &Outgoing::Error(mistake.at("user_id")));
+                cx.close(connection, Close::UserConnected);
+            }
+        } else if self.doorstep.is_claimed(who) {
+            // With its end the place is free, and the claimants try again.
+            cx.close(who, Close::Replaced);
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context) {
+        for who in self.doorstep.overdue(cx.now) {
+            let stranger = Address {
+                connection: who,
+                dialect: self.strangers.get(&who).copied().unwrap_or_default(),
+            };
+            let mistake = Mistake::new(Code::Unauthorized, "no HELLO in time");
+            stranger.tell(cx, &Outgoing::Error(mistake));
+            cx.close(who, Close::NotIntroduced);
+        }
+        self.lists.forget();
+        let absence = Duration::from_secs(self.options.absence.into());
+        while let Some((user, lasting)) = self.gone.forget(cx.now, absence) {
+            self.end_chats(user, lasting);
+        }
+        self.spread_news(cx);
+    }
+}
+
+impl FastChat {
+    /// Does what somebody wants who has not been let in.
+    fn admit(&mut self, cx: &mut Context, address: Address, said: Said) -> Result<(), Mistake> {
+        let is_claimant = self.doorstep.is_claimant(address.connection);
+        match said {
+            Said::Hello(_) if is_claimant => Err(hello_again()),
+            _ if is_claimant => {
+                let message = "wait: the connection that this user has is being asked";
+                Err(Mistake::new(Code::Unauthorized, message))
+            }
+            Said::Hello(introduction) => {
+                let introduction = introduction?;
+                let configured = (SHORTEST_NAME, self.options.display_name_length as usize);
+                let (shortest, longest) = introduction.name_length.unwrap_or(configured);
+                of_length(
+                    &introduction.display_name,
+                    "display_name",
+                    shortest,
+                    longest,
+                )?;
+                self.hello(cx, address, introduction);
+                Ok(())
+            }
+            Said::Wrong(mut mistake) => {
+                mistake.code = Code::Unauthorized;
+                mistake.message = format!("HELLO comes first; besides, {}", mistake.message);
+                Err(mistake)
+            }
+            _ => Err(Mistake::new(Code::Unauthorized, "HELLO comes first")),
+        }
+    }
+
+    /// Lets somebody in, unless that user is connected: then that connection is asked first.
+    fn hello(&mut self, cx: &mut Context, address: Address, introduction: Introduction) {
+        let who = address.connection;
+        let user_id = introduction.user_id.unwrap_or_else(|| cx.uuid());
+        if let Some(user) = self.users.get(&user_id) {
+            let patience = Duration::from_secs(self.options.takeover_timeout.into());
+            let owner = user.address.connection;
+            cx.probe(owner, patience);
+            self.doorstep.claim(who, owner, (address, introduction));
+            return;
+        }
+        let Introduction { display_name, .. } = introduction;
+        self.leave_doorstep(who);
+        self.connections.insert(who, user_id);
+        self.news.add(user_id, display_name.clone(), true);
+        let user = User {
+            address,
+            name: display_name,
+            told: None,
+            typing: None,
+            lasting: self.gone.come_back(&user_id).unwrap_or_default(),
+        };
+        self.users.insert(user_id, user);
+        let status = Status::Connected;
+        address.tell(cx, &Outgoing::HelloAck { user_id, status });
+        // Long lists wait for the next news, so that all who came meanwhile share one.
+        if self.is_list_short() {
+            address.tell(cx, &self.everybody([]));
+            self.user(user_id).told = Some(self.news.count());
+        }
+    }
+
+    /// Somebody is let in, or goes.
+    fn leave_doorstep(&mut self, who: ConnectionId) {
+        self.doorstep.leave(who);
+        self.strangers.remove(&who);
+    }
+
+    /// Whether everybody can be told the whole list at each change.
+    fn is_list_short(&self) -> bool {
+        let up_to = self.options.presence_list_up_to as usize;
+        up_to == 0 || self.users.len() <= up_to
+    }
+
+    /// A user's connection is gone. Whoever waits for its place may try again.
+    fn part(&mut self, cx: &mut Context, who: ConnectionId) {
+        let Some(id) = self.connections.remove(&who) else {
+            return;
+        };
+        self.stop_typing(cx, id);
+        if let Some(user) = self.users.remove(&id) {
+            self.news.add(id, user.name, false);
+            if let Some((forgotten, lasting)) = self.gone.remember(cx.now, id, user.lasting) {
+                self.end_chats(forgotten, lasting);
+            }
+        }
+        for (_, (claimant, introduction)) in self.doorstep.claimants(who) {
+            self.hello(cx, claimant, introduction);
+        }
+    }
+
+    /// Somebody who has a connection.
+    fn user(&mut self, id: Uuid) -> &mut User {
+        let user = self.users.get_mut(&id);
+        user.expect("a user is online as long as its connection is noted")
+    }
+
+    /// Does what a user wants.
+    fn obey(&mut self, cx: &mut Context, id: Uuid, said: Said) -> Result<(), Mistake> {
+        match said {
+            Said::Hello(_) => Err(hello_again()),
+            Said::OpenChat { target } => {
+                let done = self.open_chat(cx, id, target);
+                self.user(id).lasting.is_astray = done.is_err();
+                done
+            }
+            Said::Msg(msg) => self.pass_on(cx, id, msg),
+            // "The target's own MSG_ACK … is accepted in silence" (rulings).
+            Said::MsgAck | Said::Pong => Ok(()),
+            Said::Typing(typing) => self.type_to(cx, id, typing),
+            Said::Ping => self.pong(cx, id),
+            Said::Wrong(mistake) => Err(mistake),
+        }
+    }
+
+    fn pong(&mut self, cx: &mut Context, id: Uuid) -> Result<(), Mistake> {
+        let limit = self.options.pings_per_minute;
+        let user = self.user(id);
+        let counted = user.lasting.pings.take(cx.now, limit);
+        counted.map_err(|wait| Mistake::too_often("PING", limit, wait))?;
+        let timestamp = cx.timestamp();
+        user.address.tell(cx, &Outgoing::Pong { timestamp });
+        Ok(())
+    }
+
+    /// The list of everybody online, with these besides.
+    fn everybody<'a>(&'a self, others: impl IntoIterator<Item = UserEntry<'a>>) -> Outgoing<'a> {
+        let online = self.users.iter().map(|(&user_id, user)| UserEntry {
+            user_id,
+            display_name: &user.name,
+            online: true,
+        });
+        Outgoing::Everybody {
+            users: online.chain(others).collect(),
+        }
+    }
+
+    /// Tells everybody who does not know yet who came and who went, if it is time for it.
+    fn spread_news(&mut self, cx: &mut Context) {
+        let Some((changes, before)) = self.news.due(cx.now) else {
+            return;
+        };
+        let is_list_short = self.is_list_short();
+        let news = |wanted: fn(&Change) -> bool| {
+            let changes = changes.iter().filter(|(_, change)| wanted(change));
+            let entries: Vec<UserEntry> = changes
+                .map(|(&user_id, change)| UserEntry {
+                    user_id,
+                    display_name: &change.name,
+                    online: change.online,
+                })
+                .collect();
+            (!entries.is_empty()).then(|| {
+                if is_list_short {
+                    self.everybody(entries.into_iter().filter(|entry| !entry.online))
+                } else {
+                    Outgoing::Changes { users: entries }
+                }
+            })
+        };
+        let list = LazyCell::new(|| self.everybody([]));
+        let all = LazyCell::new(|| news(|_| true));
+        let lasting = LazyCell::new(|| news(|change| !change.passed_by()));
+        let mut list = Circular::new(&list);
+        let mut all = Circular::new(&all);
+        let mut lasting = Circular::new(&lasting);
+        let now = self.news.count();
+        for user in self.users.values() {
+            let to = user.address;
+            let _ = match user.told {
+                None => list.tell(cx, to),
+                Some(told) if told == now => continue,
+                // Its list may have had somebody in it who came and went.
+                Some(told) if told > before => all.tell(cx, to),
+                Some(_) => lasting.tell(cx, to),
+            };
+        }
+        for user in self.users.values_mut() {
+            user.told = Some(now);
+        }
+    }
+
+    /// Whether nothing is kept of anybody.
+    #[cfg(any(test, fuzzing))]
+    fn is_empty(&self) -> bool {
+        self.doorstep.is_empty()
+            && self.strangers.is_empty()
+            && self.connections.is_empty()
+            && self.users.is_empty()
+            && self.gone.is_empty()
+            && self.news.is_empty()
+    }
+}
+
+fn hello_again() -> Mistake {
+    Mistake::new(Code::Validation, "this connection has said HELLO already").at("type")
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

@@ -1,0 +1,51 @@
+//! FastChat's reader under any messages.
+
+use crate::protocols::fastchat::messages::{Command, Dialect, Outgoing, Reader, Said, read};
+use crate::realm::Message;
+use crate::testing::messages;
+use crate::toolkit::dialect::Written;
+use crate::toolkit::sanitize::sanitise;
+use serde_json::Value;
+
+/// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
+/// a dialect is decided it stays; and what goes to others is fit for them.
+pub(crate) fn read_all(octets: &[u8]) {
+    let mut reader = Reader::default();
+    for message in messages(octets) {
+        let before = reader.decided();
+        let is_text = matches!(message, Message::Text(_));
+        let Command { dialect, said } = read(&mut reader, &message);
+        let decided = reader.decided();
+        assert!(before.is_none() || decided == before);
+        assert!(decided.is_none_or(|decided| decided == dialect));
+        // A HELLO decides, also one that is no message otherwise.
+        assert!(decided == before || matches!(said, Said::Hello(_) | Said::Wrong(_)));
+        assert!(is_text || matches!(said, Said::Wrong(_)));
+        match said {
+            Said::Hello(Ok(introduction)) => {
+                let name = introduction.display_name;
+                assert_eq!(name.trim(), name);
+                assert_eq!(sanitise(&name), name);
+                assert!(introduction.user_id.is_some() || dialect == Dialect::Flat);
+            }
+            Said::Msg(msg) => {
+                assert_eq!(sanitise(&msg.content), msg.content);
+                assert!(msg.to.is_some() || dialect == Dialect::Flat);
+                if let Some(id) = msg.message_id {
+                    assert!((1..=64).contains(&id.chars().count()));
+                    assert_eq!(sanitise(&id), id);
+                }
+            }
+            Said::Hello(Err(mistake)) | Said::Wrong(mistake) => {
+                for frame in Outgoing::Error(mistake).written(dialect) {
+                    // However long what was said is, what is said of it is not.
+                    assert!(frame.len() < 4096);
+                    let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();
+                    assert_eq!(error["type"], "ERROR");
+                }
+            }
+            Said::Pong => assert_eq!(dialect, Dialect::Flat),
+            Said::OpenChat { .. } | Said::MsgAck | Said::Typing(_) | Said::Ping => {}
+        }
+    }
+}

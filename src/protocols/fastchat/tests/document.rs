@@ -1,0 +1,1250 @@
+//! What the document and the rulings demand of FastChat, each rule at the desk.
+//!
+//! The document's sentences, and those of the rulings, with the test that holds each. Tests that
+//! need sockets stand in `tests/fastchat.rs`, random walks in `walk.rs`.
+//!
+//! | demand | test |
+//! | --- | --- |
+//! | URL `ws://localhost:8000/ws` | `it_is_served_at_the_documents_address` |
+//! | messages are JSON, `{"type", "data"}` | `what_is_no_message_is_answered_with_what_would_be_one` |
+//! | a missing `data` is `{}`, unknown fields are ignored | `a_missing_data_is_empty_and_unknown_fields_are_ignored` |
+//! | a binary message is malformed | `a_binary_message_is_answered` |
+//! | HELLO, HELLO_ACK, PRESENCE: "Connection Establishment" | `hello_is_acknowledged_and_followed_by_the_list` |
+//! | HELLO comes first: else `UNAUTHORIZED` | `whatever_else_comes_before_hello_is_unauthorized` |
+//! | no HELLO within 10 s: `UNAUTHORIZED`, 4401 | `without_hello_within_ten_seconds_it_is_over` |
+//! | a malformed HELLO is no HELLO | `a_hello_that_failed_does_not_stop_the_clock` |
+//! | a second HELLO: `VALIDATION` | `a_second_hello_is_a_mistake` |
+//! | "User ID Format: UUID v4", lower case in answers | `a_user_id_is_a_uuid_of_version_4` |
+//! | "Display Name: 3-50 characters", after sanitising and trimming | `a_display_name_has_3_to_50_characters_once_it_is_clean` |
+//! | a user who is connected is asked for a sign of life | `a_hello_for_who_is_connected_asks_that_one_first` |
+//! | it answers: the newcomer gets `UNAUTHORIZED`, 4409 | `who_answers_stays_and_the_newcomer_goes` |
+//! | it does not: 4409, the newcomer takes over | `who_does_not_answer_is_replaced` |
+//! | the same over sockets | `a_live_user_cannot_be_pushed_out`, `a_dead_connection_is_replaced` |
+//! | it goes meanwhile: the newcomer takes over | `who_goes_while_it_is_asked_is_replaced` |
+//! | nobody waits any more | `a_silent_user_whom_nobody_wants_to_be_stays` |
+//! | several newcomers | `of_several_claimants_one_gets_in_and_the_others_wait_for_that_one` |
+//! | a claimant has said HELLO | `a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else` |
+//! | PRESENCE is everybody online, the receiver included | `hello_is_acknowledged_and_followed_by_the_list` |
+//! | it goes to everybody on each change | `everybody_hears_who_comes` |
+//! | those who went are named once more, `online: false` | `everybody_hears_who_goes_once` |
+//! | changes within a second are gathered | `changes_within_a_second_are_gathered_into_one` |
+//! | above `presence_list_up_to` only what changed | `above_200_users_only_the_newcomer_gets_the_list` |
+//! | no list for each of many newcomers | `above_200_users_those_who_come_within_a_second_share_a_list` |
+//! | no noise by who is gone already | `who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it` |
+//! | OPEN_CHAT: "Chat Session Opening" | `a_chat_is_opened_to_both_each_seeing_the_other` |
+//! | the names are those of HELLO | `a_chat_is_opened_to_both_each_seeing_the_other` |
+//! | target not online: `USER_NOT_FOUND` | `a_chat_needs_somebody_who_is_online` |
+//! | oneself: `VALIDATION` | `nobody_chats_alone` |
+//! | one chat for a pair; again: the same, to the asker alone | `asking_again_gives_the_same_chat_to_the_asker_alone` |
+//! | a chat ends 60 s after one has gone | `a_chat_ends_a_minute_after_one_of_the_two_has_gone` |
+//! | whoever of the two that is | `chats_end_with_who_is_forgotten_whoever_of_the_two_that_is` |
+//! | before that a return finds it open | `who_comes_back_within_a_minute_finds_its_chats` |
+//! | chats are bounded | `a_user_opens_so_many_chats_and_no_more` |
+//! | MSG: "Message Exchange", its fields | `a_message_goes_to_its_target_and_is_acknowledged` |
+//! | `message_id` is the sender's or a UUID | `a_message_id_is_the_senders_or_a_new_one` |
+//! | `message_id` has 1 to 64 characters | `a_message_id_is_short_and_clean` |
+//! | content 1 to 1000 characters after sanitising | `content_has_1_to_1000_characters_once_it_is_clean` |
+//! | "HTML/script tags are stripped" | `content_is_sanitised` |
+//! | MSG's checks in their order | `a_message_is_checked_in_the_documented_order` |
+//! | the target is not online: `MESSAGE_FAILED` | `a_message_for_who_has_just_gone_fails` |
+//! | MSG_ACK `delivered` once it is in the outbox | `what_does_not_reach_the_outbox_is_not_delivered` |
+//! | the target's MSG_ACK is accepted in silence | `an_acknowledgement_is_accepted_in_silence` |
+//! | TYPING to the partner of the chat used last | `typing_goes_to_the_partner_of_the_chat_used_last` |
+//! | being asked opens it, too | `who_was_asked_types_to_who_asked_if_there_is_no_other` |
+//! | `to` names another | `typing_may_name_another_partner` |
+//! | no chat: `CHAT_NOT_OPENED` | `typing_needs_a_chat` |
+//! | one equal to the last is neither sent nor counted | `typing_is_sent_when_it_changes` |
+//! | a `false` that ends a `true` always passes | `a_false_that_ends_a_true_always_passes` |
+//! | who was away was not told | `typing_to_who_is_away_is_sent_when_it_is_back` |
+//! | a `false` reaches whom the `true` did | `the_end_of_typing_goes_where_it_began` |
+//! | wherever that one is now | `the_end_of_typing_finds_a_partner_who_has_reconnected` |
+//! | who goes types no more | `who_goes_stops_typing` |
+//! | PING, PONG: "Heartbeat Mechanism" | `a_ping_is_answered_with_the_time` |
+//! | "Messages per minute: 60" | `sixty_messages_a_minute_and_no_more` |
+//! | "Typing indicators: 10 per minute" | `ten_typings_a_minute_and_no_more` |
+//! | 60 PING in a minute | `sixty_pings_a_minute_and_no_more` |
+//! | kept through a reconnect | `a_limit_outlives_a_reconnect` |
+//! | only what passed validation counts | `what_is_malformed_is_not_counted` |
+//! | `details` names the field, and the `message_id` | `an_error_names_the_field_and_the_message` |
+//! | "Configurable allowed origins", on by default | `a_foreign_page_may_not_connect` |
+//! | the document's client and examples work as printed | `the_documents_examples_work_as_printed` |
+//! | nobody is kept for ever | `who_is_gone_leaves_nothing_behind` |
+
+use crate::protocols::fastchat::*;
+use crate::testing::harness::{Desk, no_lines};
+use serde_json::{Value, json};
+
+const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
+const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
+const CID: &str = "cccccccc-3333-4333-8333-cccccccccccc";
+const DAN: &str = "dddddddd-4444-4444-8444-dddddddddddd";
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn desk() -> Desk<FastChat> {
+    Desk::new(json!({}))
+}
+
+fn message(kind: &str, data: Value) -> String {
+    json!({"type": kind, "data": data}).to_string()
+}
+
+fn hello(id: &str, name: &str) -> String {
+    message("HELLO", json!({"user_id": id, "display_name": name}))
+}
+
+fn msg(to: &str, content: &str) -> String {
+    message(
+        "MSG",
+        json!({"to": to, "content": content, "message_id": "m1"}),
+    )
+}
+
+fn open_chat(with: &str) -> String {
+    message(
+        "OPEN_CHAT",
+        json!({"target_user_id": with, "target_display_name": "Whoever"}),
+    )
+}
+
+fn typing(is_typing: bool) -> String {
+    message("TYPING", json!({"is_typing": is_typing}))
+}
+
+/// Somebody comes and says HELLO; a second passes, so that everybody has heard of it.
+fn enters(desk: &mut Desk<FastChat>, who: u64, id: &str, name: &str) {
+    desk.opens(who, "/ws");
+    desk.says(who, &hello(id, name));
+    desk.waits(SECOND);
+}
+
+/// Ann is 1, Bob is 2, Cid is 3; nobody has a chat.
+fn three() -> Desk<FastChat> {
+    let mut desk = desk();
+    for (who, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
+        enters(&mut desk, who, id, name);
+    }
+    desk
+}
+
+/// The same, and Ann has opened a chat with Bob.
+fn chat() -> Desk<FastChat> {
+    let mut desk = three();
+    desk.says(1, &open_chat(BOB));
+    desk
+}
+
+/// Takes a line to somebody apart: whom, the type and the data.
+fn parts(line: &str) -> (u64, String, Value) {
+    let (who, json) = line
+        .split_once(" < ")
+        .unwrap_or_else(|| panic!("no message: {line}"));
+    let mut message: Value = serde_json::from_str(json).unwrap();
+    let kind = message["type"].as_str().unwrap().to_owned();
+    assert_eq!(message.as_object().unwrap().len(), 2, "{line}");
+    (who.parse().unwrap(), kind, message["data"].take())
+}
+
+/// Who gets which type, in this order.
+fn kinds(lines: &[String]) -> Vec<(u64, String)> {
+    lines
+        .iter()
+        .map(|line| parts(line))
+        .map(|(who, kind, _)| (who, kind))
+        .collect()
+}
+
+fn to(who: u64, kind: &str) -> (u64, String) {
+    (who, kind.to_owned())
+}
+
+/// The data of the error that somebody gets, and nothing else happens.
+fn error(lines: &[String], who: u64) -> Value {
+    assert_eq!(kinds(lines), [to(who, "ERROR")], "{lines:?}");
+    let (_, _, data) = parts(&lines[0]);
+    assert!(
+        data["message"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty())
+    );
+    assert!(data["details"].is_object());
+    data
+}
+
+fn code(lines: &[String], who: u64) -> String {
+    error(lines, who)["code"].as_str().unwrap().to_owned()
+}
+
+/// Names of a PRESENCE, those who are gone with a minus.
+fn presence(line: &str) -> (u64, Vec<String>) {
+    let (who, kind, data) = parts(line);
+    assert_eq!(kind, "PRESENCE");
+    let name = |user: &Value| {
+        let name = user["display_name"].as_str().unwrap();
+        let sign = if user["online"].as_bool().unwrap() {
+            ""
+        } else {
+            "-"
+        };
+        format!("{sign}{name}")
+    };
+    (
+        who,
+        data["users"].as_array().unwrap().iter().map(name).collect(),
+    )
+}
+
+fn names(who: u64, names: &[&str]) -> (u64, Vec<String>) {
+    (who, names.iter().map(|&name| name.to_owned()).collect())
+}
+
+#[test]
+fn it_is_served_at_the_documents_address() {
+    assert_eq!((FastChat::DEFAULTS.port, FastChat::ENDPOINT), (8000, "/ws"));
+    assert_eq!(FastChat::WHEN_FULL, WhenFull::CloseReader);
+    assert!(FastChat::serves("/ws"));
+    assert!(
+        !["/", "/ws/", "/ws/chat", "/WS"]
+            .iter()
+            .any(|path| FastChat::serves(path))
+    );
+}
+
+#[test]
+fn hello_is_acknowledged_and_followed_by_the_list() {
+    let mut desk = desk();
+    assert_eq!(desk.opens(1, "/ws"), no_lines());
+    let lines = desk.says(1, &hello(ANN, "Ann Lee"));
+    let ack =
+        format!(r#"1 < {{"type":"HELLO_ACK","data":{{"user_id":"{ANN}","status":"connected"}}}}"#);
+    let list = format!(
+        r#"1 < {{"type":"PRESENCE","data":{{"users":[{{"user_id":"{ANN}","display_name":"Ann Lee","online":true}}]}}}}"#
+    );
+    assert_eq!(lines, [ack, list]);
+    desk.opens(2, "/ws");
+    let lines = desk.says(2, &hello(BOB, "Bob"));
+    assert_eq!(presence(&lines[1]), names(2, &["Ann Lee", "Bob"]));
+}
+
+#[test]
+fn whatever_else_comes_before_hello_is_unauthorized() {
+    for text in [
+        open_chat(BOB),
+        msg(BOB, "hi"),
+        typing(true),
+        message("PING", json!({})),
+        message("MSG_ACK", json!({})),
+        message("Hello", json!({})),
+        "hello".to_owned(),
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/ws");
+        let error = error(&desk.says(1, &text), 1);
+        assert_eq!(error["code"], "UNAUTHORIZED", "{text}");
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("HELLO comes first")
+        );
+        let field = if text.contains("Hello") {
+            json!("type")
+        } else {
+            Value::Null
+        };
+        assert_eq!(error["details"]["field"], field);
+        assert_eq!(
+            desk.says(1, &hello(ANN, "Ann")).len(),
+            2,
+            "and may come still"
+        );
+    }
+}
+
+#[test]
+fn without_hello_within_ten_seconds_it_is_over() {
+    let mut desk = desk();
+    desk.opens(1, "/ws");
+    desk.opens(2, "/ws");
+    desk.says(2, &hello(BOB, "Bob"));
+    assert_eq!(desk.waits(Duration::from_millis(9999)), no_lines());
+    let lines = desk.waits(Duration::from_millis(1));
+    assert_eq!(code(&lines[..1], 1), "UNAUTHORIZED");
+    assert_eq!(lines[1..], ["1 x 4401 no HELLO or JOIN in time"]);
+}
+
+#[test]
+fn a_hello_that_failed_does_not_stop_the_clock() {
+    let mut desk = desk();
+    desk.opens(1, "/ws");
+    desk.waits(9 * SECOND);
+    assert_eq!(
+        code(&desk.says(1, &hello("test-123", "Ann")), 1),
+        "VALIDATION"
+    );
+    assert_eq!(desk.waits(SECOND).len(), 2);
+    let mut patient = Desk::<FastChat>::new(json!({"hello_timeout": 0}));
+    patient.opens(1, "/ws");
+    assert_eq!(patient.waits(1000 * SECOND), no_lines());
+}
+
+#[test]
+fn a_second_hello_is_a_mistake() {
+    let mut desk = three();
+    assert_eq!(
+        error(&desk.says(1, &hello(ANN, "Ann")), 1)["details"],
+        json!({"field": "type"})
+    );
+    assert_eq!(code(&desk.says(1, &hello(ANN, "Ann")), 1), "VALIDATION");
+    assert_eq!(code(&desk.says(1, &hello("", "")), 1), "VALIDATION");
+}
+
+#[test]
+fn a_user_id_is_a_uuid_of_version_4() {
+    for wrong in [
+        "",
+        "test-123",
+        "aaaaaaaa-1111-1111-8111-aaaaaaaaaaaa",
+        "aaaaaaaa-1111-4111-c111-aaaaaaaaaaaa",
+        "aaaaaaaa111141118111aaaaaaaaaaaa",
+        "{aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa}",
+        "urn:uuid:aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa",
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/ws");
+        let error = error(&desk.says(1, &hello(wrong, "Ann")), 1);
+        assert_eq!(error["code"], "VALIDATION", "{wrong}");
+        assert_eq!(error["details"]["field"], "user_id");
+    }
+    let mut desk = desk();
+    desk.opens(1, "/ws");
+    let lines = desk.says(1, &hello(&ANN.to_uppercase(), "Ann"));
+    assert_eq!(parts(&lines[0]).2["user_id"], ANN);
+    desk.opens(2, "/ws");
+    assert_eq!(
+        desk.says(2, &hello(ANN, "Ann")),
+        ["1 ? 5 s"],
+        "it is the same user"
+    );
+}
+
+#[test]
+fn a_display_name_has_3_to_50_characters_once_it_is_clean() {
+    for (given, name) in [
+        ("Ann".to_owned(), Some("Ann")),
+        ("äöü".to_owned(), Some("äöü")),
+        ("ü".repeat(50), Some(&*"ü".repeat(50))),
+        ("ü".repeat(51), None),
+        ("An".to_owned(), None),
+        ("  An \n".to_owned(), None),
+        ("<b>An</b>".to_owned(), None),
+        (" <i>Ann</i>\u{7} ".to_owned(), Some("Ann")),
+        (format!("  {}  ", "x".repeat(50)), Some(&*"x".repeat(50))),
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/ws");
+        let lines = desk.says(1, &hello(ANN, &given));
+        match name {
+            Some(name) => assert_eq!(presence(&lines[1]), names(1, &[name]), "{given}"),
+            None => {
+                let error = error(&lines, 1);
+                assert_eq!(error["code"], "VALIDATION", "{given}");
+                assert_eq!(error["details"]["field"], "display_name");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hello_for_who_is_connected_asks_that_one_first() {
+    let mut desk = three();
+    desk.opens(4, "/ws");
+    assert_eq!(desk.says(4, &hello(ANN, "Impostor")), ["1 ? 5 s"]);
+    assert_eq!(desk.waits(SECOND), no_lines());
+}
+
+#[test]
+fn who_answers_stays_and_the_newcomer_goes() {
+    let mut desk = three();
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(ANN, "Impostor"));
+    let lines = desk.answers(1);
+    let error = error(&lines[..1], 4);
+    assert_eq!(error["code"], "UNAUTHORIZED");
+    assert_eq!(error["message"], "user is connected");
+    assert_eq!(lines[1..], ["4 x 4409 user is connected"]);
+    assert_eq!(kinds(&desk.says(1, &open_chat(BOB))).len(), 2);
+    assert_eq!(desk.waits(SECOND), no_lines());
+}
+
+#[test]
+fn who_does_not_answer_is_replaced() {
+    let mut desk = chat();
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(ANN, "Ann Lee"));
+    let lines = desk.is_silent(1);
+    assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
+    assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
+    // She was never gone, but has another name.
+    assert_eq!(presence(&lines[3]), names(2, &["Ann Lee", "Bob", "Cid"]));
+    assert_eq!(presence(&lines[4]), names(3, &["Ann Lee", "Bob", "Cid"]));
+    assert_eq!(kinds(&desk.says(4, &msg(BOB, "hi")))[0], to(2, "MSG"));
+}
+
+#[test]
+fn who_goes_while_it_is_asked_is_replaced() {
+    for how in [Ending::Lost, Ending::Left(Some(1000)), Ending::Silent] {
+        let mut desk = three();
+        desk.opens(4, "/ws");
+        desk.says(4, &hello(ANN, "Ann"));
+        let lines = desk.leaves(1, how);
+        assert_eq!(kinds(&lines[..2]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
+    }
+}
+
+#[test]
+fn of_several_claimants_one_gets_in_and_the_others_wait_for_that_one() {
+    let mut desk = three();
+    for who in [4, 5, 6] {
+        desk.opens(who, "/ws");
+        desk.says(who, &hello(ANN, "Ann"));
+    }
+    desk.leaves(5, Ending::Lost);
+    let lines = desk.is_silent(1);
+    assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
+    assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
+    assert_eq!(lines[3], "4 ? 5 s");
+    assert_eq!(desk.answers(4)[1], "6 x 4409 user is connected");
+}
+
+#[test]
+fn a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else() {
+    let mut desk = three();
+    desk.opens(4, "/ws");
+    desk.waits(8 * SECOND);
+    desk.says(4, &hello(ANN, "Ann"));
+    assert_eq!(code(&desk.says(4, &hello(CID, "Cid")), 4), "VALIDATION");
+    assert_eq!(
+        code(&desk.says(4, &message("PING", json!({}))), 4),
+        "UNAUTHORIZED"
+    );
+    assert_eq!(desk.waits(4 * SECOND), no_lines());
+    assert_eq!(kinds(&desk.is_silent(1)[1..2]), [to(4, "HELLO_ACK")]);
+}
+
+#[test]
+fn everybody_hears_who_comes() {
+    let mut desk = three();
+    desk.opens(4, "/ws");
+    let lines = desk.says(4, &hello(DAN, "Dan"));
+    let all = ["Ann", "Bob", "Cid", "Dan"];
+    assert_eq!(presence(&lines[1]), names(4, &all));
+    let others: Vec<_> = lines[2..].iter().map(|line| presence(line)).collect();
+    assert_eq!(others, [1, 2, 3].map(|who| names(who, &all)));
+    assert_eq!(desk.waits(SECOND), no_lines(), "the newcomer not twice");
+}
+
+#[test]
+fn everybody_hears_who_goes_once() {
+    for how in [
+        Ending::Lost,
+        Ending::Left(None),
+        Ending::Silent,
+        Ending::Closed(Close::TooSlow),
+    ] {
+        let mut desk = three();
+        let lines = desk.leaves(1, how);
+        let heard: Vec<_> = lines.iter().map(|line| presence(line)).collect();
+        assert_eq!(heard, [2, 3].map(|who| names(who, &["Bob", "Cid", "-Ann"])));
+        desk.waits(SECOND);
+        let lines = desk.leaves(2, how);
+        assert_eq!(presence(&lines[0]), names(3, &["Cid", "-Bob"]));
+    }
+}
+
+#[test]
+fn changes_within_a_second_are_gathered_into_one() {
+    let mut desk = three();
+    assert_eq!(
+        desk.leaves(3, Ending::Lost).len(),
+        2,
+        "the first goes out at once"
+    );
+    assert_eq!(desk.leaves(2, Ending::Lost), no_lines());
+    desk.opens(4, "/ws");
+    assert_eq!(
+        kinds(&desk.says(4, &hello(CID, "Cid"))),
+        [to(4, "HELLO_ACK"), to(4, "PRESENCE")]
+    );
+    assert_eq!(desk.waits(Duration::from_millis(999)), no_lines());
+    let lines = desk.waits(Duration::from_millis(1));
+    let heard: Vec<_> = lines.iter().map(|line| presence(line)).collect();
+    assert_eq!(
+        heard,
+        [names(1, &["Ann", "Cid", "-Bob"])],
+        "4 knew it all when it came"
+    );
+}
+
+#[test]
+fn above_200_users_only_the_newcomer_gets_the_list() {
+    let mut desk = Desk::<FastChat>::new(json!({"presence_list_up_to": 2}));
+    for (who, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob")] {
+        enters(&mut desk, who, id, name);
+    }
+    desk.opens(3, "/ws");
+    let lines = desk.says(3, &hello(CID, "Cid"));
+    assert_eq!(kinds(&lines[..1]), [to(3, "HELLO_ACK")]);
+    let mut told: Vec<_> = lines[1..].iter().map(|line| presence(line)).collect();
+    told.sort();
+    let all = ["Ann", "Bob", "Cid"];
+    assert_eq!(
+        told,
+        [names(1, &["Cid"]), names(2, &["Cid"]), names(3, &all)]
+    );
+    desk.waits(SECOND);
+    let lines = desk.leaves(3, Ending::Lost);
+    assert_eq!(
+        presence(&lines[0]),
+        names(1, &["Ann", "Bob", "-Cid"]),
+        "a list again"
+    );
+    let mut always = Desk::<FastChat>::new(json!({"presence_list_up_to": 0}));
+    enters(&mut always, 1, ANN, "Ann");
+    always.opens(2, "/ws");
+    let lines = always.says(2, &hello(BOB, "Bob"));
+    assert_eq!(presence(&lines[2]), names(1, &["Ann", "Bob"]));
+}
+
+#[test]
+fn above_200_users_those_who_come_within_a_second_share_a_list() {
+    let mut desk = Desk::<FastChat>::new(json!({"presence_list_up_to": 1}));
+    enters(&mut desk, 1, ANN, "Ann");
+    desk.opens(2, "/ws");
+    assert_eq!(
+        desk.says(2, &hello(BOB, "Bob")).len(),
+        3,
+        "the first at once"
+    );
+    desk.opens(3, "/ws");
+    assert_eq!(
+        kinds(&desk.says(3, &hello(CID, "Cid"))),
+        [to(3, "HELLO_ACK")]
+    );
+    desk.opens(4, "/ws");
+    assert_eq!(
+        kinds(&desk.says(4, &hello(DAN, "Dan"))),
+        [to(4, "HELLO_ACK")]
+    );
+    let mut told: Vec<_> = desk
+        .waits(SECOND)
+        .iter()
+        .map(|line| presence(line))
+        .collect();
+    told.sort();
+    let all = ["Ann", "Bob", "Cid", "Dan"];
+    let news = ["Cid", "Dan"];
+    assert_eq!(
+        told,
+        [
+            names(1, &news),
+            names(2, &news),
+            names(3, &all),
+            names(4, &all)
+        ]
+    );
+}
+
+#[test]
+fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
+    let mut desk = three();
+    desk.leaves(3, Ending::Lost);
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(DAN, "Dan"));
+    desk.opens(5, "/ws");
+    let lines = desk.says(5, &hello(CID, "Cid"));
+    assert_eq!(presence(&lines[1]), names(5, &["Ann", "Bob", "Cid", "Dan"]));
+    desk.leaves(4, Ending::Lost);
+    let mut told: Vec<_> = desk
+        .waits(SECOND)
+        .iter()
+        .map(|line| presence(line))
+        .collect();
+    told.sort();
+    let all = ["Ann", "Bob", "Cid"];
+    let saw_it = ["Ann", "Bob", "Cid", "-Dan"];
+    assert_eq!(told, [names(1, &all), names(2, &all), names(5, &saw_it)]);
+    // And if that was all, there is nothing to tell.
+    desk.waits(SECOND);
+    desk.leaves(5, Ending::Lost);
+    desk.opens(6, "/ws");
+    desk.says(6, &hello(DAN, "Dan"));
+    desk.leaves(6, Ending::Lost);
+    assert_eq!(desk.waits(SECOND), no_lines());
+}
+
+#[test]
+fn a_chat_is_opened_to_both_each_seeing_the_other() {
+    let mut desk = three();
+    let lines = desk.says(2, &open_chat(ANN));
+    assert_eq!(kinds(&lines), [to(2, "CHAT_OPENED"), to(1, "CHAT_OPENED")]);
+    let [asker, asked] = [0, 1].map(|at| parts(&lines[at]).2);
+    let id = asker["chat_id"].as_str().unwrap();
+    assert!(Uuid::try_parse(id).is_ok());
+    let seen = |target: &str, name: &str| {
+        json!({
+            "chat_id": id, "participants": [BOB, ANN],
+            "target_user_id": target, "target_display_name": name,
+        })
+    };
+    assert_eq!((asker.clone(), asked), (seen(ANN, "Ann"), seen(BOB, "Bob")));
+}
+
+#[test]
+fn asking_again_gives_the_same_chat_to_the_asker_alone() {
+    let mut desk = three();
+    let id = |line: &str| parts(line).2["chat_id"].clone();
+    let first = id(&desk.says(1, &open_chat(BOB))[0]);
+    for (who, target) in [(1, BOB), (2, ANN), (1, BOB)] {
+        let lines = desk.says(who, &open_chat(target));
+        assert_eq!(kinds(&lines), [to(who, "CHAT_OPENED")]);
+        assert_eq!(id(&lines[0]), first);
+        assert_eq!(parts(&lines[0]).2["target_user_id"], target);
+    }
+    assert_ne!(id(&desk.says(1, &open_chat(CID))[0]), first);
+}
+
+#[test]
+fn a_chat_needs_somebody_who_is_online() {
+    let mut desk = three();
+    desk.leaves(2, Ending::Lost);
+    for absent in [BOB, DAN] {
+        let error = error(&desk.says(1, &open_chat(absent)), 1);
+        assert_eq!(error["code"], "USER_NOT_FOUND");
+        assert_eq!(error["details"]["field"], "target_user_id");
+    }
+}
+
+#[test]
+fn nobody_chats_alone() {
+    let mut desk = three();
+    let error = error(&desk.says(1, &open_chat(&ANN.to_uppercase())), 1);
+    assert_eq!(error["code"], "VALIDATION");
+    assert_eq!(error["details"]["field"], "target_user_id");
+}
+
+#[test]
+fn a_chat_ends_a_minute_after_one_of_the_two_has_gone() {
+    let mut desk = chat();
+    desk.leaves(2, Ending::Lost);
+    desk.waits(Duration::from_millis(59_999));
+    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    desk.waits(Duration::from_millis(1));
+    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "USER_NOT_FOUND");
+    assert_eq!(code(&desk.says(1, &typing(true)), 1), "CHAT_NOT_OPENED");
+    enters(&mut desk, 4, BOB, "Bob");
+    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "CHAT_NOT_OPENED");
+    assert_eq!(code(&desk.says(4, &msg(ANN, "hi")), 4), "CHAT_NOT_OPENED");
+}
+
+#[test]
+fn who_comes_back_within_a_minute_finds_its_chats() {
+    let mut desk = chat();
+    desk.leaves(1, Ending::Lost);
+    desk.waits(59 * SECOND);
+    enters(&mut desk, 4, ANN, "Ann");
+    desk.waits(10 * SECOND);
+    assert_eq!(
+        kinds(&desk.says(4, &msg(BOB, "hi"))),
+        [to(2, "MSG"), to(4, "MSG_ACK")]
+    );
+    assert_eq!(
+        kinds(&desk.says(2, &msg(ANN, "hi"))),
+        [to(4, "MSG"), to(2, "MSG_ACK")]
+    );
+    assert_eq!(kinds(&desk.says(4, &typing(true))), [to(2, "TYPING")]);
+    // And both may go, as long as neither is away for a minute.
+    desk.leaves(2, Ending::Lost);
+    desk.leaves(4, Ending::Lost);
+    desk.waits(59 * SECOND);
+    enters(&mut desk, 5, ANN, "Ann");
+    desk.opens(6, "/ws");
+    desk.says(6, &hello(BOB, "Bob"));
+    assert_eq!(
+        code(&desk.says(5, &msg(BOB, "hi")), 5),
+        "CHAT_NOT_OPENED",
+        "a minute for Bob"
+    );
+}
+
+#[test]
+fn a_user_opens_so_many_chats_and_no_more() {
+    let mut desk = Desk::<FastChat>::new(json!({"chats_per_user": 1}));
+    for (who, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
+        enters(&mut desk, who, id, name);
+    }
+    desk.says(1, &open_chat(BOB));
+    let error = error(&desk.says(1, &open_chat(CID)), 1);
+    assert_eq!(error["code"], "RATE_LIMITED");
+    assert_eq!(
+        error["details"],
+        json!({"field": "target_user_id", "retry_after_ms": 60_000})
+    );
+    assert_eq!(
+        desk.says(1, &open_chat(BOB)).len(),
+        1,
+        "that one is open already"
+    );
+    assert_eq!(
+        desk.says(3, &open_chat(ANN)).len(),
+        2,
+        "being asked does not count"
+    );
+    assert_eq!(
+        desk.says(2, &open_chat(CID)).len(),
+        2,
+        "nor does having been asked"
+    );
+}
+
+#[test]
+fn a_message_goes_to_its_target_and_is_acknowledged() {
+    let mut desk = chat();
+    let lines = desk.says(1, &msg(&BOB.to_uppercase(), "Hello!"));
+    let message = json!({
+        "from": ANN, "to": BOB, "content": "Hello!", "message_id": "m1",
+        "timestamp": "2026-01-16T10:00:03.000Z",
+    });
+    let ack = json!({"message_id": "m1", "status": "delivered"});
+    assert_eq!(parts(&lines[0]), (2, "MSG".to_owned(), message));
+    assert_eq!(parts(&lines[1]), (1, "MSG_ACK".to_owned(), ack));
+    assert_eq!(lines.len(), 2);
+}
+
+#[test]
+fn a_message_id_is_the_senders_or_a_new_one() {
+    let mut desk = chat();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let lines = desk.says(1, &message("MSG", json!({"to": BOB, "content": "hi"})));
+        let [sent, acknowledged] = [0, 1].map(|at| parts(&lines[at]).2["message_id"].clone());
+        assert_eq!(sent, acknowledged);
+        assert!(Uuid::try_parse(sent.as_str().unwrap()).is_ok());
+        ids.push(sent);
+    }
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn a_message_id_is_short_and_clean() {
+    let mut desk = chat();
+    let mut send = |id: Value| {
+        desk.says(
+            1,
+            &message("MSG", json!({"to": BOB, "content": "hi", "message_id": id})),
+        )
+    };
+    for good in ["a", "ü".repeat(64).as_str(), "1 < 2"] {
+        assert_eq!(parts(&send(json!(good))[1]).2["message_id"], good);
+    }
+    for bad in [
+        json!(""),
+        json!("x".repeat(65)),
+        json!("<b>"),
+        json!("a\u{7}"),
+        json!(7),
+    ] {
+        let error = error(&send(bad.clone()), 1);
+        assert_eq!(error["code"], "VALIDATION", "{bad}");
+        assert_eq!(error["details"], json!({"field": "message_id"}));
+    }
+}
+
+#[test]
+fn content_has_1_to_1000_characters_once_it_is_clean() {
+    let mut desk = chat();
+    let longest = "ü".repeat(1000);
+    for good in ["x", " ", &longest, &format!("<b>{longest}</b>")] {
+        assert_eq!(desk.says(1, &msg(BOB, good)).len(), 2);
+    }
+    for bad in ["", "<b></b>", "\u{7}", &"ü".repeat(1001)] {
+        let error = error(&desk.says(1, &msg(BOB, bad)), 1);
+        assert_eq!(error["code"], "VALIDATION");
+        assert_eq!(
+            error["details"],
+            json!({"field": "content", "message_id": "m1"})
+        );
+    }
+}
+
+#[test]
+fn content_is_sanitised() {
+    let mut desk = chat();
+    let lines = desk.says(
+        1,
+        &msg(
+            BOB,
+            "<scr<script>ipt>1 < 2 <img src=x onerror=y>\u{7}'; DROP TABLE",
+        ),
+    );
+    assert_eq!(parts(&lines[0]).2["content"], "ipt>1 < 2 '; DROP TABLE");
+}
+
+#[test]
+fn a_message_is_checked_in_the_documented_order() {
+    let mut desk = chat();
+    let stranger = DAN;
+    assert_eq!(
+        code(&desk.says(1, &msg(stranger, "hi")), 1),
+        "USER_NOT_FOUND"
+    );
+    assert_eq!(code(&desk.says(1, &msg(CID, "hi")), 1), "CHAT_NOT_OPENED");
+    assert_eq!(code(&desk.says(1, &msg(ANN, "hi")), 1), "CHAT_NOT_OPENED");
+    desk.leaves(3, Ending::Lost);
+    assert_eq!(code(&desk.says(1, &msg(CID, "hi")), 1), "CHAT_NOT_OPENED");
+    desk.leaves(2, Ending::Lost);
+    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    // The rate comes before whether there is anybody, the shape before both.
+    for _ in 5..60 {
+        assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    }
+    assert_eq!(code(&desk.says(1, &msg(stranger, "hi")), 1), "RATE_LIMITED");
+    assert_eq!(code(&desk.says(1, &msg(stranger, "")), 1), "VALIDATION");
+}
+
+#[test]
+fn a_message_for_who_has_just_gone_fails() {
+    let mut desk = chat();
+    desk.leaves(2, Ending::Lost);
+    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    assert_eq!(error["code"], "MESSAGE_FAILED");
+    assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
+}
+
+#[test]
+fn what_does_not_reach_the_outbox_is_not_delivered() {
+    let mut desk = chat();
+    desk.is_full(2);
+    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    assert_eq!(error["code"], "MESSAGE_FAILED");
+    assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
+}
+
+#[test]
+fn an_acknowledgement_is_accepted_in_silence() {
+    let mut desk = chat();
+    desk.says(1, &msg(BOB, "hi"));
+    let ack = message(
+        "MSG_ACK",
+        json!({"message_id": "m1", "status": "delivered"}),
+    );
+    assert_eq!(desk.says(2, &ack), no_lines());
+}
+
+#[test]
+fn typing_goes_to_the_partner_of_the_chat_used_last() {
+    let mut desk = three();
+    let last_partner = |desk: &mut Desk<FastChat>| {
+        let on = desk.says(1, &typing(true));
+        assert_eq!(parts(&on[0]).2, json!({"user_id": ANN, "is_typing": true}));
+        let off = desk.says(1, &typing(false));
+        assert_eq!(
+            parts(&off[0]).2,
+            json!({"user_id": ANN, "is_typing": false})
+        );
+        assert_eq!(parts(&on[0]).0, parts(&off[0]).0);
+        parts(&on[0]).0
+    };
+    desk.says(1, &open_chat(BOB));
+    assert_eq!(last_partner(&mut desk), 2, "opened");
+    desk.says(1, &open_chat(CID));
+    assert_eq!(last_partner(&mut desk), 3, "opened");
+    desk.says(1, &open_chat(BOB));
+    assert_eq!(last_partner(&mut desk), 2, "opened again");
+    desk.says(1, &msg(CID, "hi"));
+    assert_eq!(last_partner(&mut desk), 3, "wrote in");
+    desk.says(2, &msg(ANN, "hi"));
+    assert_eq!(last_partner(&mut desk), 2, "was written to");
+    desk.waits(60 * SECOND);
+    enters(&mut desk, 4, DAN, "Dan");
+    desk.says(4, &open_chat(ANN));
+    assert_eq!(last_partner(&mut desk), 2, "was asked: no change");
+}
+
+#[test]
+fn who_was_asked_types_to_who_asked_if_there_is_no_other() {
+    let mut desk = chat();
+    assert_eq!(kinds(&desk.says(2, &typing(true))), [to(1, "TYPING")]);
+    // Also when there has been another, who is forgotten.
+    desk.leaves(1, Ending::Lost);
+    desk.waits(60 * SECOND);
+    desk.says(3, &open_chat(BOB));
+    assert_eq!(kinds(&desk.says(2, &typing(true))), [to(3, "TYPING")]);
+}
+
+#[test]
+fn the_end_of_typing_finds_a_partner_who_has_reconnected() {
+    let mut desk = chat();
+    desk.says(1, &typing(true));
+    desk.leaves(2, Ending::Lost);
+    enters(&mut desk, 4, BOB, "Bob");
+    let lines = desk.says(1, &typing(false));
+    assert_eq!(parts(&lines[0]).0, 4);
+    assert_eq!(parts(&lines[0]).2["is_typing"], false);
+}
+
+#[test]
+fn a_silent_user_whom_nobody_wants_to_be_stays() {
+    let mut desk = three();
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(ANN, "Ann"));
+    desk.leaves(4, Ending::Lost);
+    assert_eq!(desk.is_silent(1), no_lines());
+}
+
+#[test]
+fn chats_end_with_who_is_forgotten_whoever_of_the_two_that_is() {
+    // Bob first, Ann while she is away, too.
+    let mut desk = chat();
+    desk.leaves(2, Ending::Lost);
+    desk.waits(30 * SECOND);
+    desk.leaves(1, Ending::Lost);
+    desk.waits(30 * SECOND);
+    enters(&mut desk, 4, ANN, "Ann");
+    enters(&mut desk, 5, BOB, "Bob");
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "CHAT_NOT_OPENED");
+    assert_eq!(desk.says(4, &open_chat(BOB)).len(), 2, "a new one");
+    // And when so many go that Bob is forgotten early.
+    desk.leaves(5, Ending::Lost);
+    desk.waits(SECOND);
+    for who in 0..crate::toolkit::recently_gone::REMEMBERED as u64 {
+        desk.opens(100 + who, "/ws");
+        let id = Uuid::from_u128(0x1111_1111_1111_4111_8111_0000_0000_0000 + u128::from(who));
+        desk.says(100 + who, &hello(&id.to_string(), "Somebody"));
+        desk.leaves(100 + who, Ending::Lost);
+    }
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
+    enters(&mut desk, 6, BOB, "Bob");
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "CHAT_NOT_OPENED");
+}
+
+#[test]
+fn typing_may_name_another_partner() {
+    let mut desk = chat();
+    desk.says(1, &open_chat(CID));
+    let typing = |to: Value, on: bool| message("TYPING", json!({"to": to, "is_typing": on}));
+    assert_eq!(
+        kinds(&desk.says(1, &typing(json!(BOB), true))),
+        [to(2, "TYPING")]
+    );
+    let error = error(&desk.says(1, &typing(json!("Bob"), true)), 1);
+    assert_eq!(
+        (&error["code"], &error["details"]["field"]),
+        (&json!("VALIDATION"), &json!("to"))
+    );
+}
+
+#[test]
+fn typing_needs_a_chat() {
+    let mut desk = three();
+    for on in [true, false] {
+        assert_eq!(code(&desk.says(1, &typing(on)), 1), "CHAT_NOT_OPENED");
+    }
+    desk.says(1, &open_chat(BOB));
+    let to_cid = message("TYPING", json!({"to": CID, "is_typing": true}));
+    let error = error(&desk.says(1, &to_cid), 1);
+    assert_eq!(
+        (&error["code"], &error["details"]["field"]),
+        (&json!("CHAT_NOT_OPENED"), &json!("to"))
+    );
+}
+
+#[test]
+fn typing_is_sent_when_it_changes() {
+    let mut desk = chat();
+    for (on, count) in [(false, 0), (true, 1), (true, 0), (false, 1), (false, 0)] {
+        assert_eq!(desk.says(1, &typing(on)).len(), count);
+    }
+    // Those that were not sent do not count.
+    for _ in 0..100 {
+        assert_eq!(desk.says(1, &typing(false)), no_lines());
+    }
+    assert_eq!(desk.says(1, &typing(true)).len(), 1);
+}
+
+#[test]
+fn typing_to_who_is_away_is_sent_when_it_is_back() {
+    let mut desk = chat();
+    desk.says(1, &typing(true));
+    desk.leaves(2, Ending::Lost);
+    for _ in 0..20 {
+        assert_eq!(
+            desk.says(1, &typing(true)),
+            no_lines(),
+            "and is not counted"
+        );
+    }
+    enters(&mut desk, 4, BOB, "Bob");
+    assert_eq!(kinds(&desk.says(1, &typing(true))), [to(4, "TYPING")]);
+}
+
+#[test]
+fn a_false_that_ends_a_true_always_passes() {
+    let mut desk = chat();
+    for count in 0..9 {
+        assert_eq!(desk.says(1, &typing(count % 2 == 0)).len(), 1);
+    }
+    desk.says(1, &typing(false));
+    assert_eq!(code(&desk.says(1, &typing(true)), 1), "RATE_LIMITED");
+    desk.waits(60 * SECOND);
+    for count in 0..10 {
+        let to = if count % 2 == 0 { BOB } else { CID };
+        desk.says(1, &open_chat(to));
+        assert_ne!(desk.says(1, &typing(true)), no_lines());
+    }
+    assert_eq!(
+        kinds(&desk.says(1, &typing(false))),
+        [to(3, "TYPING")],
+        "the eleventh"
+    );
+}
+
+#[test]
+fn the_end_of_typing_goes_where_it_began() {
+    let mut desk = chat();
+    desk.says(1, &typing(true));
+    desk.says(3, &open_chat(ANN));
+    desk.says(3, &msg(ANN, "hi"));
+    assert_eq!(kinds(&desk.says(1, &typing(false))), [to(2, "TYPING")]);
+    // And who begins elsewhere has ended before.
+    desk.says(1, &open_chat(BOB));
+    desk.says(1, &typing(true));
+    desk.says(1, &msg(CID, "hi"));
+    let lines = desk.says(1, &typing(true));
+    let heard = [0, 1].map(|at| {
+        (
+            parts(&lines[at]).0,
+            parts(&lines[at]).2["is_typing"].clone(),
+        )
+    });
+    assert_eq!(heard, [(2, json!(false)), (3, json!(true))]);
+}
+
+#[test]
+fn who_goes_stops_typing() {
+    let mut desk = chat();
+    desk.says(1, &typing(true));
+    let lines = desk.leaves(1, Ending::Lost);
+    assert_eq!(
+        parts(&lines[0]),
+        (
+            2,
+            "TYPING".to_owned(),
+            json!({"user_id": ANN, "is_typing": false})
+        )
+    );
+    // Also when the partner is forgotten.
+    let mut desk = chat();
+    desk.says(1, &open_chat(CID));
+    desk.says(1, &msg(BOB, "hi"));
+    desk.says(1, &typing(true));
+    desk.leaves(2, Ending::Lost);
+    desk.waits(60 * SECOND);
+    desk.says(1, &open_chat(CID));
+    assert_eq!(desk.says(1, &typing(false)), no_lines());
+}
+
+#[test]
+fn a_ping_is_answered_with_the_time() {
+    let mut desk = three();
+    let lines = desk.says(1, r#"{"type":"PING"}"#);
+    assert_eq!(
+        lines,
+        [r#"1 < {"type":"PONG","data":{"timestamp":"2026-01-16T10:00:03.000Z"}}"#]
+    );
+}
+
+#[test]
+fn sixty_messages_a_minute_and_no_more() {
+    let mut desk = chat();
+    for _ in 0..60 {
+        assert_eq!(desk.says(1, &msg(BOB, "hi")).len(), 2);
+        desk.waits(SECOND / 2);
+    }
+    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    assert_eq!(error["code"], "RATE_LIMITED");
+    assert_eq!(
+        error["details"],
+        json!({"message_id": "m1", "retry_after_ms": 30_000})
+    );
+    assert_eq!(
+        desk.says(2, &msg(ANN, "hi")).len(),
+        2,
+        "each has a limit of its own"
+    );
+    desk.waits(30 * SECOND);
+    assert_eq!(desk.says(1, &msg(BOB, "hi")).len(), 2);
+}
+
+#[test]
+fn ten_typings_a_minute_and_no_more() {
+    let mut desk = chat();
+    for count in 0..10 {
+        assert_eq!(desk.says(1, &typing(count % 2 == 0)).len(), 1);
+    }
+    let error = error(&desk.says(1, &typing(true)), 1);
+    assert_eq!(error["code"], "RATE_LIMITED");
+    assert_eq!(error["details"]["retry_after_ms"], 60_000);
+    desk.waits(Duration::from_micros(59_998_500));
+    let again = self::error(&desk.says(1, &typing(true)), 1);
+    assert_eq!(again["details"]["retry_after_ms"], 2, "rounded up");
+    desk.waits(Duration::from_millis(2));
+    assert_eq!(desk.says(1, &typing(true)).len(), 1);
+}
+
+#[test]
+fn sixty_pings_a_minute_and_no_more() {
+    let mut desk = three();
+    let ping = message("PING", json!({}));
+    for _ in 0..60 {
+        assert_eq!(kinds(&desk.says(1, &ping)), [to(1, "PONG")]);
+    }
+    let error = error(&desk.says(1, &ping), 1);
+    assert_eq!(error["code"], "RATE_LIMITED");
+    assert_eq!(error["details"]["retry_after_ms"], 60_000);
+}
+
+#[test]
+fn a_limit_outlives_a_reconnect() {
+    let mut desk = chat();
+    for _ in 0..60 {
+        desk.says(1, &msg(BOB, "hi"));
+    }
+    desk.leaves(1, Ending::Left(None));
+    desk.waits(58 * SECOND);
+    enters(&mut desk, 4, ANN, "Ann");
+    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "RATE_LIMITED");
+    desk.waits(SECOND);
+    assert_eq!(desk.says(4, &msg(BOB, "hi")).len(), 2);
+}
+
+#[test]
+fn what_is_malformed_is_not_counted() {
+    let mut desk = chat();
+    for _ in 0..100 {
+        assert_eq!(code(&desk.says(1, &msg(BOB, "")), 1), "VALIDATION");
+    }
+    assert_eq!(desk.says(1, &msg(BOB, "hi")).len(), 2);
+}
+
+#[test]
+fn what_is_no_message_is_answered_with_what_would_be_one() {
+    let mut desk = chat();
+    for (text, field) in [
+        ("", Value::Null),
+        ("hello", Value::Null),
+        ("{", Value::Null),
+        ("[]", Value::Null),
+        (r#"["PING",{}]"#, Value::Null),
+        (r#"{"type":"PING","type":"PING"}"#, Value::Null),
+        ("{}", json!("type")),
+        (r#"{"type":7}"#, json!("type")),
+        (r#"{"type":"PONG"}"#, json!("type")),
+        (r#"{"type":"ping"}"#, json!("type")),
+        (r#"{"type":"MSG","data":[]}"#, json!("data")),
+        (r#"{"type":"MSG","data":"x"}"#, json!("data")),
+        (r#"{"type":"MSG","data":{"to":1,"to":2}}"#, json!("data")),
+        (r#"{"type":"MSG"}"#, json!("to")),
+        (
+            r#"{"type":"MSG","data":{"to":"you","content":"x"}}"#,
+            json!("to"),
+        ),
+        (
+            r#"{"type":"OPEN_CHAT","data":null}"#,
+            json!("target_user_id"),
+        ),
+        (r#"{"type":"TYPING"}"#, json!("is_typing")),
+        (
+            r#"{"type":"TYPING","data":{"is_typing":1}}"#,
+            json!("is_typing"),
+        ),
+    ] {
+        let error = error(&desk.says(1, text), 1);
+        assert_eq!(error["code"], "VALIDATION", "{text}");
+        assert_eq!(error["details"]["field"], field, "{text}");
+    }
+}
+
+#[test]
+fn an_error_names_the_field_and_the_message() {
+    let mut desk = chat();
+    let text = message(
+        "MSG",
+        json!({"to": "you", "content": "x", "message_id": "m7"}),
+    );
+    let error = error(&desk.says(1, &text), 1);
+    assert_eq!(error["details"], json!({"field": "to", "message_id": "m7"}));
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("is not a UUID, for example")
+    );
+}
+
+#[test]
+fn a_missing_data_is_empty_and_unknown_fields_are_ignored() {
+    let mut desk = chat();
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let text = format!(r#"{{"more":{deep},"type":"PING","data":{{"x":{deep},"to":5}}}}"#);
+    assert_eq!(kinds(&desk.says(1, &text)), [to(1, "PONG")]);
+    assert_eq!(
+        kinds(&desk.says(1, r#"{"type":"PING","data":null}"#)),
+        [to(1, "PONG")]
+    );
+}
+
+#[test]
+fn a_binary_message_is_answered() {
+    let mut desk = chat();
+    let ping = Message::Binary(br#"{"type":"PING"}"#.to_vec().into());
+    assert_eq!(code(&desk.sends(1, ping), 1), "VALIDATION");
+}
+
+#[test]
+fn who_is_gone_leaves_nothing_behind() {
+    let mut desk = chat();
+    desk.says(1, &typing(true));
+    desk.says(1, &msg(BOB, "hi"));
+    desk.opens(4, "/ws");
+    desk.says(4, &hello(ANN, "Ann"));
+    desk.opens(5, "/ws");
+    for who in [5, 4, 3, 2, 1] {
+        desk.leaves(who, Ending::Lost);
+    }
+    desk.waits(60 * SECOND);
+    assert!(desk.realm.is_empty());
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    for (key, wrong) in [
+        ("takeover_timeout", json!(0)),
+        ("absence", json!(59)),
+        ("message_length", json!(0)),
+        ("display_name_length", json!(2)),
+    ] {
+        let mut options = serde_json::to_value(Options::default()).unwrap();
+        options[key] = wrong;
+        let problem = FastChat::new(serde_json::from_value(options).unwrap()).err();
+        assert_eq!(problem.unwrap().0, key);
+    }
+}
+
+#[test]
+fn the_table_of_demands_is_true() {
+    crate::testing::spec_table::are_tested(&[
+        include_str!("document.rs"),
+        include_str!("../../../../tests/fastchat.rs"),
+    ]);
+}

@@ -1,0 +1,73 @@
+//! Which dialect a client speaks, and its messages read in that.
+
+use super::codec_upper_case;
+use super::messages::{self, Code, Command, Mistake};
+use crate::realm::Message;
+use crate::toolkit::json;
+
+/// How a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// As the document says.
+    Document,
+    /// As the React Native client does: types in capitals, fields in `payload`.
+    UpperCase,
+}
+
+/// Where a client is, and how it is spoken to.
+pub(super) type Address = crate::toolkit::dialect::Address<Dialect>;
+
+/// What a connection remembers for reading: its dialect, once a message has decided it.
+#[derive(Debug, Default)]
+pub struct Reader(Option<Dialect>);
+
+/// What a client says, and in which dialect it is to be answered.
+pub struct Said {
+    pub(super) dialect: Dialect,
+    pub(super) command: Command,
+}
+
+impl Reader {
+    /// The dialect, once it is decided.
+    #[cfg(any(test, fuzzing))]
+    pub(super) const fn decided(&self) -> Option<Dialect> {
+        self.0
+    }
+
+    /// Reads a message. The first with a type in letters of one case decides the dialect.
+    pub(super) fn read(&mut self, message: Message) -> Said {
+        let Message::Text(text) = message else {
+            let message = "messages are text, not binary";
+            let mistake = Mistake::new(Code::InvalidMessage, message);
+            return Said {
+                dialect: self.dialect(),
+                command: Command::Wrong(mistake),
+            };
+        };
+        self.0 = self.0.or_else(|| dialect(&text));
+        let command = match self.dialect() {
+            Dialect::Document => messages::read(&text),
+            Dialect::UpperCase => codec_upper_case::read(&text),
+        };
+        Said {
+            dialect: self.dialect(),
+            command: command.unwrap_or_else(Command::Wrong),
+        }
+    }
+
+    /// The document's as long as nothing else is known.
+    fn dialect(&self) -> Dialect {
+        self.0.unwrap_or(Dialect::Document)
+    }
+}
+
+/// The dialect that a message's type is of, whatever else is wrong with the message.
+fn dialect(text: &str) -> Option<Dialect> {
+    let kind = json::kind(text)?;
+    let has = |is_such: fn(&u8) -> bool| kind.as_bytes().iter().any(is_such);
+    match (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase)) {
+        (true, false) => Some(Dialect::UpperCase),
+        (false, true) => Some(Dialect::Document),
+        _ => None,
+    }
+}

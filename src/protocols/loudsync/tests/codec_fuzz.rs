@@ -1,0 +1,68 @@
+//! LOUDSYNC's reader under any messages.
+
+use crate::protocols::loudsync::codec::{Dialect, Reader};
+use crate::protocols::loudsync::messages::{
+    Command, DEVICE_ID_LENGTH, NAME_LENGTH, Outgoing, Role, SESSION_ID_LENGTH, check_session_id,
+};
+use crate::realm::Message;
+use crate::testing::messages;
+use crate::toolkit::dialect::Written;
+use serde_json::Value;
+
+/// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
+/// a dialect is decided it stays; and what goes to others is within its bounds.
+pub(crate) fn read_all(octets: &[u8]) {
+    let mut reader = Reader::default();
+    for message in messages(octets) {
+        let before = reader.decided();
+        let is_text = matches!(message, Message::Text(_));
+        let said = reader.read(message);
+        let (dialect, decided) = (said.dialect, reader.decided());
+        assert!(before.is_none() || decided == before);
+        assert_eq!(dialect, decided.unwrap_or(Dialect::Document));
+        assert!(is_text || matches!(said.command, Command::Wrong(_)));
+        let is_of_length = |text: &str, longest| (1..=longest).contains(&text.chars().count());
+        match said.command {
+            Command::Join(join) => {
+                assert!(is_of_length(&join.device, DEVICE_ID_LENGTH));
+                assert!(is_of_length(&join.name, NAME_LENGTH));
+                match join.role {
+                    Role::Host { session_name, .. } => {
+                        assert_eq!(dialect, Dialect::Document);
+                        assert!(is_of_length(&join.session_id, SESSION_ID_LENGTH));
+                        assert_eq!(check_session_id(&join.session_id), Ok(()));
+                        assert!(session_name.is_none_or(|name| is_of_length(&name, NAME_LENGTH)));
+                    }
+                    Role::Client => assert_eq!(dialect, Dialect::Document),
+                    Role::Guest => assert_eq!(dialect, Dialect::UpperCase),
+                }
+            }
+            Command::Ping(timestamp) => {
+                // It is given back as it was written.
+                let timestamp: Value = serde_json::from_str(timestamp.get()).unwrap_or_default();
+                assert!(timestamp.is_number() || timestamp.is_null());
+            }
+            Command::Kick(kick) => {
+                assert_eq!(dialect, Dialect::Document);
+                assert!(kick.reason.is_none_or(|reason| is_of_length(&reason, 200)));
+            }
+            Command::Pong => assert_eq!(dialect, Dialect::UpperCase),
+            Command::Wrong(mistake) => {
+                let error = Outgoing::Error {
+                    timestamp: 0,
+                    code: mistake.code,
+                    message: &mistake.message,
+                    details: mistake.details.as_ref(),
+                };
+                for frame in error.written(dialect) {
+                    // However long what was said is, what is said of it is not.
+                    assert!(frame.len() < 4096);
+                    let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();
+                    let kind = error["type"].as_str().unwrap();
+                    assert!(kind.eq_ignore_ascii_case("error"));
+                }
+            }
+            Command::JoinOtherVersion | Command::Leave | Command::Heartbeat | Command::List => {}
+        }
+    }
+}

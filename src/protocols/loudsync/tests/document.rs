@@ -1,0 +1,1357 @@
+//! What the document and the rulings demand of LOUDSYNC, each rule at the desk.
+//!
+//! The document's sentences, and those of the rulings, with the test that holds each. Tests that
+//! need sockets stand in `tests/loudsync.rs`, random walks in `walk.rs`; those of the other dialect
+//! in `upper_case/tests.rs`, of the configuration's sessions in `configured/tests.rs`.
+//!
+//! | demand | test |
+//! | --- | --- |
+//! | any path | `it_is_served_at_any_path` |
+//! | every message has `type` and `timestamp`, a number | `every_message_has_a_type_and_a_timestamp` |
+//! | "validates all incoming messages against schema" | `a_malformed_message_is_answered_with_the_field_at_fault` |
+//! | a binary message is malformed | `a_binary_message_is_answered` |
+//! | the longest that is allowed | `the_longest_names_are_allowed` |
+//! | unknown fields are ignored | `unknown_fields_are_ignored` |
+//! | "Successful Join Flow" | `the_successful_join_flow` |
+//! | WELCOME, then MEMBER_LIST | `a_welcome_comes_before_the_list` |
+//! | "Graceful Leave Flow" | `the_graceful_leave_flow` |
+//! | "Timeout Disconnect Flow" | `the_timeout_disconnect_flow` |
+//! | "Session Closed Flow" | `the_session_closed_flow` |
+//! | "Reconnection Logic" | `the_reconnection_flow` |
+//! | WELCOME's fields | `a_hosts_join_makes_the_session` |
+//! | a host's JOIN makes the session | `a_hosts_join_makes_the_session` |
+//! | `sessionId`: 1 to 64 of letters, digits, `-`, `_` | `a_session_id_is_short_and_plain` |
+//! | `sessionName`: 1 to 100 characters, default the device's name | `a_session_has_the_name_that_its_host_gives_it` |
+//! | `maxMembers`: 2 to the configured 10 | `a_host_may_limit_its_session_to_2_to_10_members` |
+//! | a second host for a live session: `unauthorized` | `a_session_has_one_host` |
+//! | "Session ID must exist" | `a_session_must_exist` |
+//! | "Session must not be full", details | `a_full_session_lets_nobody_in` |
+//! | and not more than the host allows | `a_session_has_no_more_members_than_its_host_allows` |
+//! | joining and leaving again and again is no flood | `a_device_that_joins_and_leaves_again_and_again_floods_nobody`, `a_large_session_is_told_by_a_list_a_second` |
+//! | a deserted session keeps nobody out | `sessions_that_are_deserted_make_room_for_others` |
+//! | sessions are bounded | `there_are_so_many_sessions_and_no_more` |
+//! | "Device must not already be connected" | `a_device_that_is_connected_and_alive_is_not_let_in_again` |
+//! | it is pinged first, and dropped after 2 s | `a_device_whose_connection_is_dead_takes_its_place_again` |
+//! | the same over sockets | `a_device_is_let_in_again_when_its_connection_is_dead`, `a_device_is_not_let_in_twice` |
+//! | it goes meanwhile | `a_device_whose_connection_ends_meanwhile_is_let_in` |
+//! | it is lost meanwhile | `a_device_that_is_lost_while_it_is_asked_takes_its_place_again` |
+//! | the session ends meanwhile | `who_waits_for_a_place_in_a_session_that_ends_is_told_so` |
+//! | nobody waits any more | `a_silent_connection_that_nobody_wants_stays` |
+//! | this connection has joined: `already_joined`, stays open | `a_second_join_is_answered_and_changes_nothing` |
+//! | a refused JOIN is closed with 1000, a malformed one is not | `a_refused_join_is_the_end_a_malformed_one_is_not` |
+//! | anything but JOIN and PING before joining: `unauthorized` | `before_joining_one_may_only_ping` |
+//! | `version` with another major than 1: `version_mismatch` | `another_version_is_not_spoken` |
+//! | no JOIN within 15 s: 4401 | `without_a_join_within_15_seconds_it_is_over` |
+//! | `member_list`: all, in order of joining, the newcomer included | `the_list_has_all_members_in_order_of_joining` |
+//! | MEMBER_LIST "when requested" | `the_list_is_sent_on_request` |
+//! | MemberInfo's fields, `latency` | `latency_is_what_the_server_measured` |
+//! | device ids are told to nobody | `ids_are_made_here_and_device_ids_stay_here` |
+//! | LEAVE or a clean Close is `left` | `leave_and_a_clean_close_are_the_same` |
+//! | otherwise the member is `reconnecting` | `a_lost_member_is_awaited` |
+//! | it takes its place again | `the_reconnection_flow` |
+//! | with its name and a fresh heartbeat | `who_comes_back_has_its_new_name_and_all_its_time` |
+//! | losing it again and again is no flood | `a_device_that_is_lost_again_and_again_floods_nobody` |
+//! | or `member_left` `timeout`, 15 s after its last heartbeat | `who_does_not_come_back_has_timed_out` |
+//! | only `heartbeat` counts | `only_heartbeats_count` |
+//! | heartbeats have no answer | `a_heartbeat_has_no_answer` |
+//! | "checked every second" | `heartbeats_are_checked_every_second` |
+//! | the host leaves, or is not back: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_waits_for_its_host_no_longer_than_for_others` |
+//! | a host that comes back in time | `a_host_that_comes_back_in_time_finds_its_session` |
+//! | kick: `kicked`, 4403, `member_left` `kicked` | `a_host_kicks_a_member` |
+//! | whoever waits to replace it goes, too | `who_is_kicked_is_not_replaced_by_the_same_device` |
+//! | a member who is awaited can be kicked | `a_host_kicks_a_member_who_is_awaited` |
+//! | only the host kicks | `only_the_host_kicks` |
+//! | the reason that the host gives | `a_reason_is_short` |
+//! | `member_left` `error` | `a_member_who_broke_the_protocol_left_by_error` |
+//! | PONG carries the PING's timestamp | `a_pong_carries_the_pings_timestamp` |
+//! | `session_closed` before 1001 | `at_a_stop_every_session_is_closed`, `at_a_stop_sessions_are_closed_first` |
+//! | a first message that is neither dialect's is answered in this one | `the_first_message_with_a_type_decides_the_dialect` |
+//! | nothing is kept of a session that is over | `nothing_is_kept_of_who_is_gone` |
+
+use crate::protocols::loudsync::*;
+use crate::testing::harness::{Desk, no_lines};
+use serde_json::{Value, json};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+pub(super) fn desk() -> Desk<Loudsync> {
+    Desk::new(json!({}))
+}
+
+/// A message of the document's shape; its fields are added to what all have.
+pub(super) fn message(kind: &str, fields: Value) -> String {
+    let mut message = json!({"type": kind, "timestamp": 1_706_889_600_000_u64});
+    let fields = fields.as_object().unwrap().clone();
+    message.as_object_mut().unwrap().extend(fields);
+    message.to_string()
+}
+
+pub(super) fn bare(kind: &str) -> String {
+    message(kind, json!({}))
+}
+
+pub(super) fn join(session: &str, device: &str, kind: &str) -> String {
+    let info = json!({"id": device, "name": format!("{device}'s name"), "type": kind});
+    message("join", json!({"sessionId": session, "deviceInfo": info}))
+}
+
+/// The same with more fields.
+fn join_with(session: &str, device: &str, kind: &str, more: Value) -> String {
+    let mut join: Value = serde_json::from_str(&join(session, device, kind)).unwrap();
+    join.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    join.to_string()
+}
+
+/// 1 hosts the session `party` with the device `mac`, 2 and 3 are in it with `phone` and `pad`.
+pub(super) fn party() -> Desk<Loudsync> {
+    let mut desk = desk();
+    for who in 1..=3 {
+        desk.opens(who, "/");
+    }
+    desk.says(1, &join("party", "mac", "host"));
+    desk.says(2, &join("party", "phone", "client"));
+    desk.says(3, &join("party", "pad", "client"));
+    desk
+}
+
+/// Time passes, in which these send their heartbeats.
+pub(super) fn waits(desk: &mut Desk<Loudsync>, time: Duration, alive: &[u64]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for _ in 0..time.as_secs() {
+        for &who in alive {
+            assert_eq!(desk.says(who, &bare("heartbeat")), no_lines());
+        }
+        lines.extend(desk.waits(SECOND));
+    }
+    lines
+}
+
+pub(super) fn parts(line: &str) -> (u64, Value) {
+    let (who, json) = line
+        .split_once(" < ")
+        .unwrap_or_else(|| panic!("no message: {line}"));
+    let message: Value = serde_json::from_str(json).unwrap();
+    assert!(message["timestamp"].is_number(), "{line}");
+    (who.parse().unwrap(), message)
+}
+
+/// Each line as `2 < welcome`, or as it is.
+pub(super) fn kinds(lines: &[String]) -> Vec<String> {
+    let kind = |line: &String| {
+        if line.contains(" < ") {
+            let (who, message) = parts(line);
+            format!("{who} < {}", message["type"].as_str().unwrap())
+        } else {
+            line.clone()
+        }
+    };
+    lines.iter().map(kind).collect()
+}
+
+/// The error that somebody gets first.
+pub(super) fn error(lines: &[String], who: u64) -> Value {
+    let (to, error) = parts(&lines[0]);
+    assert_eq!((to, &error["type"]), (who, &json!("error")), "{lines:?}");
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty())
+    );
+    error
+}
+
+pub(super) fn code(lines: &[String], who: u64) -> String {
+    error(lines, who)["code"].as_str().unwrap().to_owned()
+}
+
+/// A member list as `name status` each, the host's with a star.
+pub(super) fn list(line: &str) -> (u64, Vec<String>) {
+    let (who, message) = parts(line);
+    assert_eq!(message["type"], "member_list");
+    let member = |member: &Value| {
+        let star = if member["isHost"] == true { "*" } else { "" };
+        let text = |key: &str| member[key].as_str().unwrap().to_owned();
+        format!("{star}{} {}", text("name"), text("connectionStatus"))
+    };
+    (
+        who,
+        message["members"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(member)
+            .collect(),
+    )
+}
+
+/// The id under which the others know a member.
+pub(super) fn client_id(desk: &mut Desk<Loudsync>, who: u64, at: usize) -> String {
+    let lines = desk.says(who, &bare("member_list"));
+    parts(&lines[0]).1["members"][at]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+pub(super) fn kick(member: &str) -> String {
+    message("kick", json!({"memberId": member}))
+}
+
+#[test]
+fn it_is_served_at_any_path() {
+    for path in ["/", "/ws", "/any/thing", ""] {
+        assert!(Loudsync::serves(path));
+    }
+}
+
+#[test]
+fn a_hosts_join_makes_the_session() {
+    let mut desk = desk();
+    assert_eq!(desk.opens(1, "/"), no_lines());
+    let lines = desk.says(1, &join("abc123", "mac", "host"));
+    assert_eq!(kinds(&lines), ["1 < welcome", "1 < member_list"]);
+    let (_, welcome) = parts(&lines[0]);
+    let id = welcome["clientId"].as_str().unwrap();
+    let session = json!({"id": "abc123", "name": "mac's name", "hostId": id});
+    let expected = json!({
+        "type": "welcome", "timestamp": 1_768_557_600_000_u64, "clientId": id, "sessionInfo": session,
+    });
+    assert_eq!(welcome, expected);
+    let member = json!({
+        "id": id, "name": "mac's name", "isHost": true, "connectionStatus": "connected",
+        "joinedAt": 1_768_557_600_000_u64,
+    });
+    assert_eq!(parts(&lines[1]).1["members"], json!([member]));
+}
+
+#[test]
+fn the_successful_join_flow() {
+    let mut desk = desk();
+    (1..=3).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(1, &join("party", "mac", "host"));
+    desk.says(2, &join("party", "phone", "client"));
+    desk.waits(SECOND);
+    let mut lines = desk.says(3, &join("party", "pad", "client"));
+    lines.sort();
+    let expected = [
+        "1 < member_joined",
+        "2 < member_joined",
+        "3 < member_list",
+        "3 < welcome",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    let joined = parts(&lines[0]).1["member"].clone();
+    let welcome = parts(&lines[3]).1;
+    let expected = json!({
+        "id": welcome["clientId"], "name": "pad's name", "isHost": false,
+        "connectionStatus": "connected", "joinedAt": 1_768_557_601_000_u64,
+    });
+    assert_eq!(joined, expected);
+    assert_eq!(desk.says(3, &bare("heartbeat")), no_lines());
+    assert_eq!(kinds(&desk.says(3, &bare("ping"))), ["3 < pong"]);
+}
+
+#[test]
+fn a_welcome_comes_before_the_list() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    let lines = kinds(&desk.says(4, &join("party", "tv", "client")));
+    let own: Vec<_> = lines.iter().filter(|line| line.starts_with('4')).collect();
+    assert_eq!(own, ["4 < welcome", "4 < member_list"]);
+}
+
+#[test]
+fn the_graceful_leave_flow() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    let lines = desk.says(
+        2,
+        &message("leave", json!({"reason": "User exited session"})),
+    );
+    assert_eq!(
+        kinds(&lines),
+        ["2 x 1000 goodbye", "1 < member_left", "3 < member_left"]
+    );
+    let left = parts(&lines[1]).1;
+    let expected = json!({
+        "type": "member_left", "timestamp": 1_768_557_600_000_u64, "memberId": id, "reason": "left",
+    });
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn the_timeout_disconnect_flow() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    assert_eq!(waits(&mut desk, 14 * SECOND, &[1, 3]), no_lines());
+    let lines = waits(&mut desk, SECOND, &[1, 3]);
+    assert_eq!(
+        kinds(&lines),
+        ["2 x 4408 timed out", "1 < member_left", "3 < member_left"]
+    );
+    let left = parts(&lines[1]).1;
+    assert_eq!(
+        (&left["memberId"], &left["reason"]),
+        (&json!(id), &json!("timeout"))
+    );
+}
+
+#[test]
+fn the_session_closed_flow() {
+    let mut desk = party();
+    let lines = desk.says(1, &bare("leave"));
+    let expected = [
+        "1 x 1000 goodbye",
+        "2 < session_closed",
+        "3 < session_closed",
+        "2 x 1000 session closed",
+        "3 x 1000 session closed",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    assert_eq!(parts(&lines[1]).1["reason"], "Host ended the session");
+    assert!(desk.realm.sessions.is_empty());
+}
+
+#[test]
+fn the_reconnection_flow() {
+    let mut desk = party();
+    let before = desk.says(1, &bare("member_list"));
+    let lines = desk.leaves(2, Ending::Lost);
+    let awaited = [
+        "*mac's name connected",
+        "phone's name reconnecting",
+        "pad's name connected",
+    ];
+    assert_eq!(list(&lines[0]), (1, awaited.map(str::to_owned).to_vec()));
+    assert_eq!(list(&lines[1]).0, 3);
+    desk.waits(2 * SECOND);
+    desk.opens(4, "/");
+    let lines = desk.says(4, &join("party", "phone", "client"));
+    let expected = [
+        "4 < welcome",
+        "4 < member_list",
+        "1 < member_list",
+        "3 < member_list",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    // The same ids, the same times of joining, all connected.
+    assert_eq!(
+        parts(&before[0]).1["members"],
+        parts(&lines[1]).1["members"]
+    );
+    assert_eq!(
+        parts(&lines[0]).1["clientId"],
+        parts(&before[0]).1["members"][1]["id"]
+    );
+}
+
+#[test]
+fn a_session_id_is_short_and_plain() {
+    let longest = "x".repeat(64);
+    for good in ["a", "-", "Az_0-9", &longest] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        assert_eq!(desk.says(1, &join(good, "mac", "host")).len(), 2, "{good}");
+    }
+    for bad in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        let error = error(&desk.says(1, &join(bad, "mac", "host")), 1);
+        assert_eq!(error["code"], "invalid_message", "{bad}");
+        assert_eq!(error["details"], json!({"field": "sessionId"}));
+    }
+}
+
+#[test]
+fn a_session_has_the_name_that_its_host_gives_it() {
+    let longest = "ü".repeat(100);
+    for (given, name) in [
+        (json!({}), Some("mac's name")),
+        (
+            json!({"sessionName": "Rishad's Party"}),
+            Some("Rishad's Party"),
+        ),
+        (json!({"sessionName": longest}), Some(&*longest)),
+        (json!({"sessionName": ""}), None),
+        (json!({"sessionName": "ü".repeat(101)}), None),
+        (json!({"sessionName": 7}), None),
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        let lines = desk.says(1, &join_with("s", "mac", "host", given.clone()));
+        match name {
+            Some(name) => assert_eq!(parts(&lines[0]).1["sessionInfo"]["name"], name),
+            None => assert_eq!(
+                error(&lines, 1)["details"]["field"],
+                "sessionName",
+                "{given}"
+            ),
+        }
+    }
+}
+
+#[test]
+fn a_host_may_limit_its_session_to_2_to_10_members() {
+    for (given, good) in [
+        (2, true),
+        (10, true),
+        (1, false),
+        (0, false),
+        (11, false),
+        (-3, false),
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        let lines = desk.says(
+            1,
+            &join_with("s", "mac", "host", json!({"maxMembers": given})),
+        );
+        if good {
+            assert_eq!(kinds(&lines)[0], "1 < welcome", "{given}");
+        } else {
+            let error = error(&lines, 1);
+            assert_eq!(error["code"], "invalid_message", "{given}");
+            assert_eq!(error["details"]["field"], "maxMembers");
+            assert_eq!(lines.len(), 1, "it may try again");
+        }
+    }
+}
+
+#[test]
+fn a_session_has_one_host() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    let lines = desk.says(4, &join("party", "other", "host"));
+    assert_eq!(code(&lines, 4), "unauthorized");
+    assert_eq!(lines[1..], ["4 x 1000 join refused"]);
+    // Nor does a member become it.
+    desk.leaves(2, Ending::Lost);
+    desk.opens(5, "/");
+    assert_eq!(
+        code(&desk.says(5, &join("party", "phone", "host")), 5),
+        "unauthorized"
+    );
+    // Nor while it is awaited.
+    desk.leaves(1, Ending::Lost);
+    desk.opens(6, "/");
+    assert_eq!(
+        code(&desk.says(6, &join("party", "other", "host")), 6),
+        "unauthorized"
+    );
+}
+
+#[test]
+fn a_session_must_exist() {
+    let mut desk = party();
+    for (who, id) in [(4, "Party"), (5, ""), (6, "no such id!")] {
+        desk.opens(who, "/");
+        let lines = desk.says(who, &join(id, "x", "client"));
+        assert_eq!(code(&lines, who), "session_not_found");
+        assert_eq!(lines[1..], [format!("{who} x 1000 join refused")]);
+    }
+}
+
+#[test]
+fn a_full_session_lets_nobody_in() {
+    let mut desk = desk();
+    (1..=11).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(1, &join("s", "mac", "host"));
+    for who in 2..=10 {
+        desk.says(who, &join("s", &format!("d{who}"), "client"));
+    }
+    let lines = desk.says(11, &join("s", "late", "client"));
+    let error = error(&lines, 11);
+    assert_eq!(error["code"], "session_full");
+    assert_eq!(
+        error["message"],
+        "Session has reached maximum capacity (10 members)"
+    );
+    assert_eq!(
+        error["details"],
+        json!({"maxMembers": 10, "currentMembers": 10})
+    );
+    assert_eq!(lines[1..], ["11 x 1000 join refused"]);
+    // Who is awaited keeps its place.
+    desk.leaves(10, Ending::Lost);
+    desk.opens(12, "/");
+    assert_eq!(
+        code(&desk.says(12, &join("s", "late", "client")), 12),
+        "session_full"
+    );
+    desk.opens(13, "/");
+    assert_eq!(
+        kinds(&desk.says(13, &join("s", "d10", "client")))[0],
+        "13 < welcome"
+    );
+}
+
+#[test]
+fn a_session_has_no_more_members_than_its_host_allows() {
+    let mut desk = desk();
+    (1..=3).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(1, &join_with("s", "mac", "host", json!({"maxMembers": 2})));
+    desk.says(2, &join("s", "phone", "client"));
+    let error = error(&desk.says(3, &join("s", "pad", "client")), 3);
+    assert_eq!(
+        error["details"],
+        json!({"maxMembers": 2, "currentMembers": 2})
+    );
+}
+
+#[test]
+fn there_are_so_many_sessions_and_no_more() {
+    let mut desk = Desk::<Loudsync>::new(json!({"max_sessions": 1}));
+    (1..=3).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(1, &join("a", "mac", "host"));
+    let lines = desk.says(2, &join("b", "mac", "host"));
+    let error = error(&lines, 2);
+    assert_eq!(error["code"], "session_full");
+    assert_eq!(error["details"], json!({"maxSessions": 1}));
+    desk.says(1, &bare("leave"));
+    assert_eq!(
+        kinds(&desk.says(3, &join("b", "mac", "host")))[0],
+        "3 < welcome"
+    );
+}
+
+#[test]
+fn a_device_that_is_connected_and_alive_is_not_let_in_again() {
+    for (device, owner, kind) in [("phone", 2, "client"), ("mac", 1, "host")] {
+        let mut desk = party();
+        desk.opens(4, "/");
+        let ask = desk.says(4, &join("party", device, kind));
+        assert_eq!(ask, [format!("{owner} ? 2 s")]);
+        let lines = desk.answers(owner);
+        assert_eq!(code(&lines, 4), "already_joined");
+        assert_eq!(lines[1..], ["4 x 1000 join refused"]);
+        assert_eq!(
+            kinds(&desk.says(owner, &bare("ping"))),
+            [format!("{owner} < pong")]
+        );
+    }
+}
+
+#[test]
+fn a_device_whose_connection_is_dead_takes_its_place_again() {
+    let mut desk = party();
+    let before = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.is_silent(2);
+    let expected = [
+        "2 x 4409 connected again elsewhere",
+        "4 < welcome",
+        "4 < member_list",
+        "1 < member_list",
+        "3 < member_list",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    assert_eq!(parts(&lines[1]).1["clientId"], before);
+}
+
+#[test]
+fn a_device_that_is_lost_while_it_is_asked_takes_its_place_again() {
+    let mut desk = party();
+    let before = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.leaves(2, Ending::Lost);
+    let welcome = lines.iter().find(|line| line.contains("welcome")).unwrap();
+    assert_eq!(parts(welcome).1["clientId"], before);
+}
+
+#[test]
+fn who_comes_back_has_its_new_name_and_all_its_time() {
+    let mut desk = party();
+    waits(&mut desk, 10 * SECOND, &[1, 3]);
+    desk.leaves(2, Ending::Lost);
+    desk.opens(4, "/");
+    let info = json!({"id": "phone", "name": "New name", "type": "client"});
+    desk.says(
+        4,
+        &message("join", json!({"sessionId": "party", "deviceInfo": info})),
+    );
+    let lines = desk.says(1, &bare("member_list"));
+    assert_eq!(list(&lines[0]).1[1], "New name connected");
+    assert_eq!(waits(&mut desk, 14 * SECOND, &[1, 3]), no_lines());
+    assert_eq!(waits(&mut desk, SECOND, &[1, 3])[0], "4 x 4408 timed out");
+}
+
+#[test]
+fn a_device_that_is_lost_again_and_again_floods_nobody() {
+    let mut desk = party();
+    let mut lists = 0;
+    for who in 100..200 {
+        desk.leaves(if who == 100 { 3 } else { who - 1 }, Ending::Lost);
+        desk.opens(who, "/");
+        let lines = desk.says(who, &join("party", "pad", "client"));
+        assert_eq!(
+            kinds(&lines)[..2],
+            [format!("{who} < welcome"), format!("{who} < member_list")]
+        );
+        lists += lines.iter().filter(|line| line.starts_with("1 < ")).count();
+    }
+    assert!(lists <= 60, "{lists}");
+    // What was held back comes a moment later, once.
+    let lines = desk.waits(SECOND);
+    assert_eq!(list(&lines[0]).1[2], "pad's name connected");
+    assert_eq!(
+        kinds(&lines),
+        ["1 < member_list", "2 < member_list", "199 < member_list"]
+    );
+    assert_eq!(desk.waits(SECOND), no_lines());
+}
+
+#[test]
+fn a_large_session_is_told_by_a_list_a_second() {
+    let mut desk = Desk::<Loudsync>::new(json!({"max_members": 256, "heartbeat_timeout": 3600}));
+    desk.opens(1, "/");
+    desk.says(1, &join("party", "mac", "host"));
+    let mut joins = |who: u64| {
+        desk.opens(who, "/");
+        let lines = desk.says(who, &join("party", &format!("device {who}"), "client"));
+        lines.iter().filter(|line| line.starts_with("1 < ")).count()
+    };
+    let told: Vec<usize> = (2..=40).map(&mut joins).collect();
+    assert!(told[..31].iter().all(|&lines| lines == 1), "{told:?}");
+    assert!(told[32..].iter().all(|&lines| lines == 0), "{told:?}");
+    let lines = desk.waits(SECOND);
+    let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
+    assert_eq!(list(to_host).1.len(), 40);
+    assert_eq!(lines.len(), 40);
+}
+
+#[test]
+fn a_device_that_joins_and_leaves_again_and_again_floods_nobody() {
+    let mut desk = party();
+    let mut news = 0;
+    for who in 100..300 {
+        desk.opens(who, "/");
+        let lines = desk.says(who, &join("party", "guest", "client"));
+        assert!(
+            kinds(&lines).contains(&format!("{who} < welcome")),
+            "it is let in all the same"
+        );
+        let left = desk.says(who, &bare("leave"));
+        news += lines
+            .iter()
+            .chain(&left)
+            .filter(|line| line.starts_with("1 < "))
+            .count();
+    }
+    assert!(news <= 60, "{news}");
+    let lines = desk.waits(SECOND);
+    assert_eq!(
+        kinds(&lines),
+        ["1 < member_list", "2 < member_list", "3 < member_list"]
+    );
+    assert_eq!(list(&lines[0]).1.len(), 3);
+    // A minute later changes are told at once again.
+    waits(&mut desk, 60 * SECOND, &[1, 2, 3]);
+    assert_eq!(
+        kinds(&desk.says(3, &bare("leave")))[1..],
+        ["1 < member_left", "2 < member_left"]
+    );
+}
+
+#[test]
+fn sessions_that_are_deserted_make_room_for_others() {
+    let mut desk = Desk::<Loudsync>::new(json!({"max_sessions": 2}));
+    for (who, session) in [(1, "a"), (2, "b")] {
+        desk.opens(who, "/");
+        desk.says(who, &join(session, "mac", "host"));
+        desk.leaves(who, Ending::Lost);
+        desk.waits(SECOND);
+    }
+    for (who, session, left) in [(3, "c", ["b", "c"]), (4, "d", ["c", "d"])] {
+        desk.opens(who, "/");
+        assert_eq!(desk.says(who, &join(session, "mac", "host")).len(), 2);
+        assert!(desk.realm.sessions.keys().eq(left.iter()));
+    }
+}
+
+#[test]
+fn a_device_whose_connection_ends_meanwhile_is_let_in() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = kinds(&desk.leaves(2, Ending::Left(Some(1000))));
+    // It has left; so this is a new member.
+    assert_eq!(lines[..2], ["1 < member_left", "3 < member_left"]);
+    assert!(lines.contains(&"4 < welcome".to_owned()));
+    assert!(lines.contains(&"1 < member_joined".to_owned()));
+}
+
+#[test]
+fn who_waits_for_a_place_in_a_session_that_ends_is_told_so() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.says(1, &bare("leave"));
+    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
+    assert_eq!(parts(told[0]).1["code"], "session_not_found");
+    assert_eq!(told[1], "4 x 1000 join refused");
+}
+
+#[test]
+fn a_silent_connection_that_nobody_wants_stays() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    desk.leaves(4, Ending::Lost);
+    assert_eq!(desk.is_silent(2), no_lines());
+}
+
+#[test]
+fn a_second_join_is_answered_and_changes_nothing() {
+    let mut desk = party();
+    let lines = desk.says(2, &join("other", "x", "host"));
+    assert_eq!(
+        (code(&lines, 2), lines.len()),
+        ("already_joined".to_owned(), 1)
+    );
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.says(4, &join("party", "phone", "client"));
+    assert_eq!(
+        (code(&lines, 4), lines.len()),
+        ("already_joined".to_owned(), 1)
+    );
+}
+
+#[test]
+fn a_refused_join_is_the_end_a_malformed_one_is_not() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    let lines = desk.says(4, &join("party", "", "client"));
+    assert_eq!(
+        (code(&lines, 4), lines.len()),
+        ("invalid_message".to_owned(), 1)
+    );
+    let lines = desk.says(4, &join("nowhere", "x", "client"));
+    assert_eq!(lines[1..], ["4 x 1000 join refused"]);
+}
+
+#[test]
+fn before_joining_one_may_only_ping() {
+    let mut desk = desk();
+    desk.opens(1, "/");
+    assert_eq!(kinds(&desk.says(1, &bare("ping"))), ["1 < pong"]);
+    for text in [
+        bare("leave"),
+        bare("heartbeat"),
+        bare("member_list"),
+        kick("x"),
+    ] {
+        let lines = desk.says(1, &text);
+        assert_eq!(
+            (code(&lines, 1), lines.len()),
+            ("unauthorized".to_owned(), 1),
+            "{text}"
+        );
+    }
+    assert_eq!(desk.says(1, &join("s", "mac", "host")).len(), 2);
+}
+
+#[test]
+fn another_version_is_not_spoken() {
+    for good in [
+        json!("1.0"),
+        json!("1"),
+        json!("1.7.3"),
+        json!(1),
+        json!(1.5),
+        Value::Null,
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        let lines = desk.says(1, &join_with("s", "mac", "host", json!({"version": good})));
+        assert_eq!(kinds(&lines)[0], "1 < welcome", "{good}");
+    }
+    let beyond = json!("18446744073709551617.0");
+    for other in [json!("2.0"), json!(2), json!("0.9"), json!("10"), beyond] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        // Whatever else that version demands.
+        let more = json!({"version": other, "deviceInfo": 7, "maxMembers": 100});
+        let lines = desk.says(1, &join_with("s", "mac", "host", more));
+        assert_eq!(code(&lines, 1), "version_mismatch", "{other}");
+        assert_eq!(lines[1..], ["1 x 1000 join refused"]);
+    }
+    for wrong in [json!("new"), json!([]), json!(""), json!(-1), json!(true)] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        let lines = desk.says(1, &join_with("s", "mac", "host", json!({"version": wrong})));
+        assert_eq!(error(&lines, 1)["details"]["field"], "version", "{wrong}");
+    }
+}
+
+#[test]
+fn without_a_join_within_15_seconds_it_is_over() {
+    let mut desk = desk();
+    desk.opens(1, "/");
+    desk.opens(2, "/");
+    desk.says(2, &join("s", "mac", "host"));
+    assert_eq!(waits(&mut desk, 14 * SECOND, &[2]), no_lines());
+    desk.says(1, &bare("ping"));
+    assert_eq!(
+        waits(&mut desk, SECOND, &[2]),
+        ["1 x 4401 no HELLO or JOIN in time"]
+    );
+    let mut patient = Desk::<Loudsync>::new(json!({"join_timeout": 0}));
+    patient.opens(1, "/");
+    assert_eq!(patient.waits(1000 * SECOND), no_lines());
+}
+
+#[test]
+fn the_list_has_all_members_in_order_of_joining() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    let lines = desk.says(4, &join("party", "a device that sorts first", "client"));
+    let own = lines
+        .iter()
+        .find(|line| line.contains("member_list"))
+        .unwrap();
+    let names: Vec<String> = list(own).1;
+    assert_eq!(names[0], "*mac's name connected");
+    assert_eq!(
+        names[1..3],
+        ["phone's name connected", "pad's name connected"]
+    );
+    assert_eq!((list(own).0, names.len()), (4, 4));
+}
+
+#[test]
+fn the_list_is_sent_on_request() {
+    let mut desk = party();
+    let lines = desk.says(2, &bare("member_list"));
+    assert_eq!(list(&lines[0]).1.len(), 3);
+    assert_eq!(kinds(&lines), ["2 < member_list"]);
+}
+
+#[test]
+fn latency_is_what_the_server_measured() {
+    let mut desk = party();
+    let latency = |desk: &mut Desk<Loudsync>| {
+        parts(&desk.says(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
+    };
+    assert_eq!(latency(&mut desk), Value::Null);
+    for (micros, millis) in [(23_400, 23), (31_500, 32), (80, 0), (2_000_000, 2000)] {
+        desk.is_far(2, Duration::from_micros(micros));
+        assert_eq!(latency(&mut desk), json!(millis));
+    }
+    // Also in the news of a newcomer who has been measured already.
+    desk.opens(4, "/");
+    desk.is_far(4, Duration::from_millis(31));
+    let lines = desk.says(4, &join("party", "tv", "client"));
+    let joined = lines
+        .iter()
+        .find(|line| line.contains("member_joined"))
+        .unwrap();
+    assert_eq!(parts(joined).1["member"]["latency"], 31);
+}
+
+#[test]
+fn ids_are_made_here_and_device_ids_stay_here() {
+    let mut desk = desk();
+    (1..=2).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    let device = |id: &str, kind: &str| {
+        let info = json!({"id": id, "name": "N", "type": kind});
+        message("join", json!({"sessionId": "s", "deviceInfo": info}))
+    };
+    let mut lines = desk.says(1, &device("secret-1", "host"));
+    lines.extend(desk.says(2, &device("secret-2", "client")));
+    lines.extend(desk.leaves(2, Ending::Lost));
+    assert!(
+        !lines.iter().any(|line| line.contains("secret")),
+        "{lines:?}"
+    );
+    let ids: Vec<String> = [0, 2, 3]
+        .iter()
+        .filter_map(|&at| parts(&lines[at]).1["clientId"].as_str().map(str::to_owned))
+        .collect();
+    for (id, prefix) in ids.iter().zip(["host-", "client-"]) {
+        let random = id.strip_prefix(prefix).unwrap();
+        assert!(random.len() == 12 && random.bytes().all(|letter| ID_LETTERS.contains(&letter)));
+    }
+    assert_eq!(ids.len(), 2);
+    // The same letters twice are not two ids.
+    (3..=4).for_each(|who| {
+        desk.opens(who, "/");
+    });
+    desk.says(3, &device("secret-3", "client"));
+    desk.repeat_the_last_id();
+    let lines = desk.says(4, &device("secret-4", "client"));
+    let listed = lines
+        .iter()
+        .find(|line| line.contains("member_list"))
+        .unwrap();
+    let members = parts(listed).1["members"].clone();
+    let ids: std::collections::BTreeSet<&str> = members
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids.len(), 4);
+}
+
+#[test]
+fn leave_and_a_clean_close_are_the_same() {
+    for code in [None, Some(1000), Some(1001)] {
+        let mut desk = party();
+        let lines = desk.leaves(2, Ending::Left(code));
+        assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
+        assert_eq!(parts(&lines[0]).1["reason"], "left");
+        let mut desk = party();
+        let lines = desk.leaves(1, Ending::Left(code));
+        assert_eq!(kinds(&lines)[0], "2 < session_closed");
+    }
+}
+
+#[test]
+fn a_lost_member_is_awaited() {
+    for how in [
+        Ending::Lost,
+        Ending::Silent,
+        Ending::Left(Some(3000)),
+        Ending::Closed(Close::InternalError),
+    ] {
+        let mut desk = party();
+        let lines = desk.leaves(3, how);
+        assert_eq!(kinds(&lines), ["1 < member_list", "2 < member_list"]);
+        assert_eq!(list(&lines[0]).1[2], "pad's name reconnecting");
+    }
+}
+
+#[test]
+fn who_does_not_come_back_has_timed_out() {
+    let mut desk = party();
+    waits(&mut desk, 4 * SECOND, &[1, 2, 3]);
+    desk.leaves(2, Ending::Lost);
+    assert_eq!(waits(&mut desk, 13 * SECOND, &[1, 3]), no_lines());
+    let lines = waits(&mut desk, SECOND, &[1, 3]);
+    assert_eq!(
+        kinds(&lines),
+        ["1 < member_left", "3 < member_left"],
+        "15 s after its heartbeat"
+    );
+    assert_eq!(parts(&lines[0]).1["reason"], "timeout");
+    desk.opens(4, "/");
+    let lines = desk.says(4, &join("party", "phone", "client"));
+    assert!(
+        kinds(&lines).contains(&"1 < member_joined".to_owned()),
+        "a new member"
+    );
+}
+
+#[test]
+fn only_heartbeats_count() {
+    let mut desk = party();
+    for _ in 0..14 {
+        desk.says(2, &bare("ping"));
+        desk.says(2, &bare("member_list"));
+        waits(&mut desk, SECOND, &[1, 3]);
+    }
+    assert_eq!(waits(&mut desk, SECOND, &[1, 3])[0], "2 x 4408 timed out");
+}
+
+#[test]
+fn a_heartbeat_has_no_answer() {
+    let mut desk = party();
+    assert_eq!(desk.says(2, &bare("heartbeat")), no_lines());
+    assert_eq!(waits(&mut desk, 100 * SECOND, &[1, 2, 3]), no_lines());
+}
+
+#[test]
+fn heartbeats_are_checked_every_second() {
+    let mut desk = party();
+    desk.waits(Duration::from_millis(14_999));
+    assert_eq!(desk.realm.sessions.len(), 1);
+    assert_eq!(
+        desk.waits(Duration::from_millis(1)).len(),
+        3,
+        "all at once, and nobody is told"
+    );
+    assert!(desk.realm.is_empty());
+}
+
+#[test]
+fn a_session_waits_for_its_host_no_longer_than_for_others() {
+    let mut desk = party();
+    let lines = desk.leaves(1, Ending::Lost);
+    assert_eq!(list(&lines[0]).1[0], "*mac's name reconnecting");
+    assert_eq!(waits(&mut desk, 14 * SECOND, &[2, 3]), no_lines());
+    let lines = waits(&mut desk, SECOND, &[2, 3]);
+    let expected = [
+        "2 < session_closed",
+        "3 < session_closed",
+        "2 x 1000 session closed",
+        "3 x 1000 session closed",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
+    // Nor for one whose connection stands but who sends no heartbeats.
+    let mut desk = party();
+    assert_eq!(waits(&mut desk, 14 * SECOND, &[2, 3]), no_lines());
+    assert_eq!(
+        kinds(&waits(&mut desk, SECOND, &[2, 3]))[..2],
+        ["1 x 4408 timed out", "2 < session_closed"]
+    );
+}
+
+#[test]
+fn a_host_that_comes_back_in_time_finds_its_session() {
+    let mut desk = party();
+    desk.leaves(1, Ending::Lost);
+    desk.opens(4, "/");
+    let again = join_with(
+        "party",
+        "mac",
+        "host",
+        json!({"sessionName": "Other", "maxMembers": 2}),
+    );
+    let lines = desk.says(4, &again);
+    let expected = [
+        "4 < welcome",
+        "4 < member_list",
+        "2 < member_list",
+        "3 < member_list",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    assert_eq!(
+        parts(&lines[0]).1["sessionInfo"]["name"],
+        "mac's name",
+        "the session stands"
+    );
+    let id = client_id(&mut desk, 4, 1);
+    assert_eq!(kinds(&desk.says(4, &kick(&id)))[1], "3 < member_left");
+}
+
+#[test]
+fn a_host_kicks_a_member() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    let mut lines = desk.says(1, &kick(&id));
+    lines.sort();
+    let expected = [
+        "1 < member_left",
+        "2 < kicked",
+        "2 x 4403 removed by the host",
+        "3 < member_left",
+    ];
+    assert_eq!(kinds(&lines), expected);
+    assert_eq!(
+        parts(&lines[1]).1["reason"],
+        "Host removed you from the session"
+    );
+    assert_eq!(parts(&lines[0]).1["reason"], "kicked");
+    assert_eq!(parts(&lines[0]).1["memberId"], id);
+    let id = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "tv", "client"));
+    let tv = client_id(&mut desk, 1, 2);
+    let text = message("kick", json!({"memberId": tv, "reason": ""}));
+    let kicked = desk
+        .says(1, &text)
+        .into_iter()
+        .find(|line| line.starts_with("4 <"))
+        .unwrap();
+    assert_eq!(
+        parts(&kicked).1["reason"],
+        "Host removed you from the session"
+    );
+    let text = message("kick", json!({"memberId": id, "reason": "too loud"}));
+    let kicked = desk
+        .says(1, &text)
+        .into_iter()
+        .find(|line| line.starts_with("3 <"))
+        .unwrap();
+    assert_eq!(parts(&kicked).1["reason"], "too loud");
+}
+
+#[test]
+fn who_is_kicked_is_not_replaced_by_the_same_device() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    desk.opens(4, "/");
+    desk.says(4, &join("party", "phone", "client"));
+    let lines = desk.says(1, &kick(&id));
+    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
+    assert_eq!(parts(told[0]).1["code"], "unauthorized");
+    assert_eq!(told[1], "4 x 1000 join refused");
+    assert!(!lines.iter().any(|line| line.contains("member_joined")));
+}
+
+#[test]
+fn a_host_kicks_a_member_who_is_awaited() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    desk.leaves(2, Ending::Lost);
+    assert_eq!(
+        kinds(&desk.says(1, &kick(&id))),
+        ["1 < member_left", "3 < member_left"]
+    );
+}
+
+#[test]
+fn only_the_host_kicks() {
+    let mut desk = party();
+    let [host, phone, pad] = [0, 1, 2].map(|at| client_id(&mut desk, 1, at));
+    for id in [&host, &phone, &pad] {
+        let lines = desk.says(2, &kick(id));
+        assert_eq!(
+            (code(&lines, 2), lines.len()),
+            ("unauthorized".to_owned(), 1)
+        );
+    }
+    for id in [host.as_str(), "client-nobody", ""] {
+        let error = error(&desk.says(1, &kick(id)), 1);
+        assert_eq!(error["code"], "invalid_message");
+        assert_eq!(error["details"], json!({"field": "memberId"}));
+    }
+    // Nor the host of another session.
+    desk.opens(4, "/");
+    desk.says(4, &join("other", "mac", "host"));
+    assert_eq!(code(&desk.says(4, &kick(&phone)), 4), "invalid_message");
+}
+
+#[test]
+fn a_reason_is_short() {
+    let mut desk = party();
+    let id = client_id(&mut desk, 1, 1);
+    let with = |reason: Value| message("kick", json!({"memberId": id, "reason": reason}));
+    for wrong in [json!("x".repeat(201)), json!(7)] {
+        assert_eq!(
+            error(&desk.says(1, &with(wrong)), 1)["details"]["field"],
+            "reason"
+        );
+    }
+    let wrong = message("leave", json!({"reason": ["x"]}));
+    assert_eq!(
+        error(&desk.says(2, &wrong), 2)["details"]["field"],
+        "reason"
+    );
+    let empty = message("leave", json!({"reason": ""}));
+    assert_eq!(desk.says(3, &empty)[0], "3 x 1000 goodbye");
+    let lines = desk.says(1, &with(json!("ü".repeat(200))));
+    assert!(kinds(&lines).contains(&"2 < kicked".to_owned()));
+}
+
+#[test]
+fn a_member_who_broke_the_protocol_left_by_error() {
+    for why in [
+        Close::ProtocolError,
+        Close::InvalidUtf8,
+        Close::TooBig,
+        Close::TooSlow,
+        Close::ShortOfMemory,
+    ] {
+        let mut desk = party();
+        let lines = desk.leaves(2, Ending::Closed(why));
+        assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
+        assert_eq!(parts(&lines[0]).1["reason"], "error");
+        let mut desk = party();
+        let lines = desk.leaves(1, Ending::Closed(why));
+        assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
+    }
+}
+
+#[test]
+fn a_pong_carries_the_pings_timestamp() {
+    let mut desk = party();
+    for timestamp in ["1706889650000", "-1", "1706889650000.25", "1e3", "0"] {
+        let text = format!(r#"{{"type":"ping","timestamp":{timestamp}}}"#);
+        let pong = format!(r#"2 < {{"type":"pong","timestamp":{timestamp}}}"#);
+        assert_eq!(desk.says(2, &text), [pong]);
+    }
+}
+
+#[test]
+fn every_message_has_a_type_and_a_timestamp() {
+    let mut desk = party();
+    for (text, field) in [
+        (r#"{"timestamp":1}"#, "type"),
+        (r#"{"type":7,"timestamp":1}"#, "type"),
+        (r#"{"type":"JOIN","timestamp":1}"#, "type"),
+        (r#"{"type":"welcome","timestamp":1}"#, "type"),
+        (r#"{"type":"heartbeat"}"#, "timestamp"),
+        (r#"{"type":"heartbeat","timestamp":"1"}"#, "timestamp"),
+        (r#"{"type":"heartbeat","timestamp":null}"#, "timestamp"),
+        (r#"{"type":"heartbeat","timestamp":[1]}"#, "timestamp"),
+    ] {
+        let lines = desk.says(2, text);
+        let error = error(&lines, 2);
+        assert_eq!(error["code"], "invalid_message", "{text}");
+        assert_eq!(error["details"], json!({"field": field}), "{text}");
+        assert_eq!(lines.len(), 1);
+    }
+}
+
+#[test]
+fn a_malformed_message_is_answered_with_the_field_at_fault() {
+    let join = |session: Value, info: Value| {
+        message("join", json!({"sessionId": session, "deviceInfo": info}))
+    };
+    let device =
+        |id: Value, name: Value, kind: Value| json!({"id": id, "name": name, "type": kind});
+    let good = || device(json!("d"), json!("n"), json!("client"));
+    let long = "x".repeat(129);
+    let long_name = "ü".repeat(101);
+    for (text, field) in [
+        (join(json!(7), good()), "sessionId"),
+        (join(Value::Null, good()), "sessionId"),
+        (join(json!("s"), Value::Null), "deviceInfo"),
+        (join(json!("s"), json!([])), "deviceInfo"),
+        (join(json!("s"), json!("phone")), "deviceInfo"),
+        (
+            join(json!("s"), device(json!(""), json!("n"), json!("client"))),
+            "deviceInfo.id",
+        ),
+        (
+            join(json!("s"), device(json!(long), json!("n"), json!("client"))),
+            "deviceInfo.id",
+        ),
+        (
+            join(json!("s"), device(json!(1), json!("n"), json!("client"))),
+            "deviceInfo.id",
+        ),
+        (
+            join(json!("s"), device(json!("d"), json!(""), json!("client"))),
+            "deviceInfo.name",
+        ),
+        (
+            join(
+                json!("s"),
+                device(json!("d"), json!(long_name), json!("client")),
+            ),
+            "deviceInfo.name",
+        ),
+        (
+            join(json!("s"), device(json!("d"), json!("n"), json!("guest"))),
+            "deviceInfo.type",
+        ),
+        (
+            join(json!("s"), device(json!("d"), json!("n"), Value::Null)),
+            "deviceInfo.type",
+        ),
+        (message("kick", json!({})), "memberId"),
+    ] {
+        let mut desk = desk();
+        desk.opens(1, "/");
+        let lines = desk.says(1, &text);
+        let error = error(&lines, 1);
+        assert_eq!(error["code"], "invalid_message", "{text}");
+        assert_eq!(error["details"], json!({"field": field}), "{text}");
+        assert_eq!(lines.len(), 1, "the connection stays open");
+    }
+    let mut desk = desk();
+    desk.opens(1, "/");
+    for text in [
+        "",
+        "nonsense",
+        "[]",
+        "{",
+        "7",
+        r#"{"type":"ping","type":"ping","timestamp":1}"#,
+    ] {
+        let error = error(&desk.says(1, text), 1);
+        assert_eq!(
+            (&error["code"], &error["details"]),
+            (&json!("invalid_message"), &Value::Null)
+        );
+    }
+}
+
+#[test]
+fn unknown_fields_are_ignored() {
+    let mut desk = party();
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let text = format!(r#"{{"more":{deep},"type":"ping","timestamp":1,"memberId":7}}"#);
+    assert_eq!(kinds(&desk.says(2, &text)), ["2 < pong"]);
+}
+
+#[test]
+fn a_binary_message_is_answered() {
+    let mut desk = party();
+    let ping = Message::Binary(bare("ping").into_bytes().into());
+    assert_eq!(code(&desk.sends(2, ping), 2), "invalid_message");
+}
+
+#[test]
+fn at_a_stop_every_session_is_closed() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    desk.opens(5, "/");
+    desk.says(5, &join("other", "mac", "host"));
+    let mut lines = desk.stops();
+    lines.sort();
+    assert_eq!(
+        kinds(&lines),
+        [1, 2, 3, 5].map(|who| format!("{who} < session_closed"))
+    );
+    assert_eq!(parts(&lines[0]).1["reason"], "Server is going away");
+}
+
+#[test]
+fn nothing_is_kept_of_who_is_gone() {
+    let mut desk = party();
+    desk.opens(4, "/");
+    desk.opens(5, "/");
+    desk.says(5, &join("party", "phone", "client"));
+    for who in [4, 2, 3, 5] {
+        desk.leaves(who, Ending::Lost);
+    }
+    desk.leaves(1, Ending::Lost);
+    desk.waits(15 * SECOND);
+    assert!(desk.realm.is_empty());
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    for (key, wrong) in [
+        ("takeover_timeout", 0),
+        ("heartbeat_timeout", 0),
+        ("max_members", 1),
+        ("max_members", 257),
+    ] {
+        let mut options = serde_json::to_value(Options::default()).unwrap();
+        options[key] = json!(wrong);
+        let problem = Loudsync::new(serde_json::from_value(options).unwrap()).err();
+        assert_eq!(problem.unwrap().0, key);
+    }
+}
+
+#[test]
+fn the_table_of_demands_is_true() {
+    crate::testing::spec_table::are_tested(&[
+        include_str!("document.rs"),
+        include_str!("upper_case.rs"),
+        include_str!("../../../../tests/loudsync.rs"),
+    ]);
+}
+
+#[test]
+fn the_longest_names_are_allowed() {
+    let mut desk = desk();
+    desk.opens(1, "/");
+    let info = json!({"id": "ü".repeat(128), "name": "ü".repeat(100), "type": "host"});
+    let join = message(
+        "join",
+        json!({"sessionId": "x".repeat(64), "deviceInfo": info}),
+    );
+    assert_eq!(kinds(&desk.says(1, &join))[0], "1 < welcome");
+    assert_eq!(Loudsync::WHEN_FULL, WhenFull::CloseReader);
+}

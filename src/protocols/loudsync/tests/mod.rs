@@ -1,0 +1,11 @@
+//! LOUDSYNC's rules, one test each (`document`), its model under random stories (`model`), and its
+//! codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
+
+pub(crate) mod codec_fuzz;
+#[cfg(test)]
+mod document;
+pub(crate) mod model;
+#[cfg(test)]
+mod static_sessions;
+#[cfg(test)]
+mod upper_case;

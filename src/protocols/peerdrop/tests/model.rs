@@ -1,0 +1,187 @@
+//! PeerDrop under clients that do whatever comes to their minds.
+//!
+//! What holds at every step, whatever they do:
+//!
+//! - a text goes to the other one of the pair, as it came, once, and to nobody else;
+//! - a code opens one session to one peer, and none after its end;
+//! - no two live sessions have the same code;
+//! - when one of a pair goes, the other is closed, and nobody else;
+//! - once all are gone and a minute has passed, nothing is kept of anybody.
+
+use crate::protocols::peerdrop::*;
+use crate::testing::Input;
+use crate::testing::model::{Crowd, ENDINGS, STEPS};
+#[cfg(test)]
+use proptest::prelude::*;
+use serde_json::json;
+
+type Pick = usize;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Create,
+    Join(Pick),
+    Say(Pick, String),
+    /// What is no text.
+    Show(Pick),
+    Leave(Pick, usize),
+    Wait(u64),
+}
+
+impl Step {
+    /// The next step of a story.
+    fn read(input: &mut Input) -> Option<Self> {
+        loop {
+            return Some(match input.octet()? {
+                b'o' => Self::Create,
+                b'j' => Self::Join(input.below(8)?),
+                b's' => Self::Say(input.below(8)?, input.text()?),
+                b'b' => Self::Show(input.below(8)?),
+                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'w' => Self::Wait(input.millis()?),
+                _ => continue,
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..8usize;
+    prop_oneof![
+        4 => Just(Step::Create),
+        5 => who.clone().prop_map(Step::Join),
+        8 => (who.clone(), "\\PC{0,8}").prop_map(|(who, text)| Step::Say(who, text)),
+        1 => who.clone().prop_map(Step::Show),
+        2 => (who, 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
+        1 => (0..100_000u64).prop_map(Step::Wait),
+    ]
+}
+
+struct World {
+    crowd: Crowd<PeerDrop>,
+    /// Every code that was ever given, with its creator.
+    codes: Vec<(String, u64)>,
+    /// Who has whom.
+    peers: HashMap<u64, u64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            crowd: Crowd::new(json!({"wrong_codes_per_minute": 3})),
+            codes: Vec::new(),
+            peers: HashMap::new(),
+        }
+    }
+
+    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+        for step in steps {
+            self.take(&step);
+        }
+        self.ends();
+    }
+
+    fn is_open(&self, who: u64) -> bool {
+        self.crowd.desk.open().any(|open| open == who)
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Create => {
+                let lines = self.crowd.opens("/ws/chat").unwrap();
+                let who = self.crowd.count;
+                let code = lines[0].strip_prefix(&format!("{who} < ")).unwrap();
+                assert_eq!(lines.len(), 1);
+                let mut others = self.codes.iter().filter(|(other, _)| other == code);
+                assert!(!others.any(|(_, creator)| self.is_open(*creator)));
+                self.codes.push((code.to_owned(), who));
+            }
+            Step::Join(pick) => {
+                let pick = pick % self.codes.len().max(1);
+                let Some((code, creator)) = self.codes.get(pick).cloned() else {
+                    return;
+                };
+                let waits = self.is_open(creator) && !self.peers.contains_key(&creator);
+                let lines = self.crowd.opens(&format!("/ws/chat/{code}")).unwrap();
+                let who = self.crowd.count;
+                if self.is_open(who) {
+                    assert!(waits, "let in where nobody waits");
+                    assert_eq!(
+                        lines,
+                        [format!("{who} < {code}"), format!("{creator} < {JOINED}")]
+                    );
+                    self.peers.extend([(who, creator), (creator, who)]);
+                } else {
+                    assert_eq!(lines.len(), 1, "nobody else hears of it");
+                }
+            }
+            Step::Say(pick, text) => {
+                if let Some(who) = self.crowd.someone(*pick) {
+                    let peer = self.peers.get(&who);
+                    let expected: Vec<_> = peer
+                        .map(|peer| format!("{peer} < {text}"))
+                        .into_iter()
+                        .collect();
+                    assert_eq!(self.crowd.says(who, text), expected);
+                }
+            }
+            Step::Show(pick) => {
+                if let Some(who) = self.crowd.someone(*pick) {
+                    let shown = Message::Binary(vec![b'x'].into());
+                    assert_eq!(self.crowd.desk.sends(who, shown), Vec::<String>::new());
+                }
+            }
+            Step::Leave(pick, how) => {
+                if let Some(who) = self.crowd.someone(*pick) {
+                    self.leaves(who, ENDINGS[*how]);
+                }
+            }
+            Step::Wait(millis) => {
+                let lines = self.crowd.waits(Duration::from_millis(*millis));
+                assert!(lines.is_empty(), "{lines:?}");
+            }
+        }
+    }
+
+    fn leaves(&mut self, who: u64, how: Ending) {
+        let peer = self.peers.remove(&who);
+        let expected: Vec<_> = peer
+            .map(|peer| format!("{peer} x 1000 peer left"))
+            .into_iter()
+            .collect();
+        assert_eq!(self.crowd.leaves(who, how), expected);
+        if let Some(peer) = peer {
+            self.peers.remove(&peer);
+        }
+    }
+
+    fn ends(mut self) {
+        while let Some(who) = self.crowd.someone(0) {
+            self.leaves(who, Ending::Lost);
+        }
+        self.crowd.waits(SPAN);
+        let PeerDrop {
+            sessions,
+            codes,
+            guessers,
+            ..
+        } = &self.crowd.desk.realm;
+        assert!(sessions.is_empty() && codes.is_empty() && guessers.is_empty());
+    }
+}
+
+/// Acts a story.
+pub(crate) fn tell(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
+    World::new().goes_through(steps);
+}
+
+#[cfg(test)]
+proptest! {
+    #[test]
+    fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
+        World::new().goes_through(steps);
+    }
+}

@@ -1,0 +1,414 @@
+//! PeerJS: the signalling server of the npm package `peer`, for the clients of the npm package
+//! `peerjs`.
+//!
+//! A client is an id with a token; what one says to another's id is passed on, or kept for a few
+//! seconds if that one is not there. What they say is WebRTC's and none of the server's business.
+
+mod mailbox;
+mod messages;
+
+use crate::base::close::{Close, Ending};
+use crate::base::frame::Frame;
+use crate::realm::{
+    ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Receipt, Refusal, Reply,
+    Request, WhenFull, at_least,
+};
+use crate::toolkit::response_pool::HandedOut;
+use mailbox::{Limits, Store};
+pub use messages::{Command, Transmission};
+use messages::{ErrorPayload, Outgoing};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+
+/// What `GET {path}` answers ("HTTP API").
+const ABOUT: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
+
+/// What clients are told beyond `concurrent_limit` and `max_connections`.
+const FULL: &str =
+    r#"{"type":"ERROR","payload":{"msg":"Server has reached its concurrent user limit"}}"#;
+
+/// The most bytes of an id or a token (rulings).
+const ID_SIZE: usize = 256;
+
+/// What the configuration may say about a PeerJS listener. The names are those of `peer`.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Where everything is found, HTTP and WebSockets.
+    path: String,
+    /// What clients name as `key`.
+    key: String,
+    /// Seconds without a message from a client; 0: no limit.
+    alive_timeout: u32,
+    /// Seconds that a message for an absent client is kept.
+    expire_timeout: u32,
+    /// Clients; 0: no limit.
+    concurrent_limit: u32,
+    /// Whether anybody may ask for the ids of all clients.
+    allow_discovery: bool,
+    /// Messages kept for one client; 0: no limit.
+    stored_per_destination: usize,
+    /// Messages kept of one client; 0: no limit.
+    stored_per_source: usize,
+    /// Bytes kept of one client; 0: no limit.
+    stored_source_size: usize,
+    /// Bytes kept of all; 0: no limit.
+    stored_size: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            path: "/".to_owned(),
+            key: "peerjs".to_owned(),
+            alive_timeout: 60,
+            expire_timeout: 5,
+            concurrent_limit: 5000,
+            allow_discovery: false,
+            stored_per_destination: 64,
+            stored_per_source: 64,
+            stored_source_size: 4 << 20,
+            stored_size: 16 << 20,
+        }
+    }
+}
+
+/// Somebody with an id.
+struct Peer {
+    connection: ConnectionId,
+    token: String,
+    /// When it said something last.
+    active: Duration,
+}
+
+/// The clients of one listener.
+pub struct PeerJs {
+    options: Options,
+    /// The configured path as it is compared: decoded, without a slash at its end.
+    root: String,
+    /// By id.
+    peers: BTreeMap<String, Peer>,
+    /// The id of each connection that has one.
+    ids: BTreeMap<ConnectionId, String>,
+    /// The newest list of all ids as JSON.
+    list: Option<Arc<str>>,
+    /// Whether it is of those who are here now.
+    is_listed: bool,
+    /// All such lists that somebody reads.
+    lists: HandedOut,
+    store: Store,
+}
+
+/// What there is below the configured path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    About,
+    NewId,
+    Peers,
+    Socket,
+}
+
+impl Realm for PeerJs {
+    const NAME: &'static str = "peerjs";
+    const ENDPOINT: &'static str = "/peerjs";
+    const DEFAULTS: Defaults = Defaults {
+        port: 9000,
+        origins: &["*"],
+        handshake_timeout: 10,
+        max_message_size: 8 << 20,
+        ping_every: 0,
+    };
+    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const METHODS: &'static [Method] = &[Method::Get];
+    const FULL: Option<&'static str> = Some(FULL);
+
+    type Options = Options;
+    type Reader = ();
+    type Command = Command;
+
+    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+        if !options.path.starts_with('/') || options.path.contains(['?', '#']) {
+            let path = &options.path;
+            let problem = format!("{path:?} is no path, for example \"/\" or \"/my/app\"");
+            return Err(("path", problem));
+        }
+        if options.key.is_empty() {
+            return Err(("key", "is empty; for example \"peerjs\"".to_owned()));
+        }
+        at_least(&[("expire_timeout", options.expire_timeout, 1, "seconds")])?;
+        let limits = Limits {
+            per_destination: options.stored_per_destination,
+            per_source: options.stored_per_source,
+            source_bytes: options.stored_source_size,
+            bytes: options.stored_size,
+        };
+        let root = decoded(options.path.trim_end_matches('/')).into_owned();
+        Ok(Self {
+            options,
+            root,
+            peers: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            list: None,
+            is_listed: false,
+            lists: HandedOut::default(),
+            store: Store::new(limits),
+        })
+    }
+
+    fn endpoint(options: &Options) -> String {
+        format!("{}{}", options.path.trim_end_matches('/'), Self::ENDPOINT)
+    }
+
+    /// That depends on the option `path`, so `open` and `request` say it.
+    fn serves(_: &str) -> bool {
+        true
+    }
+
+    fn decode((): &mut (), message: Message) -> Option<Command> {
+        messages::read(&message)
+    }
+
+    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+        match self.route(&request.hello.path) {
+            Some(Route::About) => Reply::Ok {
+                content_type: "application/json; charset=utf-8",
+                body: ABOUT.into(),
+            },
+            Some(Route::NewId) => Reply::Ok {
+                content_type: "text/plain; charset=utf-8",
+                body: self.new_id(cx).into(),
+            },
+            Some(Route::Peers) if self.options.allow_discovery => Reply::Ok {
+                content_type: "application/json; charset=utf-8",
+                body: self.list(),
+            },
+            Some(Route::Peers) => Reply::Refused(Refusal {
+                status: 401,
+                text: "discovery is off; see \"allow_discovery\" in the configuration",
+            }),
+            Some(Route::Socket) => Reply::UpgradeRequired {
+                target: format!(
+                    "{}?key={}&id=ID&token=TOKEN",
+                    Self::endpoint(&self.options),
+                    self.options.key
+                ),
+            },
+            None => Reply::Refused(Refusal {
+                status: 404,
+                text: "nothing here",
+            }),
+        }
+    }
+
+    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+        if self.route(&hello.path) != Some(Route::Socket) {
+            return Err(Refusal {
+                status: 404,
+                text: "nothing here; connect to \"peerjs\" below the configured path",
+            });
+        }
+        if let Err((told, why)) = self.admit(cx, who, &hello) {
+            cx.send(who, told);
+            cx.close(who, why);
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+        // Whoever has been refused has none.
+        let Some(source) = self.ids.get(&who) else {
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(source) {
+            peer.active = cx.now;
+        }
+        let transmission = match command {
+            Command::Alive => return,
+            Command::Leave => return cx.close(who, Close::Goodbye),
+            Command::Transmit(transmission) => transmission,
+        };
+        let Transmission { kind, dst, .. } = &transmission;
+        let (frame, expired) = (transmission.from(source), || expired(source, dst));
+        if let Some(peer) = self.peers.get(dst) {
+            // Whoever has no room for it is not closed: anybody may write to anybody here.
+            let receipt = Receipt {
+                to: who,
+                delivered: None,
+                failed: kind.is_stored().then(expired),
+            };
+            cx.deliver(peer.connection, frame, receipt);
+        } else if kind.is_stored() {
+            // Nobody can have an id that is too long.
+            let kept = dst.len() <= ID_SIZE && self.store.keep(cx.now, source, dst, frame);
+            if !kept {
+                cx.send(who, expired());
+            }
+        }
+    }
+
+    fn close(&mut self, _: &mut Context, who: ConnectionId, _: Ending) {
+        // One that has been replaced has no id any more, so its end changes nothing.
+        if let Some(id) = self.ids.remove(&who) {
+            self.peers.remove(&id);
+            self.store.drop_source(&id);
+            self.is_listed = false;
+        }
+    }
+
+    fn kept(&self) -> usize {
+        self.store.bytes()
+    }
+
+    fn kept_of(&self, who: ConnectionId) -> usize {
+        let id = self.ids.get(&who);
+        id.map_or(0, |id| self.store.bytes_of(id))
+    }
+
+    fn tick(&mut self, cx: &mut Context) {
+        self.lists.forget();
+        let kept = Duration::from_secs(self.options.expire_timeout.into());
+        if let Some(until) = cx.now.checked_sub(kept) {
+            for (source, dst) in self.store.expire(until) {
+                if let Some(peer) = self.peers.get(&source) {
+                    cx.send(peer.connection, expired(&source, &dst));
+                }
+            }
+        }
+        let patience = Duration::from_secs(self.options.alive_timeout.into());
+        if !patience.is_zero() {
+            let now = cx.now;
+            let silent = self.peers.values();
+            for peer in silent.filter(|peer| peer.active + patience <= now) {
+                cx.close(peer.connection, Close::Idle);
+            }
+        }
+    }
+}
+
+impl PeerJs {
+    /// What a path leads to. A slash may stand at its end, but not where the document has a
+    /// WebSocket.
+    fn route(&self, path: &str) -> Option<Route> {
+        let path = decoded(path);
+        let below = path.strip_prefix(&self.root)?;
+        if matches!(below, "" | "/") {
+            return Some(Route::About);
+        }
+        let below = below.strip_prefix('/')?;
+        if below == "peerjs" {
+            return Some(Route::Socket);
+        }
+        match below.strip_prefix(&self.options.key)? {
+            "/id" | "/id/" => Some(Route::NewId),
+            "/peers" | "/peers/" => Some(Route::Peers),
+            _ => None,
+        }
+    }
+
+    /// All ids, in their order. While too much is on its way to slow readers, an older list.
+    fn list(&mut self) -> Arc<str> {
+        let has_room = self.lists.has_room();
+        match &self.list {
+            Some(list) if self.is_listed || !has_room => Arc::clone(list),
+            _ => {
+                let ids: Vec<&String> = self.peers.keys().collect();
+                let list = serde_json::to_string(&ids).expect("strings are JSON");
+                let list: Arc<str> = list.into();
+                self.lists.add(&list);
+                self.is_listed = true;
+                Arc::clone(self.list.insert(list))
+            }
+        }
+    }
+
+    /// An id that nobody has.
+    fn new_id(&self, cx: &mut Context) -> String {
+        loop {
+            let id = cx.uuid().to_string();
+            if !self.peers.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Lets a client in, or says what to tell it and how to close it.
+    fn admit(
+        &mut self,
+        cx: &mut Context,
+        who: ConnectionId,
+        hello: &Hello,
+    ) -> Result<(), (Frame, Close)> {
+        let refused = |msg, why| {
+            let payload = ErrorPayload { msg };
+            Err((Frame::json(&Outgoing::Error { payload }), why))
+        };
+        let parameter = |name| hello.parameter(name).filter(|value| !value.is_empty());
+        let (Some(id), Some(token), Some(key)) =
+            (parameter("id"), parameter("token"), parameter("key"))
+        else {
+            let message = "No id, token, or key supplied to websocket server";
+            return refused(message, Close::BadParameters);
+        };
+        if key != self.options.key {
+            return refused("Invalid key provided", Close::WrongKey);
+        }
+        if id.len() > ID_SIZE || token.len() > ID_SIZE {
+            return refused("Id or token is longer than 256 bytes", Close::BadParameters);
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            if !bool::from(peer.token.as_bytes().ct_eq(token.as_bytes())) {
+                let payload = ErrorPayload { msg: "ID is taken" };
+                let taken = Frame::json(&Outgoing::IdTaken { payload });
+                return Err((taken, Close::IdTaken));
+            }
+            let old = std::mem::replace(&mut peer.connection, who);
+            peer.active = cx.now;
+            self.ids.remove(&old);
+            cx.close(old, Close::Replaced);
+        } else {
+            let limit = self.options.concurrent_limit as usize;
+            if limit > 0 && self.peers.len() >= limit {
+                return Err((Frame::text(FULL), Close::TooManyConnections));
+            }
+            let peer = Peer {
+                connection: who,
+                token,
+                active: cx.now,
+            };
+            self.peers.insert(id.clone(), peer);
+            self.is_listed = false;
+        }
+        cx.send(who, Frame::json(&Outgoing::Open));
+        for frame in self.store.take(&id) {
+            cx.send(who, frame);
+        }
+        self.ids.insert(who, id);
+        Ok(())
+    }
+
+    /// Whether nothing is kept of anybody.
+    #[cfg(any(test, fuzzing))]
+    fn is_empty(&self) -> bool {
+        self.peers.is_empty() && self.ids.is_empty() && self.store.is_empty()
+    }
+}
+
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8_lossy()
+}
+
+/// What a source is told of messages for a destination.
+fn expired(source: &str, dst: &str) -> Frame {
+    Frame::json(&Outgoing::Expire {
+        src: dst,
+        dst: source,
+    })
+}
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

@@ -1,0 +1,51 @@
+//! PeerJS's reader under any messages.
+
+use crate::protocols::peerjs::messages::{Command, read};
+use crate::realm::Message;
+use crate::testing::messages;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+
+/// A client's messages, a line each. Text and binary are the same; what is no JSON is ignored, and what is
+/// passed on is the message with another `src` (rulings, "PeerJS").
+pub(crate) fn read_all(octets: &[u8]) {
+    for message in messages(octets) {
+        let octets = match &message {
+            Message::Text(text) => text.as_bytes(),
+            Message::Binary(octets) => octets,
+        };
+        let text = std::str::from_utf8(octets).ok();
+        let said = read(&message);
+        let other = text.and_then(|text| match &message {
+            Message::Text(_) => read(&Message::Binary(octets.to_vec().into())),
+            Message::Binary(_) => read(&Message::Text(text.into())),
+        });
+        match (&said, &other) {
+            (Some(Command::Alive), Some(Command::Alive))
+            | (Some(Command::Leave), Some(Command::Leave))
+            | (None, None) => {}
+            (Some(Command::Transmit(one)), Some(Command::Transmit(other))) => {
+                assert_eq!(one.from("x").as_text(), other.from("x").as_text());
+            }
+            _ => panic!("text and binary are read differently"),
+        }
+        let Some(Command::Transmit(transmission)) = said else {
+            continue;
+        };
+        let src = "me \"\\\u{1f600}";
+        let passed_on = transmission.from(src).as_text().unwrap();
+        type Fields<'a> = BTreeMap<String, &'a RawValue>;
+        let sent: Fields = serde_json::from_str(text.unwrap()).unwrap();
+        let got: Fields = serde_json::from_str(&passed_on).unwrap();
+        let raw = |fields: &Fields, key: &str| fields.get(key).map(|value| value.get().to_owned());
+        let string = |value: &RawValue| serde_json::from_str::<Value>(value.get()).unwrap();
+        assert_eq!(string(got["src"]), src);
+        assert_eq!(string(got["type"]), string(sent["type"]));
+        assert_eq!(string(got["dst"]), transmission.dst);
+        assert_eq!(raw(&got, "dst"), raw(&sent, "dst"));
+        assert_eq!(raw(&got, "payload"), raw(&sent, "payload"));
+        let keys = 3 + usize::from(sent.contains_key("payload"));
+        assert_eq!(got.len(), keys);
+    }
+}

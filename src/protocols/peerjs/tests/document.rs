@@ -1,0 +1,623 @@
+//! What the document and the rulings demand of PeerJS, each rule at the desk.
+//!
+//! The document's sentences, and those of the rulings, with the test that holds each. Tests that
+//! need sockets stand in `tests/peerjs.rs`, random walks in `walk.rs`.
+//!
+//! | demand | test |
+//! | --- | --- |
+//! | `GET {path}`: the JSON of the document | `the_root_tells_what_this_is`, `the_http_api_as_a_browser_sees_it` |
+//! | `GET {path}/{key}/id`: a UUID, not one in use | `an_id_is_a_uuid_that_nobody_has` |
+//! | `GET {path}/{key}/peers`: 401 unless discovery is on | `peers_are_listed_only_where_that_is_allowed` |
+//! | another key: 404; a configurable path | `requests_are_answered_below_the_configured_path_and_key` |
+//! | options out of range | `options_out_of_range_are_named` |
+//! | the WebSocket is at `{path}/peerjs` | `it_is_served_below_the_configured_path` |
+//! | the same over sockets, media types, HEAD, preflight 204 | `the_http_api_as_a_browser_sees_it` |
+//! | keep-alive and pipelined requests | `requests_may_come_one_behind_the_other`, `a_body_ends_the_connection_so_that_it_is_no_request`, `what_ends_a_connection` |
+//! | CORS headers on every answer, for the origins that may connect | `a_page_can_read_every_answer`, `a_foreign_page_gets_nothing` |
+//! | limits as for every listener | `a_proxys_connection_carries_requests_of_many`, `slow_readers_of_lists_hold_no_more_than_a_few`, `a_list_larger_than_the_socket_takes_is_sent_whole` |
+//! | OPEN after connecting | `a_client_is_told_that_it_is_open` |
+//! | missing id, token or key | `a_missing_parameter_is_told` |
+//! | wrong key | `a_wrong_key_is_told` |
+//! | ids have at most 256 bytes, `+` is a space | `an_id_is_any_text_of_at_most_256_bytes` |
+//! | concurrent limit | `beyond_the_concurrent_limit_nobody_gets_in`, `beyond_max_connections_it_says_the_same` |
+//! | same id, other token: ID-TAKEN, then Close | `an_id_with_another_token_is_taken` |
+//! | tokens are compared in constant time | no test can hold that; the crate "subtle" does it |
+//! | same id, same token: takeover | `the_same_token_takes_over` |
+//! | OFFER, ANSWER, CANDIDATE, LEAVE, EXPIRE are passed on, `src` is forced | `messages_are_passed_on_under_the_senders_id` |
+//! | the payload's JSON is unchanged | `a_payload_passes_as_it_was_written` |
+//! | unknown types and malformed JSON are ignored, the latter is logged | `what_is_unknown_or_malformed_is_ignored`, `what_cannot_be_read_is_logged` |
+//! | a binary message is read as text | `a_binary_message_is_read_as_text` |
+//! | HEARTBEAT is not answered | `a_heartbeat_is_not_answered` |
+//! | messages for an absent client are stored, LEAVE and EXPIRE dropped | `messages_for_the_absent_wait_in_their_order` |
+//! | OPEN, then the stored messages, all of them | `messages_for_the_absent_wait_in_their_order`, `who_comes_gets_all_that_is_stored_for_it` |
+//! | each expires for itself; EXPIRE once for a pair | `a_stored_message_expires_and_its_source_is_told_once` |
+//! | when the source goes, what it has stored goes; a takeover is no going | `what_a_source_has_stored_goes_with_it`, `nothing_is_left_of_what_was_stored_however_it_went` |
+//! | stored messages are bounded; what does not fit expires at once | `stored_messages_are_bounded` |
+//! | a slow reader harms nobody, and nobody it | `what_a_peer_has_no_room_for_expires_at_once` |
+//! | LEAVE without `dst` ends the record, 1000 | `leave_without_a_destination_is_goodbye` |
+//! | no message for `alive_timeout`: 4408 | `who_says_nothing_for_a_minute_is_closed` |
+//! | a closed connection's record is removed at once | `a_closed_connections_record_is_gone_at_once` |
+
+use crate::protocols::peerjs::mailbox::OVERHEAD;
+use crate::protocols::peerjs::*;
+use crate::testing::harness::{Desk, no_lines};
+use crate::toolkit::response_pool::HANDED_OUT;
+use serde_json::{Value, json};
+
+const SECOND: Duration = Duration::from_secs(1);
+const OPEN: &str = r#"{"type":"OPEN"}"#;
+
+fn desk() -> Desk<PeerJs> {
+    Desk::new(json!({}))
+}
+
+fn target(id: &str, token: &str) -> String {
+    format!("/peerjs?key=peerjs&id={id}&token={token}&version=1.5.4")
+}
+
+/// Clients 1, 2 and so on with these ids, each with its id as token.
+fn with(ids: &[&str]) -> Desk<PeerJs> {
+    let mut desk = desk();
+    for (at, id) in ids.iter().enumerate() {
+        let who = at as u64 + 1;
+        assert_eq!(
+            desk.opens(who, &target(id, id)),
+            [format!("{who} < {OPEN}")]
+        );
+    }
+    desk
+}
+
+fn offer(dst: &str, payload: &str) -> String {
+    format!(r#"{{"type":"OFFER","payload":{payload},"dst":"{dst}"}}"#)
+}
+
+fn expired(who: u64, src: &str, dst: &str) -> String {
+    format!(r#"{who} < {{"type":"EXPIRE","src":"{src}","dst":"{dst}"}}"#)
+}
+
+fn status(reply: &Reply) -> u16 {
+    match reply {
+        Reply::Ok { .. } => 200,
+        Reply::UpgradeRequired { .. } => 426,
+        Reply::Refused(refusal) => refusal.status,
+    }
+}
+
+fn body(reply: Reply) -> String {
+    match reply {
+        Reply::Ok { body, .. } => body.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_root_tells_what_this_is() {
+    let mut desk = desk();
+    let about: Value = serde_json::from_str(&body(desk.asks("/"))).unwrap();
+    let expected = json!({
+        "name": "PeerJS Server",
+        "description": "A server side element to broker connections between PeerJS clients.",
+        "website": "https://peerjs.com/",
+    });
+    assert_eq!(about, expected);
+}
+
+#[test]
+fn an_id_is_a_uuid_that_nobody_has() {
+    let mut desk = desk();
+    let first = body(desk.asks("/peerjs/id"));
+    assert!(uuid::Uuid::try_parse(&first).is_ok() && first.contains('-'));
+    desk.opens(1, &target(&first, "t"));
+    desk.repeat_the_last_id();
+    assert_ne!(body(desk.asks("/peerjs/id")), first);
+}
+
+#[test]
+fn peers_are_listed_only_where_that_is_allowed() {
+    let mut desk = with(&["b", "a"]);
+    assert_eq!(status(&desk.asks("/peerjs/peers")), 401);
+    let mut desk = Desk::<PeerJs>::new(json!({"allow_discovery": true}));
+    assert_eq!(body(desk.asks("/peerjs/peers")), "[]");
+    desk.opens(1, &target("b", "t"));
+    desk.opens(2, &target("%22a", "t"));
+    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a","b"]"#);
+    // The list is kept, so whatever changes it must say so.
+    desk.opens(3, &target("c", "t"));
+    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a","b","c"]"#);
+    desk.leaves(1, Ending::Lost);
+    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a","c"]"#);
+    desk.says(3, r#"{"type":"LEAVE"}"#);
+    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a"]"#);
+}
+
+#[test]
+fn slow_readers_of_lists_hold_no_more_than_a_few() {
+    let mut desk = Desk::<PeerJs>::new(json!({"allow_discovery": true, "concurrent_limit": 0}));
+    let mut list = |who: u64| {
+        desk.opens(who, &target(&format!("{who:0>256}"), "t"));
+        match desk.asks("/peerjs/peers") {
+            Reply::Ok { body, .. } => body,
+            other => panic!("{other:?}"),
+        }
+    };
+    let size = |held: &[Arc<str>]| held.iter().map(|list| list.len()).sum::<usize>();
+    let mut held = Vec::new();
+    while size(&held) < HANDED_OUT {
+        held.push(list(held.len() as u64 + 1));
+    }
+    assert!(
+        Arc::ptr_eq(&list(5001), held.last().unwrap()),
+        "an older one"
+    );
+    // One slow reader less, and one that has the newest list but one.
+    held.truncate(1);
+    assert!(list(5002).contains("5002"));
+    assert!(list(5003).contains("5003"));
+}
+
+#[test]
+fn requests_are_answered_below_the_configured_path_and_key() {
+    let mut desk = desk();
+    for (path, expected) in [
+        ("/", 200),
+        ("/peerjs/id", 200),
+        ("/other/id", 404),
+        ("/peerjs", 426),
+        ("/id", 404),
+        ("/peerjs/id/", 200),
+        ("/peerjs/id//", 404),
+        ("/peerjs/", 404),
+        ("//peerjs/id", 404),
+        ("/peerjsx/id", 404),
+        ("/peer%6as/%69d", 200),
+        ("/%FF/id", 404),
+        ("", 200),
+    ] {
+        assert_eq!(status(&desk.asks(path)), expected, "{path}");
+    }
+    for configured in ["/my/app", "/my/app/"] {
+        let options = json!({"path": configured, "key": "k", "allow_discovery": true});
+        let mut desk = Desk::<PeerJs>::new(options);
+        for (path, expected) in [
+            ("/my/app", 200),
+            ("/my/app/", 200),
+            ("/my/app/k/id", 200),
+            ("/my/app/k/peers", 200),
+            ("/my/app/peerjs", 426),
+            ("/my/app/peerjs/id", 404),
+            ("/my/apple", 404),
+            ("/", 404),
+            ("/k/id", 404),
+        ] {
+            assert_eq!(status(&desk.asks(path)), expected, "{configured} {path}");
+        }
+    }
+    // Browsers encode what is no ASCII or has another meaning.
+    for configured in ["/ü b", "/%C3%BC%20b"] {
+        let mut desk = Desk::<PeerJs>::new(json!({"path": configured, "key": "k/ß"}));
+        let path = "/%C3%BC%20b/k/%C3%9F/id";
+        assert_eq!(status(&desk.asks(path)), 200, "{configured}");
+    }
+}
+
+#[test]
+fn it_is_served_below_the_configured_path() {
+    let mut desk = Desk::<PeerJs>::new(json!({"path": "/my", "key": "k"}));
+    let query = "?key=k&id=a&token=t";
+    let lines = desk.opens(1, &format!("/my/peerjs{query}"));
+    assert_eq!(lines, [format!("1 < {OPEN}")]);
+    for path in ["/peerjs", "/my", "/my/k", "/my/peerjs/"] {
+        let refusal = desk.tries_to_open(2, &format!("{path}{query}"), "127.0.0.1");
+        assert_eq!(refusal.unwrap_err().status, 404, "{path}");
+    }
+    assert_eq!(PeerJs::DEFAULTS.port, 9000);
+    for path in ["/my", "/my/"] {
+        let options = json!({"path": path, "key": "k"});
+        let target = "/my/peerjs?key=k&id=ID&token=TOKEN".to_owned();
+        assert_eq!(
+            Desk::<PeerJs>::new(options).asks("/my/peerjs"),
+            Reply::UpgradeRequired { target }
+        );
+    }
+}
+
+#[test]
+fn a_client_is_told_that_it_is_open() {
+    let mut desk = desk();
+    assert_eq!(desk.opens(1, &target("a", "t")), [format!("1 < {OPEN}")]);
+}
+
+fn refused(lines: &[String], text: &str, close: &str) {
+    let error = format!(r#"1 < {{"type":"ERROR","payload":{{"msg":"{text}"}}}}"#);
+    assert_eq!(lines, [error, format!("1 x {close}")]);
+}
+
+#[test]
+fn a_missing_parameter_is_told() {
+    for query in [
+        "",
+        "?key=peerjs&id=a",
+        "?key=peerjs&token=t",
+        "?id=a&token=t",
+        "?key=peerjs&id=&token=t",
+    ] {
+        let lines = desk().opens(1, &format!("/peerjs{query}"));
+        let text = "No id, token, or key supplied to websocket server";
+        refused(&lines, text, "4400 bad parameters");
+    }
+}
+
+#[test]
+fn a_wrong_key_is_told() {
+    let lines = desk().opens(1, "/peerjs?key=other&id=a&token=t");
+    refused(&lines, "Invalid key provided", "4403 wrong key");
+}
+
+#[test]
+fn an_id_is_any_text_of_at_most_256_bytes() {
+    let mut desk = with(&["a+b%20c", &"x".repeat(256)]);
+    assert_eq!(desk.says(2, &offer("a b c", "1")).len(), 1);
+    let (most, more) = ("x".repeat(256), "x".repeat(257));
+    assert_eq!(self::desk().opens(1, &target("a", &most)).len(), 1);
+    for (id, token) in [(more.as_str(), "t"), ("a", &more)] {
+        let lines = self::desk().opens(1, &target(id, token));
+        let text = "Id or token is longer than 256 bytes";
+        refused(&lines, text, "4400 bad parameters");
+    }
+    // The longest id in its longest spelling is found.
+    let mut desk = with(&["a", &most]);
+    let spelled = r"\u0078".repeat(256);
+    assert_eq!(desk.says(1, &offer(&spelled, "1")).len(), 1);
+    assert_eq!(
+        desk.says(1, &offer(&format!("{spelled}x"), "1")),
+        no_lines()
+    );
+}
+
+#[test]
+fn beyond_the_concurrent_limit_nobody_gets_in() {
+    let mut desk = Desk::<PeerJs>::new(json!({"concurrent_limit": 1}));
+    desk.opens(2, &target("b", "t"));
+    let lines = desk.opens(1, &target("a", "t"));
+    let text = "Server has reached its concurrent user limit";
+    refused(&lines, text, "4429 too many connections");
+    assert_eq!(
+        lines[0],
+        format!("1 < {FULL}"),
+        "as where there is no room at all"
+    );
+    assert_eq!(
+        desk.opens(3, &target("b", "t")).len(),
+        2,
+        "a takeover is no other client"
+    );
+    let mut unlimited = Desk::<PeerJs>::new(json!({"concurrent_limit": 0}));
+    assert_eq!(unlimited.opens(1, &target("a", "t")).len(), 1);
+}
+
+#[test]
+fn an_id_with_another_token_is_taken() {
+    let mut desk = with(&["a"]);
+    for (who, token) in [(2, "b"), (3, "aa"), (4, "A")] {
+        let lines = desk.opens(who, &target("a", token));
+        let taken = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
+        assert_eq!(
+            lines,
+            [
+                format!("{who} < {taken}"),
+                format!("{who} x 4409 ID is taken")
+            ]
+        );
+    }
+    assert_eq!(
+        desk.says(1, &offer("a", "1")).len(),
+        1,
+        "it has its id still"
+    );
+}
+
+#[test]
+fn the_same_token_takes_over() {
+    let mut desk = with(&["a", "b"]);
+    let lines = desk.opens(3, &target("a", "a"));
+    assert_eq!(
+        lines,
+        [
+            "1 x 4409 connected again elsewhere".to_owned(),
+            format!("3 < {OPEN}")
+        ]
+    );
+    let lines = desk.says(2, &offer("a", "1"));
+    assert!(
+        lines[0].starts_with("3 < "),
+        "the old one's end removed nothing"
+    );
+    assert!(desk.says(3, &offer("b", "1"))[0].starts_with("2 < "));
+}
+
+#[test]
+fn messages_are_passed_on_under_the_senders_id() {
+    let mut desk = with(&["a", "b"]);
+    for kind in ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
+        let text = format!(r#"{{"type":"{kind}","src":"forged","dst":"b","payload":{{"x":1}}}}"#);
+        let passed = format!(r#"2 < {{"type":"{kind}","src":"a","dst":"b","payload":{{"x":1}}}}"#);
+        assert_eq!(desk.says(1, &text), [passed]);
+    }
+    let lines = desk.says(1, r#"{"type":"LEAVE","dst":"b"}"#);
+    assert_eq!(lines, [r#"2 < {"type":"LEAVE","src":"a","dst":"b"}"#]);
+}
+
+#[test]
+fn a_payload_passes_as_it_was_written() {
+    let mut desk = with(&["a", "b"]);
+    let large = format!("\"{}\"", "x".repeat(1 << 20));
+    for payload in [
+        r#"{"b":1,"a":2, "n":1.0e+400,"t":"\u00e9\/"}"#,
+        r#"{"same":1,"same":2}"#,
+        "[ 12345678901234567890 ]",
+        "\"\\ud800\"",
+        "null",
+        &large,
+    ] {
+        let lines = desk.says(1, &offer("b", payload));
+        let expected = format!(r#"{{"type":"OFFER","src":"a","dst":"b","payload":{payload}}}"#);
+        assert!(lines == [format!("2 < {expected}")], "{payload:.80?}");
+    }
+}
+
+#[test]
+fn what_a_peer_has_no_room_for_expires_at_once() {
+    let mut desk = with(&["a", "b"]);
+    desk.is_full(2);
+    for kind in ["OFFER", "ANSWER", "CANDIDATE"] {
+        let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
+        assert_eq!(desk.says(1, &text), [expired(1, "b", "a")]);
+    }
+    for kind in ["LEAVE", "EXPIRE"] {
+        let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
+        assert_eq!(desk.says(1, &text), no_lines());
+    }
+    assert_eq!(desk.open().count(), 2, "and nobody is closed for it");
+}
+
+#[test]
+fn what_is_unknown_or_malformed_is_ignored() {
+    let mut desk = with(&["a", "b"]);
+    for text in [
+        "",
+        "nonsense",
+        "[]",
+        "{}",
+        r#"{"type":7,"dst":"b"}"#,
+        r#"{"type":{"OFFER":null},"dst":"b"}"#,
+        r#"{"type":"OPEN","dst":"b"}"#,
+        r#"{"type":"offer","dst":"b"}"#,
+        r#"{"type":"OFFER"}"#,
+        r#"{"type":"OFFER","dst":""}"#,
+        r#"{"type":"OFFER","dst":7}"#,
+        r#"{"type":"OFFER","dst":"\ud800"}"#,
+        r#"{"type":"LEAVE","dst":7}"#,
+        r#"{"type":"LEAVE","dst":"\ud800"}"#,
+        r#"{"type":"LEAVE","type":"LEAVE"}"#,
+    ] {
+        assert_eq!(desk.says(1, text), no_lines(), "{text}");
+    }
+}
+
+#[test]
+fn a_binary_message_is_read_as_text() {
+    let mut desk = with(&["a", "b"]);
+    let binary = |octets: &[u8]| Message::Binary(octets.to_vec().into());
+    assert_eq!(desk.sends(1, binary(offer("b", "1").as_bytes())).len(), 1);
+    assert_eq!(desk.sends(1, binary(b"\xff\xfe")), no_lines());
+}
+
+#[test]
+fn a_heartbeat_is_not_answered() {
+    let mut desk = with(&["a"]);
+    assert_eq!(desk.says(1, r#"{"type":"HEARTBEAT"}"#), no_lines());
+}
+
+#[test]
+fn messages_for_the_absent_wait_in_their_order() {
+    let mut desk = with(&["a", "b"]);
+    for (who, kind, payload) in [
+        (1, "OFFER", 1),
+        (2, "OFFER", 2),
+        (1, "CANDIDATE", 3),
+        (1, "LEAVE", 4),
+        (1, "EXPIRE", 5),
+        (2, "ANSWER", 6),
+    ] {
+        let text = format!(r#"{{"type":"{kind}","dst":"c","payload":{payload}}}"#);
+        assert_eq!(desk.says(who, &text), no_lines());
+    }
+    let lines = desk.opens(3, &target("c", "t"));
+    let payloads: Vec<Value> = lines[1..]
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(&line[4..]).unwrap()["payload"].clone())
+        .collect();
+    assert_eq!(lines[0], format!("3 < {OPEN}"));
+    assert_eq!(payloads, [1, 2, 3, 6]);
+    assert_eq!(
+        desk.waits(10 * SECOND),
+        no_lines(),
+        "nothing is left to expire"
+    );
+}
+
+#[test]
+fn a_stored_message_expires_and_its_source_is_told_once() {
+    let mut desk = with(&["a", "b"]);
+    desk.says(1, &offer("c", "1"));
+    desk.says(1, &offer("c", "2"));
+    desk.says(1, &offer("d", "3"));
+    desk.waits(2 * SECOND);
+    desk.says(2, &offer("c", "4"));
+    desk.says(1, &offer("c", "5"));
+    assert_eq!(desk.waits(Duration::from_millis(2999)), no_lines());
+    let lines = desk.waits(Duration::from_millis(1));
+    assert_eq!(lines, [expired(1, "c", "a"), expired(1, "d", "a")]);
+    let lines = desk.opens(3, &target("c", "t"));
+    assert_eq!(lines.len(), 3, "those that came later are there: {lines:?}");
+    assert_eq!(desk.waits(10 * SECOND), no_lines());
+}
+
+#[test]
+fn what_a_source_has_stored_goes_with_it() {
+    let mut desk = with(&["a", "b"]);
+    desk.says(1, &offer("c", "1"));
+    desk.says(2, &offer("c", "2"));
+    desk.opens(3, &target("b", "b"));
+    desk.leaves(1, Ending::Lost);
+    let lines = desk.opens(4, &target("c", "t"));
+    assert_eq!(lines.len(), 2, "of b, which was taken over: {lines:?}");
+    assert!(lines[1].contains(r#""payload":2"#));
+}
+
+#[test]
+fn stored_messages_are_bounded() {
+    let small = |key: &str, limit: usize| {
+        let mut desk = Desk::<PeerJs>::new(json!({key: limit}));
+        desk.opens(1, &target("a", "t"));
+        desk.opens(2, &target("b", "t"));
+        desk
+    };
+    let mut desk = small("stored_per_destination", 2);
+    assert_eq!(desk.says(1, &offer("c", "1")), no_lines());
+    assert_eq!(desk.says(2, &offer("c", "1")), no_lines());
+    assert_eq!(desk.says(1, &offer("c", "1")), [expired(1, "c", "a")]);
+    assert_eq!(desk.says(1, &offer("d", "1")), no_lines());
+    let mut desk = small("stored_per_source", 2);
+    assert_eq!(desk.says(1, &offer("c", "1")), no_lines());
+    assert_eq!(desk.says(1, &offer("d", "1")), no_lines());
+    assert_eq!(desk.says(1, &offer("e", "1")), [expired(1, "e", "a")]);
+    assert_eq!(desk.says(2, &offer("e", "1")), no_lines());
+    let large = format!("\"{}\"", "x".repeat(1000));
+    let mut desk = small("stored_source_size", 3000);
+    assert_eq!(desk.says(1, &offer("c", &large)), no_lines());
+    assert_eq!(desk.says(1, &offer("d", &large)), [expired(1, "d", "a")]);
+    assert_eq!(desk.says(2, &offer("c", &large)), no_lines());
+    let mut desk = small("stored_size", 3000);
+    assert_eq!(desk.says(1, &offer("c", &large)), no_lines());
+    assert_eq!(desk.says(2, &offer("d", &large)), [expired(2, "d", "b")]);
+    // Room comes back.
+    desk.opens(3, &target("c", "t"));
+    assert_eq!(desk.says(2, &offer("d", &large)), no_lines());
+    // Names count as well.
+    let mut desk = small("stored_size", OVERHEAD + 700);
+    let long = "x".repeat(256);
+    assert_eq!(desk.says(1, &offer(&long, "1")), [expired(1, &long, "a")]);
+    assert_eq!(desk.says(1, &offer("c", "1")), no_lines());
+    // 0 is no limit.
+    let mut desk = Desk::<PeerJs>::new(json!({
+        "stored_per_destination": 0, "stored_per_source": 0, "stored_source_size": 0, "stored_size": 0,
+    }));
+    desk.opens(1, &target("a", "t"));
+    for _ in 0..6000 {
+        assert_eq!(desk.says(1, &offer("c", &large)), no_lines());
+    }
+    // And nobody can have an id that is too long.
+    let nobody = "x".repeat(257);
+    let mut desk = with(&["a"]);
+    assert_eq!(
+        desk.says(1, &offer(&nobody, "1")),
+        [expired(1, &nobody, "a")]
+    );
+}
+
+#[test]
+fn nothing_is_left_of_what_was_stored_however_it_went() {
+    let mut desk = with(&["a"]);
+    desk.says(1, &offer("stays", "1"));
+    for at in 0..100 {
+        desk.says(1, &offer(&format!("d{at}"), "1"));
+        desk.opens(2, &target(&format!("d{at}"), "t"));
+        desk.leaves(2, Ending::Lost);
+    }
+    assert_eq!(desk.realm.store.destinations("a"), 1);
+    desk.waits(5 * SECOND);
+    assert!(desk.realm.store.is_empty());
+}
+
+#[test]
+fn leave_without_a_destination_is_goodbye() {
+    for dst in ["", r#","dst":null"#, r#","dst":"""#] {
+        let mut desk = with(&["a"]);
+        desk.says(1, &offer("c", "1"));
+        let leave = format!(r#"{{"type":"LEAVE"{dst}}}"#);
+        assert_eq!(desk.says(1, &leave), ["1 x 1000 goodbye"]);
+        assert!(desk.realm.is_empty());
+    }
+}
+
+#[test]
+fn who_says_nothing_for_a_minute_is_closed() {
+    let mut desk = with(&["a", "b", "c"]);
+    desk.waits(30 * SECOND);
+    desk.says(2, r#"{"type":"UNKNOWN"}"#);
+    desk.says(3, r#"{"type":"OFFER","dst":"a"}"#);
+    assert_eq!(desk.waits(Duration::from_millis(29_999)), no_lines());
+    assert_eq!(desk.waits(Duration::from_millis(1)), ["1 x 4408 timed out"]);
+    assert_eq!(
+        desk.opens(4, &target("a", "other")).len(),
+        1,
+        "the id is free"
+    );
+    assert_eq!(
+        desk.waits(30 * SECOND),
+        ["2 x 4408 timed out", "3 x 4408 timed out"]
+    );
+    for says in [r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE","dst":"b"}"#] {
+        let mut desk = with(&["a"]);
+        desk.waits(59 * SECOND);
+        desk.says(1, says);
+        assert_eq!(desk.waits(59 * SECOND), no_lines(), "{says}");
+    }
+    let mut taken_over = with(&["a"]);
+    taken_over.waits(59 * SECOND);
+    taken_over.opens(2, &target("a", "a"));
+    assert_eq!(
+        taken_over.waits(59 * SECOND),
+        no_lines(),
+        "it counts from OPEN"
+    );
+    let mut patient = Desk::<PeerJs>::new(json!({"alive_timeout": 0}));
+    patient.opens(1, &target("a", "t"));
+    assert_eq!(patient.waits(100_000 * SECOND), no_lines());
+}
+
+#[test]
+fn a_closed_connections_record_is_gone_at_once() {
+    for how in [Ending::Lost, Ending::Left(Some(1000)), Ending::Silent] {
+        let mut desk = with(&["a"]);
+        desk.says(1, &offer("b", "1"));
+        desk.leaves(1, how);
+        assert!(desk.realm.is_empty());
+        assert_eq!(desk.opens(2, &target("a", "other")).len(), 1);
+    }
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    for (key, wrong) in [
+        ("path", json!("myapp")),
+        ("path", json!("/my?app")),
+        ("key", json!("")),
+        ("expire_timeout", json!(0)),
+    ] {
+        let mut options = serde_json::to_value(Options::default()).unwrap();
+        options[key] = wrong;
+        let problem = PeerJs::new(serde_json::from_value(options).unwrap()).err();
+        assert_eq!(problem.unwrap().0, key);
+    }
+}
+
+#[test]
+fn the_table_of_demands_is_true() {
+    crate::testing::spec_table::are_tested(&[
+        include_str!("document.rs"),
+        include_str!("../../../../tests/peerjs.rs"),
+    ]);
+}

@@ -1,0 +1,175 @@
+//! The small tools: text, tokens, the configuration, the boundaries of frames.
+
+use super::Input;
+use crate::config::Config;
+use crate::net::frame_tracker::Boundary;
+use crate::toolkit::jwt;
+use crate::toolkit::sanitize::{self, Quoted};
+use data_encoding::BASE64URL_NOPAD as BASE64URL;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Text is sanitised: nothing reads as a tag, twice is once, only markup and control characters go, and what
+/// has neither is untouched (rulings, "sanitising text").
+pub fn sanitise(octets: &[u8]) {
+    let text = String::from_utf8_lossy(octets);
+    let clean = sanitize::sanitise(&text);
+    let is_control = |c: char| c.is_control() && c != '\t' && c != '\n';
+    let next = clean.chars().skip(1);
+    for (first, second) in clean.chars().zip(next) {
+        let opens = second.is_alphabetic() || matches!(second, '/' | '!' | '?');
+        assert!(first != '<' || !opens, "{clean:?}");
+    }
+    assert!(!clean.contains(is_control), "{clean:?}");
+    assert_eq!(sanitize::sanitise(&clean), clean);
+    if !text.contains('<') {
+        let kept: String = text.chars().filter(|c| !is_control(*c)).collect();
+        assert_eq!(clean, kept);
+    }
+    let mut left = text.chars();
+    assert!(clean.chars().all(|c| left.any(|other| other == c)));
+    let quoted = Quoted(&text).to_string();
+    assert!(!quoted.contains(char::is_control), "{quoted}");
+    assert!(quoted.chars().count() <= 64 * "\\u{10ffff}".len() + 3);
+}
+
+/// A token is read: none is verified that is not letter for letter what the secret's owner would write.
+pub fn token(octets: &[u8]) {
+    const SECRET: &[u8] = b"secret";
+    let token = String::from_utf8_lossy(octets);
+    let now = Duration::from_secs(1000);
+    let Ok(claims) = jwt::verified::<Value>(&token, SECRET, now) else {
+        let _ = jwt::unverified::<Value>(&token);
+        return;
+    };
+    assert_eq!(jwt::unverified(&token), Ok(claims));
+    let parts: Vec<String> = token
+        .split('.')
+        .map(|part| BASE64URL.decode(part.as_bytes()).expect("it was read"))
+        .map(|part| String::from_utf8_lossy(&part).into_owned())
+        .collect();
+    assert_eq!(jwt::signed(&parts[0], &parts[1], SECRET), token);
+}
+
+/// A configuration is read: each problem names its place, and what is printed of one without any says the
+/// same again.
+pub fn configuration(octets: &[u8]) {
+    const PLACES: [&str; 8] = [
+        "listeners",
+        "log:",
+        "threads:",
+        "max_connections:",
+        "memory_budget:",
+        "shutdown_timeout:",
+        "\"",
+        "is no ",
+    ];
+    let text = String::from_utf8_lossy(octets);
+    match Config::from_json(&text) {
+        Ok(config) => {
+            let printed = config.to_json();
+            let again = Config::from_json(&printed).map(|config| format!("{config:?}"));
+            assert_eq!(again, Ok(format!("{config:?}")));
+            for listener in &config.listeners {
+                assert!(listener.endpoint().starts_with('/'));
+            }
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            for problem in problems {
+                let has_place = PLACES.iter().any(|place| problem.starts_with(place));
+                assert!(has_place, "{problem}");
+                assert!(!problem.contains(char::is_control), "{problem:?}");
+            }
+        }
+    }
+}
+
+/// Frames are followed: where the last one stands does not depend on how the octets were cut, and is where
+/// RFC 6455 section 5.2 says.
+pub fn boundary(octets: &[u8]) {
+    let mut input = Input::new(octets);
+    let cuts = input.line().unwrap_or_default();
+    let mut octets = Vec::new();
+    while let Some(kind) = input.octet() {
+        match kind {
+            b'f' => {
+                let (Some(first), Some(length)) = (input.octet(), input.number()) else {
+                    break;
+                };
+                octets.extend([first, 0xff, 0, 0, 0, 0, 0, 0]);
+                octets.extend(length.to_be_bytes());
+                octets.resize(octets.len() + 4 + usize::from(length), 0);
+            }
+            b'o' => {
+                let count = usize::from(input.octet().unwrap_or_default());
+                octets.extend(input.octets(count));
+            }
+            _ => {}
+        }
+        if octets.len() > 1 << 20 {
+            break;
+        }
+    }
+    let mut whole = Boundary::default();
+    whole.advance(&octets);
+    let mut cut = Boundary::default();
+    let size = |cut: &u8| match usize::from(*cut) {
+        small @ ..128 => small + 1,
+        large => (large - 127) * 256,
+    };
+    let mut sizes = cuts.iter().map(size).cycle();
+    let mut left = octets.as_slice();
+    while !left.is_empty() {
+        let size = sizes.next().unwrap_or(1);
+        let limit = cut.limit(size);
+        assert!((1..=size).contains(&limit));
+        let (read, rest) = left.split_at(limit.min(left.len()));
+        cut.advance(read);
+        left = rest;
+    }
+    let state = |it: &Boundary| {
+        let counts = (it.grown, it.small_in_a_row, it.kept(0));
+        (it.between_messages(), it.limit(usize::MAX), counts)
+    };
+    assert_eq!(state(&whole), state(&cut));
+    if let Some(is_whole) = ends_a_message(&octets) {
+        assert_eq!(whole.between_messages(), is_whole);
+    } else {
+        assert!(!whole.between_messages());
+    }
+}
+
+/// Whether these frames end with a message; none if they are no frames.
+fn ends_a_message(mut octets: &[u8]) -> Option<bool> {
+    let mut is_whole = true;
+    while let [first, second, rest @ ..] = octets {
+        if matches!(first & 0xf, 3..=7 | 11..) {
+            return None;
+        }
+        let (bytes, short) = match second & 0x7f {
+            126 => (2, 0),
+            127 => (8, 0),
+            short => (0, u64::from(short)),
+        };
+        let mask = if second & 0x80 == 0 { 0 } else { 4 };
+        if rest.len() < bytes + mask {
+            return Some(false);
+        }
+        let (length, rest) = rest.split_at(bytes);
+        let length = length
+            .iter()
+            .fold(short, |sum, octet| sum << 8 | u64::from(*octet));
+        let payload = rest.get(mask..).unwrap_or_default();
+        let is_control = first & 8 != 0;
+        if !is_control {
+            is_whole = first & 0x80 != 0;
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if payload.len() < length {
+            return Some(false);
+        }
+        octets = &payload[length..];
+    }
+    Some(is_whole && octets.is_empty())
+}

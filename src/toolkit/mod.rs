@@ -1,0 +1,10 @@
+//! Pure tools that protocols share: reading messages, sanitizing text, counting, remembering.
+
+pub(crate) mod dialect;
+pub(crate) mod json;
+pub(crate) mod jwt;
+pub(crate) mod pending_clients;
+pub(crate) mod rate_limit;
+pub(crate) mod recently_gone;
+pub(crate) mod response_pool;
+pub(crate) mod sanitize;
