@@ -1,7 +1,7 @@
 //! Arguments and `--help`.
 
+use crate::base::log_escape::Quoted;
 use crate::config::parse_level;
-use crate::toolkit::sanitize::Quoted;
 use lexopt::prelude::*;
 use log::LevelFilter;
 use std::ffi::OsString;

@@ -1,7 +1,7 @@
-//! Who a client is by its address: through proxies, and as one subscriber among others.
+//! IP addresses as limits and the configuration see them: subscribers and networks.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// Who an address belongs to, for limits: an IPv4 address, or the /64 network of an IPv6
@@ -78,37 +78,6 @@ impl fmt::Display for Network {
     }
 }
 
-/// The client's address: the nearest one that is not a trusted proxy's.
-///
-/// `forwarded_for` is the value of `X-Forwarded-For`, to which each proxy adds at the right whom
-/// it heard from. A hop is believed only when a trusted proxy wrote it, so nobody can choose an
-/// address by sending the header.
-pub fn client(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) -> IpAddr {
-    let mut client = peer.to_canonical();
-    let mut hops = forwarded_for.rsplit(',').map(str::trim);
-    while is_trusted(client, trusted) {
-        let Some(hop) = hops.next().and_then(parse_hop) else {
-            break;
-        };
-        client = hop.to_canonical();
-    }
-    client
-}
-
-/// Whether an address is a trusted proxy's.
-pub fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
-    trusted.iter().any(|proxy| proxy.contains(address))
-}
-
-fn parse_hop(hop: &str) -> Option<IpAddr> {
-    let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
-    let bare = hop
-        .strip_prefix('[')
-        .and_then(|hop| hop.strip_suffix(']'))
-        .unwrap_or(hop);
-    bare.parse().ok().or_else(with_port)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,42 +131,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Network>(), Err(()), "{text}");
         }
-    }
-
-    #[test]
-    fn a_stranger_cannot_choose_its_address() {
-        let trusted = networks(&["127.0.0.1"]);
-        assert_eq!(
-            client(ip("192.0.2.9"), "10.0.0.1", &trusted),
-            ip("192.0.2.9")
-        );
-        assert_eq!(
-            client(ip("127.0.0.1"), "10.0.0.1, 192.0.2.9", &trusted),
-            ip("192.0.2.9")
-        );
-        assert_eq!(client(ip("127.0.0.1"), "10.0.0.1", &[]), ip("127.0.0.1"));
-    }
-
-    #[test]
-    fn trusted_proxies_may_stand_in_a_row() {
-        let trusted = networks(&["127.0.0.0/8", "10.0.0.0/8"]);
-        let header = "6.6.6.6, 192.0.2.9:4711, 10.0.0.7";
-        assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("192.0.2.9"));
-    }
-
-    #[test]
-    fn what_is_no_address_ends_the_row() {
-        let trusted = networks(&["127.0.0.1"]);
-        for header in ["", "unknown", "192.0.2.9, _hidden"] {
-            assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("127.0.0.1"));
-        }
-        assert_eq!(
-            client(ip("127.0.0.1"), "[2001:db8::1]", &trusted),
-            ip("2001:db8::1")
-        );
-        assert_eq!(
-            client(ip("127.0.0.1"), "[2001:db8::1]:80", &trusted),
-            ip("2001:db8::1")
-        );
     }
 }

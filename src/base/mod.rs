@@ -3,4 +3,5 @@
 pub mod close;
 pub mod frame;
 pub(crate) mod ip;
+pub(crate) mod log_escape;
 pub(crate) mod memory_budget;

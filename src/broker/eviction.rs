@@ -3,7 +3,7 @@
 use super::{Broker, Connection, Moment};
 use crate::base::close::Close;
 use crate::broker::outbox::{End, Outbox};
-use crate::net::socket::Pulse;
+use crate::broker::socket_status::Pulse;
 use crate::realm::ConnectionId;
 use std::sync::Arc;
 

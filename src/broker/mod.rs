@@ -8,10 +8,10 @@ use crate::base::close::{Close, Ending};
 use crate::base::frame::Frame;
 use crate::base::memory_budget::{Budget, Charge};
 use crate::broker::outbox::{End, Outbox, Ping, Report};
-use crate::net::socket::Pulse;
+use crate::broker::socket_status::Pulse;
+use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{
-    AnyCommand, AnyRealm, ConnectionId, Connections, Context, Effect, Hello, Ids, Refusal, Reply,
-    Request, WhenFull,
+    ConnectionId, Connections, Context, Effect, Hello, Ids, Refusal, Reply, Request, WhenFull,
 };
 use async_std::task::yield_now;
 use eviction::Leaving;
@@ -28,6 +28,7 @@ use uuid::Uuid;
 mod eviction;
 pub(crate) mod keepalive;
 pub(crate) mod outbox;
+pub(crate) mod socket_status;
 
 /// After this much work the broker lets others run. A command counts 1, and so do
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and

@@ -7,11 +7,12 @@
 mod origins;
 
 use crate::base::ip::Network;
+use crate::base::log_escape::{Quoted, escaped};
 use crate::protocols::{PROTOCOLS, Protocol};
-use crate::toolkit::sanitize::{Quoted, escaped};
+use crate::realm::options::read;
 use log::LevelFilter;
 use origins::Origins;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -406,12 +407,6 @@ fn wrong_kind(default: &Value, value: &Value) -> Option<String> {
         // No setting is of another kind; one that were would be read, or refused, by its type.
         _ => None,
     }
-}
-
-/// Reads a flat object; an error comes with the key that it is about.
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| (error.path().to_string(), error.into_inner().to_string()))
 }
 
 fn object(value: &impl Serialize) -> Map<String, Value> {

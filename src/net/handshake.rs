@@ -2,16 +2,18 @@
 
 use crate::base::close::Close;
 use crate::base::frame::Frame;
-use crate::base::ip::{self, Subscriber};
+use crate::base::ip::Subscriber;
 use crate::base::memory_budget::Charge;
 use crate::broker::outbox::outbox;
+use crate::broker::socket_status::Pulse;
 use crate::broker::{Event, Opening, Question};
 use crate::net::accept::{Admission, Port};
+use crate::net::client_ip;
 use crate::net::connection::{Connection, Parts};
 use crate::net::connection_limits::SubscriberPlace;
 use crate::net::http::request::{Head, HeadError, read_body, read_head};
 use crate::net::http::response::Answer;
-use crate::net::socket::{Pulse, Stream};
+use crate::net::socket::Stream;
 use crate::protocols::Protocol;
 use crate::realm::{ConnectionId, Hello, Method, Reply, Request};
 use async_std::future::timeout;
@@ -123,7 +125,7 @@ async fn serve_requests(
     admission: &Admission,
 ) -> Option<Handshake> {
     let settings = &port.settings;
-    let behind_proxy = ip::is_trusted(peer, &settings.trusted_proxies);
+    let behind_proxy = client_ip::is_trusted(peer, &settings.trusted_proxies);
     let mut place = None;
     if !behind_proxy {
         place = port.subscribers.take(Subscriber::of(peer));
@@ -151,7 +153,7 @@ async fn serve_requests(
             Err(HeadError::Gone) => return None,
         };
         let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
-        let address = ip::client(peer, &forwarded_for, &settings.trusted_proxies);
+        let address = client_ip::client(peer, &forwarded_for, &settings.trusted_proxies);
         if behind_proxy {
             place = port.subscribers.take(Subscriber::of(address));
         }

@@ -1,6 +1,6 @@
 //! A TCP stream that gives way, and notes when it last heard something.
 
-use crate::base::memory_budget::{Budget, Charge};
+use crate::broker::socket_status::Pulse;
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
@@ -8,120 +8,13 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// After reading this much in one go a connection lets others have their turn. The runtime
 /// counts nothing of the kind: without it one flooding client stops everybody else.
 const OCTETS_A_TURN: usize = 16 * 1024;
-
-/// What the broker may see of a client's socket: when it last gave a sign of life, to the second,
-/// how long a Ping took to come back, whether it takes what is sent, and what it has sent itself that
-/// is still here.
-pub(crate) struct Pulse {
-    origin: Instant,
-    seconds: AtomicU32,
-    /// In microseconds, at least 1; 0 before the first.
-    round_trip: AtomicU32,
-    /// Odd while the socket has no room for what is sent. Each time it has room again it goes on
-    /// to the next even number, so that a write that failed before that cannot be noted after it.
-    room: AtomicU32,
-    writer: AtomicWaker,
-    /// For what was received and has not been done yet. The connection adds what it reads; what it
-    /// hands to the broker is for that to take off.
-    pub(crate) incoming: Charge,
-}
-
-impl Pulse {
-    /// A client heard just now; `origin` is when the daemon started.
-    pub(crate) fn new(origin: Instant, budget: &Arc<Budget>) -> Self {
-        let pulse = Self {
-            origin,
-            seconds: AtomicU32::new(0),
-            round_trip: AtomicU32::new(0),
-            room: AtomicU32::new(0),
-            writer: AtomicWaker::new(),
-            incoming: Charge::new(budget, 0),
-        };
-        pulse.beat();
-        pulse
-    }
-
-    /// Notes a sign of life.
-    pub(crate) fn beat(&self) {
-        let seconds = u32::try_from(self.origin.elapsed().as_secs()).unwrap_or(u32::MAX);
-        self.seconds.store(seconds, Ordering::Relaxed);
-    }
-
-    fn set_round_trip(&self, time: Duration) {
-        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        self.round_trip.store(micros.max(1), Ordering::Relaxed);
-    }
-
-    /// The last round trip of a Ping that was measured.
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        let micros = self.round_trip.load(Ordering::Relaxed);
-        (micros > 0).then(|| Duration::from_micros(micros.into()))
-    }
-
-    /// Whether the client's socket has no room for what is sent to it.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.room.load(Ordering::Relaxed) % 2 == 1
-    }
-
-    /// Notes that a write found no room, unless there has been room since `before`, the number
-    /// then. This is the start of a silence.
-    fn set_blocked(&self, before: u32) {
-        let order = Ordering::Relaxed;
-        let blocked = before | 1;
-        if self.room.compare_exchange(before, blocked, order, order) == Ok(before & !1) {
-            self.beat();
-        }
-    }
-
-    /// Notes that there is room. Where there was none it is a sign of life, the only one of a
-    /// client that has much to read before our Ping.
-    fn set_free(&self) {
-        let next = |room: u32| Some((room | 1).wrapping_add(1));
-        let before = self
-            .room
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        if before.is_ok_and(|before| before % 2 == 1) {
-            self.beat();
-        }
-    }
-
-    /// A client that was heard last at this second, for a test.
-    #[cfg(test)]
-    pub(crate) fn hear_at(&self, second: u32) {
-        self.seconds.store(second, Ordering::Relaxed);
-    }
-
-    /// A client that takes nothing of what is sent to it, for a test.
-    #[cfg(test)]
-    pub(crate) fn block(&self) {
-        self.set_blocked(self.room.load(Ordering::Relaxed));
-    }
-
-    /// When the last sign of life was, since the daemon started, rounded down to seconds.
-    pub(crate) fn heard(&self) -> Duration {
-        Duration::from_secs(self.seconds.load(Ordering::Relaxed).into())
-    }
-}
-
-/// Called when the socket has room again: it is not the client's fault if its task has to wait
-/// for its turn from then on.
-impl Wake for Pulse {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.set_free();
-        self.writer.wake();
-    }
-}
 
 /// Remembers whether the socket may have something to read. The runtime would try a `read` each
 /// time the task wakes, whatever it was woken for.
@@ -250,10 +143,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.pulse.writer.register(cx.waker());
+        self.pulse.register_writer(cx.waker());
         let waker = Waker::from(Arc::clone(&self.pulse));
         let mut cx = Context::from_waker(&waker);
-        let before = self.pulse.room.load(Ordering::Relaxed);
+        let before = self.pulse.write_epoch();
         let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, pieces);
         match &written {
             Poll::Pending => self.pulse.set_blocked(before),
@@ -273,22 +166,5 @@ impl AsyncWrite for Stream {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_close(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_round_trip_is_known_to_the_microsecond() {
-        let pulse = Pulse::new(Instant::now(), &Budget::new(0));
-        assert_eq!(pulse.round_trip(), None);
-        for micros in [23_456, 1, 4_000_000_000] {
-            pulse.set_round_trip(Duration::from_micros(micros));
-            assert_eq!(pulse.round_trip(), Some(Duration::from_micros(micros)));
-        }
-        pulse.set_round_trip(Duration::ZERO);
-        assert!(pulse.round_trip().is_some());
     }
 }

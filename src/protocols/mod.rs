@@ -6,7 +6,9 @@ pub mod peerdrop;
 pub mod peerjs;
 pub mod workspace;
 
-use crate::realm::{AnyCommand, AnyReader, AnyRealm, Defaults, Message, Method, Realm, WhenFull};
+use crate::realm::erased::{AnyCommand, AnyReader, AnyRealm};
+use crate::realm::options::{OptionError, read};
+use crate::realm::{Defaults, Message, Method, Realm, WhenFull};
 use serde_json::{Map, Value};
 
 /// Every protocol that the daemon speaks.
@@ -43,12 +45,6 @@ pub struct Protocol {
 /// Makes a realm with nobody in it from complete options.
 type MakeRealm = fn(&Map<String, Value>) -> Result<Box<dyn AnyRealm>, OptionError>;
 
-/// An option of a protocol that is not right: its key where it is known, and what is wrong.
-pub(crate) struct OptionError {
-    pub(crate) key: String,
-    pub(crate) problem: String,
-}
-
 impl Protocol {
     /// What a realm says of its protocol. One that is not in [`PROTOCOLS`] stands in no
     /// configuration file, but can be served all the same
@@ -58,7 +54,7 @@ impl Protocol {
             name: R::NAME,
             endpoint: R::ENDPOINT,
             endpoint_with: |options| {
-                let options = crate::config::read(Value::Object(options.clone()));
+                let options = read(Value::Object(options.clone()));
                 options.map_or_else(|_| R::ENDPOINT.to_owned(), |options| R::endpoint(&options))
             },
             defaults: R::DEFAULTS,
@@ -77,7 +73,7 @@ impl Protocol {
                 other => unreachable!("options serialise to an object: {other:?}"),
             },
             realm: |options| {
-                let options = crate::config::read(Value::Object(options.clone()))
+                let options = read(Value::Object(options.clone()))
                     .map_err(|(key, problem)| OptionError { key, problem })?;
                 let realm = R::new(options).map_err(|(key, problem)| OptionError {
                     key: key.to_owned(),

@@ -1,10 +1,10 @@
 //! Request heads, however they are cut, and what is answered to them before a client is let in.
 
 use super::Input;
-use crate::base::ip;
 use crate::base::memory_budget::{Budget, Charge};
 use crate::config::Listener;
 use crate::net::accept::{House, Port};
+use crate::net::client_ip;
 use crate::net::connection_limits::Places;
 use crate::net::handshake::first_answer;
 use crate::net::http::request::{
@@ -195,9 +195,9 @@ fn look(head: &Head) {
     }
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
-    assert_eq!(ip::client(peer, &forwarded_for, &[]), peer);
+    assert_eq!(client_ip::client(peer, &forwarded_for, &[]), peer);
     let trusted = ["127.0.0.0/8", "::/0"].map(|network| network.parse().expect("a network"));
-    let _ = ip::client(peer, &forwarded_for, &trusted);
+    let _ = client_ip::client(peer, &forwarded_for, &trusted);
 }
 
 thread_local! {

@@ -1,10 +1,11 @@
 //! The small tools: text, tokens, the configuration, the boundaries of frames.
 
 use super::Input;
+use crate::base::log_escape::Quoted;
 use crate::config::Config;
 use crate::net::frame_tracker::Boundary;
 use crate::toolkit::jwt;
-use crate::toolkit::sanitize::{self, Quoted};
+use crate::toolkit::sanitize;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use serde_json::Value;
 use std::time::Duration;

@@ -2,10 +2,11 @@
 
 use super::codec_flat;
 use crate::base::frame::Frame;
+use crate::base::log_escape::Quoted;
 use crate::realm::Message;
 use crate::toolkit::dialect::Written;
 use crate::toolkit::json::{self, Malformed};
-use crate::toolkit::sanitize::{Quoted, sanitise};
+use crate::toolkit::sanitize::sanitise;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;

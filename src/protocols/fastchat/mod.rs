@@ -10,9 +10,10 @@ mod messages;
 mod presence_changes;
 
 use crate::base::close::{Close, Ending};
+use crate::realm::options::at_least;
 use crate::realm::{
     ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Refusal, Reply, Request,
-    WhenFull, at_least,
+    WhenFull,
 };
 use crate::toolkit::dialect::{self, Circular};
 use crate::toolkit::json::of_length;

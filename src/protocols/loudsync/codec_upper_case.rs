@@ -8,8 +8,8 @@ use super::messages::{
     NAME_LENGTH, Outgoing, Own, Role,
 };
 use crate::base::frame::Frame;
+use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{self, Malformed};
-use crate::toolkit::sanitize::Quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

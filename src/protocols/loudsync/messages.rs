@@ -4,9 +4,9 @@
 use super::codec::Dialect;
 use super::codec_upper_case;
 use crate::base::frame::Frame;
+use crate::base::log_escape::Quoted;
 use crate::toolkit::dialect::Written;
 use crate::toolkit::json::{self, Malformed};
-use crate::toolkit::sanitize::Quoted;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

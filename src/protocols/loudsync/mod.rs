@@ -14,9 +14,8 @@ mod session;
 mod static_sessions;
 
 use crate::base::close::{Close, Ending};
-use crate::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull, at_least,
-};
+use crate::realm::options::at_least;
+use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
 use crate::toolkit::json::Malformed;
 use crate::toolkit::pending_clients::Doorstep;
 use codec::Address;

@@ -2,8 +2,8 @@
 
 use super::FEWEST_MEMBERS;
 use super::messages::{DEVICE_ID_LENGTH, NAME_LENGTH, check_session_id};
+use crate::base::log_escape::Quoted;
 use crate::toolkit::json::of_length;
-use crate::toolkit::sanitize::Quoted;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;

@@ -9,9 +9,10 @@ mod messages;
 
 use crate::base::close::{Close, Ending};
 use crate::base::frame::Frame;
+use crate::realm::options::at_least;
 use crate::realm::{
     ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Receipt, Refusal, Reply,
-    Request, WhenFull, at_least,
+    Request, WhenFull,
 };
 use crate::toolkit::response_pool::HandedOut;
 use mailbox::{Limits, Store};
