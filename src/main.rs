@@ -1,18 +1,13 @@
 //! Arguments in, exit code out.
 
-use futures::AsyncReadExt;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, parse_level};
-use switchboard::server::{self, Server};
-use switchboard::sys::malloc;
+use switchboard::server::Server;
+use switchboard::sys::{malloc, open_files, signals, threads};
 
 /// What is wrong with the arguments or the configuration.
 const WRONG_USAGE: u8 = 2;
@@ -81,9 +76,9 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
         log::warn!("RUST_LOG is ignored: {problem}");
     }
     end_when_nobody_can_read_the_log();
-    let open_files = server::raise_open_files_limit();
-    server::start_threads(config.process.threads);
-    let (stop, server) = match (signals(), Server::bind(config, open_files)) {
+    let open_files = open_files::raise_limit();
+    threads::start(config.process.threads);
+    let (stop, server) = match (signals::stop_requested(), Server::bind(config, open_files)) {
         (Ok(stop), Ok(server)) => (stop, server),
         (Err(error), _) => {
             eprintln!("switchboard: cannot wait for signals: {error}");
@@ -122,22 +117,4 @@ fn end_when_nobody_can_read_the_log() {
         }
         report(panic);
     }));
-}
-
-/// Done at the first SIGTERM or SIGINT. The second ends the process at once, whatever it is at.
-fn signals() -> io::Result<impl Future<Output = ()>> {
-    let stopping = Arc::new(AtomicBool::new(false));
-    let (signalled, signaller) = UnixStream::pair()?;
-    signalled.set_nonblocking(true)?;
-    for signal in [SIGTERM, SIGINT] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))?;
-        signal_hook::flag::register(signal, Arc::clone(&stopping))?;
-        signal_hook::low_level::pipe::register(signal, signaller.try_clone()?)?;
-    }
-    let mut signalled = async_std::os::unix::net::UnixStream::from(signalled);
-    Ok(async move {
-        let mut octet = [0];
-        // An error would mean that signals cannot be heard; then stopping is right, too.
-        let _ = signalled.read(&mut octet).await;
-    })
 }

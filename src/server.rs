@@ -1,17 +1,18 @@
 //! The daemon as a whole: binds every port, starts the broker, waits for the end, drains, stops.
 
 use crate::base::memory_budget::Budget;
-use crate::broker::keepalive::Patience;
+use crate::broker::Patience;
 use crate::broker::{Broker, Endings, Event, Host};
 use crate::config::{Config, Listener};
-use crate::net::accept::{self, House, Port, TURNED_AWAY_AT_ONCE};
+use crate::net::accept;
 use crate::net::connection_limits::Places;
+use crate::net::listener::{House, Port, TURNED_AWAY_AT_ONCE};
 use crate::sys::memory;
+use crate::sys::systemd;
 use async_std::net::TcpListener;
 use async_std::task;
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, SinkExt, StreamExt};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,38 +37,6 @@ const PARTS_OF_BUDGET: usize = 8;
 /// What they may, in bytes, where the system does not tell how much there is: a quarter of a small
 /// machine's.
 const UNKNOWN_BUDGET: usize = 128 << 20;
-
-/// Raises the open-files limit as far as the system allows, and says how many files that are.
-pub fn raise_open_files_limit() -> usize {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current != maximum {
-        if let Err(error) = setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: maximum,
-                maximum,
-            },
-        ) {
-            log::warn!("the open-files limit stays at {current:?}: {error}");
-        }
-    }
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files).unwrap_or(usize::MAX)
-}
-
-/// Starts the executor's threads: as many as the configuration says. Call it before anything
-/// that is asynchronous.
-pub fn start_threads(threads: usize) {
-    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
-    let threads = if threads == 0 { cores() } else { threads };
-    let config = async_global_executor::GlobalExecutorConfig::default()
-        // It must be the name of a variable, and the default's would overrule the configuration.
-        .with_env_var("SWITCHBOARD_THREADS_STAND_IN_THE_CONFIGURATION")
-        .with_min_threads(threads)
-        .with_max_threads(threads)
-        .with_thread_name_fn(|| "executor".to_owned());
-    async_global_executor::init_with_config(config);
-}
 
 /// All ports, bound and not yet served.
 pub struct Server {
@@ -196,7 +165,7 @@ impl Server {
             self.max_connections,
             mebibytes(self.memory_budget)
         );
-        notify_systemd(sd_notify::NotifyState::Ready);
+        systemd::notify(sd_notify::NotifyState::Ready);
 
         let mut broker = broker.fuse();
         futures::select! {
@@ -205,7 +174,7 @@ impl Server {
             _ = broker => unreachable!("the broker outlives its clients"),
         }
         log::info!("stops; says goodbye to everybody");
-        notify_systemd(sd_notify::NotifyState::Stopping);
+        systemd::notify(sd_notify::NotifyState::Stopping);
         for port in accepting {
             port.cancel().await;
         }
@@ -275,12 +244,6 @@ async fn tick(mut inbox: mpsc::Sender<Event>) {
         if inbox.send(Event::Tick).await.is_err() {
             return;
         }
-    }
-}
-
-fn notify_systemd(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        log::warn!("systemd cannot be told: {error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the broker does when clients make the process hold more than its budget.
 
-use super::{Broker, Connection, Moment};
+use super::connections::Connection;
+use super::{Broker, Moment};
 use crate::base::close::Close;
 use crate::broker::outbox::{End, Outbox};
 use crate::broker::socket_status::Pulse;

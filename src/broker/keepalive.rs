@@ -1,5 +1,10 @@
 //! Who is still there (rulings, "liveness"): a decision made once a second for each connection.
 
+use super::connections::{Connection, Probe};
+use super::outbox::{End, Ping};
+use super::{Broker, Moment};
+use crate::base::close::Ending;
+use crate::realm::ConnectionId;
 use std::time::Duration;
 
 /// How long silence may last.
@@ -28,12 +33,7 @@ pub(crate) enum Verdict {
 
 /// Judges a connection that was last heard at `heard`, and sent a Ping at `pinged` that it has
 /// not been seen to answer. All times since the daemon started, to the second.
-pub(crate) fn judge(
-    now: Duration,
-    heard: Duration,
-    pinged: Option<Duration>,
-    patience: Patience,
-) -> Verdict {
+fn judge(now: Duration, heard: Duration, pinged: Option<Duration>, patience: Patience) -> Verdict {
     match pinged.filter(|&pinged| heard < pinged) {
         Some(pinged) if now >= pinged + patience.pong_timeout => Verdict::Silent,
         Some(_) => Verdict::Wait,
@@ -41,6 +41,82 @@ pub(crate) fn judge(
             Verdict::Alive
         }
         None => Verdict::Ping,
+    }
+}
+
+impl Broker {
+    /// Sends Pings that are due, drops connections that are silent, and returns the answers to
+    /// probes whose time is up.
+    pub(super) fn check_connections(&mut self, moment: Moment) -> Vec<(ConnectionId, bool)> {
+        let mut silent = Vec::new();
+        let mut probed = Vec::new();
+        for (&who, connection) in &mut self.connections {
+            if connection.held > 0 && !connection.pulse.is_blocked() {
+                // Nobody listens to it, so its silence means nothing.
+                connection.pinged = None;
+                continue;
+            }
+            let Some(host) = self.hosts.get(connection.listener) else {
+                continue;
+            };
+            connection.measure(moment, host.patience, &mut self.wakers);
+            let heard = connection.pulse.heard();
+            if let Some(probe) = connection.probe.take_if(|probe| moment.now >= probe.until) {
+                // What was heard in the second of the question may have come before it.
+                probed.push((who, heard > probe.asked));
+            }
+            match judge(moment.seconds(), heard, connection.pinged, host.patience) {
+                Verdict::Alive => connection.pinged = None,
+                Verdict::Wait => {}
+                Verdict::Ping => {
+                    connection.pinged = Some(moment.seconds());
+                    connection.outbox.ping(Ping::Silence, &mut self.wakers);
+                }
+                Verdict::Silent => {
+                    connection.outbox.end(End::Drop, &mut self.wakers);
+                    silent.push(who);
+                }
+            }
+        }
+        silent
+            .into_iter()
+            .for_each(|who| self.mark_closing(who, Ending::Silent));
+        probed
+    }
+
+    pub(super) fn alive(&mut self, moment: Moment, who: ConnectionId) -> usize {
+        let connection = self.connections.get_mut(&who);
+        // Its time may have been up just before.
+        if connection.is_some_and(|connection| connection.probe.take().is_some()) {
+            self.probed(moment, who, true)
+        } else {
+            1
+        }
+    }
+
+    /// Tells a realm what became of its question, unless the connection is gone meanwhile.
+    pub(super) fn probed(&mut self, moment: Moment, who: ConnectionId, alive: bool) -> usize {
+        match self.connections.get(&who) {
+            Some(&Connection {
+                closing: false,
+                listener,
+                ..
+            }) => self.enter(moment, listener, None, |realm, cx| {
+                realm.probed(cx, who, alive);
+            }),
+            _ => 1,
+        }
+    }
+
+    pub(super) fn probe(&mut self, moment: Moment, who: ConnectionId, patience: Duration) {
+        let connection = self.connections.get_mut(&who);
+        if let Some(connection) = connection.filter(|it| !it.closing && it.probe.is_none()) {
+            connection.probe = Some(Probe {
+                asked: moment.seconds(),
+                until: moment.now + patience,
+            });
+            connection.outbox.ping(Ping::Probe, &mut self.wakers);
+        }
     }
 }
 

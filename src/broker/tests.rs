@@ -3,7 +3,8 @@
 use super::*;
 use crate::base::frame::Frame;
 use crate::broker::outbox::{Orders, Outgoing, outbox};
-use crate::realm::{Method, Receipt};
+use crate::realm::{Hello, Method, Receipt, Refusal, Request};
+use futures::channel::oneshot;
 use std::sync::Mutex;
 use std::task::Context as TaskContext;
 

@@ -6,7 +6,7 @@
 //! write. So data frames go past it, as the octets that they are.
 
 use crate::base::frame::Frame;
-use crate::broker::outbox::Outgoing;
+use crate::broker::Outgoing;
 use crate::net::frame_tracker::Boundary;
 use crate::net::socket::Stream;
 use futures::io::{AsyncRead, AsyncWrite};

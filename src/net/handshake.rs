@@ -4,17 +4,17 @@ use crate::base::close::Close;
 use crate::base::frame::Frame;
 use crate::base::ip::Subscriber;
 use crate::base::memory_budget::Charge;
-use crate::broker::outbox::outbox;
-use crate::broker::socket_status::Pulse;
+use crate::broker::Pulse;
+use crate::broker::outbox;
 use crate::broker::{Event, Opening, Question};
-use crate::net::accept::{Admission, Port};
 use crate::net::client_ip;
 use crate::net::connection::{Connection, Parts};
 use crate::net::connection_limits::SubscriberPlace;
+use crate::net::http::cors::{lets_in, methods, options, with_cors};
 use crate::net::http::request::{Head, HeadError, read_body, read_head};
 use crate::net::http::response::Answer;
+use crate::net::listener::{Admission, Port};
 use crate::net::socket::Stream;
-use crate::protocols::Protocol;
 use crate::realm::{ConnectionId, Hello, Method, Reply, Request};
 use async_std::future::timeout;
 use async_std::net::TcpStream;
@@ -359,48 +359,6 @@ fn check(head: &Head, port: &Port) -> Result<Wish, Answer> {
 pub(crate) fn first_answer(head: &Head, port: &Port) -> Option<Answer> {
     let answer = check(head, port).err()?;
     Some(with_cors(answer, Some(head), port))
-}
-
-/// The methods that there are, for people and for browsers.
-fn methods(protocol: &Protocol) -> &'static str {
-    if protocol.methods.contains(&Method::Post) {
-        "GET, HEAD, POST, OPTIONS"
-    } else {
-        "GET, HEAD, OPTIONS"
-    }
-}
-
-/// The answer to OPTIONS, which may be a browser that asks what a page may do (CORS preflight).
-fn options(head: &Head, port: &Port) -> Answer {
-    let methods = methods(port.protocol);
-    let answer = Answer::new(204, "").with("Allow", methods);
-    if !port.protocol.answers_requests() {
-        return answer;
-    }
-    let wanted = head.first("Access-Control-Request-Headers");
-    answer
-        .with("Access-Control-Allow-Methods", methods)
-        .with("Access-Control-Allow-Headers", wanted.unwrap_or("*"))
-}
-
-fn lets_in(head: &Head, port: &Port) -> bool {
-    let origins = &port.settings.origins;
-    origins.let_in(head.first("Origin"), head.first("Host"))
-}
-
-/// Lets pages of origins that may connect read an answer, where there is an HTTP API for them (CORS
-/// protocol of the Fetch standard). Without a head it is not known whose page it is, and the answer
-/// has no secrets.
-fn with_cors(answer: Answer, head: Option<&Head>, port: &Port) -> Answer {
-    if !port.protocol.answers_requests() {
-        return answer;
-    }
-    let answer = answer.with("Vary", "Origin");
-    if head.is_some_and(|head| !lets_in(head, port)) {
-        return answer;
-    }
-    let origin = head.and_then(|head| head.first("Origin"));
-    answer.with("Access-Control-Allow-Origin", origin.unwrap_or("*"))
 }
 
 /// Sends the last answer, and stays until it has been taken, but not for long.

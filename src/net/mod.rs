@@ -8,4 +8,5 @@ pub(crate) mod frame_tracker;
 mod frame_writer;
 pub(crate) mod handshake;
 pub(crate) mod http;
+pub(crate) mod listener;
 pub(crate) mod socket;

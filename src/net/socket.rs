@@ -1,6 +1,6 @@
 //! A TCP stream that gives way, and notes when it last heard something.
 
-use crate::broker::socket_status::Pulse;
+use crate::broker::Pulse;
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;

@@ -2,3 +2,7 @@
 
 pub mod malloc;
 pub(crate) mod memory;
+pub mod open_files;
+pub mod signals;
+pub(crate) mod systemd;
+pub mod threads;

@@ -3,7 +3,6 @@
 use super::Input;
 use crate::base::memory_budget::{Budget, Charge};
 use crate::config::Listener;
-use crate::net::accept::{House, Port};
 use crate::net::client_ip;
 use crate::net::connection_limits::Places;
 use crate::net::handshake::first_answer;
@@ -11,6 +10,7 @@ use crate::net::http::request::{
     Head, HeadError, MAX_BODY, MAX_HEAD, MAX_HEADERS, read_body, read_head,
 };
 use crate::net::http::response::Answer;
+use crate::net::listener::{House, Port};
 use crate::protocols::PROTOCOLS;
 use crate::protocols::{fastchat::FastChat, loudsync::Loudsync, peerdrop::PeerDrop};
 use crate::protocols::{peerjs::PeerJs, workspace::Workspace};

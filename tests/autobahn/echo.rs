@@ -15,7 +15,8 @@ use switchboard::protocols::Protocol;
 use switchboard::realm::{
     ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull,
 };
-use switchboard::server::{self, Server};
+use switchboard::server::Server;
+use switchboard::sys::{open_files, threads};
 
 /// Everybody is alone here.
 struct Echo;
@@ -80,8 +81,8 @@ fn main() -> ExitCode {
     listener.settings.close_timeout = Duration::from_secs(60);
     let mut config = Config::built_in();
     config.listeners = vec![listener];
-    let open_files = server::raise_open_files_limit();
-    server::start_threads(config.process.threads);
+    let open_files = open_files::raise_limit();
+    threads::start(config.process.threads);
     match Server::bind(config, open_files) {
         Ok(server) => {
             async_std::task::block_on(server.run(async {
