@@ -34,7 +34,7 @@ use uuid::Uuid;
 #[derive(Default)]
 struct Received {
     frames: u64,
-    octets: u64,
+    bytes: u64,
 }
 
 /// One user's whole visit.
@@ -51,13 +51,13 @@ async fn visit(address: SocketAddr, comes: Duration, goes: Duration) -> Received
     let ack = socket.next().await.unwrap().unwrap();
     let mut received = Received {
         frames: 1,
-        octets: ack.len() as u64,
+        bytes: ack.len() as u64,
     };
     let stay = goes.saturating_sub(start.elapsed());
     let reading = async {
         while let Some(message) = socket.next().await {
             received.frames += 1;
-            received.octets += message.unwrap().len() as u64;
+            received.bytes += message.unwrap().len() as u64;
         }
         panic!("closed by the daemon");
     };
@@ -73,7 +73,7 @@ fn main() {
     let rounds = numbers.next().unwrap_or(1);
     let listener = json!({"protocol": "fastchat", "max_connections": 0});
     let daemon = Daemon::start(json!({"log": "info", "listeners": [listener]}));
-    let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("resident: {:.1} MiB before", mib(daemon.resident()));
     for _ in 0..rounds {
         let (start, busy) = (Instant::now(), daemon.cpu());
@@ -86,11 +86,11 @@ fn main() {
         let received = task::block_on(join_all(visits.map(task::spawn)));
         let time = start.elapsed().as_secs_f64();
         let frames: u64 = received.iter().map(|received| received.frames).sum();
-        let octets: u64 = received.iter().map(|received| received.octets).sum();
+        let bytes: u64 = received.iter().map(|received| received.bytes).sum();
         println!(
             "{users} users came and went in {time:.1} s: {frames} frames to them, {:.1} MB; \
              CPU {:.2} s; resident: {:.1} MiB, {:.1} at most",
-            octets as f64 / 1e6,
+            bytes as f64 / 1e6,
             (daemon.cpu() - busy).as_secs_f64(),
             mib(daemon.resident()),
             mib(memory(daemon.pid(), "VmHWM:").unwrap())

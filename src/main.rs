@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Serve { log } => {
-            malloc::have_memory_given_back();
+            malloc::enable_trim();
             serve(config, log)
         }
         _ => print(&config.listeners.iter().map(line).collect::<String>()),

@@ -1,12 +1,12 @@
 //! The daemon as a whole: binds every port, starts the broker, waits for the end, drains, stops.
 
-use crate::base::memory_budget::Budget;
-use crate::broker::Patience;
-use crate::broker::{Broker, Endings, Event, Host};
+use crate::base::memory_budget::MemoryBudget;
+use crate::broker::KeepaliveConfig;
+use crate::broker::{Broker, DisconnectCounts, Event, RealmSlot};
 use crate::config::{Config, Listener};
 use crate::net::accept;
-use crate::net::connection_limits::Places;
-use crate::net::listener::{House, Port, TURNED_AWAY_AT_ONCE};
+use crate::net::connection_limits::ConnectionLimit;
+use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::sys::memory;
 use crate::sys::systemd;
 use async_std::net::TcpListener;
@@ -25,7 +25,7 @@ const BACKLOG: i32 = 4096;
 
 /// Open files that are not for connections: those to tell clients that there is no room, and for
 /// listeners, the runtime and the log as many again.
-const RESERVED_FILES: usize = 2 * TURNED_AWAY_AT_ONCE;
+const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
 /// Clients may make the process hold one of so many parts of the memory there is, unless the
 /// configuration says how much.
@@ -50,7 +50,7 @@ pub struct Server {
 /// A port that cannot be listened on.
 #[derive(Debug)]
 pub struct BindError {
-    place: usize,
+    permit: usize,
     protocol: &'static str,
     address: SocketAddr,
     reason: std::io::Error,
@@ -59,14 +59,14 @@ pub struct BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            place,
+            permit,
             protocol,
             address,
             reason,
         } = self;
         write!(
             f,
-            "listeners[{place}] ({protocol}) cannot listen on {address}: {reason}"
+            "listeners[{permit}] ({protocol}) cannot listen on {address}: {reason}"
         )
     }
 }
@@ -80,9 +80,9 @@ impl Server {
     /// # Errors
     /// The first listener whose address is not to be had, and the system's reason.
     pub fn bind(config: Config, open_files: usize) -> Result<Self, BindError> {
-        let bind = |(place, listener): (usize, &Listener)| {
+        let bind = |(permit, listener): (usize, &Listener)| {
             listen(listener.address).map_err(|reason| BindError {
-                place,
+                permit,
                 protocol: listener.protocol.name,
                 address: listener.address,
                 reason,
@@ -105,7 +105,7 @@ impl Server {
             wanted.min(possible)
         };
         let memory_budget = config.process.memory_budget.unwrap_or_else(|| {
-            memory::memory().map_or(UNKNOWN_BUDGET, |memory| memory / PARTS_OF_MEMORY)
+            memory::available_memory().map_or(UNKNOWN_BUDGET, |memory| memory / PARTS_OF_MEMORY)
         });
         Ok(Self {
             config,
@@ -124,21 +124,21 @@ impl Server {
         // No buffer: each sender has one place of its own, and so one message on its way.
         let (mut inbox, events) = mpsc::channel(0);
         let (stopping, on_stop) = oneshot::channel();
-        let (everybody_gone, mut gone) = mpsc::channel(0);
-        let budget = Budget::new(self.memory_budget);
-        let house = Arc::new(House {
+        let (all_gone, mut gone) = mpsc::channel(0);
+        let budget = MemoryBudget::new(self.memory_budget);
+        let server = Arc::new(ServerState {
             started,
             inbox: inbox.clone(),
             connections: AtomicU64::new(1),
-            places: Places::new(self.max_connections),
+            permits: ConnectionLimit::new(self.max_connections),
             budget: Arc::clone(&budget),
-            requests: Budget::new(self.memory_budget / PARTS_OF_BUDGET),
-            turned_away: Places::new(TURNED_AWAY_AT_ONCE),
+            requests: MemoryBudget::new(self.memory_budget / PARTS_OF_BUDGET),
+            rejecting: ConnectionLimit::new(MAX_REJECTING),
             stopping: on_stop.shared(),
-            _everybody_gone: everybody_gone,
+            _all_gone: all_gone,
         });
-        let hosts = self.config.listeners.iter().map(host).collect();
-        let broker = task::spawn(Broker::new(hosts, budget, started).run(events));
+        let slots = self.config.listeners.iter().map(slot).collect();
+        let broker = task::spawn(Broker::new(slots, budget, started).run(events));
         task::spawn(tick(inbox.clone()));
 
         let mut accepting = Vec::new();
@@ -155,10 +155,15 @@ impl Server {
                 listener.protocol.name,
                 listener.endpoint()
             );
-            let port = Arc::new(Port::new(Arc::clone(&house), at, listener, address));
+            let port = Arc::new(ListenerState::new(
+                Arc::clone(&server),
+                at,
+                listener,
+                address,
+            ));
             accepting.push(task::spawn(accept::run(TcpListener::from(socket), port)));
         }
-        drop(house);
+        drop(server);
         log::info!(
             "ready in {:.1} ms, at most {} connections, and {} for what they make it hold",
             started.elapsed().as_secs_f64() * 1e3,
@@ -180,14 +185,14 @@ impl Server {
         }
         let _ = stopping.send(());
         let _ = inbox.send(Event::Stop).await;
-        let patience = self.config.process.shutdown_timeout;
-        if async_std::future::timeout(patience, gone.next())
+        let keepalive = self.config.process.shutdown_timeout;
+        if async_std::future::timeout(keepalive, gone.next())
             .await
             .is_err()
         {
             log::warn!(
                 "some clients did not say goodbye within {} s",
-                patience.as_secs_f64()
+                keepalive.as_secs_f64()
             );
         }
         let (answer, endings) = oneshot::channel();
@@ -209,7 +214,7 @@ fn mebibytes(bytes: usize) -> String {
     }
 }
 
-fn summary(endings: &Endings) -> String {
+fn summary(endings: &DisconnectCounts) -> String {
     if endings.is_empty() {
         return "none".to_owned();
     }
@@ -217,12 +222,12 @@ fn summary(endings: &Endings) -> String {
     lines.collect::<Vec<_>>().join(", ")
 }
 
-fn host(listener: &Listener) -> Host {
+fn slot(listener: &Listener) -> RealmSlot {
     let realm = (listener.protocol.realm)(&listener.options);
-    Host {
+    RealmSlot {
         realm: realm.unwrap_or_else(|_| unreachable!("the configuration was checked")),
-        when_full: listener.protocol.when_full,
-        patience: Patience {
+        slow_consumer_policy: listener.protocol.slow_consumer_policy,
+        keepalive: KeepaliveConfig {
             ping_after: listener.settings.ping_after,
             pong_timeout: listener.settings.pong_timeout,
             ping_every: listener.settings.ping_every,
@@ -250,10 +255,13 @@ async fn tick(mut inbox: mpsc::Sender<Event>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::close::{Close, Ending};
+    use crate::base::close::{CloseReason, DisconnectReason};
     use crate::base::frame::Frame;
     use crate::protocols::Protocol;
-    use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
+    use crate::realm::{
+        ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection,
+        SlowConsumerPolicy,
+    };
     use async_tungstenite::tungstenite::{self, Message as Received, WebSocket};
     use std::net::TcpStream;
     use std::thread;
@@ -273,7 +281,7 @@ mod tests {
             max_message_size: 1000,
             ping_every: 0,
         };
-        const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+        const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
         type Options = std::collections::BTreeMap<String, String>;
         type Reader = ();
         type Command = String;
@@ -282,7 +290,7 @@ mod tests {
             Ok(Self)
         }
 
-        fn serves(_: &str) -> bool {
+        fn matches_path(_: &str) -> bool {
             true
         }
 
@@ -294,16 +302,21 @@ mod tests {
             }
         }
 
-        fn open(&mut self, _: &mut Context, _: ConnectionId, _: Hello) -> Result<(), Refusal> {
+        fn open(
+            &mut self,
+            _: &mut Context,
+            _: ConnectionId,
+            _: ConnectRequest,
+        ) -> Result<(), Rejection> {
             Ok(())
         }
 
-        fn command(&mut self, cx: &mut Context, who: ConnectionId, command: String) {
+        fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: String) {
             assert_ne!(command, "realm", "as told");
-            cx.send(who, Frame::text(command));
+            cx.send(conn, Frame::text(command));
         }
 
-        fn close(&mut self, _: &mut Context, _: ConnectionId, _: Ending) {}
+        fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}
     }
 
     /// A server of that protocol, and where it listens. It is never told to stop.
@@ -333,7 +346,7 @@ mod tests {
         unlucky.send("decode".into()).unwrap();
         match unlucky.read().unwrap() {
             Received::Close(Some(close)) => {
-                assert_eq!(u16::from(close.code), Close::InternalError.code());
+                assert_eq!(u16::from(close.code), CloseReason::InternalError.code());
             }
             message => panic!("not a Close frame: {message:?}"),
         }

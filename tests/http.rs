@@ -102,15 +102,15 @@ fn what_is_no_request_or_too_large_is_answered() {
 fn frames_sent_right_behind_the_handshake_are_not_lost() {
     let daemon = daemon(json!({}));
     let mut stream = tcp(daemon.address());
-    let mut octets = HANDSHAKE.as_bytes().to_vec();
-    octets.extend([0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
-    stream.write_all(&octets).unwrap();
+    let mut bytes = HANDSHAKE.as_bytes().to_vec();
+    bytes.extend([0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
+    stream.write_all(&bytes).unwrap();
     let mut answer = Vec::new();
     while !String::from_utf8_lossy(&answer).contains("INVALID_MESSAGE") {
-        let mut octets = [0; 1000];
-        let count = stream.read(&mut octets).unwrap();
+        let mut bytes = [0; 1000];
+        let count = stream.read(&mut bytes).unwrap();
         assert!(count > 0, "{:?}", String::from_utf8_lossy(&answer));
-        answer.extend(&octets[..count]);
+        answer.extend(&bytes[..count]);
     }
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
@@ -218,7 +218,7 @@ fn even_those_who_say_nothing_count_for_their_address() {
     let both = [tcp(daemon.address()), tcp(daemon.address())];
     let is_answered = |stream: &&TcpStream| {
         stream.set_nonblocking(true).unwrap();
-        let answered = stream.peek(&mut [0]).is_ok_and(|octets| octets > 0);
+        let answered = stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
         stream.set_nonblocking(false).unwrap();
         answered
     };

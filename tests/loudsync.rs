@@ -152,8 +152,8 @@ fn the_round_trip_of_a_ping_becomes_a_members_latency() {
 /// A host that answers nothing by itself, and its first frames.
 fn raw_host(daemon: &Daemon, frames: &[Vec<u8>]) -> TcpStream {
     let mut host = tcp(daemon.address());
-    let octets = [HANDSHAKE.as_bytes(), &frames.concat()].concat();
-    host.write_all(&octets).unwrap();
+    let bytes = [HANDSHAKE.as_bytes(), &frames.concat()].concat();
+    host.write_all(&bytes).unwrap();
     read_head(&mut host);
     host
 }

@@ -194,9 +194,9 @@ impl Link {
 
     /// Whether the daemon has dropped the connection by itself: nothing is answered here.
     async fn is_dropped(&mut self) -> Result<(), String> {
-        let mut octets = vec![0; 4 << 10];
+        let mut bytes = vec![0; 4 << 10];
         let tcp = self.socket.get_mut();
-        let reading = async { while matches!(tcp.read(&mut octets).await, Ok(1..)) {} };
+        let reading = async { while matches!(tcp.read(&mut bytes).await, Ok(1..)) {} };
         match timeout(DEADLINE, reading).await {
             Err(_) if self.counts() => Err("a silent client was not dropped".to_owned()),
             _ => Ok(()),

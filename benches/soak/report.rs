@@ -63,15 +63,15 @@ impl Report {
     }
 
     /// The daemon's resident memory at some point.
-    pub fn memory(&self, when: &'static str, octets: u64) {
-        self.0.borrow_mut().memory.push((when, octets));
+    pub fn memory(&self, when: &'static str, bytes: u64) {
+        self.0.borrow_mut().memory.push((when, bytes));
     }
 
     /// What the daemon needed at such a point.
     pub fn memory_at(&self, when: &str) -> Option<u64> {
         let figures = self.0.borrow();
         let found = figures.memory.iter().find(|(at, _)| *at == when);
-        found.map(|(_, octets)| *octets)
+        found.map(|(_, bytes)| *bytes)
     }
 
     pub fn failures(&self) -> u64 {
@@ -112,8 +112,8 @@ impl Report {
         list("faults survived", &figures.faults);
         list("promises broken", &figures.failures);
         let _ = writeln!(table, "\nmemory of the daemon");
-        for (when, octets) in &figures.memory {
-            let _ = writeln!(table, "{:>8.1} MiB  {when}", mib(*octets));
+        for (when, bytes) in &figures.memory {
+            let _ = writeln!(table, "{:>8.1} MiB  {when}", mib(*bytes));
         }
         for line in &figures.told {
             let _ = writeln!(table, "broken at {line}");
@@ -122,6 +122,6 @@ impl Report {
     }
 }
 
-pub fn mib(octets: u64) -> f64 {
-    octets as f64 / f64::from(1 << 20)
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

@@ -2,15 +2,15 @@
 //!
 //! Log lines, counters, tests and the README's table all use this one list.
 //!
-//! A [`Close`] is a reason for the server to end a connection; whoever decides names it: a realm in
+//! A [`CloseReason`] is a reason for the server to end a connection; whoever decides names it: a realm in
 //! an effect, the broker for a slow reader or a stop, the connection for what breaks RFC 6455. An
-//! [`Ending`] is what became of a connection in the end; realms, counters and the log are told.
+//! [`DisconnectReason`] is what became of a connection in the end; realms, counters and the log are told.
 
 use std::fmt;
 
 /// Why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
+pub enum CloseReason {
     /// The other side of the session is gone, and the session with it.
     PeerLeft,
     /// The client said that it leaves.
@@ -60,7 +60,7 @@ pub enum Close {
     TooManyGuesses,
 }
 
-impl Close {
+impl CloseReason {
     /// The whole list, in the order of the codes.
     pub const ALL: [Self; 23] = [
         Self::PeerLeft,
@@ -138,7 +138,7 @@ impl Close {
     }
 
     /// Whether the same client may hope for better by simply connecting again.
-    pub const fn may_come_back(self) -> bool {
+    pub const fn should_reconnect(self) -> bool {
         matches!(
             self,
             Self::ShuttingDown
@@ -159,9 +159,9 @@ impl Close {
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum DisconnectReason {
     /// The server closed it.
-    Closed(Close),
+    Closed(CloseReason),
     /// The client closed it, with this code where it gave one.
     Left(Option<u16>),
     /// The connection broke without a Close frame.
@@ -170,7 +170,7 @@ pub enum Ending {
     Silent,
 }
 
-impl Ending {
+impl DisconnectReason {
     /// The name of its counter, and its name in the log.
     pub const fn name(self) -> &'static str {
         match self {
@@ -182,7 +182,7 @@ impl Ending {
     }
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(close) => write!(f, "closed: {} ({})", close.reason(), close.code()),
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn codes_are_in_order_and_in_the_ranges_of_the_rfc() {
-        let codes: Vec<u16> = Close::ALL.iter().map(|close| close.code()).collect();
+        let codes: Vec<u16> = CloseReason::ALL.iter().map(|close| close.code()).collect();
         assert!(codes.is_sorted(), "{codes:?}");
         assert!(
             codes
@@ -211,10 +211,10 @@ mod tests {
 
     #[test]
     fn reasons_fit_a_close_frame_and_differ() {
-        for (at, close) in Close::ALL.iter().enumerate() {
+        for (at, close) in CloseReason::ALL.iter().enumerate() {
             assert!(close.reason().len() <= 123);
             assert!(
-                Close::ALL[at + 1..]
+                CloseReason::ALL[at + 1..]
                     .iter()
                     .all(|other| other.reason() != close.reason())
             );
@@ -224,8 +224,12 @@ mod tests {
     #[test]
     fn the_readme_lists_them_all() {
         let readme = include_str!("../../README.md");
-        for close in Close::ALL {
-            let again = if close.may_come_back() { "yes" } else { "no" };
+        for close in CloseReason::ALL {
+            let again = if close.should_reconnect() {
+                "yes"
+            } else {
+                "no"
+            };
             let row = format!("| {} | `{}` | {again} |", close.code(), close.reason());
             assert!(readme.contains(&row), "README.md lacks the row {row}");
         }

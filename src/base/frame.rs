@@ -1,7 +1,7 @@
 //! A WebSocket frame on its way to clients.
 
-use crate::base::close::Close;
-use crate::base::memory_budget::{Budget, Charge};
+use crate::base::close::CloseReason;
+use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use async_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{
     CloseFrame, Frame as Unencoded, FrameHeader,
@@ -16,15 +16,15 @@ use std::sync::{Arc, OnceLock};
 ///
 /// A clone is a reference count, and what waits in an outbox for somebody is one pointer.
 #[derive(Clone)]
-pub struct Frame(Arc<Octets>);
+pub struct Frame(Arc<EncodedFrame>);
 
 /// The header and the payload in one piece, or, where the payload is large, in two, so that
 /// what is only passed on is not copied.
-struct Octets {
+struct EncodedFrame {
     head: Bytes,
     body: Bytes,
     /// For what it takes while it waits for anybody, however many they are.
-    charge: OnceLock<Charge>,
+    charge: OnceLock<MemoryReservation>,
 }
 
 /// What a frame takes besides its octets: its parts and their allocations.
@@ -45,8 +45,8 @@ impl Frame {
     }
 
     /// A binary message.
-    pub fn binary(octets: impl Into<Bytes>) -> Self {
-        Self::message(Data::Binary, &[], octets.into())
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self::message(Data::Binary, &[], bytes.into())
     }
 
     /// A text message of two parts, the second of which was there before and is shared if it is
@@ -69,17 +69,17 @@ impl Frame {
     }
 
     /// A Close frame (RFC 6455 section 5.5.1).
-    pub(crate) fn close(why: Close) -> Self {
+    pub(crate) fn close(why: CloseReason) -> Self {
         Self::encode(Unencoded::close(Some(close_frame(why))))
     }
 
     /// Octets that were encoded elsewhere.
-    pub(crate) fn encoded(octets: &[u8]) -> Self {
-        Self::of(Bytes::copy_from_slice(octets), Bytes::new())
+    pub(crate) fn encoded(bytes: &[u8]) -> Self {
+        Self::of(Bytes::copy_from_slice(bytes), Bytes::new())
     }
 
     fn of(head: Bytes, body: Bytes) -> Self {
-        Self(Arc::new(Octets {
+        Self(Arc::new(EncodedFrame {
             head,
             body,
             charge: OnceLock::new(),
@@ -93,9 +93,11 @@ impl Frame {
 
     /// Counts it against a budget from now on, as long as anybody has it: once, however often it is
     /// said.
-    pub(crate) fn charge(&self, budget: &Arc<Budget>) {
+    pub(crate) fn charge(&self, budget: &Arc<MemoryBudget>) {
         let bytes = || self.len() + OVERHEAD;
-        self.0.charge.get_or_init(|| Charge::new(budget, bytes()));
+        self.0
+            .charge
+            .get_or_init(|| MemoryReservation::new(budget, bytes()));
     }
 
     fn message(kind: Data, beginning: &[u8], rest: Bytes) -> Self {
@@ -145,16 +147,16 @@ impl Frame {
 
     /// The payload of a text message, for tests and for whoever looks at effects.
     pub fn as_text(&self) -> Option<String> {
-        let mut octets = Cursor::new(self.pieces(0).collect::<Vec<_>>().concat());
-        FrameHeader::parse(&mut octets).ok()??;
+        let mut bytes = Cursor::new(self.pieces(0).collect::<Vec<_>>().concat());
+        FrameHeader::parse(&mut bytes).ok()??;
         let mut text = String::new();
-        octets.read_to_string(&mut text).ok()?;
+        bytes.read_to_string(&mut text).ok()?;
         Some(text)
     }
 }
 
 /// What a Close frame says.
-pub(crate) fn close_frame(why: Close) -> CloseFrame {
+pub(crate) fn close_frame(why: CloseReason) -> CloseFrame {
     CloseFrame {
         code: why.code().into(),
         reason: Utf8Bytes::from_static(why.reason()),
@@ -235,19 +237,19 @@ mod tests {
 
     #[test]
     fn it_is_charged_once_as_long_as_anybody_has_it() {
-        let budget = Budget::new(0);
+        let budget = MemoryBudget::new(0);
         let frame = Frame::text("x".repeat(10_000));
         let cost = frame.len() + OVERHEAD;
         frame.charge(&budget);
         assert_eq!(frame.share(), cost);
         let shared = frame.clone();
         shared.charge(&budget);
-        assert_eq!(budget.held(), cost);
+        assert_eq!(budget.reserved(), cost);
         assert_eq!(frame.share(), cost / 2);
         drop(frame);
-        assert_eq!(budget.held(), cost);
+        assert_eq!(budget.reserved(), cost);
         drop(shared);
-        assert_eq!(budget.held(), 0);
+        assert_eq!(budget.reserved(), 0);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::str::FromStr;
 /// Who an address belongs to, for limits: an IPv4 address, or the /64 network of an IPv6
 /// address, since that is the least that a provider gives to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subscriber(IpAddr);
+pub struct SubnetKey(IpAddr);
 
-impl Subscriber {
+impl SubnetKey {
     /// The subscriber behind an address.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_subscriber_is_an_ipv4_address_or_an_ipv6_network() {
-        let of = |text| Subscriber::of(ip(text));
+        let of = |text| SubnetKey::of(ip(text));
         assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

@@ -10,7 +10,7 @@ impl fmt::Display for Quoted<'_> {
         const LIMIT: usize = 64;
         f.write_char('"')?;
         for c in self.0.chars().take(LIMIT) {
-            if misleads(c) {
+            if is_confusable(c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
                 write!(f, "{}", c.escape_debug())?;
@@ -28,7 +28,7 @@ impl fmt::Display for Quoted<'_> {
 pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || misleads(c) {
+        if c.is_control() || is_confusable(c) {
             line.extend(c.escape_unicode());
         } else if c.is_ascii() {
             // Quotes stay as they are.
@@ -42,7 +42,7 @@ pub fn escaped(text: &str) -> String {
 
 /// Marks that turn the direction of a terminal's line, and letters that nobody sees. Debug leaves them
 /// alone.
-fn misleads(c: char) -> bool {
+fn is_confusable(c: char) -> bool {
     matches!(
         c,
         '\u{200b}'..='\u{200f}'

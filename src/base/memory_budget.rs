@@ -1,6 +1,6 @@
 //! What clients make the process hold, all of it together, and the most that it may be.
 //!
-//! Each thing that a client can make large has a [`Charge`]: what a connection has received and not
+//! Each thing that a client can make large has a [`MemoryReservation`]: what a connection has received and not
 //! handed on, frames that wait (once, however many they wait for), their places in queues, what a
 //! realm stores. The broker looks at the sum; what to do when it is too much is for it to say.
 
@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The sum of all charges, and its limit.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct MemoryBudget {
     /// In bytes.
     limit: usize,
-    held: AtomicUsize,
+    reserved: AtomicUsize,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// `limit` in bytes; 0: none.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: if limit == 0 { usize::MAX } else { limit },
-            held: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
         })
     }
 
@@ -29,24 +29,24 @@ impl Budget {
     }
 
     /// All that is held, in bytes.
-    pub(crate) fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_overdrawn(&self) -> bool {
-        self.held() > self.limit
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.reserved() > self.limit
     }
 }
 
 /// Bytes that are held; given back at the latest when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Charge {
-    budget: Arc<Budget>,
+pub(crate) struct MemoryReservation {
+    budget: Arc<MemoryBudget>,
     bytes: AtomicUsize,
 }
 
-impl Charge {
-    pub(crate) fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
+impl MemoryReservation {
+    pub(crate) fn new(budget: &Arc<MemoryBudget>, bytes: usize) -> Self {
         let charge = Self {
             budget: Arc::clone(budget),
             bytes: AtomicUsize::new(0),
@@ -59,21 +59,21 @@ impl Charge {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn budget(&self) -> &Arc<Budget> {
+    pub(crate) fn budget(&self) -> &Arc<MemoryBudget> {
         &self.budget
     }
 
     pub(crate) fn grow(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.budget.held.fetch_add(bytes, Ordering::Relaxed);
+            self.budget.reserved.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn shrink(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.budget.reserved.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
@@ -85,7 +85,7 @@ impl Charge {
     }
 }
 
-impl Drop for Charge {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         self.shrink(self.bytes());
     }
@@ -97,27 +97,27 @@ mod tests {
 
     #[test]
     fn what_is_held_is_the_sum_of_all_charges() {
-        let budget = Budget::new(100);
-        let mut one = Charge::new(&budget, 60);
-        let other = Charge::new(&budget, 0);
+        let budget = MemoryBudget::new(100);
+        let mut one = MemoryReservation::new(&budget, 60);
+        let other = MemoryReservation::new(&budget, 0);
         other.grow(50);
-        assert_eq!(budget.held(), 110);
-        assert!(budget.is_overdrawn());
+        assert_eq!(budget.reserved(), 110);
+        assert!(budget.is_exceeded());
         other.shrink(10);
-        assert!(!budget.is_overdrawn(), "the limit itself may be held");
+        assert!(!budget.is_exceeded(), "the limit itself may be held");
         one.set(5);
-        assert_eq!((one.bytes(), budget.held()), (5, 45));
+        assert_eq!((one.bytes(), budget.reserved()), (5, 45));
         one.set(6);
         drop(other);
-        assert_eq!(budget.held(), 6);
+        assert_eq!(budget.reserved(), 6);
         drop(one);
-        assert_eq!(budget.held(), 0);
+        assert_eq!(budget.reserved(), 0);
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let budget = Budget::new(0);
-        let _much = Charge::new(&budget, usize::MAX);
-        assert!(!budget.is_overdrawn());
+        let budget = MemoryBudget::new(0);
+        let _much = MemoryReservation::new(&budget, usize::MAX);
+        assert!(!budget.is_exceeded());
     }
 }

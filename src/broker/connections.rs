@@ -1,9 +1,9 @@
 //! The connections as the broker knows them: a number, an outbox, and how they fare.
 
-use super::Moment;
-use super::keepalive::Patience;
+use super::Now;
+use super::keepalive::KeepaliveConfig;
 use super::outbox::{Outbox, Ping};
-use super::socket_status::Pulse;
+use super::socket_status::SocketStatus;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) struct Connection {
     pub(super) listener: usize,
     pub(super) outbox: Outbox,
-    pub(super) pulse: Arc<Pulse>,
+    pub(super) status: Arc<SocketStatus>,
     /// When it was sent a Ping, to the second.
     pub(super) pinged: Option<Duration>,
     /// When its round trip is to be measured next, if that is wanted.
@@ -22,9 +22,9 @@ pub(super) struct Connection {
     /// Its realm waits for a sign of life.
     pub(super) probe: Option<Probe>,
     /// For the sake of how many others it is not read from.
-    pub(super) held: usize,
+    pub(super) paused_by: usize,
     /// Who is held for the sake of this one.
-    pub(super) holds: Vec<ConnectionId>,
+    pub(super) paused_senders: Vec<ConnectionId>,
     /// Its realm has been told that it is gone.
     pub(super) closing: bool,
     /// What it held when it was closed for that, in bytes.
@@ -34,14 +34,19 @@ pub(super) struct Connection {
 impl Connection {
     /// Whether its outbox is full only because its task has not had its turn. Its socket would
     /// take more, so it is not slow.
-    pub(super) fn has_had_no_turn(&self) -> bool {
-        !self.pulse.is_blocked() && !self.outbox.is_far_over()
+    pub(super) fn is_unscheduled(&self) -> bool {
+        !self.status.is_blocked() && !self.outbox.exceeds_hard_limit()
     }
 
     /// Sends a Ping for the round trip, when it is time for one.
-    pub(super) fn measure(&mut self, moment: Moment, patience: Patience, wakers: &mut Vec<Waker>) {
-        if !patience.ping_every.is_zero() && moment.now >= self.next_ping {
-            self.next_ping = moment.now + patience.ping_every;
+    pub(super) fn measure(
+        &mut self,
+        now: Now,
+        keepalive: KeepaliveConfig,
+        wakers: &mut Vec<Waker>,
+    ) {
+        if !keepalive.ping_every.is_zero() && now.monotonic >= self.next_ping {
+            self.next_ping = now.monotonic + keepalive.ping_every;
             self.outbox.ping(Ping::RoundTrip, wakers);
         }
     }
@@ -58,9 +63,9 @@ pub(super) struct Probe {
 pub(super) type Table = HashMap<ConnectionId, Connection, BuildHasherDefault<IdHasher>>;
 
 impl Connections for Table {
-    fn round_trip(&self, who: ConnectionId) -> Option<Duration> {
-        self.get(&who)
-            .and_then(|connection| connection.pulse.round_trip())
+    fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
+        self.get(&conn)
+            .and_then(|connection| connection.status.rtt())
     }
 }
 
@@ -74,9 +79,9 @@ impl Hasher for IdHasher {
         self.0
     }
 
-    fn write(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            self.write_u64(self.0 ^ u64::from(octet));
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
         }
     }
 

@@ -1,13 +1,13 @@
 //! Carrying out what realms want done: frames into outboxes, and what happens when one is full.
 
-use super::outbox::Report;
-use super::{Broker, Moment};
-use crate::base::close::Close;
+use super::outbox::NotifyWhen;
+use super::{Broker, Now};
+use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
-use crate::realm::{ConnectionId, Effect, WhenFull};
+use crate::realm::{ConnectionId, Effect, SlowConsumerPolicy};
 
 impl Broker {
-    pub(super) fn apply(&mut self, moment: Moment, effect: Effect, sender: Option<ConnectionId>) {
+    pub(super) fn apply(&mut self, now: Now, effect: Effect, sender: Option<ConnectionId>) {
         match effect {
             Effect::Send(to, frame) => self.send(to, frame, sender),
             Effect::Deliver(to, frame, receipt) => {
@@ -19,8 +19,8 @@ impl Broker {
                 news.into_iter()
                     .for_each(|news| self.send(receipt.to, news, sender));
             }
-            Effect::Close(who, why) => self.close(who, why),
-            Effect::Probe(who, patience) => self.probe(moment, who, patience),
+            Effect::Close(conn, why) => self.close(conn, why),
+            Effect::Probe(conn, patience) => self.probe(now, conn, patience),
         }
     }
 
@@ -29,24 +29,24 @@ impl Broker {
         let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
             return;
         };
-        if self.entering == Some(to) {
-            connection.outbox.push_first(frame, &mut self.wakers);
+        if self.opening == Some(to) {
+            connection.outbox.push_initial(frame, &mut self.wakers);
             return;
         }
         let Err(frame) = connection.outbox.push(frame, &mut self.wakers) else {
             return;
         };
-        let Some(host) = self.hosts.get(connection.listener) else {
+        let Some(slot) = self.slots.get(connection.listener) else {
             return;
         };
-        match host.when_full {
-            WhenFull::HoldSender if sender.is_some() => {
-                self.push_over(to, frame, Report::Room, sender);
+        match slot.slow_consumer_policy {
+            SlowConsumerPolicy::Backpressure if sender.is_some() => {
+                self.push_past_limit(to, frame, NotifyWhen::LowWatermark, sender);
             }
-            WhenFull::CloseReader if connection.has_had_no_turn() => {
-                self.push_over(to, frame, Report::Turn, sender);
+            SlowConsumerPolicy::Disconnect if connection.is_unscheduled() => {
+                self.push_past_limit(to, frame, NotifyWhen::Flushed, sender);
             }
-            _ => self.close(to, Close::TooSlow),
+            _ => self.close(to, CloseReason::TooSlow),
         }
     }
 
@@ -61,10 +61,10 @@ impl Broker {
         let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
             return false;
         };
-        match connection.outbox.push_to_half(frame, &mut self.wakers) {
+        match connection.outbox.push_relayed(frame, &mut self.wakers) {
             Ok(()) => true,
-            Err(frame) if connection.has_had_no_turn() => {
-                self.push_over(to, frame, Report::Turn, sender);
+            Err(frame) if connection.is_unscheduled() => {
+                self.push_past_limit(to, frame, NotifyWhen::Flushed, sender);
                 true
             }
             Err(_) => false,
@@ -73,38 +73,42 @@ impl Broker {
 
     /// Puts a frame into an outbox although there is no room, while its sender, if there is one,
     /// waits for a report.
-    pub(super) fn push_over(
+    pub(super) fn push_past_limit(
         &mut self,
         to: ConnectionId,
         frame: Frame,
-        report: Report,
+        report: NotifyWhen,
         sender: Option<ConnectionId>,
     ) {
         if let Some(connection) = self.connections.get_mut(&to) {
-            connection.outbox.push_over(frame, report, &mut self.wakers);
-            connection.holds.extend(sender);
-            sender.into_iter().for_each(|sender| self.hold(sender));
+            connection
+                .outbox
+                .push_past_limit(frame, report, &mut self.wakers);
+            connection.paused_senders.extend(sender);
+            sender
+                .into_iter()
+                .for_each(|sender| self.pause_reading(sender));
         }
     }
 
-    pub(super) fn hold(&mut self, who: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&who) {
-            connection.held += 1;
-            connection.outbox.hold(true, &mut self.wakers);
+    pub(super) fn pause_reading(&mut self, conn: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.paused_by += 1;
+            connection.outbox.pause_reading(true, &mut self.wakers);
         }
     }
 
-    pub(super) fn release_held_by(&mut self, who: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&who) else {
+    pub(super) fn resume_senders_of(&mut self, conn: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
             return;
         };
-        for held in std::mem::take(&mut connection.holds) {
-            if let Some(connection) = self.connections.get_mut(&held) {
-                connection.held -= 1;
-                if connection.held == 0 {
+        for sender in std::mem::take(&mut connection.paused_senders) {
+            if let Some(connection) = self.connections.get_mut(&sender) {
+                connection.paused_by -= 1;
+                if connection.paused_by == 0 {
                     connection.pinged = None;
-                    connection.pulse.beat();
-                    connection.outbox.hold(false, &mut self.wakers);
+                    connection.status.record_activity();
+                    connection.outbox.pause_reading(false, &mut self.wakers);
                 }
             }
         }

@@ -2,12 +2,12 @@
 //! to that client's connection.
 //!
 //! The broker holds one end, [`Outbox`], and never waits; the connection holds the other,
-//! [`Outgoing`], and is woken. Wakers are handed back to the broker, which calls them once per
+//! [`OutboxReceiver`], and is woken. Wakers are handed back to the broker, which calls them once per
 //! batch of commands, so that many frames meet in one flush.
 
-use crate::base::close::Close;
+use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
-use crate::base::memory_budget::{Budget, Charge};
+use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -21,19 +21,19 @@ fn cost(frame: &Frame) -> usize {
 }
 
 /// A queue that was longer than this gives its memory back when it has run dry.
-const KEPT_CAPACITY: usize = 64;
+const RETAINED_CAPACITY: usize = 64;
 
 /// This many times the limit is too much in any case. Broadcasts from several senders may meet
 /// before a connection has its turn, but not without end.
-const FAR: usize = 4;
+const HARD_LIMIT_FACTOR: usize = 4;
 
 /// How the broker wants a connection to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum CloseOrder {
     /// With a Close frame, after what waits before it.
-    Close(Close),
+    Graceful(CloseReason),
     /// At once, without a word.
-    Drop,
+    Abort,
 }
 
 /// Why a client is sent a Ping, the weightiest last: two that meet are one Ping.
@@ -50,11 +50,11 @@ pub(crate) enum Ping {
 /// When the connection tells the broker about its outbox: those who sent what did not fit are
 /// held until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
+pub(crate) enum NotifyWhen {
     /// When it has written what its socket takes.
-    Turn,
+    Flushed,
     /// When half of the limit is free again.
-    Room,
+    LowWatermark,
 }
 
 struct State {
@@ -62,35 +62,35 @@ struct State {
     /// Frames that were pushed and are not yet written to the socket.
     frames: usize,
     /// For their places, once there are more than every queue may have.
-    places: Charge,
+    places: MemoryReservation,
     /// Octets and overhead of what was pushed and is not yet written to the socket.
     bytes: usize,
     /// Of those, what counts for nothing, as it was there first and takes more room than there is:
     /// otherwise nothing else would fit before it is written.
-    beside: usize,
+    exempt_bytes: usize,
     /// Its share of what they take, roughly: others may wait for the same frames.
     share: usize,
     limit: usize,
     ping: Option<Ping>,
-    hold: bool,
-    report: Option<Report>,
-    end: Option<End>,
+    pause_reading: bool,
+    notify: Option<NotifyWhen>,
+    end: Option<CloseOrder>,
     waker: Option<Waker>,
 }
 
 impl State {
-    fn new(limit: usize, budget: &Arc<Budget>) -> Self {
+    fn new(limit: usize, budget: &Arc<MemoryBudget>) -> Self {
         Self {
             queue: VecDeque::new(),
             frames: 0,
-            places: Charge::new(budget, 0),
+            places: MemoryReservation::new(budget, 0),
             bytes: 0,
-            beside: 0,
+            exempt_bytes: 0,
             share: 0,
             limit,
             ping: None,
-            hold: false,
-            report: None,
+            pause_reading: false,
+            notify: None,
             end: None,
             waker: None,
         }
@@ -108,18 +108,18 @@ impl State {
     fn count_places(&mut self, frames: usize) {
         self.frames = frames;
         self.places
-            .set(frames.saturating_sub(KEPT_CAPACITY) * FRAME_OVERHEAD);
+            .set(frames.saturating_sub(RETAINED_CAPACITY) * FRAME_OVERHEAD);
     }
 
-    fn counted(&self) -> usize {
-        self.bytes - self.beside
+    fn counted_bytes(&self) -> usize {
+        self.bytes - self.exempt_bytes
     }
 }
 
 /// Makes the two ends. `limit` in bytes; what waits is counted against the budget, too.
-pub(crate) fn outbox(limit: usize, budget: &Arc<Budget>) -> (Outbox, Outgoing) {
+pub(crate) fn outbox(limit: usize, budget: &Arc<MemoryBudget>) -> (Outbox, OutboxReceiver) {
     let shared = Arc::new(Mutex::new(State::new(limit, budget)));
-    (Outbox(Arc::clone(&shared)), Outgoing(shared))
+    (Outbox(Arc::clone(&shared)), OutboxReceiver(shared))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -144,19 +144,19 @@ impl Outbox {
     ///
     /// # Errors
     /// The frame, when there is none.
-    pub(crate) fn push_to_half(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
+    pub(crate) fn push_relayed(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
         self.push_into(2, frame, wakers)
     }
 
     /// Adds a frame if the first of so many parts of the outbox has room for it.
     fn push_into(&self, parts: usize, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
         let mut state = lock(&self.0);
-        if state.counted() + cost(&frame) > state.limit / parts {
+        if state.counted_bytes() + cost(&frame) > state.limit / parts {
             // One always fits an empty outbox.
             if state.bytes > 0 {
                 return Err(frame);
             }
-            state.beside = cost(&frame);
+            state.exempt_bytes = cost(&frame);
         }
         state.add(frame, wakers);
         Ok(())
@@ -164,17 +164,22 @@ impl Outbox {
 
     /// Adds a frame for which there is no room. The connection will report, and whoever sent it
     /// must be held until then.
-    pub(crate) fn push_over(&self, frame: Frame, report: Report, wakers: &mut Vec<Waker>) {
+    pub(crate) fn push_past_limit(
+        &self,
+        frame: Frame,
+        notify: NotifyWhen,
+        wakers: &mut Vec<Waker>,
+    ) {
         let mut state = lock(&self.0);
-        state.report = Some(report);
+        state.notify = Some(notify);
         state.add(frame, wakers);
     }
 
     /// Adds a frame for somebody who has had no chance to read anything yet; it counts for nothing.
-    pub(crate) fn push_first(&self, frame: Frame, wakers: &mut Vec<Waker>) {
+    pub(crate) fn push_initial(&self, frame: Frame, wakers: &mut Vec<Waker>) {
         let mut state = lock(&self.0);
         state.add(frame, wakers);
-        state.beside = state.bytes;
+        state.exempt_bytes = state.bytes;
     }
 
     /// What would be free without this client, in bytes, roughly.
@@ -188,9 +193,9 @@ impl Outbox {
     }
 
     /// Whether so much waits that not even a task that had no turn excuses it.
-    pub(crate) fn is_far_over(&self) -> bool {
+    pub(crate) fn exceeds_hard_limit(&self) -> bool {
         let state = lock(&self.0);
-        state.counted() / FAR >= state.limit
+        state.counted_bytes() / HARD_LIMIT_FACTOR >= state.limit
     }
 
     /// Asks for a Ping, ahead of what waits.
@@ -201,53 +206,55 @@ impl Outbox {
     }
 
     /// Stops the connection from reading, or lets it go on.
-    pub(crate) fn hold(&self, hold: bool, wakers: &mut Vec<Waker>) {
+    pub(crate) fn pause_reading(&self, pause_reading: bool, wakers: &mut Vec<Waker>) {
         let mut state = lock(&self.0);
-        state.hold = hold;
+        state.pause_reading = pause_reading;
         wakers.extend(state.waker.take());
     }
 
-    /// Ends the connection. The first end stands; a later [`End::Drop`] still hurries it.
-    pub(crate) fn end(&self, end: End, wakers: &mut Vec<Waker>) {
+    /// Ends the connection. The first end stands; a later [`CloseOrder::Abort`] still hurries it.
+    pub(crate) fn end(&self, end: CloseOrder, wakers: &mut Vec<Waker>) {
         let mut state = lock(&self.0);
-        if state.end.is_none() || end == End::Drop {
+        if state.end.is_none() || end == CloseOrder::Abort {
             state.end = Some(end);
         }
-        state.hold = false;
-        if end == End::Drop || matches!(end, End::Close(close) if close.discards_outbox()) {
+        state.pause_reading = false;
+        if end == CloseOrder::Abort
+            || matches!(end, CloseOrder::Graceful(close) if close.discards_outbox())
+        {
             state.queue = VecDeque::new();
         }
         wakers.extend(state.waker.take());
     }
 }
 
-/// What [`Outgoing::take`] found besides frames.
+/// What [`OutboxReceiver::take`] found besides frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Orders {
+pub(crate) struct Directives {
     /// Send a Ping.
     pub(crate) ping: Option<Ping>,
     /// Do not read from the client.
-    pub(crate) hold: bool,
+    pub(crate) pause_reading: bool,
     /// Tell the broker once what there is has been written as far as the socket takes it.
-    pub(crate) report: bool,
+    pub(crate) notify: bool,
     /// End the connection.
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<CloseOrder>,
 }
 
 /// The connection's end.
-pub(crate) struct Outgoing(Arc<Mutex<State>>);
+pub(crate) struct OutboxReceiver(Arc<Mutex<State>>);
 
-impl Outgoing {
+impl OutboxReceiver {
     /// Moves all waiting frames to the end of `into`, and says what else there is to do. When
     /// there is nothing new, `cx` is woken once there is.
-    pub(crate) fn take(&self, cx: &mut Context<'_>, into: &mut VecDeque<Frame>) -> Orders {
+    pub(crate) fn take(&self, cx: &mut Context<'_>, into: &mut VecDeque<Frame>) -> Directives {
         let mut state = lock(&self.0);
         if into.is_empty() {
             std::mem::swap(&mut state.queue, into);
         } else {
             into.append(&mut state.queue);
         }
-        if state.queue.capacity() > KEPT_CAPACITY {
+        if state.queue.capacity() > RETAINED_CAPACITY {
             state.queue = VecDeque::new();
         }
         if !state
@@ -257,12 +264,12 @@ impl Outgoing {
         {
             state.waker = Some(cx.waker().clone());
         }
-        Orders {
+        Directives {
             ping: state.ping.take(),
-            hold: state.hold,
-            report: state
-                .report
-                .take_if(|report| *report == Report::Turn)
+            pause_reading: state.pause_reading,
+            notify: state
+                .notify
+                .take_if(|notify| *notify == NotifyWhen::Flushed)
                 .is_some(),
             end: state.end,
         }
@@ -270,18 +277,18 @@ impl Outgoing {
 
     /// Whether the broker wants nothing more of this connection, not even its goodbyes. When it does
     /// later, `cx` is woken.
-    pub(crate) fn is_given_up(&self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_aborted(&self, cx: &mut Context<'_>) -> bool {
         let mut state = lock(&self.0);
         state.waker = Some(cx.waker().clone());
-        state.end == Some(End::Drop)
+        state.end == Some(CloseOrder::Abort)
     }
 
-    /// Frees the room of `frames` frames of `octets` octets, now that they are written. The
+    /// Frees the room of `frames` frames of `bytes` octets, now that they are written. The
     /// answer says whether that makes the room for which somebody is held.
     #[must_use]
-    pub(crate) fn written(&self, frames: usize, octets: usize) -> bool {
+    pub(crate) fn written(&self, frames: usize, bytes: usize) -> bool {
         let mut state = lock(&self.0);
-        let freed = octets + frames * FRAME_OVERHEAD;
+        let freed = bytes + frames * FRAME_OVERHEAD;
         let before = state.bytes;
         state.bytes = state.bytes.saturating_sub(freed);
         state.share = match state.bytes {
@@ -292,13 +299,13 @@ impl Outgoing {
                 usize::try_from(share).unwrap_or(usize::MAX)
             }
         };
-        state.beside = state.beside.saturating_sub(freed);
+        state.exempt_bytes = state.exempt_bytes.saturating_sub(freed);
         let left = state.frames.saturating_sub(frames);
         state.count_places(left);
         let room = state.bytes <= state.limit / 2;
         state
-            .report
-            .take_if(|report| room && *report == Report::Room)
+            .notify
+            .take_if(|notify| room && *notify == NotifyWhen::LowWatermark)
             .is_some()
     }
 }
@@ -309,17 +316,17 @@ mod tests {
 
     struct Pair {
         outbox: Outbox,
-        outgoing: Outgoing,
+        outbox_receiver: OutboxReceiver,
         wakers: Vec<Waker>,
         taken: VecDeque<Frame>,
     }
 
     impl Pair {
         fn new(limit: usize) -> Self {
-            let (outbox, outgoing) = outbox(limit, &Budget::new(0));
+            let (outbox, outbox_receiver) = outbox(limit, &MemoryBudget::new(0));
             Self {
                 outbox,
-                outgoing,
+                outbox_receiver,
                 wakers: Vec::new(),
                 taken: VecDeque::new(),
             }
@@ -330,19 +337,20 @@ mod tests {
             self.outbox.push(frame(bytes), &mut self.wakers).is_ok()
         }
 
-        fn push_over(&mut self, report: Report) {
-            self.outbox.push_over(frame(60), report, &mut self.wakers);
+        fn push_past_limit(&mut self, notify: NotifyWhen) {
+            self.outbox
+                .push_past_limit(frame(60), notify, &mut self.wakers);
         }
 
-        fn take(&mut self) -> Orders {
+        fn take(&mut self) -> Directives {
             let mut cx = Context::from_waker(Waker::noop());
-            self.outgoing.take(&mut cx, &mut self.taken)
+            self.outbox_receiver.take(&mut cx, &mut self.taken)
         }
 
         /// Writes the first of the frames that were taken.
         fn write_one(&mut self) -> bool {
             let frame = self.taken.pop_front().unwrap();
-            self.outgoing.written(1, frame.len())
+            self.outbox_receiver.written(1, frame.len())
         }
     }
 
@@ -368,7 +376,7 @@ mod tests {
         let mut pair = Pair::new(200);
         let mut push = |bytes| {
             pair.outbox
-                .push_to_half(frame(bytes), &mut pair.wakers)
+                .push_relayed(frame(bytes), &mut pair.wakers)
                 .is_ok()
         };
         assert!(push(60));
@@ -379,7 +387,7 @@ mod tests {
         assert!(
             empty
                 .outbox
-                .push_to_half(frame(60), &mut empty.wakers)
+                .push_relayed(frame(60), &mut empty.wakers)
                 .is_ok()
         );
     }
@@ -408,9 +416,9 @@ mod tests {
     fn what_is_there_first_takes_no_room() {
         let mut pair = Pair::new(100);
         for _ in 0..10 {
-            pair.outbox.push_first(frame(100), &mut pair.wakers);
+            pair.outbox.push_initial(frame(100), &mut pair.wakers);
         }
-        assert!(!pair.outbox.is_far_over());
+        assert!(!pair.outbox.exceeds_hard_limit());
         assert!(pair.push(100));
         assert!(!pair.push(34));
         pair.take();
@@ -442,51 +450,51 @@ mod tests {
     fn pushing_over_the_limit_asks_for_a_report_at_half_of_it() {
         let mut pair = Pair::new(100);
         assert!(pair.push(60));
-        pair.push_over(Report::Room);
-        pair.push_over(Report::Room);
+        pair.push_past_limit(NotifyWhen::LowWatermark);
+        pair.push_past_limit(NotifyWhen::LowWatermark);
         pair.take();
         assert!(!pair.write_one());
         assert!(!pair.write_one());
         assert!(pair.write_one());
-        assert!(!pair.outgoing.written(0, 0), "once is enough");
+        assert!(!pair.outbox_receiver.written(0, 0), "once is enough");
     }
 
     #[test]
     fn or_for_one_at_the_connections_next_turn() {
         let mut pair = Pair::new(100);
         assert!(pair.push(90));
-        pair.push_over(Report::Turn);
-        assert!(pair.take().report);
-        assert!(!pair.take().report, "once is enough");
+        pair.push_past_limit(NotifyWhen::Flushed);
+        assert!(pair.take().notify);
+        assert!(!pair.take().notify, "once is enough");
     }
 
     #[test]
     fn it_is_far_over_at_four_times_the_limit() {
         let mut pair = Pair::new(100);
         for _ in 0..6 {
-            assert!(!pair.outbox.is_far_over());
-            pair.push_over(Report::Turn);
+            assert!(!pair.outbox.exceeds_hard_limit());
+            pair.push_past_limit(NotifyWhen::Flushed);
         }
-        pair.push_over(Report::Turn);
-        assert!(pair.outbox.is_far_over());
+        pair.push_past_limit(NotifyWhen::Flushed);
+        assert!(pair.outbox.exceeds_hard_limit());
     }
 
     #[test]
     fn what_waits_is_charged_until_it_is_written() {
-        let budget = Budget::new(0);
-        let (outbox, outgoing) = outbox(1 << 20, &budget);
+        let budget = MemoryBudget::new(0);
+        let (outbox, outbox_receiver) = outbox(1 << 20, &budget);
         let (mut wakers, mut taken) = (Vec::new(), VecDeque::new());
         let frame = frame(100);
-        for _ in 0..KEPT_CAPACITY + 10 {
+        for _ in 0..RETAINED_CAPACITY + 10 {
             outbox.push(frame.clone(), &mut wakers).unwrap();
         }
-        let all = budget.held();
-        outgoing.take(&mut Context::from_waker(Waker::noop()), &mut taken);
-        assert_eq!(budget.held(), all);
-        let _ = outgoing.written(10, 10 * frame.len());
-        assert_eq!(budget.held(), all - 10 * FRAME_OVERHEAD);
-        drop((frame, taken, outbox, outgoing));
-        assert_eq!(budget.held(), 0);
+        let all = budget.reserved();
+        outbox_receiver.take(&mut Context::from_waker(Waker::noop()), &mut taken);
+        assert_eq!(budget.reserved(), all);
+        let _ = outbox_receiver.written(10, 10 * frame.len());
+        assert_eq!(budget.reserved(), all - 10 * FRAME_OVERHEAD);
+        drop((frame, taken, outbox, outbox_receiver));
+        assert_eq!(budget.reserved(), 0);
     }
 
     #[test]
@@ -511,9 +519,14 @@ mod tests {
     fn a_close_comes_after_what_waits() {
         let mut pair = Pair::new(10_000);
         pair.push(34);
-        pair.outbox
-            .end(End::Close(Close::PeerLeft), &mut pair.wakers);
-        assert_eq!(pair.take().end, Some(End::Close(Close::PeerLeft)));
+        pair.outbox.end(
+            CloseOrder::Graceful(CloseReason::PeerLeft),
+            &mut pair.wakers,
+        );
+        assert_eq!(
+            pair.take().end,
+            Some(CloseOrder::Graceful(CloseReason::PeerLeft))
+        );
         assert_eq!(pair.taken.len(), 1);
     }
 
@@ -522,35 +535,47 @@ mod tests {
         let mut pair = Pair::new(10_000);
         pair.push(34);
         pair.outbox
-            .end(End::Close(Close::TooSlow), &mut pair.wakers);
-        assert_eq!(pair.take().end, Some(End::Close(Close::TooSlow)));
+            .end(CloseOrder::Graceful(CloseReason::TooSlow), &mut pair.wakers);
+        assert_eq!(
+            pair.take().end,
+            Some(CloseOrder::Graceful(CloseReason::TooSlow))
+        );
         assert!(pair.taken.is_empty());
     }
 
     #[test]
     fn the_first_end_stands_but_a_drop_hurries_it() {
         let mut pair = Pair::new(10_000);
-        pair.outbox
-            .end(End::Close(Close::PeerLeft), &mut pair.wakers);
-        pair.outbox
-            .end(End::Close(Close::ShuttingDown), &mut pair.wakers);
-        assert_eq!(pair.take().end, Some(End::Close(Close::PeerLeft)));
-        pair.outbox.end(End::Drop, &mut pair.wakers);
-        assert_eq!(pair.take().end, Some(End::Drop));
+        pair.outbox.end(
+            CloseOrder::Graceful(CloseReason::PeerLeft),
+            &mut pair.wakers,
+        );
+        pair.outbox.end(
+            CloseOrder::Graceful(CloseReason::ShuttingDown),
+            &mut pair.wakers,
+        );
+        assert_eq!(
+            pair.take().end,
+            Some(CloseOrder::Graceful(CloseReason::PeerLeft))
+        );
+        pair.outbox.end(CloseOrder::Abort, &mut pair.wakers);
+        assert_eq!(pair.take().end, Some(CloseOrder::Abort));
     }
 
     #[test]
     fn a_goodbye_may_be_cut_short() {
         let mut pair = Pair::new(10_000);
         let mut cx = Context::from_waker(Waker::noop());
-        pair.outbox
-            .end(End::Close(Close::PeerLeft), &mut pair.wakers);
-        assert!(!pair.outgoing.is_given_up(&mut cx));
-        pair.outbox.end(End::Drop, &mut pair.wakers);
+        pair.outbox.end(
+            CloseOrder::Graceful(CloseReason::PeerLeft),
+            &mut pair.wakers,
+        );
+        assert!(!pair.outbox_receiver.is_aborted(&mut cx));
+        pair.outbox.end(CloseOrder::Abort, &mut pair.wakers);
         assert_eq!(pair.wakers.len(), 1);
-        assert!(pair.outgoing.is_given_up(&mut cx));
+        assert!(pair.outbox_receiver.is_aborted(&mut cx));
         assert!(!pair.outbox.is_orphaned());
-        drop(pair.outgoing);
+        drop(pair.outbox_receiver);
         assert!(pair.outbox.is_orphaned());
     }
 

@@ -1,6 +1,6 @@
 //! What a connection's socket and the broker know of each other without a message.
 
-use crate::base::memory_budget::{Budget, Charge};
+use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,61 +10,62 @@ use std::time::{Duration, Instant};
 /// What the broker may see of a client's socket: when it last gave a sign of life, to the second,
 /// how long a Ping took to come back, whether it takes what is sent, and what it has sent itself that
 /// is still here.
-pub(crate) struct Pulse {
+pub(crate) struct SocketStatus {
     origin: Instant,
-    seconds: AtomicU32,
+    activity_second: AtomicU32,
     /// In microseconds, at least 1; 0 before the first.
-    round_trip: AtomicU32,
+    rtt: AtomicU32,
     /// Odd while the socket has no room for what is sent. Each time it has room again it goes on
     /// to the next even number, so that a write that failed before that cannot be noted after it.
-    room: AtomicU32,
+    epoch: AtomicU32,
     writer: AtomicWaker,
     /// For what was received and has not been done yet. The connection adds what it reads; what it
     /// hands to the broker is for that to take off.
-    pub(crate) incoming: Charge,
+    pub(crate) receive_memory: MemoryReservation,
 }
 
-impl Pulse {
+impl SocketStatus {
     /// A client heard just now; `origin` is when the daemon started.
-    pub(crate) fn new(origin: Instant, budget: &Arc<Budget>) -> Self {
-        let pulse = Self {
+    pub(crate) fn new(origin: Instant, budget: &Arc<MemoryBudget>) -> Self {
+        let status = Self {
             origin,
-            seconds: AtomicU32::new(0),
-            round_trip: AtomicU32::new(0),
-            room: AtomicU32::new(0),
+            activity_second: AtomicU32::new(0),
+            rtt: AtomicU32::new(0),
+            epoch: AtomicU32::new(0),
             writer: AtomicWaker::new(),
-            incoming: Charge::new(budget, 0),
+            receive_memory: MemoryReservation::new(budget, 0),
         };
-        pulse.beat();
-        pulse
+        status.record_activity();
+        status
     }
 
     /// Notes a sign of life.
-    pub(crate) fn beat(&self) {
-        let seconds = u32::try_from(self.origin.elapsed().as_secs()).unwrap_or(u32::MAX);
-        self.seconds.store(seconds, Ordering::Relaxed);
+    pub(crate) fn record_activity(&self) {
+        let activity_second = u32::try_from(self.origin.elapsed().as_secs()).unwrap_or(u32::MAX);
+        self.activity_second
+            .store(activity_second, Ordering::Relaxed);
     }
 
     /// Notes how long a Ping took to come back.
-    pub(crate) fn set_round_trip(&self, time: Duration) {
+    pub(crate) fn record_rtt(&self, time: Duration) {
         let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        self.round_trip.store(micros.max(1), Ordering::Relaxed);
+        self.rtt.store(micros.max(1), Ordering::Relaxed);
     }
 
     /// The last round trip of a Ping that was measured.
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        let micros = self.round_trip.load(Ordering::Relaxed);
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        let micros = self.rtt.load(Ordering::Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
     /// Whether the client's socket has no room for what is sent to it.
     pub(crate) fn is_blocked(&self) -> bool {
-        self.room.load(Ordering::Relaxed) % 2 == 1
+        self.epoch.load(Ordering::Relaxed) % 2 == 1
     }
 
-    /// The number of this moment, for [`Pulse::set_blocked`] after a write that began in it.
+    /// The number of this moment, for [`SocketStatus::set_blocked`] after a write that began in it.
     pub(crate) fn write_epoch(&self) -> u32 {
-        self.room.load(Ordering::Relaxed)
+        self.epoch.load(Ordering::Relaxed)
     }
 
     /// The task to wake when the socket has room again.
@@ -77,27 +78,27 @@ impl Pulse {
     pub(crate) fn set_blocked(&self, before: u32) {
         let order = Ordering::Relaxed;
         let blocked = before | 1;
-        if self.room.compare_exchange(before, blocked, order, order) == Ok(before & !1) {
-            self.beat();
+        if self.epoch.compare_exchange(before, blocked, order, order) == Ok(before & !1) {
+            self.record_activity();
         }
     }
 
     /// Notes that there is room. Where there was none it is a sign of life, the only one of a
     /// client that has much to read before our Ping.
     pub(crate) fn set_free(&self) {
-        let next = |room: u32| Some((room | 1).wrapping_add(1));
+        let next = |epoch: u32| Some((epoch | 1).wrapping_add(1));
         let before = self
-            .room
+            .epoch
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         if before.is_ok_and(|before| before % 2 == 1) {
-            self.beat();
+            self.record_activity();
         }
     }
 
     /// A client that was heard last at this second, for a test.
     #[cfg(test)]
-    pub(crate) fn hear_at(&self, second: u32) {
-        self.seconds.store(second, Ordering::Relaxed);
+    pub(crate) fn set_last_activity(&self, second: u32) {
+        self.activity_second.store(second, Ordering::Relaxed);
     }
 
     /// A client that takes nothing of what is sent to it, for a test.
@@ -107,14 +108,14 @@ impl Pulse {
     }
 
     /// When the last sign of life was, since the daemon started, rounded down to seconds.
-    pub(crate) fn heard(&self) -> Duration {
-        Duration::from_secs(self.seconds.load(Ordering::Relaxed).into())
+    pub(crate) fn last_activity(&self) -> Duration {
+        Duration::from_secs(self.activity_second.load(Ordering::Relaxed).into())
     }
 }
 
 /// Called when the socket has room again: it is not the client's fault if its task has to wait
 /// for its turn from then on.
-impl Wake for Pulse {
+impl Wake for SocketStatus {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -131,13 +132,13 @@ mod tests {
 
     #[test]
     fn the_last_round_trip_is_known_to_the_microsecond() {
-        let pulse = Pulse::new(Instant::now(), &Budget::new(0));
-        assert_eq!(pulse.round_trip(), None);
+        let status = SocketStatus::new(Instant::now(), &MemoryBudget::new(0));
+        assert_eq!(status.rtt(), None);
         for micros in [23_456, 1, 4_000_000_000] {
-            pulse.set_round_trip(Duration::from_micros(micros));
-            assert_eq!(pulse.round_trip(), Some(Duration::from_micros(micros)));
+            status.record_rtt(Duration::from_micros(micros));
+            assert_eq!(status.rtt(), Some(Duration::from_micros(micros)));
         }
-        pulse.set_round_trip(Duration::ZERO);
-        assert!(pulse.round_trip().is_some());
+        status.record_rtt(Duration::ZERO);
+        assert!(status.rtt().is_some());
     }
 }

@@ -1,18 +1,18 @@
 //! Who may come in: places, so many and no more, given back by being dropped.
 
-use crate::base::ip::Subscriber;
+use crate::base::ip::SubnetKey;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A number of places.
-pub(crate) struct Places {
+pub(crate) struct ConnectionLimit {
     /// 0: no limit.
     limit: usize,
     taken: AtomicUsize,
 }
 
-impl Places {
+impl ConnectionLimit {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -21,7 +21,7 @@ impl Places {
     }
 
     /// Takes a place if there is one.
-    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let limit = if self.limit == 0 {
             usize::MAX
         } else {
@@ -31,27 +31,27 @@ impl Places {
         self.taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
-        Some(Place(Arc::clone(self)))
+        Some(Permit(Arc::clone(self)))
     }
 }
 
 /// One of them.
-pub(crate) struct Place(Arc<Places>);
+pub(crate) struct Permit(Arc<ConnectionLimit>);
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A number of places for each subscriber. Remembers only those who have one.
-pub(crate) struct PlacesPerSubscriber {
+pub(crate) struct PerSubnetLimit {
     /// 0: no limit, and nothing is counted.
     limit: usize,
-    taken: Mutex<HashMap<Subscriber, usize>>,
+    taken: Mutex<HashMap<SubnetKey, usize>>,
 }
 
-impl PlacesPerSubscriber {
+impl PerSubnetLimit {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -60,41 +60,41 @@ impl PlacesPerSubscriber {
     }
 
     /// Takes a place for a subscriber if it has one left.
-    pub(crate) fn take(self: &Arc<Self>, who: Subscriber) -> Option<SubscriberPlace> {
+    pub(crate) fn try_acquire(self: &Arc<Self>, conn: SubnetKey) -> Option<SubnetPermit> {
         if self.limit > 0 {
             let mut taken = self.lock();
-            let count = taken.entry(who).or_default();
+            let count = taken.entry(conn).or_default();
             if *count >= self.limit {
                 return None;
             }
             *count += 1;
         }
-        Some(SubscriberPlace {
-            who,
-            places: Arc::clone(self),
+        Some(SubnetPermit {
+            conn,
+            limit: Arc::clone(self),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Subscriber, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SubnetKey, usize>> {
         // Counting cannot panic half-way.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One of a subscriber's places.
-pub(crate) struct SubscriberPlace {
-    who: Subscriber,
-    places: Arc<PlacesPerSubscriber>,
+pub(crate) struct SubnetPermit {
+    conn: SubnetKey,
+    limit: Arc<PerSubnetLimit>,
 }
 
-impl Drop for SubscriberPlace {
+impl Drop for SubnetPermit {
     fn drop(&mut self) {
-        if self.places.limit > 0 {
-            let mut taken = self.places.lock();
-            match taken.get_mut(&self.who) {
+        if self.limit.limit > 0 {
+            let mut taken = self.limit.lock();
+            match taken.get_mut(&self.conn) {
                 Some(count) if *count > 1 => *count -= 1,
                 _ => {
-                    taken.remove(&self.who);
+                    taken.remove(&self.conn);
                 }
             }
         }
@@ -107,43 +107,43 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places_and_no_more() {
-        let places = Places::new(2);
-        let first = places.take();
-        let second = places.take();
-        assert!(first.is_some() && second.is_some() && places.take().is_none());
+        let limit = ConnectionLimit::new(2);
+        let first = limit.try_acquire();
+        let second = limit.try_acquire();
+        assert!(first.is_some() && second.is_some() && limit.try_acquire().is_none());
         drop(first);
-        let third = places.take();
-        assert!(third.is_some() && places.take().is_none());
+        let third = limit.try_acquire();
+        assert!(third.is_some() && limit.try_acquire().is_none());
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let places = Places::new(0);
+        let limit = ConnectionLimit::new(0);
         assert!(
             (0..10_000)
-                .map(|_| places.take())
-                .all(|place| place.is_some())
+                .map(|_| limit.try_acquire())
+                .all(|permit| permit.is_some())
         );
-        let places = PlacesPerSubscriber::new(0);
-        let who = Subscriber::of([127, 0, 0, 1].into());
-        let taken: Vec<_> = (0..10_000).map(|_| places.take(who)).collect();
+        let limit = PerSubnetLimit::new(0);
+        let conn = SubnetKey::of([127, 0, 0, 1].into());
+        let taken: Vec<_> = (0..10_000).map(|_| limit.try_acquire(conn)).collect();
         assert!(taken.iter().all(Option::is_some));
-        assert!(places.lock().is_empty());
+        assert!(limit.lock().is_empty());
     }
 
     #[test]
     fn a_subscriber_has_its_own_places_and_leaves_nothing_behind() {
-        let places = PlacesPerSubscriber::new(2);
-        let [one, other] = [1, 2].map(|last| Subscriber::of([192, 0, 2, last].into()));
-        let first = places.take(one);
-        let second = places.take(one);
-        assert!(first.is_some() && second.is_some() && places.take(one).is_none());
-        let others = places.take(other);
+        let limit = PerSubnetLimit::new(2);
+        let [one, other] = [1, 2].map(|last| SubnetKey::of([192, 0, 2, last].into()));
+        let first = limit.try_acquire(one);
+        let second = limit.try_acquire(one);
+        assert!(first.is_some() && second.is_some() && limit.try_acquire(one).is_none());
+        let others = limit.try_acquire(other);
         assert!(others.is_some());
         drop(first);
-        let again = places.take(one);
+        let again = limit.try_acquire(one);
         assert!(again.is_some());
         drop((second, others, again));
-        assert!(places.lock().is_empty());
+        assert!(limit.lock().is_empty());
     }
 }

@@ -16,12 +16,12 @@ const LONGEST_HEADER: usize = 14;
 
 /// Follows the frame headers in what is read.
 #[derive(Default)]
-pub(crate) struct Boundary {
+pub(crate) struct FrameTracker {
     header: Vec<u8>,
     payload_left: u64,
     in_large: bool,
     /// The last read began within a large frame and ended with it.
-    pub(crate) ended_large: bool,
+    pub(crate) large_frame_ended: bool,
     in_message: bool,
     in_control: bool,
     /// Octets so far of the payload of this frame, and of the earlier fragments of its message.
@@ -29,12 +29,12 @@ pub(crate) struct Boundary {
     fragments: usize,
     lost: bool,
     /// The most octets of one payload since this was last set to 0.
-    pub(crate) grown: usize,
+    pub(crate) largest_payload: usize,
     /// Frames that were not large since the last one that was.
-    pub(crate) small_in_a_row: u32,
+    pub(crate) consecutive_small_frames: u32,
 }
 
-impl Boundary {
+impl FrameTracker {
     /// Whether all that was read so far are whole messages. Control frames in between are whole,
     /// too.
     pub(crate) fn between_messages(&self) -> bool {
@@ -43,8 +43,8 @@ impl Boundary {
 
     /// What tungstenite keeps at the most, in bytes, if its buffer was of this size at first: it has
     /// grown with the largest frame, and the fragments that came before are put together elsewhere.
-    pub(crate) fn kept(&self, buffer: usize) -> usize {
-        buffer.max(self.grown) + self.fragments
+    pub(crate) fn buffered_bytes(&self, buffer: usize) -> usize {
+        buffer.max(self.largest_payload) + self.fragments
     }
 
     /// How much of a buffer of this size may be filled by the next read.
@@ -57,30 +57,30 @@ impl Boundary {
     }
 
     /// Follows what was read.
-    pub(crate) fn advance(&mut self, mut octets: &[u8]) {
+    pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
         // What else a read brings that began before a large frame is with tungstenite still.
         let began_in_large = self.in_large;
-        while !octets.is_empty() && !self.lost {
-            octets = if self.payload_left > 0 {
-                self.payload(octets)
+        while !bytes.is_empty() && !self.lost {
+            bytes = if self.payload_left > 0 {
+                self.payload(bytes)
             } else {
-                self.header(octets)
+                self.header(bytes)
             };
         }
-        self.ended_large &= began_in_large;
+        self.large_frame_ended &= began_in_large;
     }
 
-    fn payload<'a>(&mut self, octets: &'a [u8]) -> &'a [u8] {
+    fn payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let here = usize::try_from(self.payload_left)
             .unwrap_or(usize::MAX)
-            .min(octets.len());
+            .min(bytes.len());
         self.payload_left -= here as u64;
-        self.ended_large = self.in_large && self.payload_left == 0;
+        self.large_frame_ended = self.in_large && self.payload_left == 0;
         self.in_large &= self.payload_left > 0;
         self.frame += here;
-        self.grown = self.grown.max(self.frame);
+        self.largest_payload = self.largest_payload.max(self.frame);
         self.finish();
-        octets.get(here..).unwrap_or_default()
+        bytes.get(here..).unwrap_or_default()
     }
 
     /// Ends the frame, if this is its end.
@@ -88,20 +88,20 @@ impl Boundary {
         if self.payload_left > 0 {
             return;
         }
-        let octets = std::mem::take(&mut self.frame);
+        let bytes = std::mem::take(&mut self.frame);
         if !self.in_message {
             self.fragments = 0;
         } else if !self.in_control {
-            self.fragments += octets;
+            self.fragments += bytes;
         }
     }
 
-    fn header<'a>(&mut self, octets: &'a [u8]) -> &'a [u8] {
-        self.ended_large = false;
+    fn header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        self.large_frame_ended = false;
         let before = self.header.len();
-        let new = octets.len().min(LONGEST_HEADER - before);
+        let new = bytes.len().min(LONGEST_HEADER - before);
         self.header
-            .extend_from_slice(octets.get(..new).unwrap_or_default());
+            .extend_from_slice(bytes.get(..new).unwrap_or_default());
         let mut cursor = Cursor::new(&self.header);
         match FrameHeader::parse(&mut cursor) {
             Ok(Some((header, length))) => {
@@ -109,19 +109,19 @@ impl Boundary {
                 self.header.clear();
                 self.payload_left = length;
                 self.in_large = length > LARGE;
-                self.small_in_a_row = if self.in_large {
+                self.consecutive_small_frames = if self.in_large {
                     0
                 } else {
-                    self.small_in_a_row.saturating_add(1)
+                    self.consecutive_small_frames.saturating_add(1)
                 };
                 self.in_control = matches!(header.opcode, OpCode::Control(_));
                 if !self.in_control {
                     self.in_message = !header.is_final;
                 }
                 self.finish();
-                octets.get(used..).unwrap_or_default()
+                bytes.get(used..).unwrap_or_default()
             }
-            Ok(None) => octets.get(new..).unwrap_or_default(),
+            Ok(None) => bytes.get(new..).unwrap_or_default(),
             Err(_) => {
                 // No frame at all; tungstenite will say so.
                 self.lost = true;
@@ -142,25 +142,25 @@ mod tests {
     fn frame(size: usize, last: bool) -> Vec<u8> {
         let mut frame = Frame::message(Bytes::from(vec![7; size]), OpCode::Data(Data::Text), last);
         frame.header_mut().mask = Some([1, 2, 3, 4]);
-        let mut octets = Vec::new();
-        frame.format(&mut octets).unwrap();
-        octets
+        let mut bytes = Vec::new();
+        frame.format(&mut bytes).unwrap();
+        bytes
     }
 
-    fn after(octets: &[u8]) -> Boundary {
-        let mut boundary = Boundary::default();
-        boundary.advance(octets);
-        boundary
+    fn after(bytes: &[u8]) -> FrameTracker {
+        let mut frames = FrameTracker::default();
+        frames.advance(bytes);
+        frames
     }
 
     #[test]
     fn only_whole_messages_end_between_messages() {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
-            let octets = frame(size, true);
-            assert!(after(&octets).between_messages());
-            for cut in [1, 2, octets.len() / 2, octets.len() - 1] {
+            let bytes = frame(size, true);
+            assert!(after(&bytes).between_messages());
+            for cut in [1, 2, bytes.len() / 2, bytes.len() - 1] {
                 assert!(
-                    !after(&octets[..cut]).between_messages(),
+                    !after(&bytes[..cut]).between_messages(),
                     "{size} bytes cut at {cut}"
                 );
             }
@@ -169,58 +169,62 @@ mod tests {
 
     #[test]
     fn a_message_ends_with_its_last_fragment_whatever_control_frames_come_between() {
-        let mut octets = frame(10, false);
-        assert!(!after(&octets).between_messages());
-        octets.extend([0x89, 0x80, 1, 2, 3, 4]);
-        assert!(!after(&octets).between_messages());
-        octets.extend([0x80, 0x80, 1, 2, 3, 4]);
-        assert!(after(&octets).between_messages());
+        let mut bytes = frame(10, false);
+        assert!(!after(&bytes).between_messages());
+        bytes.extend([0x89, 0x80, 1, 2, 3, 4]);
+        assert!(!after(&bytes).between_messages());
+        bytes.extend([0x80, 0x80, 1, 2, 3, 4]);
+        assert!(after(&bytes).between_messages());
     }
 
     #[test]
     fn fragments_are_kept_until_their_message_is_whole() {
-        let mut octets = frame(1000, false);
-        octets.extend([0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8]);
-        octets.extend([0x00, 0x82, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(after(&octets).kept(2048), 2048 + 1002);
-        octets.extend([0x80, 0x80, 1, 2, 3, 4]);
-        assert_eq!(after(&octets).kept(2048), 2048);
+        let mut bytes = frame(1000, false);
+        bytes.extend([0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8]);
+        bytes.extend([0x00, 0x82, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(after(&bytes).buffered_bytes(2048), 2048 + 1002);
+        bytes.extend([0x80, 0x80, 1, 2, 3, 4]);
+        assert_eq!(after(&bytes).buffered_bytes(2048), 2048);
     }
 
     #[test]
     fn the_buffer_grows_with_what_came_of_the_largest_frame_and_stays_so() {
-        let octets = frame(100_000, false);
+        let bytes = frame(100_000, false);
         assert_eq!(
-            after(&octets[..14]).kept(2048),
+            after(&bytes[..14]).buffered_bytes(2048),
             2048,
             "nothing but announced"
         );
-        assert_eq!(after(&octets[..50_014]).kept(2048), 50_000);
-        assert_eq!(after(&octets).kept(2048), 200_000, "there and put together");
-        let octets = [octets, frame(1, true)].concat();
-        assert_eq!(after(&octets).kept(2048), 100_000);
-        assert_eq!(after(&frame(100, true)).kept(2048), 2048);
+        assert_eq!(after(&bytes[..50_014]).buffered_bytes(2048), 50_000);
+        assert_eq!(
+            after(&bytes).buffered_bytes(2048),
+            200_000,
+            "there and put together"
+        );
+        let bytes = [bytes, frame(1, true)].concat();
+        assert_eq!(after(&bytes).buffered_bytes(2048), 100_000);
+        assert_eq!(after(&frame(100, true)).buffered_bytes(2048), 2048);
     }
 
     #[test]
     fn a_large_frame_is_read_to_its_end_and_not_beyond() {
-        let octets = frame(100_000, true);
-        assert_eq!(after(&octets[..octets.len() - 10]).limit(4096), 10);
-        assert_eq!(after(&octets[..octets.len() - 10_000]).limit(4096), 4096);
-        assert_eq!(after(&octets).limit(4096), 4096);
+        let bytes = frame(100_000, true);
+        assert_eq!(after(&bytes[..bytes.len() - 10]).limit(4096), 10);
+        assert_eq!(after(&bytes[..bytes.len() - 10_000]).limit(4096), 4096);
+        assert_eq!(after(&bytes).limit(4096), 4096);
         assert_eq!(after(&frame(1000, true)[..100]).limit(4096), 4096);
     }
 
     #[test]
     fn only_a_read_within_a_large_frame_can_be_known_to_have_been_used_up_with_it() {
-        let mut octets = frame(1, true);
-        octets.extend(frame(20_000, true));
-        assert!(!after(&octets).ended_large);
-        let mut boundary = after(&octets[..100]);
-        boundary.advance(&octets[100..]);
-        assert!(boundary.ended_large);
-        boundary.advance(&frame(1, true));
-        assert!(!boundary.ended_large);
+        let mut bytes = frame(1, true);
+        bytes.extend(frame(20_000, true));
+        assert!(!after(&bytes).large_frame_ended);
+        let mut frames = after(&bytes[..100]);
+        frames.advance(&bytes[100..]);
+        assert!(frames.large_frame_ended);
+        frames.advance(&frame(1, true));
+        assert!(!frames.large_frame_ended);
     }
 
     proptest! {
@@ -229,15 +233,15 @@ mod tests {
             sizes in prop::collection::vec((0usize..200_000, any::<bool>()), 1..5),
             step in 1usize..5000,
         ) {
-            let octets: Vec<u8> = sizes.iter().flat_map(|&(size, last)| frame(size, last)).collect();
-            let mut boundary = Boundary::default();
-            octets.chunks(step).for_each(|chunk| boundary.advance(chunk));
-            prop_assert_eq!(boundary.between_messages(), sizes.last().unwrap().1);
+            let bytes: Vec<u8> = sizes.iter().flat_map(|&(size, last)| frame(size, last)).collect();
+            let mut frames = FrameTracker::default();
+            bytes.chunks(step).for_each(|chunk| frames.advance(chunk));
+            prop_assert_eq!(frames.between_messages(), sizes.last().unwrap().1);
         }
 
         #[test]
-        fn nothing_makes_it_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-            after(&octets);
+        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            after(&bytes);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A TCP stream that gives way, and notes when it last heard something.
 
-use crate::broker::Pulse;
+use crate::broker::SocketStatus;
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// After reading this much in one go a connection lets others have their turn. The runtime
 /// counts nothing of the kind: without it one flooding client stops everybody else.
-const OCTETS_A_TURN: usize = 16 * 1024;
+const BYTES_PER_TURN: usize = 16 * 1024;
 
 /// Remembers whether the socket may have something to read. The runtime would try a `read` each
 /// time the task wakes, whatever it was woken for.
@@ -35,20 +35,20 @@ impl Wake for Readable {
 }
 
 /// One client's socket.
-pub(crate) struct Stream {
+pub(crate) struct ClientSocket {
     tcp: TcpStream,
     readable: Arc<Readable>,
     left_in_turn: usize,
-    pulse: Arc<Pulse>,
+    status: Arc<SocketStatus>,
     /// What is received is no sign of life any more, only that what is sent is taken.
-    pub(crate) is_deaf: bool,
+    pub(crate) ignore_received_as_activity: bool,
     /// Octets so far.
     pub(crate) received: u64,
     pub(crate) sent: u64,
 }
 
-impl Stream {
-    pub(crate) fn new(tcp: TcpStream, pulse: Arc<Pulse>) -> Self {
+impl ClientSocket {
+    pub(crate) fn new(tcp: TcpStream, status: Arc<SocketStatus>) -> Self {
         // What is written is complete and wanted now. Fails only on a socket that is dead, which
         // the next read will say.
         let _ = tcp.set_nodelay(true);
@@ -59,9 +59,9 @@ impl Stream {
         Self {
             tcp,
             readable: Arc::new(readable),
-            left_in_turn: OCTETS_A_TURN,
-            pulse,
-            is_deaf: false,
+            left_in_turn: BYTES_PER_TURN,
+            status,
+            ignore_received_as_activity: false,
             received: 0,
             sent: 0,
         }
@@ -74,13 +74,13 @@ impl Stream {
     }
 
     /// What the broker may see of this.
-    pub(crate) fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub(crate) fn status(&self) -> &SocketStatus {
+        &self.status
     }
 
     /// Notes that a Ping came back.
-    pub(crate) fn came_back_after(&self, time: Duration) {
-        self.pulse.set_round_trip(time);
+    pub(crate) fn record_rtt(&self, time: Duration) {
+        self.status.record_rtt(time);
     }
 
     /// Ends the sending direction, and waits until the client is gone, too. To close at once would
@@ -90,37 +90,37 @@ impl Stream {
         // Fails only when the connection is gone already.
         let _ = self.tcp.shutdown(Shutdown::Write);
         let mut unread = [0; 512];
-        while self.read(&mut unread).await.is_ok_and(|octets| octets > 0) {}
+        while self.read(&mut unread).await.is_ok_and(|bytes| bytes > 0) {}
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ClientSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.left_in_turn == 0 {
-            self.left_in_turn = OCTETS_A_TURN;
+            self.left_in_turn = BYTES_PER_TURN;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.readable.reader.register(cx.waker());
         if !self.readable.maybe.swap(false, Ordering::AcqRel) {
-            self.left_in_turn = OCTETS_A_TURN;
+            self.left_in_turn = BYTES_PER_TURN;
             return Poll::Pending;
         }
         let waker = Waker::from(Arc::clone(&self.readable));
         let read = Pin::new(&mut self.tcp).poll_read(&mut Context::from_waker(&waker), buffer);
         match &read {
-            Poll::Pending => self.left_in_turn = OCTETS_A_TURN,
+            Poll::Pending => self.left_in_turn = BYTES_PER_TURN,
             Poll::Ready(result) => {
                 self.readable.maybe.store(true, Ordering::Release);
-                if let Ok(octets) = *result {
-                    self.left_in_turn = self.left_in_turn.saturating_sub(octets.max(1));
-                    self.received += octets as u64;
-                    if !self.is_deaf {
-                        self.pulse.beat();
+                if let Ok(bytes) = *result {
+                    self.left_in_turn = self.left_in_turn.saturating_sub(bytes.max(1));
+                    self.received += bytes as u64;
+                    if !self.ignore_received_as_activity {
+                        self.status.record_activity();
                     }
                 }
             }
@@ -129,13 +129,13 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ClientSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(octets)])
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -143,16 +143,16 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.pulse.register_writer(cx.waker());
-        let waker = Waker::from(Arc::clone(&self.pulse));
+        self.status.register_writer(cx.waker());
+        let waker = Waker::from(Arc::clone(&self.status));
         let mut cx = Context::from_waker(&waker);
-        let before = self.pulse.write_epoch();
+        let before = self.status.write_epoch();
         let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, pieces);
         match &written {
-            Poll::Pending => self.pulse.set_blocked(before),
+            Poll::Pending => self.status.set_blocked(before),
             Poll::Ready(result) => {
-                if self.pulse.is_blocked() {
-                    self.pulse.set_free();
+                if self.status.is_blocked() {
+                    self.status.set_free();
                 }
                 self.sent += *result.as_ref().unwrap_or(&0) as u64;
             }

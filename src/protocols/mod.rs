@@ -8,7 +8,7 @@ pub mod workspace;
 
 use crate::realm::erased::{AnyCommand, AnyReader, AnyRealm};
 use crate::realm::options::{OptionError, read};
-use crate::realm::{Defaults, Message, Method, Realm, WhenFull};
+use crate::realm::{Defaults, Message, Method, Realm, SlowConsumerPolicy};
 use serde_json::{Map, Value};
 
 /// Every protocol that the daemon speaks.
@@ -31,10 +31,10 @@ pub struct Protocol {
     pub(crate) endpoint_with: fn(&Map<String, Value>) -> String,
     /// Defaults of a listener's configuration.
     pub defaults: Defaults,
-    pub(crate) when_full: WhenFull,
+    pub(crate) slow_consumer_policy: SlowConsumerPolicy,
     pub(crate) methods: &'static [Method],
     pub(crate) full: Option<&'static str>,
-    pub(crate) serves: fn(&str) -> bool,
+    pub(crate) matches_path: fn(&str) -> bool,
     pub(crate) reader: fn() -> AnyReader,
     pub(crate) decode: fn(&mut AnyReader, Message) -> Option<AnyCommand>,
     /// The default options, as they stand in the configuration.
@@ -58,10 +58,10 @@ impl Protocol {
                 options.map_or_else(|_| R::ENDPOINT.to_owned(), |options| R::endpoint(&options))
             },
             defaults: R::DEFAULTS,
-            when_full: R::WHEN_FULL,
+            slow_consumer_policy: R::SLOW_CONSUMER_POLICY,
             methods: R::METHODS,
             full: R::FULL,
-            serves: R::serves,
+            matches_path: R::matches_path,
             reader: || Box::new(R::Reader::default()),
             decode: |reader, message| {
                 let reader = reader.downcast_mut();

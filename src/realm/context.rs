@@ -1,7 +1,7 @@
 //! What a realm has at hand during one call: time, ids, round trips, and where its effects go.
 
 use super::{ConnectionId, Effect, Receipt};
-use crate::base::close::Close;
+use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub trait Connections {
     /// The last round trip of a Ping that was measured; none before the first (the listener's
     /// `ping_every`).
-    fn round_trip(&self, who: ConnectionId) -> Option<Duration>;
+    fn rtt(&self, conn: ConnectionId) -> Option<Duration>;
 }
 
 /// Fresh ids, and all the randomness there is.
@@ -59,14 +59,14 @@ impl<'a> Context<'a> {
             .push(Effect::Deliver(to, frame, Box::new(receipt)));
     }
 
-    /// Asks a connection for a sign of life within `patience`; [`Realm::probed`] has the answer.
-    pub fn probe(&mut self, who: ConnectionId, patience: Duration) {
-        self.effects.push(Effect::Probe(who, patience));
+    /// Asks a connection for a sign of life within `patience`; [`Realm::probe_result`](super::Realm::probe_result) has the answer.
+    pub fn probe(&mut self, conn: ConnectionId, patience: Duration) {
+        self.effects.push(Effect::Probe(conn, patience));
     }
 
     /// The last measured round trip of a Ping to a connection.
-    pub fn round_trip(&self, who: ConnectionId) -> Option<Duration> {
-        self.connections.round_trip(who)
+    pub fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
+        self.connections.rtt(conn)
     }
 
     /// A new random UUID (version 4).
@@ -75,22 +75,22 @@ impl<'a> Context<'a> {
     }
 
     /// Closes a connection, after what was sent to it before.
-    pub fn close(&mut self, who: ConnectionId, why: Close) {
-        self.effects.push(Effect::Close(who, why));
+    pub fn close(&mut self, conn: ConnectionId, why: CloseReason) {
+        self.effects.push(Effect::Close(conn, why));
     }
 
     /// `count` random characters (at most 15) out of an alphabet of ASCII characters. All equally
     /// likely when the alphabet's length is a power of two up to 32.
-    pub fn letters(&mut self, alphabet: &[u8], count: usize) -> String {
+    pub fn random_string(&mut self, alphabet: &[u8], count: usize) -> String {
         // Six bits of a random UUID say that it is one; four of them stand in octet 6, which
         // therefore has no five random bits to give.
-        let octets = self.ids.uuid().into_bytes();
-        octets
+        let bytes = self.ids.uuid().into_bytes();
+        bytes
             .iter()
             .enumerate()
             .filter(|&(at, _)| at != 6)
             .take(count)
-            .filter_map(|(_, &octet)| alphabet.get(usize::from(octet & 0x3f) % alphabet.len()))
+            .filter_map(|(_, &byte)| alphabet.get(usize::from(byte & 0x3f) % alphabet.len()))
             .map(|&letter| char::from(letter))
             .collect()
     }
@@ -117,7 +117,7 @@ mod tests {
     struct Nobody;
 
     impl Connections for Nobody {
-        fn round_trip(&self, _: ConnectionId) -> Option<Duration> {
+        fn rtt(&self, _: ConnectionId) -> Option<Duration> {
             None
         }
     }
@@ -130,29 +130,29 @@ mod tests {
         }
     }
 
-    fn letters(octets: [u8; 16], alphabet: &[u8], count: usize) -> String {
-        let mut ids = Fixed(Uuid::from_bytes(octets));
+    fn random_string(bytes: [u8; 16], alphabet: &[u8], count: usize) -> String {
+        let mut ids = Fixed(Uuid::from_bytes(bytes));
         let wall = SystemTime::UNIX_EPOCH;
         Context::new(Duration::ZERO, wall, &Nobody, &mut ids, &mut Vec::new())
-            .letters(alphabet, count)
+            .random_string(alphabet, count)
     }
 
     #[test]
     fn letters_come_from_the_random_bits_alone() {
         // The bits that are the same in each random UUID (RFC 9562 section 5.4) change nothing.
-        let mut octets = [0; 16];
-        let none = letters(octets, b"ab", 15);
+        let mut bytes = [0; 16];
+        let none = random_string(bytes, b"ab", 15);
         assert_eq!(none, "a".repeat(15));
-        octets[6] = 0x40;
-        octets[8] = 0x80;
-        assert_eq!(letters(octets, b"ab", 15), none);
+        bytes[6] = 0x40;
+        bytes[8] = 0x80;
+        assert_eq!(random_string(bytes, b"ab", 15), none);
     }
 
     #[test]
     fn all_32_letters_can_come() {
         let alphabet = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
         let all: String = (0..32)
-            .map(|bits| letters([bits; 16], alphabet, 1))
+            .map(|bits| random_string([bits; 16], alphabet, 1))
             .collect();
         assert_eq!(all.as_bytes(), alphabet);
     }

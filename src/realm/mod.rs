@@ -16,11 +16,11 @@ pub(crate) mod erased;
 pub(crate) mod options;
 pub mod request;
 
-use crate::base::close::{Close, Ending};
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use context::{Connections, Context, Ids};
-pub use request::{Hello, Method, Refusal, Reply, Request};
+pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Message {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(octets) => octets.len(),
+            Self::Binary(bytes) => bytes.len(),
         }
     }
 }
@@ -59,9 +59,9 @@ pub enum Effect {
     Deliver(ConnectionId, Frame, Box<Receipt>),
     /// Close a connection, after what was sent to it before. The realm is told by
     /// [`Realm::close`], as for any other end.
-    Close(ConnectionId, Close),
+    Close(ConnectionId, CloseReason),
     /// Ask a connection for a sign of life, a Ping, and wait so long for one. The realm is told
-    /// by [`Realm::probed`], unless it is told before that the connection is gone. While a
+    /// by [`Realm::probe_result`], unless it is told before that the connection is gone. While a
     /// connection is being asked, asking again changes nothing.
     Probe(ConnectionId, Duration),
 }
@@ -79,13 +79,13 @@ pub struct Receipt {
 
 /// What happens when somebody sends to a connection whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Whoever reads too slowly is closed with [`Close::TooSlow`]. That is a client whose socket
+pub enum SlowConsumerPolicy {
+    /// Whoever reads too slowly is closed with [`CloseReason::TooSlow`]. That is a client whose socket
     /// takes nothing when its outbox is full; as long as only its task has not had its turn, the
     /// sender waits for that, and for no longer.
-    CloseReader,
+    Disconnect,
     /// Whoever sends is not read from until there is room: back-pressure from end to end.
-    HoldSender,
+    Backpressure,
 }
 
 /// What a listener of this protocol has in its configuration unless it says otherwise.
@@ -113,7 +113,7 @@ pub trait Realm: Send + Sized + 'static {
     /// Defaults of the listener's configuration.
     const DEFAULTS: Defaults;
     /// The policy for slow readers.
-    const WHEN_FULL: WhenFull;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy;
 
     /// The plain HTTP requests that are for the realm to answer, by [`Realm::request`], and with
     /// CORS headers, since they come from web pages. If there are none, whoever asks is told what
@@ -121,7 +121,7 @@ pub trait Realm: Send + Sized + 'static {
     const METHODS: &'static [Method] = &[];
 
     /// What a client is told for whom there is no room (`max_connections`), before it is closed
-    /// with [`Close::TooManyConnections`]. A protocol that has no message for that answers with
+    /// with [`CloseReason::TooManyConnections`]. A protocol that has no message for that answers with
     /// HTTP 503.
     const FULL: Option<&'static str> = None;
 
@@ -148,7 +148,7 @@ pub trait Realm: Send + Sized + 'static {
     }
 
     /// Whether a request's path leads to this protocol; else the answer is 404.
-    fn serves(path: &str) -> bool;
+    fn matches_path(path: &str) -> bool;
 
     /// Reads a message. Runs in the connection's own task and knows no state but its own; what is malformed
     /// becomes a command, too, so that its answer keeps its place among the others. `None` is a
@@ -156,34 +156,39 @@ pub trait Realm: Send + Sized + 'static {
     fn decode(reader: &mut Self::Reader, message: Message) -> Option<Self::Command>;
 
     /// Somebody asks something by one of [`Realm::METHODS`].
-    fn request(&mut self, _cx: &mut Context, _request: &Request) -> Reply {
+    fn request(&mut self, _cx: &mut Context, _request: &Request) -> HttpReply {
         unreachable!("a protocol that answers requests does so here")
     }
 
-    /// Somebody comes in. What is sent to `who` here goes out right behind the handshake, however
+    /// Somebody comes in. What is sent to `conn` here goes out right behind the handshake, however
     /// much it is, so the realm bounds it.
     ///
     /// # Errors
     /// A refusal by HTTP status; then no `close` follows.
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal>;
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        hello: ConnectRequest,
+    ) -> Result<(), Rejection>;
 
     /// Somebody sent a message.
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Self::Command);
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Self::Command);
 
     /// Somebody is gone, exactly once for each `open` that succeeded.
-    fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending);
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason);
 
     /// Somebody who was asked for a sign of life by [`Context::probe`] has given one, or has not
     /// in the time that it had. The latter closes nothing by itself.
-    fn probed(&mut self, _cx: &mut Context, _who: ConnectionId, _alive: bool) {}
+    fn probe_result(&mut self, _cx: &mut Context, _who: ConnectionId, _alive: bool) {}
 
     /// What it keeps of clients besides what waits in outboxes, in bytes, where they can make that much.
-    fn kept(&self) -> usize {
+    fn stored_bytes(&self) -> usize {
         0
     }
 
     /// How much of that is a connection's, and goes when it goes.
-    fn kept_of(&self, _who: ConnectionId) -> usize {
+    fn stored_bytes_of(&self, _who: ConnectionId) -> usize {
         0
     }
 

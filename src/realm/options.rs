@@ -19,7 +19,7 @@ pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, (String, Stri
 ///
 /// # Errors
 /// The first that is less, as [`Realm::new`] says it.
-pub(crate) fn at_least(
+pub(crate) fn check_minimum(
     options: &[(&'static str, u32, u32, &str)],
 ) -> Result<(), (&'static str, String)> {
     match options.iter().find(|(_, value, least, _)| value < least) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Who comes in, or asks something: what a realm may know of a request.
 #[derive(Clone, Debug)]
-pub struct Hello {
+pub struct ConnectRequest {
     /// The path of the request target, as it was sent.
     pub path: String,
     /// What stands behind the `?`, as it was sent; empty where there is none.
@@ -14,7 +14,7 @@ pub struct Hello {
     pub address: IpAddr,
 }
 
-impl Hello {
+impl ConnectRequest {
     /// A parameter of the query, percent-decoded, `+` being a space. The last one of that name.
     pub fn parameter(&self, name: &str) -> Option<String> {
         form_urlencoded::parse(self.query.as_bytes())
@@ -29,7 +29,7 @@ impl Hello {
 /// A browser cannot read the status; so this is for clients that would otherwise come back for
 /// ever. Everybody else is let in and closed with a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The HTTP status: one that [`crate::net::http::request`] knows.
     pub status: u16,
     /// One line for whoever looks at the answer.
@@ -40,7 +40,7 @@ pub struct Refusal {
 #[derive(Clone, Debug)]
 pub struct Request {
     /// What is asked for, and by whom.
-    pub hello: Hello,
+    pub hello: ConnectRequest,
     /// How; HEAD is GET here.
     pub method: Method,
     /// Of a POST, as it was sent; empty otherwise.
@@ -58,7 +58,7 @@ pub enum Method {
 
 /// A realm's answer to a plain HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum HttpReply {
     /// 200.
     Ok {
         /// The media type of the body.
@@ -72,7 +72,7 @@ pub enum Reply {
         target: String,
     },
     /// Any other status.
-    Refused(Refusal),
+    Rejected(Rejection),
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
     fn a_parameter_is_decoded_and_the_last_of_its_name() {
         let address = [127, 0, 0, 1].into();
         let query = "a=1&name=other&name=J%C3%BC+x&empty=".to_owned();
-        let hello = Hello {
+        let hello = ConnectRequest {
             path: String::new(),
             query,
             address,

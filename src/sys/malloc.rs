@@ -10,7 +10,7 @@ const BYTES: &str = "262144";
 
 /// Starts the program anew in its place, the same process, with that variable. Where it is set
 /// already, as in the packaged unit, or that cannot be done, all stays as it is.
-pub fn have_memory_given_back() {
+pub fn enable_trim() {
     if cfg!(all(target_os = "linux", target_env = "gnu")) && std::env::var_os(VARIABLE).is_none() {
         start_anew();
     }

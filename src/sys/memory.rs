@@ -9,7 +9,7 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const OWN_CONTROL_GROUPS: &str = "/proc/self/cgroup";
 
 /// The memory that the process may use, in bytes, where the system tells.
-pub(crate) fn memory() -> Option<usize> {
+pub(crate) fn available_memory() -> Option<usize> {
     let own = fs::read_to_string(OWN_CONTROL_GROUPS).unwrap_or_default();
     let limits = control_group_limits(Path::new(CONTROL_GROUPS), &own);
     limits.into_iter().chain(installed()).min()
@@ -117,6 +117,6 @@ mod tests {
 
     #[test]
     fn this_machine_has_some() {
-        assert!(memory().is_none_or(|bytes| bytes > 1 << 20));
+        assert!(available_memory().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

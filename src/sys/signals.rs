@@ -22,8 +22,8 @@ pub fn stop_requested() -> io::Result<impl Future<Output = ()>> {
     }
     let mut signalled = async_std::os::unix::net::UnixStream::from(signalled);
     Ok(async move {
-        let mut octet = [0];
+        let mut byte = [0];
         // An error would mean that signals cannot be heard; then stopping is right, too.
-        let _ = signalled.read(&mut octet).await;
+        let _ = signalled.read(&mut byte).await;
     })
 }

@@ -1,21 +1,21 @@
 //! Request heads, however they are cut, and what is answered to them before a client is let in.
 
 use super::Input;
-use crate::base::memory_budget::{Budget, Charge};
+use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::config::Listener;
 use crate::net::client_ip;
-use crate::net::connection_limits::Places;
+use crate::net::connection_limits::ConnectionLimit;
 use crate::net::handshake::first_answer;
 use crate::net::http::request::{
-    Head, HeadError, MAX_BODY, MAX_HEAD, MAX_HEADERS, read_body, read_head,
+    MAX_BODY, MAX_HEAD, MAX_HEADERS, RequestError, RequestHead, read_body, read_head,
 };
-use crate::net::http::response::Answer;
-use crate::net::listener::{House, Port};
+use crate::net::http::response::Response;
+use crate::net::listener::{ListenerState, ServerState};
 use crate::protocols::PROTOCOLS;
 use crate::protocols::{fastchat::FastChat, loudsync::Loudsync, peerdrop::PeerDrop};
 use crate::protocols::{peerjs::PeerJs, workspace::Workspace};
 use crate::realm::{Method, Realm};
-use crate::testing::harness::Desk;
+use crate::testing::harness::RealmHarness;
 use futures::channel::{mpsc, oneshot};
 use futures::executor::block_on;
 use futures::{AsyncRead, FutureExt};
@@ -41,9 +41,9 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// Each octet of `sizes` is the length of a piece; without any, all comes at once.
-    fn new(octets: &'a [u8], sizes: &'a [u8]) -> Self {
+    fn new(bytes: &'a [u8], sizes: &'a [u8]) -> Self {
         Self {
-            left: octets,
+            left: bytes,
             sizes: sizes.iter().cycle(),
         }
     }
@@ -69,16 +69,20 @@ impl AsyncRead for Pieces<'_> {
 
 /// Requests are read, with their bodies: how they come in pieces does not matter, no more is read than is
 /// bounded, and no answer has a line in it that a client wrote.
-pub fn request(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub fn request(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let sizes = input.line().unwrap_or_default();
-    let octets = input.octets(usize::MAX);
-    let (heads, at_once) = conversation(octets, &[]);
-    let (_, in_pieces) = conversation(octets, sizes);
+    let bytes = input.bytes(usize::MAX);
+    let (heads, at_once) = conversation(bytes, &[]);
+    let (_, in_pieces) = conversation(bytes, sizes);
     assert_eq!(at_once, in_pieces);
     for (head, body) in &heads {
         look(head);
-        PORTS.with(|ports| ports.iter().for_each(|port| answered(head, port)));
+        LISTENERS.with(|listeners| {
+            listeners
+                .iter()
+                .for_each(|listener| answered(head, listener))
+        });
         comes::<PeerDrop>(head, body);
         comes::<FastChat>(head, body);
         comes::<Workspace>(head, body);
@@ -88,13 +92,13 @@ pub fn request(octets: &[u8]) {
 }
 
 /// The requests of a connection, and what it was like: these, its end, and what is left of it.
-fn conversation(octets: &[u8], sizes: &[u8]) -> (Vec<(Head, Vec<u8>)>, String) {
-    let mut stream = Pieces::new(octets, sizes);
+fn conversation(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, String) {
+    let mut stream = Pieces::new(bytes, sizes);
     let (mut requests, mut story) = (Vec::new(), String::new());
     let mut already_read = Vec::new();
-    let mut memory = Charge::new(&Budget::new(0), 0);
+    let mut memory = MemoryReservation::new(&MemoryBudget::new(0), 0);
     while requests.len() < REQUESTS {
-        let start = octets.len() - already_read.len() - stream.left.len();
+        let start = bytes.len() - already_read.len() - stream.left.len();
         let unread = stream.left.len();
         let read = block_on(read_head(
             &mut stream,
@@ -104,17 +108,17 @@ fn conversation(octets: &[u8], sizes: &[u8]) -> (Vec<(Head, Vec<u8>)>, String) {
         let head = match read {
             Ok((head, rest)) => {
                 already_read = rest;
-                let end = octets.len() - already_read.len() - stream.left.len();
-                is_well_formed(&octets[start..end]);
+                let end = bytes.len() - already_read.len() - stream.left.len();
+                is_well_formed(&bytes[start..end]);
                 head
             }
-            Err(HeadError::Refused(answer)) => {
+            Err(RequestError::Refused(answer)) => {
                 // Who is refused is read no further.
                 assert!(unread - stream.left.len() <= MAX_HEAD + 1024);
                 story.push_str(&encoded(&answer));
                 return (requests, story);
             }
-            Err(HeadError::Gone) => {
+            Err(RequestError::Gone) => {
                 story.push_str("gone");
                 return (requests, story);
             }
@@ -158,7 +162,7 @@ fn is_well_formed(head: &[u8]) {
 }
 
 /// An answer as it goes over the wire, in which there are the headers that were put there and no others.
-fn encoded(answer: &Answer) -> String {
+fn encoded(answer: &Response) -> String {
     let (head, _) = answer.encode("GET");
     let mut headers = [httparse::EMPTY_HEADER; 16];
     let mut response = httparse::Response::new(&mut headers);
@@ -179,7 +183,7 @@ fn encoded(answer: &Answer) -> String {
 }
 
 /// What holds of every head.
-fn look(head: &Head) {
+fn look(head: &RequestHead) {
     assert!(head.path.starts_with('/'), "{head:?}");
     assert!(head.all("Host").count() <= 1);
     if let Ok(switching) = head.upgrade() {
@@ -202,7 +206,7 @@ fn look(head: &Head) {
 
 thread_local! {
     /// A port for each protocol.
-    static PORTS: Vec<Port> = PROTOCOLS
+    static LISTENERS: Vec<ListenerState> = PROTOCOLS
         .iter()
         .enumerate()
         .map(|(at, protocol)| {
@@ -210,47 +214,47 @@ thread_local! {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
             let (inbox, _) = mpsc::channel(1);
             let (_, stopping) = oneshot::channel();
-            let (everybody_gone, _) = mpsc::channel(1);
-            let house = Arc::new(House {
+            let (all_gone, _) = mpsc::channel(1);
+            let server = Arc::new(ServerState {
                 started: Instant::now(),
                 inbox,
                 connections: AtomicU64::new(1),
-                places: Places::new(0),
-                budget: Budget::new(0),
-                requests: Budget::new(0),
-                turned_away: Places::new(0),
+                permits: ConnectionLimit::new(0),
+                budget: MemoryBudget::new(0),
+                requests: MemoryBudget::new(0),
+                rejecting: ConnectionLimit::new(0),
                 stopping: stopping.shared(),
-                _everybody_gone: everybody_gone,
+                _all_gone: all_gone,
             });
-            Port::new(house, at, listener, address)
+            ListenerState::new(server, at, listener, address)
         })
         .collect();
 }
 
 /// What a port answers by itself can be read.
-fn answered(head: &Head, port: &Port) {
-    if let Some(answer) = first_answer(head, port) {
+fn answered(head: &RequestHead, listener: &ListenerState) {
+    if let Some(answer) = first_answer(head, listener) {
         encoded(&answer);
     }
 }
 
 /// Whoever comes with this request to a realm, or asks it something, breaks nothing.
-fn comes<R: Realm>(head: &Head, body: &[u8]) {
-    if !R::serves(&head.path) {
+fn comes<R: Realm>(head: &RequestHead, body: &[u8]) {
+    if !R::matches_path(&head.path) {
         return;
     }
-    let mut desk = Desk::<R>::new(json!({}));
+    let mut harness = RealmHarness::<R>::new(json!({}));
     let target = format!("{}?{}", head.path, head.query);
-    if let Err(refusal) = desk.tries_to_open(1, &target, "127.0.0.1") {
-        encoded(&Answer::new(refusal.status, refusal.text));
+    if let Err(refusal) = harness.tries_to_open(1, &target, "127.0.0.1") {
+        encoded(&Response::new(refusal.status, refusal.text));
     }
     if R::METHODS.contains(&Method::Get) {
-        desk.asks(&target);
+        harness.asks(&target);
     }
     if let (true, Ok(body)) = (
         R::METHODS.contains(&Method::Post),
         std::str::from_utf8(body),
     ) {
-        desk.posts(&target, body);
+        harness.posts(&target, body);
     }
 }

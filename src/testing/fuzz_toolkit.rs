@@ -3,7 +3,7 @@
 use super::Input;
 use crate::base::log_escape::Quoted;
 use crate::config::Config;
-use crate::net::frame_tracker::Boundary;
+use crate::net::frame_tracker::FrameTracker;
 use crate::toolkit::jwt;
 use crate::toolkit::sanitize;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 /// Text is sanitised: nothing reads as a tag, twice is once, only markup and control characters go, and what
 /// has neither is untouched (rulings, "sanitising text").
-pub fn sanitise(octets: &[u8]) {
-    let text = String::from_utf8_lossy(octets);
-    let clean = sanitize::sanitise(&text);
+pub fn sanitize(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let clean = sanitize::sanitize(&text);
     let is_control = |c: char| c.is_control() && c != '\t' && c != '\n';
     let next = clean.chars().skip(1);
     for (first, second) in clean.chars().zip(next) {
@@ -22,10 +22,10 @@ pub fn sanitise(octets: &[u8]) {
         assert!(first != '<' || !opens, "{clean:?}");
     }
     assert!(!clean.contains(is_control), "{clean:?}");
-    assert_eq!(sanitize::sanitise(&clean), clean);
+    assert_eq!(sanitize::sanitize(&clean), clean);
     if !text.contains('<') {
-        let kept: String = text.chars().filter(|c| !is_control(*c)).collect();
-        assert_eq!(clean, kept);
+        let stored_bytes: String = text.chars().filter(|c| !is_control(*c)).collect();
+        assert_eq!(clean, stored_bytes);
     }
     let mut left = text.chars();
     assert!(clean.chars().all(|c| left.any(|other| other == c)));
@@ -35,9 +35,9 @@ pub fn sanitise(octets: &[u8]) {
 }
 
 /// A token is read: none is verified that is not letter for letter what the secret's owner would write.
-pub fn token(octets: &[u8]) {
+pub fn token(bytes: &[u8]) {
     const SECRET: &[u8] = b"secret";
-    let token = String::from_utf8_lossy(octets);
+    let token = String::from_utf8_lossy(bytes);
     let now = Duration::from_secs(1000);
     let Ok(claims) = jwt::verified::<Value>(&token, SECRET, now) else {
         let _ = jwt::unverified::<Value>(&token);
@@ -54,7 +54,7 @@ pub fn token(octets: &[u8]) {
 
 /// A configuration is read: each problem names its place, and what is printed of one without any says the
 /// same again.
-pub fn configuration(octets: &[u8]) {
+pub fn configuration(bytes: &[u8]) {
     const PLACES: [&str; 8] = [
         "listeners",
         "log:",
@@ -65,7 +65,7 @@ pub fn configuration(octets: &[u8]) {
         "\"",
         "is no ",
     ];
-    let text = String::from_utf8_lossy(octets);
+    let text = String::from_utf8_lossy(bytes);
     match Config::from_json(&text) {
         Ok(config) => {
             let printed = config.to_json();
@@ -88,39 +88,39 @@ pub fn configuration(octets: &[u8]) {
 
 /// Frames are followed: where the last one stands does not depend on how the octets were cut, and is where
 /// RFC 6455 section 5.2 says.
-pub fn boundary(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub fn frame_tracker(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let cuts = input.line().unwrap_or_default();
-    let mut octets = Vec::new();
-    while let Some(kind) = input.octet() {
+    let mut bytes = Vec::new();
+    while let Some(kind) = input.byte() {
         match kind {
             b'f' => {
-                let (Some(first), Some(length)) = (input.octet(), input.number()) else {
+                let (Some(first), Some(length)) = (input.byte(), input.number()) else {
                     break;
                 };
-                octets.extend([first, 0xff, 0, 0, 0, 0, 0, 0]);
-                octets.extend(length.to_be_bytes());
-                octets.resize(octets.len() + 4 + usize::from(length), 0);
+                bytes.extend([first, 0xff, 0, 0, 0, 0, 0, 0]);
+                bytes.extend(length.to_be_bytes());
+                bytes.resize(bytes.len() + 4 + usize::from(length), 0);
             }
             b'o' => {
-                let count = usize::from(input.octet().unwrap_or_default());
-                octets.extend(input.octets(count));
+                let count = usize::from(input.byte().unwrap_or_default());
+                bytes.extend(input.bytes(count));
             }
             _ => {}
         }
-        if octets.len() > 1 << 20 {
+        if bytes.len() > 1 << 20 {
             break;
         }
     }
-    let mut whole = Boundary::default();
-    whole.advance(&octets);
-    let mut cut = Boundary::default();
+    let mut whole = FrameTracker::default();
+    whole.advance(&bytes);
+    let mut cut = FrameTracker::default();
     let size = |cut: &u8| match usize::from(*cut) {
         small @ ..128 => small + 1,
         large => (large - 127) * 256,
     };
     let mut sizes = cuts.iter().map(size).cycle();
-    let mut left = octets.as_slice();
+    let mut left = bytes.as_slice();
     while !left.is_empty() {
         let size = sizes.next().unwrap_or(1);
         let limit = cut.limit(size);
@@ -129,12 +129,16 @@ pub fn boundary(octets: &[u8]) {
         cut.advance(read);
         left = rest;
     }
-    let state = |it: &Boundary| {
-        let counts = (it.grown, it.small_in_a_row, it.kept(0));
+    let state = |it: &FrameTracker| {
+        let counts = (
+            it.largest_payload,
+            it.consecutive_small_frames,
+            it.buffered_bytes(0),
+        );
         (it.between_messages(), it.limit(usize::MAX), counts)
     };
     assert_eq!(state(&whole), state(&cut));
-    if let Some(is_whole) = ends_a_message(&octets) {
+    if let Some(is_whole) = ends_a_message(&bytes) {
         assert_eq!(whole.between_messages(), is_whole);
     } else {
         assert!(!whole.between_messages());
@@ -142,25 +146,25 @@ pub fn boundary(octets: &[u8]) {
 }
 
 /// Whether these frames end with a message; none if they are no frames.
-fn ends_a_message(mut octets: &[u8]) -> Option<bool> {
+fn ends_a_message(mut bytes: &[u8]) -> Option<bool> {
     let mut is_whole = true;
-    while let [first, second, rest @ ..] = octets {
+    while let [first, second, rest @ ..] = bytes {
         if matches!(first & 0xf, 3..=7 | 11..) {
             return None;
         }
-        let (bytes, short) = match second & 0x7f {
+        let (length_bytes, short) = match second & 0x7f {
             126 => (2, 0),
             127 => (8, 0),
             short => (0, u64::from(short)),
         };
         let mask = if second & 0x80 == 0 { 0 } else { 4 };
-        if rest.len() < bytes + mask {
+        if rest.len() < length_bytes + mask {
             return Some(false);
         }
-        let (length, rest) = rest.split_at(bytes);
+        let (length, rest) = rest.split_at(length_bytes);
         let length = length
             .iter()
-            .fold(short, |sum, octet| sum << 8 | u64::from(*octet));
+            .fold(short, |sum, byte| sum << 8 | u64::from(*byte));
         let payload = rest.get(mask..).unwrap_or_default();
         let is_control = first & 8 != 0;
         if !is_control {
@@ -170,7 +174,7 @@ fn ends_a_message(mut octets: &[u8]) -> Option<bool> {
         if payload.len() < length {
             return Some(false);
         }
-        octets = &payload[length..];
+        bytes = &payload[length..];
     }
-    Some(is_whole && octets.is_empty())
+    Some(is_whole && bytes.is_empty())
 }

@@ -4,18 +4,18 @@
 //! more. What the realm does comes back as lines, `2 < text` for a frame to connection 2,
 //! `2 x 4404 no such session` for a Close and `2 ? 5 s` for a probe with that patience.
 
-use crate::base::close::{Close, Ending};
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::realm::{
-    ConnectionId, Connections, Context, Effect, Hello, Ids, Message, Method, Realm, Receipt,
-    Refusal, Reply, Request,
+    ConnectRequest, ConnectionId, Connections, Context, Effect, HttpReply, Ids, Message, Method,
+    Realm, Receipt, Rejection, Request,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 use uuid::{Builder, Uuid};
 
 /// A realm and the world around it.
-pub struct Desk<R: Realm> {
+pub struct RealmHarness<R: Realm> {
     pub realm: R,
     pub now: Duration,
     ids: KnownIds,
@@ -30,8 +30,8 @@ pub struct Desk<R: Realm> {
 struct RoundTrips(BTreeMap<ConnectionId, Duration>);
 
 impl Connections for RoundTrips {
-    fn round_trip(&self, who: ConnectionId) -> Option<Duration> {
-        self.0.get(&who).copied()
+    fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
+        self.0.get(&conn).copied()
     }
 }
 
@@ -43,7 +43,7 @@ pub fn no_lines() -> Vec<String> {
 /// When the desk's clock starts: 2026-01-16T10:00:00.000Z.
 pub const START: Duration = Duration::from_millis(1_768_557_600_000);
 
-impl<R: Realm> Desk<R> {
+impl<R: Realm> RealmHarness<R> {
     /// A desk with an empty realm; options as in the configuration, the others at their defaults.
     pub fn new(options: serde_json::Value) -> Self {
         let mut all = serde_json::to_value(R::Options::default()).expect("options are JSON");
@@ -64,49 +64,49 @@ impl<R: Realm> Desk<R> {
     }
 
     /// Somebody comes in from localhost and is not refused by an HTTP status.
-    pub fn opens(&mut self, who: u64, target: &str) -> Vec<String> {
-        self.opens_from(who, target, "127.0.0.1")
+    pub fn opens(&mut self, conn: u64, target: &str) -> Vec<String> {
+        self.opens_from(conn, target, "127.0.0.1")
     }
 
     /// Somebody comes in from elsewhere.
-    pub fn opens_from(&mut self, who: u64, target: &str, address: &str) -> Vec<String> {
-        self.tries_to_open(who, target, address)
+    pub fn opens_from(&mut self, conn: u64, target: &str, address: &str) -> Vec<String> {
+        self.tries_to_open(conn, target, address)
             .expect("no refusal by an HTTP status")
     }
 
     /// Somebody comes in, or is refused by an HTTP status.
     pub fn tries_to_open(
         &mut self,
-        who: u64,
+        conn: u64,
         target: &str,
         address: &str,
-    ) -> Result<Vec<String>, Refusal> {
+    ) -> Result<Vec<String>, Rejection> {
         let hello = hello(target, address);
-        let who = ConnectionId(who);
-        self.open.insert(who);
+        let conn = ConnectionId(conn);
+        self.open.insert(conn);
         let mut refused = None;
-        let lines = self.act(|realm, cx| refused = realm.open(cx, who, hello).err());
+        let lines = self.act(|realm, cx| refused = realm.open(cx, conn, hello).err());
         match refused {
             None => Ok(lines),
             Some(refusal) => {
                 assert_eq!(lines, no_lines(), "a refusal has no other effect");
-                self.open.remove(&who);
+                self.open.remove(&conn);
                 Err(refusal)
             }
         }
     }
 
     /// Somebody asks something by a plain GET.
-    pub fn asks(&mut self, target: &str) -> Reply {
+    pub fn asks(&mut self, target: &str) -> HttpReply {
         self.requests(Method::Get, target, "")
     }
 
     /// Somebody sends something by a plain POST.
-    pub fn posts(&mut self, target: &str, body: &str) -> Reply {
+    pub fn posts(&mut self, target: &str, body: &str) -> HttpReply {
         self.requests(Method::Post, target, body)
     }
 
-    fn requests(&mut self, method: Method, target: &str, body: &str) -> Reply {
+    fn requests(&mut self, method: Method, target: &str, body: &str) -> HttpReply {
         let request = Request {
             hello: hello(target, "127.0.0.1"),
             method,
@@ -119,56 +119,56 @@ impl<R: Realm> Desk<R> {
     }
 
     /// Somebody sends a text message.
-    pub fn says(&mut self, who: u64, text: &str) -> Vec<String> {
-        self.sends(who, Message::Text(text.into()))
+    pub fn says(&mut self, conn: u64, text: &str) -> Vec<String> {
+        self.sends(conn, Message::Text(text.into()))
     }
 
     /// Somebody sends a message.
-    pub fn sends(&mut self, who: u64, message: Message) -> Vec<String> {
-        let reader = self.readers.entry(ConnectionId(who)).or_default();
+    pub fn sends(&mut self, conn: u64, message: Message) -> Vec<String> {
+        let reader = self.readers.entry(ConnectionId(conn)).or_default();
         match R::decode(reader, message) {
-            Some(command) => self.wants(who, command),
+            Some(command) => self.wants(conn, command),
             None => no_lines(),
         }
     }
 
     /// Somebody wants something, however that was said.
-    pub fn wants(&mut self, who: u64, command: R::Command) -> Vec<String> {
-        let who = ConnectionId(who);
-        assert!(self.open.contains(&who), "{who:?} is not here");
-        self.act(|realm, cx| realm.command(cx, who, command))
+    pub fn wants(&mut self, conn: u64, command: R::Command) -> Vec<String> {
+        let conn = ConnectionId(conn);
+        assert!(self.open.contains(&conn), "{conn:?} is not here");
+        self.act(|realm, cx| realm.command(cx, conn, command))
     }
 
     /// Somebody's connection ends.
-    pub fn leaves(&mut self, who: u64, how: Ending) -> Vec<String> {
-        let who = ConnectionId(who);
-        assert!(self.open.remove(&who), "{who:?} is not here");
-        self.act(|realm, cx| realm.close(cx, who, how))
+    pub fn leaves(&mut self, conn: u64, how: DisconnectReason) -> Vec<String> {
+        let conn = ConnectionId(conn);
+        assert!(self.open.remove(&conn), "{conn:?} is not here");
+        self.act(|realm, cx| realm.close(cx, conn, how))
     }
 
     /// Somebody who is asked for a sign of life gives one.
-    pub fn answers(&mut self, who: u64) -> Vec<String> {
-        self.act(|realm, cx| realm.probed(cx, ConnectionId(who), true))
+    pub fn answers(&mut self, conn: u64) -> Vec<String> {
+        self.act(|realm, cx| realm.probe_result(cx, ConnectionId(conn), true))
     }
 
     /// Somebody who is asked for a sign of life gives none.
-    pub fn is_silent(&mut self, who: u64) -> Vec<String> {
-        self.act(|realm, cx| realm.probed(cx, ConnectionId(who), false))
+    pub fn is_silent(&mut self, conn: u64) -> Vec<String> {
+        self.act(|realm, cx| realm.probe_result(cx, ConnectionId(conn), false))
     }
 
     /// Somebody's outbox is full from now on.
-    pub fn is_full(&mut self, who: u64) {
-        self.full.insert(ConnectionId(who));
+    pub fn is_full(&mut self, conn: u64) {
+        self.full.insert(ConnectionId(conn));
     }
 
     /// A Ping to somebody takes so long from now on.
-    pub fn is_far(&mut self, who: u64, round_trip: Duration) {
-        self.round_trips.0.insert(ConnectionId(who), round_trip);
+    pub fn is_far(&mut self, conn: u64, rtt: Duration) {
+        self.round_trips.0.insert(ConnectionId(conn), rtt);
     }
 
     /// Who is connected.
     pub fn open(&self) -> impl Iterator<Item = u64> {
-        self.open.iter().map(|who| who.0)
+        self.open.iter().map(|conn| conn.0)
     }
 
     /// The daemon stops.
@@ -198,7 +198,7 @@ impl<R: Realm> Desk<R> {
             match effect {
                 Effect::Send(to, frame) => {
                     if !self.deliver(&mut lines, to, &frame) {
-                        self.close(&mut lines, &mut effects, to, Close::TooSlow);
+                        self.close(&mut lines, &mut effects, to, CloseReason::TooSlow);
                     }
                 }
                 Effect::Deliver(to, frame, receipt) => {
@@ -214,9 +214,9 @@ impl<R: Realm> Desk<R> {
                     };
                     effects.splice(at..at, news.map(|news| Effect::Send(sender, news)));
                 }
-                Effect::Close(who, why) => self.close(&mut lines, &mut effects, who, why),
-                Effect::Probe(who, patience) if self.open.contains(&who) => {
-                    lines.push(format!("{} ? {} s", who.0, patience.as_secs_f64()));
+                Effect::Close(conn, why) => self.close(&mut lines, &mut effects, conn, why),
+                Effect::Probe(conn, patience) if self.open.contains(&conn) => {
+                    lines.push(format!("{} ? {} s", conn.0, patience.as_secs_f64()));
                 }
                 Effect::Probe(..) => {}
             }
@@ -234,32 +234,32 @@ impl<R: Realm> Desk<R> {
     }
 
     fn deliver(&self, lines: &mut Vec<String>, to: ConnectionId, frame: &Frame) -> bool {
-        let has_room = self.open.contains(&to) && !self.full.contains(&to);
-        if has_room {
+        let has_capacity = self.open.contains(&to) && !self.full.contains(&to);
+        if has_capacity {
             lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
         }
-        has_room
+        has_capacity
     }
 
     fn close(
         &mut self,
         lines: &mut Vec<String>,
         effects: &mut Vec<Effect>,
-        who: ConnectionId,
-        why: Close,
+        conn: ConnectionId,
+        why: CloseReason,
     ) {
-        if self.open.remove(&who) {
-            lines.push(format!("{} x {} {}", who.0, why.code(), why.reason()));
+        if self.open.remove(&conn) {
+            lines.push(format!("{} x {} {}", conn.0, why.code(), why.reason()));
             self.with_context(effects, |realm, cx| {
-                realm.close(cx, who, Ending::Closed(why));
+                realm.close(cx, conn, DisconnectReason::Closed(why));
             });
         }
     }
 }
 
-fn hello(target: &str, address: &str) -> Hello {
+fn hello(target: &str, address: &str) -> ConnectRequest {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Hello {
+    ConnectRequest {
         path: path.to_owned(),
         query: query.to_owned(),
         address: address.parse().expect("an IP address"),
@@ -283,7 +283,7 @@ impl Ids for KnownIds {
         };
         self.drawn += 1;
         let (high, low) = (scramble(2 * self.drawn), scramble(2 * self.drawn + 1));
-        let octets = ((u128::from(high) << 64) | u128::from(low)).to_be_bytes();
-        Builder::from_random_bytes(octets).into_uuid()
+        let bytes = ((u128::from(high) << 64) | u128::from(low)).to_be_bytes();
+        Builder::from_random_bytes(bytes).into_uuid()
     }
 }

@@ -16,12 +16,12 @@ const TIMES: [u64; 18] = [
 pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    pub(crate) const fn new(octets: &'a [u8]) -> Self {
-        Self(octets)
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
     }
 
     /// The next octet, if there is one.
-    pub(crate) fn octet(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*first)
@@ -29,12 +29,12 @@ impl<'a> Input<'a> {
 
     /// A number less than `count`; `0` is 0.
     pub(crate) fn below(&mut self, count: usize) -> Option<usize> {
-        Some(usize::from(self.octet()?.wrapping_sub(b'0')) % count)
+        Some(usize::from(self.byte()?.wrapping_sub(b'0')) % count)
     }
 
     /// A number of two octets.
     pub(crate) fn number(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes([self.octet()?, self.octet()?]))
+        Some(u16::from_be_bytes([self.byte()?, self.byte()?]))
     }
 
     /// Whether something is so; `0` is no.
@@ -49,7 +49,7 @@ impl<'a> Input<'a> {
 
     /// What stands up to the end of the line, which is read, too.
     pub(crate) fn line(&mut self) -> Option<&'a [u8]> {
-        let mut parts = self.0.splitn(2, |octet| *octet == b'\n');
+        let mut parts = self.0.splitn(2, |byte| *byte == b'\n');
         let line = parts.next().filter(|_| !self.0.is_empty())?;
         self.0 = parts.next().unwrap_or_default();
         Some(line)
@@ -62,7 +62,7 @@ impl<'a> Input<'a> {
     }
 
     /// So many octets, or as many as there are.
-    pub(crate) fn octets(&mut self, count: usize) -> &'a [u8] {
+    pub(crate) fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (these, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         these
@@ -70,15 +70,15 @@ impl<'a> Input<'a> {
 }
 
 /// A client's messages, a line each: text where it is text, unless it begins with a zero octet.
-pub(crate) fn messages(octets: &[u8]) -> impl Iterator<Item = Message> {
-    octets.split(|octet| *octet == b'\n').map(|line| {
-        let (is_binary, octets) = match line.strip_prefix(b"\0") {
-            Some(octets) => (true, octets),
+pub(crate) fn messages(bytes: &[u8]) -> impl Iterator<Item = Message> {
+    bytes.split(|byte| *byte == b'\n').map(|line| {
+        let (is_binary, bytes) = match line.strip_prefix(b"\0") {
+            Some(bytes) => (true, bytes),
             None => (false, line),
         };
-        match String::from_utf8(octets.to_vec()) {
+        match String::from_utf8(bytes.to_vec()) {
             Ok(text) if !is_binary => Message::Text(text.into()),
-            _ => Message::Binary(octets.to_vec().into()),
+            _ => Message::Binary(bytes.to_vec().into()),
         }
     })
 }

@@ -21,7 +21,7 @@ pub(crate) mod model;
 pub(crate) mod spec_table;
 
 pub use fuzz_request::request;
-pub use fuzz_toolkit::{boundary, configuration, sanitise, token};
+pub use fuzz_toolkit::{configuration, frame_tracker, sanitize, token};
 pub(crate) use input::{Input, messages};
 
 /// A function that takes any octets.
@@ -29,71 +29,71 @@ pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their programs and of the folders of their seeds.
 pub const TARGETS: [(&str, Target); 15] = [
-    ("boundary", boundary),
+    ("frame_tracker", frame_tracker),
     ("configuration", configuration),
     ("fastchat_messages", fastchat_messages),
-    ("fastchat_walk", fastchat_walk),
+    ("fastchat_model", fastchat_model),
     ("loudsync_messages", loudsync_messages),
-    ("loudsync_walk", loudsync_walk),
+    ("loudsync_model", loudsync_model),
     ("peerdrop_messages", peerdrop_messages),
-    ("peerdrop_walk", peerdrop_walk),
+    ("peerdrop_model", peerdrop_model),
     ("peerjs_messages", peerjs_messages),
-    ("peerjs_walk", peerjs_walk),
+    ("peerjs_model", peerjs_model),
     ("request", request),
-    ("sanitise", sanitise),
+    ("sanitize", sanitize),
     ("token", token),
     ("workspace_messages", workspace_messages),
-    ("workspace_walk", workspace_walk),
+    ("workspace_model", workspace_model),
 ];
 
 /// FastChat reads a client's messages.
-pub fn fastchat_messages(octets: &[u8]) {
-    crate::protocols::fastchat::tests::codec_fuzz::read_all(octets);
+pub fn fastchat_messages(bytes: &[u8]) {
+    crate::protocols::fastchat::tests::codec_fuzz::read_all(bytes);
 }
 
 /// FastChat's clients do what the story says.
-pub fn fastchat_walk(octets: &[u8]) {
-    crate::protocols::fastchat::tests::model::tell(octets);
+pub fn fastchat_model(bytes: &[u8]) {
+    crate::protocols::fastchat::tests::model::run(bytes);
 }
 
 /// LOUDSYNC reads a client's messages.
-pub fn loudsync_messages(octets: &[u8]) {
-    crate::protocols::loudsync::tests::codec_fuzz::read_all(octets);
+pub fn loudsync_messages(bytes: &[u8]) {
+    crate::protocols::loudsync::tests::codec_fuzz::read_all(bytes);
 }
 
 /// LOUDSYNC's clients do what the story says.
-pub fn loudsync_walk(octets: &[u8]) {
-    crate::protocols::loudsync::tests::model::tell(octets);
+pub fn loudsync_model(bytes: &[u8]) {
+    crate::protocols::loudsync::tests::model::run(bytes);
 }
 
 /// PeerDrop reads a client's messages.
-pub fn peerdrop_messages(octets: &[u8]) {
-    crate::protocols::peerdrop::tests::codec_fuzz::read_all(octets);
+pub fn peerdrop_messages(bytes: &[u8]) {
+    crate::protocols::peerdrop::tests::codec_fuzz::read_all(bytes);
 }
 
 /// PeerDrop's clients do what the story says.
-pub fn peerdrop_walk(octets: &[u8]) {
-    crate::protocols::peerdrop::tests::model::tell(octets);
+pub fn peerdrop_model(bytes: &[u8]) {
+    crate::protocols::peerdrop::tests::model::run(bytes);
 }
 
 /// PeerJS reads a client's messages.
-pub fn peerjs_messages(octets: &[u8]) {
-    crate::protocols::peerjs::tests::codec_fuzz::read_all(octets);
+pub fn peerjs_messages(bytes: &[u8]) {
+    crate::protocols::peerjs::tests::codec_fuzz::read_all(bytes);
 }
 
 /// PeerJS's clients do what the story says.
-pub fn peerjs_walk(octets: &[u8]) {
-    crate::protocols::peerjs::tests::model::tell(octets);
+pub fn peerjs_model(bytes: &[u8]) {
+    crate::protocols::peerjs::tests::model::run(bytes);
 }
 
 /// Workspace reads a client's messages.
-pub fn workspace_messages(octets: &[u8]) {
-    crate::protocols::workspace::tests::codec_fuzz::read_all(octets);
+pub fn workspace_messages(bytes: &[u8]) {
+    crate::protocols::workspace::tests::codec_fuzz::read_all(bytes);
 }
 
 /// Workspace's clients do what the story says.
-pub fn workspace_walk(octets: &[u8]) {
-    crate::protocols::workspace::tests::model::tell(octets);
+pub fn workspace_model(bytes: &[u8]) {
+    crate::protocols::workspace::tests::model::run(bytes);
 }
 
 #[cfg(test)]
@@ -135,7 +135,7 @@ mod tests {
             assert!(manifest.contains(&format!("path = \"{path}\"")), "{path}");
             let program = std::fs::read_to_string(within_fuzz(&path)).unwrap();
             assert!(
-                program.contains(&format!("testing::{target}(octets)")),
+                program.contains(&format!("testing::{target}(bytes)")),
                 "{path}"
             );
         }
@@ -159,12 +159,12 @@ mod tests {
         ) {
             let (name, target) = TARGETS[target];
             let seeds = seeds(name);
-            let mut octets = pick.get(&seeds).clone();
-            for (at, octet) in damage.iter().filter(|_| !octets.is_empty()).collect::<Vec<_>>() {
-                let at = at.index(octets.len());
-                octets[at] = *octet;
+            let mut bytes = pick.get(&seeds).clone();
+            for (at, byte) in damage.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
             }
-            target(&octets);
+            target(&bytes);
         }
     }
 }

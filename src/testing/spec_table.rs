@@ -2,7 +2,7 @@
 
 /// Checks the table in the first source: each test that it names exists in one of the sources,
 /// and each test of the first source stands in it, but for those of the workings alone.
-pub(crate) fn are_tested(sources: &[&str]) {
+pub(crate) fn assert_tested(sources: &[&str]) {
     const OWN: [&str; 2] = [
         "options_out_of_range_are_named",
         "the_table_of_demands_is_true",

@@ -3,14 +3,14 @@
 //! Which fields matter depends on a message's type. So a protocol reads the object into a struct
 //! of `Option<&RawValue>`, and then from that what the type demands.
 
-use crate::toolkit::sanitize::sanitise;
+use crate::toolkit::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fmt;
 
 /// What is wrong with a message, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Malformed {
+pub enum InvalidMessage {
     /// It is no JSON (RFC 8259); why not.
     NoJson(String),
     /// It is JSON, but no object in which each key stands once.
@@ -24,7 +24,7 @@ pub enum Malformed {
     },
 }
 
-impl Malformed {
+impl InvalidMessage {
     /// A field that is there and of the right kind, but wrong; `problem` follows its name.
     pub fn field(name: &'static str, problem: impl fmt::Display) -> Self {
         let problem = format!("\"{name}\" {problem}");
@@ -40,7 +40,7 @@ impl Malformed {
     }
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for InvalidMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoJson(why) => write!(f, "this is no JSON: {why}"),
@@ -54,19 +54,19 @@ impl fmt::Display for Malformed {
 ///
 /// # Errors
 /// It is no JSON, or no object.
-pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
+pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage> {
     let fields = serde_json::from_str(text).map_err(|error| {
         if error.is_data() {
-            Malformed::NoObject
+            InvalidMessage::NoObject
         } else {
-            Malformed::NoJson(error.to_string())
+            InvalidMessage::NoJson(error.to_string())
         }
     })?;
     // An array of the right length would be read as well.
     if text.trim_start().starts_with('{') {
         Ok(fields)
     } else {
-        Err(Malformed::NoObject)
+        Err(InvalidMessage::NoObject)
     }
 }
 
@@ -78,8 +78,8 @@ pub fn required<'a, T: Deserialize<'a>>(
     value: Option<&'a RawValue>,
     name: &'static str,
     what: &str,
-) -> Result<T, Malformed> {
-    let missing = || Malformed::field(name, format_args!("is missing; it is {what}"));
+) -> Result<T, InvalidMessage> {
+    let missing = || InvalidMessage::field(name, format_args!("is missing; it is {what}"));
     optional(value, name, what)?.ok_or_else(missing)
 }
 
@@ -91,8 +91,8 @@ pub fn optional<'a, T: Deserialize<'a>>(
     value: Option<&'a RawValue>,
     name: &'static str,
     what: &str,
-) -> Result<Option<T>, Malformed> {
-    let wrong = |_| Malformed::field(name, format_args!("is not {what}"));
+) -> Result<Option<T>, InvalidMessage> {
+    let wrong = |_| InvalidMessage::field(name, format_args!("is not {what}"));
     value
         .map(|value| serde_json::from_str(value.get()).map_err(wrong))
         .transpose()
@@ -102,17 +102,17 @@ pub fn optional<'a, T: Deserialize<'a>>(
 ///
 /// # Errors
 /// It is shorter or longer; the limits are named.
-pub fn of_length(
+pub fn check_length(
     text: &str,
     name: &'static str,
     shortest: usize,
     longest: usize,
-) -> Result<(), Malformed> {
+) -> Result<(), InvalidMessage> {
     let length = text.chars().count();
     if (shortest..=longest).contains(&length) {
         return Ok(());
     }
-    Err(Malformed::field(
+    Err(InvalidMessage::field(
         name,
         format_args!("has {length} characters; it has {shortest} to {longest}"),
     ))
@@ -123,24 +123,24 @@ pub fn of_length(
 ///
 /// # Errors
 /// It is no string, too long or empty, or sanitising would change it.
-pub fn visible_id(
+pub fn check_id(
     value: Option<&RawValue>,
     name: &'static str,
     longest: usize,
-) -> Result<Option<String>, Malformed> {
+) -> Result<Option<String>, InvalidMessage> {
     let id: Option<String> = optional(value, name, "a string")?;
     if let Some(id) = &id {
-        of_length(id, name, 1, longest)?;
-        if sanitise(id) != id.as_str() {
+        check_length(id, name, 1, longest)?;
+        if sanitize(id) != id.as_str() {
             let problem = "has HTML tags or control characters in it";
-            return Err(Malformed::field(name, problem));
+            return Err(InvalidMessage::field(name, problem));
         }
     }
     Ok(id)
 }
 
 /// The `type` of a message, whatever else is wrong with it; none where it has none.
-pub fn kind(text: &str) -> Option<String> {
+pub fn message_type(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Typed<'a> {
         #[serde(borrow, rename = "type")]
@@ -160,7 +160,7 @@ mod tests {
         text: Option<&'a RawValue>,
     }
 
-    fn text(json: &str) -> Result<String, Malformed> {
+    fn text(json: &str) -> Result<String, InvalidMessage> {
         required(object::<Fields>(json)?.text, "text", "a string")
     }
 
@@ -174,10 +174,13 @@ mod tests {
     #[test]
     fn what_is_no_json_is_told_from_what_is_no_object() {
         for json in ["", "x", "{", "{} {}", r#"{"text": "x}"#] {
-            assert!(matches!(text(json), Err(Malformed::NoJson(_))), "{json}");
+            assert!(
+                matches!(text(json), Err(InvalidMessage::NoJson(_))),
+                "{json}"
+            );
         }
         for json in ["[]", r#"["x"]"#, r#""x""#, "7", r#"{"text":1,"text":2}"#] {
-            assert_eq!(text(json), Err(Malformed::NoObject), "{json}");
+            assert_eq!(text(json), Err(InvalidMessage::NoObject), "{json}");
         }
     }
 
@@ -191,7 +194,7 @@ mod tests {
         );
         assert_eq!(told(r#"{"text": 7}"#), r#""text" is not a string"#);
         assert_eq!(told(r#"{"text": "\ud800"}"#), r#""text" is not a string"#);
-        let long = of_length("äöü", "text", 1, 2).unwrap_err();
+        let long = check_length("äöü", "text", 1, 2).unwrap_err();
         assert_eq!(
             long.to_string(),
             r#""text" has 3 characters; it has 1 to 2"#
@@ -201,9 +204,9 @@ mod tests {
 
     #[test]
     fn length_is_counted_in_characters_and_both_limits_are_allowed() {
-        assert!(of_length("äöü", "text", 3, 5).is_ok());
-        assert!(of_length("äöüxy", "text", 3, 5).is_ok());
-        assert!(of_length("äö", "text", 3, 5).is_err());
-        assert!(of_length("äöüxyz", "text", 3, 5).is_err());
+        assert!(check_length("äöü", "text", 3, 5).is_ok());
+        assert!(check_length("äöüxy", "text", 3, 5).is_ok());
+        assert!(check_length("äö", "text", 3, 5).is_err());
+        assert!(check_length("äöüxyz", "text", 3, 5).is_err());
     }
 }

@@ -18,7 +18,7 @@ pub struct Secret(String);
 
 impl Secret {
     /// The octets that sign; none where it is empty, since that is none.
-    pub fn octets(&self) -> Option<&[u8]> {
+    pub fn bytes(&self) -> Option<&[u8]> {
         (!self.0.is_empty()).then_some(self.0.as_bytes())
     }
 }
@@ -43,7 +43,7 @@ impl<'de> Deserialize<'de> for Secret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// It is no token in compact form, or its claims are not what is wanted.
-    Malformed,
+    InvalidMessage,
     /// It is not signed with HS256, or demands an extension ("crit", RFC 7515 section 4.1.11).
     Algorithm,
     /// Its signature is not that of the secret.
@@ -57,7 +57,9 @@ pub enum Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Malformed => "the token is no JSON Web Token with the claims that are needed",
+            Self::InvalidMessage => {
+                "the token is no JSON Web Token with the claims that are needed"
+            }
             Self::Algorithm => "the token is not signed with HS256 and nothing else",
             Self::Signature => "the token is not signed with the secret of this server",
             Self::Expired => "the token has expired",
@@ -103,10 +105,10 @@ struct Compact<'a> {
 
 impl<'a> Compact<'a> {
     fn of(token: &'a str) -> Result<Self, Flaw> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Flaw::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(Flaw::Malformed)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(Flaw::InvalidMessage)?;
+        let (header, payload) = signed.split_once('.').ok_or(Flaw::InvalidMessage)?;
         if payload.contains('.') {
-            return Err(Flaw::Malformed);
+            return Err(Flaw::InvalidMessage);
         }
         Ok(Self {
             signed,
@@ -117,15 +119,15 @@ impl<'a> Compact<'a> {
     }
 }
 
-fn octets(part: &str) -> Result<Vec<u8>, Flaw> {
+fn bytes(part: &str) -> Result<Vec<u8>, Flaw> {
     BASE64URL
         .decode(part.as_bytes())
-        .map_err(|_| Flaw::Malformed)
+        .map_err(|_| Flaw::InvalidMessage)
 }
 
 fn object<T: DeserializeOwned>(part: &str) -> Result<T, Flaw> {
-    let text = String::from_utf8(octets(part)?).map_err(|_| Flaw::Malformed)?;
-    json::object(&text).map_err(|_| Flaw::Malformed)
+    let text = String::from_utf8(bytes(part)?).map_err(|_| Flaw::InvalidMessage)?;
+    json::object(&text).map_err(|_| Flaw::InvalidMessage)
 }
 
 /// The claims of a token that the secret signed and that is valid `now`, a time since the epoch.
@@ -143,7 +145,7 @@ pub fn verified<T: DeserializeOwned>(token: &str, secret: &[u8], now: Duration) 
     let mac = Hmac::<Sha256>::new_from_slice(secret);
     let mut mac = mac.expect("a key of HMAC may have any length");
     mac.update(token.signed.as_bytes());
-    let signature = octets(token.signature)?;
+    let signature = bytes(token.signature)?;
     mac.verify_slice(&signature).map_err(|_| Flaw::Signature)?;
     let times: Times = object(token.payload)?;
     let now = now.as_secs_f64();
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc_is_verified_until_it_expires() {
-        let key = octets(EXAMPLES_KEY).unwrap();
+        let key = bytes(EXAMPLES_KEY).unwrap();
         let expires = Duration::from_secs(1_300_819_380);
         let claims: Value = verified(EXAMPLE, &key, expires - Duration::from_millis(1)).unwrap();
         let right = json!({"iss": "joe", "exp": 1_300_819_380, "http://example.com/is_root": true});
@@ -294,7 +296,7 @@ mod tests {
             r#""exp":1e999"#,
             r#""nbf":[]"#,
         ] {
-            assert_eq!(at(no_time), Err(Flaw::Malformed), "{no_time}");
+            assert_eq!(at(no_time), Err(Flaw::InvalidMessage), "{no_time}");
         }
     }
 
@@ -316,10 +318,10 @@ mod tests {
             signed(HS256, r#"{"username":7}"#, b"secret"),
             signed(HS256, r#"{"username":"ann","username":"bob"}"#, b"secret"),
         ] {
-            assert_eq!(worth(&garbage), Err(Flaw::Malformed), "{garbage}");
+            assert_eq!(worth(&garbage), Err(Flaw::InvalidMessage), "{garbage}");
         }
         for garbage in ["", "ann", "a.b.c", "{}.{}.{}"] {
-            assert_eq!(unverified::<Claims>(garbage), Err(Flaw::Malformed));
+            assert_eq!(unverified::<Claims>(garbage), Err(Flaw::InvalidMessage));
         }
     }
 
@@ -327,8 +329,8 @@ mod tests {
     fn a_secret_is_not_shown() {
         let secret: Secret = serde_json::from_value(json!("hush")).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret");
-        assert_eq!(secret.octets(), Some(&b"hush"[..]));
-        assert_eq!(Secret::default().octets(), None);
+        assert_eq!(secret.bytes(), Some(&b"hush"[..]));
+        assert_eq!(Secret::default().bytes(), None);
         let wrong = serde_json::from_value::<Secret>(json!(12345)).unwrap_err();
         assert!(!wrong.to_string().contains("12345"), "{wrong}");
     }

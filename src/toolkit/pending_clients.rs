@@ -12,79 +12,88 @@ use std::time::Duration;
 
 /// All of them in one realm. `T` is what a claimant said.
 #[derive(Debug)]
-pub struct Doorstep<T> {
+pub struct PendingClients<T> {
     /// Everybody here, claimants among them, and when each came.
-    strangers: BTreeMap<ConnectionId, Duration>,
-    claims: BTreeMap<ConnectionId, Claim<T>>,
+    unregistered: BTreeMap<ConnectionId, Duration>,
+    takeovers: BTreeMap<ConnectionId, Takeover<T>>,
     /// How long a stranger may stay without a word; 0: without end.
-    patience: Duration,
+    timeout: Duration,
 }
 
 #[derive(Debug)]
-struct Claim<T> {
+struct Takeover<T> {
     /// The connection that has the place.
     owner: ConnectionId,
-    said: T,
+    payload: T,
 }
 
-impl<T> Doorstep<T> {
-    /// Nobody yet. A stranger must say within `patience` who it is; 0: whenever it likes.
-    pub fn new(patience: Duration) -> Self {
+impl<T> PendingClients<T> {
+    /// Nobody yet. A stranger must say within `timeout` who it is; 0: whenever it likes.
+    pub fn new(timeout: Duration) -> Self {
         Self {
-            strangers: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            patience,
+            unregistered: BTreeMap::new(),
+            takeovers: BTreeMap::new(),
+            timeout,
         }
     }
 
     /// Somebody comes.
-    pub fn arrive(&mut self, now: Duration, who: ConnectionId) {
-        self.strangers.insert(who, now);
+    pub fn insert(&mut self, now: Duration, conn: ConnectionId) {
+        self.unregistered.insert(conn, now);
     }
 
     /// Somebody is let in, or goes. Says whether it was here.
-    pub fn leave(&mut self, who: ConnectionId) -> bool {
-        self.claims.remove(&who);
-        self.strangers.remove(&who).is_some()
+    pub fn remove(&mut self, conn: ConnectionId) -> bool {
+        self.takeovers.remove(&conn);
+        self.unregistered.remove(&conn).is_some()
     }
 
     /// Whether somebody waits for another's sign of life.
-    pub fn is_claimant(&self, who: ConnectionId) -> bool {
-        self.claims.contains_key(&who)
+    pub fn is_taking_over(&self, conn: ConnectionId) -> bool {
+        self.takeovers.contains_key(&conn)
     }
 
     /// Somebody waits for a sign of life of `owner`.
-    pub fn claim(&mut self, who: ConnectionId, owner: ConnectionId, said: T) {
-        self.claims.insert(who, Claim { owner, said });
+    pub fn start_takeover(&mut self, conn: ConnectionId, owner: ConnectionId, payload: T) {
+        self.takeovers.insert(conn, Takeover { owner, payload });
     }
 
     /// Whether anybody waits for a sign of life of `owner`.
-    pub fn is_claimed(&self, owner: ConnectionId) -> bool {
-        self.claims.values().any(|claim| claim.owner == owner)
+    pub fn has_takeover_of(&self, owner: ConnectionId) -> bool {
+        self.takeovers
+            .values()
+            .any(|start_takeover| start_takeover.owner == owner)
     }
 
     /// Ends the claims to a connection's place: who made them, and what they had said, in the
     /// order in which they connected. They are strangers again.
-    pub fn claimants(&mut self, owner: ConnectionId) -> Vec<(ConnectionId, T)> {
-        let of_owner = self.claims.iter().filter(|(_, claim)| claim.owner == owner);
-        let claimants: Vec<ConnectionId> = of_owner.map(|(&who, _)| who).collect();
-        let take = |who| self.claims.remove(&who).map(|claim| (who, claim.said));
-        claimants.into_iter().filter_map(take).collect()
+    pub fn end_takeovers(&mut self, owner: ConnectionId) -> Vec<(ConnectionId, T)> {
+        let of_owner = self
+            .takeovers
+            .iter()
+            .filter(|(_, start_takeover)| start_takeover.owner == owner);
+        let end_takeovers: Vec<ConnectionId> = of_owner.map(|(&conn, _)| conn).collect();
+        let take = |conn| {
+            self.takeovers
+                .remove(&conn)
+                .map(|start_takeover| (conn, start_takeover.payload))
+        };
+        end_takeovers.into_iter().filter_map(take).collect()
     }
 
     /// Those whose time is up and who have not said who they are.
-    pub fn overdue(&self, now: Duration) -> Vec<ConnectionId> {
-        let is_overdue = |&(who, &came): &(&ConnectionId, &Duration)| {
-            !self.patience.is_zero() && came + self.patience <= now && !self.is_claimant(*who)
+    pub fn expired(&self, now: Duration) -> Vec<ConnectionId> {
+        let is_expired = |&(conn, &came): &(&ConnectionId, &Duration)| {
+            !self.timeout.is_zero() && came + self.timeout <= now && !self.is_taking_over(*conn)
         };
-        let overdue = self.strangers.iter().filter(is_overdue);
-        overdue.map(|(&who, _)| who).collect()
+        let expired = self.unregistered.iter().filter(is_expired);
+        expired.map(|(&conn, _)| conn).collect()
     }
 
     /// Whether nothing is kept at all.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.strangers.is_empty() && self.claims.is_empty()
+        self.unregistered.is_empty() && self.takeovers.is_empty()
     }
 }
 
@@ -92,10 +101,10 @@ impl<T> Doorstep<T> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
-    fn id(who: u64) -> ConnectionId {
-        ConnectionId(who)
+    fn id(conn: u64) -> ConnectionId {
+        ConnectionId(conn)
     }
 
     fn s(seconds: u64) -> Duration {
@@ -104,48 +113,48 @@ mod tests {
 
     #[test]
     fn who_says_nothing_is_overdue() {
-        let mut doorstep = Doorstep::<()>::new(PATIENCE);
-        doorstep.arrive(s(0), id(1));
-        doorstep.arrive(s(1), id(2));
-        assert_eq!(doorstep.overdue(s(9)), []);
-        assert_eq!(doorstep.overdue(s(10)), [id(1)]);
-        assert!(doorstep.leave(id(1)));
-        assert_eq!(doorstep.overdue(s(11)), [id(2)]);
-        assert!(doorstep.leave(id(2)));
-        assert!(!doorstep.leave(id(1)));
-        assert!(doorstep.is_empty());
+        let mut pending = PendingClients::<()>::new(TIMEOUT);
+        pending.insert(s(0), id(1));
+        pending.insert(s(1), id(2));
+        assert_eq!(pending.expired(s(9)), []);
+        assert_eq!(pending.expired(s(10)), [id(1)]);
+        assert!(pending.remove(id(1)));
+        assert_eq!(pending.expired(s(11)), [id(2)]);
+        assert!(pending.remove(id(2)));
+        assert!(!pending.remove(id(1)));
+        assert!(pending.is_empty());
     }
 
     #[test]
     fn without_a_limit_nobody_is_overdue() {
-        let mut doorstep = Doorstep::<()>::new(Duration::ZERO);
-        doorstep.arrive(s(0), id(1));
-        assert_eq!(doorstep.overdue(s(1_000_000)), []);
-        doorstep.leave(id(1));
-        assert!(doorstep.is_empty());
+        let mut pending = PendingClients::<()>::new(Duration::ZERO);
+        pending.insert(s(0), id(1));
+        assert_eq!(pending.expired(s(1_000_000)), []);
+        pending.remove(id(1));
+        assert!(pending.is_empty());
     }
 
     #[test]
     fn who_is_gone_or_has_claimed_a_place_is_not() {
-        let mut doorstep = Doorstep::new(PATIENCE);
-        (1..=3).for_each(|who| doorstep.arrive(s(0), id(who)));
-        doorstep.leave(id(1));
-        doorstep.claim(id(2), id(9), ());
-        assert_eq!(doorstep.overdue(s(10)), [id(3)]);
+        let mut pending = PendingClients::new(TIMEOUT);
+        (1..=3).for_each(|conn| pending.insert(s(0), id(conn)));
+        pending.remove(id(1));
+        pending.start_takeover(id(2), id(9), ());
+        assert_eq!(pending.expired(s(10)), [id(3)]);
     }
 
     #[test]
     fn claims_end_with_an_answer_or_with_the_claimant() {
-        let mut doorstep = Doorstep::new(PATIENCE);
-        (1..=4).for_each(|who| doorstep.arrive(s(0), id(who)));
-        for (who, owner) in [(3, 9), (1, 9), (2, 8), (4, 9)] {
-            doorstep.claim(id(who), id(owner), who);
+        let mut pending = PendingClients::new(TIMEOUT);
+        (1..=4).for_each(|conn| pending.insert(s(0), id(conn)));
+        for (conn, owner) in [(3, 9), (1, 9), (2, 8), (4, 9)] {
+            pending.start_takeover(id(conn), id(owner), conn);
         }
-        doorstep.leave(id(4));
-        assert!(doorstep.is_claimed(id(9)) && !doorstep.is_claimed(id(1)));
-        assert_eq!(doorstep.claimants(id(9)), [(id(1), 1), (id(3), 3)]);
-        assert_eq!(doorstep.claimants(id(9)), []);
-        assert!(!doorstep.is_claimant(id(1)) && doorstep.leave(id(1)));
-        assert!(doorstep.is_claimant(id(2)));
+        pending.remove(id(4));
+        assert!(pending.has_takeover_of(id(9)) && !pending.has_takeover_of(id(1)));
+        assert_eq!(pending.end_takeovers(id(9)), [(id(1), 1), (id(3), 3)]);
+        assert_eq!(pending.end_takeovers(id(9)), []);
+        assert!(!pending.is_taking_over(id(1)) && pending.remove(id(1)));
+        assert!(pending.is_taking_over(id(2)));
     }
 }

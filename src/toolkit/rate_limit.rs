@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The span over which a [`Window`] counts (rulings, "rate limits": 60 s).
+/// The span over which a [`SlidingWindow`] counts (rulings, "rate limits": 60 s).
 pub const SPAN: Duration = Duration::from_secs(60);
 
 /// When the events of the last minute happened: exact, not an estimate by buckets.
@@ -11,11 +11,11 @@ pub const SPAN: Duration = Duration::from_secs(60);
 /// Holds at most as many times as the limit it is asked about, 16 bytes each, and nothing at
 /// all when the minute was quiet.
 #[derive(Debug, Default)]
-pub struct Window {
+pub struct SlidingWindow {
     times: VecDeque<Duration>,
 }
 
-impl Window {
+impl SlidingWindow {
     /// Counts one event at `now`, or says how long to wait until the next would be allowed.
     /// A refused event does not count. A `limit` of 0 is no limit.
     ///
@@ -61,14 +61,14 @@ mod tests {
 
     #[test]
     fn the_limit_is_allowed_and_one_more_is_not() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         assert!((0..3).all(|_| window.take(s(10), 3).is_ok()));
         assert_eq!(window.take(s(15), 3), Err(s(55)));
     }
 
     #[test]
     fn the_window_slides() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         assert!(window.take(s(0), 2).is_ok());
         assert!(window.take(s(30), 2).is_ok());
         assert_eq!(window.take(s(59), 2), Err(s(1)));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_refused_event_does_not_count() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         assert!(window.take(s(0), 1).is_ok());
         assert!((1..60).all(|now| window.take(s(now), 1).is_err()));
         assert!(window.take(s(60), 1).is_ok());
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_quiet_minute_leaves_nothing() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         assert!(window.take(s(0), 100).is_ok());
         assert_eq!(window.count(s(60)), 0);
         assert_eq!(window.times.capacity(), 0);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn zero_is_no_limit() {
-        let mut window = Window::default();
+        let mut window = SlidingWindow::default();
         assert!((0..1000).all(|_| window.take(s(0), 0).is_ok()));
         assert_eq!(window.count(s(0)), 0);
     }

@@ -4,75 +4,75 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How many are remembered at the most; beyond it the one who went first is forgotten.
-pub const REMEMBERED: usize = 10_000;
+pub const MAX_RECENTLY_GONE: usize = 10_000;
 
 /// Something about each of those who went lately.
 #[derive(Debug)]
-pub struct Remembered<K, V> {
-    gone: BTreeMap<K, (Duration, V)>,
+pub struct RecentlyGone<K, V> {
+    entries: BTreeMap<K, (Duration, V)>,
     /// Who went when.
     order: BTreeSet<(Duration, K)>,
 }
 
-impl<K, V> Default for Remembered<K, V> {
+impl<K, V> Default for RecentlyGone<K, V> {
     fn default() -> Self {
         Self {
-            gone: BTreeMap::new(),
+            entries: BTreeMap::new(),
             order: BTreeSet::new(),
         }
     }
 }
 
-impl<K: Clone + Ord, V> Remembered<K, V> {
+impl<K: Clone + Ord, V> RecentlyGone<K, V> {
     /// Keeps something of somebody who goes at `now`. Who is forgotten for it is returned.
     #[must_use = "what belongs to whoever is forgotten may have to go, too"]
-    pub fn remember(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
-        self.come_back(&key);
-        let forgotten = if self.gone.len() >= REMEMBERED {
-            self.forget_first()
+    pub fn insert(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
+        self.remove(&key);
+        let forgotten = if self.entries.len() >= MAX_RECENTLY_GONE {
+            self.pop_oldest()
         } else {
             None
         };
         self.order.insert((now, key.clone()));
-        self.gone.insert(key, (now, value));
+        self.entries.insert(key, (now, value));
         forgotten
     }
 
     /// What was kept of somebody who comes back; it is kept no longer.
-    pub fn come_back(&mut self, key: &K) -> Option<V> {
-        let (went, value) = self.gone.remove(key)?;
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let (went, value) = self.entries.remove(key)?;
         self.order.remove(&(went, key.clone()));
         Some(value)
     }
 
     /// Whether somebody is remembered.
-    pub fn knows(&self, key: &K) -> bool {
-        self.gone.contains_key(key)
+    pub fn contains(&self, key: &K) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// What is kept of somebody.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.gone.get_mut(key).map(|(_, value)| value)
+        self.entries.get_mut(key).map(|(_, value)| value)
     }
 
     /// Forgets one of those who went `span` ago or earlier. To be called until there is none.
-    pub fn forget(&mut self, now: Duration, span: Duration) -> Option<(K, V)> {
+    pub fn pop_expired(&mut self, now: Duration, span: Duration) -> Option<(K, V)> {
         let (went, _) = self.order.first()?;
         if *went + span > now {
             return None;
         }
-        self.forget_first()
+        self.pop_oldest()
     }
 
-    fn forget_first(&mut self) -> Option<(K, V)> {
+    fn pop_oldest(&mut self) -> Option<(K, V)> {
         let (_, key) = self.order.pop_first()?;
-        self.gone.remove(&key).map(|(_, value)| (key, value))
+        self.entries.remove(&key).map(|(_, value)| (key, value))
     }
 
     /// Whether nothing is kept at all.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.gone.is_empty() && self.order.is_empty()
+        self.entries.is_empty() && self.order.is_empty()
     }
 }
 
@@ -88,54 +88,54 @@ mod tests {
 
     #[test]
     fn who_comes_back_in_time_finds_what_was_kept() {
-        let mut gone = Remembered::default();
-        assert_eq!(gone.remember(s(0), "a", 1), None);
-        assert_eq!(gone.forget(s(59), SPAN), None);
-        assert!(gone.knows(&"a"));
-        assert_eq!(gone.come_back(&"a"), Some(1));
-        assert_eq!(gone.come_back(&"a"), None);
+        let mut entries = RecentlyGone::default();
+        assert_eq!(entries.insert(s(0), "a", 1), None);
+        assert_eq!(entries.pop_expired(s(59), SPAN), None);
+        assert!(entries.contains(&"a"));
+        assert_eq!(entries.remove(&"a"), Some(1));
+        assert_eq!(entries.remove(&"a"), None);
     }
 
     #[test]
     fn who_does_not_is_forgotten_once_and_leaves_nothing() {
-        let mut gone = Remembered::default();
-        assert_eq!(gone.remember(s(0), "a", 1), None);
-        assert_eq!(gone.remember(s(1), "b", 2), None);
-        assert_eq!(gone.forget(s(60), SPAN), Some(("a", 1)));
-        assert_eq!(gone.forget(s(60), SPAN), None);
-        assert_eq!(gone.forget(s(61), SPAN), Some(("b", 2)));
-        assert!(gone.is_empty());
+        let mut entries = RecentlyGone::default();
+        assert_eq!(entries.insert(s(0), "a", 1), None);
+        assert_eq!(entries.insert(s(1), "b", 2), None);
+        assert_eq!(entries.pop_expired(s(60), SPAN), Some(("a", 1)));
+        assert_eq!(entries.pop_expired(s(60), SPAN), None);
+        assert_eq!(entries.pop_expired(s(61), SPAN), Some(("b", 2)));
+        assert!(entries.is_empty());
     }
 
     #[test]
     fn going_again_counts_from_then() {
-        let mut gone = Remembered::default();
-        assert_eq!(gone.remember(s(0), "a", 1), None);
-        assert_eq!(gone.come_back(&"a"), Some(1));
-        assert_eq!(gone.remember(s(30), "a", 2), None);
-        assert_eq!(gone.forget(s(60), SPAN), None);
-        assert_eq!(gone.forget(s(90), SPAN), Some(("a", 2)));
-        assert!(gone.is_empty());
+        let mut entries = RecentlyGone::default();
+        assert_eq!(entries.insert(s(0), "a", 1), None);
+        assert_eq!(entries.remove(&"a"), Some(1));
+        assert_eq!(entries.insert(s(30), "a", 2), None);
+        assert_eq!(entries.pop_expired(s(60), SPAN), None);
+        assert_eq!(entries.pop_expired(s(90), SPAN), Some(("a", 2)));
+        assert!(entries.is_empty());
     }
 
     #[test]
     fn one_who_comes_and_goes_counts_once() {
-        let mut gone = Remembered::default();
-        assert_eq!(gone.remember(s(0), "other", 0), None);
-        for second in 0..2 * REMEMBERED as u64 {
-            assert_eq!(gone.remember(s(second), "a", 1), None);
-            assert_eq!(gone.come_back(&"a"), Some(1));
+        let mut entries = RecentlyGone::default();
+        assert_eq!(entries.insert(s(0), "other", 0), None);
+        for second in 0..2 * MAX_RECENTLY_GONE as u64 {
+            assert_eq!(entries.insert(s(second), "a", 1), None);
+            assert_eq!(entries.remove(&"a"), Some(1));
         }
-        assert_eq!(gone.order.len(), 1);
-        assert!(gone.knows(&"other"));
+        assert_eq!(entries.order.len(), 1);
+        assert!(entries.contains(&"other"));
     }
 
     #[test]
     fn beyond_the_limit_who_went_first_is_forgotten() {
-        let mut gone = Remembered::default();
-        for key in 0..REMEMBERED {
-            assert_eq!(gone.remember(s(0), key, ()), None);
+        let mut entries = RecentlyGone::default();
+        for key in 0..MAX_RECENTLY_GONE {
+            assert_eq!(entries.insert(s(0), key, ()), None);
         }
-        assert_eq!(gone.remember(s(0), REMEMBERED, ()), Some((0, ())));
+        assert_eq!(entries.insert(s(0), MAX_RECENTLY_GONE, ()), Some((0, ())));
     }
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// nothing in the result reads as a tag to a browser. An unclosed tag goes to the end of the
 /// text. `1 < 2`, `a<3`, `<3` and `->` survive, as do tab and newline. Sanitising twice gives
 /// the same as once. One pass, linear in the length. (Rulings, "sanitising text".)
-pub fn sanitise(text: &str) -> Cow<'_, str> {
+pub fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| c == '<' || is_forbidden_control(c)) {
         return Cow::Borrowed(text);
     }
@@ -51,9 +51,9 @@ mod tests {
 
     #[test]
     fn tags_go_and_the_text_between_them_stays() {
-        assert_eq!(sanitise("<b>bold</b> move"), "bold move");
-        assert_eq!(sanitise("<script>alert(1)</script>"), "alert(1)");
-        assert_eq!(sanitise("a<!-- note -->b<?php ?>c<br/>d"), "abcd");
+        assert_eq!(sanitize("<b>bold</b> move"), "bold move");
+        assert_eq!(sanitize("<script>alert(1)</script>"), "alert(1)");
+        assert_eq!(sanitize("a<!-- note -->b<?php ?>c<br/>d"), "abcd");
     }
 
     #[test]
@@ -67,26 +67,26 @@ mod tests {
             "x <- y",
             "tab\tand\nline",
         ] {
-            assert_eq!(sanitise(text), text);
+            assert_eq!(sanitize(text), text);
         }
     }
 
     #[test]
     fn tags_that_removal_would_put_together_go_too() {
-        assert_eq!(sanitise("<scr<script>ipt>"), "ipt>");
-        assert_eq!(sanitise("<<b>b>x"), "x");
-        assert_eq!(sanitise("<\u{0}b>x"), "x");
-        assert_eq!(sanitise("<<<a>a>a>x"), "x");
+        assert_eq!(sanitize("<scr<script>ipt>"), "ipt>");
+        assert_eq!(sanitize("<<b>b>x"), "x");
+        assert_eq!(sanitize("<\u{0}b>x"), "x");
+        assert_eq!(sanitize("<<<a>a>a>x"), "x");
     }
 
     #[test]
     fn an_unclosed_tag_goes_to_the_end() {
-        assert_eq!(sanitise("before <img src=x onerror=alert(1) "), "before ");
+        assert_eq!(sanitize("before <img src=x onerror=alert(1) "), "before ");
     }
 
     #[test]
     fn control_characters_go() {
-        assert_eq!(sanitise("a\u{7}b\u{1b}[31mc\r\nd\u{85}"), "ab[31mc\nd");
+        assert_eq!(sanitize("a\u{7}b\u{1b}[31mc\r\nd\u{85}"), "ab[31mc\nd");
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_tag_opener_is_ever_left(text in "[<>/!?a-zé3 \\-\\x00\\n]{0,40}") {
-            let clean = sanitise(&text).into_owned();
+            let clean = sanitize(&text).into_owned();
             let after: Vec<char> = clean.chars().collect();
             for pair in after.windows(2) {
                 let opens = pair[1].is_alphabetic() || "/!?".contains(pair[1]);
@@ -109,13 +109,13 @@ mod tests {
 
         #[test]
         fn sanitising_twice_is_sanitising_once(text in "([<>/!?a-z3 ]|\\PC|\\pC){0,60}") {
-            let once = sanitise(&text).into_owned();
-            prop_assert_eq!(sanitise(&once).into_owned(), once);
+            let once = sanitize(&text).into_owned();
+            prop_assert_eq!(sanitize(&once).into_owned(), once);
         }
 
         #[test]
         fn text_without_markup_is_untouched(text in "[a-zA-Z0-9 >=\\t\\n.é😀-]{0,60}") {
-            prop_assert_eq!(sanitise(&text), text.as_str());
+            prop_assert_eq!(sanitize(&text), text.as_str());
         }
     }
 }

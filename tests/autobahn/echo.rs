@@ -8,12 +8,12 @@ use async_std::io;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
-use switchboard::base::close::Ending;
+use switchboard::base::close::DisconnectReason;
 use switchboard::base::frame::Frame;
 use switchboard::config::{Config, Listener};
 use switchboard::protocols::Protocol;
 use switchboard::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull,
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
 use switchboard::server::Server;
 use switchboard::sys::{open_files, threads};
@@ -33,7 +33,7 @@ impl Realm for Echo {
         max_message_size: 16 << 20,
         ping_every: 0,
     };
-    const WHEN_FULL: WhenFull = WhenFull::HoldSender;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
     type Options = BTreeMap<String, String>;
     type Reader = ();
     type Command = Message;
@@ -42,7 +42,7 @@ impl Realm for Echo {
         Ok(Self)
     }
 
-    fn serves(_: &str) -> bool {
+    fn matches_path(_: &str) -> bool {
         true
     }
 
@@ -50,19 +50,24 @@ impl Realm for Echo {
         Some(message)
     }
 
-    fn open(&mut self, _: &mut Context, _: ConnectionId, _: Hello) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        _: &mut Context,
+        _: ConnectionId,
+        _: ConnectRequest,
+    ) -> Result<(), Rejection> {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, message: Message) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, message: Message) {
         let frame = match message {
             Message::Text(text) => Frame::text(text),
-            Message::Binary(octets) => Frame::binary(octets),
+            Message::Binary(bytes) => Frame::binary(bytes),
         };
-        cx.send(who, frame);
+        cx.send(conn, frame);
     }
 
-    fn close(&mut self, _: &mut Context, _: ConnectionId, _: Ending) {}
+    fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}
 }
 
 fn main() -> ExitCode {

@@ -33,8 +33,8 @@ impl Read for Patient {
 }
 
 impl Write for Patient {
-    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
-        again(|| self.0.write(octets))
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        again(|| self.0.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -130,8 +130,8 @@ impl Client {
     }
 
     /// Sends octets as they are.
-    pub fn sends_raw(&mut self, octets: &[u8]) {
-        self.socket.get_mut().write_all(octets).unwrap();
+    pub fn sends_raw(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).unwrap();
     }
 
     /// Sends a [`masked_frame`].
@@ -273,9 +273,9 @@ pub fn http(address: SocketAddr, request: &str) -> String {
 pub fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        stream.read_exact(&mut octet).unwrap();
-        head.push(octet[0]);
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
     }
     String::from_utf8(head).unwrap()
 }

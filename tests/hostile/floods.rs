@@ -44,13 +44,13 @@ fn a_flood_of_empty_fragments_leaves_others_their_turn_even_on_one_thread() {
 
 /// Sends the same again and again until nothing more is taken, which is all that `so_much` allows.
 /// A pause that is taken for it does no harm.
-fn sends_until_held(stream: &mut TcpStream, octets: &[u8], so_much: usize) {
+fn sends_until_held(stream: &mut TcpStream, bytes: &[u8], so_much: usize) {
     stream
         .set_write_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     let mut sent = 0;
-    while stream.write_all(octets).is_ok() {
-        sent += octets.len();
+    while stream.write_all(bytes).is_ok() {
+        sent += bytes.len();
         assert!(sent < so_much, "{sent} bytes were taken");
     }
 }
@@ -88,9 +88,9 @@ fn pings_by_the_million_are_answered_where_they_are_read() {
                 (0..PINGS / 1000).for_each(|_| writer.write_all(&flood).unwrap());
             });
             scope.spawn(move || {
-                let (mut octets, mut pongs) = (vec![0; 1 << 16], 0);
+                let (mut bytes, mut pongs) = (vec![0; 1 << 16], 0);
                 while pongs < 2 * PINGS {
-                    let count = reader.read(&mut octets).unwrap();
+                    let count = reader.read(&mut bytes).unwrap();
                     assert!(count > 0, "{protocol} ended");
                     pongs += count;
                 }

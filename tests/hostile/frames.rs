@@ -25,7 +25,7 @@ fn code_of_close(stream: &mut TcpStream) -> u16 {
 fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
     let house = House::with(json!({"max_message_size": 100_000}));
     let long_control = |opcode| masked_frame(opcode, &[0; 126]);
-    let text = |octets: &[u8]| masked_frame(0x1, octets);
+    let text = |bytes: &[u8]| masked_frame(0x1, bytes);
     let split = |parts: &[&[u8]]| {
         let mut frames: Vec<Vec<u8>> = parts.iter().map(|part| masked_frame(0, part)).collect();
         frames[0][0] = 0x01;
@@ -33,7 +33,7 @@ fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
         frames[1..last].iter_mut().for_each(|frame| frame[0] = 0x00);
         frames.concat()
     };
-    for (case, octets, code) in [
+    for (case, bytes, code) in [
         ("an unmasked frame", vec![0x81, 0x01, b'x'], 1002),
         ("an unmasked Close", vec![0x88, 0x00], 1002),
         ("the first reserved bit", vec![0xc1, 0x80, 0, 0, 0, 0], 1002),
@@ -95,7 +95,7 @@ fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
     ] {
         for (protocol, _) in house.doors() {
             let mut stream = house.enter_raw(protocol);
-            stream.write_all(&octets).unwrap();
+            stream.write_all(&bytes).unwrap();
             assert_eq!(code_of_close(&mut stream), code, "{protocol}: {case}");
             // What is still to come is nothing.
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{protocol}: {case}");
@@ -110,8 +110,8 @@ fn a_code_point_may_be_split_over_fragments() {
     let mut pair = Pair::of("peerdrop", house.address("peerdrop"), ELSEWHERE);
     let text = "aü€😀";
     let last = text.len() - 1;
-    for (at, octet) in text.bytes().enumerate() {
-        let mut frame = masked_frame(u8::from(at == 0), &[octet]);
+    for (at, byte) in text.bytes().enumerate() {
+        let mut frame = masked_frame(u8::from(at == 0), &[byte]);
         frame[0] &= if at == last { 0xff } else { 0x7f };
         pair.one.sends_raw(&frame);
         pair.one.sends_frame(0x9, b"in between");

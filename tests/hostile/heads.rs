@@ -16,9 +16,9 @@ fn status(answers: &str) -> u16 {
 }
 
 /// All that comes back for octets after which nothing else will come.
-fn answers(address: SocketAddr, octets: &str) -> String {
+fn answers(address: SocketAddr, bytes: &str) -> String {
     let mut stream = tcp(address);
-    stream.write_all(octets.as_bytes()).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     receive_http(stream)
 }
@@ -49,21 +49,21 @@ fn a_head_that_takes_too_long_is_cut_off_and_hinders_nobody() {
 }
 
 /// Sends a byte a second. Says whether it was cut off before the end.
-fn dribble(address: SocketAddr, octets: &[u8]) -> bool {
+fn dribble(address: SocketAddr, bytes: &[u8]) -> bool {
     let mut stream = tcp(address);
     // To read for a second is the pause.
     let pause = Duration::from_secs(1);
     stream.set_read_timeout(Some(pause)).unwrap();
-    octets
+    bytes
         .iter()
-        .any(|octet| stream.write_all(&[*octet]).is_err() || is_over(stream.read(&mut [0])))
+        .any(|byte| stream.write_all(&[*byte]).is_err() || is_over(stream.read(&mut [0])))
 }
 
 /// Whether the other side is gone, where nothing else can come.
 fn is_over(read: std::io::Result<usize>) -> bool {
     match read {
-        Ok(octets) => {
-            assert_eq!(octets, 0, "there was an answer");
+        Ok(bytes) => {
+            assert_eq!(bytes, 0, "there was an answer");
             true
         }
         Err(error) => !matches!(
@@ -92,7 +92,7 @@ fn what_is_no_head_or_too_large_is_refused() {
         );
         head.into_bytes()
     };
-    for (case, octets, expected) in [
+    for (case, bytes, expected) in [
         ("100,000 bytes of garbage", garbage, 431),
         ("garbage with an end", lines, 400),
         ("10,000 headers", headers("X-Header: value\r\n"), 431),
@@ -101,7 +101,7 @@ fn what_is_no_head_or_too_large_is_refused() {
         for (protocol, address) in house.doors() {
             let mut stream = tcp(address);
             // It may be refused before its end.
-            let _ = stream.write_all(&octets);
+            let _ = stream.write_all(&bytes);
             assert_eq!(
                 status(&receive_http(stream)),
                 expected,
@@ -257,8 +257,8 @@ fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
             let head = handshake(&target(protocol));
             assert!(head.contains(from));
             // A frame behind it is no request either.
-            let octets = format!("{}\x01\x01", head.replacen(from, to, 1));
-            let answer = answers(address, &octets);
+            let bytes = format!("{}\x01\x01", head.replacen(from, to, 1));
+            let answer = answers(address, &bytes);
             assert_eq!(status(&answer), expected, "{protocol}: {to:?} for {from:?}");
         }
         let case = format!(

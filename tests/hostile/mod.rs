@@ -163,9 +163,9 @@ fn target(protocol: &str) -> String {
 }
 
 /// Sends the same again and again until it is cut off.
-fn sends_until_cut_off(stream: &mut TcpStream, octets: &[u8]) {
+fn sends_until_cut_off(stream: &mut TcpStream, bytes: &[u8]) {
     let since = Instant::now();
-    while stream.write_all(octets).is_ok() {
+    while stream.write_all(bytes).is_ok() {
         assert!(since.elapsed() < DEADLINE, "it may go on for ever");
     }
 }

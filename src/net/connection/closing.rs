@@ -1,9 +1,9 @@
 //! How a connection ends: why, and the closing handshake (RFC 6455 section 7).
 
 use super::pump::Pump;
-use crate::base::close::{Close, Ending};
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::{Frame, close_frame};
-use crate::net::socket::Stream;
+use crate::net::socket::ClientSocket;
 use async_tungstenite::tungstenite::Error;
 use async_tungstenite::tungstenite::error::ProtocolError;
 use futures::StreamExt;
@@ -12,11 +12,11 @@ use std::task::Poll;
 
 /// Why a connection's work is done.
 #[derive(Clone, Debug)]
-pub(super) enum Stop {
+pub(super) enum PumpExit {
     /// The server closes it, with a Close frame.
-    Close(Close),
+    Close(CloseReason),
     /// The client broke the protocol: a Close frame, but nothing that it sends is read any more.
-    Fail(Close),
+    Fail(CloseReason),
     /// The client sent a Close frame.
     Left(Option<u16>),
     /// It broke.
@@ -25,22 +25,22 @@ pub(super) enum Stop {
     Drop,
 }
 
-impl Stop {
-    pub(super) const fn ending(&self) -> Ending {
+impl PumpExit {
+    pub(super) const fn ending(&self) -> DisconnectReason {
         match *self {
-            Self::Close(close) | Self::Fail(close) => Ending::Closed(close),
-            Self::Left(code) => Ending::Left(code),
-            Self::Lost => Ending::Lost,
-            Self::Drop => Ending::Silent,
+            Self::Close(close) | Self::Fail(close) => DisconnectReason::Closed(close),
+            Self::Left(code) => DisconnectReason::Left(code),
+            Self::Lost => DisconnectReason::Lost,
+            Self::Drop => DisconnectReason::Silent,
         }
     }
 
     pub(super) fn from_error(error: &Error) -> Self {
         match error {
-            Error::Capacity(_) => Self::Fail(Close::TooBig),
-            Error::Utf8(_) => Self::Fail(Close::InvalidUtf8),
+            Error::Capacity(_) => Self::Fail(CloseReason::TooBig),
+            Error::Utf8(_) => Self::Fail(CloseReason::InvalidUtf8),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Lost,
-            Error::Protocol(_) => Self::Fail(Close::ProtocolError),
+            Error::Protocol(_) => Self::Fail(CloseReason::ProtocolError),
             _ => Self::Lost,
         }
     }
@@ -50,12 +50,14 @@ impl Pump {
     /// Writes all that waits, unless the broker gives the connection up.
     async fn flush(&mut self) {
         let Self {
-            socket, outgoing, ..
+            socket,
+            outbox_receiver,
+            ..
         } = self;
         poll_fn(|cx| {
             let wire = socket.get_mut();
-            wire.send(cx, outgoing);
-            if wire.is_empty() || outgoing.is_given_up(cx) {
+            wire.send(cx, outbox_receiver);
+            if wire.is_empty() || outbox_receiver.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -76,7 +78,7 @@ impl Pump {
                 }
             }
             self.charge();
-            if self.charged > 0 || self.outgoing.is_given_up(cx) {
+            if self.charged > 0 || self.outbox_receiver.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -86,31 +88,31 @@ impl Pump {
     }
 
     /// The socket alone: what was received and not done is given up, and what was not sent.
-    fn into_stream(mut self: Box<Self>) -> Stream {
+    fn into_socket(mut self: Box<Self>) -> ClientSocket {
         self.uncharge();
         self.socket.into_inner().stream
     }
 }
 
-/// Ends a connection as its `stop` asks: the Close frame, the client's answer to it, and then
+/// Ends a connection as its `exit` asks: the Close frame, the client's answer to it, and then
 /// nothing until the client is gone, too. The caller sets a limit.
-pub(super) async fn say_goodbye(mut pump: Box<Pump>, stop: Stop) {
+pub(super) async fn say_goodbye(mut pump: Box<Pump>, exit: PumpExit) {
     let wire = pump.socket.get_mut();
-    match stop {
-        Stop::Drop | Stop::Lost => return,
+    match exit {
+        PumpExit::Drop | PumpExit::Lost => return,
         // The rest of that frame would have to come before the Close frame.
-        Stop::Close(Close::ShortOfMemory) if wire.is_within_a_frame() => return,
-        Stop::Left(_) | Stop::Fail(_) => wire.discard(&pump.outgoing),
-        Stop::Close(close) if close.discards_outbox() => wire.discard(&pump.outgoing),
-        Stop::Close(_) => {}
+        PumpExit::Close(CloseReason::ShortOfMemory) if wire.is_within_a_frame() => return,
+        PumpExit::Left(_) | PumpExit::Fail(_) => wire.discard(&pump.outbox_receiver),
+        PumpExit::Close(close) if close.discards_outbox() => wire.discard(&pump.outbox_receiver),
+        PumpExit::Close(_) => {}
     }
-    match stop {
+    match exit {
         // Nothing that it sends is of interest any more.
-        Stop::Fail(close) | Stop::Close(close @ Close::ShortOfMemory) => {
+        PumpExit::Fail(close) | PumpExit::Close(close @ CloseReason::ShortOfMemory) => {
             wire.control(Frame::close(close));
             pump.flush().await;
         }
-        Stop::Close(close) => {
+        PumpExit::Close(close) => {
             let _ = pump.socket.close(Some(close_frame(close))).await;
             pump.flush().await;
             pump.hear_close().await;
@@ -121,5 +123,5 @@ pub(super) async fn say_goodbye(mut pump: Box<Pump>, stop: Stop) {
             pump.flush().await;
         }
     }
-    pump.into_stream().linger().await;
+    pump.into_socket().linger().await;
 }

@@ -5,7 +5,7 @@
 
 use super::pump::Pump;
 use crate::net::frame_tracker::LARGE;
-use crate::net::frame_writer::Wire;
+use crate::net::frame_writer::FrameWriter;
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use futures::FutureExt;
@@ -23,10 +23,10 @@ const HUGE: usize = 2 * LARGE_BUFFER;
 const SMALL_FRAMES: u32 = 256;
 
 pub(super) fn open(
-    wire: Wire,
+    wire: FrameWriter,
     already_read: Vec<u8>,
     config: WebSocketConfig,
-) -> WebSocketStream<Wire> {
+) -> WebSocketStream<FrameWriter> {
     WebSocketStream::from_partially_read(wire, already_read, Role::Server, Some(config))
         .now_or_never()
         .expect("making a socket waits for nothing")
@@ -52,7 +52,7 @@ impl Pump {
         let pump = *self;
         let size = if large { LARGE_BUFFER } else { SMALL_BUFFER };
         let mut wire = pump.socket.into_inner();
-        wire.boundary.grown = 0;
+        wire.frames.largest_payload = 0;
         Box::new(Self {
             socket: open(wire, Vec::new(), config(size, max_message_size)),
             large_buffer: large,
@@ -64,21 +64,21 @@ impl Pump {
     /// when tungstenite has given out all that it read, is nothing in it.
     pub(super) fn buffer_to_change(&self) -> Option<bool> {
         let wire = self.socket.get_ref();
-        let boundary = &wire.boundary;
+        let frames = &wire.frames;
         let (size, most) = if self.large_buffer {
             (LARGE_BUFFER, HUGE)
         } else {
             (SMALL_BUFFER, LARGE as usize)
         };
-        let outgrown = boundary.grown > most;
-        let idle = self.quiet || boundary.small_in_a_row > SMALL_FRAMES;
-        let too_large = idle && size.max(boundary.grown) > SMALL_BUFFER;
-        if !outgrown && !too_large || !boundary.between_messages() {
+        let outgrown = frames.largest_payload > most;
+        let idle = self.quiet || frames.consecutive_small_frames > SMALL_FRAMES;
+        let too_large = idle && size.max(frames.largest_payload) > SMALL_BUFFER;
+        if !outgrown && !too_large || !frames.between_messages() {
             return None;
         }
         // tungstenite reads on only when it has no whole frame left; so the end of a large frame,
         // beyond which it was not let, or a read that brought nothing, is the end of its buffer.
-        let is_empty = boundary.ended_large || !wire.stream.may_be_readable();
+        let is_empty = frames.large_frame_ended || !wire.stream.may_be_readable();
         is_empty.then_some(!too_large)
     }
 }

@@ -10,7 +10,7 @@ const UNCOUNTED: usize = 2 * 1024;
 
 /// So often others have their turn before anything is read while more is held than may be: enough for
 /// those who are closed for it, and no stand-still where nobody can be.
-const TURNS_TO_GIVE: u32 = 16;
+const MAX_YIELDS: u32 = 16;
 
 impl Pump {
     /// Counts what was received and not handed over against the budget, beyond what any connection
@@ -22,12 +22,12 @@ impl Pump {
         } else {
             SMALL_BUFFER
         };
-        let here = wire.boundary.kept(buffer) - SMALL_BUFFER + self.decoded;
+        let here = wire.frames.buffered_bytes(buffer) - SMALL_BUFFER + self.decoded;
         let charged = if here > UNCOUNTED { here } else { 0 };
-        let incoming = &wire.stream.pulse().incoming;
-        incoming.grow(charged.saturating_sub(self.charged));
-        incoming.shrink(self.charged.saturating_sub(charged));
-        self.overdrawn = charged > self.charged && incoming.budget().is_overdrawn();
+        let receive_memory = &wire.stream.status().receive_memory;
+        receive_memory.grow(charged.saturating_sub(self.charged));
+        receive_memory.shrink(self.charged.saturating_sub(charged));
+        self.budget_exceeded = charged > self.charged && receive_memory.budget().is_exceeded();
         self.charged = charged;
     }
 
@@ -35,24 +35,24 @@ impl Pump {
     /// turn first, and those whom it closes have theirs: else all connections would read before
     /// anything is given back.
     pub(super) fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let pulse = self.socket.get_ref().stream.pulse();
-        if !pulse.incoming.budget().is_overdrawn() {
-            self.turns_given = 0;
+        let status = self.socket.get_ref().stream.status();
+        if !status.receive_memory.budget().is_exceeded() {
+            self.yields = 0;
             return true;
         }
-        if self.turns_given == 0 {
-            self.overdrawn = true;
+        if self.yields == 0 {
+            self.budget_exceeded = true;
         }
         // The place for the next event is free once the last one has been taken.
         if !self.tell_broker(cx) || self.inbox.poll_ready(cx).is_pending() {
             return false;
         }
-        if self.turns_given < TURNS_TO_GIVE {
-            self.turns_given += 1;
+        if self.yields < MAX_YIELDS {
+            self.yields += 1;
             cx.waker().wake_by_ref();
             return false;
         }
-        self.turns_given = 0;
+        self.yields = 0;
         true
     }
 
@@ -61,8 +61,8 @@ impl Pump {
         self.socket
             .get_ref()
             .stream
-            .pulse()
-            .incoming
+            .status()
+            .receive_memory
             .shrink(charged);
     }
 }

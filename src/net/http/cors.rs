@@ -1,8 +1,8 @@
 //! Which pages may read answers, and the answer to OPTIONS (CORS protocol of the Fetch standard).
 
-use super::request::Head;
-use super::response::Answer;
-use crate::net::listener::Port;
+use super::request::RequestHead;
+use super::response::Response;
+use crate::net::listener::ListenerState;
 use crate::protocols::Protocol;
 use crate::realm::Method;
 
@@ -16,10 +16,10 @@ pub(crate) fn methods(protocol: &Protocol) -> &'static str {
 }
 
 /// The answer to OPTIONS, which may be a browser that asks what a page may do (CORS preflight).
-pub(crate) fn options(head: &Head, port: &Port) -> Answer {
-    let methods = methods(port.protocol);
-    let answer = Answer::new(204, "").with("Allow", methods);
-    if !port.protocol.answers_requests() {
+pub(crate) fn options(head: &RequestHead, listener: &ListenerState) -> Response {
+    let methods = methods(listener.protocol);
+    let answer = Response::new(204, "").with("Allow", methods);
+    if !listener.protocol.answers_requests() {
         return answer;
     }
     let wanted = head.first("Access-Control-Request-Headers");
@@ -28,20 +28,24 @@ pub(crate) fn options(head: &Head, port: &Port) -> Answer {
         .with("Access-Control-Allow-Headers", wanted.unwrap_or("*"))
 }
 
-pub(crate) fn lets_in(head: &Head, port: &Port) -> bool {
-    let origins = &port.settings.origins;
+pub(crate) fn lets_in(head: &RequestHead, listener: &ListenerState) -> bool {
+    let origins = &listener.settings.origins;
     origins.let_in(head.first("Origin"), head.first("Host"))
 }
 
 /// Lets pages of origins that may connect read an answer, where there is an HTTP API for them (CORS
 /// protocol of the Fetch standard). Without a head it is not known whose page it is, and the answer
 /// has no secrets.
-pub(crate) fn with_cors(answer: Answer, head: Option<&Head>, port: &Port) -> Answer {
-    if !port.protocol.answers_requests() {
+pub(crate) fn with_cors(
+    answer: Response,
+    head: Option<&RequestHead>,
+    listener: &ListenerState,
+) -> Response {
+    if !listener.protocol.answers_requests() {
         return answer;
     }
     let answer = answer.with("Vary", "Origin");
-    if head.is_some_and(|head| !lets_in(head, port)) {
+    if head.is_some_and(|head| !lets_in(head, listener)) {
         return answer;
     }
     let origin = head.and_then(|head| head.first("Origin"));

@@ -1,7 +1,7 @@
 //! Request heads, and the upgrade to a WebSocket (RFC 9112; RFC 6455 section 4.2).
 
-use crate::base::memory_budget::Charge;
-use crate::net::http::response::Answer;
+use crate::base::memory_budget::MemoryReservation;
+use crate::net::http::response::Response;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use futures::io::{AsyncRead, AsyncReadExt};
 
@@ -19,7 +19,7 @@ pub(crate) const MAX_HEADERS: usize = 64;
 
 /// A request without its body.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct RequestHead {
     pub(crate) method: String,
     /// The path as it was sent.
     pub(crate) path: String,
@@ -31,11 +31,11 @@ pub(crate) struct Head {
 
 /// Why there is no request.
 #[derive(Debug)]
-pub(crate) enum HeadError {
+pub(crate) enum RequestError {
     /// The client went, or its connection broke.
     Gone,
     /// What it sent is not a request that we would read; this is what to answer.
-    Refused(Answer),
+    Refused(Response),
 }
 
 /// Reads one request head, the beginning of which may be `already_read`. What came behind it is
@@ -47,40 +47,40 @@ pub(crate) enum HeadError {
 pub(crate) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: Vec<u8>,
-    memory: &mut Charge,
-) -> Result<(Head, Vec<u8>), HeadError> {
-    let mut octets = already_read;
+    memory: &mut MemoryReservation,
+) -> Result<(RequestHead, Vec<u8>), RequestError> {
+    let mut bytes = already_read;
     let mut chunk = [0; 1024];
     let mut unseen = 0;
     loop {
         let end =
-            find(octets.get(unseen..).unwrap_or_default(), b"\r\n\r\n").map(|at| unseen + at + 4);
-        if end.unwrap_or(octets.len()) > MAX_HEAD {
+            find(bytes.get(unseen..).unwrap_or_default(), b"\r\n\r\n").map(|at| unseen + at + 4);
+        if end.unwrap_or(bytes.len()) > MAX_HEAD {
             let text = format!("the request head is larger than {MAX_HEAD} bytes");
-            return Err(HeadError::Refused(Answer::new(431, text)));
+            return Err(RequestError::Refused(Response::new(431, text)));
         }
         if let Some(end) = end {
-            let rest = octets.split_off(end);
-            return parse(&octets)
+            let rest = bytes.split_off(end);
+            return parse(&bytes)
                 .map(|head| (head, rest))
-                .map_err(HeadError::Refused);
+                .map_err(RequestError::Refused);
         }
         // The end may be cut in two by the reads.
-        unseen = octets.len().saturating_sub(3);
+        unseen = bytes.len().saturating_sub(3);
         let count = stream.read(&mut chunk).await.unwrap_or(0);
         if count == 0 {
-            return Err(HeadError::Gone);
+            return Err(RequestError::Gone);
         }
-        octets.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        make_room(memory, octets.len())?;
+        bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        reserve(memory, bytes.len())?;
     }
 }
 
 /// Takes room for a request of which so much is here.
-fn make_room(memory: &mut Charge, octets: usize) -> Result<(), HeadError> {
-    memory.set(octets.saturating_sub(USUAL_REQUEST));
-    if memory.bytes() > 0 && memory.budget().is_overdrawn() {
-        return Err(HeadError::Refused(Answer::no_room(
+fn reserve(memory: &mut MemoryReservation, bytes: usize) -> Result<(), RequestError> {
+    memory.set(bytes.saturating_sub(USUAL_REQUEST));
+    if memory.bytes() > 0 && memory.budget().is_exceeded() {
+        return Err(RequestError::Refused(Response::unavailable(
             503,
             "the server is short of memory",
         )));
@@ -97,15 +97,18 @@ pub(crate) async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: &mut Vec<u8>,
     length: usize,
-    memory: &mut Charge,
-) -> Result<Vec<u8>, HeadError> {
-    make_room(memory, length)?;
+    memory: &mut MemoryReservation,
+) -> Result<Vec<u8>, RequestError> {
+    reserve(memory, length)?;
     let mut body = std::mem::take(already_read);
     *already_read = body.split_off(length.min(body.len()));
     let read = body.len();
     body.resize(length, 0);
     let rest = body.get_mut(read..).unwrap_or_default();
-    stream.read_exact(rest).await.map_err(|_| HeadError::Gone)?;
+    stream
+        .read_exact(rest)
+        .await
+        .map_err(|_| RequestError::Gone)?;
     Ok(body)
 }
 
@@ -113,17 +116,17 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn find(octets: &[u8], pattern: &[u8]) -> Option<usize> {
-    octets
+fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
+    bytes
         .windows(pattern.len())
         .position(|window| window == pattern)
 }
 
-fn parse(octets: &[u8]) -> Result<Head, Answer> {
-    let malformed = |what: &str| Answer::new(400, format!("malformed request: {what}"));
+fn parse(bytes: &[u8]) -> Result<RequestHead, Response> {
+    let malformed = |what: &str| Response::new(400, format!("malformed request: {what}"));
     // Allowed by RFC 9112 section 2.2, and taken for the end of a head by some and not by others.
-    if octets
-        .split(|&octet| octet == b'\n')
+    if bytes
+        .split(|&byte| byte == b'\n')
         .rev()
         .skip(1)
         .any(|line| !line.ends_with(b"\r"))
@@ -132,11 +135,11 @@ fn parse(octets: &[u8]) -> Result<Head, Answer> {
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(octets) {
+    match request.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(malformed("the head is not complete")),
         Err(httparse::Error::TooManyHeaders) => {
-            return Err(Answer::new(
+            return Err(Response::new(
                 431,
                 format!("the request has more than {MAX_HEADERS} headers"),
             ));
@@ -149,7 +152,7 @@ fn parse(octets: &[u8]) -> Result<Head, Answer> {
         let value = String::from_utf8_lossy(header.value.trim_ascii());
         (header.name.to_owned(), value.into_owned())
     });
-    let head = Head {
+    let head = RequestHead {
         method: request.method.unwrap_or_default().to_owned(),
         path: origin_form(path)
             .ok_or_else(|| malformed("the request target is no path"))?
@@ -179,7 +182,7 @@ fn origin_form(target: &str) -> Option<&str> {
     Some(rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"))
 }
 
-impl Head {
+impl RequestHead {
     /// The values of all headers of a name.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a str> {
         let named = move |(key, _): &&(String, String)| key.eq_ignore_ascii_case(name);
@@ -216,9 +219,9 @@ impl Head {
     ///
     /// # Errors
     /// 400 if that cannot be told for sure, 411 if it has no length, 413 if it is too large.
-    pub(crate) fn body_length(&self) -> Result<usize, Answer> {
+    pub(crate) fn body_length(&self) -> Result<usize, Response> {
         if self.first("Transfer-Encoding").is_some() {
-            return Err(Answer::new(411, "a body needs a Content-Length here"));
+            return Err(Response::new(411, "a body needs a Content-Length here"));
         }
         let mut lengths = self.all("Content-Length");
         let length = match (lengths.next(), lengths.next()) {
@@ -226,11 +229,11 @@ impl Head {
             (Some(length), None) if is_number(length) => length.parse(),
             _ => {
                 let text = "malformed request: there must be one Content-Length, a number";
-                return Err(Answer::new(400, text));
+                return Err(Response::new(400, text));
             }
         };
         let fits = length.ok().filter(|length| *length <= MAX_BODY);
-        fits.ok_or_else(|| Answer::new(413, format!("the body is larger than {MAX_BODY} bytes")))
+        fits.ok_or_else(|| Response::new(413, format!("the body is larger than {MAX_BODY} bytes")))
     }
 
     /// Whether the client wants to send another request on this connection (RFC 9112 section 9.3).
@@ -248,8 +251,13 @@ impl Head {
     ///
     /// # Errors
     /// 400 or 426, saying which header is wrong.
-    pub(crate) fn upgrade(&self) -> Result<Vec<u8>, Answer> {
-        let wrong = |what: &str| Err(Answer::new(400, format!("no WebSocket handshake: {what}")));
+    pub(crate) fn upgrade(&self) -> Result<Vec<u8>, Response> {
+        let wrong = |what: &str| {
+            Err(Response::new(
+                400,
+                format!("no WebSocket handshake: {what}"),
+            ))
+        };
         if self.minor_version == 0 {
             return wrong("it needs HTTP/1.1");
         }
@@ -257,7 +265,7 @@ impl Head {
             return wrong("the Connection header must contain Upgrade");
         }
         if self.all("Sec-WebSocket-Version").ne(["13"]) {
-            let answer = Answer::new(
+            let answer = Response::new(
                 426,
                 "the Sec-WebSocket-Version header must be 13".to_owned(),
             );
@@ -293,7 +301,7 @@ fn is_key(key: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::memory_budget::Budget;
+    use crate::base::memory_budget::MemoryBudget;
     use futures::executor::block_on;
     use proptest::prelude::*;
 
@@ -301,22 +309,22 @@ mod tests {
         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-    fn read(mut octets: &[u8]) -> Result<(Head, Vec<u8>), HeadError> {
-        block_on(read_head(&mut octets, Vec::new(), &mut memory(0)))
+    fn read(mut bytes: &[u8]) -> Result<(RequestHead, Vec<u8>), RequestError> {
+        block_on(read_head(&mut bytes, Vec::new(), &mut memory(0)))
     }
 
     /// Room for so many bytes; 0: for any.
-    fn memory(limit: usize) -> Charge {
-        Charge::new(&Budget::new(limit), 0)
+    fn memory(limit: usize) -> MemoryReservation {
+        MemoryReservation::new(&MemoryBudget::new(limit), 0)
     }
 
-    fn head(text: &str) -> Head {
+    fn head(text: &str) -> RequestHead {
         read(text.as_bytes()).expect("a request").0
     }
 
     fn refused(text: &str) -> u16 {
         match read(text.as_bytes()) {
-            Err(HeadError::Refused(answer)) => answer.status,
+            Err(RequestError::Refused(answer)) => answer.status,
             other => panic!("{text:?} is not refused: {other:?}"),
         }
     }
@@ -340,8 +348,8 @@ mod tests {
 
     #[test]
     fn a_large_request_needs_room_and_a_usual_one_does_not() {
-        let refused = |read: Result<(), HeadError>| match read {
-            Err(HeadError::Refused(answer)) => assert_eq!(answer.status, 503),
+        let refused = |read: Result<(), RequestError>| match read {
+            Err(RequestError::Refused(answer)) => assert_eq!(answer.status, 503),
             other => panic!("{other:?}"),
         };
         let request = |size| {
@@ -350,7 +358,7 @@ mod tests {
                 "x".repeat(size)
             )
         };
-        let read = |size, memory: &mut Charge| {
+        let read = |size, memory: &mut MemoryReservation| {
             let request = request(size);
             block_on(read_head(&mut request.as_bytes(), Vec::new(), memory)).map(|_| ())
         };
@@ -360,7 +368,7 @@ mod tests {
         read(2900, &mut memory).unwrap();
         assert!((800..1000).contains(&memory.bytes()));
         refused(read(3100, &mut memory));
-        let others = Charge::new(memory.budget(), 2000);
+        let others = MemoryReservation::new(memory.budget(), 2000);
         read(1900, &mut memory).unwrap();
         drop(others);
         let (mut body, mut none) = (&[0; 4000][..], Vec::new());
@@ -449,7 +457,7 @@ mod tests {
             4,
             &mut memory(0),
         ));
-        assert!(matches!(gone, Err(HeadError::Gone)));
+        assert!(matches!(gone, Err(RequestError::Gone)));
     }
 
     #[test]
@@ -476,8 +484,11 @@ mod tests {
 
     #[test]
     fn a_client_that_goes_before_the_end_of_the_head_gets_no_answer() {
-        assert!(matches!(read(b"GET / HTTP/1.1\r\n"), Err(HeadError::Gone)));
-        assert!(matches!(read(b""), Err(HeadError::Gone)));
+        assert!(matches!(
+            read(b"GET / HTTP/1.1\r\n"),
+            Err(RequestError::Gone)
+        ));
+        assert!(matches!(read(b""), Err(RequestError::Gone)));
     }
 
     #[test]
@@ -513,18 +524,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut octets = octets;
-            octets.extend(b"\r\n\r\n");
-            let _ = read(&octets);
+        fn no_octets_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = bytes;
+            bytes.extend(b"\r\n\r\n");
+            let _ = read(&bytes);
         }
 
         #[test]
-        fn no_damaged_handshake_makes_it_panic(at in 0usize..180, octet in any::<u8>()) {
-            let mut octets = HANDSHAKE.as_bytes().to_vec();
-            let at = at.min(octets.len() - 5);
-            octets[at] = octet;
-            if let Ok((head, _)) = read(&octets) {
+        fn no_damaged_handshake_makes_it_panic(at in 0usize..180, byte in any::<u8>()) {
+            let mut bytes = HANDSHAKE.as_bytes().to_vec();
+            let at = at.min(bytes.len() - 5);
+            bytes[at] = byte;
+            if let Ok((head, _)) = read(&bytes) {
                 let _ = head.upgrade();
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// A plain answer: a status and a body, which is one line of text unless it says otherwise.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     content_type: &'static str,
     body: Arc<str>,
@@ -14,7 +14,7 @@ pub(crate) struct Answer {
     headers: Vec<(&'static str, String)>,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn new(status: u16, text: impl fmt::Display) -> Self {
         Self {
             status,
@@ -47,7 +47,7 @@ impl Answer {
     }
 
     /// There is no room just now, for this reason.
-    pub(crate) fn no_room(status: u16, text: &str) -> Self {
+    pub(crate) fn unavailable(status: u16, text: &str) -> Self {
         // In seconds: a guess, but one that spreads the tries.
         Self::new(status, text).with("Retry-After", "10")
     }
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_answer_has_a_length_and_one_line() {
-        let answer = Answer::new(404, "nothing here");
+        let answer = Response::new(404, "nothing here");
         let (head, body) = answer.encode("GET");
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"));
         assert!(head.contains("\r\nContent-Length: 13\r\n"));
@@ -125,13 +125,13 @@ mod tests {
 
     #[test]
     fn one_to_head_has_no_body_and_its_length() {
-        let answer = Answer::new(404, "nothing here");
+        let answer = Response::new(404, "nothing here");
         assert_eq!(answer.encode("HEAD"), (answer.encode("GET").0, ""));
     }
 
     #[test]
     fn no_content_has_neither_body_nor_length() {
-        let answer = Answer::new(204, "");
+        let answer = Response::new(204, "");
         let (head, body) = answer.encode("OPTIONS");
         assert!(!head.contains("Content-"), "{head}");
         assert_eq!(body, "");

@@ -1,10 +1,10 @@
 //! What two users do who have a chat: they open it, write and type in it, until it ends.
 
 use super::messages::{Code, Mistake, Msg, Outgoing, Status, Typing};
-use super::{Address, FastChat, Lasting, User};
+use super::{FastChat, Lasting, Recipient, User};
 use crate::realm::{Context, Receipt};
-use crate::toolkit::dialect::Written;
-use crate::toolkit::json::of_length;
+use crate::toolkit::dialect::Encode;
+use crate::toolkit::json::check_length;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ impl FastChat {
             target_display_name: &other_name,
         };
         if let Some(chat) = user.lasting.chats.get(&target) {
-            user.address.tell(cx, &to_asker(chat.id));
+            user.address.send_to(cx, &to_asker(chat.id));
             user.lasting.partner = Some(target);
             return Ok(());
         }
@@ -55,14 +55,14 @@ impl FastChat {
         let id = cx.uuid();
         user.lasting.chats.insert(target, Chat { id, asked: true });
         user.lasting.partner = Some(target);
-        user.address.tell(cx, &to_asker(id));
+        user.address.send_to(cx, &to_asker(id));
         let to_other = Outgoing::ChatOpened {
             chat_id: id,
             participants,
             target_user_id: asker,
             target_display_name: &user.name,
         };
-        other_address.tell(cx, &to_other);
+        other_address.send_to(cx, &to_other);
         let other = &mut self.user(target).lasting;
         other.chats.insert(asker, Chat { id, asked: false });
         // Being asked does not turn anybody's TYPING away from whom it went to.
@@ -82,7 +82,7 @@ impl FastChat {
             message_id,
         } = msg;
         let about = |mistake: Mistake| mistake.about(message_id.clone());
-        of_length(&content, "content", 1, self.options.message_length as usize)
+        check_length(&content, "content", 1, self.options.message_length as usize)
             .map_err(|malformed| about(malformed.into()))?;
         let limit = self.options.messages_per_minute;
         let user = self.user(from);
@@ -97,7 +97,7 @@ impl FastChat {
         let has_chat = user.lasting.chats.contains_key(&to);
         let (sender, from_name) = (user.address, user.name.clone());
         let target = match self.users.get_mut(&to) {
-            None if !self.gone.knows(&to) => {
+            None if !self.gone.contains(&to) => {
                 return Err(failed(Code::UserNotFound, "there is nobody of that id"));
             }
             _ if !has_chat => {
@@ -132,10 +132,10 @@ impl FastChat {
         let failed = Outgoing::Error(lost.at("to").about(Some(message_id.clone())));
         let receipt = Receipt {
             to: sender.connection,
-            delivered: delivered.written(sender.dialect).pop(),
-            failed: failed.written(sender.dialect).pop(),
+            delivered: delivered.encode(sender.dialect).pop(),
+            failed: failed.encode(sender.dialect).pop(),
         };
-        for frame in message.written(reader.dialect) {
+        for frame in message.encode(reader.dialect) {
             cx.deliver(reader.connection, frame, receipt.clone());
         }
         let lasting = &mut self.user(from).lasting;
@@ -217,11 +217,11 @@ impl FastChat {
     }
 }
 
-fn tell_typing(cx: &mut Context, to: Address, user_id: Uuid, user: &User, is_typing: bool) {
+fn tell_typing(cx: &mut Context, to: Recipient, user_id: Uuid, user: &User, is_typing: bool) {
     let typing = Outgoing::Typing {
         user_id,
         display_name: &user.name,
         is_typing,
     };
-    to.tell(cx, &typing);
+    to.send_to(cx, &typing);
 }

@@ -79,7 +79,7 @@ enum Action {
 }
 
 /// Writes a message.
-pub(super) fn written(message: &Outgoing) -> Vec<Frame> {
+pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
     let message = match message {
         Outgoing::HelloAck { user_id, status } => Flat::HelloAck {
             user_id: *user_id,

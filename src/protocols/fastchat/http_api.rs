@@ -4,9 +4,9 @@
 use super::FastChat;
 use super::codec_flat::NAME_LENGTH;
 use super::messages::uuid;
-use crate::realm::{Context, Hello, Method, Refusal, Reply, Request};
-use crate::toolkit::json::{self, Malformed};
-use crate::toolkit::sanitize::sanitise;
+use crate::realm::{ConnectRequest, Context, HttpReply, Method, Rejection, Request};
+use crate::toolkit::json::{self, InvalidMessage};
+use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -72,23 +72,23 @@ struct Heartbeat<'a> {
 
 impl FastChat {
     /// Answers a plain HTTP request.
-    pub(super) fn answer(&mut self, cx: &Context, request: &Request) -> Reply {
+    pub(super) fn answer(&mut self, cx: &Context, request: &Request) -> HttpReply {
         match (request.hello.path.as_str(), request.method) {
             ("/presence/online", Method::Get) => self.online(cx, &request.hello),
             ("/presence/heartbeat", Method::Post) => match self.heartbeat(cx, &request.body) {
-                Ok(body) => Reply::Ok {
+                Ok(body) => HttpReply::Ok {
                     content_type: JSON,
                     body: body.into(),
                 },
-                Err(_) => Reply::Refused(Refusal {
+                Err(_) => HttpReply::Rejected(Rejection {
                     status: 400,
                     text: "a heartbeat is {\"user_id\": a UUID, \"display_name\": a string}",
                 }),
             },
-            ("/ws", Method::Get) => Reply::UpgradeRequired {
+            ("/ws", Method::Get) => HttpReply::UpgradeRequired {
                 target: "/ws".to_owned(),
             },
-            _ => Reply::Refused(Refusal {
+            _ => HttpReply::Rejected(Rejection {
                 status: 405,
                 text: "GET /presence/online, POST /presence/heartbeat",
             }),
@@ -97,12 +97,12 @@ impl FastChat {
 
     /// Everybody online, but for one who asks not to be listed. While too much is on its way to slow
     /// readers, all share one list, and nobody is left out of it.
-    fn online(&mut self, cx: &Context, hello: &Hello) -> Reply {
+    fn online(&mut self, cx: &Context, hello: &ConnectRequest) -> HttpReply {
         let state = self.news.count();
         let is_current = |list: &OnlineList| list.state == state && cx.now < list.made + LISTED_FOR;
-        let has_room = self.lists.has_room();
+        let has_capacity = self.lists.has_capacity();
         let list = self.online.take();
-        let list = list.filter(|list| is_current(list) || !has_room);
+        let list = list.filter(|list| is_current(list) || !has_capacity);
         let list = list.unwrap_or_else(|| {
             let list = self.online_list(cx);
             self.lists.add(&list.json);
@@ -112,7 +112,7 @@ impl FastChat {
         let but = but.and_then(|id| Uuid::try_parse(&id).ok());
         let but = but.and_then(|id| list.places.get(&id));
         let body = match but {
-            Some(place) if self.lists.has_room() => {
+            Some(place) if self.lists.has_capacity() => {
                 let body: Arc<str> = list.without(place.clone()).into();
                 self.lists.add(&body);
                 body
@@ -120,7 +120,7 @@ impl FastChat {
             _ => Arc::clone(&list.json),
         };
         self.online = Some(list);
-        Reply::Ok {
+        HttpReply::Ok {
             content_type: JSON,
             body,
         }
@@ -154,14 +154,14 @@ impl FastChat {
     }
 
     /// What there is to say of who sends a heartbeat.
-    fn heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, Malformed> {
-        let text = std::str::from_utf8(body).map_err(|_| Malformed::NoObject)?;
+    fn heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, InvalidMessage> {
+        let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NoObject)?;
         let heartbeat: Heartbeat = json::object(text)?;
         let id = uuid(heartbeat.user_id, "user_id")?;
         let claimed: String = json::required(heartbeat.display_name, "display_name", "a string")?;
-        let claimed = sanitise(&claimed);
+        let claimed = sanitize(&claimed);
         let (shortest, longest) = NAME_LENGTH;
-        json::of_length(&claimed, "display_name", shortest, longest)?;
+        json::check_length(&claimed, "display_name", shortest, longest)?;
         let user = self.users.get(&id);
         let last_seen = cx.timestamp();
         let seen = Seen {

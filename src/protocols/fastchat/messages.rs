@@ -4,9 +4,9 @@ use super::codec_flat;
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
 use crate::realm::Message;
-use crate::toolkit::dialect::Written;
-use crate::toolkit::json::{self, Malformed};
-use crate::toolkit::sanitize::sanitise;
+use crate::toolkit::dialect::Encode;
+use crate::toolkit::json::{self, InvalidMessage};
+use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -165,8 +165,8 @@ impl Mistake {
     }
 }
 
-impl From<Malformed> for Mistake {
-    fn from(malformed: Malformed) -> Self {
+impl From<InvalidMessage> for Mistake {
+    fn from(malformed: InvalidMessage) -> Self {
         let mut mistake = Self::new(Code::Validation, malformed.to_string());
         mistake.details.field = malformed.name();
         mistake
@@ -232,13 +232,13 @@ pub(super) enum Outgoing<'a> {
     Error(Mistake),
 }
 
-impl Written for Outgoing<'_> {
+impl Encode for Outgoing<'_> {
     type Dialect = Dialect;
 
-    fn written(&self, dialect: Dialect) -> Vec<Frame> {
+    fn encode(&self, dialect: Dialect) -> Vec<Frame> {
         match dialect {
             Dialect::Document => vec![Frame::json(self)],
-            Dialect::Flat => codec_flat::written(self),
+            Dialect::Flat => codec_flat::encode(self),
         }
     }
 }
@@ -327,7 +327,7 @@ fn read_text(dialect: Dialect, text: &str) -> Result<Said, Mistake> {
     let kind: String = json::required(envelope.kind, "type", "a string")?;
     let fields = match dialect {
         Dialect::Document => json::object(envelope.data.map_or("{}", RawValue::get))
-            .map_err(|_| Malformed::field("data", "is not an object, each key in it once")),
+            .map_err(|_| InvalidMessage::field("data", "is not an object, each key in it once")),
         Dialect::Flat => json::object(text),
     };
     match kind.as_str() {
@@ -371,22 +371,22 @@ fn introduction(fields: &Fields) -> Result<Introduction, Mistake> {
 }
 
 /// The name in a HELLO, sanitised and trimmed.
-pub(super) fn display_name(fields: &Fields) -> Result<String, Malformed> {
+pub(super) fn display_name(fields: &Fields) -> Result<String, InvalidMessage> {
     let name: String = json::required(fields.display_name, "display_name", "a string")?;
-    Ok(sanitise(&name).trim().to_owned())
+    Ok(sanitize(&name).trim().to_owned())
 }
 
 fn msg(dialect: Dialect, fields: &Fields) -> Result<Msg, Mistake> {
-    let message_id = json::visible_id(fields.message_id, "message_id", MESSAGE_ID_LENGTH)?;
+    let message_id = json::check_id(fields.message_id, "message_id", MESSAGE_ID_LENGTH)?;
     let rest = || {
         let to = match (dialect, fields.to) {
             (Dialect::Flat, None) => None,
             (_, to) => Some(uuid(to, "to")?),
         };
         let content: String = json::required(fields.content, "content", "a string")?;
-        Ok((to, sanitise(&content).into_owned()))
+        Ok((to, sanitize(&content).into_owned()))
     };
-    let about = |malformed: Malformed| Mistake::from(malformed).about(message_id.clone());
+    let about = |malformed: InvalidMessage| Mistake::from(malformed).about(message_id.clone());
     let (to, content) = rest().map_err(about)?;
     Ok(Msg {
         to,
@@ -396,21 +396,24 @@ fn msg(dialect: Dialect, fields: &Fields) -> Result<Msg, Mistake> {
 }
 
 /// The id that somebody has, in either case ("User ID Format").
-fn own_id(value: Option<&RawValue>) -> Result<Uuid, Malformed> {
+fn own_id(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
     let id = uuid(value, "user_id")?;
     if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
         Ok(id)
     } else {
-        Err(Malformed::field("user_id", "is not a UUID of version 4"))
+        Err(InvalidMessage::field(
+            "user_id",
+            "is not a UUID of version 4",
+        ))
     }
 }
 
 /// A UUID in its usual spelling. Others may have one of any version, in other dialects.
-pub(super) fn uuid(value: Option<&RawValue>, name: &'static str) -> Result<Uuid, Malformed> {
+pub(super) fn uuid(value: Option<&RawValue>, name: &'static str) -> Result<Uuid, InvalidMessage> {
     let what = "a UUID, for example \"8f9fe5ea-6b1c-4f3a-9d0e-2b7a1c5d4e3f\"";
     let text: String = json::required(value, name, what)?;
     // Other spellings have other lengths.
     let usual = Some(&text).filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
     let uuid = usual.and_then(|text| Uuid::try_parse(text).ok());
-    uuid.ok_or_else(|| Malformed::field(name, format_args!("is not {what}")))
+    uuid.ok_or_else(|| InvalidMessage::field(name, format_args!("is not {what}")))
 }

@@ -9,18 +9,18 @@ mod http_api;
 mod messages;
 mod presence_changes;
 
-use crate::base::close::{Close, Ending};
-use crate::realm::options::at_least;
+use crate::base::close::{CloseReason, DisconnectReason};
+use crate::realm::options::check_minimum;
 use crate::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Refusal, Reply, Request,
-    WhenFull,
+    ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Rejection,
+    Request, SlowConsumerPolicy,
 };
-use crate::toolkit::dialect::{self, Circular};
-use crate::toolkit::json::of_length;
-use crate::toolkit::pending_clients::Doorstep;
-use crate::toolkit::rate_limit::{SPAN, Window};
-use crate::toolkit::recently_gone::Remembered;
-use crate::toolkit::response_pool::HandedOut;
+use crate::toolkit::dialect::{self, Broadcast};
+use crate::toolkit::json::check_length;
+use crate::toolkit::pending_clients::PendingClients;
+use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
+use crate::toolkit::recently_gone::RecentlyGone;
+use crate::toolkit::response_pool::InFlightResponses;
 use chats::Chat;
 use http_api::OnlineList;
 use messages::{Code, Dialect, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-type Address = dialect::Address<Dialect>;
+type Recipient = dialect::Recipient<Dialect>;
 
 /// The fewest characters of a display name ("Content Limits").
 const SHORTEST_NAME: usize = 3;
@@ -82,7 +82,7 @@ impl Default for Options {
 
 /// Somebody who is online.
 struct User {
-    address: Address,
+    address: Recipient,
     name: String,
     /// How many changes of who is online it has been told of; none before its first list.
     told: Option<u64>,
@@ -101,25 +101,25 @@ struct Lasting {
     /// Its last OPEN_CHAT failed, and it has used no chat since. A message that names nobody was for
     /// whom it wanted, and not for the partner.
     is_astray: bool,
-    messages: Window,
-    typing: Window,
-    pings: Window,
+    messages: SlidingWindow,
+    typing: SlidingWindow,
+    pings: SlidingWindow,
 }
 
 /// The users of one listener.
 pub struct FastChat {
     options: Options,
     /// Who waits for a place there, with where to answer.
-    doorstep: Doorstep<(Address, Introduction)>,
+    pending: PendingClients<(Recipient, Introduction)>,
     /// Who said HELLO as whom.
     connections: BTreeMap<ConnectionId, Uuid>,
     users: BTreeMap<Uuid, User>,
-    gone: Remembered<Uuid, Lasting>,
+    gone: RecentlyGone<Uuid, Lasting>,
     news: News,
     /// Who is online, for those who ask by HTTP.
     online: Option<OnlineList>,
     /// Lists that leave somebody out.
-    lists: HandedOut,
+    lists: InFlightResponses,
     /// How those speak who have said something and have not been let in.
     strangers: BTreeMap<ConnectionId, Dialect>,
 }
@@ -135,7 +135,7 @@ impl Realm for FastChat {
         max_message_size: 64 << 10,
         ping_every: 0,
     };
-    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get, Method::Post];
 
     type Options = Options;
@@ -146,7 +146,7 @@ impl Realm for FastChat {
         // Who is forgotten sooner could go over a limit, go, and come back without it.
         let absence = SPAN.as_secs() as u32;
         let name = options.display_name_length;
-        at_least(&[
+        check_minimum(&[
             ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
             ("absence", options.absence, absence, "seconds"),
             ("message_length", options.message_length, 1, "characters"),
@@ -160,18 +160,18 @@ impl Realm for FastChat {
         let patience = Duration::from_secs(options.hello_timeout.into());
         Ok(Self {
             options,
-            doorstep: Doorstep::new(patience),
+            pending: PendingClients::new(patience),
             connections: BTreeMap::new(),
             users: BTreeMap::new(),
-            gone: Remembered::default(),
+            gone: RecentlyGone::default(),
             news: News::default(),
             online: None,
-            lists: HandedOut::default(),
+            lists: InFlightResponses::default(),
             strangers: BTreeMap::new(),
         })
     }
 
-    fn serves(path: &str) -> bool {
+    fn matches_path(path: &str) -> bool {
         matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat")
     }
 
@@ -179,72 +179,77 @@ impl Realm for FastChat {
         Some(messages::read(reader, &message))
     }
 
-    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+    fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
         self.answer(cx, request)
     }
 
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        hello: ConnectRequest,
+    ) -> Result<(), Rejection> {
         if hello.path != Self::ENDPOINT {
-            return Err(Refusal {
+            return Err(Rejection {
                 status: 404,
                 text: "there is no WebSocket here; fastchat is spoken at /ws",
             });
         }
-        self.doorstep.arrive(cx.now, who);
+        self.pending.insert(cx.now, conn);
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
         let Command { dialect, said } = command;
-        let address = Address {
-            connection: who,
+        let address = Recipient {
+            connection: conn,
             dialect,
         };
-        let done = match self.connections.get(&who) {
+        let done = match self.connections.get(&conn) {
             Some(&user) => self.obey(cx, user, said),
             None => {
-                self.strangers.insert(who, dialect);
+                self.strangers.insert(conn, dialect);
                 self.admit(cx, address, said)
             }
         };
         if let Err(mistake) = done {
-            address.tell(cx, &Outgoing::Error(mistake));
+            address.send_to(cx, &Outgoing::Error(mistake));
         }
         self.spread_news(cx);
     }
 
-    fn close(&mut self, cx: &mut Context, who: ConnectionId, _: Ending) {
-        self.leave_doorstep(who);
-        self.part(cx, who);
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _: DisconnectReason) {
+        self.leave_doorstep(conn);
+        self.part(cx, conn);
         self.spread_news(cx);
     }
 
-    fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
+    fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
-            for (connection, (claimant, _)) in self.doorstep.claimants(who) {
+            for (connection, (claimant, _)) in self.pending.end_takeovers(conn) {
                 let mistake = Mistake::new(Code::Unauthorized, "user is connected");
-                claimant.tell(cx, &Outgoing::Error(mistake.at("user_id")));
-                cx.close(connection, Close::UserConnected);
+                claimant.send_to(cx, &Outgoing::Error(mistake.at("user_id")));
+                cx.close(connection, CloseReason::UserConnected);
             }
-        } else if self.doorstep.is_claimed(who) {
+        } else if self.pending.has_takeover_of(conn) {
             // With its end the place is free, and the claimants try again.
-            cx.close(who, Close::Replaced);
+            cx.close(conn, CloseReason::Replaced);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        for who in self.doorstep.overdue(cx.now) {
-            let stranger = Address {
-                connection: who,
-                dialect: self.strangers.get(&who).copied().unwrap_or_default(),
+        for conn in self.pending.expired(cx.now) {
+            let stranger = Recipient {
+                connection: conn,
+                dialect: self.strangers.get(&conn).copied().unwrap_or_default(),
             };
             let mistake = Mistake::new(Code::Unauthorized, "no HELLO in time");
-            stranger.tell(cx, &Outgoing::Error(mistake));
-            cx.close(who, Close::NotIntroduced);
+            stranger.send_to(cx, &Outgoing::Error(mistake));
+            cx.close(conn, CloseReason::NotIntroduced);
         }
-        self.lists.forget();
+        self.lists.release_unused();
         let absence = Duration::from_secs(self.options.absence.into());
-        while let Some((user, lasting)) = self.gone.forget(cx.now, absence) {
+        while let Some((user, lasting)) = self.gone.pop_expired(cx.now, absence) {
             self.end_chats(user, lasting);
         }
         self.spread_news(cx);
@@ -253,8 +258,8 @@ impl Realm for FastChat {
 
 impl FastChat {
     /// Does what somebody wants who has not been let in.
-    fn admit(&mut self, cx: &mut Context, address: Address, said: Said) -> Result<(), Mistake> {
-        let is_claimant = self.doorstep.is_claimant(address.connection);
+    fn admit(&mut self, cx: &mut Context, address: Recipient, said: Said) -> Result<(), Mistake> {
+        let is_claimant = self.pending.is_taking_over(address.connection);
         match said {
             Said::Hello(_) if is_claimant => Err(hello_again()),
             _ if is_claimant => {
@@ -265,7 +270,7 @@ impl FastChat {
                 let introduction = introduction?;
                 let configured = (SHORTEST_NAME, self.options.display_name_length as usize);
                 let (shortest, longest) = introduction.name_length.unwrap_or(configured);
-                of_length(
+                check_length(
                     &introduction.display_name,
                     "display_name",
                     shortest,
@@ -284,41 +289,42 @@ impl FastChat {
     }
 
     /// Lets somebody in, unless that user is connected: then that connection is asked first.
-    fn hello(&mut self, cx: &mut Context, address: Address, introduction: Introduction) {
-        let who = address.connection;
+    fn hello(&mut self, cx: &mut Context, address: Recipient, introduction: Introduction) {
+        let conn = address.connection;
         let user_id = introduction.user_id.unwrap_or_else(|| cx.uuid());
         if let Some(user) = self.users.get(&user_id) {
             let patience = Duration::from_secs(self.options.takeover_timeout.into());
             let owner = user.address.connection;
             cx.probe(owner, patience);
-            self.doorstep.claim(who, owner, (address, introduction));
+            self.pending
+                .start_takeover(conn, owner, (address, introduction));
             return;
         }
         let Introduction { display_name, .. } = introduction;
-        self.leave_doorstep(who);
-        self.connections.insert(who, user_id);
+        self.leave_doorstep(conn);
+        self.connections.insert(conn, user_id);
         self.news.add(user_id, display_name.clone(), true);
         let user = User {
             address,
             name: display_name,
             told: None,
             typing: None,
-            lasting: self.gone.come_back(&user_id).unwrap_or_default(),
+            lasting: self.gone.remove(&user_id).unwrap_or_default(),
         };
         self.users.insert(user_id, user);
         let status = Status::Connected;
-        address.tell(cx, &Outgoing::HelloAck { user_id, status });
+        address.send_to(cx, &Outgoing::HelloAck { user_id, status });
         // Long lists wait for the next news, so that all who came meanwhile share one.
         if self.is_list_short() {
-            address.tell(cx, &self.everybody([]));
+            address.send_to(cx, &self.everybody([]));
             self.user(user_id).told = Some(self.news.count());
         }
     }
 
     /// Somebody is let in, or goes.
-    fn leave_doorstep(&mut self, who: ConnectionId) {
-        self.doorstep.leave(who);
-        self.strangers.remove(&who);
+    fn leave_doorstep(&mut self, conn: ConnectionId) {
+        self.pending.remove(conn);
+        self.strangers.remove(&conn);
     }
 
     /// Whether everybody can be told the whole list at each change.
@@ -328,18 +334,18 @@ impl FastChat {
     }
 
     /// A user's connection is gone. Whoever waits for its place may try again.
-    fn part(&mut self, cx: &mut Context, who: ConnectionId) {
-        let Some(id) = self.connections.remove(&who) else {
+    fn part(&mut self, cx: &mut Context, conn: ConnectionId) {
+        let Some(id) = self.connections.remove(&conn) else {
             return;
         };
         self.stop_typing(cx, id);
         if let Some(user) = self.users.remove(&id) {
             self.news.add(id, user.name, false);
-            if let Some((forgotten, lasting)) = self.gone.remember(cx.now, id, user.lasting) {
+            if let Some((forgotten, lasting)) = self.gone.insert(cx.now, id, user.lasting) {
                 self.end_chats(forgotten, lasting);
             }
         }
-        for (_, (claimant, introduction)) in self.doorstep.claimants(who) {
+        for (_, (claimant, introduction)) in self.pending.end_takeovers(conn) {
             self.hello(cx, claimant, introduction);
         }
     }
@@ -374,7 +380,7 @@ impl FastChat {
         let counted = user.lasting.pings.take(cx.now, limit);
         counted.map_err(|wait| Mistake::too_often("PING", limit, wait))?;
         let timestamp = cx.timestamp();
-        user.address.tell(cx, &Outgoing::Pong { timestamp });
+        user.address.send_to(cx, &Outgoing::Pong { timestamp });
         Ok(())
     }
 
@@ -416,18 +422,18 @@ impl FastChat {
         let list = LazyCell::new(|| self.everybody([]));
         let all = LazyCell::new(|| news(|_| true));
         let lasting = LazyCell::new(|| news(|change| !change.passed_by()));
-        let mut list = Circular::new(&list);
-        let mut all = Circular::new(&all);
-        let mut lasting = Circular::new(&lasting);
+        let mut list = Broadcast::new(&list);
+        let mut all = Broadcast::new(&all);
+        let mut lasting = Broadcast::new(&lasting);
         let now = self.news.count();
         for user in self.users.values() {
             let to = user.address;
             let _ = match user.told {
-                None => list.tell(cx, to),
+                None => list.send_to(cx, to),
                 Some(told) if told == now => continue,
                 // Its list may have had somebody in it who came and went.
-                Some(told) if told > before => all.tell(cx, to),
-                Some(_) => lasting.tell(cx, to),
+                Some(told) if told > before => all.send_to(cx, to),
+                Some(_) => lasting.send_to(cx, to),
             };
         }
         for user in self.users.values_mut() {
@@ -438,7 +444,7 @@ impl FastChat {
     /// Whether nothing is kept of anybody.
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
-        self.doorstep.is_empty()
+        self.pending.is_empty()
             && self.strangers.is_empty()
             && self.connections.is_empty()
             && self.users.is_empty()

@@ -15,7 +15,7 @@ pub enum Dialect {
 }
 
 /// Where a client is, and how it is spoken to.
-pub(super) type Address = crate::toolkit::dialect::Address<Dialect>;
+pub(super) type Recipient = crate::toolkit::dialect::Recipient<Dialect>;
 
 /// What a connection remembers for reading: its dialect, once a message has decided it.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Reader {
 
 /// The dialect that a message's type is of, whatever else is wrong with the message.
 fn dialect(text: &str) -> Option<Dialect> {
-    let kind = json::kind(text)?;
+    let kind = json::message_type(text)?;
     let has = |is_such: fn(&u8) -> bool| kind.as_bytes().iter().any(is_such);
     match (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase)) {
         (true, false) => Some(Dialect::UpperCase),

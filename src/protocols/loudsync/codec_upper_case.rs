@@ -9,7 +9,7 @@ use super::messages::{
 };
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
-use crate::toolkit::json::{self, Malformed};
+use crate::toolkit::json::{self, InvalidMessage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -72,18 +72,18 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
         other => {
             let known = "JOIN, LEAVE, HEARTBEAT, PING, PONG and MEMBER_LIST";
             let problem = format!("is {}; there are {known}", Quoted(other));
-            Err(Malformed::field("type", problem).into())
+            Err(InvalidMessage::field("type", problem).into())
         }
     }
 }
 
 /// What stands in the payload. Without one nothing does.
-fn fields(payload: Option<&RawValue>) -> Result<Fields<'_>, Malformed> {
+fn fields(payload: Option<&RawValue>) -> Result<Fields<'_>, InvalidMessage> {
     let Some(payload) = payload else {
         return Ok(Fields::default());
     };
     let problem = "is not an object, each key in it once";
-    json::object(payload.get()).map_err(|_| Malformed::field("payload", problem))
+    json::object(payload.get()).map_err(|_| InvalidMessage::field("payload", problem))
 }
 
 /// A message as it goes over the wire. Time stamps are milliseconds since the epoch.

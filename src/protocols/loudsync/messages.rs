@@ -5,8 +5,8 @@ use super::codec::Dialect;
 use super::codec_upper_case;
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
-use crate::toolkit::dialect::Written;
-use crate::toolkit::json::{self, Malformed};
+use crate::toolkit::dialect::Encode;
+use crate::toolkit::json::{self, InvalidMessage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -123,8 +123,8 @@ impl Mistake {
     }
 }
 
-impl From<Malformed> for Mistake {
-    fn from(malformed: Malformed) -> Self {
+impl From<InvalidMessage> for Mistake {
+    fn from(malformed: InvalidMessage) -> Self {
         Self {
             code: Code::InvalidMessage,
             message: malformed.to_string(),
@@ -206,10 +206,10 @@ impl Outgoing<'_> {
     }
 }
 
-impl Written for Outgoing<'_> {
+impl Encode for Outgoing<'_> {
     type Dialect = Dialect;
 
-    fn written(&self, dialect: Dialect) -> Vec<Frame> {
+    fn encode(&self, dialect: Dialect) -> Vec<Frame> {
         vec![match dialect {
             Dialect::Document => Frame::json(self),
             Dialect::UpperCase => codec_upper_case::frame(self),
@@ -318,7 +318,7 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
         other => {
             let known = "join, leave, heartbeat, ping, member_list and kick";
             let problem = format!("is {}; there are {known}", Quoted(other));
-            Err(Malformed::field("type", problem).into())
+            Err(InvalidMessage::field("type", problem).into())
         }
     }
 }
@@ -327,7 +327,7 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
 pub(super) fn timestamp<'a>(
     value: Option<&'a RawValue>,
     name: &'static str,
-) -> Result<&'a RawValue, Malformed> {
+) -> Result<&'a RawValue, InvalidMessage> {
     let what = "a number, the time in milliseconds since 1970";
     let value: &RawValue = json::required(value, name, what)?;
     if value
@@ -336,7 +336,7 @@ pub(super) fn timestamp<'a>(
     {
         Ok(value)
     } else {
-        Err(Malformed::field(name, format_args!("is not {what}")))
+        Err(InvalidMessage::field(name, format_args!("is not {what}")))
     }
 }
 
@@ -345,22 +345,22 @@ pub(super) fn text(
     value: Option<&RawValue>,
     name: &'static str,
     longest: usize,
-) -> Result<String, Malformed> {
+) -> Result<String, InvalidMessage> {
     let text: String = json::required(value, name, "a string")?;
-    json::of_length(&text, name, 1, longest).map(|()| text)
+    json::check_length(&text, name, 1, longest).map(|()| text)
 }
 
 fn join(incoming: &Incoming) -> Result<Join, Mistake> {
     let device: DeviceInfo = incoming.device_info.map_or_else(
         || {
-            Err(Malformed::field(
+            Err(InvalidMessage::field(
                 "deviceInfo",
                 "is missing; it is an object",
             ))
         },
         |info| {
             let problem = "is not an object, each key in it once";
-            json::object(info.get()).map_err(|_| Malformed::field("deviceInfo", problem))
+            json::object(info.get()).map_err(|_| InvalidMessage::field("deviceInfo", problem))
         },
     )?;
     let session_id: String = json::required(incoming.session_id, "sessionId", "a string")?;
@@ -372,7 +372,7 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
             let session_name: Option<String> =
                 json::optional(incoming.session_name, "sessionName", "a string")?;
             if let Some(name) = &session_name {
-                json::of_length(name, "sessionName", 1, NAME_LENGTH)?;
+                json::check_length(name, "sessionName", 1, NAME_LENGTH)?;
             }
             let max_members = json::optional(
                 incoming.max_members,
@@ -387,7 +387,7 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
         "client" => Role::Client,
         _ => {
             let problem = format!("is not {types}");
-            return Err(Malformed::field("deviceInfo.type", problem).into());
+            return Err(InvalidMessage::field("deviceInfo.type", problem).into());
         }
     };
     Ok(Join {
@@ -399,14 +399,14 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
 }
 
 /// A session's id, where somebody makes one.
-pub(super) fn check_session_id(id: &str) -> Result<(), Malformed> {
-    json::of_length(id, "sessionId", 1, SESSION_ID_LENGTH)?;
+pub(super) fn check_session_id(id: &str) -> Result<(), InvalidMessage> {
+    json::check_length(id, "sessionId", 1, SESSION_ID_LENGTH)?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if id.bytes().all(allowed) {
         Ok(())
     } else {
         let problem = "has other characters in it than letters, digits, \"-\" and \"_\"";
-        Err(Malformed::field("sessionId", problem))
+        Err(InvalidMessage::field("sessionId", problem))
     }
 }
 
@@ -414,7 +414,7 @@ pub(super) fn check_session_id(id: &str) -> Result<(), Malformed> {
 pub(super) fn is_our_version(
     value: Option<&RawValue>,
     name: &'static str,
-) -> Result<bool, Malformed> {
+) -> Result<bool, InvalidMessage> {
     let Some(value) = value else {
         return Ok(true);
     };
@@ -422,7 +422,7 @@ pub(super) fn is_our_version(
     let major = text.split('.').next().unwrap_or_default();
     if major.is_empty() || !major.bytes().all(|digit| digit.is_ascii_digit()) {
         let problem = "is no version, for example \"1.0\"";
-        return Err(Malformed::field(name, problem));
+        return Err(InvalidMessage::field(name, problem));
     }
     Ok(major.parse() == Ok(VERSION))
 }
@@ -430,10 +430,10 @@ pub(super) fn is_our_version(
 pub(super) fn reason(
     value: Option<&RawValue>,
     name: &'static str,
-) -> Result<Option<String>, Malformed> {
+) -> Result<Option<String>, InvalidMessage> {
     let reason: Option<String> = json::optional(value, name, "a string")?;
     if let Some(reason) = &reason {
-        json::of_length(reason, name, 0, REASON_LENGTH)?;
+        json::check_length(reason, name, 0, REASON_LENGTH)?;
     }
     Ok(reason.filter(|reason| !reason.is_empty()))
 }

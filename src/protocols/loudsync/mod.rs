@@ -13,12 +13,14 @@ mod messages;
 mod session;
 mod static_sessions;
 
-use crate::base::close::{Close, Ending};
-use crate::realm::options::at_least;
-use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
-use crate::toolkit::json::Malformed;
-use crate::toolkit::pending_clients::Doorstep;
-use codec::Address;
+use crate::base::close::{CloseReason, DisconnectReason};
+use crate::realm::options::check_minimum;
+use crate::realm::{
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+};
+use crate::toolkit::json::InvalidMessage;
+use crate::toolkit::pending_clients::PendingClients;
+use codec::Recipient;
 pub use codec::{Dialect, Reader, Said};
 use messages::{Code, Departure, Details, Outgoing, Role, VERSION};
 pub use messages::{Command, Join, Kick, Mistake};
@@ -77,7 +79,7 @@ impl Default for Options {
 pub struct Loudsync {
     options: Options,
     /// Who waits for a place there, with where to answer.
-    doorstep: Doorstep<(Address, Join)>,
+    pending: PendingClients<(Recipient, Join)>,
     /// In which session each member's connection is.
     connections: BTreeMap<ConnectionId, String>,
     sessions: BTreeMap<String, Session>,
@@ -94,14 +96,14 @@ impl Realm for Loudsync {
         // For the members' latency.
         ping_every: 5,
     };
-    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
     type Options = Options;
     type Reader = Reader;
     type Command = Said;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        at_least(&[
+        check_minimum(&[
             ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
             ("heartbeat_timeout", options.heartbeat_timeout, 1, "seconds"),
             (
@@ -124,7 +126,7 @@ impl Realm for Loudsync {
             (id, Session::configured(session, options.max_members))
         });
         Ok(Self {
-            doorstep: Doorstep::new(Duration::from_secs(options.join_timeout.into())),
+            pending: PendingClients::new(Duration::from_secs(options.join_timeout.into())),
             sessions: sessions.collect(),
             options,
             connections: BTreeMap::new(),
@@ -132,7 +134,7 @@ impl Realm for Loudsync {
     }
 
     /// Any (rulings).
-    fn serves(_: &str) -> bool {
+    fn matches_path(_: &str) -> bool {
         true
     }
 
@@ -140,66 +142,72 @@ impl Realm for Loudsync {
         Some(reader.read(message))
     }
 
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, _: Hello) -> Result<(), Refusal> {
-        self.doorstep.arrive(cx.now, who);
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        _: ConnectRequest,
+    ) -> Result<(), Rejection> {
+        self.pending.insert(cx.now, conn);
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, said: Said) {
-        let from = Address {
-            connection: who,
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, said: Said) {
+        let from = Recipient {
+            connection: conn,
             dialect: said.dialect,
         };
-        let done = match self.connections.get(&who).cloned() {
+        let done = match self.connections.get(&conn).cloned() {
             Some(session) => self.obey(cx, from, &session, said.command),
             None => self.admit(cx, from, said.command),
         };
         if let Err(mistake) = done {
-            tell_mistake(cx, from, &mistake);
+            send_error(cx, from, &mistake);
         }
     }
 
-    fn close(&mut self, cx: &mut Context, who: ConnectionId, how: Ending) {
-        self.doorstep.leave(who);
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason) {
+        self.pending.remove(conn);
         match how {
             // LEAVE, and "a clean Close" (rulings).
-            Ending::Closed(Close::Goodbye) | Ending::Left(None | Some(1000 | 1001)) => {
-                self.depart(cx, who, Departure::Left);
+            DisconnectReason::Closed(CloseReason::Goodbye)
+            | DisconnectReason::Left(None | Some(1000 | 1001)) => {
+                self.depart(cx, conn, Departure::Left);
             }
             // "For what it did" (rulings).
-            Ending::Closed(
-                Close::ProtocolError
-                | Close::InvalidUtf8
-                | Close::TooBig
-                | Close::TooSlow
-                | Close::ShortOfMemory,
-            ) => self.depart(cx, who, Departure::Error),
+            DisconnectReason::Closed(
+                CloseReason::ProtocolError
+                | CloseReason::InvalidUtf8
+                | CloseReason::TooBig
+                | CloseReason::TooSlow
+                | CloseReason::ShortOfMemory,
+            ) => self.depart(cx, conn, Departure::Error),
             _ => {
-                if let Some(session) = self.disconnect(who) {
+                if let Some(session) = self.disconnect(conn) {
                     session.spread_list(cx, None);
                 }
             }
         }
         // Its place may be free now.
-        for (_, (claimant, join)) in self.doorstep.claimants(who) {
+        for (_, (claimant, join)) in self.pending.end_takeovers(conn) {
             self.join(cx, claimant, join);
         }
     }
 
-    fn probed(&mut self, cx: &mut Context, who: ConnectionId, alive: bool) {
+    fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
             let message = "this device is connected";
-            self.refuse_claimants(cx, who, &Mistake::new(Code::AlreadyJoined, message));
-        } else if self.doorstep.is_claimed(who) {
+            self.refuse_claimants(cx, conn, &Mistake::new(Code::AlreadyJoined, message));
+        } else if self.pending.has_takeover_of(conn) {
             // So that nobody hears of its loss: the claimant takes its place right away.
-            self.disconnect(who);
-            cx.close(who, Close::Replaced);
+            self.disconnect(conn);
+            cx.close(conn, CloseReason::Replaced);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        for who in self.doorstep.overdue(cx.now) {
-            cx.close(who, Close::NotIntroduced);
+        for conn in self.pending.expired(cx.now) {
+            cx.close(conn, CloseReason::NotIntroduced);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
         let due = self.sessions.iter();
@@ -220,16 +228,21 @@ impl Realm for Loudsync {
     fn stop(&mut self, cx: &mut Context) {
         for session in self.sessions.values() {
             let (timestamp, reason) = (cx.epoch_millis(), "Server is going away");
-            session.tell(cx, &Outgoing::SessionClosed { timestamp, reason });
+            session.broadcast(cx, &Outgoing::SessionClosed { timestamp, reason });
         }
     }
 }
 
 impl Loudsync {
     /// Does what somebody wants who is in no session.
-    fn admit(&mut self, cx: &mut Context, from: Address, command: Command) -> Result<(), Mistake> {
+    fn admit(
+        &mut self,
+        cx: &mut Context,
+        from: Recipient,
+        command: Command,
+    ) -> Result<(), Mistake> {
         match command {
-            Command::Join(_) if self.doorstep.is_claimant(from.connection) => Err(join_again()),
+            Command::Join(_) if self.pending.is_taking_over(from.connection) => Err(join_again()),
             Command::JoinOtherVersion => {
                 let message = format!("this server speaks version {VERSION}, and no other");
                 refuse(cx, from, &Mistake::new(Code::VersionMismatch, message));
@@ -246,7 +259,7 @@ impl Loudsync {
             }
             Command::Pong => Ok(()),
             Command::Wrong(mistake) => Err(mistake),
-            _ if self.doorstep.is_claimant(from.connection) => {
+            _ if self.pending.is_taking_over(from.connection) => {
                 let message = "wait: the connection that this device has is being asked";
                 Err(Mistake::new(Code::Unauthorized, message))
             }
@@ -254,7 +267,7 @@ impl Loudsync {
         }
     }
 
-    fn check_max_members(&self, join: &Join) -> Result<(), Malformed> {
+    fn check_max_members(&self, join: &Join) -> Result<(), InvalidMessage> {
         let Role::Host {
             max_members: Some(wanted),
             ..
@@ -267,22 +280,27 @@ impl Loudsync {
             return Ok(());
         }
         let problem = format!("is {wanted}; it is from {FEWEST_MEMBERS} to {limit}");
-        Err(Malformed::field("maxMembers", problem))
+        Err(InvalidMessage::field("maxMembers", problem))
     }
 
     /// Lets somebody into a session, or says why not, and goodbye.
-    fn join(&mut self, cx: &mut Context, from: Address, join: Join) {
+    fn join(&mut self, cx: &mut Context, from: Recipient, join: Join) {
         if let Err(mistake) = self.try_to_join(cx, from, join) {
             refuse(cx, from, &mistake);
         }
     }
 
-    fn try_to_join(&mut self, cx: &mut Context, from: Address, join: Join) -> Result<(), Mistake> {
+    fn try_to_join(
+        &mut self,
+        cx: &mut Context,
+        from: Recipient,
+        join: Join,
+    ) -> Result<(), Mistake> {
         let Some(session) = self.sessions.get_mut(&join.session_id) else {
             return self.create(cx, from, join);
         };
         check_role(&join, &session.host)?;
-        let who = from.connection;
+        let conn = from.connection;
         let same_device = |member: &&mut Member| member.device == join.device;
         let member = session.members_mut().find(same_device);
         let owner = member.as_ref().and_then(|member| member.connection);
@@ -290,28 +308,29 @@ impl Loudsync {
             (Some(_), Some(owner)) => {
                 let patience = Duration::from_secs(self.options.takeover_timeout.into());
                 cx.probe(owner.connection, patience);
-                self.doorstep.claim(who, owner.connection, (from, join));
+                self.pending
+                    .start_takeover(conn, owner.connection, (from, join));
                 return Ok(());
             }
             (Some(member), None) => {
                 member.connection = Some(from);
                 member.name = join.name;
                 member.heartbeat = cx.now;
-                session.welcome(cx, who, &join.session_id);
-                session.spread_list(cx, Some(who));
+                session.welcome(cx, conn, &join.session_id);
+                session.spread_list(cx, Some(conn));
             }
             (None, _) => {
-                session.has_room()?;
+                session.has_capacity()?;
                 let id = new_id(cx, "client", |id| session.has_id(id));
                 session.add(cx, Member::new(cx, from, id, join.device, join.name));
-                session.welcome(cx, who, &join.session_id);
+                session.welcome(cx, conn, &join.session_id);
             }
         }
-        self.seat(who, join.session_id);
+        self.seat(conn, join.session_id);
         Ok(())
     }
 
-    fn create(&mut self, cx: &mut Context, from: Address, join: Join) -> Result<(), Mistake> {
+    fn create(&mut self, cx: &mut Context, from: Recipient, join: Join) -> Result<(), Mistake> {
         let Role::Host {
             session_name,
             max_members,
@@ -344,33 +363,33 @@ impl Loudsync {
     }
 
     /// Somebody has come in from the doorstep.
-    fn seat(&mut self, who: ConnectionId, session: String) {
-        self.doorstep.leave(who);
-        self.connections.insert(who, session);
+    fn seat(&mut self, conn: ConnectionId, session: String) {
+        self.pending.remove(conn);
+        self.connections.insert(conn, session);
     }
 
     /// Does what a member wants.
     fn obey(
         &mut self,
         cx: &mut Context,
-        from: Address,
+        from: Recipient,
         session: &str,
         command: Command,
     ) -> Result<(), Mistake> {
-        let who = from.connection;
+        let conn = from.connection;
         match command {
-            Command::Leave => cx.close(who, Close::Goodbye),
+            Command::Leave => cx.close(conn, CloseReason::Goodbye),
             Command::Heartbeat => {
-                if let Some(member) = self.member(session, who) {
+                if let Some(member) = self.member(session, conn) {
                     member.heartbeat = cx.now;
                 }
             }
             Command::List => {
                 if let Some(session) = self.sessions.get(session) {
-                    session.tell_list(cx, who);
+                    session.send_list(cx, conn);
                 }
             }
-            Command::Kick(kick) => return self.kick(cx, who, session, kick),
+            Command::Kick(kick) => return self.kick(cx, conn, session, kick),
             Command::Join(_) | Command::JoinOtherVersion => return Err(join_again()),
             Command::Ping(timestamp) => pong(cx, from, &timestamp),
             Command::Pong => {}
@@ -382,14 +401,14 @@ impl Loudsync {
     fn kick(
         &mut self,
         cx: &mut Context,
-        who: ConnectionId,
+        conn: ConnectionId,
         session: &str,
         kick: Kick,
     ) -> Result<(), Mistake> {
         let Some(session) = self.sessions.get_mut(session) else {
             return Ok(());
         };
-        if !session.is_hosted_by(who) {
+        if !session.is_hosted_by(conn) {
             let message = "only the host may remove members";
             return Err(Mistake::new(Code::Unauthorized, message));
         }
@@ -400,18 +419,18 @@ impl Loudsync {
             } else {
                 "is nobody's in this session"
             };
-            return Err(Malformed::field("memberId", problem).into());
+            return Err(InvalidMessage::field("memberId", problem).into());
         };
         let member = session.guests.remove(at);
-        session.tell_left(cx, &member, Departure::Kicked);
-        if let Some(Address { connection, .. }) = member.connection {
+        session.broadcast_left(cx, &member, Departure::Kicked);
+        if let Some(Recipient { connection, .. }) = member.connection {
             let reason = kick.reason.as_deref();
             let kicked = Outgoing::Kicked {
                 timestamp: cx.epoch_millis(),
                 reason: reason.unwrap_or("Host removed you from the session"),
             };
-            member.tell(cx, &kicked);
-            cx.close(connection, Close::Kicked);
+            member.send_to(cx, &kicked);
+            cx.close(connection, CloseReason::Kicked);
             // Whoever says to be the same device is as little wanted.
             let message = "the host has just removed this device";
             let mistake = Mistake::new(Code::Unauthorized, message);
@@ -421,35 +440,35 @@ impl Loudsync {
     }
 
     /// A member goes for good, and its session with it if that is the host.
-    fn depart(&mut self, cx: &mut Context, who: ConnectionId, reason: Departure) {
-        let Some(id) = self.connections.remove(&who) else {
+    fn depart(&mut self, cx: &mut Context, conn: ConnectionId, reason: Departure) {
+        let Some(id) = self.connections.remove(&conn) else {
             return;
         };
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
-        if session.is_hosted_by(who) {
+        if session.is_hosted_by(conn) {
             let reason = match reason {
                 Departure::Left => "Host ended the session",
                 _ => HOST_IS_LOST,
             };
             self.end(cx, &id, reason);
-        } else if let Some(at) = session.guests.iter().position(|it| it.is_at(who)) {
+        } else if let Some(at) = session.guests.iter().position(|it| it.is_at(conn)) {
             let member = session.guests.remove(at);
-            session.tell_left(cx, &member, reason);
+            session.broadcast_left(cx, &member, reason);
         }
     }
 
     /// A member's connection is not that any more; the member is awaited.
-    fn disconnect(&mut self, who: ConnectionId) -> Option<&mut Session> {
-        let id = self.connections.remove(&who)?;
-        self.member(&id, who)?.connection = None;
+    fn disconnect(&mut self, conn: ConnectionId) -> Option<&mut Session> {
+        let id = self.connections.remove(&conn)?;
+        self.member(&id, conn)?.connection = None;
         self.sessions.get_mut(&id)
     }
 
-    fn member(&mut self, session: &str, who: ConnectionId) -> Option<&mut Member> {
+    fn member(&mut self, session: &str, conn: ConnectionId) -> Option<&mut Member> {
         let mut members = self.sessions.get_mut(session)?.members_mut();
-        members.find(|member| member.is_at(who))
+        members.find(|member| member.is_at(conn))
     }
 
     /// Removes the members of a session who sent no heartbeat.
@@ -464,13 +483,13 @@ impl Loudsync {
         session.guests = guests;
         let host = session.host.member().filter(|host| is_due(host));
         for at in due.iter().chain(host).filter_map(|it| it.connection) {
-            cx.close(at.connection, Close::Idle);
+            cx.close(at.connection, CloseReason::Idle);
         }
         if host.is_some() {
             self.end(cx, id, HOST_IS_LOST);
         } else {
             for member in &due {
-                session.tell_left(cx, member, Departure::Timeout);
+                session.broadcast_left(cx, member, Departure::Timeout);
             }
         }
     }
@@ -479,9 +498,9 @@ impl Loudsync {
     fn end(&mut self, cx: &mut Context, id: &str, reason: &str) {
         if let Some(session) = self.sessions.remove(id) {
             let timestamp = cx.epoch_millis();
-            session.tell(cx, &Outgoing::SessionClosed { timestamp, reason });
+            session.broadcast(cx, &Outgoing::SessionClosed { timestamp, reason });
             for at in session.members().filter_map(|member| member.connection) {
-                cx.close(at.connection, Close::SessionClosed);
+                cx.close(at.connection, CloseReason::SessionClosed);
             }
         }
     }
@@ -503,7 +522,7 @@ impl Loudsync {
 
     /// Turns those away who wait for a connection's place.
     fn refuse_claimants(&mut self, cx: &mut Context, owner: ConnectionId, why: &Mistake) {
-        for (_, (claimant, _)) in self.doorstep.claimants(owner) {
+        for (_, (claimant, _)) in self.pending.end_takeovers(owner) {
             refuse(cx, claimant, why);
         }
     }
@@ -512,7 +531,7 @@ impl Loudsync {
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         let has_nobody = |session: &Session| session.members().next().is_none();
-        self.doorstep.is_empty()
+        self.pending.is_empty()
             && self.connections.is_empty()
             && self.sessions.len() == self.options.sessions.len()
             && self.sessions.values().all(has_nobody)
@@ -537,32 +556,32 @@ fn check_role(join: &Join, host: &Host) -> Result<(), Mistake> {
 /// A new id for a member, one that is not `taken`.
 fn new_id(cx: &mut Context, prefix: &str, taken: impl Fn(&str) -> bool) -> String {
     loop {
-        let id = format!("{prefix}-{}", cx.letters(ID_LETTERS, ID_LENGTH));
+        let id = format!("{prefix}-{}", cx.random_string(ID_LETTERS, ID_LENGTH));
         if !taken(&id) {
             return id;
         }
     }
 }
 
-fn tell_mistake(cx: &mut Context, to: Address, mistake: &Mistake) {
+fn send_error(cx: &mut Context, to: Recipient, mistake: &Mistake) {
     let error = Outgoing::Error {
         timestamp: cx.epoch_millis(),
         code: mistake.code,
         message: &mistake.message,
         details: mistake.details.as_ref(),
     };
-    to.tell(cx, &error);
+    to.send_to(cx, &error);
 }
 
-fn pong(cx: &mut Context, to: Address, timestamp: &RawValue) {
+fn pong(cx: &mut Context, to: Recipient, timestamp: &RawValue) {
     let now = cx.epoch_millis();
-    to.tell(cx, &Outgoing::Pong { now, timestamp });
+    to.send_to(cx, &Outgoing::Pong { now, timestamp });
 }
 
 /// Says why somebody may not join, and goodbye.
-fn refuse(cx: &mut Context, to: Address, mistake: &Mistake) {
-    tell_mistake(cx, to, mistake);
-    cx.close(to.connection, Close::JoinRefused);
+fn refuse(cx: &mut Context, to: Recipient, mistake: &Mistake) {
+    send_error(cx, to, mistake);
+    cx.close(to.connection, CloseReason::JoinRefused);
 }
 
 fn join_again() -> Mistake {

@@ -1,13 +1,13 @@
 //! A session and its members: who is in it, and what they are told of each other.
 
-use super::codec::Address;
+use super::codec::Recipient;
 use super::messages::{
     Code, ConnectionStatus, Departure, Details, MemberInfo, Mistake, Outgoing, Own, SessionInfo,
 };
 use super::static_sessions::Configured;
 use crate::realm::{ConnectionId, Context};
-use crate::toolkit::dialect::Circular;
-use crate::toolkit::rate_limit::Window;
+use crate::toolkit::dialect::Broadcast;
+use crate::toolkit::rate_limit::SlidingWindow;
 use std::time::Duration;
 
 /// Of so many changes a minute everybody is told at once; further ones are gathered into a list a
@@ -27,7 +27,7 @@ pub(super) struct Session {
     /// In order of joining.
     pub(super) guests: Vec<Member>,
     /// When everybody was told of a change.
-    changes: Window,
+    changes: SlidingWindow,
     /// Everybody is to be sent a list at the next opportunity.
     is_list_due: bool,
 }
@@ -52,7 +52,7 @@ pub(super) struct Member {
     pub(super) joined_at: u64,
     pub(super) heartbeat: Duration,
     /// None while it is awaited.
-    pub(super) connection: Option<Address>,
+    pub(super) connection: Option<Recipient>,
 }
 
 impl Host {
@@ -130,7 +130,7 @@ impl Session {
             max_members,
             host,
             guests: Vec::new(),
-            changes: Window::default(),
+            changes: SlidingWindow::default(),
             is_list_due: false,
         }
     }
@@ -149,7 +149,7 @@ impl Session {
     /// Everybody is to have a fresh list, but for whoever has one already.
     pub(super) fn spread_list(&mut self, cx: &mut Context, but: Option<ConnectionId>) {
         if self.may_tell(cx) {
-            self.tell_but(cx, but, &self.list(cx));
+            self.broadcast_except(cx, but, &self.list(cx));
         }
     }
 
@@ -160,7 +160,7 @@ impl Session {
                 timestamp: cx.epoch_millis(),
                 member: member.info(cx, false),
             };
-            self.tell(cx, &joined);
+            self.broadcast(cx, &joined);
         }
         self.guests.push(member);
     }
@@ -168,7 +168,7 @@ impl Session {
     /// Sends the list that could not be sent at once.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         if std::mem::take(&mut self.is_list_due) {
-            self.tell(cx, &self.list(cx));
+            self.broadcast(cx, &self.list(cx));
         }
     }
 
@@ -182,8 +182,8 @@ impl Session {
     }
 
     /// Whether somebody is the host.
-    pub(super) fn is_hosted_by(&self, who: ConnectionId) -> bool {
-        self.host.member().is_some_and(|host| host.is_at(who))
+    pub(super) fn is_hosted_by(&self, conn: ConnectionId) -> bool {
+        self.host.member().is_some_and(|host| host.is_at(conn))
     }
 
     /// Whether an id is a member's.
@@ -195,7 +195,7 @@ impl Session {
     ///
     /// # Errors
     /// The session is full.
-    pub(super) fn has_room(&self) -> Result<(), Mistake> {
+    pub(super) fn has_capacity(&self) -> Result<(), Mistake> {
         let (max_members, current_members) = (self.max_members, 1 + self.guests.len());
         if current_members < max_members {
             return Ok(());
@@ -211,20 +211,20 @@ impl Session {
     }
 
     /// Sends a message to every member who is connected.
-    pub(super) fn tell(&self, cx: &mut Context, message: &Outgoing) {
-        self.tell_but(cx, None, message);
+    pub(super) fn broadcast(&self, cx: &mut Context, message: &Outgoing) {
+        self.broadcast_except(cx, None, message);
     }
 
-    fn tell_but(&self, cx: &mut Context, but: Option<ConnectionId>, message: &Outgoing) {
-        let mut circular = Circular::new(message);
+    fn broadcast_except(&self, cx: &mut Context, but: Option<ConnectionId>, message: &Outgoing) {
+        let mut broadcast = Broadcast::new(message);
         let others = |member: &&Member| but.is_none_or(|but| !member.is_at(but));
         for member in self.members().filter(others) {
-            member.hear(cx, message, &mut circular);
+            member.hear(cx, message, &mut broadcast);
         }
     }
 
     /// Somebody is no member any more.
-    pub(super) fn tell_left(&mut self, cx: &mut Context, member: &Member, reason: Departure) {
+    pub(super) fn broadcast_left(&mut self, cx: &mut Context, member: &Member, reason: Departure) {
         if !self.may_tell(cx) {
             return;
         }
@@ -234,12 +234,12 @@ impl Session {
             name: &member.name,
             reason,
         };
-        self.tell(cx, &left);
+        self.broadcast(cx, &left);
     }
 
     /// Tells one of the members where it is, and who is there.
-    pub(super) fn welcome(&self, cx: &mut Context, who: ConnectionId, id: &str) {
-        let Some(member) = self.members().find(|member| member.is_at(who)) else {
+    pub(super) fn welcome(&self, cx: &mut Context, conn: ConnectionId, id: &str) {
+        let Some(member) = self.members().find(|member| member.is_at(conn)) else {
             return;
         };
         let welcome = Outgoing::Welcome {
@@ -252,14 +252,14 @@ impl Session {
                 host_name: self.host.name(),
             },
         };
-        member.tell(cx, &welcome);
-        member.tell(cx, &self.list(cx));
+        member.send_to(cx, &welcome);
+        member.send_to(cx, &self.list(cx));
     }
 
     /// Tells one of the members who is there.
-    pub(super) fn tell_list(&self, cx: &mut Context, who: ConnectionId) {
-        if let Some(member) = self.members().find(|member| member.is_at(who)) {
-            member.tell(cx, &self.list(cx));
+    pub(super) fn send_list(&self, cx: &mut Context, conn: ConnectionId) {
+        if let Some(member) = self.members().find(|member| member.is_at(conn)) {
+            member.send_to(cx, &self.list(cx));
         }
     }
 
@@ -279,13 +279,13 @@ impl Member {
     }
 
     /// Whether its connection is this one.
-    pub(super) fn is_at(&self, who: ConnectionId) -> bool {
-        self.connection.is_some_and(|at| at.connection == who)
+    pub(super) fn is_at(&self, conn: ConnectionId) -> bool {
+        self.connection.is_some_and(|at| at.connection == conn)
     }
 
     /// Sends it a message, if it is connected.
-    pub(super) fn tell(&self, cx: &mut Context, message: &Outgoing) {
-        self.hear(cx, message, &mut Circular::new(message));
+    pub(super) fn send_to(&self, cx: &mut Context, message: &Outgoing) {
+        self.hear(cx, message, &mut Broadcast::new(message));
     }
 
     /// Sends it a message that many get, in words of its own where it stands in it.
@@ -293,7 +293,7 @@ impl Member {
         &self,
         cx: &mut Context,
         message: &Outgoing<'a>,
-        circular: &mut Circular<'_, Outgoing<'a>>,
+        broadcast: &mut Broadcast<'_, Outgoing<'a>>,
     ) {
         let Some(at) = self.connection else {
             return;
@@ -305,12 +305,18 @@ impl Member {
         match message.personal(at.dialect, own) {
             Some(frame) => cx.send(at.connection, frame),
             None => {
-                circular.tell(cx, at);
+                broadcast.send_to(cx, at);
             }
         }
     }
 
-    pub(super) fn new(cx: &Context, at: Address, id: String, device: String, name: String) -> Self {
+    pub(super) fn new(
+        cx: &Context,
+        at: Recipient,
+        id: String,
+        device: String,
+        name: String,
+    ) -> Self {
         Self {
             id,
             device,
@@ -322,7 +328,7 @@ impl Member {
     }
 
     pub(super) fn info(&self, cx: &Context, is_host: bool) -> MemberInfo<'_> {
-        let round_trip = self.connection.and_then(|at| cx.round_trip(at.connection));
+        let rtt = self.connection.and_then(|at| cx.rtt(at.connection));
         // To the nearest millisecond.
         let millis = |time: Duration| u64::try_from((time.as_micros() + 500) / 1000).ok();
         MemberInfo {
@@ -336,7 +342,7 @@ impl Member {
             },
             joined_at: self.joined_at,
             last_seen: millis_ago(cx, cx.now.saturating_sub(self.heartbeat)),
-            latency: round_trip.and_then(millis),
+            latency: rtt.and_then(millis),
         }
     }
 }

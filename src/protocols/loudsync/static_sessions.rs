@@ -3,7 +3,7 @@
 use super::FEWEST_MEMBERS;
 use super::messages::{DEVICE_ID_LENGTH, NAME_LENGTH, check_session_id};
 use crate::base::log_escape::Quoted;
-use crate::toolkit::json::of_length;
+use crate::toolkit::json::check_length;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ fn host_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
 
 fn text<'de, D: Deserializer<'de>>(from: D, longest: usize) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
-    match of_length(&text, "", 1, longest) {
+    match check_length(&text, "", 1, longest) {
         Ok(()) => Ok(text),
         Err(_) => Err(D::Error::custom(format!(
             "{} is not 1 to {longest} characters long",

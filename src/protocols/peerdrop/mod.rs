@@ -4,11 +4,13 @@
 //! The protocol has no message types: the first frame to a client is the session's code, the
 //! next one to its creator says that the peer is there, and all else is theirs.
 
-use crate::base::close::{Close, Ending};
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::base::ip::Subscriber;
-use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
-use crate::toolkit::rate_limit::{SPAN, Window};
+use crate::base::ip::SubnetKey;
+use crate::realm::{
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+};
+use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
 use async_tungstenite::tungstenite::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -52,8 +54,8 @@ struct Session {
 }
 
 impl Session {
-    fn other_than(&self, who: ConnectionId) -> Option<ConnectionId> {
-        if who == self.creator {
+    fn other_than(&self, conn: ConnectionId) -> Option<ConnectionId> {
+        if conn == self.creator {
             self.peer
         } else {
             Some(self.creator)
@@ -63,7 +65,7 @@ impl Session {
 
 #[derive(Default)]
 struct Guesser {
-    wrong: Window,
+    wrong: SlidingWindow,
     refused_until: Duration,
 }
 
@@ -73,7 +75,7 @@ pub struct PeerDrop {
     sessions: HashMap<String, Session>,
     /// The code of the session that each connection is in.
     codes: HashMap<ConnectionId, String>,
-    guessers: HashMap<Subscriber, Guesser>,
+    guessers: HashMap<SubnetKey, Guesser>,
 }
 
 impl Realm for PeerDrop {
@@ -86,7 +88,7 @@ impl Realm for PeerDrop {
         max_message_size: 64 << 20,
         ping_every: 0,
     };
-    const WHEN_FULL: WhenFull = WhenFull::HoldSender;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
 
     type Options = Options;
     /// A text for the other one.
@@ -106,7 +108,7 @@ impl Realm for PeerDrop {
         })
     }
 
-    fn serves(path: &str) -> bool {
+    fn matches_path(path: &str) -> bool {
         path == Self::ENDPOINT || code_in(path).is_some()
     }
 
@@ -118,39 +120,44 @@ impl Realm for PeerDrop {
         }
     }
 
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        hello: ConnectRequest,
+    ) -> Result<(), Rejection> {
         match code_in(&hello.path) {
-            None => self.create(cx, who),
-            Some(code) => match self.join(cx, who, code, hello.address) {
+            None => self.create(cx, conn),
+            Some(code) => match self.join(cx, conn, code, hello.address) {
                 Ok(()) => {}
-                Err(refused) => cx.close(who, refused),
+                Err(refused) => cx.close(conn, refused),
             },
         }
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, text: Utf8Bytes) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, text: Utf8Bytes) {
         let session = self
             .codes
-            .get(&who)
+            .get(&conn)
             .and_then(|code| self.sessions.get(code));
         // Nobody there yet: "no offline message queue" ("Limitations").
-        if let Some(other) = session.and_then(|session| session.other_than(who)) {
+        if let Some(other) = session.and_then(|session| session.other_than(conn)) {
             cx.send(other, Frame::text(text));
         }
     }
 
-    fn close(&mut self, cx: &mut Context, who: ConnectionId, _how: Ending) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
         // Those who were refused are in no session, and who is left alone is told only once.
-        let Some(code) = self.codes.remove(&who) else {
+        let Some(code) = self.codes.remove(&conn) else {
             return;
         };
         let Some(session) = self.sessions.remove(&code) else {
             return;
         };
-        if let Some(other) = session.other_than(who) {
+        if let Some(other) = session.other_than(conn) {
             self.codes.remove(&other);
-            cx.close(other, Close::PeerLeft);
+            cx.close(other, CloseReason::PeerLeft);
         }
     }
 
@@ -161,20 +168,20 @@ impl Realm for PeerDrop {
 }
 
 impl PeerDrop {
-    fn create(&mut self, cx: &mut Context, who: ConnectionId) {
+    fn create(&mut self, cx: &mut Context, conn: ConnectionId) {
         // Four letters make a million codes, far more than a machine holds connections.
         let code = loop {
-            let code = cx.letters(ALPHABET, usize::from(self.options.code_length));
+            let code = cx.random_string(ALPHABET, usize::from(self.options.code_length));
             if !self.sessions.contains_key(&code) {
                 break code;
             }
         };
-        cx.send(who, Frame::text(code.clone()));
-        self.codes.insert(who, code.clone());
+        cx.send(conn, Frame::text(code.clone()));
+        self.codes.insert(conn, code.clone());
         self.sessions.insert(
             code,
             Session {
-                creator: who,
+                creator: conn,
                 peer: None,
             },
         );
@@ -183,34 +190,34 @@ impl PeerDrop {
     fn join(
         &mut self,
         cx: &mut Context,
-        who: ConnectionId,
+        conn: ConnectionId,
         code: &str,
         address: IpAddr,
-    ) -> Result<(), Close> {
-        let subscriber = Subscriber::of(address);
+    ) -> Result<(), CloseReason> {
+        let subscriber = SubnetKey::of(address);
         if self
             .guessers
             .get(&subscriber)
             .is_some_and(|guesser| cx.now < guesser.refused_until)
         {
-            return Err(Close::TooManyGuesses);
+            return Err(CloseReason::TooManyGuesses);
         }
         let code = code.to_ascii_uppercase();
         let Some(session) = self.sessions.get_mut(&code) else {
             self.count_wrong_guess(cx.now, subscriber);
-            return Err(Close::UnknownSession);
+            return Err(CloseReason::UnknownSession);
         };
         if session.peer.is_some() {
-            return Err(Close::SessionFull);
+            return Err(CloseReason::SessionFull);
         }
-        session.peer = Some(who);
-        cx.send(who, Frame::text(code.clone()));
+        session.peer = Some(conn);
+        cx.send(conn, Frame::text(code.clone()));
         cx.send(session.creator, Frame::text(Utf8Bytes::from_static(JOINED)));
-        self.codes.insert(who, code);
+        self.codes.insert(conn, code);
         Ok(())
     }
 
-    fn count_wrong_guess(&mut self, now: Duration, subscriber: Subscriber) {
+    fn count_wrong_guess(&mut self, now: Duration, subscriber: SubnetKey) {
         let limit = self.options.wrong_codes_per_minute;
         if limit == 0 {
             return;

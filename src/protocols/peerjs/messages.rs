@@ -118,7 +118,7 @@ pub(super) fn read(message: &Message) -> Option<Command> {
     let text = match message {
         Message::Text(text) => text.as_str(),
         // As the reference server reads them.
-        Message::Binary(octets) => std::str::from_utf8(octets).ok()?,
+        Message::Binary(bytes) => std::str::from_utf8(bytes).ok()?,
     };
     let incoming = crate::toolkit::json::object(text).ok()?;
     Some(understand(&incoming).unwrap_or(Command::Alive))

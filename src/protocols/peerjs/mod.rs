@@ -7,14 +7,14 @@
 mod mailbox;
 mod messages;
 
-use crate::base::close::{Close, Ending};
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::realm::options::at_least;
+use crate::realm::options::check_minimum;
 use crate::realm::{
-    ConnectionId, Context, Defaults, Hello, Message, Method, Realm, Receipt, Refusal, Reply,
-    Request, WhenFull,
+    ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Receipt,
+    Rejection, Request, SlowConsumerPolicy,
 };
-use crate::toolkit::response_pool::HandedOut;
+use crate::toolkit::response_pool::InFlightResponses;
 use mailbox::{Limits, Store};
 pub use messages::{Command, Transmission};
 use messages::{ErrorPayload, Outgoing};
@@ -101,7 +101,7 @@ pub struct PeerJs {
     /// Whether it is of those who are here now.
     is_listed: bool,
     /// All such lists that somebody reads.
-    lists: HandedOut,
+    lists: InFlightResponses,
     store: Store,
 }
 
@@ -124,7 +124,7 @@ impl Realm for PeerJs {
         max_message_size: 8 << 20,
         ping_every: 0,
     };
-    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get];
     const FULL: Option<&'static str> = Some(FULL);
 
@@ -141,7 +141,7 @@ impl Realm for PeerJs {
         if options.key.is_empty() {
             return Err(("key", "is empty; for example \"peerjs\"".to_owned()));
         }
-        at_least(&[("expire_timeout", options.expire_timeout, 1, "seconds")])?;
+        check_minimum(&[("expire_timeout", options.expire_timeout, 1, "seconds")])?;
         let limits = Limits {
             per_destination: options.stored_per_destination,
             per_source: options.stored_per_source,
@@ -156,7 +156,7 @@ impl Realm for PeerJs {
             ids: BTreeMap::new(),
             list: None,
             is_listed: false,
-            lists: HandedOut::default(),
+            lists: InFlightResponses::default(),
             store: Store::new(limits),
         })
     }
@@ -166,7 +166,7 @@ impl Realm for PeerJs {
     }
 
     /// That depends on the option `path`, so `open` and `request` say it.
-    fn serves(_: &str) -> bool {
+    fn matches_path(_: &str) -> bool {
         true
     }
 
@@ -174,55 +174,60 @@ impl Realm for PeerJs {
         messages::read(&message)
     }
 
-    fn request(&mut self, cx: &mut Context, request: &Request) -> Reply {
+    fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
         match self.route(&request.hello.path) {
-            Some(Route::About) => Reply::Ok {
+            Some(Route::About) => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
                 body: ABOUT.into(),
             },
-            Some(Route::NewId) => Reply::Ok {
+            Some(Route::NewId) => HttpReply::Ok {
                 content_type: "text/plain; charset=utf-8",
                 body: self.new_id(cx).into(),
             },
-            Some(Route::Peers) if self.options.allow_discovery => Reply::Ok {
+            Some(Route::Peers) if self.options.allow_discovery => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
                 body: self.list(),
             },
-            Some(Route::Peers) => Reply::Refused(Refusal {
+            Some(Route::Peers) => HttpReply::Rejected(Rejection {
                 status: 401,
                 text: "discovery is off; see \"allow_discovery\" in the configuration",
             }),
-            Some(Route::Socket) => Reply::UpgradeRequired {
+            Some(Route::Socket) => HttpReply::UpgradeRequired {
                 target: format!(
                     "{}?key={}&id=ID&token=TOKEN",
                     Self::endpoint(&self.options),
                     self.options.key
                 ),
             },
-            None => Reply::Refused(Refusal {
+            None => HttpReply::Rejected(Rejection {
                 status: 404,
                 text: "nothing here",
             }),
         }
     }
 
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        hello: ConnectRequest,
+    ) -> Result<(), Rejection> {
         if self.route(&hello.path) != Some(Route::Socket) {
-            return Err(Refusal {
+            return Err(Rejection {
                 status: 404,
                 text: "nothing here; connect to \"peerjs\" below the configured path",
             });
         }
-        if let Err((told, why)) = self.admit(cx, who, &hello) {
-            cx.send(who, told);
-            cx.close(who, why);
+        if let Err((told, why)) = self.admit(cx, conn, &hello) {
+            cx.send(conn, told);
+            cx.close(conn, why);
         }
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, command: Command) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
         // Whoever has been refused has none.
-        let Some(source) = self.ids.get(&who) else {
+        let Some(source) = self.ids.get(&conn) else {
             return;
         };
         if let Some(peer) = self.peers.get_mut(source) {
@@ -230,7 +235,7 @@ impl Realm for PeerJs {
         }
         let transmission = match command {
             Command::Alive => return,
-            Command::Leave => return cx.close(who, Close::Goodbye),
+            Command::Leave => return cx.close(conn, CloseReason::Goodbye),
             Command::Transmit(transmission) => transmission,
         };
         let Transmission { kind, dst, .. } = &transmission;
@@ -238,7 +243,7 @@ impl Realm for PeerJs {
         if let Some(peer) = self.peers.get(dst) {
             // Whoever has no room for it is not closed: anybody may write to anybody here.
             let receipt = Receipt {
-                to: who,
+                to: conn,
                 delivered: None,
                 failed: kind.is_stored().then(expired),
             };
@@ -247,31 +252,31 @@ impl Realm for PeerJs {
             // Nobody can have an id that is too long.
             let kept = dst.len() <= ID_SIZE && self.store.keep(cx.now, source, dst, frame);
             if !kept {
-                cx.send(who, expired());
+                cx.send(conn, expired());
             }
         }
     }
 
-    fn close(&mut self, _: &mut Context, who: ConnectionId, _: Ending) {
+    fn close(&mut self, _: &mut Context, conn: ConnectionId, _: DisconnectReason) {
         // One that has been replaced has no id any more, so its end changes nothing.
-        if let Some(id) = self.ids.remove(&who) {
+        if let Some(id) = self.ids.remove(&conn) {
             self.peers.remove(&id);
             self.store.drop_source(&id);
             self.is_listed = false;
         }
     }
 
-    fn kept(&self) -> usize {
+    fn stored_bytes(&self) -> usize {
         self.store.bytes()
     }
 
-    fn kept_of(&self, who: ConnectionId) -> usize {
-        let id = self.ids.get(&who);
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        let id = self.ids.get(&conn);
         id.map_or(0, |id| self.store.bytes_of(id))
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        self.lists.forget();
+        self.lists.release_unused();
         let kept = Duration::from_secs(self.options.expire_timeout.into());
         if let Some(until) = cx.now.checked_sub(kept) {
             for (source, dst) in self.store.expire(until) {
@@ -285,7 +290,7 @@ impl Realm for PeerJs {
             let now = cx.now;
             let silent = self.peers.values();
             for peer in silent.filter(|peer| peer.active + patience <= now) {
-                cx.close(peer.connection, Close::Idle);
+                cx.close(peer.connection, CloseReason::Idle);
             }
         }
     }
@@ -313,9 +318,9 @@ impl PeerJs {
 
     /// All ids, in their order. While too much is on its way to slow readers, an older list.
     fn list(&mut self) -> Arc<str> {
-        let has_room = self.lists.has_room();
+        let has_capacity = self.lists.has_capacity();
         match &self.list {
-            Some(list) if self.is_listed || !has_room => Arc::clone(list),
+            Some(list) if self.is_listed || !has_capacity => Arc::clone(list),
             _ => {
                 let ids: Vec<&String> = self.peers.keys().collect();
                 let list = serde_json::to_string(&ids).expect("strings are JSON");
@@ -341,9 +346,9 @@ impl PeerJs {
     fn admit(
         &mut self,
         cx: &mut Context,
-        who: ConnectionId,
-        hello: &Hello,
-    ) -> Result<(), (Frame, Close)> {
+        conn: ConnectionId,
+        hello: &ConnectRequest,
+    ) -> Result<(), (Frame, CloseReason)> {
         let refused = |msg, why| {
             let payload = ErrorPayload { msg };
             Err((Frame::json(&Outgoing::Error { payload }), why))
@@ -353,42 +358,45 @@ impl PeerJs {
             (parameter("id"), parameter("token"), parameter("key"))
         else {
             let message = "No id, token, or key supplied to websocket server";
-            return refused(message, Close::BadParameters);
+            return refused(message, CloseReason::BadParameters);
         };
         if key != self.options.key {
-            return refused("Invalid key provided", Close::WrongKey);
+            return refused("Invalid key provided", CloseReason::WrongKey);
         }
         if id.len() > ID_SIZE || token.len() > ID_SIZE {
-            return refused("Id or token is longer than 256 bytes", Close::BadParameters);
+            return refused(
+                "Id or token is longer than 256 bytes",
+                CloseReason::BadParameters,
+            );
         }
         if let Some(peer) = self.peers.get_mut(&id) {
             if !bool::from(peer.token.as_bytes().ct_eq(token.as_bytes())) {
                 let payload = ErrorPayload { msg: "ID is taken" };
                 let taken = Frame::json(&Outgoing::IdTaken { payload });
-                return Err((taken, Close::IdTaken));
+                return Err((taken, CloseReason::IdTaken));
             }
-            let old = std::mem::replace(&mut peer.connection, who);
+            let old = std::mem::replace(&mut peer.connection, conn);
             peer.active = cx.now;
             self.ids.remove(&old);
-            cx.close(old, Close::Replaced);
+            cx.close(old, CloseReason::Replaced);
         } else {
             let limit = self.options.concurrent_limit as usize;
             if limit > 0 && self.peers.len() >= limit {
-                return Err((Frame::text(FULL), Close::TooManyConnections));
+                return Err((Frame::text(FULL), CloseReason::TooManyConnections));
             }
             let peer = Peer {
-                connection: who,
+                connection: conn,
                 token,
                 active: cx.now,
             };
             self.peers.insert(id.clone(), peer);
             self.is_listed = false;
         }
-        cx.send(who, Frame::json(&Outgoing::Open));
+        cx.send(conn, Frame::json(&Outgoing::Open));
         for frame in self.store.take(&id) {
-            cx.send(who, frame);
+            cx.send(conn, frame);
         }
-        self.ids.insert(who, id);
+        self.ids.insert(conn, id);
         Ok(())
     }
 

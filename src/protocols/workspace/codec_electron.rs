@@ -3,7 +3,7 @@
 
 use super::messages::{Command, Mistake, Outgoing, content};
 use crate::base::frame::Frame;
-use crate::toolkit::json::{self, Malformed};
+use crate::toolkit::json::{self, InvalidMessage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -40,23 +40,23 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
         "auth" => Ok(Command::Auth(token(incoming.token)?)),
         "message" => Ok(Command::Send {
             text: content(incoming.text)?,
-            reply_to: json::visible_id(reply_to, "replyTo", REPLY_TO_LENGTH)?,
+            reply_to: json::check_id(reply_to, "replyTo", REPLY_TO_LENGTH)?,
         }),
         other => Err(Mistake::unknown_type(other, "auth and message")),
     }
 }
 
-fn token(value: Option<&RawValue>) -> Result<Option<String>, Malformed> {
+fn token(value: Option<&RawValue>) -> Result<Option<String>, InvalidMessage> {
     let token: Option<String> = json::optional(value, "token", "a string")?;
     if token.as_ref().is_some_and(|token| token.len() > TOKEN_SIZE) {
         let problem = format_args!("has more than {TOKEN_SIZE} bytes");
-        return Err(Malformed::field("token", problem));
+        return Err(InvalidMessage::field("token", problem));
     }
     Ok(token)
 }
 
 /// What is said otherwise than in the document is added to its wire types; the rest is not said.
-pub(super) fn written(message: &Outgoing) -> Option<Frame> {
+pub(super) fn encode(message: &Outgoing) -> Option<Frame> {
     match message {
         Outgoing::Presence { .. } | Outgoing::Typing { .. } => None,
         _ => Some(Frame::json(message)),

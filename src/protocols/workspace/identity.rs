@@ -4,7 +4,7 @@ use super::Workspace;
 use super::messages::Mistake;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::jwt;
-use crate::toolkit::sanitize::{cut, sanitise};
+use crate::toolkit::sanitize::{cut, sanitize};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ struct Claims {
 impl Workspace {
     /// A name that somebody wants, made fit for others to see, if anything is left of it.
     pub(super) fn clean(&self, wanted: &str) -> Option<String> {
-        let clean = sanitise(wanted);
+        let clean = sanitize(wanted);
         let name = cut(clean.trim(), self.options.username_length as usize).trim_end();
         (!name.is_empty()).then(|| name.to_owned())
     }
@@ -32,7 +32,7 @@ impl Workspace {
     /// A name that nobody has.
     pub(super) fn made_up(&self, cx: &mut Context) -> String {
         loop {
-            let name = format!("User_{}", cx.letters(LETTERS, 6));
+            let name = format!("User_{}", cx.random_string(LETTERS, 6));
             if !self.users.contains_key(&name.to_lowercase()) {
                 return name;
             }
@@ -46,7 +46,7 @@ impl Workspace {
         token: Option<&str>,
     ) -> Result<Option<String>, Mistake> {
         let token = token.unwrap_or_default();
-        let Some(secret) = self.options.auth_secret.octets() else {
+        let Some(secret) = self.options.auth_secret.bytes() else {
             let claims = jwt::unverified::<Claims>(token).ok();
             return Ok(claims.and_then(|claims| self.clean(&claims.username)));
         };
@@ -62,14 +62,14 @@ impl Workspace {
     pub(super) fn rename(
         &mut self,
         cx: &mut Context,
-        who: ConnectionId,
+        conn: ConnectionId,
         name: String,
     ) -> Result<(), Mistake> {
         let key = name.to_lowercase();
         let is_full = self.is_full(&key);
         let Some(member) = self
             .members
-            .get_mut(&who)
+            .get_mut(&conn)
             .filter(|member| member.user != key)
         else {
             return Ok(());
@@ -80,7 +80,7 @@ impl Workspace {
         }
         let counted = member.renames.take(cx.now, RENAMES_PER_MINUTE);
         counted.map_err(|wait| Mistake::too_often("changes of name", wait))?;
-        if let Some(mut member) = self.members.remove(&who) {
+        if let Some(mut member) = self.members.remove(&conn) {
             self.part(cx, &member);
             self.enter(cx, &key, name);
             member.user = key;

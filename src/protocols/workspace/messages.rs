@@ -5,9 +5,9 @@ use super::codec_electron;
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
 use crate::realm::Message;
-use crate::toolkit::dialect::Written;
-use crate::toolkit::json::{self, Malformed};
-use crate::toolkit::sanitize::sanitise;
+use crate::toolkit::dialect::Encode;
+use crate::toolkit::json::{self, InvalidMessage};
+use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -114,11 +114,11 @@ impl Mistake {
     }
 }
 
-impl From<Malformed> for Mistake {
-    fn from(malformed: Malformed) -> Self {
+impl From<InvalidMessage> for Mistake {
+    fn from(malformed: InvalidMessage) -> Self {
         let code = match malformed {
-            Malformed::NoJson(_) => "INVALID_JSON",
-            Malformed::NoObject | Malformed::Field { .. } => "INVALID_MESSAGE",
+            InvalidMessage::NoJson(_) => "INVALID_JSON",
+            InvalidMessage::NoObject | InvalidMessage::Field { .. } => "INVALID_MESSAGE",
         };
         Self::new(code, malformed.to_string())
     }
@@ -149,7 +149,7 @@ impl Reader {
 
     fn read_text(&mut self, text: &str) -> Result<Command, Mistake> {
         if self.0.is_none() {
-            self.0 = json::kind(text).and_then(|kind| Dialect::of(&kind));
+            self.0 = json::message_type(text).and_then(|kind| Dialect::of(&kind));
         }
         match self.0.unwrap_or_default() {
             Dialect::Document => read(text),
@@ -198,9 +198,9 @@ fn read(text: &str) -> Result<Command, Mistake> {
 /// The text of a message, sanitised.
 pub(super) fn content(value: Option<&RawValue>) -> Result<String, Mistake> {
     let text: String = json::required(value, "text", "a string")?;
-    let text = sanitise(&text);
+    let text = sanitize(&text);
     if text.trim().is_empty() {
-        return Err(Malformed::field("text", "is empty once it is sanitised").into());
+        return Err(InvalidMessage::field("text", "is empty once it is sanitised").into());
     }
     Ok(text.into_owned())
 }
@@ -264,19 +264,19 @@ pub(super) struct Typing<'a> {
     pub(super) is_typing: bool,
 }
 
-impl Written for Outgoing<'_> {
+impl Encode for Outgoing<'_> {
     type Dialect = Dialect;
 
-    fn written(&self, dialect: Dialect) -> Vec<Frame> {
+    fn encode(&self, dialect: Dialect) -> Vec<Frame> {
         let frame = match dialect {
-            Dialect::Document => written(self),
-            Dialect::Newer => codec_electron::written(self),
+            Dialect::Document => encode(self),
+            Dialect::Newer => codec_electron::encode(self),
         };
         frame.into_iter().collect()
     }
 }
 
-fn written(message: &Outgoing) -> Option<Frame> {
+fn encode(message: &Outgoing) -> Option<Frame> {
     match message {
         Outgoing::New { data } => {
             let data = NewMessage {

@@ -7,12 +7,14 @@ mod codec_electron;
 mod identity;
 mod messages;
 
-use crate::base::close::{Close, Ending};
-use crate::realm::{ConnectionId, Context, Defaults, Hello, Message, Realm, Refusal, WhenFull};
-use crate::toolkit::dialect::{Address, Circular};
+use crate::base::close::{CloseReason, DisconnectReason};
+use crate::realm::{
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+};
+use crate::toolkit::dialect::{Broadcast, Recipient};
 use crate::toolkit::jwt::Secret;
-use crate::toolkit::rate_limit::{SPAN, Window};
-use crate::toolkit::recently_gone::Remembered;
+use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
+use crate::toolkit::recently_gone::RecentlyGone;
 pub use messages::{Command, Dialect, Mistake, Reader, Said, Status};
 use messages::{NewMessage, Outgoing, Presence, Typing};
 use serde::{Deserialize, Serialize};
@@ -59,13 +61,13 @@ impl Default for Options {
 
 /// One connection.
 struct Member {
-    address: Address<Dialect>,
+    address: Recipient<Dialect>,
     /// The key of its user.
     user: String,
     typing: bool,
     /// When it said or was told something last.
     active: Duration,
-    renames: Window,
+    renames: SlidingWindow,
 }
 
 /// Somebody with a name, connected at least once.
@@ -84,8 +86,8 @@ struct User {
 
 #[derive(Default)]
 struct Limits {
-    messages: Window,
-    signals: Window,
+    messages: SlidingWindow,
+    signals: SlidingWindow,
 }
 
 impl Limits {
@@ -110,7 +112,7 @@ pub struct Workspace {
     users: BTreeMap<String, User>,
     /// The limits of users who went during the last minute, so that going and coming back does
     /// not lift them.
-    gone: Remembered<String, Limits>,
+    gone: RecentlyGone<String, Limits>,
     last_user_id: u64,
     last_message_id: u64,
     count: Count,
@@ -134,7 +136,7 @@ impl Realm for Workspace {
         max_message_size: 1 << 20,
         ping_every: 0,
     };
-    const WHEN_FULL: WhenFull = WhenFull::CloseReader;
+    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
     type Options = Options;
     type Reader = Reader;
@@ -152,14 +154,14 @@ impl Realm for Workspace {
             options,
             members: BTreeMap::new(),
             users: BTreeMap::new(),
-            gone: Remembered::default(),
+            gone: RecentlyGone::default(),
             last_user_id: 0,
             last_message_id: 0,
             count: Count::default(),
         })
     }
 
-    fn serves(path: &str) -> bool {
+    fn matches_path(path: &str) -> bool {
         path == Self::ENDPOINT
     }
 
@@ -167,20 +169,25 @@ impl Realm for Workspace {
         Some(reader.read(message))
     }
 
-    fn open(&mut self, cx: &mut Context, who: ConnectionId, hello: Hello) -> Result<(), Refusal> {
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        hello: ConnectRequest,
+    ) -> Result<(), Rejection> {
         let wanted = hello.parameter("username").unwrap_or_default();
         let name = self.clean(&wanted);
         let name = name.unwrap_or_else(|| self.made_up(cx));
         let key = name.to_lowercase();
         if self.is_full(&key) {
             // The document's client would come back for ever if it were let in and closed.
-            return Err(Refusal {
+            return Err(Rejection {
                 status: 429,
                 text: "this user has too many connections",
             });
         }
-        let address = Address {
-            connection: who,
+        let address = Recipient {
+            connection: conn,
             dialect: Dialect::default(),
         };
         let member = Member {
@@ -188,7 +195,7 @@ impl Realm for Workspace {
             user: key,
             typing: false,
             active: cx.now,
-            renames: Window::default(),
+            renames: SlidingWindow::default(),
         };
         self.enter(cx, &member.user, name);
         if let Some(user) = self.users.get(&member.user) {
@@ -198,15 +205,15 @@ impl Realm for Workspace {
                 timestamp: cx.timestamp(),
                 connected_users: self.users.len(),
             };
-            address.tell(cx, &connected);
+            address.send_to(cx, &connected);
         }
         self.settle(cx, member);
         self.spread_count(cx);
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, who: ConnectionId, said: Said) {
-        let Some(member) = self.members.get_mut(&who) else {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, said: Said) {
+        let Some(member) = self.members.get_mut(&conn) else {
             return;
         };
         member.active = cx.now;
@@ -219,24 +226,24 @@ impl Realm for Workspace {
                 timestamp: cx.timestamp(),
                 retry_after_ms: mistake.retry_after_ms,
             };
-            address.tell(cx, &error);
+            address.send_to(cx, &error);
         }
         let all_told = self.spread_count(cx);
         // Until now it could not be told in words that it understands.
         if address.dialect != before && !all_told {
-            address.tell(cx, &user_count(&self.users));
+            address.send_to(cx, &user_count(&self.users));
         }
     }
 
-    fn close(&mut self, cx: &mut Context, who: ConnectionId, _how: Ending) {
-        if let Some(member) = self.members.remove(&who) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
+        if let Some(member) = self.members.remove(&conn) {
             self.part(cx, &member);
             self.spread_count(cx);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        while self.gone.forget(cx.now, SPAN).is_some() {}
+        while self.gone.pop_expired(cx.now, SPAN).is_some() {}
         self.close_idle(cx);
         self.spread_count(cx);
     }
@@ -250,12 +257,12 @@ impl Workspace {
         let idle_timeout = Duration::from_secs(self.options.idle_timeout.into());
         let is_idle = |member: &Member| cx.now >= member.active + idle_timeout;
         let idle = self.members.iter().filter(|(_, member)| is_idle(member));
-        let idle: Vec<ConnectionId> = idle.map(|(&who, _)| who).collect();
-        let take = |who| self.members.remove(&who).map(|member| (who, member));
+        let idle: Vec<ConnectionId> = idle.map(|(&conn, _)| conn).collect();
+        let take = |conn| self.members.remove(&conn).map(|member| (conn, member));
         let idle: Vec<_> = idle.into_iter().filter_map(take).collect();
         // A quiet room ends as a whole, so those who go hear nothing of each other.
-        for (who, member) in idle {
-            cx.close(who, Close::Idle);
+        for (conn, member) in idle {
+            cx.close(conn, CloseReason::Idle);
             self.part(cx, &member);
         }
     }
@@ -264,29 +271,29 @@ impl Workspace {
     fn obey(
         &mut self,
         cx: &mut Context,
-        from: Address<Dialect>,
+        from: Recipient<Dialect>,
         command: Command,
     ) -> Result<(), Mistake> {
-        let who = from.connection;
+        let conn = from.connection;
         match command {
-            Command::Send { text, reply_to } => self.send(cx, who, &text, reply_to.as_deref()),
+            Command::Send { text, reply_to } => self.send(cx, conn, &text, reply_to.as_deref()),
             Command::Presence(status) => {
-                let user = user_of(&self.members, &mut self.users, who);
+                let user = user_of(&self.members, &mut self.users, conn);
                 user.limits.signal(cx.now, &self.options)?;
                 tell_presence(&mut self.members, cx, user, status);
                 Ok(())
             }
             Command::Typing(is_typing) => {
-                let user = user_of(&self.members, &mut self.users, who);
+                let user = user_of(&self.members, &mut self.users, conn);
                 user.limits.signal(cx.now, &self.options)?;
-                change_typing(&mut self.members, cx, user, who, is_typing);
+                change_typing(&mut self.members, cx, user, conn, is_typing);
                 Ok(())
             }
             Command::Auth(token) => {
                 if let Some(name) = self.named(cx, token.as_deref())? {
-                    self.rename(cx, who, name)?;
+                    self.rename(cx, conn, name)?;
                 }
-                from.tell(cx, &Outgoing::AuthAck { ok: true });
+                from.send_to(cx, &Outgoing::AuthAck { ok: true });
                 Ok(())
             }
             Command::Wrong(mistake) => Err(mistake),
@@ -334,7 +341,7 @@ impl Workspace {
                 id: format!("ws_user_{}", self.last_user_id),
                 connections: 0,
                 typing: 0,
-                limits: self.gone.come_back(&key.to_owned()).unwrap_or_default(),
+                limits: self.gone.remove(&key.to_owned()).unwrap_or_default(),
             }
         };
         self.users
@@ -370,7 +377,7 @@ impl Workspace {
             self.count.has_changed = true;
             if let Some(mut user) = self.users.remove(&member.user) {
                 if user.limits.matter(cx.now) {
-                    let _ = self.gone.remember(cx.now, user.key, user.limits);
+                    let _ = self.gone.insert(cx.now, user.key, user.limits);
                 }
             }
         }
@@ -396,9 +403,9 @@ impl Workspace {
 fn user_of<'a>(
     members: &BTreeMap<ConnectionId, Member>,
     users: &'a mut BTreeMap<String, User>,
-    who: ConnectionId,
+    conn: ConnectionId,
 ) -> &'a mut User {
-    let member = members.get(&who);
+    let member = members.get(&conn);
     let user = member.and_then(|member| users.get_mut(&member.user));
     user.expect("a user is there as long as one of its connections is")
 }
@@ -420,10 +427,10 @@ fn tell(
     but: Option<&User>,
     message: &Outgoing,
 ) {
-    let mut circular = Circular::new(message);
+    let mut broadcast = Broadcast::new(message);
     for member in members.values_mut() {
         let is_meant = but.is_none_or(|user| user.key != member.user);
-        if is_meant && circular.tell(cx, member.address) {
+        if is_meant && broadcast.send_to(cx, member.address) {
             member.active = cx.now;
         }
     }
@@ -449,10 +456,10 @@ fn change_typing(
     members: &mut BTreeMap<ConnectionId, Member>,
     cx: &mut Context,
     user: &mut User,
-    who: ConnectionId,
+    conn: ConnectionId,
     is_typing: bool,
 ) {
-    let Some(member) = members.get_mut(&who) else {
+    let Some(member) = members.get_mut(&conn) else {
         return;
     };
     if std::mem::replace(&mut member.typing, is_typing) == is_typing {

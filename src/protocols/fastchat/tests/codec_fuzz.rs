@@ -3,15 +3,15 @@
 use crate::protocols::fastchat::messages::{Command, Dialect, Outgoing, Reader, Said, read};
 use crate::realm::Message;
 use crate::testing::messages;
-use crate::toolkit::dialect::Written;
-use crate::toolkit::sanitize::sanitise;
+use crate::toolkit::dialect::Encode;
+use crate::toolkit::sanitize::sanitize;
 use serde_json::Value;
 
 /// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
 /// a dialect is decided it stays; and what goes to others is fit for them.
-pub(crate) fn read_all(octets: &[u8]) {
+pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
-    for message in messages(octets) {
+    for message in messages(bytes) {
         let before = reader.decided();
         let is_text = matches!(message, Message::Text(_));
         let Command { dialect, said } = read(&mut reader, &message);
@@ -25,19 +25,19 @@ pub(crate) fn read_all(octets: &[u8]) {
             Said::Hello(Ok(introduction)) => {
                 let name = introduction.display_name;
                 assert_eq!(name.trim(), name);
-                assert_eq!(sanitise(&name), name);
+                assert_eq!(sanitize(&name), name);
                 assert!(introduction.user_id.is_some() || dialect == Dialect::Flat);
             }
             Said::Msg(msg) => {
-                assert_eq!(sanitise(&msg.content), msg.content);
+                assert_eq!(sanitize(&msg.content), msg.content);
                 assert!(msg.to.is_some() || dialect == Dialect::Flat);
                 if let Some(id) = msg.message_id {
                     assert!((1..=64).contains(&id.chars().count()));
-                    assert_eq!(sanitise(&id), id);
+                    assert_eq!(sanitize(&id), id);
                 }
             }
             Said::Hello(Err(mistake)) | Said::Wrong(mistake) => {
-                for frame in Outgoing::Error(mistake).written(dialect) {
+                for frame in Outgoing::Error(mistake).encode(dialect) {
                     // However long what was said is, what is said of it is not.
                     assert!(frame.len() < 4096);
                     let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();

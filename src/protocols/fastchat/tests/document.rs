@@ -71,7 +71,7 @@
 //! | nobody is kept for ever | `who_is_gone_leaves_nothing_behind` |
 
 use crate::protocols::fastchat::*;
-use crate::testing::harness::{Desk, no_lines};
+use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
@@ -81,8 +81,8 @@ const DAN: &str = "dddddddd-4444-4444-8444-dddddddddddd";
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn desk() -> Desk<FastChat> {
-    Desk::new(json!({}))
+fn harness() -> RealmHarness<FastChat> {
+    RealmHarness::new(json!({}))
 }
 
 fn message(kind: &str, data: Value) -> String {
@@ -112,37 +112,37 @@ fn typing(is_typing: bool) -> String {
 }
 
 /// Somebody comes and says HELLO; a second passes, so that everybody has heard of it.
-fn enters(desk: &mut Desk<FastChat>, who: u64, id: &str, name: &str) {
-    desk.opens(who, "/ws");
-    desk.says(who, &hello(id, name));
-    desk.waits(SECOND);
+fn enters(harness: &mut RealmHarness<FastChat>, conn: u64, id: &str, name: &str) {
+    harness.opens(conn, "/ws");
+    harness.says(conn, &hello(id, name));
+    harness.waits(SECOND);
 }
 
 /// Ann is 1, Bob is 2, Cid is 3; nobody has a chat.
-fn three() -> Desk<FastChat> {
-    let mut desk = desk();
-    for (who, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
-        enters(&mut desk, who, id, name);
+fn three() -> RealmHarness<FastChat> {
+    let mut harness = harness();
+    for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
+        enters(&mut harness, conn, id, name);
     }
-    desk
+    harness
 }
 
 /// The same, and Ann has opened a chat with Bob.
-fn chat() -> Desk<FastChat> {
-    let mut desk = three();
-    desk.says(1, &open_chat(BOB));
-    desk
+fn chat() -> RealmHarness<FastChat> {
+    let mut harness = three();
+    harness.says(1, &open_chat(BOB));
+    harness
 }
 
 /// Takes a line to somebody apart: whom, the type and the data.
 fn parts(line: &str) -> (u64, String, Value) {
-    let (who, json) = line
+    let (conn, json) = line
         .split_once(" < ")
         .unwrap_or_else(|| panic!("no message: {line}"));
     let mut message: Value = serde_json::from_str(json).unwrap();
     let kind = message["type"].as_str().unwrap().to_owned();
     assert_eq!(message.as_object().unwrap().len(), 2, "{line}");
-    (who.parse().unwrap(), kind, message["data"].take())
+    (conn.parse().unwrap(), kind, message["data"].take())
 }
 
 /// Who gets which type, in this order.
@@ -150,17 +150,17 @@ fn kinds(lines: &[String]) -> Vec<(u64, String)> {
     lines
         .iter()
         .map(|line| parts(line))
-        .map(|(who, kind, _)| (who, kind))
+        .map(|(conn, kind, _)| (conn, kind))
         .collect()
 }
 
-fn to(who: u64, kind: &str) -> (u64, String) {
-    (who, kind.to_owned())
+fn to(conn: u64, kind: &str) -> (u64, String) {
+    (conn, kind.to_owned())
 }
 
 /// The data of the error that somebody gets, and nothing else happens.
-fn error(lines: &[String], who: u64) -> Value {
-    assert_eq!(kinds(lines), [to(who, "ERROR")], "{lines:?}");
+fn error(lines: &[String], conn: u64) -> Value {
+    assert_eq!(kinds(lines), [to(conn, "ERROR")], "{lines:?}");
     let (_, _, data) = parts(&lines[0]);
     assert!(
         data["message"]
@@ -171,13 +171,13 @@ fn error(lines: &[String], who: u64) -> Value {
     data
 }
 
-fn code(lines: &[String], who: u64) -> String {
-    error(lines, who)["code"].as_str().unwrap().to_owned()
+fn code(lines: &[String], conn: u64) -> String {
+    error(lines, conn)["code"].as_str().unwrap().to_owned()
 }
 
 /// Names of a PRESENCE, those who are gone with a minus.
 fn presence(line: &str) -> (u64, Vec<String>) {
-    let (who, kind, data) = parts(line);
+    let (conn, kind, data) = parts(line);
     assert_eq!(kind, "PRESENCE");
     let name = |user: &Value| {
         let name = user["display_name"].as_str().unwrap();
@@ -189,40 +189,43 @@ fn presence(line: &str) -> (u64, Vec<String>) {
         format!("{sign}{name}")
     };
     (
-        who,
+        conn,
         data["users"].as_array().unwrap().iter().map(name).collect(),
     )
 }
 
-fn names(who: u64, names: &[&str]) -> (u64, Vec<String>) {
-    (who, names.iter().map(|&name| name.to_owned()).collect())
+fn names(conn: u64, names: &[&str]) -> (u64, Vec<String>) {
+    (conn, names.iter().map(|&name| name.to_owned()).collect())
 }
 
 #[test]
 fn it_is_served_at_the_documents_address() {
     assert_eq!((FastChat::DEFAULTS.port, FastChat::ENDPOINT), (8000, "/ws"));
-    assert_eq!(FastChat::WHEN_FULL, WhenFull::CloseReader);
-    assert!(FastChat::serves("/ws"));
+    assert_eq!(
+        FastChat::SLOW_CONSUMER_POLICY,
+        SlowConsumerPolicy::Disconnect
+    );
+    assert!(FastChat::matches_path("/ws"));
     assert!(
         !["/", "/ws/", "/ws/chat", "/WS"]
             .iter()
-            .any(|path| FastChat::serves(path))
+            .any(|path| FastChat::matches_path(path))
     );
 }
 
 #[test]
 fn hello_is_acknowledged_and_followed_by_the_list() {
-    let mut desk = desk();
-    assert_eq!(desk.opens(1, "/ws"), no_lines());
-    let lines = desk.says(1, &hello(ANN, "Ann Lee"));
+    let mut harness = harness();
+    assert_eq!(harness.opens(1, "/ws"), no_lines());
+    let lines = harness.says(1, &hello(ANN, "Ann Lee"));
     let ack =
         format!(r#"1 < {{"type":"HELLO_ACK","data":{{"user_id":"{ANN}","status":"connected"}}}}"#);
     let list = format!(
         r#"1 < {{"type":"PRESENCE","data":{{"users":[{{"user_id":"{ANN}","display_name":"Ann Lee","online":true}}]}}}}"#
     );
     assert_eq!(lines, [ack, list]);
-    desk.opens(2, "/ws");
-    let lines = desk.says(2, &hello(BOB, "Bob"));
+    harness.opens(2, "/ws");
+    let lines = harness.says(2, &hello(BOB, "Bob"));
     assert_eq!(presence(&lines[1]), names(2, &["Ann Lee", "Bob"]));
 }
 
@@ -237,9 +240,9 @@ fn whatever_else_comes_before_hello_is_unauthorized() {
         message("Hello", json!({})),
         "hello".to_owned(),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/ws");
-        let error = error(&desk.says(1, &text), 1);
+        let mut harness = harness();
+        harness.opens(1, "/ws");
+        let error = error(&harness.says(1, &text), 1);
         assert_eq!(error["code"], "UNAUTHORIZED", "{text}");
         assert!(
             error["message"]
@@ -254,7 +257,7 @@ fn whatever_else_comes_before_hello_is_unauthorized() {
         };
         assert_eq!(error["details"]["field"], field);
         assert_eq!(
-            desk.says(1, &hello(ANN, "Ann")).len(),
+            harness.says(1, &hello(ANN, "Ann")).len(),
             2,
             "and may come still"
         );
@@ -263,40 +266,40 @@ fn whatever_else_comes_before_hello_is_unauthorized() {
 
 #[test]
 fn without_hello_within_ten_seconds_it_is_over() {
-    let mut desk = desk();
-    desk.opens(1, "/ws");
-    desk.opens(2, "/ws");
-    desk.says(2, &hello(BOB, "Bob"));
-    assert_eq!(desk.waits(Duration::from_millis(9999)), no_lines());
-    let lines = desk.waits(Duration::from_millis(1));
+    let mut harness = harness();
+    harness.opens(1, "/ws");
+    harness.opens(2, "/ws");
+    harness.says(2, &hello(BOB, "Bob"));
+    assert_eq!(harness.waits(Duration::from_millis(9999)), no_lines());
+    let lines = harness.waits(Duration::from_millis(1));
     assert_eq!(code(&lines[..1], 1), "UNAUTHORIZED");
     assert_eq!(lines[1..], ["1 x 4401 no HELLO or JOIN in time"]);
 }
 
 #[test]
 fn a_hello_that_failed_does_not_stop_the_clock() {
-    let mut desk = desk();
-    desk.opens(1, "/ws");
-    desk.waits(9 * SECOND);
+    let mut harness = harness();
+    harness.opens(1, "/ws");
+    harness.waits(9 * SECOND);
     assert_eq!(
-        code(&desk.says(1, &hello("test-123", "Ann")), 1),
+        code(&harness.says(1, &hello("test-123", "Ann")), 1),
         "VALIDATION"
     );
-    assert_eq!(desk.waits(SECOND).len(), 2);
-    let mut patient = Desk::<FastChat>::new(json!({"hello_timeout": 0}));
+    assert_eq!(harness.waits(SECOND).len(), 2);
+    let mut patient = RealmHarness::<FastChat>::new(json!({"hello_timeout": 0}));
     patient.opens(1, "/ws");
     assert_eq!(patient.waits(1000 * SECOND), no_lines());
 }
 
 #[test]
 fn a_second_hello_is_a_mistake() {
-    let mut desk = three();
+    let mut harness = three();
     assert_eq!(
-        error(&desk.says(1, &hello(ANN, "Ann")), 1)["details"],
+        error(&harness.says(1, &hello(ANN, "Ann")), 1)["details"],
         json!({"field": "type"})
     );
-    assert_eq!(code(&desk.says(1, &hello(ANN, "Ann")), 1), "VALIDATION");
-    assert_eq!(code(&desk.says(1, &hello("", "")), 1), "VALIDATION");
+    assert_eq!(code(&harness.says(1, &hello(ANN, "Ann")), 1), "VALIDATION");
+    assert_eq!(code(&harness.says(1, &hello("", "")), 1), "VALIDATION");
 }
 
 #[test]
@@ -310,19 +313,19 @@ fn a_user_id_is_a_uuid_of_version_4() {
         "{aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa}",
         "urn:uuid:aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa",
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/ws");
-        let error = error(&desk.says(1, &hello(wrong, "Ann")), 1);
+        let mut harness = harness();
+        harness.opens(1, "/ws");
+        let error = error(&harness.says(1, &hello(wrong, "Ann")), 1);
         assert_eq!(error["code"], "VALIDATION", "{wrong}");
         assert_eq!(error["details"]["field"], "user_id");
     }
-    let mut desk = desk();
-    desk.opens(1, "/ws");
-    let lines = desk.says(1, &hello(&ANN.to_uppercase(), "Ann"));
+    let mut harness = harness();
+    harness.opens(1, "/ws");
+    let lines = harness.says(1, &hello(&ANN.to_uppercase(), "Ann"));
     assert_eq!(parts(&lines[0]).2["user_id"], ANN);
-    desk.opens(2, "/ws");
+    harness.opens(2, "/ws");
     assert_eq!(
-        desk.says(2, &hello(ANN, "Ann")),
+        harness.says(2, &hello(ANN, "Ann")),
         ["1 ? 5 s"],
         "it is the same user"
     );
@@ -341,9 +344,9 @@ fn a_display_name_has_3_to_50_characters_once_it_is_clean() {
         (" <i>Ann</i>\u{7} ".to_owned(), Some("Ann")),
         (format!("  {}  ", "x".repeat(50)), Some(&*"x".repeat(50))),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/ws");
-        let lines = desk.says(1, &hello(ANN, &given));
+        let mut harness = harness();
+        harness.opens(1, "/ws");
+        let lines = harness.says(1, &hello(ANN, &given));
         match name {
             Some(name) => assert_eq!(presence(&lines[1]), names(1, &[name]), "{given}"),
             None => {
@@ -357,127 +360,134 @@ fn a_display_name_has_3_to_50_characters_once_it_is_clean() {
 
 #[test]
 fn a_hello_for_who_is_connected_asks_that_one_first() {
-    let mut desk = three();
-    desk.opens(4, "/ws");
-    assert_eq!(desk.says(4, &hello(ANN, "Impostor")), ["1 ? 5 s"]);
-    assert_eq!(desk.waits(SECOND), no_lines());
+    let mut harness = three();
+    harness.opens(4, "/ws");
+    assert_eq!(harness.says(4, &hello(ANN, "Impostor")), ["1 ? 5 s"]);
+    assert_eq!(harness.waits(SECOND), no_lines());
 }
 
 #[test]
 fn who_answers_stays_and_the_newcomer_goes() {
-    let mut desk = three();
-    desk.opens(4, "/ws");
-    desk.says(4, &hello(ANN, "Impostor"));
-    let lines = desk.answers(1);
+    let mut harness = three();
+    harness.opens(4, "/ws");
+    harness.says(4, &hello(ANN, "Impostor"));
+    let lines = harness.answers(1);
     let error = error(&lines[..1], 4);
     assert_eq!(error["code"], "UNAUTHORIZED");
     assert_eq!(error["message"], "user is connected");
     assert_eq!(lines[1..], ["4 x 4409 user is connected"]);
-    assert_eq!(kinds(&desk.says(1, &open_chat(BOB))).len(), 2);
-    assert_eq!(desk.waits(SECOND), no_lines());
+    assert_eq!(kinds(&harness.says(1, &open_chat(BOB))).len(), 2);
+    assert_eq!(harness.waits(SECOND), no_lines());
 }
 
 #[test]
 fn who_does_not_answer_is_replaced() {
-    let mut desk = chat();
-    desk.opens(4, "/ws");
-    desk.says(4, &hello(ANN, "Ann Lee"));
-    let lines = desk.is_silent(1);
+    let mut harness = chat();
+    harness.opens(4, "/ws");
+    harness.says(4, &hello(ANN, "Ann Lee"));
+    let lines = harness.is_silent(1);
     assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
     assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
     // She was never gone, but has another name.
     assert_eq!(presence(&lines[3]), names(2, &["Ann Lee", "Bob", "Cid"]));
     assert_eq!(presence(&lines[4]), names(3, &["Ann Lee", "Bob", "Cid"]));
-    assert_eq!(kinds(&desk.says(4, &msg(BOB, "hi")))[0], to(2, "MSG"));
+    assert_eq!(kinds(&harness.says(4, &msg(BOB, "hi")))[0], to(2, "MSG"));
 }
 
 #[test]
 fn who_goes_while_it_is_asked_is_replaced() {
-    for how in [Ending::Lost, Ending::Left(Some(1000)), Ending::Silent] {
-        let mut desk = three();
-        desk.opens(4, "/ws");
-        desk.says(4, &hello(ANN, "Ann"));
-        let lines = desk.leaves(1, how);
+    for how in [
+        DisconnectReason::Lost,
+        DisconnectReason::Left(Some(1000)),
+        DisconnectReason::Silent,
+    ] {
+        let mut harness = three();
+        harness.opens(4, "/ws");
+        harness.says(4, &hello(ANN, "Ann"));
+        let lines = harness.leaves(1, how);
         assert_eq!(kinds(&lines[..2]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
     }
 }
 
 #[test]
 fn of_several_claimants_one_gets_in_and_the_others_wait_for_that_one() {
-    let mut desk = three();
-    for who in [4, 5, 6] {
-        desk.opens(who, "/ws");
-        desk.says(who, &hello(ANN, "Ann"));
+    let mut harness = three();
+    for conn in [4, 5, 6] {
+        harness.opens(conn, "/ws");
+        harness.says(conn, &hello(ANN, "Ann"));
     }
-    desk.leaves(5, Ending::Lost);
-    let lines = desk.is_silent(1);
+    harness.leaves(5, DisconnectReason::Lost);
+    let lines = harness.is_silent(1);
     assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
     assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
     assert_eq!(lines[3], "4 ? 5 s");
-    assert_eq!(desk.answers(4)[1], "6 x 4409 user is connected");
+    assert_eq!(harness.answers(4)[1], "6 x 4409 user is connected");
 }
 
 #[test]
 fn a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else() {
-    let mut desk = three();
-    desk.opens(4, "/ws");
-    desk.waits(8 * SECOND);
-    desk.says(4, &hello(ANN, "Ann"));
-    assert_eq!(code(&desk.says(4, &hello(CID, "Cid")), 4), "VALIDATION");
+    let mut harness = three();
+    harness.opens(4, "/ws");
+    harness.waits(8 * SECOND);
+    harness.says(4, &hello(ANN, "Ann"));
+    assert_eq!(code(&harness.says(4, &hello(CID, "Cid")), 4), "VALIDATION");
     assert_eq!(
-        code(&desk.says(4, &message("PING", json!({}))), 4),
+        code(&harness.says(4, &message("PING", json!({}))), 4),
         "UNAUTHORIZED"
     );
-    assert_eq!(desk.waits(4 * SECOND), no_lines());
-    assert_eq!(kinds(&desk.is_silent(1)[1..2]), [to(4, "HELLO_ACK")]);
+    assert_eq!(harness.waits(4 * SECOND), no_lines());
+    assert_eq!(kinds(&harness.is_silent(1)[1..2]), [to(4, "HELLO_ACK")]);
 }
 
 #[test]
 fn everybody_hears_who_comes() {
-    let mut desk = three();
-    desk.opens(4, "/ws");
-    let lines = desk.says(4, &hello(DAN, "Dan"));
+    let mut harness = three();
+    harness.opens(4, "/ws");
+    let lines = harness.says(4, &hello(DAN, "Dan"));
     let all = ["Ann", "Bob", "Cid", "Dan"];
     assert_eq!(presence(&lines[1]), names(4, &all));
     let others: Vec<_> = lines[2..].iter().map(|line| presence(line)).collect();
-    assert_eq!(others, [1, 2, 3].map(|who| names(who, &all)));
-    assert_eq!(desk.waits(SECOND), no_lines(), "the newcomer not twice");
+    assert_eq!(others, [1, 2, 3].map(|conn| names(conn, &all)));
+    assert_eq!(harness.waits(SECOND), no_lines(), "the newcomer not twice");
 }
 
 #[test]
 fn everybody_hears_who_goes_once() {
     for how in [
-        Ending::Lost,
-        Ending::Left(None),
-        Ending::Silent,
-        Ending::Closed(Close::TooSlow),
+        DisconnectReason::Lost,
+        DisconnectReason::Left(None),
+        DisconnectReason::Silent,
+        DisconnectReason::Closed(CloseReason::TooSlow),
     ] {
-        let mut desk = three();
-        let lines = desk.leaves(1, how);
+        let mut harness = three();
+        let lines = harness.leaves(1, how);
         let heard: Vec<_> = lines.iter().map(|line| presence(line)).collect();
-        assert_eq!(heard, [2, 3].map(|who| names(who, &["Bob", "Cid", "-Ann"])));
-        desk.waits(SECOND);
-        let lines = desk.leaves(2, how);
+        assert_eq!(
+            heard,
+            [2, 3].map(|conn| names(conn, &["Bob", "Cid", "-Ann"]))
+        );
+        harness.waits(SECOND);
+        let lines = harness.leaves(2, how);
         assert_eq!(presence(&lines[0]), names(3, &["Cid", "-Bob"]));
     }
 }
 
 #[test]
 fn changes_within_a_second_are_gathered_into_one() {
-    let mut desk = three();
+    let mut harness = three();
     assert_eq!(
-        desk.leaves(3, Ending::Lost).len(),
+        harness.leaves(3, DisconnectReason::Lost).len(),
         2,
         "the first goes out at once"
     );
-    assert_eq!(desk.leaves(2, Ending::Lost), no_lines());
-    desk.opens(4, "/ws");
+    assert_eq!(harness.leaves(2, DisconnectReason::Lost), no_lines());
+    harness.opens(4, "/ws");
     assert_eq!(
-        kinds(&desk.says(4, &hello(CID, "Cid"))),
+        kinds(&harness.says(4, &hello(CID, "Cid"))),
         [to(4, "HELLO_ACK"), to(4, "PRESENCE")]
     );
-    assert_eq!(desk.waits(Duration::from_millis(999)), no_lines());
-    let lines = desk.waits(Duration::from_millis(1));
+    assert_eq!(harness.waits(Duration::from_millis(999)), no_lines());
+    let lines = harness.waits(Duration::from_millis(1));
     let heard: Vec<_> = lines.iter().map(|line| presence(line)).collect();
     assert_eq!(
         heard,
@@ -488,12 +498,12 @@ fn changes_within_a_second_are_gathered_into_one() {
 
 #[test]
 fn above_200_users_only_the_newcomer_gets_the_list() {
-    let mut desk = Desk::<FastChat>::new(json!({"presence_list_up_to": 2}));
-    for (who, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob")] {
-        enters(&mut desk, who, id, name);
+    let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 2}));
+    for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob")] {
+        enters(&mut harness, conn, id, name);
     }
-    desk.opens(3, "/ws");
-    let lines = desk.says(3, &hello(CID, "Cid"));
+    harness.opens(3, "/ws");
+    let lines = harness.says(3, &hello(CID, "Cid"));
     assert_eq!(kinds(&lines[..1]), [to(3, "HELLO_ACK")]);
     let mut told: Vec<_> = lines[1..].iter().map(|line| presence(line)).collect();
     told.sort();
@@ -502,14 +512,14 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
         told,
         [names(1, &["Cid"]), names(2, &["Cid"]), names(3, &all)]
     );
-    desk.waits(SECOND);
-    let lines = desk.leaves(3, Ending::Lost);
+    harness.waits(SECOND);
+    let lines = harness.leaves(3, DisconnectReason::Lost);
     assert_eq!(
         presence(&lines[0]),
         names(1, &["Ann", "Bob", "-Cid"]),
         "a list again"
     );
-    let mut always = Desk::<FastChat>::new(json!({"presence_list_up_to": 0}));
+    let mut always = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 0}));
     enters(&mut always, 1, ANN, "Ann");
     always.opens(2, "/ws");
     let lines = always.says(2, &hello(BOB, "Bob"));
@@ -518,25 +528,25 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
 
 #[test]
 fn above_200_users_those_who_come_within_a_second_share_a_list() {
-    let mut desk = Desk::<FastChat>::new(json!({"presence_list_up_to": 1}));
-    enters(&mut desk, 1, ANN, "Ann");
-    desk.opens(2, "/ws");
+    let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 1}));
+    enters(&mut harness, 1, ANN, "Ann");
+    harness.opens(2, "/ws");
     assert_eq!(
-        desk.says(2, &hello(BOB, "Bob")).len(),
+        harness.says(2, &hello(BOB, "Bob")).len(),
         3,
         "the first at once"
     );
-    desk.opens(3, "/ws");
+    harness.opens(3, "/ws");
     assert_eq!(
-        kinds(&desk.says(3, &hello(CID, "Cid"))),
+        kinds(&harness.says(3, &hello(CID, "Cid"))),
         [to(3, "HELLO_ACK")]
     );
-    desk.opens(4, "/ws");
+    harness.opens(4, "/ws");
     assert_eq!(
-        kinds(&desk.says(4, &hello(DAN, "Dan"))),
+        kinds(&harness.says(4, &hello(DAN, "Dan"))),
         [to(4, "HELLO_ACK")]
     );
-    let mut told: Vec<_> = desk
+    let mut told: Vec<_> = harness
         .waits(SECOND)
         .iter()
         .map(|line| presence(line))
@@ -557,15 +567,15 @@ fn above_200_users_those_who_come_within_a_second_share_a_list() {
 
 #[test]
 fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
-    let mut desk = three();
-    desk.leaves(3, Ending::Lost);
-    desk.opens(4, "/ws");
-    desk.says(4, &hello(DAN, "Dan"));
-    desk.opens(5, "/ws");
-    let lines = desk.says(5, &hello(CID, "Cid"));
+    let mut harness = three();
+    harness.leaves(3, DisconnectReason::Lost);
+    harness.opens(4, "/ws");
+    harness.says(4, &hello(DAN, "Dan"));
+    harness.opens(5, "/ws");
+    let lines = harness.says(5, &hello(CID, "Cid"));
     assert_eq!(presence(&lines[1]), names(5, &["Ann", "Bob", "Cid", "Dan"]));
-    desk.leaves(4, Ending::Lost);
-    let mut told: Vec<_> = desk
+    harness.leaves(4, DisconnectReason::Lost);
+    let mut told: Vec<_> = harness
         .waits(SECOND)
         .iter()
         .map(|line| presence(line))
@@ -575,18 +585,18 @@ fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
     let saw_it = ["Ann", "Bob", "Cid", "-Dan"];
     assert_eq!(told, [names(1, &all), names(2, &all), names(5, &saw_it)]);
     // And if that was all, there is nothing to tell.
-    desk.waits(SECOND);
-    desk.leaves(5, Ending::Lost);
-    desk.opens(6, "/ws");
-    desk.says(6, &hello(DAN, "Dan"));
-    desk.leaves(6, Ending::Lost);
-    assert_eq!(desk.waits(SECOND), no_lines());
+    harness.waits(SECOND);
+    harness.leaves(5, DisconnectReason::Lost);
+    harness.opens(6, "/ws");
+    harness.says(6, &hello(DAN, "Dan"));
+    harness.leaves(6, DisconnectReason::Lost);
+    assert_eq!(harness.waits(SECOND), no_lines());
 }
 
 #[test]
 fn a_chat_is_opened_to_both_each_seeing_the_other() {
-    let mut desk = three();
-    let lines = desk.says(2, &open_chat(ANN));
+    let mut harness = three();
+    let lines = harness.says(2, &open_chat(ANN));
     assert_eq!(kinds(&lines), [to(2, "CHAT_OPENED"), to(1, "CHAT_OPENED")]);
     let [asker, asked] = [0, 1].map(|at| parts(&lines[at]).2);
     let id = asker["chat_id"].as_str().unwrap();
@@ -602,24 +612,24 @@ fn a_chat_is_opened_to_both_each_seeing_the_other() {
 
 #[test]
 fn asking_again_gives_the_same_chat_to_the_asker_alone() {
-    let mut desk = three();
+    let mut harness = three();
     let id = |line: &str| parts(line).2["chat_id"].clone();
-    let first = id(&desk.says(1, &open_chat(BOB))[0]);
-    for (who, target) in [(1, BOB), (2, ANN), (1, BOB)] {
-        let lines = desk.says(who, &open_chat(target));
-        assert_eq!(kinds(&lines), [to(who, "CHAT_OPENED")]);
+    let first = id(&harness.says(1, &open_chat(BOB))[0]);
+    for (conn, target) in [(1, BOB), (2, ANN), (1, BOB)] {
+        let lines = harness.says(conn, &open_chat(target));
+        assert_eq!(kinds(&lines), [to(conn, "CHAT_OPENED")]);
         assert_eq!(id(&lines[0]), first);
         assert_eq!(parts(&lines[0]).2["target_user_id"], target);
     }
-    assert_ne!(id(&desk.says(1, &open_chat(CID))[0]), first);
+    assert_ne!(id(&harness.says(1, &open_chat(CID))[0]), first);
 }
 
 #[test]
 fn a_chat_needs_somebody_who_is_online() {
-    let mut desk = three();
-    desk.leaves(2, Ending::Lost);
+    let mut harness = three();
+    harness.leaves(2, DisconnectReason::Lost);
     for absent in [BOB, DAN] {
-        let error = error(&desk.says(1, &open_chat(absent)), 1);
+        let error = error(&harness.says(1, &open_chat(absent)), 1);
         assert_eq!(error["code"], "USER_NOT_FOUND");
         assert_eq!(error["details"]["field"], "target_user_id");
     }
@@ -627,51 +637,57 @@ fn a_chat_needs_somebody_who_is_online() {
 
 #[test]
 fn nobody_chats_alone() {
-    let mut desk = three();
-    let error = error(&desk.says(1, &open_chat(&ANN.to_uppercase())), 1);
+    let mut harness = three();
+    let error = error(&harness.says(1, &open_chat(&ANN.to_uppercase())), 1);
     assert_eq!(error["code"], "VALIDATION");
     assert_eq!(error["details"]["field"], "target_user_id");
 }
 
 #[test]
 fn a_chat_ends_a_minute_after_one_of_the_two_has_gone() {
-    let mut desk = chat();
-    desk.leaves(2, Ending::Lost);
-    desk.waits(Duration::from_millis(59_999));
-    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
-    desk.waits(Duration::from_millis(1));
-    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "USER_NOT_FOUND");
-    assert_eq!(code(&desk.says(1, &typing(true)), 1), "CHAT_NOT_OPENED");
-    enters(&mut desk, 4, BOB, "Bob");
-    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "CHAT_NOT_OPENED");
-    assert_eq!(code(&desk.says(4, &msg(ANN, "hi")), 4), "CHAT_NOT_OPENED");
+    let mut harness = chat();
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.waits(Duration::from_millis(59_999));
+    assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    harness.waits(Duration::from_millis(1));
+    assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "USER_NOT_FOUND");
+    assert_eq!(code(&harness.says(1, &typing(true)), 1), "CHAT_NOT_OPENED");
+    enters(&mut harness, 4, BOB, "Bob");
+    assert_eq!(
+        code(&harness.says(1, &msg(BOB, "hi")), 1),
+        "CHAT_NOT_OPENED"
+    );
+    assert_eq!(
+        code(&harness.says(4, &msg(ANN, "hi")), 4),
+        "CHAT_NOT_OPENED"
+    );
 }
 
 #[test]
 fn who_comes_back_within_a_minute_finds_its_chats() {
-    let mut desk = chat();
-    desk.leaves(1, Ending::Lost);
-    desk.waits(59 * SECOND);
-    enters(&mut desk, 4, ANN, "Ann");
-    desk.waits(10 * SECOND);
+    let mut harness = chat();
+    harness.leaves(1, DisconnectReason::Lost);
+    harness.waits(59 * SECOND);
+    enters(&mut harness, 4, ANN, "Ann");
+    harness.waits(10 * SECOND);
     assert_eq!(
-        kinds(&desk.says(4, &msg(BOB, "hi"))),
+        kinds(&harness.says(4, &msg(BOB, "hi"))),
         [to(2, "MSG"), to(4, "MSG_ACK")]
     );
     assert_eq!(
-        kinds(&desk.says(2, &msg(ANN, "hi"))),
+        kinds(&harness.says(2, &msg(ANN, "hi"))),
         [to(4, "MSG"), to(2, "MSG_ACK")]
     );
-    assert_eq!(kinds(&desk.says(4, &typing(true))), [to(2, "TYPING")]);
+    assert_eq!(kinds(&harness.says(4, &typing(true))), [to(2, "TYPING")]);
     // And both may go, as long as neither is away for a minute.
-    desk.leaves(2, Ending::Lost);
-    desk.leaves(4, Ending::Lost);
-    desk.waits(59 * SECOND);
-    enters(&mut desk, 5, ANN, "Ann");
-    desk.opens(6, "/ws");
-    desk.says(6, &hello(BOB, "Bob"));
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.leaves(4, DisconnectReason::Lost);
+    harness.waits(59 * SECOND);
+    enters(&mut harness, 5, ANN, "Ann");
+    harness.opens(6, "/ws");
+    harness.says(6, &hello(BOB, "Bob"));
     assert_eq!(
-        code(&desk.says(5, &msg(BOB, "hi")), 5),
+        code(&harness.says(5, &msg(BOB, "hi")), 5),
         "CHAT_NOT_OPENED",
         "a minute for Bob"
     );
@@ -679,29 +695,29 @@ fn who_comes_back_within_a_minute_finds_its_chats() {
 
 #[test]
 fn a_user_opens_so_many_chats_and_no_more() {
-    let mut desk = Desk::<FastChat>::new(json!({"chats_per_user": 1}));
-    for (who, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
-        enters(&mut desk, who, id, name);
+    let mut harness = RealmHarness::<FastChat>::new(json!({"chats_per_user": 1}));
+    for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
+        enters(&mut harness, conn, id, name);
     }
-    desk.says(1, &open_chat(BOB));
-    let error = error(&desk.says(1, &open_chat(CID)), 1);
+    harness.says(1, &open_chat(BOB));
+    let error = error(&harness.says(1, &open_chat(CID)), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(
         error["details"],
         json!({"field": "target_user_id", "retry_after_ms": 60_000})
     );
     assert_eq!(
-        desk.says(1, &open_chat(BOB)).len(),
+        harness.says(1, &open_chat(BOB)).len(),
         1,
         "that one is open already"
     );
     assert_eq!(
-        desk.says(3, &open_chat(ANN)).len(),
+        harness.says(3, &open_chat(ANN)).len(),
         2,
         "being asked does not count"
     );
     assert_eq!(
-        desk.says(2, &open_chat(CID)).len(),
+        harness.says(2, &open_chat(CID)).len(),
         2,
         "nor does having been asked"
     );
@@ -709,8 +725,8 @@ fn a_user_opens_so_many_chats_and_no_more() {
 
 #[test]
 fn a_message_goes_to_its_target_and_is_acknowledged() {
-    let mut desk = chat();
-    let lines = desk.says(1, &msg(&BOB.to_uppercase(), "Hello!"));
+    let mut harness = chat();
+    let lines = harness.says(1, &msg(&BOB.to_uppercase(), "Hello!"));
     let message = json!({
         "from": ANN, "to": BOB, "content": "Hello!", "message_id": "m1",
         "timestamp": "2026-01-16T10:00:03.000Z",
@@ -723,10 +739,10 @@ fn a_message_goes_to_its_target_and_is_acknowledged() {
 
 #[test]
 fn a_message_id_is_the_senders_or_a_new_one() {
-    let mut desk = chat();
+    let mut harness = chat();
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let lines = desk.says(1, &message("MSG", json!({"to": BOB, "content": "hi"})));
+        let lines = harness.says(1, &message("MSG", json!({"to": BOB, "content": "hi"})));
         let [sent, acknowledged] = [0, 1].map(|at| parts(&lines[at]).2["message_id"].clone());
         assert_eq!(sent, acknowledged);
         assert!(Uuid::try_parse(sent.as_str().unwrap()).is_ok());
@@ -737,9 +753,9 @@ fn a_message_id_is_the_senders_or_a_new_one() {
 
 #[test]
 fn a_message_id_is_short_and_clean() {
-    let mut desk = chat();
+    let mut harness = chat();
     let mut send = |id: Value| {
-        desk.says(
+        harness.says(
             1,
             &message("MSG", json!({"to": BOB, "content": "hi", "message_id": id})),
         )
@@ -762,13 +778,13 @@ fn a_message_id_is_short_and_clean() {
 
 #[test]
 fn content_has_1_to_1000_characters_once_it_is_clean() {
-    let mut desk = chat();
+    let mut harness = chat();
     let longest = "ü".repeat(1000);
     for good in ["x", " ", &longest, &format!("<b>{longest}</b>")] {
-        assert_eq!(desk.says(1, &msg(BOB, good)).len(), 2);
+        assert_eq!(harness.says(1, &msg(BOB, good)).len(), 2);
     }
     for bad in ["", "<b></b>", "\u{7}", &"ü".repeat(1001)] {
-        let error = error(&desk.says(1, &msg(BOB, bad)), 1);
+        let error = error(&harness.says(1, &msg(BOB, bad)), 1);
         assert_eq!(error["code"], "VALIDATION");
         assert_eq!(
             error["details"],
@@ -779,8 +795,8 @@ fn content_has_1_to_1000_characters_once_it_is_clean() {
 
 #[test]
 fn content_is_sanitised() {
-    let mut desk = chat();
-    let lines = desk.says(
+    let mut harness = chat();
+    let lines = harness.says(
         1,
         &msg(
             BOB,
@@ -792,62 +808,74 @@ fn content_is_sanitised() {
 
 #[test]
 fn a_message_is_checked_in_the_documented_order() {
-    let mut desk = chat();
+    let mut harness = chat();
     let stranger = DAN;
     assert_eq!(
-        code(&desk.says(1, &msg(stranger, "hi")), 1),
+        code(&harness.says(1, &msg(stranger, "hi")), 1),
         "USER_NOT_FOUND"
     );
-    assert_eq!(code(&desk.says(1, &msg(CID, "hi")), 1), "CHAT_NOT_OPENED");
-    assert_eq!(code(&desk.says(1, &msg(ANN, "hi")), 1), "CHAT_NOT_OPENED");
-    desk.leaves(3, Ending::Lost);
-    assert_eq!(code(&desk.says(1, &msg(CID, "hi")), 1), "CHAT_NOT_OPENED");
-    desk.leaves(2, Ending::Lost);
-    assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    assert_eq!(
+        code(&harness.says(1, &msg(CID, "hi")), 1),
+        "CHAT_NOT_OPENED"
+    );
+    assert_eq!(
+        code(&harness.says(1, &msg(ANN, "hi")), 1),
+        "CHAT_NOT_OPENED"
+    );
+    harness.leaves(3, DisconnectReason::Lost);
+    assert_eq!(
+        code(&harness.says(1, &msg(CID, "hi")), 1),
+        "CHAT_NOT_OPENED"
+    );
+    harness.leaves(2, DisconnectReason::Lost);
+    assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
     // The rate comes before whether there is anybody, the shape before both.
     for _ in 5..60 {
-        assert_eq!(code(&desk.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+        assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
     }
-    assert_eq!(code(&desk.says(1, &msg(stranger, "hi")), 1), "RATE_LIMITED");
-    assert_eq!(code(&desk.says(1, &msg(stranger, "")), 1), "VALIDATION");
+    assert_eq!(
+        code(&harness.says(1, &msg(stranger, "hi")), 1),
+        "RATE_LIMITED"
+    );
+    assert_eq!(code(&harness.says(1, &msg(stranger, "")), 1), "VALIDATION");
 }
 
 #[test]
 fn a_message_for_who_has_just_gone_fails() {
-    let mut desk = chat();
-    desk.leaves(2, Ending::Lost);
-    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    let mut harness = chat();
+    harness.leaves(2, DisconnectReason::Lost);
+    let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
     assert_eq!(error["code"], "MESSAGE_FAILED");
     assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
 }
 
 #[test]
 fn what_does_not_reach_the_outbox_is_not_delivered() {
-    let mut desk = chat();
-    desk.is_full(2);
-    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    let mut harness = chat();
+    harness.is_full(2);
+    let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
     assert_eq!(error["code"], "MESSAGE_FAILED");
     assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
 }
 
 #[test]
 fn an_acknowledgement_is_accepted_in_silence() {
-    let mut desk = chat();
-    desk.says(1, &msg(BOB, "hi"));
+    let mut harness = chat();
+    harness.says(1, &msg(BOB, "hi"));
     let ack = message(
         "MSG_ACK",
         json!({"message_id": "m1", "status": "delivered"}),
     );
-    assert_eq!(desk.says(2, &ack), no_lines());
+    assert_eq!(harness.says(2, &ack), no_lines());
 }
 
 #[test]
 fn typing_goes_to_the_partner_of_the_chat_used_last() {
-    let mut desk = three();
-    let last_partner = |desk: &mut Desk<FastChat>| {
-        let on = desk.says(1, &typing(true));
+    let mut harness = three();
+    let last_partner = |harness: &mut RealmHarness<FastChat>| {
+        let on = harness.says(1, &typing(true));
         assert_eq!(parts(&on[0]).2, json!({"user_id": ANN, "is_typing": true}));
-        let off = desk.says(1, &typing(false));
+        let off = harness.says(1, &typing(false));
         assert_eq!(
             parts(&off[0]).2,
             json!({"user_id": ANN, "is_typing": false})
@@ -855,89 +883,95 @@ fn typing_goes_to_the_partner_of_the_chat_used_last() {
         assert_eq!(parts(&on[0]).0, parts(&off[0]).0);
         parts(&on[0]).0
     };
-    desk.says(1, &open_chat(BOB));
-    assert_eq!(last_partner(&mut desk), 2, "opened");
-    desk.says(1, &open_chat(CID));
-    assert_eq!(last_partner(&mut desk), 3, "opened");
-    desk.says(1, &open_chat(BOB));
-    assert_eq!(last_partner(&mut desk), 2, "opened again");
-    desk.says(1, &msg(CID, "hi"));
-    assert_eq!(last_partner(&mut desk), 3, "wrote in");
-    desk.says(2, &msg(ANN, "hi"));
-    assert_eq!(last_partner(&mut desk), 2, "was written to");
-    desk.waits(60 * SECOND);
-    enters(&mut desk, 4, DAN, "Dan");
-    desk.says(4, &open_chat(ANN));
-    assert_eq!(last_partner(&mut desk), 2, "was asked: no change");
+    harness.says(1, &open_chat(BOB));
+    assert_eq!(last_partner(&mut harness), 2, "opened");
+    harness.says(1, &open_chat(CID));
+    assert_eq!(last_partner(&mut harness), 3, "opened");
+    harness.says(1, &open_chat(BOB));
+    assert_eq!(last_partner(&mut harness), 2, "opened again");
+    harness.says(1, &msg(CID, "hi"));
+    assert_eq!(last_partner(&mut harness), 3, "wrote in");
+    harness.says(2, &msg(ANN, "hi"));
+    assert_eq!(last_partner(&mut harness), 2, "was written to");
+    harness.waits(60 * SECOND);
+    enters(&mut harness, 4, DAN, "Dan");
+    harness.says(4, &open_chat(ANN));
+    assert_eq!(last_partner(&mut harness), 2, "was asked: no change");
 }
 
 #[test]
 fn who_was_asked_types_to_who_asked_if_there_is_no_other() {
-    let mut desk = chat();
-    assert_eq!(kinds(&desk.says(2, &typing(true))), [to(1, "TYPING")]);
+    let mut harness = chat();
+    assert_eq!(kinds(&harness.says(2, &typing(true))), [to(1, "TYPING")]);
     // Also when there has been another, who is forgotten.
-    desk.leaves(1, Ending::Lost);
-    desk.waits(60 * SECOND);
-    desk.says(3, &open_chat(BOB));
-    assert_eq!(kinds(&desk.says(2, &typing(true))), [to(3, "TYPING")]);
+    harness.leaves(1, DisconnectReason::Lost);
+    harness.waits(60 * SECOND);
+    harness.says(3, &open_chat(BOB));
+    assert_eq!(kinds(&harness.says(2, &typing(true))), [to(3, "TYPING")]);
 }
 
 #[test]
 fn the_end_of_typing_finds_a_partner_who_has_reconnected() {
-    let mut desk = chat();
-    desk.says(1, &typing(true));
-    desk.leaves(2, Ending::Lost);
-    enters(&mut desk, 4, BOB, "Bob");
-    let lines = desk.says(1, &typing(false));
+    let mut harness = chat();
+    harness.says(1, &typing(true));
+    harness.leaves(2, DisconnectReason::Lost);
+    enters(&mut harness, 4, BOB, "Bob");
+    let lines = harness.says(1, &typing(false));
     assert_eq!(parts(&lines[0]).0, 4);
     assert_eq!(parts(&lines[0]).2["is_typing"], false);
 }
 
 #[test]
 fn a_silent_user_whom_nobody_wants_to_be_stays() {
-    let mut desk = three();
-    desk.opens(4, "/ws");
-    desk.says(4, &hello(ANN, "Ann"));
-    desk.leaves(4, Ending::Lost);
-    assert_eq!(desk.is_silent(1), no_lines());
+    let mut harness = three();
+    harness.opens(4, "/ws");
+    harness.says(4, &hello(ANN, "Ann"));
+    harness.leaves(4, DisconnectReason::Lost);
+    assert_eq!(harness.is_silent(1), no_lines());
 }
 
 #[test]
 fn chats_end_with_who_is_forgotten_whoever_of_the_two_that_is() {
     // Bob first, Ann while she is away, too.
-    let mut desk = chat();
-    desk.leaves(2, Ending::Lost);
-    desk.waits(30 * SECOND);
-    desk.leaves(1, Ending::Lost);
-    desk.waits(30 * SECOND);
-    enters(&mut desk, 4, ANN, "Ann");
-    enters(&mut desk, 5, BOB, "Bob");
-    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "CHAT_NOT_OPENED");
-    assert_eq!(desk.says(4, &open_chat(BOB)).len(), 2, "a new one");
+    let mut harness = chat();
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.waits(30 * SECOND);
+    harness.leaves(1, DisconnectReason::Lost);
+    harness.waits(30 * SECOND);
+    enters(&mut harness, 4, ANN, "Ann");
+    enters(&mut harness, 5, BOB, "Bob");
+    assert_eq!(
+        code(&harness.says(4, &msg(BOB, "hi")), 4),
+        "CHAT_NOT_OPENED"
+    );
+    assert_eq!(harness.says(4, &open_chat(BOB)).len(), 2, "a new one");
     // And when so many go that Bob is forgotten early.
-    desk.leaves(5, Ending::Lost);
-    desk.waits(SECOND);
-    for who in 0..crate::toolkit::recently_gone::REMEMBERED as u64 {
-        desk.opens(100 + who, "/ws");
-        let id = Uuid::from_u128(0x1111_1111_1111_4111_8111_0000_0000_0000 + u128::from(who));
-        desk.says(100 + who, &hello(&id.to_string(), "Somebody"));
-        desk.leaves(100 + who, Ending::Lost);
+    harness.leaves(5, DisconnectReason::Lost);
+    harness.waits(SECOND);
+    for conn in 0..crate::toolkit::recently_gone::MAX_RECENTLY_GONE as u64 {
+        harness.opens(100 + conn, "/ws");
+        let id = Uuid::from_u128(0x1111_1111_1111_4111_8111_0000_0000_0000 + u128::from(conn));
+        harness.says(100 + conn, &hello(&id.to_string(), "Somebody"));
+        harness.leaves(100 + conn, DisconnectReason::Lost);
     }
-    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
-    enters(&mut desk, 6, BOB, "Bob");
-    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "CHAT_NOT_OPENED");
+    assert_eq!(code(&harness.says(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
+    enters(&mut harness, 6, BOB, "Bob");
+    assert_eq!(
+        code(&harness.says(4, &msg(BOB, "hi")), 4),
+        "CHAT_NOT_OPENED"
+    );
 }
 
 #[test]
 fn typing_may_name_another_partner() {
-    let mut desk = chat();
-    desk.says(1, &open_chat(CID));
+    let mut harness = chat();
+    harness.says(1, &open_chat(CID));
     let typing = |to: Value, on: bool| message("TYPING", json!({"to": to, "is_typing": on}));
     assert_eq!(
-        kinds(&desk.says(1, &typing(json!(BOB), true))),
+        kinds(&harness.says(1, &typing(json!(BOB), true))),
         [to(2, "TYPING")]
     );
-    let error = error(&desk.says(1, &typing(json!("Bob"), true)), 1);
+    let error = error(&harness.says(1, &typing(json!("Bob"), true)), 1);
     assert_eq!(
         (&error["code"], &error["details"]["field"]),
         (&json!("VALIDATION"), &json!("to"))
@@ -946,13 +980,13 @@ fn typing_may_name_another_partner() {
 
 #[test]
 fn typing_needs_a_chat() {
-    let mut desk = three();
+    let mut harness = three();
     for on in [true, false] {
-        assert_eq!(code(&desk.says(1, &typing(on)), 1), "CHAT_NOT_OPENED");
+        assert_eq!(code(&harness.says(1, &typing(on)), 1), "CHAT_NOT_OPENED");
     }
-    desk.says(1, &open_chat(BOB));
+    harness.says(1, &open_chat(BOB));
     let to_cid = message("TYPING", json!({"to": CID, "is_typing": true}));
-    let error = error(&desk.says(1, &to_cid), 1);
+    let error = error(&harness.says(1, &to_cid), 1);
     assert_eq!(
         (&error["code"], &error["details"]["field"]),
         (&json!("CHAT_NOT_OPENED"), &json!("to"))
@@ -961,49 +995,49 @@ fn typing_needs_a_chat() {
 
 #[test]
 fn typing_is_sent_when_it_changes() {
-    let mut desk = chat();
+    let mut harness = chat();
     for (on, count) in [(false, 0), (true, 1), (true, 0), (false, 1), (false, 0)] {
-        assert_eq!(desk.says(1, &typing(on)).len(), count);
+        assert_eq!(harness.says(1, &typing(on)).len(), count);
     }
     // Those that were not sent do not count.
     for _ in 0..100 {
-        assert_eq!(desk.says(1, &typing(false)), no_lines());
+        assert_eq!(harness.says(1, &typing(false)), no_lines());
     }
-    assert_eq!(desk.says(1, &typing(true)).len(), 1);
+    assert_eq!(harness.says(1, &typing(true)).len(), 1);
 }
 
 #[test]
 fn typing_to_who_is_away_is_sent_when_it_is_back() {
-    let mut desk = chat();
-    desk.says(1, &typing(true));
-    desk.leaves(2, Ending::Lost);
+    let mut harness = chat();
+    harness.says(1, &typing(true));
+    harness.leaves(2, DisconnectReason::Lost);
     for _ in 0..20 {
         assert_eq!(
-            desk.says(1, &typing(true)),
+            harness.says(1, &typing(true)),
             no_lines(),
             "and is not counted"
         );
     }
-    enters(&mut desk, 4, BOB, "Bob");
-    assert_eq!(kinds(&desk.says(1, &typing(true))), [to(4, "TYPING")]);
+    enters(&mut harness, 4, BOB, "Bob");
+    assert_eq!(kinds(&harness.says(1, &typing(true))), [to(4, "TYPING")]);
 }
 
 #[test]
 fn a_false_that_ends_a_true_always_passes() {
-    let mut desk = chat();
+    let mut harness = chat();
     for count in 0..9 {
-        assert_eq!(desk.says(1, &typing(count % 2 == 0)).len(), 1);
+        assert_eq!(harness.says(1, &typing(count % 2 == 0)).len(), 1);
     }
-    desk.says(1, &typing(false));
-    assert_eq!(code(&desk.says(1, &typing(true)), 1), "RATE_LIMITED");
-    desk.waits(60 * SECOND);
+    harness.says(1, &typing(false));
+    assert_eq!(code(&harness.says(1, &typing(true)), 1), "RATE_LIMITED");
+    harness.waits(60 * SECOND);
     for count in 0..10 {
         let to = if count % 2 == 0 { BOB } else { CID };
-        desk.says(1, &open_chat(to));
-        assert_ne!(desk.says(1, &typing(true)), no_lines());
+        harness.says(1, &open_chat(to));
+        assert_ne!(harness.says(1, &typing(true)), no_lines());
     }
     assert_eq!(
-        kinds(&desk.says(1, &typing(false))),
+        kinds(&harness.says(1, &typing(false))),
         [to(3, "TYPING")],
         "the eleventh"
     );
@@ -1011,16 +1045,16 @@ fn a_false_that_ends_a_true_always_passes() {
 
 #[test]
 fn the_end_of_typing_goes_where_it_began() {
-    let mut desk = chat();
-    desk.says(1, &typing(true));
-    desk.says(3, &open_chat(ANN));
-    desk.says(3, &msg(ANN, "hi"));
-    assert_eq!(kinds(&desk.says(1, &typing(false))), [to(2, "TYPING")]);
+    let mut harness = chat();
+    harness.says(1, &typing(true));
+    harness.says(3, &open_chat(ANN));
+    harness.says(3, &msg(ANN, "hi"));
+    assert_eq!(kinds(&harness.says(1, &typing(false))), [to(2, "TYPING")]);
     // And who begins elsewhere has ended before.
-    desk.says(1, &open_chat(BOB));
-    desk.says(1, &typing(true));
-    desk.says(1, &msg(CID, "hi"));
-    let lines = desk.says(1, &typing(true));
+    harness.says(1, &open_chat(BOB));
+    harness.says(1, &typing(true));
+    harness.says(1, &msg(CID, "hi"));
+    let lines = harness.says(1, &typing(true));
     let heard = [0, 1].map(|at| {
         (
             parts(&lines[at]).0,
@@ -1032,9 +1066,9 @@ fn the_end_of_typing_goes_where_it_began() {
 
 #[test]
 fn who_goes_stops_typing() {
-    let mut desk = chat();
-    desk.says(1, &typing(true));
-    let lines = desk.leaves(1, Ending::Lost);
+    let mut harness = chat();
+    harness.says(1, &typing(true));
+    let lines = harness.leaves(1, DisconnectReason::Lost);
     assert_eq!(
         parts(&lines[0]),
         (
@@ -1044,20 +1078,20 @@ fn who_goes_stops_typing() {
         )
     );
     // Also when the partner is forgotten.
-    let mut desk = chat();
-    desk.says(1, &open_chat(CID));
-    desk.says(1, &msg(BOB, "hi"));
-    desk.says(1, &typing(true));
-    desk.leaves(2, Ending::Lost);
-    desk.waits(60 * SECOND);
-    desk.says(1, &open_chat(CID));
-    assert_eq!(desk.says(1, &typing(false)), no_lines());
+    let mut harness = chat();
+    harness.says(1, &open_chat(CID));
+    harness.says(1, &msg(BOB, "hi"));
+    harness.says(1, &typing(true));
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.waits(60 * SECOND);
+    harness.says(1, &open_chat(CID));
+    assert_eq!(harness.says(1, &typing(false)), no_lines());
 }
 
 #[test]
 fn a_ping_is_answered_with_the_time() {
-    let mut desk = three();
-    let lines = desk.says(1, r#"{"type":"PING"}"#);
+    let mut harness = three();
+    let lines = harness.says(1, r#"{"type":"PING"}"#);
     assert_eq!(
         lines,
         [r#"1 < {"type":"PONG","data":{"timestamp":"2026-01-16T10:00:03.000Z"}}"#]
@@ -1066,80 +1100,80 @@ fn a_ping_is_answered_with_the_time() {
 
 #[test]
 fn sixty_messages_a_minute_and_no_more() {
-    let mut desk = chat();
+    let mut harness = chat();
     for _ in 0..60 {
-        assert_eq!(desk.says(1, &msg(BOB, "hi")).len(), 2);
-        desk.waits(SECOND / 2);
+        assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
+        harness.waits(SECOND / 2);
     }
-    let error = error(&desk.says(1, &msg(BOB, "hi")), 1);
+    let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(
         error["details"],
         json!({"message_id": "m1", "retry_after_ms": 30_000})
     );
     assert_eq!(
-        desk.says(2, &msg(ANN, "hi")).len(),
+        harness.says(2, &msg(ANN, "hi")).len(),
         2,
         "each has a limit of its own"
     );
-    desk.waits(30 * SECOND);
-    assert_eq!(desk.says(1, &msg(BOB, "hi")).len(), 2);
+    harness.waits(30 * SECOND);
+    assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
 fn ten_typings_a_minute_and_no_more() {
-    let mut desk = chat();
+    let mut harness = chat();
     for count in 0..10 {
-        assert_eq!(desk.says(1, &typing(count % 2 == 0)).len(), 1);
+        assert_eq!(harness.says(1, &typing(count % 2 == 0)).len(), 1);
     }
-    let error = error(&desk.says(1, &typing(true)), 1);
+    let error = error(&harness.says(1, &typing(true)), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(error["details"]["retry_after_ms"], 60_000);
-    desk.waits(Duration::from_micros(59_998_500));
-    let again = self::error(&desk.says(1, &typing(true)), 1);
+    harness.waits(Duration::from_micros(59_998_500));
+    let again = self::error(&harness.says(1, &typing(true)), 1);
     assert_eq!(again["details"]["retry_after_ms"], 2, "rounded up");
-    desk.waits(Duration::from_millis(2));
-    assert_eq!(desk.says(1, &typing(true)).len(), 1);
+    harness.waits(Duration::from_millis(2));
+    assert_eq!(harness.says(1, &typing(true)).len(), 1);
 }
 
 #[test]
 fn sixty_pings_a_minute_and_no_more() {
-    let mut desk = three();
+    let mut harness = three();
     let ping = message("PING", json!({}));
     for _ in 0..60 {
-        assert_eq!(kinds(&desk.says(1, &ping)), [to(1, "PONG")]);
+        assert_eq!(kinds(&harness.says(1, &ping)), [to(1, "PONG")]);
     }
-    let error = error(&desk.says(1, &ping), 1);
+    let error = error(&harness.says(1, &ping), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(error["details"]["retry_after_ms"], 60_000);
 }
 
 #[test]
 fn a_limit_outlives_a_reconnect() {
-    let mut desk = chat();
+    let mut harness = chat();
     for _ in 0..60 {
-        desk.says(1, &msg(BOB, "hi"));
+        harness.says(1, &msg(BOB, "hi"));
     }
-    desk.leaves(1, Ending::Left(None));
-    desk.waits(58 * SECOND);
-    enters(&mut desk, 4, ANN, "Ann");
-    assert_eq!(code(&desk.says(4, &msg(BOB, "hi")), 4), "RATE_LIMITED");
-    desk.waits(SECOND);
-    assert_eq!(desk.says(4, &msg(BOB, "hi")).len(), 2);
+    harness.leaves(1, DisconnectReason::Left(None));
+    harness.waits(58 * SECOND);
+    enters(&mut harness, 4, ANN, "Ann");
+    assert_eq!(code(&harness.says(4, &msg(BOB, "hi")), 4), "RATE_LIMITED");
+    harness.waits(SECOND);
+    assert_eq!(harness.says(4, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
 fn what_is_malformed_is_not_counted() {
-    let mut desk = chat();
+    let mut harness = chat();
     for _ in 0..100 {
-        assert_eq!(code(&desk.says(1, &msg(BOB, "")), 1), "VALIDATION");
+        assert_eq!(code(&harness.says(1, &msg(BOB, "")), 1), "VALIDATION");
     }
-    assert_eq!(desk.says(1, &msg(BOB, "hi")).len(), 2);
+    assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
 fn what_is_no_message_is_answered_with_what_would_be_one() {
-    let mut desk = chat();
+    let mut harness = chat();
     for (text, field) in [
         ("", Value::Null),
         ("hello", Value::Null),
@@ -1169,7 +1203,7 @@ fn what_is_no_message_is_answered_with_what_would_be_one() {
             json!("is_typing"),
         ),
     ] {
-        let error = error(&desk.says(1, text), 1);
+        let error = error(&harness.says(1, text), 1);
         assert_eq!(error["code"], "VALIDATION", "{text}");
         assert_eq!(error["details"]["field"], field, "{text}");
     }
@@ -1177,12 +1211,12 @@ fn what_is_no_message_is_answered_with_what_would_be_one() {
 
 #[test]
 fn an_error_names_the_field_and_the_message() {
-    let mut desk = chat();
+    let mut harness = chat();
     let text = message(
         "MSG",
         json!({"to": "you", "content": "x", "message_id": "m7"}),
     );
-    let error = error(&desk.says(1, &text), 1);
+    let error = error(&harness.says(1, &text), 1);
     assert_eq!(error["details"], json!({"field": "to", "message_id": "m7"}));
     assert!(
         error["message"]
@@ -1194,36 +1228,36 @@ fn an_error_names_the_field_and_the_message() {
 
 #[test]
 fn a_missing_data_is_empty_and_unknown_fields_are_ignored() {
-    let mut desk = chat();
+    let mut harness = chat();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!(r#"{{"more":{deep},"type":"PING","data":{{"x":{deep},"to":5}}}}"#);
-    assert_eq!(kinds(&desk.says(1, &text)), [to(1, "PONG")]);
+    assert_eq!(kinds(&harness.says(1, &text)), [to(1, "PONG")]);
     assert_eq!(
-        kinds(&desk.says(1, r#"{"type":"PING","data":null}"#)),
+        kinds(&harness.says(1, r#"{"type":"PING","data":null}"#)),
         [to(1, "PONG")]
     );
 }
 
 #[test]
 fn a_binary_message_is_answered() {
-    let mut desk = chat();
+    let mut harness = chat();
     let ping = Message::Binary(br#"{"type":"PING"}"#.to_vec().into());
-    assert_eq!(code(&desk.sends(1, ping), 1), "VALIDATION");
+    assert_eq!(code(&harness.sends(1, ping), 1), "VALIDATION");
 }
 
 #[test]
 fn who_is_gone_leaves_nothing_behind() {
-    let mut desk = chat();
-    desk.says(1, &typing(true));
-    desk.says(1, &msg(BOB, "hi"));
-    desk.opens(4, "/ws");
-    desk.says(4, &hello(ANN, "Ann"));
-    desk.opens(5, "/ws");
-    for who in [5, 4, 3, 2, 1] {
-        desk.leaves(who, Ending::Lost);
+    let mut harness = chat();
+    harness.says(1, &typing(true));
+    harness.says(1, &msg(BOB, "hi"));
+    harness.opens(4, "/ws");
+    harness.says(4, &hello(ANN, "Ann"));
+    harness.opens(5, "/ws");
+    for conn in [5, 4, 3, 2, 1] {
+        harness.leaves(conn, DisconnectReason::Lost);
     }
-    desk.waits(60 * SECOND);
-    assert!(desk.realm.is_empty());
+    harness.waits(60 * SECOND);
+    assert!(harness.realm.is_empty());
 }
 
 #[test]
@@ -1243,7 +1277,7 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[
+    crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/fastchat.rs"),
     ]);

@@ -22,11 +22,11 @@
 //! | the endpoints over sockets, preflighted | `the_endpoints_of_the_front_end` |
 //! | a flat client over a socket | `the_published_front_end_talks_with_a_client_of_the_document` |
 
-use crate::base::close::Ending;
+use crate::base::close::DisconnectReason;
 use crate::protocols::fastchat::FastChat;
-use crate::realm::{Message, Reply};
-use crate::testing::harness::{Desk, no_lines};
-use crate::toolkit::response_pool::HANDED_OUT;
+use crate::realm::{HttpReply, Message};
+use crate::testing::harness::{RealmHarness, no_lines};
+use crate::toolkit::response_pool::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -36,63 +36,68 @@ const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-1222-8222-bbbbbbbbbbbb";
 const EVE: &str = "eeeeeeee-3333-4333-8333-eeeeeeeeeeee";
 
-fn desk() -> Desk<FastChat> {
-    Desk::new(json!({}))
+fn harness() -> RealmHarness<FastChat> {
+    RealmHarness::new(json!({}))
 }
 
 /// What was sent to somebody.
-fn told(lines: &[String], who: u64) -> Vec<Value> {
-    let prefix = format!("{who} < ");
+fn told(lines: &[String], conn: u64) -> Vec<Value> {
+    let prefix = format!("{conn} < ");
     let texts = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
     texts
         .map(|text| serde_json::from_str(text).unwrap())
         .collect()
 }
 
-fn says(desk: &mut Desk<FastChat>, who: u64, message: &Value) -> Vec<String> {
-    desk.says(who, &message.to_string())
+fn says(harness: &mut RealmHarness<FastChat>, conn: u64, message: &Value) -> Vec<String> {
+    harness.says(conn, &message.to_string())
 }
 
 /// Somebody comes and says HELLO as the front end does.
-fn enter(desk: &mut Desk<FastChat>, who: u64, id: &str, name: &str) -> Vec<String> {
-    desk.opens(who, "/ws");
+fn enter(harness: &mut RealmHarness<FastChat>, conn: u64, id: &str, name: &str) -> Vec<String> {
+    harness.opens(conn, "/ws");
     let hello = json!({"type": "HELLO", "user_id": id, "display_name": name, "session_id": "s"});
-    says(desk, who, &hello)
+    says(harness, conn, &hello)
 }
 
 /// The same as the document has it.
-fn enter_by_the_document(desk: &mut Desk<FastChat>, who: u64, id: &str, name: &str) -> Vec<String> {
-    desk.opens(who, "/ws");
+fn enter_by_the_document(
+    harness: &mut RealmHarness<FastChat>,
+    conn: u64,
+    id: &str,
+    name: &str,
+) -> Vec<String> {
+    harness.opens(conn, "/ws");
     let data = json!({"user_id": id, "display_name": name});
-    says(desk, who, &json!({"type": "HELLO", "data": data}))
+    says(harness, conn, &json!({"type": "HELLO", "data": data}))
 }
 
 /// Ann as 1 and Bob as 2 with a chat that Ann has opened, and all news told.
-fn chat() -> Desk<FastChat> {
-    let mut desk = desk();
-    enter(&mut desk, 1, ANN, "Ann");
-    enter(&mut desk, 2, BOB, "Bob");
-    desk.waits(SECOND);
+fn chat() -> RealmHarness<FastChat> {
+    let mut harness = harness();
+    enter(&mut harness, 1, ANN, "Ann");
+    enter(&mut harness, 2, BOB, "Bob");
+    harness.waits(SECOND);
     says(
-        &mut desk,
+        &mut harness,
         1,
         &json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
     );
-    desk
+    harness
 }
 
 #[test]
 fn hello_needs_a_name_and_no_id() {
-    let mut desk = desk();
-    let lines = enter(&mut desk, 1, BOB, "A");
+    let mut harness = harness();
+    let lines = enter(&mut harness, 1, BOB, "A");
     let expected = json!({
         "type": "HELLO_ACK", "user_id": BOB, "message": "connected", "status": "connected",
     });
     assert_eq!(told(&lines, 1)[0], expected);
-    desk.opens(2, "/ws");
+    harness.opens(2, "/ws");
     let long = "x".repeat(100);
     let lines = says(
-        &mut desk,
+        &mut harness,
         2,
         &json!({"type": "HELLO", "display_name": long}),
     );
@@ -103,45 +108,45 @@ fn hello_needs_a_name_and_no_id() {
         (format!("{long}x"), ANN),
         (long, "no-uuid"),
     ] {
-        let mut desk = self::desk();
-        let lines = enter(&mut desk, 3, id, &name);
+        let mut harness = self::harness();
+        let lines = enter(&mut harness, 3, id, &name);
         assert_eq!(told(&lines, 3)[0]["error_code"], "VALIDATION");
     }
 }
 
 #[test]
 fn a_list_is_an_update() {
-    let mut desk = desk();
-    let lines = enter(&mut desk, 1, ANN, "Ann");
+    let mut harness = harness();
+    let lines = enter(&mut harness, 1, ANN, "Ann");
     let ann = json!({"user_id": ANN, "display_name": "Ann", "online": true});
     let list = json!({"type": "PRESENCE", "action": "update", "users": [ann]});
     assert_eq!(told(&lines, 1)[1], list);
-    enter(&mut desk, 2, BOB, "Bob");
-    let lines = desk.waits(SECOND);
+    enter(&mut harness, 2, BOB, "Bob");
+    let lines = harness.waits(SECOND);
     assert_eq!(told(&lines, 1)[0]["users"].as_array().unwrap().len(), 2);
-    desk.waits(SECOND);
-    let lines = desk.leaves(2, Ending::Lost);
+    harness.waits(SECOND);
+    let lines = harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(told(&lines, 1), [list], "nobody who is gone is in it");
 }
 
 #[test]
 fn changes_are_told_by_what_they_are() {
-    let mut desk = Desk::<FastChat>::new(json!({"presence_list_up_to": 1}));
-    enter(&mut desk, 1, ANN, "Ann");
-    desk.waits(SECOND);
-    enter(&mut desk, 2, BOB, "Bob");
-    enter(&mut desk, 3, EVE, "Eve");
-    let lines = desk.waits(SECOND);
+    let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 1}));
+    enter(&mut harness, 1, ANN, "Ann");
+    harness.waits(SECOND);
+    enter(&mut harness, 2, BOB, "Bob");
+    enter(&mut harness, 3, EVE, "Eve");
+    let lines = harness.waits(SECOND);
     let changes: Vec<Value> = told(&lines, 1);
     assert!(
         changes.iter().all(|it| it["action"] == "connect"),
         "{changes:?}"
     );
-    desk.waits(SECOND);
-    desk.leaves(2, Ending::Lost);
-    enter(&mut desk, 4, BOB, "Bob");
-    desk.leaves(3, Ending::Lost);
-    let lines = desk.waits(SECOND);
+    harness.waits(SECOND);
+    harness.leaves(2, DisconnectReason::Lost);
+    enter(&mut harness, 4, BOB, "Bob");
+    harness.leaves(3, DisconnectReason::Lost);
+    let lines = harness.waits(SECOND);
     let bob = json!({"user_id": BOB, "display_name": "Bob", "online": true});
     let eve = json!({"user_id": EVE, "display_name": "Eve", "online": false});
     let expected = [
@@ -153,16 +158,16 @@ fn changes_are_told_by_what_they_are() {
 
 #[test]
 fn a_chat_is_opened_with_the_same_fields() {
-    let mut desk = desk();
-    enter(&mut desk, 1, ANN, "Ann");
-    enter(&mut desk, 2, BOB, "Bob");
+    let mut harness = harness();
+    enter(&mut harness, 1, ANN, "Ann");
+    enter(&mut harness, 2, BOB, "Bob");
     let lines = says(
-        &mut desk,
+        &mut harness,
         1,
         &json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
     );
-    let opened = |who, target: &str, name: &str| {
-        let message = told(&lines, who)[0].clone();
+    let opened = |conn, target: &str, name: &str| {
+        let message = told(&lines, conn)[0].clone();
         let expected = json!({
             "type": "CHAT_OPENED", "chat_id": message["chat_id"], "participants": [ANN, BOB],
             "target_user_id": target, "target_display_name": name,
@@ -175,9 +180,9 @@ fn a_chat_is_opened_with_the_same_fields() {
 
 #[test]
 fn a_message_goes_to_the_chat_used_last() {
-    let mut desk = chat();
+    let mut harness = chat();
     let lines = says(
-        &mut desk,
+        &mut harness,
         1,
         &json!({"type": "MSG", "content": "<b>hello</b>", "message_id": "m"}),
     );
@@ -193,84 +198,104 @@ fn a_message_goes_to_the_chat_used_last() {
     assert_eq!(told(&lines, 1), [expected]);
     // Bob, who has opened none, was written to.
     let lines = says(
-        &mut desk,
+        &mut harness,
         2,
         &json!({"type": "MSG", "content": "hello back"}),
     );
     assert_eq!(told(&lines, 1)[0]["content"], "hello back");
     // Ann turns to Eve, and is turned back by what Bob writes.
-    enter(&mut desk, 3, EVE, "Eve");
+    enter(&mut harness, 3, EVE, "Eve");
     says(
-        &mut desk,
+        &mut harness,
         1,
         &json!({"type": "OPEN_CHAT", "target_user_id": EVE}),
     );
-    let lines = says(&mut desk, 1, &json!({"type": "MSG", "content": "to Eve"}));
+    let lines = says(
+        &mut harness,
+        1,
+        &json!({"type": "MSG", "content": "to Eve"}),
+    );
     assert_eq!(told(&lines, 3)[0]["content"], "to Eve");
-    says(&mut desk, 2, &json!({"type": "MSG", "content": "it is me"}));
-    let lines = says(&mut desk, 1, &json!({"type": "MSG", "content": "to Bob"}));
+    says(
+        &mut harness,
+        2,
+        &json!({"type": "MSG", "content": "it is me"}),
+    );
+    let lines = says(
+        &mut harness,
+        1,
+        &json!({"type": "MSG", "content": "to Bob"}),
+    );
     assert_eq!(told(&lines, 2)[0]["content"], "to Bob");
 }
 
 #[test]
 fn who_comes_back_writes_on_in_its_chat() {
-    let mut desk = chat();
-    desk.leaves(1, Ending::Left(Some(1001)));
-    desk.waits(59 * SECOND);
-    enter(&mut desk, 3, ANN, "Ann");
-    let lines = says(&mut desk, 3, &json!({"type": "MSG", "content": "again"}));
+    let mut harness = chat();
+    harness.leaves(1, DisconnectReason::Left(Some(1001)));
+    harness.waits(59 * SECOND);
+    enter(&mut harness, 3, ANN, "Ann");
+    let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "again"}));
     assert_eq!(told(&lines, 2)[0]["content"], "again");
-    let mut desk = chat();
-    desk.leaves(1, Ending::Left(Some(1001)));
-    desk.waits(60 * SECOND);
-    enter(&mut desk, 3, ANN, "Ann");
-    let lines = says(&mut desk, 3, &json!({"type": "MSG", "content": "again"}));
+    let mut harness = chat();
+    harness.leaves(1, DisconnectReason::Left(Some(1001)));
+    harness.waits(60 * SECOND);
+    enter(&mut harness, 3, ANN, "Ann");
+    let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "again"}));
     assert_eq!(told(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
 }
 
 #[test]
 fn after_a_chat_that_could_not_be_opened_a_message_goes_to_nobody() {
-    let mut desk = chat();
+    let mut harness = chat();
     let opens = json!({"type": "OPEN_CHAT", "target_user_id": EVE});
     let bare = json!({"type": "MSG", "content": "for Eve"});
-    says(&mut desk, 1, &opens);
-    let lines = says(&mut desk, 1, &bare);
+    says(&mut harness, 1, &opens);
+    let lines = says(&mut harness, 1, &bare);
     assert_eq!(told(&lines, 1)[0]["error_code"], "CHAT_NOT_OPENED");
     assert_eq!(told(&lines, 1)[0]["details"], json!({}));
     assert_eq!(told(&lines, 2), [Value::Null; 0]);
     // TYPING goes to the chat used last in any case.
-    let lines = says(&mut desk, 1, &json!({"type": "TYPING", "is_typing": true}));
+    let lines = says(
+        &mut harness,
+        1,
+        &json!({"type": "TYPING", "is_typing": true}),
+    );
     assert_eq!(told(&lines, 2).len(), 1);
     for turn in [
         json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
         json!({"type": "MSG", "to": BOB, "content": "for Bob"}),
     ] {
-        says(&mut desk, 1, &opens);
-        says(&mut desk, 1, &turn);
-        let lines = says(&mut desk, 1, &bare);
+        says(&mut harness, 1, &opens);
+        says(&mut harness, 1, &turn);
+        let lines = says(&mut harness, 1, &bare);
         assert_eq!(told(&lines, 2).len(), 1, "{turn}");
     }
-    says(&mut desk, 1, &opens);
-    says(&mut desk, 2, &json!({"type": "MSG", "content": "to Ann"}));
-    assert_eq!(told(&says(&mut desk, 1, &bare), 2).len(), 1);
+    says(&mut harness, 1, &opens);
+    says(
+        &mut harness,
+        2,
+        &json!({"type": "MSG", "content": "to Ann"}),
+    );
+    assert_eq!(told(&says(&mut harness, 1, &bare), 2).len(), 1);
 }
 
 #[test]
 fn who_takes_too_long_is_told_in_its_dialect() {
-    let mut desk = desk();
-    enter(&mut desk, 1, ANN, "");
-    desk.opens(2, "/ws");
-    let lines = desk.waits(10 * SECOND);
+    let mut harness = harness();
+    enter(&mut harness, 1, ANN, "");
+    harness.opens(2, "/ws");
+    let lines = harness.waits(10 * SECOND);
     assert_eq!(told(&lines, 1)[0]["error_code"], "UNAUTHORIZED");
     assert_eq!(told(&lines, 2)[0]["data"]["code"], "UNAUTHORIZED");
 }
 
 #[test]
 fn typing_names_who_types() {
-    let mut desk = chat();
+    let mut harness = chat();
     for is_typing in [true, false] {
         let lines = says(
-            &mut desk,
+            &mut harness,
             1,
             &json!({"type": "TYPING", "is_typing": is_typing}),
         );
@@ -283,19 +308,23 @@ fn typing_names_who_types() {
 
 #[test]
 fn pongs_are_sent_and_taken() {
-    let mut desk = chat();
-    let lines = says(&mut desk, 1, &json!({"type": "PING"}));
+    let mut harness = chat();
+    let lines = says(&mut harness, 1, &json!({"type": "PING"}));
     assert_eq!(told(&lines, 1)[0]["type"], "PONG");
-    assert_eq!(says(&mut desk, 1, &json!({"type": "PONG"})), no_lines());
+    assert_eq!(says(&mut harness, 1, &json!({"type": "PONG"})), no_lines());
     assert_eq!(
-        says(&mut desk, 1, &json!({"type": "MSG_ACK", "message_id": "m"})),
+        says(
+            &mut harness,
+            1,
+            &json!({"type": "MSG_ACK", "message_id": "m"})
+        ),
         no_lines()
     );
 }
 
 #[test]
 fn an_error_has_an_error_code() {
-    let mut desk = chat();
+    let mut harness = chat();
     for (message, code, details) in [
         (
             json!({"type": "MSG"}),
@@ -318,7 +347,7 @@ fn an_error_has_an_error_code() {
             json!({"field": "type"}),
         ),
     ] {
-        let lines = says(&mut desk, 1, &message);
+        let lines = says(&mut harness, 1, &message);
         let mut error = told(&lines, 1)[0].clone();
         assert!(error["message"].take().is_string());
         assert_eq!(
@@ -326,48 +355,48 @@ fn an_error_has_an_error_code() {
             json!({"type": "ERROR", "error_code": code, "message": null, "details": details})
         );
     }
-    let lines = desk.says(1, "nonsense");
+    let lines = harness.says(1, "nonsense");
     assert_eq!(told(&lines, 1)[0]["error_code"], "VALIDATION");
-    let lines = desk.sends(1, Message::Binary(vec![1].into()));
+    let lines = harness.sends(1, Message::Binary(vec![1].into()));
     assert_eq!(told(&lines, 1)[0]["error_code"], "VALIDATION");
     // Without a chat to write in, too: first it is counted.
-    enter(&mut desk, 3, EVE, "Eve");
+    enter(&mut harness, 3, EVE, "Eve");
     for _ in 0..60 {
-        let lines = says(&mut desk, 3, &json!({"type": "MSG", "content": "x"}));
+        let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "x"}));
         assert_eq!(told(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
     }
-    let lines = says(&mut desk, 3, &json!({"type": "MSG", "content": "x"}));
+    let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "x"}));
     assert_eq!(told(&lines, 3)[0]["error_code"], "RATE_LIMITED");
 }
 
 #[test]
 fn hello_decides_the_dialect_for_good() {
-    let mut desk = desk();
-    enter_by_the_document(&mut desk, 1, ANN, "Ann");
-    enter(&mut desk, 2, BOB, "Bob");
-    desk.waits(SECOND);
+    let mut harness = harness();
+    enter_by_the_document(&mut harness, 1, ANN, "Ann");
+    enter(&mut harness, 2, BOB, "Bob");
+    harness.waits(SECOND);
     // The flat fields are not read, and the error has the document's shape.
     let lines = says(
-        &mut desk,
+        &mut harness,
         1,
         &json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
     );
     assert_eq!(told(&lines, 1)[0]["data"]["code"], "VALIDATION");
-    let lines = says(&mut desk, 1, &json!({"type": "PONG"}));
+    let lines = says(&mut harness, 1, &json!({"type": "PONG"}));
     assert_eq!(told(&lines, 1)[0]["data"]["code"], "VALIDATION");
     // And the other way round.
     let data = json!({"target_user_id": ANN});
-    let lines = says(&mut desk, 2, &json!({"type": "OPEN_CHAT", "data": data}));
+    let lines = says(&mut harness, 2, &json!({"type": "OPEN_CHAT", "data": data}));
     assert_eq!(told(&lines, 2)[0]["error_code"], "VALIDATION");
     // A HELLO that was wrong has decided, too.
-    desk.opens(3, "/ws");
+    harness.opens(3, "/ws");
     says(
-        &mut desk,
+        &mut harness,
         3,
         &json!({"type": "HELLO", "data": {"user_id": "wrong"}}),
     );
     let lines = says(
-        &mut desk,
+        &mut harness,
         3,
         &json!({"type": "HELLO", "display_name": "Eve"}),
     );
@@ -395,9 +424,9 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
         (r#"{"type":"PING"}"#, false),
         ("nonsense", false),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/ws");
-        let lines = desk.says(1, text);
+        let mut harness = harness();
+        harness.opens(1, "/ws");
+        let lines = harness.says(1, text);
         let error = &told(&lines, 1)[0];
         assert_eq!(
             error.get("error_code").is_some(),
@@ -416,10 +445,10 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
         r#"{"type":"HELLO","content":"x"}"#,
     ] {
         for (hello, is_flat) in [(&document, false), (&flat, true)] {
-            let mut desk = desk();
-            desk.opens(1, "/ws");
-            desk.says(1, undecided);
-            let lines = says(&mut desk, 1, hello);
+            let mut harness = harness();
+            harness.opens(1, "/ws");
+            harness.says(1, undecided);
+            let lines = says(&mut harness, 1, hello);
             let ack = &told(&lines, 1)[0];
             assert_eq!(
                 (&ack["type"], ack.get("data").is_none()),
@@ -431,10 +460,10 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
 
 #[test]
 fn both_dialects_meet() {
-    let mut desk = desk();
-    enter_by_the_document(&mut desk, 1, ANN, "Ann");
-    enter(&mut desk, 2, BOB, "Bob");
-    let lines = desk.waits(SECOND);
+    let mut harness = harness();
+    enter_by_the_document(&mut harness, 1, ANN, "Ann");
+    enter(&mut harness, 2, BOB, "Bob");
+    let lines = harness.waits(SECOND);
     assert_eq!(
         told(&lines, 1)[0]["data"]["users"]
             .as_array()
@@ -445,27 +474,27 @@ fn both_dialects_meet() {
     assert_eq!(told(&lines, 2), [Value::Null; 0], "it has the list");
     // Bob's id is none that the document's client could have itself.
     let data = json!({"target_user_id": BOB});
-    says(&mut desk, 1, &json!({"type": "OPEN_CHAT", "data": data}));
+    says(&mut harness, 1, &json!({"type": "OPEN_CHAT", "data": data}));
     let data = json!({"to": BOB, "content": "first", "message_id": "m"});
-    let lines = says(&mut desk, 1, &json!({"type": "MSG", "data": data}));
+    let lines = says(&mut harness, 1, &json!({"type": "MSG", "data": data}));
     assert_eq!(told(&lines, 2)[0]["sender_name"], "Ann");
     let ack = json!({"message_id": "m", "status": "delivered"});
     assert_eq!(told(&lines, 1), [json!({"type": "MSG_ACK", "data": ack})]);
-    enter_by_the_document(&mut desk, 3, EVE, "Eve");
+    enter_by_the_document(&mut harness, 3, EVE, "Eve");
     let opens = json!({"type": "OPEN_CHAT", "target_user_id": EVE});
-    let lines = says(&mut desk, 2, &opens);
+    let lines = says(&mut harness, 2, &opens);
     let (document, flat) = (&told(&lines, 3)[0], &told(&lines, 2)[0]);
     assert_eq!(document["data"]["target_display_name"], "Bob");
     assert_eq!(flat["target_display_name"], "Eve");
     assert_eq!(document["data"]["chat_id"], flat["chat_id"]);
-    let lines = says(&mut desk, 2, &json!({"type": "MSG", "content": "hello"}));
+    let lines = says(&mut harness, 2, &json!({"type": "MSG", "content": "hello"}));
     let expected = json!({
         "from": BOB, "to": EVE, "content": "hello",
         "message_id": told(&lines, 2)[0]["message_id"], "timestamp": "2026-01-16T10:00:01.000Z",
     });
     assert_eq!(told(&lines, 3), [json!({"type": "MSG", "data": expected})]);
     let lines = says(
-        &mut desk,
+        &mut harness,
         1,
         &json!({"type": "TYPING", "data": {"is_typing": true}}),
     );
@@ -474,28 +503,28 @@ fn both_dialects_meet() {
 
 #[test]
 fn a_claimant_is_answered_in_its_own_dialect() {
-    let mut desk = desk();
-    enter_by_the_document(&mut desk, 1, ANN, "Ann");
-    enter(&mut desk, 2, ANN, "Ann");
-    let lines = desk.answers(1);
+    let mut harness = harness();
+    enter_by_the_document(&mut harness, 1, ANN, "Ann");
+    enter(&mut harness, 2, ANN, "Ann");
+    let lines = harness.answers(1);
     assert_eq!(told(&lines, 2)[0]["error_code"], "UNAUTHORIZED");
-    enter(&mut desk, 3, ANN, "Ann");
-    let lines = desk.is_silent(1);
+    enter(&mut harness, 3, ANN, "Ann");
+    let lines = harness.is_silent(1);
     assert_eq!(told(&lines, 3)[0]["message"], "connected");
 }
 
-fn body(reply: Reply) -> Value {
+fn body(reply: HttpReply) -> Value {
     match reply {
-        Reply::Ok { body, .. } => serde_json::from_str(&body).unwrap(),
+        HttpReply::Ok { body, .. } => serde_json::from_str(&body).unwrap(),
         other => panic!("{other:?}"),
     }
 }
 
-fn status(reply: &Reply) -> u16 {
+fn status(reply: &HttpReply) -> u16 {
     match reply {
-        Reply::Ok { .. } => 200,
-        Reply::UpgradeRequired { .. } => 426,
-        Reply::Refused(refusal) => refusal.status,
+        HttpReply::Ok { .. } => 200,
+        HttpReply::UpgradeRequired { .. } => 426,
+        HttpReply::Rejected(refusal) => refusal.status,
     }
 }
 
@@ -508,13 +537,13 @@ fn seen(id: &str, name: &str, status: &str) -> Value {
 
 #[test]
 fn who_is_online_is_listed_over_http() {
-    let mut desk = desk();
+    let mut harness = harness();
     assert_eq!(
-        body(desk.asks("/presence/online")),
+        body(harness.asks("/presence/online")),
         json!({"users": [], "count": 0})
     );
-    enter(&mut desk, 1, ANN, "Ann");
-    enter_by_the_document(&mut desk, 2, EVE, "Eve");
+    enter(&mut harness, 1, ANN, "Ann");
+    enter_by_the_document(&mut harness, 2, EVE, "Eve");
     let (ann, eve) = (seen(ANN, "Ann", "online"), seen(EVE, "Eve", "online"));
     for (query, users) in [
         ("", json!([ann, eve])),
@@ -525,85 +554,85 @@ fn who_is_online_is_listed_over_http() {
         ),
     ] {
         let count = users.as_array().unwrap().len();
-        let listed = body(desk.asks(&format!("/presence/online{query}")));
+        let listed = body(harness.asks(&format!("/presence/online{query}")));
         assert_eq!(listed, json!({"users": users, "count": count}), "{query}");
     }
     for (path, expected) in [("/ws", 426), ("/presence/heartbeat", 405)] {
-        assert_eq!(status(&desk.asks(path)), expected, "{path}");
+        assert_eq!(status(&harness.asks(path)), expected, "{path}");
     }
-    assert_eq!(status(&desk.posts("/presence/online", "{}")), 405);
+    assert_eq!(status(&harness.posts("/presence/online", "{}")), 405);
 }
 
 #[test]
 fn slow_readers_of_lists_share_them() {
-    let mut desk = desk();
-    for who in 1..=100 {
-        desk.opens(who, "/ws");
-        let name = format!("{who:0>100}");
+    let mut harness = harness();
+    for conn in 1..=100 {
+        harness.opens(conn, "/ws");
+        let name = format!("{conn:0>100}");
         says(
-            &mut desk,
-            who,
+            &mut harness,
+            conn,
             &json!({"type": "HELLO", "display_name": name}),
         );
     }
-    let all = desk.asks("/presence/online");
+    let all = harness.asks("/presence/online");
     let users = body(all.clone())["users"].clone();
-    let mut held: Vec<Reply> = Vec::new();
-    let mut count = |desk: &mut Desk<FastChat>, at: usize| {
+    let mut held: Vec<HttpReply> = Vec::new();
+    let mut count = |harness: &mut RealmHarness<FastChat>, at: usize| {
         let id = users[at % 100]["id"].as_str().unwrap();
-        let reply = desk.asks(&format!("/presence/online?exclude_user_id={id}"));
+        let reply = harness.asks(&format!("/presence/online?exclude_user_id={id}"));
         let count = body(reply.clone())["count"].clone();
         let size = match &reply {
-            Reply::Ok { body, .. } => body.len(),
+            HttpReply::Ok { body, .. } => body.len(),
             other => panic!("{other:?}"),
         };
         held.push(reply);
         (count, size)
     };
     // That of all is one of them.
-    let Reply::Ok { body: all, .. } = all else {
+    let HttpReply::Ok { body: all, .. } = all else {
         panic!("{all:?}");
     };
     let mut size = all.len();
-    while size < HANDED_OUT {
-        let (others, octets) = count(&mut desk, size);
+    while size < MAX_IN_FLIGHT_BYTES {
+        let (others, bytes) = count(&mut harness, size);
         assert_eq!(others, 99);
-        size += octets;
+        size += bytes;
     }
-    assert_eq!(count(&mut desk, 0).0, 100, "with oneself in it");
-    let last_seen = |desk: &mut Desk<FastChat>| {
-        let list = body(desk.asks("/presence/online"));
+    assert_eq!(count(&mut harness, 0).0, 100, "with oneself in it");
+    let last_seen = |harness: &mut RealmHarness<FastChat>| {
+        let list = body(harness.asks("/presence/online"));
         assert_eq!(list["count"], 100);
         list["users"][0]["last_seen"].clone()
     };
-    let before = last_seen(&mut desk);
-    desk.waits(SECOND);
-    assert_eq!(last_seen(&mut desk), before, "no new one is made");
+    let before = last_seen(&mut harness);
+    harness.waits(SECOND);
+    assert_eq!(last_seen(&mut harness), before, "no new one is made");
     held.truncate(10);
-    assert_ne!(last_seen(&mut desk), before);
+    assert_ne!(last_seen(&mut harness), before);
 }
 
 #[test]
 fn a_list_is_of_those_who_are_there() {
-    let mut desk = desk();
-    enter(&mut desk, 1, ANN, "Ann");
-    assert_eq!(body(desk.asks("/presence/online"))["count"], 1);
-    enter(&mut desk, 2, BOB, "Bob");
-    assert_eq!(body(desk.asks("/presence/online"))["count"], 2);
-    desk.leaves(1, Ending::Lost);
-    assert_eq!(body(desk.asks("/presence/online"))["count"], 1);
-    desk.waits(SECOND);
-    let seen = body(desk.asks("/presence/online"))["users"][0]["last_seen"].take();
+    let mut harness = harness();
+    enter(&mut harness, 1, ANN, "Ann");
+    assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
+    enter(&mut harness, 2, BOB, "Bob");
+    assert_eq!(body(harness.asks("/presence/online"))["count"], 2);
+    harness.leaves(1, DisconnectReason::Lost);
+    assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
+    harness.waits(SECOND);
+    let seen = body(harness.asks("/presence/online"))["users"][0]["last_seen"].take();
     assert_eq!(seen, "2026-01-16T10:00:01.000Z");
 }
 
 #[test]
 fn a_heartbeat_over_http_changes_nothing() {
-    let mut desk = desk();
-    enter(&mut desk, 1, ANN, "Ann");
+    let mut harness = harness();
+    enter(&mut harness, 1, ANN, "Ann");
     let mut beats = |id: &str, name: &str| {
         let heartbeat = json!({"user_id": id, "display_name": name});
-        desk.posts("/presence/heartbeat", &heartbeat.to_string())
+        harness.posts("/presence/heartbeat", &heartbeat.to_string())
     };
     assert_eq!(body(beats(ANN, "Another name")), seen(ANN, "Ann", "online"));
     assert_eq!(body(beats(BOB, "Bob")), seen(BOB, "Bob", "offline"));
@@ -611,17 +640,17 @@ fn a_heartbeat_over_http_changes_nothing() {
     let long = json!({"user_id": BOB, "display_name": "x".repeat(101)}).to_string();
     for wrong in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {
         assert_eq!(
-            status(&desk.posts("/presence/heartbeat", wrong)),
+            status(&harness.posts("/presence/heartbeat", wrong)),
             400,
             "{wrong}"
         );
     }
-    assert_eq!(body(desk.asks("/presence/online"))["count"], 1);
+    assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
 }
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[
+    crate::testing::spec_table::assert_tested(&[
         include_str!("flat.rs"),
         include_str!("../../../../tests/fastchat.rs"),
     ]);

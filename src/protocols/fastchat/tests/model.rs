@@ -14,7 +14,7 @@
 use crate::protocols::fastchat::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{Crowd, ENDINGS, Fate, STEPS, fate};
+use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ impl Step {
             Some(input.below(USERS + 1)?).map(|user| (user < USERS).then_some(user))
         };
         loop {
-            return Some(match input.octet()? {
+            return Some(match input.byte()? {
                 b'o' => Self::Open,
                 b'h' => Self::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
                 b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
@@ -77,7 +77,7 @@ impl Step {
 
 #[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let (who, user) = (0..8usize, 0..USERS);
+    let (conn, user) = (0..8usize, 0..USERS);
     let texts = [
         r#"{"type":"PING"}"#,
         r#"{"type":"PONG"}"#,
@@ -87,21 +87,21 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => Just(Step::Open),
-        6 => (who.clone(), user.clone(), any::<bool>())
-            .prop_map(|(who, user, is_flat)| Step::Hello(who, user, is_flat)),
-        2 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
-        4 => (who.clone(), user.clone()).prop_map(|(who, with)| Step::OpenChat(who, with)),
-        6 => (who.clone(), prop::option::of(user.clone()))
-            .prop_map(|(who, to)| Step::Msg(who, to)),
-        4 => (who.clone(), prop::option::of(user), any::<bool>())
-            .prop_map(|(who, to, on)| Step::Typing(who, to, on)),
-        1 => (who.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
+        6 => (conn.clone(), user.clone(), any::<bool>())
+            .prop_map(|(conn, user, is_flat)| Step::Hello(conn, user, is_flat)),
+        2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+        4 => (conn.clone(), user.clone()).prop_map(|(conn, with)| Step::OpenChat(conn, with)),
+        6 => (conn.clone(), prop::option::of(user.clone()))
+            .prop_map(|(conn, to)| Step::Msg(conn, to)),
+        4 => (conn.clone(), prop::option::of(user), any::<bool>())
+            .prop_map(|(conn, to, on)| Step::Typing(conn, to, on)),
+        1 => (conn.clone(), prop::sample::select(texts.to_vec()))
+            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
         1 => prop::option::of(0..USERS).prop_map(|but| {
             Step::Ask(but.map_or_else(String::new, |but| format!("exclude_user_id={}", id(but))))
         }),
-        4 => (who.clone(), any::<bool>()).prop_map(|(who, alive)| Step::Answer(who, alive)),
-        1 => who.prop_map(Step::Full),
+        4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
+        1 => conn.prop_map(Step::Full),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
     ]
 }
@@ -113,7 +113,7 @@ fn id(user: usize) -> Uuid {
 
 /// What the clients know.
 struct World {
-    crowd: Crowd<FastChat>,
+    clients: ModelClients<FastChat>,
     /// Who has said HELLO, and whether it was in the flat dialect.
     dialects: HashMap<u64, bool>,
     /// Who got HELLO_ACK as whom, and is there still.
@@ -136,7 +136,7 @@ struct World {
 impl World {
     fn new(list_up_to: usize) -> Self {
         Self {
-            crowd: Crowd::new(json!({
+            clients: ModelClients::new(json!({
                 "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
             })),
             dialects: HashMap::new(),
@@ -160,56 +160,57 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Open => {
-                let lines = self.crowd.opens("/ws").unwrap();
+                let lines = self.clients.opens("/ws").unwrap();
                 self.look(&lines, None);
             }
             Step::Hello(pick, user, is_flat) => {
-                if let Some(who) = self.crowd.someone(pick) {
-                    self.dialects.entry(who).or_insert(is_flat);
+                if let Some(conn) = self.clients.someone(pick) {
+                    self.dialects.entry(conn).or_insert(is_flat);
                     let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
                     self.says_in_its_dialect(pick, "HELLO", data);
                 }
             }
-            Step::OpenChat(who, with) => {
-                self.says_in_its_dialect(who, "OPEN_CHAT", json!({"target_user_id": id(with)}));
+            Step::OpenChat(conn, with) => {
+                self.says_in_its_dialect(conn, "OPEN_CHAT", json!({"target_user_id": id(with)}));
             }
-            Step::Msg(who, to) => {
+            Step::Msg(conn, to) => {
                 self.sent += 1;
                 let mut data = json!({"content": self.sent.to_string()});
                 if let Some(to) = to {
                     data["to"] = json!(id(to));
                 }
-                self.says_in_its_dialect(who, "MSG", data);
+                self.says_in_its_dialect(conn, "MSG", data);
             }
-            Step::Typing(who, to, on) => {
+            Step::Typing(conn, to, on) => {
                 let mut data = json!({"is_typing": on});
                 if let Some(to) = to {
                     data["to"] = json!(id(to));
                 }
-                self.says_in_its_dialect(who, "TYPING", data);
+                self.says_in_its_dialect(conn, "TYPING", data);
             }
-            Step::Say(who, text) => self.says(who, &text),
+            Step::Say(conn, text) => self.says(conn, &text),
             Step::Ask(query) => self.asks(&query),
             Step::Post(body) => {
-                if let Reply::Ok { body, .. } = self.crowd.desk.posts("/presence/heartbeat", &body)
+                if let HttpReply::Ok { body, .. } =
+                    self.clients.harness.posts("/presence/heartbeat", &body)
                 {
                     let seen: Value = serde_json::from_str(&body).unwrap();
                     let is_here = self.users.values().any(|user| seen["id"] == json!(user));
                     assert_eq!(seen["status"] == "online", is_here, "{seen}");
                 }
             }
-            Step::Leave(who, how) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.leaves(who, ENDINGS[how]);
+            Step::Leave(conn, how) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.leaves(conn, ENDINGS[how]);
                 }
             }
-            Step::Answer(who, alive) => {
-                let lines = self.crowd.answers(who, alive);
+            Step::Answer(conn, alive) => {
+                let lines = self.clients.answers(conn, alive);
                 self.look(&lines, None);
             }
-            Step::Full(who) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.crowd.desk.is_full(who);
+            Step::Full(conn) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.clients.harness.is_full(conn);
                 }
             }
             Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
@@ -217,8 +218,8 @@ impl World {
     }
 
     fn says_in_its_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
-        let who = self.crowd.someone(pick);
-        let is_flat = who.is_some_and(|who| self.dialects.get(&who) == Some(&true));
+        let conn = self.clients.someone(pick);
+        let is_flat = conn.is_some_and(|conn| self.dialects.get(&conn) == Some(&true));
         let message = if is_flat {
             data["type"] = json!(kind);
             data
@@ -228,18 +229,18 @@ impl World {
         self.says(pick, &message.to_string());
     }
 
-    fn says(&mut self, who: Pick, text: &str) {
-        let Some(who) = self.crowd.someone(who) else {
+    fn says(&mut self, conn: Pick, text: &str) {
+        let Some(conn) = self.clients.someone(conn) else {
             return;
         };
-        let reader = self.readers.entry(who).or_default();
+        let reader = self.readers.entry(conn).or_default();
         let command = messages::read(reader, &Message::Text(text.into()));
         let is_flat = command.dialect == Dialect::Flat;
         if reader.decided().is_some() {
             // What a structured HELLO was meant to decide it did.
-            assert_eq!(*self.dialects.entry(who).or_insert(is_flat), is_flat);
+            assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }
-        match (command.said, self.users.get(&who)) {
+        match (command.said, self.users.get(&conn)) {
             (Said::OpenChat { target }, Some(asker)) => {
                 let pair = BTreeSet::from([asker.to_string(), target.to_string()]);
                 self.asked.insert(pair);
@@ -247,14 +248,14 @@ impl World {
             (Said::Msg(msg), _) => self.content = msg.content,
             _ => {}
         }
-        let lines = self.crowd.says(who, text);
-        self.look(&lines, Some(who));
+        let lines = self.clients.says(conn, text);
+        self.look(&lines, Some(conn));
     }
 
     /// Somebody asks who is online.
     fn asks(&mut self, query: &str) {
         let target = format!("/presence/online?{query}");
-        let Reply::Ok { body, .. } = self.crowd.desk.asks(&target) else {
+        let HttpReply::Ok { body, .. } = self.clients.harness.asks(&target) else {
             panic!("{target}");
         };
         let list: Value = serde_json::from_str(&body).unwrap();
@@ -272,14 +273,14 @@ impl World {
         );
     }
 
-    fn leaves(&mut self, who: u64, how: Ending) {
-        self.users.remove(&who);
-        let lines = self.crowd.leaves(who, how);
+    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+        self.users.remove(&conn);
+        let lines = self.clients.leaves(conn, how);
         self.look(&lines, None);
     }
 
     fn waits(&mut self, time: Duration) {
-        let lines = self.crowd.waits(time);
+        let lines = self.clients.waits(time);
         self.look(&lines, None);
     }
 
@@ -288,14 +289,16 @@ impl World {
         let mut messages = 0;
         for line in lines {
             match fate(line) {
-                (who, Fate::Asked) => assert!(self.users.contains_key(&who), "a stranger: {line}"),
-                (who, Fate::Closed) => {
-                    self.users.remove(&who);
+                (conn, Fate::Asked) => {
+                    assert!(self.users.contains_key(&conn), "a stranger: {line}")
                 }
-                (who, Fate::Text(text)) => {
+                (conn, Fate::Closed) => {
+                    self.users.remove(&conn);
+                }
+                (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     messages += u32::from(message["type"] == "MSG");
-                    self.reads(who, &message, sender);
+                    self.reads(conn, &message, sender);
                 }
             }
         }
@@ -308,21 +311,21 @@ impl World {
         );
     }
 
-    fn reads(&mut self, who: u64, message: &Value, sender: Option<u64>) {
+    fn reads(&mut self, conn: u64, message: &Value, sender: Option<u64>) {
         let is_flat = message.get("data").is_none();
         let data = if is_flat { message } else { &message["data"] };
-        if let Some(expected) = self.dialects.get(&who) {
+        if let Some(expected) = self.dialects.get(&conn) {
             assert_eq!(is_flat, *expected, "{message}");
         }
-        let me = || self.users[&who].to_string();
+        let me = || self.users[&conn].to_string();
         match message["type"].as_str().unwrap() {
             "HELLO_ACK" => {
                 let user = data["user_id"].as_str().unwrap().parse().unwrap();
-                assert_eq!(self.users.insert(who, user), None);
-                self.seen.insert(who, BTreeSet::new());
+                assert_eq!(self.users.insert(conn, user), None);
+                self.seen.insert(conn, BTreeSet::new());
             }
             "PRESENCE" => {
-                let seen = self.seen.get_mut(&who).expect("who got a HELLO_ACK");
+                let seen = self.seen.get_mut(&conn).expect("who got a HELLO_ACK");
                 if data["action"] == "update" {
                     seen.clear();
                 }
@@ -374,20 +377,20 @@ impl World {
             self.waits(presence_changes::INTERVAL);
         }
         let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
-        for who in self.users.keys() {
-            assert_eq!(self.seen[who], online, "as {who} sees it");
+        for conn in self.users.keys() {
+            assert_eq!(self.seen[conn], online, "as {conn} sees it");
         }
-        while let Some(who) = self.crowd.someone(0) {
-            self.leaves(who, Ending::Lost);
+        while let Some(conn) = self.clients.someone(0) {
+            self.leaves(conn, DisconnectReason::Lost);
         }
         self.waits(SPAN);
-        assert!(self.crowd.desk.realm.is_empty());
+        assert!(self.clients.harness.realm.is_empty());
     }
 }
 
 /// Acts a story.
-pub(crate) fn tell(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let list_up_to = input.below(LISTS).unwrap_or_default();
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
     World::new(list_up_to).goes_through(steps);

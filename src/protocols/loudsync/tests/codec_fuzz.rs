@@ -6,14 +6,14 @@ use crate::protocols::loudsync::messages::{
 };
 use crate::realm::Message;
 use crate::testing::messages;
-use crate::toolkit::dialect::Written;
+use crate::toolkit::dialect::Encode;
 use serde_json::Value;
 
 /// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
 /// a dialect is decided it stays; and what goes to others is within its bounds.
-pub(crate) fn read_all(octets: &[u8]) {
+pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
-    for message in messages(octets) {
+    for message in messages(bytes) {
         let before = reader.decided();
         let is_text = matches!(message, Message::Text(_));
         let said = reader.read(message);
@@ -54,7 +54,7 @@ pub(crate) fn read_all(octets: &[u8]) {
                     message: &mistake.message,
                     details: mistake.details.as_ref(),
                 };
-                for frame in error.written(dialect) {
+                for frame in error.encode(dialect) {
                     // However long what was said is, what is said of it is not.
                     assert!(frame.len() < 4096);
                     let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();

@@ -69,13 +69,13 @@
 //! | nothing is kept of a session that is over | `nothing_is_kept_of_who_is_gone` |
 
 use crate::protocols::loudsync::*;
-use crate::testing::harness::{Desk, no_lines};
+use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) fn desk() -> Desk<Loudsync> {
-    Desk::new(json!({}))
+pub(super) fn harness() -> RealmHarness<Loudsync> {
+    RealmHarness::new(json!({}))
 }
 
 /// A message of the document's shape; its fields are added to what all have.
@@ -105,44 +105,48 @@ fn join_with(session: &str, device: &str, kind: &str, more: Value) -> String {
 }
 
 /// 1 hosts the session `party` with the device `mac`, 2 and 3 are in it with `phone` and `pad`.
-pub(super) fn party() -> Desk<Loudsync> {
-    let mut desk = desk();
-    for who in 1..=3 {
-        desk.opens(who, "/");
+pub(super) fn party() -> RealmHarness<Loudsync> {
+    let mut harness = harness();
+    for conn in 1..=3 {
+        harness.opens(conn, "/");
     }
-    desk.says(1, &join("party", "mac", "host"));
-    desk.says(2, &join("party", "phone", "client"));
-    desk.says(3, &join("party", "pad", "client"));
-    desk
+    harness.says(1, &join("party", "mac", "host"));
+    harness.says(2, &join("party", "phone", "client"));
+    harness.says(3, &join("party", "pad", "client"));
+    harness
 }
 
 /// Time passes, in which these send their heartbeats.
-pub(super) fn waits(desk: &mut Desk<Loudsync>, time: Duration, alive: &[u64]) -> Vec<String> {
+pub(super) fn waits(
+    harness: &mut RealmHarness<Loudsync>,
+    time: Duration,
+    alive: &[u64],
+) -> Vec<String> {
     let mut lines = Vec::new();
     for _ in 0..time.as_secs() {
-        for &who in alive {
-            assert_eq!(desk.says(who, &bare("heartbeat")), no_lines());
+        for &conn in alive {
+            assert_eq!(harness.says(conn, &bare("heartbeat")), no_lines());
         }
-        lines.extend(desk.waits(SECOND));
+        lines.extend(harness.waits(SECOND));
     }
     lines
 }
 
 pub(super) fn parts(line: &str) -> (u64, Value) {
-    let (who, json) = line
+    let (conn, json) = line
         .split_once(" < ")
         .unwrap_or_else(|| panic!("no message: {line}"));
     let message: Value = serde_json::from_str(json).unwrap();
     assert!(message["timestamp"].is_number(), "{line}");
-    (who.parse().unwrap(), message)
+    (conn.parse().unwrap(), message)
 }
 
 /// Each line as `2 < welcome`, or as it is.
 pub(super) fn kinds(lines: &[String]) -> Vec<String> {
     let kind = |line: &String| {
         if line.contains(" < ") {
-            let (who, message) = parts(line);
-            format!("{who} < {}", message["type"].as_str().unwrap())
+            let (conn, message) = parts(line);
+            format!("{conn} < {}", message["type"].as_str().unwrap())
         } else {
             line.clone()
         }
@@ -151,9 +155,9 @@ pub(super) fn kinds(lines: &[String]) -> Vec<String> {
 }
 
 /// The error that somebody gets first.
-pub(super) fn error(lines: &[String], who: u64) -> Value {
+pub(super) fn error(lines: &[String], conn: u64) -> Value {
     let (to, error) = parts(&lines[0]);
-    assert_eq!((to, &error["type"]), (who, &json!("error")), "{lines:?}");
+    assert_eq!((to, &error["type"]), (conn, &json!("error")), "{lines:?}");
     assert!(
         error["message"]
             .as_str()
@@ -162,13 +166,13 @@ pub(super) fn error(lines: &[String], who: u64) -> Value {
     error
 }
 
-pub(super) fn code(lines: &[String], who: u64) -> String {
-    error(lines, who)["code"].as_str().unwrap().to_owned()
+pub(super) fn code(lines: &[String], conn: u64) -> String {
+    error(lines, conn)["code"].as_str().unwrap().to_owned()
 }
 
 /// A member list as `name status` each, the host's with a star.
 pub(super) fn list(line: &str) -> (u64, Vec<String>) {
-    let (who, message) = parts(line);
+    let (conn, message) = parts(line);
     assert_eq!(message["type"], "member_list");
     let member = |member: &Value| {
         let star = if member["isHost"] == true { "*" } else { "" };
@@ -176,7 +180,7 @@ pub(super) fn list(line: &str) -> (u64, Vec<String>) {
         format!("{star}{} {}", text("name"), text("connectionStatus"))
     };
     (
-        who,
+        conn,
         message["members"]
             .as_array()
             .unwrap()
@@ -187,8 +191,8 @@ pub(super) fn list(line: &str) -> (u64, Vec<String>) {
 }
 
 /// The id under which the others know a member.
-pub(super) fn client_id(desk: &mut Desk<Loudsync>, who: u64, at: usize) -> String {
-    let lines = desk.says(who, &bare("member_list"));
+pub(super) fn client_id(harness: &mut RealmHarness<Loudsync>, conn: u64, at: usize) -> String {
+    let lines = harness.says(conn, &bare("member_list"));
     parts(&lines[0]).1["members"][at]["id"]
         .as_str()
         .unwrap()
@@ -202,15 +206,15 @@ pub(super) fn kick(member: &str) -> String {
 #[test]
 fn it_is_served_at_any_path() {
     for path in ["/", "/ws", "/any/thing", ""] {
-        assert!(Loudsync::serves(path));
+        assert!(Loudsync::matches_path(path));
     }
 }
 
 #[test]
 fn a_hosts_join_makes_the_session() {
-    let mut desk = desk();
-    assert_eq!(desk.opens(1, "/"), no_lines());
-    let lines = desk.says(1, &join("abc123", "mac", "host"));
+    let mut harness = harness();
+    assert_eq!(harness.opens(1, "/"), no_lines());
+    let lines = harness.says(1, &join("abc123", "mac", "host"));
     assert_eq!(kinds(&lines), ["1 < welcome", "1 < member_list"]);
     let (_, welcome) = parts(&lines[0]);
     let id = welcome["clientId"].as_str().unwrap();
@@ -228,14 +232,14 @@ fn a_hosts_join_makes_the_session() {
 
 #[test]
 fn the_successful_join_flow() {
-    let mut desk = desk();
-    (1..=3).for_each(|who| {
-        desk.opens(who, "/");
+    let mut harness = harness();
+    (1..=3).for_each(|conn| {
+        harness.opens(conn, "/");
     });
-    desk.says(1, &join("party", "mac", "host"));
-    desk.says(2, &join("party", "phone", "client"));
-    desk.waits(SECOND);
-    let mut lines = desk.says(3, &join("party", "pad", "client"));
+    harness.says(1, &join("party", "mac", "host"));
+    harness.says(2, &join("party", "phone", "client"));
+    harness.waits(SECOND);
+    let mut lines = harness.says(3, &join("party", "pad", "client"));
     lines.sort();
     let expected = [
         "1 < member_joined",
@@ -251,24 +255,24 @@ fn the_successful_join_flow() {
         "connectionStatus": "connected", "joinedAt": 1_768_557_601_000_u64,
     });
     assert_eq!(joined, expected);
-    assert_eq!(desk.says(3, &bare("heartbeat")), no_lines());
-    assert_eq!(kinds(&desk.says(3, &bare("ping"))), ["3 < pong"]);
+    assert_eq!(harness.says(3, &bare("heartbeat")), no_lines());
+    assert_eq!(kinds(&harness.says(3, &bare("ping"))), ["3 < pong"]);
 }
 
 #[test]
 fn a_welcome_comes_before_the_list() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    let lines = kinds(&desk.says(4, &join("party", "tv", "client")));
+    let mut harness = party();
+    harness.opens(4, "/");
+    let lines = kinds(&harness.says(4, &join("party", "tv", "client")));
     let own: Vec<_> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(own, ["4 < welcome", "4 < member_list"]);
 }
 
 #[test]
 fn the_graceful_leave_flow() {
-    let mut desk = party();
-    let id = client_id(&mut desk, 1, 1);
-    let lines = desk.says(
+    let mut harness = party();
+    let id = client_id(&mut harness, 1, 1);
+    let lines = harness.says(
         2,
         &message("leave", json!({"reason": "User exited session"})),
     );
@@ -285,10 +289,10 @@ fn the_graceful_leave_flow() {
 
 #[test]
 fn the_timeout_disconnect_flow() {
-    let mut desk = party();
-    let id = client_id(&mut desk, 1, 1);
-    assert_eq!(waits(&mut desk, 14 * SECOND, &[1, 3]), no_lines());
-    let lines = waits(&mut desk, SECOND, &[1, 3]);
+    let mut harness = party();
+    let id = client_id(&mut harness, 1, 1);
+    assert_eq!(waits(&mut harness, 14 * SECOND, &[1, 3]), no_lines());
+    let lines = waits(&mut harness, SECOND, &[1, 3]);
     assert_eq!(
         kinds(&lines),
         ["2 x 4408 timed out", "1 < member_left", "3 < member_left"]
@@ -302,8 +306,8 @@ fn the_timeout_disconnect_flow() {
 
 #[test]
 fn the_session_closed_flow() {
-    let mut desk = party();
-    let lines = desk.says(1, &bare("leave"));
+    let mut harness = party();
+    let lines = harness.says(1, &bare("leave"));
     let expected = [
         "1 x 1000 goodbye",
         "2 < session_closed",
@@ -313,14 +317,14 @@ fn the_session_closed_flow() {
     ];
     assert_eq!(kinds(&lines), expected);
     assert_eq!(parts(&lines[1]).1["reason"], "Host ended the session");
-    assert!(desk.realm.sessions.is_empty());
+    assert!(harness.realm.sessions.is_empty());
 }
 
 #[test]
 fn the_reconnection_flow() {
-    let mut desk = party();
-    let before = desk.says(1, &bare("member_list"));
-    let lines = desk.leaves(2, Ending::Lost);
+    let mut harness = party();
+    let before = harness.says(1, &bare("member_list"));
+    let lines = harness.leaves(2, DisconnectReason::Lost);
     let awaited = [
         "*mac's name connected",
         "phone's name reconnecting",
@@ -328,9 +332,9 @@ fn the_reconnection_flow() {
     ];
     assert_eq!(list(&lines[0]), (1, awaited.map(str::to_owned).to_vec()));
     assert_eq!(list(&lines[1]).0, 3);
-    desk.waits(2 * SECOND);
-    desk.opens(4, "/");
-    let lines = desk.says(4, &join("party", "phone", "client"));
+    harness.waits(2 * SECOND);
+    harness.opens(4, "/");
+    let lines = harness.says(4, &join("party", "phone", "client"));
     let expected = [
         "4 < welcome",
         "4 < member_list",
@@ -353,14 +357,18 @@ fn the_reconnection_flow() {
 fn a_session_id_is_short_and_plain() {
     let longest = "x".repeat(64);
     for good in ["a", "-", "Az_0-9", &longest] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        assert_eq!(desk.says(1, &join(good, "mac", "host")).len(), 2, "{good}");
+        let mut harness = harness();
+        harness.opens(1, "/");
+        assert_eq!(
+            harness.says(1, &join(good, "mac", "host")).len(),
+            2,
+            "{good}"
+        );
     }
     for bad in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        let error = error(&desk.says(1, &join(bad, "mac", "host")), 1);
+        let mut harness = harness();
+        harness.opens(1, "/");
+        let error = error(&harness.says(1, &join(bad, "mac", "host")), 1);
         assert_eq!(error["code"], "invalid_message", "{bad}");
         assert_eq!(error["details"], json!({"field": "sessionId"}));
     }
@@ -380,9 +388,9 @@ fn a_session_has_the_name_that_its_host_gives_it() {
         (json!({"sessionName": "ü".repeat(101)}), None),
         (json!({"sessionName": 7}), None),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        let lines = desk.says(1, &join_with("s", "mac", "host", given.clone()));
+        let mut harness = harness();
+        harness.opens(1, "/");
+        let lines = harness.says(1, &join_with("s", "mac", "host", given.clone()));
         match name {
             Some(name) => assert_eq!(parts(&lines[0]).1["sessionInfo"]["name"], name),
             None => assert_eq!(
@@ -404,9 +412,9 @@ fn a_host_may_limit_its_session_to_2_to_10_members() {
         (11, false),
         (-3, false),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        let lines = desk.says(
+        let mut harness = harness();
+        harness.opens(1, "/");
+        let lines = harness.says(
             1,
             &join_with("s", "mac", "host", json!({"maxMembers": given})),
         );
@@ -423,49 +431,49 @@ fn a_host_may_limit_its_session_to_2_to_10_members() {
 
 #[test]
 fn a_session_has_one_host() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    let lines = desk.says(4, &join("party", "other", "host"));
+    let mut harness = party();
+    harness.opens(4, "/");
+    let lines = harness.says(4, &join("party", "other", "host"));
     assert_eq!(code(&lines, 4), "unauthorized");
     assert_eq!(lines[1..], ["4 x 1000 join refused"]);
     // Nor does a member become it.
-    desk.leaves(2, Ending::Lost);
-    desk.opens(5, "/");
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.opens(5, "/");
     assert_eq!(
-        code(&desk.says(5, &join("party", "phone", "host")), 5),
+        code(&harness.says(5, &join("party", "phone", "host")), 5),
         "unauthorized"
     );
     // Nor while it is awaited.
-    desk.leaves(1, Ending::Lost);
-    desk.opens(6, "/");
+    harness.leaves(1, DisconnectReason::Lost);
+    harness.opens(6, "/");
     assert_eq!(
-        code(&desk.says(6, &join("party", "other", "host")), 6),
+        code(&harness.says(6, &join("party", "other", "host")), 6),
         "unauthorized"
     );
 }
 
 #[test]
 fn a_session_must_exist() {
-    let mut desk = party();
-    for (who, id) in [(4, "Party"), (5, ""), (6, "no such id!")] {
-        desk.opens(who, "/");
-        let lines = desk.says(who, &join(id, "x", "client"));
-        assert_eq!(code(&lines, who), "session_not_found");
-        assert_eq!(lines[1..], [format!("{who} x 1000 join refused")]);
+    let mut harness = party();
+    for (conn, id) in [(4, "Party"), (5, ""), (6, "no such id!")] {
+        harness.opens(conn, "/");
+        let lines = harness.says(conn, &join(id, "x", "client"));
+        assert_eq!(code(&lines, conn), "session_not_found");
+        assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
     }
 }
 
 #[test]
 fn a_full_session_lets_nobody_in() {
-    let mut desk = desk();
-    (1..=11).for_each(|who| {
-        desk.opens(who, "/");
+    let mut harness = harness();
+    (1..=11).for_each(|conn| {
+        harness.opens(conn, "/");
     });
-    desk.says(1, &join("s", "mac", "host"));
-    for who in 2..=10 {
-        desk.says(who, &join("s", &format!("d{who}"), "client"));
+    harness.says(1, &join("s", "mac", "host"));
+    for conn in 2..=10 {
+        harness.says(conn, &join("s", &format!("d{conn}"), "client"));
     }
-    let lines = desk.says(11, &join("s", "late", "client"));
+    let lines = harness.says(11, &join("s", "late", "client"));
     let error = error(&lines, 11);
     assert_eq!(error["code"], "session_full");
     assert_eq!(
@@ -478,28 +486,28 @@ fn a_full_session_lets_nobody_in() {
     );
     assert_eq!(lines[1..], ["11 x 1000 join refused"]);
     // Who is awaited keeps its place.
-    desk.leaves(10, Ending::Lost);
-    desk.opens(12, "/");
+    harness.leaves(10, DisconnectReason::Lost);
+    harness.opens(12, "/");
     assert_eq!(
-        code(&desk.says(12, &join("s", "late", "client")), 12),
+        code(&harness.says(12, &join("s", "late", "client")), 12),
         "session_full"
     );
-    desk.opens(13, "/");
+    harness.opens(13, "/");
     assert_eq!(
-        kinds(&desk.says(13, &join("s", "d10", "client")))[0],
+        kinds(&harness.says(13, &join("s", "d10", "client")))[0],
         "13 < welcome"
     );
 }
 
 #[test]
 fn a_session_has_no_more_members_than_its_host_allows() {
-    let mut desk = desk();
-    (1..=3).for_each(|who| {
-        desk.opens(who, "/");
+    let mut harness = harness();
+    (1..=3).for_each(|conn| {
+        harness.opens(conn, "/");
     });
-    desk.says(1, &join_with("s", "mac", "host", json!({"maxMembers": 2})));
-    desk.says(2, &join("s", "phone", "client"));
-    let error = error(&desk.says(3, &join("s", "pad", "client")), 3);
+    harness.says(1, &join_with("s", "mac", "host", json!({"maxMembers": 2})));
+    harness.says(2, &join("s", "phone", "client"));
+    let error = error(&harness.says(3, &join("s", "pad", "client")), 3);
     assert_eq!(
         error["details"],
         json!({"maxMembers": 2, "currentMembers": 2})
@@ -508,18 +516,18 @@ fn a_session_has_no_more_members_than_its_host_allows() {
 
 #[test]
 fn there_are_so_many_sessions_and_no_more() {
-    let mut desk = Desk::<Loudsync>::new(json!({"max_sessions": 1}));
-    (1..=3).for_each(|who| {
-        desk.opens(who, "/");
+    let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 1}));
+    (1..=3).for_each(|conn| {
+        harness.opens(conn, "/");
     });
-    desk.says(1, &join("a", "mac", "host"));
-    let lines = desk.says(2, &join("b", "mac", "host"));
+    harness.says(1, &join("a", "mac", "host"));
+    let lines = harness.says(2, &join("b", "mac", "host"));
     let error = error(&lines, 2);
     assert_eq!(error["code"], "session_full");
     assert_eq!(error["details"], json!({"maxSessions": 1}));
-    desk.says(1, &bare("leave"));
+    harness.says(1, &bare("leave"));
     assert_eq!(
-        kinds(&desk.says(3, &join("b", "mac", "host")))[0],
+        kinds(&harness.says(3, &join("b", "mac", "host")))[0],
         "3 < welcome"
     );
 }
@@ -527,15 +535,15 @@ fn there_are_so_many_sessions_and_no_more() {
 #[test]
 fn a_device_that_is_connected_and_alive_is_not_let_in_again() {
     for (device, owner, kind) in [("phone", 2, "client"), ("mac", 1, "host")] {
-        let mut desk = party();
-        desk.opens(4, "/");
-        let ask = desk.says(4, &join("party", device, kind));
+        let mut harness = party();
+        harness.opens(4, "/");
+        let ask = harness.says(4, &join("party", device, kind));
         assert_eq!(ask, [format!("{owner} ? 2 s")]);
-        let lines = desk.answers(owner);
+        let lines = harness.answers(owner);
         assert_eq!(code(&lines, 4), "already_joined");
         assert_eq!(lines[1..], ["4 x 1000 join refused"]);
         assert_eq!(
-            kinds(&desk.says(owner, &bare("ping"))),
+            kinds(&harness.says(owner, &bare("ping"))),
             [format!("{owner} < pong")]
         );
     }
@@ -543,11 +551,11 @@ fn a_device_that_is_connected_and_alive_is_not_let_in_again() {
 
 #[test]
 fn a_device_whose_connection_is_dead_takes_its_place_again() {
-    let mut desk = party();
-    let before = client_id(&mut desk, 1, 1);
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    let lines = desk.is_silent(2);
+    let mut harness = party();
+    let before = client_id(&mut harness, 1, 1);
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    let lines = harness.is_silent(2);
     let expected = [
         "2 x 4409 connected again elsewhere",
         "4 < welcome",
@@ -561,71 +569,78 @@ fn a_device_whose_connection_is_dead_takes_its_place_again() {
 
 #[test]
 fn a_device_that_is_lost_while_it_is_asked_takes_its_place_again() {
-    let mut desk = party();
-    let before = client_id(&mut desk, 1, 1);
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    let lines = desk.leaves(2, Ending::Lost);
+    let mut harness = party();
+    let before = client_id(&mut harness, 1, 1);
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    let lines = harness.leaves(2, DisconnectReason::Lost);
     let welcome = lines.iter().find(|line| line.contains("welcome")).unwrap();
     assert_eq!(parts(welcome).1["clientId"], before);
 }
 
 #[test]
 fn who_comes_back_has_its_new_name_and_all_its_time() {
-    let mut desk = party();
-    waits(&mut desk, 10 * SECOND, &[1, 3]);
-    desk.leaves(2, Ending::Lost);
-    desk.opens(4, "/");
+    let mut harness = party();
+    waits(&mut harness, 10 * SECOND, &[1, 3]);
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.opens(4, "/");
     let info = json!({"id": "phone", "name": "New name", "type": "client"});
-    desk.says(
+    harness.says(
         4,
         &message("join", json!({"sessionId": "party", "deviceInfo": info})),
     );
-    let lines = desk.says(1, &bare("member_list"));
+    let lines = harness.says(1, &bare("member_list"));
     assert_eq!(list(&lines[0]).1[1], "New name connected");
-    assert_eq!(waits(&mut desk, 14 * SECOND, &[1, 3]), no_lines());
-    assert_eq!(waits(&mut desk, SECOND, &[1, 3])[0], "4 x 4408 timed out");
+    assert_eq!(waits(&mut harness, 14 * SECOND, &[1, 3]), no_lines());
+    assert_eq!(
+        waits(&mut harness, SECOND, &[1, 3])[0],
+        "4 x 4408 timed out"
+    );
 }
 
 #[test]
 fn a_device_that_is_lost_again_and_again_floods_nobody() {
-    let mut desk = party();
+    let mut harness = party();
     let mut lists = 0;
-    for who in 100..200 {
-        desk.leaves(if who == 100 { 3 } else { who - 1 }, Ending::Lost);
-        desk.opens(who, "/");
-        let lines = desk.says(who, &join("party", "pad", "client"));
+    for conn in 100..200 {
+        harness.leaves(
+            if conn == 100 { 3 } else { conn - 1 },
+            DisconnectReason::Lost,
+        );
+        harness.opens(conn, "/");
+        let lines = harness.says(conn, &join("party", "pad", "client"));
         assert_eq!(
             kinds(&lines)[..2],
-            [format!("{who} < welcome"), format!("{who} < member_list")]
+            [format!("{conn} < welcome"), format!("{conn} < member_list")]
         );
         lists += lines.iter().filter(|line| line.starts_with("1 < ")).count();
     }
     assert!(lists <= 60, "{lists}");
     // What was held back comes a moment later, once.
-    let lines = desk.waits(SECOND);
+    let lines = harness.waits(SECOND);
     assert_eq!(list(&lines[0]).1[2], "pad's name connected");
     assert_eq!(
         kinds(&lines),
         ["1 < member_list", "2 < member_list", "199 < member_list"]
     );
-    assert_eq!(desk.waits(SECOND), no_lines());
+    assert_eq!(harness.waits(SECOND), no_lines());
 }
 
 #[test]
 fn a_large_session_is_told_by_a_list_a_second() {
-    let mut desk = Desk::<Loudsync>::new(json!({"max_members": 256, "heartbeat_timeout": 3600}));
-    desk.opens(1, "/");
-    desk.says(1, &join("party", "mac", "host"));
-    let mut joins = |who: u64| {
-        desk.opens(who, "/");
-        let lines = desk.says(who, &join("party", &format!("device {who}"), "client"));
+    let mut harness =
+        RealmHarness::<Loudsync>::new(json!({"max_members": 256, "heartbeat_timeout": 3600}));
+    harness.opens(1, "/");
+    harness.says(1, &join("party", "mac", "host"));
+    let mut joins = |conn: u64| {
+        harness.opens(conn, "/");
+        let lines = harness.says(conn, &join("party", &format!("device {conn}"), "client"));
         lines.iter().filter(|line| line.starts_with("1 < ")).count()
     };
     let told: Vec<usize> = (2..=40).map(&mut joins).collect();
     assert!(told[..31].iter().all(|&lines| lines == 1), "{told:?}");
     assert!(told[32..].iter().all(|&lines| lines == 0), "{told:?}");
-    let lines = desk.waits(SECOND);
+    let lines = harness.waits(SECOND);
     let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
     assert_eq!(list(to_host).1.len(), 40);
     assert_eq!(lines.len(), 40);
@@ -633,16 +648,16 @@ fn a_large_session_is_told_by_a_list_a_second() {
 
 #[test]
 fn a_device_that_joins_and_leaves_again_and_again_floods_nobody() {
-    let mut desk = party();
+    let mut harness = party();
     let mut news = 0;
-    for who in 100..300 {
-        desk.opens(who, "/");
-        let lines = desk.says(who, &join("party", "guest", "client"));
+    for conn in 100..300 {
+        harness.opens(conn, "/");
+        let lines = harness.says(conn, &join("party", "guest", "client"));
         assert!(
-            kinds(&lines).contains(&format!("{who} < welcome")),
+            kinds(&lines).contains(&format!("{conn} < welcome")),
             "it is let in all the same"
         );
-        let left = desk.says(who, &bare("leave"));
+        let left = harness.says(conn, &bare("leave"));
         news += lines
             .iter()
             .chain(&left)
@@ -650,42 +665,42 @@ fn a_device_that_joins_and_leaves_again_and_again_floods_nobody() {
             .count();
     }
     assert!(news <= 60, "{news}");
-    let lines = desk.waits(SECOND);
+    let lines = harness.waits(SECOND);
     assert_eq!(
         kinds(&lines),
         ["1 < member_list", "2 < member_list", "3 < member_list"]
     );
     assert_eq!(list(&lines[0]).1.len(), 3);
     // A minute later changes are told at once again.
-    waits(&mut desk, 60 * SECOND, &[1, 2, 3]);
+    waits(&mut harness, 60 * SECOND, &[1, 2, 3]);
     assert_eq!(
-        kinds(&desk.says(3, &bare("leave")))[1..],
+        kinds(&harness.says(3, &bare("leave")))[1..],
         ["1 < member_left", "2 < member_left"]
     );
 }
 
 #[test]
 fn sessions_that_are_deserted_make_room_for_others() {
-    let mut desk = Desk::<Loudsync>::new(json!({"max_sessions": 2}));
-    for (who, session) in [(1, "a"), (2, "b")] {
-        desk.opens(who, "/");
-        desk.says(who, &join(session, "mac", "host"));
-        desk.leaves(who, Ending::Lost);
-        desk.waits(SECOND);
+    let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 2}));
+    for (conn, session) in [(1, "a"), (2, "b")] {
+        harness.opens(conn, "/");
+        harness.says(conn, &join(session, "mac", "host"));
+        harness.leaves(conn, DisconnectReason::Lost);
+        harness.waits(SECOND);
     }
-    for (who, session, left) in [(3, "c", ["b", "c"]), (4, "d", ["c", "d"])] {
-        desk.opens(who, "/");
-        assert_eq!(desk.says(who, &join(session, "mac", "host")).len(), 2);
-        assert!(desk.realm.sessions.keys().eq(left.iter()));
+    for (conn, session, left) in [(3, "c", ["b", "c"]), (4, "d", ["c", "d"])] {
+        harness.opens(conn, "/");
+        assert_eq!(harness.says(conn, &join(session, "mac", "host")).len(), 2);
+        assert!(harness.realm.sessions.keys().eq(left.iter()));
     }
 }
 
 #[test]
 fn a_device_whose_connection_ends_meanwhile_is_let_in() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    let lines = kinds(&desk.leaves(2, Ending::Left(Some(1000))));
+    let mut harness = party();
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    let lines = kinds(&harness.leaves(2, DisconnectReason::Left(Some(1000))));
     // It has left; so this is a new member.
     assert_eq!(lines[..2], ["1 < member_left", "3 < member_left"]);
     assert!(lines.contains(&"4 < welcome".to_owned()));
@@ -694,10 +709,10 @@ fn a_device_whose_connection_ends_meanwhile_is_let_in() {
 
 #[test]
 fn who_waits_for_a_place_in_a_session_that_ends_is_told_so() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    let lines = desk.says(1, &bare("leave"));
+    let mut harness = party();
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    let lines = harness.says(1, &bare("leave"));
     let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(parts(told[0]).1["code"], "session_not_found");
     assert_eq!(told[1], "4 x 1000 join refused");
@@ -705,24 +720,24 @@ fn who_waits_for_a_place_in_a_session_that_ends_is_told_so() {
 
 #[test]
 fn a_silent_connection_that_nobody_wants_stays() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    desk.leaves(4, Ending::Lost);
-    assert_eq!(desk.is_silent(2), no_lines());
+    let mut harness = party();
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    harness.leaves(4, DisconnectReason::Lost);
+    assert_eq!(harness.is_silent(2), no_lines());
 }
 
 #[test]
 fn a_second_join_is_answered_and_changes_nothing() {
-    let mut desk = party();
-    let lines = desk.says(2, &join("other", "x", "host"));
+    let mut harness = party();
+    let lines = harness.says(2, &join("other", "x", "host"));
     assert_eq!(
         (code(&lines, 2), lines.len()),
         ("already_joined".to_owned(), 1)
     );
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    let lines = desk.says(4, &join("party", "phone", "client"));
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    let lines = harness.says(4, &join("party", "phone", "client"));
     assert_eq!(
         (code(&lines, 4), lines.len()),
         ("already_joined".to_owned(), 1)
@@ -731,36 +746,36 @@ fn a_second_join_is_answered_and_changes_nothing() {
 
 #[test]
 fn a_refused_join_is_the_end_a_malformed_one_is_not() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    let lines = desk.says(4, &join("party", "", "client"));
+    let mut harness = party();
+    harness.opens(4, "/");
+    let lines = harness.says(4, &join("party", "", "client"));
     assert_eq!(
         (code(&lines, 4), lines.len()),
         ("invalid_message".to_owned(), 1)
     );
-    let lines = desk.says(4, &join("nowhere", "x", "client"));
+    let lines = harness.says(4, &join("nowhere", "x", "client"));
     assert_eq!(lines[1..], ["4 x 1000 join refused"]);
 }
 
 #[test]
 fn before_joining_one_may_only_ping() {
-    let mut desk = desk();
-    desk.opens(1, "/");
-    assert_eq!(kinds(&desk.says(1, &bare("ping"))), ["1 < pong"]);
+    let mut harness = harness();
+    harness.opens(1, "/");
+    assert_eq!(kinds(&harness.says(1, &bare("ping"))), ["1 < pong"]);
     for text in [
         bare("leave"),
         bare("heartbeat"),
         bare("member_list"),
         kick("x"),
     ] {
-        let lines = desk.says(1, &text);
+        let lines = harness.says(1, &text);
         assert_eq!(
             (code(&lines, 1), lines.len()),
             ("unauthorized".to_owned(), 1),
             "{text}"
         );
     }
-    assert_eq!(desk.says(1, &join("s", "mac", "host")).len(), 2);
+    assert_eq!(harness.says(1, &join("s", "mac", "host")).len(), 2);
 }
 
 #[test]
@@ -773,51 +788,51 @@ fn another_version_is_not_spoken() {
         json!(1.5),
         Value::Null,
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        let lines = desk.says(1, &join_with("s", "mac", "host", json!({"version": good})));
+        let mut harness = harness();
+        harness.opens(1, "/");
+        let lines = harness.says(1, &join_with("s", "mac", "host", json!({"version": good})));
         assert_eq!(kinds(&lines)[0], "1 < welcome", "{good}");
     }
     let beyond = json!("18446744073709551617.0");
     for other in [json!("2.0"), json!(2), json!("0.9"), json!("10"), beyond] {
-        let mut desk = desk();
-        desk.opens(1, "/");
+        let mut harness = harness();
+        harness.opens(1, "/");
         // Whatever else that version demands.
         let more = json!({"version": other, "deviceInfo": 7, "maxMembers": 100});
-        let lines = desk.says(1, &join_with("s", "mac", "host", more));
+        let lines = harness.says(1, &join_with("s", "mac", "host", more));
         assert_eq!(code(&lines, 1), "version_mismatch", "{other}");
         assert_eq!(lines[1..], ["1 x 1000 join refused"]);
     }
     for wrong in [json!("new"), json!([]), json!(""), json!(-1), json!(true)] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        let lines = desk.says(1, &join_with("s", "mac", "host", json!({"version": wrong})));
+        let mut harness = harness();
+        harness.opens(1, "/");
+        let lines = harness.says(1, &join_with("s", "mac", "host", json!({"version": wrong})));
         assert_eq!(error(&lines, 1)["details"]["field"], "version", "{wrong}");
     }
 }
 
 #[test]
 fn without_a_join_within_15_seconds_it_is_over() {
-    let mut desk = desk();
-    desk.opens(1, "/");
-    desk.opens(2, "/");
-    desk.says(2, &join("s", "mac", "host"));
-    assert_eq!(waits(&mut desk, 14 * SECOND, &[2]), no_lines());
-    desk.says(1, &bare("ping"));
+    let mut harness = harness();
+    harness.opens(1, "/");
+    harness.opens(2, "/");
+    harness.says(2, &join("s", "mac", "host"));
+    assert_eq!(waits(&mut harness, 14 * SECOND, &[2]), no_lines());
+    harness.says(1, &bare("ping"));
     assert_eq!(
-        waits(&mut desk, SECOND, &[2]),
+        waits(&mut harness, SECOND, &[2]),
         ["1 x 4401 no HELLO or JOIN in time"]
     );
-    let mut patient = Desk::<Loudsync>::new(json!({"join_timeout": 0}));
+    let mut patient = RealmHarness::<Loudsync>::new(json!({"join_timeout": 0}));
     patient.opens(1, "/");
     assert_eq!(patient.waits(1000 * SECOND), no_lines());
 }
 
 #[test]
 fn the_list_has_all_members_in_order_of_joining() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    let lines = desk.says(4, &join("party", "a device that sorts first", "client"));
+    let mut harness = party();
+    harness.opens(4, "/");
+    let lines = harness.says(4, &join("party", "a device that sorts first", "client"));
     let own = lines
         .iter()
         .find(|line| line.contains("member_list"))
@@ -833,27 +848,27 @@ fn the_list_has_all_members_in_order_of_joining() {
 
 #[test]
 fn the_list_is_sent_on_request() {
-    let mut desk = party();
-    let lines = desk.says(2, &bare("member_list"));
+    let mut harness = party();
+    let lines = harness.says(2, &bare("member_list"));
     assert_eq!(list(&lines[0]).1.len(), 3);
     assert_eq!(kinds(&lines), ["2 < member_list"]);
 }
 
 #[test]
 fn latency_is_what_the_server_measured() {
-    let mut desk = party();
-    let latency = |desk: &mut Desk<Loudsync>| {
-        parts(&desk.says(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
+    let mut harness = party();
+    let latency = |harness: &mut RealmHarness<Loudsync>| {
+        parts(&harness.says(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
     };
-    assert_eq!(latency(&mut desk), Value::Null);
+    assert_eq!(latency(&mut harness), Value::Null);
     for (micros, millis) in [(23_400, 23), (31_500, 32), (80, 0), (2_000_000, 2000)] {
-        desk.is_far(2, Duration::from_micros(micros));
-        assert_eq!(latency(&mut desk), json!(millis));
+        harness.is_far(2, Duration::from_micros(micros));
+        assert_eq!(latency(&mut harness), json!(millis));
     }
     // Also in the news of a newcomer who has been measured already.
-    desk.opens(4, "/");
-    desk.is_far(4, Duration::from_millis(31));
-    let lines = desk.says(4, &join("party", "tv", "client"));
+    harness.opens(4, "/");
+    harness.is_far(4, Duration::from_millis(31));
+    let lines = harness.says(4, &join("party", "tv", "client"));
     let joined = lines
         .iter()
         .find(|line| line.contains("member_joined"))
@@ -863,17 +878,17 @@ fn latency_is_what_the_server_measured() {
 
 #[test]
 fn ids_are_made_here_and_device_ids_stay_here() {
-    let mut desk = desk();
-    (1..=2).for_each(|who| {
-        desk.opens(who, "/");
+    let mut harness = harness();
+    (1..=2).for_each(|conn| {
+        harness.opens(conn, "/");
     });
     let device = |id: &str, kind: &str| {
         let info = json!({"id": id, "name": "N", "type": kind});
         message("join", json!({"sessionId": "s", "deviceInfo": info}))
     };
-    let mut lines = desk.says(1, &device("secret-1", "host"));
-    lines.extend(desk.says(2, &device("secret-2", "client")));
-    lines.extend(desk.leaves(2, Ending::Lost));
+    let mut lines = harness.says(1, &device("secret-1", "host"));
+    lines.extend(harness.says(2, &device("secret-2", "client")));
+    lines.extend(harness.leaves(2, DisconnectReason::Lost));
     assert!(
         !lines.iter().any(|line| line.contains("secret")),
         "{lines:?}"
@@ -888,12 +903,12 @@ fn ids_are_made_here_and_device_ids_stay_here() {
     }
     assert_eq!(ids.len(), 2);
     // The same letters twice are not two ids.
-    (3..=4).for_each(|who| {
-        desk.opens(who, "/");
+    (3..=4).for_each(|conn| {
+        harness.opens(conn, "/");
     });
-    desk.says(3, &device("secret-3", "client"));
-    desk.repeat_the_last_id();
-    let lines = desk.says(4, &device("secret-4", "client"));
+    harness.says(3, &device("secret-3", "client"));
+    harness.repeat_the_last_id();
+    let lines = harness.says(4, &device("secret-4", "client"));
     let listed = lines
         .iter()
         .find(|line| line.contains("member_list"))
@@ -911,12 +926,12 @@ fn ids_are_made_here_and_device_ids_stay_here() {
 #[test]
 fn leave_and_a_clean_close_are_the_same() {
     for code in [None, Some(1000), Some(1001)] {
-        let mut desk = party();
-        let lines = desk.leaves(2, Ending::Left(code));
+        let mut harness = party();
+        let lines = harness.leaves(2, DisconnectReason::Left(code));
         assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
         assert_eq!(parts(&lines[0]).1["reason"], "left");
-        let mut desk = party();
-        let lines = desk.leaves(1, Ending::Left(code));
+        let mut harness = party();
+        let lines = harness.leaves(1, DisconnectReason::Left(code));
         assert_eq!(kinds(&lines)[0], "2 < session_closed");
     }
 }
@@ -924,13 +939,13 @@ fn leave_and_a_clean_close_are_the_same() {
 #[test]
 fn a_lost_member_is_awaited() {
     for how in [
-        Ending::Lost,
-        Ending::Silent,
-        Ending::Left(Some(3000)),
-        Ending::Closed(Close::InternalError),
+        DisconnectReason::Lost,
+        DisconnectReason::Silent,
+        DisconnectReason::Left(Some(3000)),
+        DisconnectReason::Closed(CloseReason::InternalError),
     ] {
-        let mut desk = party();
-        let lines = desk.leaves(3, how);
+        let mut harness = party();
+        let lines = harness.leaves(3, how);
         assert_eq!(kinds(&lines), ["1 < member_list", "2 < member_list"]);
         assert_eq!(list(&lines[0]).1[2], "pad's name reconnecting");
     }
@@ -938,19 +953,19 @@ fn a_lost_member_is_awaited() {
 
 #[test]
 fn who_does_not_come_back_has_timed_out() {
-    let mut desk = party();
-    waits(&mut desk, 4 * SECOND, &[1, 2, 3]);
-    desk.leaves(2, Ending::Lost);
-    assert_eq!(waits(&mut desk, 13 * SECOND, &[1, 3]), no_lines());
-    let lines = waits(&mut desk, SECOND, &[1, 3]);
+    let mut harness = party();
+    waits(&mut harness, 4 * SECOND, &[1, 2, 3]);
+    harness.leaves(2, DisconnectReason::Lost);
+    assert_eq!(waits(&mut harness, 13 * SECOND, &[1, 3]), no_lines());
+    let lines = waits(&mut harness, SECOND, &[1, 3]);
     assert_eq!(
         kinds(&lines),
         ["1 < member_left", "3 < member_left"],
         "15 s after its heartbeat"
     );
     assert_eq!(parts(&lines[0]).1["reason"], "timeout");
-    desk.opens(4, "/");
-    let lines = desk.says(4, &join("party", "phone", "client"));
+    harness.opens(4, "/");
+    let lines = harness.says(4, &join("party", "phone", "client"));
     assert!(
         kinds(&lines).contains(&"1 < member_joined".to_owned()),
         "a new member"
@@ -959,42 +974,45 @@ fn who_does_not_come_back_has_timed_out() {
 
 #[test]
 fn only_heartbeats_count() {
-    let mut desk = party();
+    let mut harness = party();
     for _ in 0..14 {
-        desk.says(2, &bare("ping"));
-        desk.says(2, &bare("member_list"));
-        waits(&mut desk, SECOND, &[1, 3]);
+        harness.says(2, &bare("ping"));
+        harness.says(2, &bare("member_list"));
+        waits(&mut harness, SECOND, &[1, 3]);
     }
-    assert_eq!(waits(&mut desk, SECOND, &[1, 3])[0], "2 x 4408 timed out");
+    assert_eq!(
+        waits(&mut harness, SECOND, &[1, 3])[0],
+        "2 x 4408 timed out"
+    );
 }
 
 #[test]
 fn a_heartbeat_has_no_answer() {
-    let mut desk = party();
-    assert_eq!(desk.says(2, &bare("heartbeat")), no_lines());
-    assert_eq!(waits(&mut desk, 100 * SECOND, &[1, 2, 3]), no_lines());
+    let mut harness = party();
+    assert_eq!(harness.says(2, &bare("heartbeat")), no_lines());
+    assert_eq!(waits(&mut harness, 100 * SECOND, &[1, 2, 3]), no_lines());
 }
 
 #[test]
 fn heartbeats_are_checked_every_second() {
-    let mut desk = party();
-    desk.waits(Duration::from_millis(14_999));
-    assert_eq!(desk.realm.sessions.len(), 1);
+    let mut harness = party();
+    harness.waits(Duration::from_millis(14_999));
+    assert_eq!(harness.realm.sessions.len(), 1);
     assert_eq!(
-        desk.waits(Duration::from_millis(1)).len(),
+        harness.waits(Duration::from_millis(1)).len(),
         3,
         "all at once, and nobody is told"
     );
-    assert!(desk.realm.is_empty());
+    assert!(harness.realm.is_empty());
 }
 
 #[test]
 fn a_session_waits_for_its_host_no_longer_than_for_others() {
-    let mut desk = party();
-    let lines = desk.leaves(1, Ending::Lost);
+    let mut harness = party();
+    let lines = harness.leaves(1, DisconnectReason::Lost);
     assert_eq!(list(&lines[0]).1[0], "*mac's name reconnecting");
-    assert_eq!(waits(&mut desk, 14 * SECOND, &[2, 3]), no_lines());
-    let lines = waits(&mut desk, SECOND, &[2, 3]);
+    assert_eq!(waits(&mut harness, 14 * SECOND, &[2, 3]), no_lines());
+    let lines = waits(&mut harness, SECOND, &[2, 3]);
     let expected = [
         "2 < session_closed",
         "3 < session_closed",
@@ -1004,26 +1022,26 @@ fn a_session_waits_for_its_host_no_longer_than_for_others() {
     assert_eq!(kinds(&lines), expected);
     assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
     // Nor for one whose connection stands but who sends no heartbeats.
-    let mut desk = party();
-    assert_eq!(waits(&mut desk, 14 * SECOND, &[2, 3]), no_lines());
+    let mut harness = party();
+    assert_eq!(waits(&mut harness, 14 * SECOND, &[2, 3]), no_lines());
     assert_eq!(
-        kinds(&waits(&mut desk, SECOND, &[2, 3]))[..2],
+        kinds(&waits(&mut harness, SECOND, &[2, 3]))[..2],
         ["1 x 4408 timed out", "2 < session_closed"]
     );
 }
 
 #[test]
 fn a_host_that_comes_back_in_time_finds_its_session() {
-    let mut desk = party();
-    desk.leaves(1, Ending::Lost);
-    desk.opens(4, "/");
+    let mut harness = party();
+    harness.leaves(1, DisconnectReason::Lost);
+    harness.opens(4, "/");
     let again = join_with(
         "party",
         "mac",
         "host",
         json!({"sessionName": "Other", "maxMembers": 2}),
     );
-    let lines = desk.says(4, &again);
+    let lines = harness.says(4, &again);
     let expected = [
         "4 < welcome",
         "4 < member_list",
@@ -1036,15 +1054,15 @@ fn a_host_that_comes_back_in_time_finds_its_session() {
         "mac's name",
         "the session stands"
     );
-    let id = client_id(&mut desk, 4, 1);
-    assert_eq!(kinds(&desk.says(4, &kick(&id)))[1], "3 < member_left");
+    let id = client_id(&mut harness, 4, 1);
+    assert_eq!(kinds(&harness.says(4, &kick(&id)))[1], "3 < member_left");
 }
 
 #[test]
 fn a_host_kicks_a_member() {
-    let mut desk = party();
-    let id = client_id(&mut desk, 1, 1);
-    let mut lines = desk.says(1, &kick(&id));
+    let mut harness = party();
+    let id = client_id(&mut harness, 1, 1);
+    let mut lines = harness.says(1, &kick(&id));
     lines.sort();
     let expected = [
         "1 < member_left",
@@ -1059,12 +1077,12 @@ fn a_host_kicks_a_member() {
     );
     assert_eq!(parts(&lines[0]).1["reason"], "kicked");
     assert_eq!(parts(&lines[0]).1["memberId"], id);
-    let id = client_id(&mut desk, 1, 1);
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "tv", "client"));
-    let tv = client_id(&mut desk, 1, 2);
+    let id = client_id(&mut harness, 1, 1);
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "tv", "client"));
+    let tv = client_id(&mut harness, 1, 2);
     let text = message("kick", json!({"memberId": tv, "reason": ""}));
-    let kicked = desk
+    let kicked = harness
         .says(1, &text)
         .into_iter()
         .find(|line| line.starts_with("4 <"))
@@ -1074,7 +1092,7 @@ fn a_host_kicks_a_member() {
         "Host removed you from the session"
     );
     let text = message("kick", json!({"memberId": id, "reason": "too loud"}));
-    let kicked = desk
+    let kicked = harness
         .says(1, &text)
         .into_iter()
         .find(|line| line.starts_with("3 <"))
@@ -1084,11 +1102,11 @@ fn a_host_kicks_a_member() {
 
 #[test]
 fn who_is_kicked_is_not_replaced_by_the_same_device() {
-    let mut desk = party();
-    let id = client_id(&mut desk, 1, 1);
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "phone", "client"));
-    let lines = desk.says(1, &kick(&id));
+    let mut harness = party();
+    let id = client_id(&mut harness, 1, 1);
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "phone", "client"));
+    let lines = harness.says(1, &kick(&id));
     let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(parts(told[0]).1["code"], "unauthorized");
     assert_eq!(told[1], "4 x 1000 join refused");
@@ -1097,91 +1115,91 @@ fn who_is_kicked_is_not_replaced_by_the_same_device() {
 
 #[test]
 fn a_host_kicks_a_member_who_is_awaited() {
-    let mut desk = party();
-    let id = client_id(&mut desk, 1, 1);
-    desk.leaves(2, Ending::Lost);
+    let mut harness = party();
+    let id = client_id(&mut harness, 1, 1);
+    harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(
-        kinds(&desk.says(1, &kick(&id))),
+        kinds(&harness.says(1, &kick(&id))),
         ["1 < member_left", "3 < member_left"]
     );
 }
 
 #[test]
 fn only_the_host_kicks() {
-    let mut desk = party();
-    let [host, phone, pad] = [0, 1, 2].map(|at| client_id(&mut desk, 1, at));
+    let mut harness = party();
+    let [host, phone, pad] = [0, 1, 2].map(|at| client_id(&mut harness, 1, at));
     for id in [&host, &phone, &pad] {
-        let lines = desk.says(2, &kick(id));
+        let lines = harness.says(2, &kick(id));
         assert_eq!(
             (code(&lines, 2), lines.len()),
             ("unauthorized".to_owned(), 1)
         );
     }
     for id in [host.as_str(), "client-nobody", ""] {
-        let error = error(&desk.says(1, &kick(id)), 1);
+        let error = error(&harness.says(1, &kick(id)), 1);
         assert_eq!(error["code"], "invalid_message");
         assert_eq!(error["details"], json!({"field": "memberId"}));
     }
     // Nor the host of another session.
-    desk.opens(4, "/");
-    desk.says(4, &join("other", "mac", "host"));
-    assert_eq!(code(&desk.says(4, &kick(&phone)), 4), "invalid_message");
+    harness.opens(4, "/");
+    harness.says(4, &join("other", "mac", "host"));
+    assert_eq!(code(&harness.says(4, &kick(&phone)), 4), "invalid_message");
 }
 
 #[test]
 fn a_reason_is_short() {
-    let mut desk = party();
-    let id = client_id(&mut desk, 1, 1);
+    let mut harness = party();
+    let id = client_id(&mut harness, 1, 1);
     let with = |reason: Value| message("kick", json!({"memberId": id, "reason": reason}));
     for wrong in [json!("x".repeat(201)), json!(7)] {
         assert_eq!(
-            error(&desk.says(1, &with(wrong)), 1)["details"]["field"],
+            error(&harness.says(1, &with(wrong)), 1)["details"]["field"],
             "reason"
         );
     }
     let wrong = message("leave", json!({"reason": ["x"]}));
     assert_eq!(
-        error(&desk.says(2, &wrong), 2)["details"]["field"],
+        error(&harness.says(2, &wrong), 2)["details"]["field"],
         "reason"
     );
     let empty = message("leave", json!({"reason": ""}));
-    assert_eq!(desk.says(3, &empty)[0], "3 x 1000 goodbye");
-    let lines = desk.says(1, &with(json!("ü".repeat(200))));
+    assert_eq!(harness.says(3, &empty)[0], "3 x 1000 goodbye");
+    let lines = harness.says(1, &with(json!("ü".repeat(200))));
     assert!(kinds(&lines).contains(&"2 < kicked".to_owned()));
 }
 
 #[test]
 fn a_member_who_broke_the_protocol_left_by_error() {
     for why in [
-        Close::ProtocolError,
-        Close::InvalidUtf8,
-        Close::TooBig,
-        Close::TooSlow,
-        Close::ShortOfMemory,
+        CloseReason::ProtocolError,
+        CloseReason::InvalidUtf8,
+        CloseReason::TooBig,
+        CloseReason::TooSlow,
+        CloseReason::ShortOfMemory,
     ] {
-        let mut desk = party();
-        let lines = desk.leaves(2, Ending::Closed(why));
+        let mut harness = party();
+        let lines = harness.leaves(2, DisconnectReason::Closed(why));
         assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
         assert_eq!(parts(&lines[0]).1["reason"], "error");
-        let mut desk = party();
-        let lines = desk.leaves(1, Ending::Closed(why));
+        let mut harness = party();
+        let lines = harness.leaves(1, DisconnectReason::Closed(why));
         assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
     }
 }
 
 #[test]
 fn a_pong_carries_the_pings_timestamp() {
-    let mut desk = party();
+    let mut harness = party();
     for timestamp in ["1706889650000", "-1", "1706889650000.25", "1e3", "0"] {
         let text = format!(r#"{{"type":"ping","timestamp":{timestamp}}}"#);
         let pong = format!(r#"2 < {{"type":"pong","timestamp":{timestamp}}}"#);
-        assert_eq!(desk.says(2, &text), [pong]);
+        assert_eq!(harness.says(2, &text), [pong]);
     }
 }
 
 #[test]
 fn every_message_has_a_type_and_a_timestamp() {
-    let mut desk = party();
+    let mut harness = party();
     for (text, field) in [
         (r#"{"timestamp":1}"#, "type"),
         (r#"{"type":7,"timestamp":1}"#, "type"),
@@ -1192,7 +1210,7 @@ fn every_message_has_a_type_and_a_timestamp() {
         (r#"{"type":"heartbeat","timestamp":null}"#, "timestamp"),
         (r#"{"type":"heartbeat","timestamp":[1]}"#, "timestamp"),
     ] {
-        let lines = desk.says(2, text);
+        let lines = harness.says(2, text);
         let error = error(&lines, 2);
         assert_eq!(error["code"], "invalid_message", "{text}");
         assert_eq!(error["details"], json!({"field": field}), "{text}");
@@ -1249,16 +1267,16 @@ fn a_malformed_message_is_answered_with_the_field_at_fault() {
         ),
         (message("kick", json!({})), "memberId"),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/");
-        let lines = desk.says(1, &text);
+        let mut harness = harness();
+        harness.opens(1, "/");
+        let lines = harness.says(1, &text);
         let error = error(&lines, 1);
         assert_eq!(error["code"], "invalid_message", "{text}");
         assert_eq!(error["details"], json!({"field": field}), "{text}");
         assert_eq!(lines.len(), 1, "the connection stays open");
     }
-    let mut desk = desk();
-    desk.opens(1, "/");
+    let mut harness = harness();
+    harness.opens(1, "/");
     for text in [
         "",
         "nonsense",
@@ -1267,7 +1285,7 @@ fn a_malformed_message_is_answered_with_the_field_at_fault() {
         "7",
         r#"{"type":"ping","type":"ping","timestamp":1}"#,
     ] {
-        let error = error(&desk.says(1, text), 1);
+        let error = error(&harness.says(1, text), 1);
         assert_eq!(
             (&error["code"], &error["details"]),
             (&json!("invalid_message"), &Value::Null)
@@ -1277,46 +1295,46 @@ fn a_malformed_message_is_answered_with_the_field_at_fault() {
 
 #[test]
 fn unknown_fields_are_ignored() {
-    let mut desk = party();
+    let mut harness = party();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!(r#"{{"more":{deep},"type":"ping","timestamp":1,"memberId":7}}"#);
-    assert_eq!(kinds(&desk.says(2, &text)), ["2 < pong"]);
+    assert_eq!(kinds(&harness.says(2, &text)), ["2 < pong"]);
 }
 
 #[test]
 fn a_binary_message_is_answered() {
-    let mut desk = party();
+    let mut harness = party();
     let ping = Message::Binary(bare("ping").into_bytes().into());
-    assert_eq!(code(&desk.sends(2, ping), 2), "invalid_message");
+    assert_eq!(code(&harness.sends(2, ping), 2), "invalid_message");
 }
 
 #[test]
 fn at_a_stop_every_session_is_closed() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    desk.opens(5, "/");
-    desk.says(5, &join("other", "mac", "host"));
-    let mut lines = desk.stops();
+    let mut harness = party();
+    harness.opens(4, "/");
+    harness.opens(5, "/");
+    harness.says(5, &join("other", "mac", "host"));
+    let mut lines = harness.stops();
     lines.sort();
     assert_eq!(
         kinds(&lines),
-        [1, 2, 3, 5].map(|who| format!("{who} < session_closed"))
+        [1, 2, 3, 5].map(|conn| format!("{conn} < session_closed"))
     );
     assert_eq!(parts(&lines[0]).1["reason"], "Server is going away");
 }
 
 #[test]
 fn nothing_is_kept_of_who_is_gone() {
-    let mut desk = party();
-    desk.opens(4, "/");
-    desk.opens(5, "/");
-    desk.says(5, &join("party", "phone", "client"));
-    for who in [4, 2, 3, 5] {
-        desk.leaves(who, Ending::Lost);
+    let mut harness = party();
+    harness.opens(4, "/");
+    harness.opens(5, "/");
+    harness.says(5, &join("party", "phone", "client"));
+    for conn in [4, 2, 3, 5] {
+        harness.leaves(conn, DisconnectReason::Lost);
     }
-    desk.leaves(1, Ending::Lost);
-    desk.waits(15 * SECOND);
-    assert!(desk.realm.is_empty());
+    harness.leaves(1, DisconnectReason::Lost);
+    harness.waits(15 * SECOND);
+    assert!(harness.realm.is_empty());
 }
 
 #[test]
@@ -1336,7 +1354,7 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[
+    crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("upper_case.rs"),
         include_str!("../../../../tests/loudsync.rs"),
@@ -1345,13 +1363,16 @@ fn the_table_of_demands_is_true() {
 
 #[test]
 fn the_longest_names_are_allowed() {
-    let mut desk = desk();
-    desk.opens(1, "/");
+    let mut harness = harness();
+    harness.opens(1, "/");
     let info = json!({"id": "ü".repeat(128), "name": "ü".repeat(100), "type": "host"});
     let join = message(
         "join",
         json!({"sessionId": "x".repeat(64), "deviceInfo": info}),
     );
-    assert_eq!(kinds(&desk.says(1, &join))[0], "1 < welcome");
-    assert_eq!(Loudsync::WHEN_FULL, WhenFull::CloseReader);
+    assert_eq!(kinds(&harness.says(1, &join))[0], "1 < welcome");
+    assert_eq!(
+        Loudsync::SLOW_CONSUMER_POLICY,
+        SlowConsumerPolicy::Disconnect
+    );
 }

@@ -15,7 +15,7 @@
 
 use crate::protocols::loudsync::*;
 use crate::testing::Input;
-use crate::testing::model::{Crowd, ENDINGS, Fate, STEPS, fate};
+use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ const NAMED_HOST: &str = "named host";
 enum Step {
     Open,
     Join {
-        who: Pick,
+        conn: Pick,
         session: usize,
         device: usize,
         role: Pick,
@@ -51,10 +51,10 @@ impl Step {
     /// The next step of a story.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
-            return Some(match input.octet()? {
+            return Some(match input.byte()? {
                 b'o' => Self::Open,
                 b'j' => Self::Join {
-                    who: input.below(8)?,
+                    conn: input.below(8)?,
                     session: input.below(3)?,
                     device: input.below(5)?,
                     role: input.below(ROLES.len())?,
@@ -73,7 +73,7 @@ impl Step {
 
 #[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let who = 0..8usize;
+    let conn = 0..8usize;
     let texts = [
         r#"{"type":"heartbeat","timestamp":1}"#,
         r#"{"type":"heartbeat","timestamp":1}"#,
@@ -89,14 +89,14 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => Just(Step::Open),
-        6 => (who.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
-            .prop_map(|(who, session, device, role)| Step::Join { who, session, device, role }),
-        6 => (who.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
-        1 => (who.clone(), who.clone()).prop_map(|(who, whom)| Step::Kick(who, whom)),
-        2 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
-        4 => (who.clone(), any::<bool>()).prop_map(|(who, alive)| Step::Answer(who, alive)),
-        1 => who.prop_map(Step::Full),
+        6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
+            .prop_map(|(conn, session, device, role)| Step::Join { conn, session, device, role }),
+        6 => (conn.clone(), prop::sample::select(texts.to_vec()))
+            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
+        1 => (conn.clone(), conn.clone()).prop_map(|(conn, whom)| Step::Kick(conn, whom)),
+        2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+        4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
+        1 => conn.prop_map(Step::Full),
         3 => prop_oneof![0..2000u64, 0..20_000u64].prop_map(Step::Wait),
     ]
 }
@@ -119,7 +119,7 @@ struct Known {
 }
 
 struct World {
-    crowd: Crowd<Loudsync>,
+    clients: ModelClients<Loudsync>,
     known: Known,
     /// The clients' readers once more: in which dialect each is to be answered.
     readers: HashMap<u64, Reader>,
@@ -131,7 +131,7 @@ impl World {
             "id": CONFIGURED, "name": "S", "host_id": NAMED_HOST, "host_name": "H",
         });
         Self {
-            crowd: Crowd::new(json!({"max_members": 3, "sessions": [session]})),
+            clients: ModelClients::new(json!({"max_members": 3, "sessions": [session]})),
             known: Known::new(),
             readers: HashMap::new(),
         }
@@ -150,11 +150,11 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Open => {
-                let lines = self.crowd.opens("/").unwrap();
+                let lines = self.clients.opens("/").unwrap();
                 self.look(&lines);
             }
             Step::Join {
-                who,
+                conn,
                 session,
                 device,
                 role,
@@ -169,11 +169,11 @@ impl World {
                         "sessionId": session, "deviceId": device, "deviceName": "N",
                     }}),
                 };
-                self.says(who, &join.to_string());
+                self.says(conn, &join.to_string());
             }
-            Step::Say(who, text) if may_be_said(&text, &self.known) => self.says(who, &text),
+            Step::Say(conn, text) if may_be_said(&text, &self.known) => self.says(conn, &text),
             Step::Say(..) => {}
-            Step::Kick(who, whom) => {
+            Step::Kick(conn, whom) => {
                 let ids: Vec<&String> = self.known.members.values().map(|(_, id)| id).collect();
                 let id = ids
                     .get(whom % ids.len().max(1))
@@ -181,42 +181,42 @@ impl World {
                     .cloned()
                     .unwrap_or_default();
                 let kick = json!({"type": "kick", "timestamp": 1, "memberId": id});
-                self.says(who, &kick.to_string());
+                self.says(conn, &kick.to_string());
             }
-            Step::Leave(who, how) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.leaves(who, ENDINGS[how]);
+            Step::Leave(conn, how) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.leaves(conn, ENDINGS[how]);
                 }
             }
-            Step::Answer(who, alive) => {
-                let lines = self.crowd.answers(who, alive);
+            Step::Answer(conn, alive) => {
+                let lines = self.clients.answers(conn, alive);
                 self.look(&lines);
             }
-            Step::Full(who) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.crowd.desk.is_full(who);
+            Step::Full(conn) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.clients.harness.is_full(conn);
                 }
             }
             Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
         }
     }
 
-    fn says(&mut self, who: Pick, text: &str) {
-        if let Some(who) = self.crowd.someone(who) {
-            let reader = self.readers.entry(who).or_default();
+    fn says(&mut self, conn: Pick, text: &str) {
+        if let Some(conn) = self.clients.someone(conn) {
+            let reader = self.readers.entry(conn).or_default();
             let said = reader.read(Message::Text(text.into()));
             if reader.decided().is_some() {
                 let is_capital = said.dialect == Dialect::UpperCase;
-                self.known.capitals.insert(who, is_capital);
+                self.known.capitals.insert(conn, is_capital);
             }
-            let lines = self.crowd.says(who, text);
+            let lines = self.clients.says(conn, text);
             self.look(&lines);
         }
     }
 
     /// Everybody reads what it got.
     fn look(&mut self, lines: &[String]) {
-        let sessions = self.crowd.desk.realm.sessions.values();
+        let sessions = self.clients.harness.realm.sessions.values();
         let members = sessions.flat_map(Session::members);
         let client_ids: HashMap<u64, String> = members
             .filter_map(|member| Some((member.connection?.connection.0, member.id.clone())))
@@ -224,40 +224,40 @@ impl World {
         self.known.look(lines, &client_ids);
     }
 
-    fn leaves(&mut self, who: u64, how: Ending) {
-        self.known.members.remove(&who);
-        let lines = self.crowd.leaves(who, how);
+    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+        self.known.members.remove(&conn);
+        let lines = self.clients.leaves(conn, how);
         self.look(&lines);
     }
 
     fn waits(&mut self, time: Duration) {
-        let lines = self.crowd.waits(time);
+        let lines = self.clients.waits(time);
         self.look(&lines);
     }
 
     /// What everybody was told adds up to what everybody would be told now.
     fn agrees(&mut self) {
         let members: Vec<u64> = self.known.members.keys().copied().collect();
-        for who in members {
+        for conn in members {
             // Another's question may have been its end.
-            if !self.known.members.contains_key(&who) {
+            if !self.known.members.contains_key(&conn) {
                 continue;
             }
-            let told = self.known.seen[&who].clone();
-            let kind = if self.known.capitals[&who] {
+            let told = self.known.seen[&conn].clone();
+            let kind = if self.known.capitals[&conn] {
                 "MEMBER_LIST"
             } else {
                 "member_list"
             };
             let ask = json!({"type": kind, "timestamp": 1});
-            let lines = self.crowd.says(who, &ask.to_string());
+            let lines = self.clients.says(conn, &ask.to_string());
             self.look(&lines);
             // It may have had no room for the answer.
-            let Some((session, _)) = self.known.members.get(&who) else {
+            let Some((session, _)) = self.known.members.get(&conn) else {
                 continue;
             };
-            let list = &self.known.seen[&who];
-            assert_eq!(&told, list, "as {who} sees it");
+            let list = &self.known.seen[&conn];
+            assert_eq!(&told, list, "as {conn} sees it");
             let mut connected: Vec<&String> = self
                 .known
                 .members
@@ -273,11 +273,11 @@ impl World {
     }
 
     fn ends(mut self) {
-        while let Some(who) = self.crowd.someone(0) {
-            self.leaves(who, Ending::Lost);
+        while let Some(conn) = self.clients.someone(0) {
+            self.leaves(conn, DisconnectReason::Lost);
         }
         self.waits(Duration::from_secs(15));
-        assert!(self.crowd.desk.realm.is_empty());
+        assert!(self.clients.harness.realm.is_empty());
     }
 }
 
@@ -297,39 +297,39 @@ impl Known {
     fn look(&mut self, lines: &[String], client_ids: &HashMap<u64, String>) {
         for line in lines {
             match fate(line) {
-                (who, Fate::Asked) => assert!(self.members.contains_key(&who), "{line}"),
-                (who, Fate::Closed) => {
-                    self.members.remove(&who);
+                (conn, Fate::Asked) => assert!(self.members.contains_key(&conn), "{line}"),
+                (conn, Fate::Closed) => {
+                    self.members.remove(&conn);
                 }
-                (who, Fate::Text(text)) => {
+                (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
-                    let capitals = self.capitals.get(&who).copied().unwrap_or(false);
+                    let capitals = self.capitals.get(&conn).copied().unwrap_or(false);
                     assert_eq!(in_capitals(&message), capitals, "{line}");
                     let device = message["payload"]["yourDeviceId"].as_str();
                     if let Some(device) = device {
-                        self.devices.insert(who, device.to_owned());
+                        self.devices.insert(conn, device.to_owned());
                     }
-                    let device = self.devices.get(&who);
+                    let device = self.devices.get(&conn);
                     let is_secret = device.is_some_and(|device| device.contains("secret"));
                     let own = usize::from(capitals && names_receiver(&message) && is_secret);
                     assert_eq!(text.matches("secret").count(), own, "{line}");
                     // It is not told its client id, and has none any more if it is gone already.
-                    let gone = format!("gone {who}");
-                    let known = self.members.get(&who).map(|(_, id)| id.clone());
-                    let own = known.as_ref().or(client_ids.get(&who)).unwrap_or(&gone);
+                    let gone = format!("gone {conn}");
+                    let known = self.members.get(&conn).map(|(_, id)| id.clone());
+                    let own = known.as_ref().or(client_ids.get(&conn)).unwrap_or(&gone);
                     let message = if capitals {
-                        let device = self.devices.get(&who).map_or("", String::as_str);
+                        let device = self.devices.get(&conn).map_or("", String::as_str);
                         as_in_the_document(&message, device, own)
                     } else {
                         message
                     };
-                    self.reads(who, &message);
+                    self.reads(conn, &message);
                 }
             }
         }
     }
 
-    fn reads(&mut self, who: u64, message: &Value) {
+    fn reads(&mut self, conn: u64, message: &Value) {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let kind = message["type"].as_str().unwrap();
         if kind == "welcome" {
@@ -344,13 +344,13 @@ impl Known {
             );
             let twice = self.members.values().any(|(_, other)| *other == id);
             assert!(!twice, "{id} has two connections");
-            self.members.insert(who, (session, id));
+            self.members.insert(conn, (session, id));
             return;
         }
         if ["error", "pong"].contains(&kind) {
             return;
         }
-        let (session, me) = self.members.get(&who).expect("a member");
+        let (session, me) = self.members.get(&conn).expect("a member");
         match kind {
             "member_list" => {
                 let mut list = List::new();
@@ -367,19 +367,19 @@ impl Known {
                 }
                 assert_eq!(hosts, 1);
                 assert_eq!(list.get(me), Some(&true));
-                self.seen.insert(who, list);
+                self.seen.insert(conn, list);
             }
             "member_joined" => {
                 let joined = text(&message["member"]["id"]);
                 // The others hear of a newcomer before it is welcomed.
                 let of = self.ids.entry(joined.clone()).or_insert(session.clone());
                 assert_eq!(of, session);
-                assert_eq!(self.seen.get_mut(&who).unwrap().insert(joined, true), None);
+                assert_eq!(self.seen.get_mut(&conn).unwrap().insert(joined, true), None);
             }
             "member_left" => {
                 let left = text(&message["memberId"]);
                 assert_eq!(self.ids.get(&left), Some(session));
-                assert!(self.seen.get_mut(&who).unwrap().remove(&left).is_some());
+                assert!(self.seen.get_mut(&conn).unwrap().remove(&left).is_some());
             }
             "kicked" | "session_closed" => {}
             other => panic!("{other}"),
@@ -447,8 +447,8 @@ fn as_in_the_document(message: &Value, device: &str, client_id: &str) -> Value {
 }
 
 /// Acts a story.
-pub(crate) fn tell(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
     World::new().goes_through(steps);
 }

@@ -14,10 +14,10 @@
 //! | mistakes are named with their place | `every_mistake_is_named_with_its_place` |
 
 use super::document::{SECOND, bare, code, join, kick, kinds, parts, waits};
-use crate::base::close::Ending;
+use crate::base::close::DisconnectReason;
 use crate::config::Config;
 use crate::protocols::loudsync::Loudsync;
-use crate::testing::harness::{Desk, START, no_lines};
+use crate::testing::harness::{RealmHarness, START, no_lines};
 use serde_json::{Value, json};
 
 fn lobby() -> Value {
@@ -25,9 +25,9 @@ fn lobby() -> Value {
 }
 
 /// With `lobby`, and more options.
-fn desk_with(mut options: Value) -> Desk<Loudsync> {
+fn desk_with(mut options: Value) -> RealmHarness<Loudsync> {
     options["sessions"] = json!([lobby()]);
-    Desk::new(options)
+    RealmHarness::new(options)
 }
 
 fn capitals(kind: &str, payload: Value) -> String {
@@ -41,15 +41,15 @@ fn join_in_capitals(device: &str) -> String {
 
 #[test]
 fn guests_of_both_dialects_meet_without_a_host() {
-    let mut desk = desk_with(json!({}));
-    desk.opens(1, "/");
-    desk.opens(2, "/");
-    let lines = desk.says(1, &join("lobby", "phone", "client"));
+    let mut harness = desk_with(json!({}));
+    harness.opens(1, "/");
+    harness.opens(2, "/");
+    let lines = harness.says(1, &join("lobby", "phone", "client"));
     assert_eq!(kinds(&lines), ["1 < welcome", "1 < member_list"]);
     let welcome = parts(&lines[0]).1;
     let session = json!({"id": "lobby", "name": "The Lobby", "hostId": "dj"});
     assert_eq!(welcome["sessionInfo"], session);
-    let lines = desk.says(2, &join_in_capitals("tv"));
+    let lines = harness.says(2, &join_in_capitals("tv"));
     let expected = ["1 < member_joined", "2 < WELCOME", "2 < MEMBER_LIST"];
     assert_eq!(kinds(&lines), expected);
     let now = START.as_millis() as u64;
@@ -62,19 +62,19 @@ fn guests_of_both_dialects_meet_without_a_host() {
 
 #[test]
 fn the_host_that_is_named_stands_in_the_list() {
-    let mut desk = desk_with(json!({}));
+    let mut harness = desk_with(json!({}));
     let start = START.as_millis() as u64;
-    desk.waits(10 * SECOND);
-    desk.opens(1, "/");
-    desk.opens(2, "/");
-    let lines = desk.says(1, &join("lobby", "phone", "client"));
+    harness.waits(10 * SECOND);
+    harness.opens(1, "/");
+    harness.opens(2, "/");
+    let lines = harness.says(1, &join("lobby", "phone", "client"));
     let host = json!({
         "id": "dj", "name": "DJ", "isHost": true, "connectionStatus": "connected",
         "joinedAt": start,
     });
     let members = parts(&lines[1]).1["members"].clone();
     assert_eq!((&members[0], members.as_array().unwrap().len()), (&host, 2));
-    let lines = desk.says(2, &join_in_capitals("tv"));
+    let lines = harness.says(2, &join_in_capitals("tv"));
     let list = parts(&lines[2]).1["payload"].clone();
     let host = json!({
         "id": "dj", "name": "DJ", "role": "host", "connectionStatus": "connected",
@@ -88,46 +88,52 @@ fn the_host_that_is_named_stands_in_the_list() {
 
 #[test]
 fn it_outlives_everybody_and_every_time_out() {
-    let mut desk = desk_with(json!({}));
-    for (who, how) in [(1, Ending::Lost), (2, Ending::Left(Some(1000)))] {
-        assert_eq!(waits(&mut desk, 100 * SECOND, &[]), no_lines());
-        desk.opens(who, "/");
-        assert_eq!(desk.says(who, &join("lobby", "phone", "client")).len(), 2);
-        waits(&mut desk, 100 * SECOND, &[who]);
-        desk.leaves(who, how);
+    let mut harness = desk_with(json!({}));
+    for (conn, how) in [
+        (1, DisconnectReason::Lost),
+        (2, DisconnectReason::Left(Some(1000))),
+    ] {
+        assert_eq!(waits(&mut harness, 100 * SECOND, &[]), no_lines());
+        harness.opens(conn, "/");
+        assert_eq!(
+            harness.says(conn, &join("lobby", "phone", "client")).len(),
+            2
+        );
+        waits(&mut harness, 100 * SECOND, &[conn]);
+        harness.leaves(conn, how);
     }
-    waits(&mut desk, 100 * SECOND, &[]);
-    assert!(desk.realm.is_empty());
+    waits(&mut harness, 100 * SECOND, &[]);
+    assert!(harness.realm.is_empty());
     // Who sends no heartbeat goes, and the others hear of that alone.
-    desk.opens(3, "/");
-    desk.opens(4, "/");
-    desk.says(3, &join("lobby", "phone", "client"));
-    desk.says(4, &join("lobby", "pad", "client"));
-    let lines = waits(&mut desk, 20 * SECOND, &[4]);
+    harness.opens(3, "/");
+    harness.opens(4, "/");
+    harness.says(3, &join("lobby", "phone", "client"));
+    harness.says(4, &join("lobby", "pad", "client"));
+    let lines = waits(&mut harness, 20 * SECOND, &[4]);
     assert_eq!(kinds(&lines), ["3 x 4408 timed out", "4 < member_left"]);
     assert_eq!(
-        parts(&desk.says(4, &bare("member_list"))[0]).1["members"][0]["id"],
+        parts(&harness.says(4, &bare("member_list"))[0]).1["members"][0]["id"],
         "dj"
     );
 }
 
 #[test]
 fn no_device_is_its_host() {
-    let mut desk = desk_with(json!({}));
-    for (who, device) in [(1, "mac"), (2, "dj")] {
-        desk.opens(who, "/");
-        let lines = desk.says(who, &join("lobby", device, "host"));
-        assert_eq!(code(&lines, who), "unauthorized");
-        assert_eq!(lines[1..], [format!("{who} x 1000 join refused")]);
+    let mut harness = desk_with(json!({}));
+    for (conn, device) in [(1, "mac"), (2, "dj")] {
+        harness.opens(conn, "/");
+        let lines = harness.says(conn, &join("lobby", device, "host"));
+        assert_eq!(code(&lines, conn), "unauthorized");
+        assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
     }
 }
 
 #[test]
 fn nobody_is_the_host_who_kicks() {
-    let mut desk = desk_with(json!({}));
-    desk.opens(1, "/");
-    desk.says(1, &join("lobby", "dj", "client"));
-    assert_eq!(code(&desk.says(1, &kick("dj")), 1), "unauthorized");
+    let mut harness = desk_with(json!({}));
+    harness.opens(1, "/");
+    harness.says(1, &join("lobby", "dj", "client"));
+    assert_eq!(code(&harness.says(1, &kick("dj")), 1), "unauthorized");
 }
 
 #[test]
@@ -135,12 +141,13 @@ fn it_is_full_with_its_host_counted() {
     for (own, limit) in [(json!(null), 4), (json!(3), 3)] {
         let mut session = lobby();
         session["max_members"] = own;
-        let mut desk = Desk::<Loudsync>::new(json!({"max_members": 4, "sessions": [session]}));
-        for who in 1..=limit {
-            desk.opens(who, "/");
-            let lines = desk.says(who, &join("lobby", &format!("d{who}"), "client"));
-            if who < limit {
-                assert!(kinds(&lines).contains(&format!("{who} < welcome")));
+        let mut harness =
+            RealmHarness::<Loudsync>::new(json!({"max_members": 4, "sessions": [session]}));
+        for conn in 1..=limit {
+            harness.opens(conn, "/");
+            let lines = harness.says(conn, &join("lobby", &format!("d{conn}"), "client"));
+            if conn < limit {
+                assert!(kinds(&lines).contains(&format!("{conn} < welcome")));
             } else {
                 let error = parts(&lines[0]).1;
                 let details = json!({"maxMembers": limit, "currentMembers": limit});
@@ -152,41 +159,41 @@ fn it_is_full_with_its_host_counted() {
 
 #[test]
 fn no_guest_gets_the_hosts_id() {
-    let mut desk = desk_with(json!({}));
-    desk.opens(1, "/");
-    let lines = desk.says(1, &join("lobby", "phone", "client"));
+    let mut harness = desk_with(json!({}));
+    harness.opens(1, "/");
+    let lines = harness.says(1, &join("lobby", "phone", "client"));
     let drawn = parts(&lines[0]).1["clientId"].clone();
     let mut session = lobby();
     session["host_id"] = drawn.clone();
-    let mut desk = Desk::<Loudsync>::new(json!({"sessions": [session]}));
-    desk.opens(1, "/");
-    let lines = desk.says(1, &join("lobby", "phone", "client"));
+    let mut harness = RealmHarness::<Loudsync>::new(json!({"sessions": [session]}));
+    harness.opens(1, "/");
+    let lines = harness.says(1, &join("lobby", "phone", "client"));
     assert_ne!(parts(&lines[0]).1["clientId"], drawn);
 }
 
 #[test]
 fn it_takes_no_hosts_session_its_place() {
-    let mut desk = desk_with(json!({"max_sessions": 1}));
-    (1..=3).for_each(|who| {
-        desk.opens(who, "/");
+    let mut harness = desk_with(json!({"max_sessions": 1}));
+    (1..=3).for_each(|conn| {
+        harness.opens(conn, "/");
     });
-    assert_eq!(desk.says(1, &join("a", "mac", "host")).len(), 2);
+    assert_eq!(harness.says(1, &join("a", "mac", "host")).len(), 2);
     assert_eq!(
-        code(&desk.says(2, &join("b", "mac", "host")), 2),
+        code(&harness.says(2, &join("b", "mac", "host")), 2),
         "session_full"
     );
-    desk.leaves(1, Ending::Lost);
+    harness.leaves(1, DisconnectReason::Lost);
     // The deserted one makes room, and not the one that has nobody in it.
-    assert_eq!(desk.says(3, &join("b", "mac", "host")).len(), 2);
-    assert!(desk.realm.sessions.keys().eq(["b", "lobby"]));
+    assert_eq!(harness.says(3, &join("b", "mac", "host")).len(), 2);
+    assert!(harness.realm.sessions.keys().eq(["b", "lobby"]));
 }
 
 #[test]
 fn at_a_stop_its_guests_are_told() {
-    let mut desk = desk_with(json!({}));
-    desk.opens(1, "/");
-    desk.says(1, &join("lobby", "phone", "client"));
-    assert_eq!(kinds(&desk.stops()), ["1 < session_closed"]);
+    let mut harness = desk_with(json!({}));
+    harness.opens(1, "/");
+    harness.says(1, &join("lobby", "phone", "client"));
+    assert_eq!(kinds(&harness.stops()), ["1 < session_closed"]);
 }
 
 #[test]
@@ -288,5 +295,5 @@ fn every_mistake_is_named_with_its_place() {
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[include_str!("static_sessions.rs")]);
+    crate::testing::spec_table::assert_tested(&[include_str!("static_sessions.rs")]);
 }

@@ -30,17 +30,17 @@
 //! | the same over sockets | `a_guest_who_speaks_in_capitals_over_sockets` |
 
 use super::document::{
-    SECOND, bare, client_id, desk, join as document_join, kick, kinds, message as document, parts,
-    party, waits,
+    SECOND, bare, client_id, harness, join as document_join, kick, kinds, message as document,
+    parts, party, waits,
 };
-use crate::base::close::Ending;
+use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
 use crate::protocols::loudsync::codec_upper_case;
 use crate::protocols::loudsync::messages::{Code, Departure, Outgoing, Own};
 use crate::protocols::loudsync::{Dialect, Loudsync};
 use crate::realm;
-use crate::testing::harness::{Desk, no_lines};
-use crate::toolkit::dialect::{Circular, Written};
+use crate::testing::harness::{RealmHarness, no_lines};
+use crate::toolkit::dialect::{Broadcast, Encode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -60,19 +60,19 @@ fn join(session: &str, device: &str) -> String {
 }
 
 /// The party, and 4 in it, who speaks in capitals, with `tv`.
-fn mixed_party() -> Desk<Loudsync> {
-    let mut desk = party();
-    desk.opens(4, "/");
-    desk.says(4, &join("party", "tv"));
-    desk
+fn mixed_party() -> RealmHarness<Loudsync> {
+    let mut harness = party();
+    harness.opens(4, "/");
+    harness.says(4, &join("party", "tv"));
+    harness
 }
 
 /// The next message to somebody, who speaks in capitals: its type and its payload.
-fn told(lines: &[String], who: u64) -> (String, Value) {
+fn told(lines: &[String], conn: u64) -> (String, Value) {
     let line = lines
         .iter()
-        .find(|line| line.starts_with(&format!("{who} < ")))
-        .unwrap_or_else(|| panic!("nothing for {who}: {lines:?}"));
+        .find(|line| line.starts_with(&format!("{conn} < ")))
+        .unwrap_or_else(|| panic!("nothing for {conn}: {lines:?}"));
     let (_, mut message) = parts(line);
     let fields: Vec<&String> = message.as_object().unwrap().keys().collect();
     assert_eq!(fields.len(), 3, "type, timestamp, payload: {line}");
@@ -81,8 +81,8 @@ fn told(lines: &[String], who: u64) -> (String, Value) {
 }
 
 /// The error to somebody who speaks in capitals.
-fn error(lines: &[String], who: u64) -> (String, String) {
-    let (kind, payload) = told(lines, who);
+fn error(lines: &[String], conn: u64) -> (String, String) {
+    let (kind, payload) = told(lines, conn);
     assert_eq!(kind, "ERROR", "{lines:?}");
     assert_eq!(payload.as_object().unwrap().len(), 2, "code and message");
     let text = |key: &str| payload[key].as_str().unwrap().to_owned();
@@ -115,14 +115,14 @@ fn the_first_message_with_a_type_decides_the_dialect() {
         (upper("LEAVE", json!({})), "ERROR"),
         (upper("NOTHING", json!({})), "ERROR"),
     ] {
-        let mut desk = desk();
-        desk.opens(1, "/");
+        let mut harness = harness();
+        harness.opens(1, "/");
         for text in undecided {
-            assert_eq!(kinds(&desk.says(1, text)), ["1 < error"], "{text}");
+            assert_eq!(kinds(&harness.says(1, text)), ["1 < error"], "{text}");
         }
-        assert_eq!(kinds(&desk.says(1, &text)), [format!("1 < {kind}")]);
+        assert_eq!(kinds(&harness.says(1, &text)), [format!("1 < {kind}")]);
         for text in undecided {
-            assert_eq!(kinds(&desk.says(1, text)), [format!("1 < {kind}")]);
+            assert_eq!(kinds(&harness.says(1, text)), [format!("1 < {kind}")]);
         }
     }
 }
@@ -137,9 +137,9 @@ fn a_malformed_first_message_is_answered_in_its_own_shape() {
         (r#"{"type":"join"}"#, "error"),
         (r#"{"type":"join","timestamp":1,"payload":{}}"#, "error"),
     ] {
-        let mut desk = party();
-        desk.opens(4, "/");
-        let lines = desk.says(4, text);
+        let mut harness = party();
+        harness.opens(4, "/");
+        let lines = harness.says(4, text);
         assert_eq!(kinds(&lines), [format!("4 < {kind}")], "{text}");
         // The connection lives, in that dialect.
         let (welcome, join) = if kind == "ERROR" {
@@ -147,33 +147,33 @@ fn a_malformed_first_message_is_answered_in_its_own_shape() {
         } else {
             ("welcome", document_join("party", "tv", "client"))
         };
-        let lines = kinds(&desk.says(4, &join));
+        let lines = kinds(&harness.says(4, &join));
         assert!(lines.contains(&format!("4 < {welcome}")), "{lines:?}");
     }
 }
 
 #[test]
 fn who_mixes_dialects_is_answered_in_its_first() {
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     for text in [
         bare("ping"),
         bare("member_list"),
         document_join("party", "tv", "client"),
     ] {
-        let (code, message) = error(&desk.says(4, &text), 4);
+        let (code, message) = error(&harness.says(4, &text), 4);
         assert_eq!(code, "INVALID_MESSAGE");
         assert!(message.contains("\"type\""), "{message}");
     }
     for text in [upper("PING", json!({"timestamp": 1})), join("party", "x")] {
-        let lines = desk.says(2, &text);
+        let lines = harness.says(2, &text);
         assert_eq!(parts(&lines[0]).1["code"], "invalid_message");
     }
     // And nobody was harmed.
     assert_eq!(
-        told(&desk.says(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
+        told(&harness.says(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
         "PONG"
     );
-    assert_eq!(kinds(&desk.says(2, &bare("ping"))), ["2 < pong"]);
+    assert_eq!(kinds(&harness.says(2, &bare("ping"))), ["2 < pong"]);
 }
 
 #[test]
@@ -190,11 +190,11 @@ fn a_join_names_the_session_and_the_device() {
         ("deviceName", json!("ü".repeat(101))),
         ("version", json!("new")),
     ] {
-        let mut desk = party();
-        desk.opens(4, "/");
+        let mut harness = party();
+        harness.opens(4, "/");
         let mut payload = good.clone();
         payload[field] = wrong;
-        let lines = desk.says(4, &upper("JOIN", payload));
+        let lines = harness.says(4, &upper("JOIN", payload));
         let (code, message) = error(&lines, 4);
         assert_eq!((&*code, lines.len()), ("INVALID_MESSAGE", 1));
         assert!(
@@ -203,7 +203,7 @@ fn a_join_names_the_session_and_the_device() {
         );
         // It may try again; `version` need not be there.
         assert_eq!(
-            told(&desk.says(4, &upper("JOIN", good.clone())), 4).0,
+            told(&harness.says(4, &upper("JOIN", good.clone())), 4).0,
             "WELCOME"
         );
     }
@@ -217,15 +217,15 @@ fn a_join_of_another_major_version_is_refused() {
         ("2.0.0", false),
         ("0.9", false),
     ] {
-        let mut desk = party();
-        desk.opens(4, "/");
+        let mut harness = party();
+        harness.opens(4, "/");
         let mut payload = json!({"version": version});
         if good {
             payload["sessionId"] = json!("party");
             payload["deviceId"] = json!("tv");
             payload["deviceName"] = json!("TV");
         }
-        let lines = desk.says(4, &upper("JOIN", payload));
+        let lines = harness.says(4, &upper("JOIN", payload));
         if good {
             assert_eq!(told(&lines, 4).0, "WELCOME");
         } else {
@@ -237,13 +237,13 @@ fn a_join_of_another_major_version_is_refused() {
 
 #[test]
 fn every_message_has_a_timestamp_and_may_have_an_id() {
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     for text in [
         r#"{"type":"HEARTBEAT","payload":{}}"#,
         r#"{"type":"HEARTBEAT","timestamp":"1","payload":{"timestamp":1}}"#,
         r#"{"type":"PONG","timestamp":null,"payload":{"timestamp":1}}"#,
     ] {
-        let (code, message) = error(&desk.says(4, text), 4);
+        let (code, message) = error(&harness.says(4, text), 4);
         assert_eq!(code, "INVALID_MESSAGE");
         assert!(message.starts_with("\"timestamp\" "), "{message}");
     }
@@ -251,12 +251,12 @@ fn every_message_has_a_timestamp_and_may_have_an_id() {
     let pong = format!(
         r#"4 < {{"type":"PONG","timestamp":{NOW},"payload":{{"timestamp":{NOW},"pingTimestamp":2}}}}"#
     );
-    assert_eq!(desk.says(4, text), [pong]);
+    assert_eq!(harness.says(4, text), [pong]);
 }
 
 #[test]
 fn an_error_names_the_field_at_fault_in_its_text() {
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     for (text, field) in [
         (upper("NOTHING", json!({})), "type"),
         (upper("KICK", json!({"memberId": "x"})), "type"),
@@ -273,7 +273,7 @@ fn an_error_names_the_field_at_fault_in_its_text() {
             "payload.reason",
         ),
     ] {
-        let lines = desk.says(4, &text);
+        let lines = harness.says(4, &text);
         let (code, message) = error(&lines, 4);
         assert_eq!((&*code, lines.len()), ("INVALID_MESSAGE", 1), "{text}");
         assert!(message.starts_with(&format!("\"{field}\" ")), "{message}");
@@ -282,25 +282,25 @@ fn an_error_names_the_field_at_fault_in_its_text() {
 
 #[test]
 fn a_binary_message_is_answered_in_the_dialect() {
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     let ping = upper("PING", json!({"timestamp": 1}));
-    let lines = desk.sends(4, realm::Message::Binary(ping.into_bytes().into()));
+    let lines = harness.sends(4, realm::Message::Binary(ping.into_bytes().into()));
     assert_eq!(error(&lines, 4).0, "INVALID_MESSAGE");
     // And it decides nothing.
-    desk.opens(5, "/");
+    harness.opens(5, "/");
     let ping = upper("PING", json!({"timestamp": 1}));
-    let lines = desk.sends(5, realm::Message::Binary(ping.into_bytes().into()));
+    let lines = harness.sends(5, realm::Message::Binary(ping.into_bytes().into()));
     assert_eq!(kinds(&lines), ["5 < error"]);
 }
 
 #[test]
 fn who_joins_is_welcomed_and_gets_the_list() {
-    let mut desk = party();
-    let host = client_id(&mut desk, 1, 0);
-    let [phone, pad] = [1, 2].map(|at| client_id(&mut desk, 1, at));
-    desk.waits(SECOND);
-    desk.opens(4, "/");
-    let lines = desk.says(4, &join("party", "tv"));
+    let mut harness = party();
+    let host = client_id(&mut harness, 1, 0);
+    let [phone, pad] = [1, 2].map(|at| client_id(&mut harness, 1, at));
+    harness.waits(SECOND);
+    harness.opens(4, "/");
+    let lines = harness.says(4, &join("party", "tv"));
     let own: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
     let at = NOW + 1000;
     let welcome = json!({"type": "WELCOME", "timestamp": at, "payload": {
@@ -330,9 +330,9 @@ fn who_joins_is_welcomed_and_gets_the_list() {
 
 #[test]
 fn all_others_hear_of_a_newcomer_each_in_its_own_dialect() {
-    let mut desk = mixed_party();
-    desk.opens(5, "/");
-    let lines = desk.says(5, &join("party", "watch"));
+    let mut harness = mixed_party();
+    harness.opens(5, "/");
+    let lines = harness.says(5, &join("party", "watch"));
     let expected = [
         "1 < member_joined",
         "2 < member_joined",
@@ -340,7 +340,7 @@ fn all_others_hear_of_a_newcomer_each_in_its_own_dialect() {
     ];
     assert_eq!(kinds(&lines)[..3], expected);
     let joined = parts(&lines[0]).1["member"].clone();
-    let id = client_id(&mut desk, 1, 4);
+    let id = client_id(&mut harness, 1, 4);
     let document = json!({
         "id": id, "name": "watch's name", "isHost": false, "connectionStatus": "connected",
         "joinedAt": NOW,
@@ -356,20 +356,20 @@ fn all_others_hear_of_a_newcomer_each_in_its_own_dialect() {
         ("MEMBER_JOINED", json!({"member": member}))
     );
     // And of one who speaks as the document does.
-    desk.opens(6, "/");
-    let lines = desk.says(6, &document_join("party", "radio", "client"));
+    harness.opens(6, "/");
+    let lines = harness.says(6, &document_join("party", "radio", "client"));
     assert_eq!(told(&lines, 4).1["member"]["name"], "radio's name");
     assert!(kinds(&lines).contains(&"5 < MEMBER_JOINED".to_owned()));
 }
 
 #[test]
 fn who_leaves_is_its_own_member_whatever_it_says() {
-    let mut desk = mixed_party();
-    desk.opens(5, "/");
-    desk.says(5, &join("party", "watch"));
-    let [phone, tv] = [1, 3].map(|at| client_id(&mut desk, 1, at));
+    let mut harness = mixed_party();
+    harness.opens(5, "/");
+    harness.says(5, &join("party", "watch"));
+    let [phone, tv] = [1, 3].map(|at| client_id(&mut harness, 1, at));
     let leave = json!({"deviceId": "watch", "reason": "User left"});
-    let lines = desk.says(4, &upper("LEAVE", leave));
+    let lines = harness.says(4, &upper("LEAVE", leave));
     let expected = [
         "4 x 1000 goodbye",
         "1 < member_left",
@@ -381,121 +381,121 @@ fn who_leaves_is_its_own_member_whatever_it_says() {
     assert_eq!(parts(&lines[1]).1["memberId"], tv);
     let left = json!({"deviceId": tv, "deviceName": "tv's name", "reason": "left"});
     assert_eq!(told(&lines, 5).1, left);
-    let lines = desk.says(2, &bare("leave"));
+    let lines = harness.says(2, &bare("leave"));
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "left"});
     assert_eq!(told(&lines, 5), ("MEMBER_LEFT".to_owned(), left));
     // The payload need not be there.
-    let lines = desk.says(5, r#"{"type":"LEAVE","timestamp":1}"#);
+    let lines = harness.says(5, r#"{"type":"LEAVE","timestamp":1}"#);
     assert_eq!(lines[0], "5 x 1000 goodbye");
 }
 
 #[test]
 fn a_heartbeat_keeps_the_connections_own_member() {
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     let heartbeat = upper("HEARTBEAT", json!({"deviceId": "pad", "timestamp": 1}));
     for _ in 0..20 {
-        assert_eq!(desk.says(4, &heartbeat), no_lines());
-        waits(&mut desk, SECOND, &[1, 2]);
+        assert_eq!(harness.says(4, &heartbeat), no_lines());
+        waits(&mut harness, SECOND, &[1, 2]);
     }
-    let open: Vec<u64> = desk.open().collect();
+    let open: Vec<u64> = harness.open().collect();
     assert_eq!(open, [1, 2, 4], "3 sent none, and nobody else's is its own");
-    let lines = waits(&mut desk, 15 * SECOND, &[1, 2]);
+    let lines = waits(&mut harness, 15 * SECOND, &[1, 2]);
     assert_eq!(lines[0], "4 x 4408 timed out");
     assert_eq!(parts(&lines[1]).1["reason"], "timeout");
 }
 
 #[test]
 fn a_ping_is_answered_with_both_time_stamps() {
-    let mut desk = mixed_party();
-    desk.opens(5, "/");
+    let mut harness = mixed_party();
+    harness.opens(5, "/");
     // Also before joining.
-    for who in [4, 5] {
+    for conn in [4, 5] {
         for timestamp in ["1706889650000", "-1", "1706889650000.25", "1e3"] {
             let ping =
                 format!(r#"{{"type":"PING","timestamp":7,"payload":{{"timestamp":{timestamp}}}}}"#);
             let pong = format!(
-                r#"{who} < {{"type":"PONG","timestamp":{NOW},"payload":{{"timestamp":{NOW},"pingTimestamp":{timestamp}}}}}"#
+                r#"{conn} < {{"type":"PONG","timestamp":{NOW},"payload":{{"timestamp":{NOW},"pingTimestamp":{timestamp}}}}}"#
             );
-            assert_eq!(desk.says(who, &ping), [pong]);
+            assert_eq!(harness.says(conn, &ping), [pong]);
         }
     }
 }
 
 #[test]
 fn a_pong_is_taken_in_silence() {
-    let mut desk = mixed_party();
-    desk.opens(5, "/");
-    for who in [4, 5] {
+    let mut harness = mixed_party();
+    harness.opens(5, "/");
+    for conn in [4, 5] {
         let pong = json!({"timestamp": 2, "pingTimestamp": 1});
-        assert_eq!(desk.says(who, &upper("PONG", pong)), no_lines());
+        assert_eq!(harness.says(conn, &upper("PONG", pong)), no_lines());
     }
     // The document has none.
-    let lines = desk.says(2, &bare("pong"));
+    let lines = harness.says(2, &bare("pong"));
     assert_eq!(parts(&lines[0]).1["code"], "invalid_message");
 }
 
 #[test]
 fn the_list_is_there_for_the_asking() {
-    let mut desk = mixed_party();
-    let (kind, payload) = told(&desk.says(4, &upper("MEMBER_LIST", json!({}))), 4);
+    let mut harness = mixed_party();
+    let (kind, payload) = told(&harness.says(4, &upper("MEMBER_LIST", json!({}))), 4);
     assert_eq!((&*kind, &payload["totalCount"]), ("MEMBER_LIST", &json!(4)));
 }
 
 #[test]
 fn who_is_kicked_is_told_why() {
-    let mut desk = mixed_party();
-    let tv = client_id(&mut desk, 1, 3);
+    let mut harness = mixed_party();
+    let tv = client_id(&mut harness, 1, 3);
     let text = document("kick", json!({"memberId": tv, "reason": "too loud"}));
-    let lines = desk.says(1, &text);
+    let lines = harness.says(1, &text);
     assert_eq!(
         told(&lines, 4),
         ("KICKED".to_owned(), json!({"reason": "too loud"}))
     );
     assert!(lines.contains(&"4 x 4403 removed by the host".to_owned()));
     // And the others of its dialect, of whoever is.
-    desk.opens(5, "/");
-    desk.says(5, &join("party", "watch"));
-    let phone = client_id(&mut desk, 1, 1);
-    let (kind, payload) = told(&desk.says(1, &kick(&phone)), 5);
+    harness.opens(5, "/");
+    harness.says(5, &join("party", "watch"));
+    let phone = client_id(&mut harness, 1, 1);
+    let (kind, payload) = told(&harness.says(1, &kick(&phone)), 5);
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "kicked"});
     assert_eq!((&*kind, payload), ("MEMBER_LEFT", left));
 }
 
 #[test]
 fn who_speaks_in_capitals_is_a_guest() {
-    let mut desk = desk();
-    desk.opens(1, "/");
+    let mut harness = harness();
+    harness.opens(1, "/");
     let payload = json!({
         "sessionId": "new", "deviceId": "tv", "deviceName": "TV", "type": "host", "role": "host",
     });
-    let lines = desk.says(1, &upper("JOIN", payload));
+    let lines = harness.says(1, &upper("JOIN", payload));
     assert_eq!(error(&lines, 1).0, "SESSION_NOT_FOUND");
     assert_eq!(lines[1..], ["1 x 1000 join refused"]);
     // Nor does the host's device become it again in this way, connected or awaited.
-    let mut desk = mixed_party();
-    for who in [5, 6] {
-        desk.opens(who, "/");
-        let lines = desk.says(who, &join("party", "mac"));
-        assert_eq!(error(&lines, who).0, "UNAUTHORIZED");
-        assert_eq!(lines[1..], [format!("{who} x 1000 join refused")]);
-        if who == 5 {
-            desk.leaves(1, Ending::Lost);
+    let mut harness = mixed_party();
+    for conn in [5, 6] {
+        harness.opens(conn, "/");
+        let lines = harness.says(conn, &join("party", "mac"));
+        assert_eq!(error(&lines, conn).0, "UNAUTHORIZED");
+        assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
+        if conn == 5 {
+            harness.leaves(1, DisconnectReason::Lost);
         }
     }
 }
 
 #[test]
 fn the_end_of_a_session_is_told_in_both_dialects() {
-    let mut desk = mixed_party();
-    let lines = desk.says(1, &bare("leave"));
+    let mut harness = mixed_party();
+    let lines = harness.says(1, &bare("leave"));
     let closed = json!({"reason": "Host ended the session"});
     assert_eq!(told(&lines, 4), ("SESSION_CLOSED".to_owned(), closed));
     assert_eq!(kinds(&lines)[1], "2 < session_closed");
     assert!(lines.contains(&"4 x 1000 session closed".to_owned()));
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     let closed = json!({"reason": "Server is going away"});
     assert_eq!(
-        told(&desk.stops(), 4),
+        told(&harness.stops(), 4),
         ("SESSION_CLOSED".to_owned(), closed)
     );
 }
@@ -514,19 +514,19 @@ fn every_code_is_in_capitals() {
         let document = serde_json::to_value(code).unwrap();
         assert_eq!(document.as_str().unwrap().to_uppercase(), text);
     }
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     assert_eq!(
-        error(&desk.says(4, &join("party", "tv")), 4).0,
+        error(&harness.says(4, &join("party", "tv")), 4).0,
         "ALREADY_JOINED"
     );
-    desk.opens(5, "/");
-    let lines = desk.says(5, &upper("HEARTBEAT", json!({})));
+    harness.opens(5, "/");
+    let lines = harness.says(5, &upper("HEARTBEAT", json!({})));
     assert_eq!((&*error(&lines, 5).0, lines.len()), ("UNAUTHORIZED", 1));
-    for who in 10..16 {
-        desk.opens(who, "/");
-        desk.says(who, &join("party", &format!("d{who}")));
+    for conn in 10..16 {
+        harness.opens(conn, "/");
+        harness.says(conn, &join("party", &format!("d{conn}")));
     }
-    let lines = desk.says(5, &join("party", "late"));
+    let lines = harness.says(5, &join("party", "late"));
     let full = "Session has reached maximum capacity (10 members)";
     assert_eq!(
         error(&lines, 5),
@@ -537,19 +537,19 @@ fn every_code_is_in_capitals() {
 
 #[test]
 fn who_waits_for_a_place_is_answered_in_its_dialect() {
-    let mut desk = mixed_party();
-    for (who, text) in [
+    let mut harness = mixed_party();
+    for (conn, text) in [
         (5, join("party", "phone")),
         (6, document_join("party", "phone", "client")),
     ] {
-        desk.opens(who, "/");
-        assert_eq!(desk.says(who, &text), ["2 ? 2 s"]);
+        harness.opens(conn, "/");
+        assert_eq!(harness.says(conn, &text), ["2 ? 2 s"]);
     }
     assert_eq!(
-        error(&desk.says(5, &join("party", "phone")), 5).0,
+        error(&harness.says(5, &join("party", "phone")), 5).0,
         "ALREADY_JOINED"
     );
-    let lines = desk.answers(2);
+    let lines = harness.answers(2);
     assert_eq!(error(&lines, 5).0, "ALREADY_JOINED");
     let expected = [
         "5 < ERROR",
@@ -562,12 +562,12 @@ fn who_waits_for_a_place_is_answered_in_its_dialect() {
 
 #[test]
 fn a_device_has_its_place_in_whichever_dialect_it_comes_back() {
-    let mut desk = mixed_party();
-    let before: Vec<String> = (0..4).map(|at| client_id(&mut desk, 1, at)).collect();
+    let mut harness = mixed_party();
+    let before: Vec<String> = (0..4).map(|at| client_id(&mut harness, 1, at)).collect();
     // It was lost, and its connection is dead.
-    desk.leaves(2, Ending::Lost);
-    desk.opens(5, "/");
-    let lines = desk.says(5, &join("party", "phone"));
+    harness.leaves(2, DisconnectReason::Lost);
+    harness.opens(5, "/");
+    let lines = harness.says(5, &join("party", "phone"));
     let expected = [
         "5 < WELCOME",
         "5 < MEMBER_LIST",
@@ -576,9 +576,9 @@ fn a_device_has_its_place_in_whichever_dialect_it_comes_back() {
         "4 < MEMBER_LIST",
     ];
     assert_eq!(kinds(&lines), expected);
-    desk.opens(6, "/");
-    desk.says(6, &document_join("party", "tv", "client"));
-    let lines = desk.is_silent(4);
+    harness.opens(6, "/");
+    harness.says(6, &document_join("party", "tv", "client"));
+    let lines = harness.is_silent(4);
     let expected = [
         "4 x 4409 connected again elsewhere",
         "6 < welcome",
@@ -588,24 +588,24 @@ fn a_device_has_its_place_in_whichever_dialect_it_comes_back() {
         "3 < member_list",
     ];
     assert_eq!(kinds(&lines), expected);
-    let after: Vec<String> = (0..4).map(|at| client_id(&mut desk, 1, at)).collect();
+    let after: Vec<String> = (0..4).map(|at| client_id(&mut harness, 1, at)).collect();
     assert_eq!(before, after);
 }
 
 #[test]
 fn a_member_shows_when_it_was_last_seen_and_how_far_it_is() {
-    let mut desk = mixed_party();
+    let mut harness = mixed_party();
     let ask = upper("MEMBER_LIST", json!({}));
     let heartbeat = upper("HEARTBEAT", json!({}));
-    desk.waits(Duration::from_millis(2500));
-    desk.says(4, &heartbeat);
-    desk.says(2, &bare("heartbeat"));
-    desk.waits(Duration::from_millis(1500));
+    harness.waits(Duration::from_millis(2500));
+    harness.says(4, &heartbeat);
+    harness.says(2, &bare("heartbeat"));
+    harness.waits(Duration::from_millis(1500));
     // A ping is no heartbeat, and is not what keeps a member.
-    desk.says(4, &upper("PING", json!({"timestamp": 1})));
-    desk.is_far(2, Duration::from_micros(23_400));
-    desk.leaves(3, Ending::Lost);
-    let members = told(&desk.says(4, &ask), 4).1["members"].take();
+    harness.says(4, &upper("PING", json!({"timestamp": 1})));
+    harness.is_far(2, Duration::from_micros(23_400));
+    harness.leaves(3, DisconnectReason::Lost);
+    let members = told(&harness.says(4, &ask), 4).1["members"].take();
     let shown = |key: &str| -> Vec<Value> {
         let members = members.as_array().unwrap().iter();
         members.map(|it| it[key].clone()).collect()
@@ -623,13 +623,13 @@ fn a_member_shows_when_it_was_last_seen_and_how_far_it_is() {
 
 #[test]
 fn a_device_sees_its_own_id_and_nobody_elses() {
-    let mut desk = mixed_party();
-    desk.opens(5, "/");
-    desk.says(5, &join("party", "watch"));
-    let known: Vec<String> = (0..5).map(|at| client_id(&mut desk, 1, at)).collect();
+    let mut harness = mixed_party();
+    harness.opens(5, "/");
+    harness.says(5, &join("party", "watch"));
+    let known: Vec<String> = (0..5).map(|at| client_id(&mut harness, 1, at)).collect();
     // A change that everybody gets a list for.
-    let lines = desk.leaves(2, Ending::Lost);
-    let list = |who| told(&lines, who).1["members"].take();
+    let lines = harness.leaves(2, DisconnectReason::Lost);
+    let list = |conn| told(&lines, conn).1["members"].take();
     let [for_tv, for_watch] = [list(4), list(5)];
     assert_eq!(
         ids(&for_tv),
@@ -658,13 +658,13 @@ fn a_message_is_written_once_in_each_dialect_but_for_whom_it_is_about() {
         client_id,
         device: "phone",
     };
-    let mut circular = Circular::new(&left);
+    let mut broadcast = Broadcast::new(&left);
     for dialect in [Dialect::Document, Dialect::UpperCase] {
         let other = left.personal(dialect, own("client-2"));
         assert!(other.is_none(), "all others share one");
         let texts = |frames: &[Frame]| frames.iter().map(Frame::as_text).collect::<Vec<_>>();
-        let shared = texts(circular.frames(dialect));
-        assert_eq!(shared, texts(&left.written(dialect)));
+        let shared = texts(broadcast.frames(dialect));
+        assert_eq!(shared, texts(&left.encode(dialect)));
         assert!(shared[0].as_ref().unwrap().contains("client-1"));
     }
     assert!(left.personal(Dialect::Document, own("client-1")).is_none());
@@ -678,7 +678,7 @@ fn a_message_is_written_once_in_each_dialect_but_for_whom_it_is_about() {
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[
+    crate::testing::spec_table::assert_tested(&[
         include_str!("upper_case.rs"),
         include_str!("../../../../tests/loudsync.rs"),
     ]);

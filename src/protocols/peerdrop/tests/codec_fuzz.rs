@@ -6,8 +6,8 @@ use crate::realm::{Message, Realm};
 use crate::testing::messages;
 
 /// One connection's messages, a line each. A text is passed on as it came; anything else is ignored.
-pub(crate) fn read_all(octets: &[u8]) {
-    for message in messages(octets) {
+pub(crate) fn read_all(bytes: &[u8]) {
+    for message in messages(bytes) {
         let said = PeerDrop::decode(&mut (), message.clone());
         match message {
             Message::Text(text) => {

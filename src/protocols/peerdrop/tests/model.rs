@@ -10,7 +10,7 @@
 
 use crate::protocols::peerdrop::*;
 use crate::testing::Input;
-use crate::testing::model::{Crowd, ENDINGS, STEPS};
+use crate::testing::model::{ENDINGS, ModelClients, STEPS};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::json;
@@ -32,7 +32,7 @@ impl Step {
     /// The next step of a story.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
-            return Some(match input.octet()? {
+            return Some(match input.byte()? {
                 b'o' => Self::Create,
                 b'j' => Self::Join(input.below(8)?),
                 b's' => Self::Say(input.below(8)?, input.text()?),
@@ -47,19 +47,19 @@ impl Step {
 
 #[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let who = 0..8usize;
+    let conn = 0..8usize;
     prop_oneof![
         4 => Just(Step::Create),
-        5 => who.clone().prop_map(Step::Join),
-        8 => (who.clone(), "\\PC{0,8}").prop_map(|(who, text)| Step::Say(who, text)),
-        1 => who.clone().prop_map(Step::Show),
-        2 => (who, 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
+        5 => conn.clone().prop_map(Step::Join),
+        8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::Say(conn, text)),
+        1 => conn.clone().prop_map(Step::Show),
+        2 => (conn, 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
         1 => (0..100_000u64).prop_map(Step::Wait),
     ]
 }
 
 struct World {
-    crowd: Crowd<PeerDrop>,
+    clients: ModelClients<PeerDrop>,
     /// Every code that was ever given, with its creator.
     codes: Vec<(String, u64)>,
     /// Who has whom.
@@ -69,7 +69,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            crowd: Crowd::new(json!({"wrong_codes_per_minute": 3})),
+            clients: ModelClients::new(json!({"wrong_codes_per_minute": 3})),
             codes: Vec::new(),
             peers: HashMap::new(),
         }
@@ -82,20 +82,20 @@ impl World {
         self.ends();
     }
 
-    fn is_open(&self, who: u64) -> bool {
-        self.crowd.desk.open().any(|open| open == who)
+    fn is_open(&self, conn: u64) -> bool {
+        self.clients.harness.open().any(|open| open == conn)
     }
 
     fn take(&mut self, step: &Step) {
         match step {
             Step::Create => {
-                let lines = self.crowd.opens("/ws/chat").unwrap();
-                let who = self.crowd.count;
-                let code = lines[0].strip_prefix(&format!("{who} < ")).unwrap();
+                let lines = self.clients.opens("/ws/chat").unwrap();
+                let conn = self.clients.count;
+                let code = lines[0].strip_prefix(&format!("{conn} < ")).unwrap();
                 assert_eq!(lines.len(), 1);
                 let mut others = self.codes.iter().filter(|(other, _)| other == code);
                 assert!(!others.any(|(_, creator)| self.is_open(*creator)));
-                self.codes.push((code.to_owned(), who));
+                self.codes.push((code.to_owned(), conn));
             }
             Step::Join(pick) => {
                 let pick = pick % self.codes.len().max(1);
@@ -103,77 +103,80 @@ impl World {
                     return;
                 };
                 let waits = self.is_open(creator) && !self.peers.contains_key(&creator);
-                let lines = self.crowd.opens(&format!("/ws/chat/{code}")).unwrap();
-                let who = self.crowd.count;
-                if self.is_open(who) {
+                let lines = self.clients.opens(&format!("/ws/chat/{code}")).unwrap();
+                let conn = self.clients.count;
+                if self.is_open(conn) {
                     assert!(waits, "let in where nobody waits");
                     assert_eq!(
                         lines,
-                        [format!("{who} < {code}"), format!("{creator} < {JOINED}")]
+                        [format!("{conn} < {code}"), format!("{creator} < {JOINED}")]
                     );
-                    self.peers.extend([(who, creator), (creator, who)]);
+                    self.peers.extend([(conn, creator), (creator, conn)]);
                 } else {
                     assert_eq!(lines.len(), 1, "nobody else hears of it");
                 }
             }
             Step::Say(pick, text) => {
-                if let Some(who) = self.crowd.someone(*pick) {
-                    let peer = self.peers.get(&who);
+                if let Some(conn) = self.clients.someone(*pick) {
+                    let peer = self.peers.get(&conn);
                     let expected: Vec<_> = peer
                         .map(|peer| format!("{peer} < {text}"))
                         .into_iter()
                         .collect();
-                    assert_eq!(self.crowd.says(who, text), expected);
+                    assert_eq!(self.clients.says(conn, text), expected);
                 }
             }
             Step::Show(pick) => {
-                if let Some(who) = self.crowd.someone(*pick) {
+                if let Some(conn) = self.clients.someone(*pick) {
                     let shown = Message::Binary(vec![b'x'].into());
-                    assert_eq!(self.crowd.desk.sends(who, shown), Vec::<String>::new());
+                    assert_eq!(
+                        self.clients.harness.sends(conn, shown),
+                        Vec::<String>::new()
+                    );
                 }
             }
             Step::Leave(pick, how) => {
-                if let Some(who) = self.crowd.someone(*pick) {
-                    self.leaves(who, ENDINGS[*how]);
+                if let Some(conn) = self.clients.someone(*pick) {
+                    self.leaves(conn, ENDINGS[*how]);
                 }
             }
             Step::Wait(millis) => {
-                let lines = self.crowd.waits(Duration::from_millis(*millis));
+                let lines = self.clients.waits(Duration::from_millis(*millis));
                 assert!(lines.is_empty(), "{lines:?}");
             }
         }
     }
 
-    fn leaves(&mut self, who: u64, how: Ending) {
-        let peer = self.peers.remove(&who);
+    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+        let peer = self.peers.remove(&conn);
         let expected: Vec<_> = peer
             .map(|peer| format!("{peer} x 1000 peer left"))
             .into_iter()
             .collect();
-        assert_eq!(self.crowd.leaves(who, how), expected);
+        assert_eq!(self.clients.leaves(conn, how), expected);
         if let Some(peer) = peer {
             self.peers.remove(&peer);
         }
     }
 
     fn ends(mut self) {
-        while let Some(who) = self.crowd.someone(0) {
-            self.leaves(who, Ending::Lost);
+        while let Some(conn) = self.clients.someone(0) {
+            self.leaves(conn, DisconnectReason::Lost);
         }
-        self.crowd.waits(SPAN);
+        self.clients.waits(SPAN);
         let PeerDrop {
             sessions,
             codes,
             guessers,
             ..
-        } = &self.crowd.desk.realm;
+        } = &self.clients.harness.realm;
         assert!(sessions.is_empty() && codes.is_empty() && guessers.is_empty());
     }
 }
 
 /// Acts a story.
-pub(crate) fn tell(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
     World::new().goes_through(steps);
 }

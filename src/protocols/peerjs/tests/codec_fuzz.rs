@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 
 /// A client's messages, a line each. Text and binary are the same; what is no JSON is ignored, and what is
 /// passed on is the message with another `src` (rulings, "PeerJS").
-pub(crate) fn read_all(octets: &[u8]) {
-    for message in messages(octets) {
-        let octets = match &message {
+pub(crate) fn read_all(bytes: &[u8]) {
+    for message in messages(bytes) {
+        let bytes = match &message {
             Message::Text(text) => text.as_bytes(),
-            Message::Binary(octets) => octets,
+            Message::Binary(bytes) => bytes,
         };
-        let text = std::str::from_utf8(octets).ok();
+        let text = std::str::from_utf8(bytes).ok();
         let said = read(&message);
         let other = text.and_then(|text| match &message {
-            Message::Text(_) => read(&Message::Binary(octets.to_vec().into())),
+            Message::Text(_) => read(&Message::Binary(bytes.to_vec().into())),
             Message::Binary(_) => read(&Message::Text(text.into())),
         });
         match (&said, &other) {

@@ -40,15 +40,15 @@
 
 use crate::protocols::peerjs::mailbox::OVERHEAD;
 use crate::protocols::peerjs::*;
-use crate::testing::harness::{Desk, no_lines};
-use crate::toolkit::response_pool::HANDED_OUT;
+use crate::testing::harness::{RealmHarness, no_lines};
+use crate::toolkit::response_pool::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
 const OPEN: &str = r#"{"type":"OPEN"}"#;
 
-fn desk() -> Desk<PeerJs> {
-    Desk::new(json!({}))
+fn harness() -> RealmHarness<PeerJs> {
+    RealmHarness::new(json!({}))
 }
 
 fn target(id: &str, token: &str) -> String {
@@ -56,45 +56,45 @@ fn target(id: &str, token: &str) -> String {
 }
 
 /// Clients 1, 2 and so on with these ids, each with its id as token.
-fn with(ids: &[&str]) -> Desk<PeerJs> {
-    let mut desk = desk();
+fn with(ids: &[&str]) -> RealmHarness<PeerJs> {
+    let mut harness = harness();
     for (at, id) in ids.iter().enumerate() {
-        let who = at as u64 + 1;
+        let conn = at as u64 + 1;
         assert_eq!(
-            desk.opens(who, &target(id, id)),
-            [format!("{who} < {OPEN}")]
+            harness.opens(conn, &target(id, id)),
+            [format!("{conn} < {OPEN}")]
         );
     }
-    desk
+    harness
 }
 
 fn offer(dst: &str, payload: &str) -> String {
     format!(r#"{{"type":"OFFER","payload":{payload},"dst":"{dst}"}}"#)
 }
 
-fn expired(who: u64, src: &str, dst: &str) -> String {
-    format!(r#"{who} < {{"type":"EXPIRE","src":"{src}","dst":"{dst}"}}"#)
+fn expired(conn: u64, src: &str, dst: &str) -> String {
+    format!(r#"{conn} < {{"type":"EXPIRE","src":"{src}","dst":"{dst}"}}"#)
 }
 
-fn status(reply: &Reply) -> u16 {
+fn status(reply: &HttpReply) -> u16 {
     match reply {
-        Reply::Ok { .. } => 200,
-        Reply::UpgradeRequired { .. } => 426,
-        Reply::Refused(refusal) => refusal.status,
+        HttpReply::Ok { .. } => 200,
+        HttpReply::UpgradeRequired { .. } => 426,
+        HttpReply::Rejected(refusal) => refusal.status,
     }
 }
 
-fn body(reply: Reply) -> String {
+fn body(reply: HttpReply) -> String {
     match reply {
-        Reply::Ok { body, .. } => body.to_string(),
+        HttpReply::Ok { body, .. } => body.to_string(),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn the_root_tells_what_this_is() {
-    let mut desk = desk();
-    let about: Value = serde_json::from_str(&body(desk.asks("/"))).unwrap();
+    let mut harness = harness();
+    let about: Value = serde_json::from_str(&body(harness.asks("/"))).unwrap();
     let expected = json!({
         "name": "PeerJS Server",
         "description": "A server side element to broker connections between PeerJS clients.",
@@ -105,45 +105,46 @@ fn the_root_tells_what_this_is() {
 
 #[test]
 fn an_id_is_a_uuid_that_nobody_has() {
-    let mut desk = desk();
-    let first = body(desk.asks("/peerjs/id"));
+    let mut harness = harness();
+    let first = body(harness.asks("/peerjs/id"));
     assert!(uuid::Uuid::try_parse(&first).is_ok() && first.contains('-'));
-    desk.opens(1, &target(&first, "t"));
-    desk.repeat_the_last_id();
-    assert_ne!(body(desk.asks("/peerjs/id")), first);
+    harness.opens(1, &target(&first, "t"));
+    harness.repeat_the_last_id();
+    assert_ne!(body(harness.asks("/peerjs/id")), first);
 }
 
 #[test]
 fn peers_are_listed_only_where_that_is_allowed() {
-    let mut desk = with(&["b", "a"]);
-    assert_eq!(status(&desk.asks("/peerjs/peers")), 401);
-    let mut desk = Desk::<PeerJs>::new(json!({"allow_discovery": true}));
-    assert_eq!(body(desk.asks("/peerjs/peers")), "[]");
-    desk.opens(1, &target("b", "t"));
-    desk.opens(2, &target("%22a", "t"));
-    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a","b"]"#);
+    let mut harness = with(&["b", "a"]);
+    assert_eq!(status(&harness.asks("/peerjs/peers")), 401);
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"allow_discovery": true}));
+    assert_eq!(body(harness.asks("/peerjs/peers")), "[]");
+    harness.opens(1, &target("b", "t"));
+    harness.opens(2, &target("%22a", "t"));
+    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","b"]"#);
     // The list is kept, so whatever changes it must say so.
-    desk.opens(3, &target("c", "t"));
-    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a","b","c"]"#);
-    desk.leaves(1, Ending::Lost);
-    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a","c"]"#);
-    desk.says(3, r#"{"type":"LEAVE"}"#);
-    assert_eq!(body(desk.asks("/peerjs/peers")), r#"["\"a"]"#);
+    harness.opens(3, &target("c", "t"));
+    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","b","c"]"#);
+    harness.leaves(1, DisconnectReason::Lost);
+    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","c"]"#);
+    harness.says(3, r#"{"type":"LEAVE"}"#);
+    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a"]"#);
 }
 
 #[test]
 fn slow_readers_of_lists_hold_no_more_than_a_few() {
-    let mut desk = Desk::<PeerJs>::new(json!({"allow_discovery": true, "concurrent_limit": 0}));
-    let mut list = |who: u64| {
-        desk.opens(who, &target(&format!("{who:0>256}"), "t"));
-        match desk.asks("/peerjs/peers") {
-            Reply::Ok { body, .. } => body,
+    let mut harness =
+        RealmHarness::<PeerJs>::new(json!({"allow_discovery": true, "concurrent_limit": 0}));
+    let mut list = |conn: u64| {
+        harness.opens(conn, &target(&format!("{conn:0>256}"), "t"));
+        match harness.asks("/peerjs/peers") {
+            HttpReply::Ok { body, .. } => body,
             other => panic!("{other:?}"),
         }
     };
     let size = |held: &[Arc<str>]| held.iter().map(|list| list.len()).sum::<usize>();
     let mut held = Vec::new();
-    while size(&held) < HANDED_OUT {
+    while size(&held) < MAX_IN_FLIGHT_BYTES {
         held.push(list(held.len() as u64 + 1));
     }
     assert!(
@@ -158,7 +159,7 @@ fn slow_readers_of_lists_hold_no_more_than_a_few() {
 
 #[test]
 fn requests_are_answered_below_the_configured_path_and_key() {
-    let mut desk = desk();
+    let mut harness = harness();
     for (path, expected) in [
         ("/", 200),
         ("/peerjs/id", 200),
@@ -174,11 +175,11 @@ fn requests_are_answered_below_the_configured_path_and_key() {
         ("/%FF/id", 404),
         ("", 200),
     ] {
-        assert_eq!(status(&desk.asks(path)), expected, "{path}");
+        assert_eq!(status(&harness.asks(path)), expected, "{path}");
     }
     for configured in ["/my/app", "/my/app/"] {
         let options = json!({"path": configured, "key": "k", "allow_discovery": true});
-        let mut desk = Desk::<PeerJs>::new(options);
+        let mut harness = RealmHarness::<PeerJs>::new(options);
         for (path, expected) in [
             ("/my/app", 200),
             ("/my/app/", 200),
@@ -190,25 +191,25 @@ fn requests_are_answered_below_the_configured_path_and_key() {
             ("/", 404),
             ("/k/id", 404),
         ] {
-            assert_eq!(status(&desk.asks(path)), expected, "{configured} {path}");
+            assert_eq!(status(&harness.asks(path)), expected, "{configured} {path}");
         }
     }
     // Browsers encode what is no ASCII or has another meaning.
     for configured in ["/ü b", "/%C3%BC%20b"] {
-        let mut desk = Desk::<PeerJs>::new(json!({"path": configured, "key": "k/ß"}));
+        let mut harness = RealmHarness::<PeerJs>::new(json!({"path": configured, "key": "k/ß"}));
         let path = "/%C3%BC%20b/k/%C3%9F/id";
-        assert_eq!(status(&desk.asks(path)), 200, "{configured}");
+        assert_eq!(status(&harness.asks(path)), 200, "{configured}");
     }
 }
 
 #[test]
 fn it_is_served_below_the_configured_path() {
-    let mut desk = Desk::<PeerJs>::new(json!({"path": "/my", "key": "k"}));
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"path": "/my", "key": "k"}));
     let query = "?key=k&id=a&token=t";
-    let lines = desk.opens(1, &format!("/my/peerjs{query}"));
+    let lines = harness.opens(1, &format!("/my/peerjs{query}"));
     assert_eq!(lines, [format!("1 < {OPEN}")]);
     for path in ["/peerjs", "/my", "/my/k", "/my/peerjs/"] {
-        let refusal = desk.tries_to_open(2, &format!("{path}{query}"), "127.0.0.1");
+        let refusal = harness.tries_to_open(2, &format!("{path}{query}"), "127.0.0.1");
         assert_eq!(refusal.unwrap_err().status, 404, "{path}");
     }
     assert_eq!(PeerJs::DEFAULTS.port, 9000);
@@ -216,16 +217,16 @@ fn it_is_served_below_the_configured_path() {
         let options = json!({"path": path, "key": "k"});
         let target = "/my/peerjs?key=k&id=ID&token=TOKEN".to_owned();
         assert_eq!(
-            Desk::<PeerJs>::new(options).asks("/my/peerjs"),
-            Reply::UpgradeRequired { target }
+            RealmHarness::<PeerJs>::new(options).asks("/my/peerjs"),
+            HttpReply::UpgradeRequired { target }
         );
     }
 }
 
 #[test]
 fn a_client_is_told_that_it_is_open() {
-    let mut desk = desk();
-    assert_eq!(desk.opens(1, &target("a", "t")), [format!("1 < {OPEN}")]);
+    let mut harness = harness();
+    assert_eq!(harness.opens(1, &target("a", "t")), [format!("1 < {OPEN}")]);
 }
 
 fn refused(lines: &[String], text: &str, close: &str) {
@@ -242,7 +243,7 @@ fn a_missing_parameter_is_told() {
         "?id=a&token=t",
         "?key=peerjs&id=&token=t",
     ] {
-        let lines = desk().opens(1, &format!("/peerjs{query}"));
+        let lines = harness().opens(1, &format!("/peerjs{query}"));
         let text = "No id, token, or key supplied to websocket server";
         refused(&lines, text, "4400 bad parameters");
     }
@@ -250,36 +251,36 @@ fn a_missing_parameter_is_told() {
 
 #[test]
 fn a_wrong_key_is_told() {
-    let lines = desk().opens(1, "/peerjs?key=other&id=a&token=t");
+    let lines = harness().opens(1, "/peerjs?key=other&id=a&token=t");
     refused(&lines, "Invalid key provided", "4403 wrong key");
 }
 
 #[test]
 fn an_id_is_any_text_of_at_most_256_bytes() {
-    let mut desk = with(&["a+b%20c", &"x".repeat(256)]);
-    assert_eq!(desk.says(2, &offer("a b c", "1")).len(), 1);
+    let mut harness = with(&["a+b%20c", &"x".repeat(256)]);
+    assert_eq!(harness.says(2, &offer("a b c", "1")).len(), 1);
     let (most, more) = ("x".repeat(256), "x".repeat(257));
-    assert_eq!(self::desk().opens(1, &target("a", &most)).len(), 1);
+    assert_eq!(self::harness().opens(1, &target("a", &most)).len(), 1);
     for (id, token) in [(more.as_str(), "t"), ("a", &more)] {
-        let lines = self::desk().opens(1, &target(id, token));
+        let lines = self::harness().opens(1, &target(id, token));
         let text = "Id or token is longer than 256 bytes";
         refused(&lines, text, "4400 bad parameters");
     }
     // The longest id in its longest spelling is found.
-    let mut desk = with(&["a", &most]);
+    let mut harness = with(&["a", &most]);
     let spelled = r"\u0078".repeat(256);
-    assert_eq!(desk.says(1, &offer(&spelled, "1")).len(), 1);
+    assert_eq!(harness.says(1, &offer(&spelled, "1")).len(), 1);
     assert_eq!(
-        desk.says(1, &offer(&format!("{spelled}x"), "1")),
+        harness.says(1, &offer(&format!("{spelled}x"), "1")),
         no_lines()
     );
 }
 
 #[test]
 fn beyond_the_concurrent_limit_nobody_gets_in() {
-    let mut desk = Desk::<PeerJs>::new(json!({"concurrent_limit": 1}));
-    desk.opens(2, &target("b", "t"));
-    let lines = desk.opens(1, &target("a", "t"));
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"concurrent_limit": 1}));
+    harness.opens(2, &target("b", "t"));
+    let lines = harness.opens(1, &target("a", "t"));
     let text = "Server has reached its concurrent user limit";
     refused(&lines, text, "4429 too many connections");
     assert_eq!(
@@ -288,30 +289,30 @@ fn beyond_the_concurrent_limit_nobody_gets_in() {
         "as where there is no room at all"
     );
     assert_eq!(
-        desk.opens(3, &target("b", "t")).len(),
+        harness.opens(3, &target("b", "t")).len(),
         2,
         "a takeover is no other client"
     );
-    let mut unlimited = Desk::<PeerJs>::new(json!({"concurrent_limit": 0}));
+    let mut unlimited = RealmHarness::<PeerJs>::new(json!({"concurrent_limit": 0}));
     assert_eq!(unlimited.opens(1, &target("a", "t")).len(), 1);
 }
 
 #[test]
 fn an_id_with_another_token_is_taken() {
-    let mut desk = with(&["a"]);
-    for (who, token) in [(2, "b"), (3, "aa"), (4, "A")] {
-        let lines = desk.opens(who, &target("a", token));
+    let mut harness = with(&["a"]);
+    for (conn, token) in [(2, "b"), (3, "aa"), (4, "A")] {
+        let lines = harness.opens(conn, &target("a", token));
         let taken = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
         assert_eq!(
             lines,
             [
-                format!("{who} < {taken}"),
-                format!("{who} x 4409 ID is taken")
+                format!("{conn} < {taken}"),
+                format!("{conn} x 4409 ID is taken")
             ]
         );
     }
     assert_eq!(
-        desk.says(1, &offer("a", "1")).len(),
+        harness.says(1, &offer("a", "1")).len(),
         1,
         "it has its id still"
     );
@@ -319,8 +320,8 @@ fn an_id_with_another_token_is_taken() {
 
 #[test]
 fn the_same_token_takes_over() {
-    let mut desk = with(&["a", "b"]);
-    let lines = desk.opens(3, &target("a", "a"));
+    let mut harness = with(&["a", "b"]);
+    let lines = harness.opens(3, &target("a", "a"));
     assert_eq!(
         lines,
         [
@@ -328,29 +329,29 @@ fn the_same_token_takes_over() {
             format!("3 < {OPEN}")
         ]
     );
-    let lines = desk.says(2, &offer("a", "1"));
+    let lines = harness.says(2, &offer("a", "1"));
     assert!(
         lines[0].starts_with("3 < "),
         "the old one's end removed nothing"
     );
-    assert!(desk.says(3, &offer("b", "1"))[0].starts_with("2 < "));
+    assert!(harness.says(3, &offer("b", "1"))[0].starts_with("2 < "));
 }
 
 #[test]
 fn messages_are_passed_on_under_the_senders_id() {
-    let mut desk = with(&["a", "b"]);
+    let mut harness = with(&["a", "b"]);
     for kind in ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
         let text = format!(r#"{{"type":"{kind}","src":"forged","dst":"b","payload":{{"x":1}}}}"#);
         let passed = format!(r#"2 < {{"type":"{kind}","src":"a","dst":"b","payload":{{"x":1}}}}"#);
-        assert_eq!(desk.says(1, &text), [passed]);
+        assert_eq!(harness.says(1, &text), [passed]);
     }
-    let lines = desk.says(1, r#"{"type":"LEAVE","dst":"b"}"#);
+    let lines = harness.says(1, r#"{"type":"LEAVE","dst":"b"}"#);
     assert_eq!(lines, [r#"2 < {"type":"LEAVE","src":"a","dst":"b"}"#]);
 }
 
 #[test]
 fn a_payload_passes_as_it_was_written() {
-    let mut desk = with(&["a", "b"]);
+    let mut harness = with(&["a", "b"]);
     let large = format!("\"{}\"", "x".repeat(1 << 20));
     for payload in [
         r#"{"b":1,"a":2, "n":1.0e+400,"t":"\u00e9\/"}"#,
@@ -360,7 +361,7 @@ fn a_payload_passes_as_it_was_written() {
         "null",
         &large,
     ] {
-        let lines = desk.says(1, &offer("b", payload));
+        let lines = harness.says(1, &offer("b", payload));
         let expected = format!(r#"{{"type":"OFFER","src":"a","dst":"b","payload":{payload}}}"#);
         assert!(lines == [format!("2 < {expected}")], "{payload:.80?}");
     }
@@ -368,22 +369,22 @@ fn a_payload_passes_as_it_was_written() {
 
 #[test]
 fn what_a_peer_has_no_room_for_expires_at_once() {
-    let mut desk = with(&["a", "b"]);
-    desk.is_full(2);
+    let mut harness = with(&["a", "b"]);
+    harness.is_full(2);
     for kind in ["OFFER", "ANSWER", "CANDIDATE"] {
         let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
-        assert_eq!(desk.says(1, &text), [expired(1, "b", "a")]);
+        assert_eq!(harness.says(1, &text), [expired(1, "b", "a")]);
     }
     for kind in ["LEAVE", "EXPIRE"] {
         let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
-        assert_eq!(desk.says(1, &text), no_lines());
+        assert_eq!(harness.says(1, &text), no_lines());
     }
-    assert_eq!(desk.open().count(), 2, "and nobody is closed for it");
+    assert_eq!(harness.open().count(), 2, "and nobody is closed for it");
 }
 
 #[test]
 fn what_is_unknown_or_malformed_is_ignored() {
-    let mut desk = with(&["a", "b"]);
+    let mut harness = with(&["a", "b"]);
     for text in [
         "",
         "nonsense",
@@ -401,28 +402,31 @@ fn what_is_unknown_or_malformed_is_ignored() {
         r#"{"type":"LEAVE","dst":"\ud800"}"#,
         r#"{"type":"LEAVE","type":"LEAVE"}"#,
     ] {
-        assert_eq!(desk.says(1, text), no_lines(), "{text}");
+        assert_eq!(harness.says(1, text), no_lines(), "{text}");
     }
 }
 
 #[test]
 fn a_binary_message_is_read_as_text() {
-    let mut desk = with(&["a", "b"]);
-    let binary = |octets: &[u8]| Message::Binary(octets.to_vec().into());
-    assert_eq!(desk.sends(1, binary(offer("b", "1").as_bytes())).len(), 1);
-    assert_eq!(desk.sends(1, binary(b"\xff\xfe")), no_lines());
+    let mut harness = with(&["a", "b"]);
+    let binary = |bytes: &[u8]| Message::Binary(bytes.to_vec().into());
+    assert_eq!(
+        harness.sends(1, binary(offer("b", "1").as_bytes())).len(),
+        1
+    );
+    assert_eq!(harness.sends(1, binary(b"\xff\xfe")), no_lines());
 }
 
 #[test]
 fn a_heartbeat_is_not_answered() {
-    let mut desk = with(&["a"]);
-    assert_eq!(desk.says(1, r#"{"type":"HEARTBEAT"}"#), no_lines());
+    let mut harness = with(&["a"]);
+    assert_eq!(harness.says(1, r#"{"type":"HEARTBEAT"}"#), no_lines());
 }
 
 #[test]
 fn messages_for_the_absent_wait_in_their_order() {
-    let mut desk = with(&["a", "b"]);
-    for (who, kind, payload) in [
+    let mut harness = with(&["a", "b"]);
+    for (conn, kind, payload) in [
         (1, "OFFER", 1),
         (2, "OFFER", 2),
         (1, "CANDIDATE", 3),
@@ -431,9 +435,9 @@ fn messages_for_the_absent_wait_in_their_order() {
         (2, "ANSWER", 6),
     ] {
         let text = format!(r#"{{"type":"{kind}","dst":"c","payload":{payload}}}"#);
-        assert_eq!(desk.says(who, &text), no_lines());
+        assert_eq!(harness.says(conn, &text), no_lines());
     }
-    let lines = desk.opens(3, &target("c", "t"));
+    let lines = harness.opens(3, &target("c", "t"));
     let payloads: Vec<Value> = lines[1..]
         .iter()
         .map(|line| serde_json::from_str::<Value>(&line[4..]).unwrap()["payload"].clone())
@@ -441,7 +445,7 @@ fn messages_for_the_absent_wait_in_their_order() {
     assert_eq!(lines[0], format!("3 < {OPEN}"));
     assert_eq!(payloads, [1, 2, 3, 6]);
     assert_eq!(
-        desk.waits(10 * SECOND),
+        harness.waits(10 * SECOND),
         no_lines(),
         "nothing is left to expire"
     );
@@ -449,29 +453,29 @@ fn messages_for_the_absent_wait_in_their_order() {
 
 #[test]
 fn a_stored_message_expires_and_its_source_is_told_once() {
-    let mut desk = with(&["a", "b"]);
-    desk.says(1, &offer("c", "1"));
-    desk.says(1, &offer("c", "2"));
-    desk.says(1, &offer("d", "3"));
-    desk.waits(2 * SECOND);
-    desk.says(2, &offer("c", "4"));
-    desk.says(1, &offer("c", "5"));
-    assert_eq!(desk.waits(Duration::from_millis(2999)), no_lines());
-    let lines = desk.waits(Duration::from_millis(1));
+    let mut harness = with(&["a", "b"]);
+    harness.says(1, &offer("c", "1"));
+    harness.says(1, &offer("c", "2"));
+    harness.says(1, &offer("d", "3"));
+    harness.waits(2 * SECOND);
+    harness.says(2, &offer("c", "4"));
+    harness.says(1, &offer("c", "5"));
+    assert_eq!(harness.waits(Duration::from_millis(2999)), no_lines());
+    let lines = harness.waits(Duration::from_millis(1));
     assert_eq!(lines, [expired(1, "c", "a"), expired(1, "d", "a")]);
-    let lines = desk.opens(3, &target("c", "t"));
+    let lines = harness.opens(3, &target("c", "t"));
     assert_eq!(lines.len(), 3, "those that came later are there: {lines:?}");
-    assert_eq!(desk.waits(10 * SECOND), no_lines());
+    assert_eq!(harness.waits(10 * SECOND), no_lines());
 }
 
 #[test]
 fn what_a_source_has_stored_goes_with_it() {
-    let mut desk = with(&["a", "b"]);
-    desk.says(1, &offer("c", "1"));
-    desk.says(2, &offer("c", "2"));
-    desk.opens(3, &target("b", "b"));
-    desk.leaves(1, Ending::Lost);
-    let lines = desk.opens(4, &target("c", "t"));
+    let mut harness = with(&["a", "b"]);
+    harness.says(1, &offer("c", "1"));
+    harness.says(2, &offer("c", "2"));
+    harness.opens(3, &target("b", "b"));
+    harness.leaves(1, DisconnectReason::Lost);
+    let lines = harness.opens(4, &target("c", "t"));
     assert_eq!(lines.len(), 2, "of b, which was taken over: {lines:?}");
     assert!(lines[1].contains(r#""payload":2"#));
 }
@@ -479,101 +483,107 @@ fn what_a_source_has_stored_goes_with_it() {
 #[test]
 fn stored_messages_are_bounded() {
     let small = |key: &str, limit: usize| {
-        let mut desk = Desk::<PeerJs>::new(json!({key: limit}));
-        desk.opens(1, &target("a", "t"));
-        desk.opens(2, &target("b", "t"));
-        desk
+        let mut harness = RealmHarness::<PeerJs>::new(json!({key: limit}));
+        harness.opens(1, &target("a", "t"));
+        harness.opens(2, &target("b", "t"));
+        harness
     };
-    let mut desk = small("stored_per_destination", 2);
-    assert_eq!(desk.says(1, &offer("c", "1")), no_lines());
-    assert_eq!(desk.says(2, &offer("c", "1")), no_lines());
-    assert_eq!(desk.says(1, &offer("c", "1")), [expired(1, "c", "a")]);
-    assert_eq!(desk.says(1, &offer("d", "1")), no_lines());
-    let mut desk = small("stored_per_source", 2);
-    assert_eq!(desk.says(1, &offer("c", "1")), no_lines());
-    assert_eq!(desk.says(1, &offer("d", "1")), no_lines());
-    assert_eq!(desk.says(1, &offer("e", "1")), [expired(1, "e", "a")]);
-    assert_eq!(desk.says(2, &offer("e", "1")), no_lines());
+    let mut harness = small("stored_per_destination", 2);
+    assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
+    assert_eq!(harness.says(2, &offer("c", "1")), no_lines());
+    assert_eq!(harness.says(1, &offer("c", "1")), [expired(1, "c", "a")]);
+    assert_eq!(harness.says(1, &offer("d", "1")), no_lines());
+    let mut harness = small("stored_per_source", 2);
+    assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
+    assert_eq!(harness.says(1, &offer("d", "1")), no_lines());
+    assert_eq!(harness.says(1, &offer("e", "1")), [expired(1, "e", "a")]);
+    assert_eq!(harness.says(2, &offer("e", "1")), no_lines());
     let large = format!("\"{}\"", "x".repeat(1000));
-    let mut desk = small("stored_source_size", 3000);
-    assert_eq!(desk.says(1, &offer("c", &large)), no_lines());
-    assert_eq!(desk.says(1, &offer("d", &large)), [expired(1, "d", "a")]);
-    assert_eq!(desk.says(2, &offer("c", &large)), no_lines());
-    let mut desk = small("stored_size", 3000);
-    assert_eq!(desk.says(1, &offer("c", &large)), no_lines());
-    assert_eq!(desk.says(2, &offer("d", &large)), [expired(2, "d", "b")]);
+    let mut harness = small("stored_source_size", 3000);
+    assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
+    assert_eq!(harness.says(1, &offer("d", &large)), [expired(1, "d", "a")]);
+    assert_eq!(harness.says(2, &offer("c", &large)), no_lines());
+    let mut harness = small("stored_size", 3000);
+    assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
+    assert_eq!(harness.says(2, &offer("d", &large)), [expired(2, "d", "b")]);
     // Room comes back.
-    desk.opens(3, &target("c", "t"));
-    assert_eq!(desk.says(2, &offer("d", &large)), no_lines());
+    harness.opens(3, &target("c", "t"));
+    assert_eq!(harness.says(2, &offer("d", &large)), no_lines());
     // Names count as well.
-    let mut desk = small("stored_size", OVERHEAD + 700);
+    let mut harness = small("stored_size", OVERHEAD + 700);
     let long = "x".repeat(256);
-    assert_eq!(desk.says(1, &offer(&long, "1")), [expired(1, &long, "a")]);
-    assert_eq!(desk.says(1, &offer("c", "1")), no_lines());
+    assert_eq!(
+        harness.says(1, &offer(&long, "1")),
+        [expired(1, &long, "a")]
+    );
+    assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
     // 0 is no limit.
-    let mut desk = Desk::<PeerJs>::new(json!({
+    let mut harness = RealmHarness::<PeerJs>::new(json!({
         "stored_per_destination": 0, "stored_per_source": 0, "stored_source_size": 0, "stored_size": 0,
     }));
-    desk.opens(1, &target("a", "t"));
+    harness.opens(1, &target("a", "t"));
     for _ in 0..6000 {
-        assert_eq!(desk.says(1, &offer("c", &large)), no_lines());
+        assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
     }
     // And nobody can have an id that is too long.
     let nobody = "x".repeat(257);
-    let mut desk = with(&["a"]);
+    let mut harness = with(&["a"]);
     assert_eq!(
-        desk.says(1, &offer(&nobody, "1")),
+        harness.says(1, &offer(&nobody, "1")),
         [expired(1, &nobody, "a")]
     );
 }
 
 #[test]
 fn nothing_is_left_of_what_was_stored_however_it_went() {
-    let mut desk = with(&["a"]);
-    desk.says(1, &offer("stays", "1"));
+    let mut harness = with(&["a"]);
+    harness.says(1, &offer("stays", "1"));
     for at in 0..100 {
-        desk.says(1, &offer(&format!("d{at}"), "1"));
-        desk.opens(2, &target(&format!("d{at}"), "t"));
-        desk.leaves(2, Ending::Lost);
+        harness.says(1, &offer(&format!("d{at}"), "1"));
+        harness.opens(2, &target(&format!("d{at}"), "t"));
+        harness.leaves(2, DisconnectReason::Lost);
     }
-    assert_eq!(desk.realm.store.destinations("a"), 1);
-    desk.waits(5 * SECOND);
-    assert!(desk.realm.store.is_empty());
+    assert_eq!(harness.realm.store.destinations("a"), 1);
+    harness.waits(5 * SECOND);
+    assert!(harness.realm.store.is_empty());
 }
 
 #[test]
 fn leave_without_a_destination_is_goodbye() {
     for dst in ["", r#","dst":null"#, r#","dst":"""#] {
-        let mut desk = with(&["a"]);
-        desk.says(1, &offer("c", "1"));
+        let mut harness = with(&["a"]);
+        harness.says(1, &offer("c", "1"));
         let leave = format!(r#"{{"type":"LEAVE"{dst}}}"#);
-        assert_eq!(desk.says(1, &leave), ["1 x 1000 goodbye"]);
-        assert!(desk.realm.is_empty());
+        assert_eq!(harness.says(1, &leave), ["1 x 1000 goodbye"]);
+        assert!(harness.realm.is_empty());
     }
 }
 
 #[test]
 fn who_says_nothing_for_a_minute_is_closed() {
-    let mut desk = with(&["a", "b", "c"]);
-    desk.waits(30 * SECOND);
-    desk.says(2, r#"{"type":"UNKNOWN"}"#);
-    desk.says(3, r#"{"type":"OFFER","dst":"a"}"#);
-    assert_eq!(desk.waits(Duration::from_millis(29_999)), no_lines());
-    assert_eq!(desk.waits(Duration::from_millis(1)), ["1 x 4408 timed out"]);
+    let mut harness = with(&["a", "b", "c"]);
+    harness.waits(30 * SECOND);
+    harness.says(2, r#"{"type":"UNKNOWN"}"#);
+    harness.says(3, r#"{"type":"OFFER","dst":"a"}"#);
+    assert_eq!(harness.waits(Duration::from_millis(29_999)), no_lines());
     assert_eq!(
-        desk.opens(4, &target("a", "other")).len(),
+        harness.waits(Duration::from_millis(1)),
+        ["1 x 4408 timed out"]
+    );
+    assert_eq!(
+        harness.opens(4, &target("a", "other")).len(),
         1,
         "the id is free"
     );
     assert_eq!(
-        desk.waits(30 * SECOND),
+        harness.waits(30 * SECOND),
         ["2 x 4408 timed out", "3 x 4408 timed out"]
     );
     for says in [r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE","dst":"b"}"#] {
-        let mut desk = with(&["a"]);
-        desk.waits(59 * SECOND);
-        desk.says(1, says);
-        assert_eq!(desk.waits(59 * SECOND), no_lines(), "{says}");
+        let mut harness = with(&["a"]);
+        harness.waits(59 * SECOND);
+        harness.says(1, says);
+        assert_eq!(harness.waits(59 * SECOND), no_lines(), "{says}");
     }
     let mut taken_over = with(&["a"]);
     taken_over.waits(59 * SECOND);
@@ -583,19 +593,23 @@ fn who_says_nothing_for_a_minute_is_closed() {
         no_lines(),
         "it counts from OPEN"
     );
-    let mut patient = Desk::<PeerJs>::new(json!({"alive_timeout": 0}));
+    let mut patient = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 0}));
     patient.opens(1, &target("a", "t"));
     assert_eq!(patient.waits(100_000 * SECOND), no_lines());
 }
 
 #[test]
 fn a_closed_connections_record_is_gone_at_once() {
-    for how in [Ending::Lost, Ending::Left(Some(1000)), Ending::Silent] {
-        let mut desk = with(&["a"]);
-        desk.says(1, &offer("b", "1"));
-        desk.leaves(1, how);
-        assert!(desk.realm.is_empty());
-        assert_eq!(desk.opens(2, &target("a", "other")).len(), 1);
+    for how in [
+        DisconnectReason::Lost,
+        DisconnectReason::Left(Some(1000)),
+        DisconnectReason::Silent,
+    ] {
+        let mut harness = with(&["a"]);
+        harness.says(1, &offer("b", "1"));
+        harness.leaves(1, how);
+        assert!(harness.realm.is_empty());
+        assert_eq!(harness.opens(2, &target("a", "other")).len(), 1);
     }
 }
 
@@ -616,7 +630,7 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[
+    crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/peerjs.rs"),
     ]);

@@ -14,7 +14,7 @@
 use crate::protocols::peerjs::mailbox::OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::testing::Input;
-use crate::testing::model::{Crowd, ENDINGS, Fate, STEPS, fate};
+use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -65,11 +65,11 @@ impl Step {
     /// The next step of a story.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
-            return Some(match input.octet()? {
+            return Some(match input.byte()? {
                 b'o' => Self::Open(input.below(IDS)?, input.below(2)?),
                 b'm' => {
-                    let (who, to) = (input.below(6)?, input.below(IDS)?);
-                    Self::Send(who, to, KINDS.get(input.below(KINDS.len())?)?)
+                    let (conn, to) = (input.below(6)?, input.below(IDS)?);
+                    Self::Send(conn, to, KINDS.get(input.below(KINDS.len())?)?)
                 }
                 b's' => Self::Say(input.below(6)?, input.text()?),
                 b'i' => Self::List,
@@ -85,17 +85,17 @@ impl Step {
 
 #[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let (who, id) = (0..6usize, 0..IDS);
+    let (conn, id) = (0..6usize, 0..IDS);
     let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
     prop_oneof![
         5 => (id.clone(), 0..8usize).prop_map(|(id, token)| Step::Open(id, token / 7)),
-        12 => (who.clone(), id, prop::sample::select(&KINDS))
-            .prop_map(|(who, to, kind)| Step::Send(who, to, kind)),
-        1 => (who.clone(), prop::sample::select(texts))
-            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
+        12 => (conn.clone(), id, prop::sample::select(&KINDS))
+            .prop_map(|(conn, to, kind)| Step::Send(conn, to, kind)),
+        1 => (conn.clone(), prop::sample::select(texts))
+            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
         1 => Just(Step::List),
-        1 => who.clone().prop_map(Step::Fill),
-        2 => (who, 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
+        1 => conn.clone().prop_map(Step::Fill),
+        2 => (conn, 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
     ]
 }
@@ -111,7 +111,7 @@ struct Sent {
 }
 
 struct World {
-    crowd: Crowd<PeerJs>,
+    clients: ModelClients<PeerJs>,
     bounds: Limits,
     /// Who has which id.
     ids: HashMap<u64, String>,
@@ -129,7 +129,7 @@ struct World {
 impl World {
     fn new(bounds: Limits) -> Self {
         Self {
-            crowd: Crowd::new(json!({
+            clients: ModelClients::new(json!({
                 "concurrent_limit": MOST_CLIENTS,
                 "allow_discovery": true,
                 "stored_per_destination": bounds.per_destination,
@@ -158,30 +158,30 @@ impl World {
         match step {
             Step::Open(id, token) => {
                 let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
-                let lines = self.crowd.opens(&target).unwrap();
-                let (who, id) = (self.crowd.count, format!("id{id}"));
+                let lines = self.clients.opens(&target).unwrap();
+                let (conn, id) = (self.clients.count, format!("id{id}"));
                 let may_enter = match self.owners.get(&id) {
                     Some((_, owners)) => *owners == token,
                     None => self.owners.len() < MOST_CLIENTS,
                 };
-                let is_open = lines.contains(&format!(r#"{who} < {{"type":"OPEN"}}"#));
+                let is_open = lines.contains(&format!(r#"{conn} < {{"type":"OPEN"}}"#));
                 assert_eq!(may_enter, is_open);
                 if is_open {
-                    if let Some((old, _)) = self.owners.insert(id.clone(), (who, token)) {
+                    if let Some((old, _)) = self.owners.insert(id.clone(), (conn, token)) {
                         self.ids.remove(&old);
                     }
-                    self.ids.insert(who, id);
+                    self.ids.insert(conn, id);
                 }
                 self.look(&lines, None);
             }
-            Step::Send(who, to, kind) => {
+            Step::Send(conn, to, kind) => {
                 let message =
                     json!({"type": kind, "dst": format!("id{to}"), "payload": self.count});
-                self.says(who, &message.to_string());
+                self.says(conn, &message.to_string());
             }
-            Step::Say(who, text) => self.says(who, &text),
+            Step::Say(conn, text) => self.says(conn, &text),
             Step::List => {
-                let Reply::Ok { body, .. } = self.crowd.desk.asks("/peerjs/peers") else {
+                let HttpReply::Ok { body, .. } = self.clients.harness.asks("/peerjs/peers") else {
                     panic!("discovery is on");
                 };
                 let mut ids: Vec<&String> = self.owners.keys().collect();
@@ -189,17 +189,17 @@ impl World {
                 assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!(ids));
             }
             Step::Ask(target) => {
-                self.crowd.desk.asks(&target);
+                self.clients.harness.asks(&target);
             }
-            Step::Fill(who) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.crowd.desk.is_full(who);
-                    self.full.insert(who);
+            Step::Fill(conn) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.clients.harness.is_full(conn);
+                    self.full.insert(conn);
                 }
             }
-            Step::Leave(who, how) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.leaves(who, ENDINGS[how]);
+            Step::Leave(conn, how) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.leaves(conn, ENDINGS[how]);
                 }
             }
             Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
@@ -208,27 +208,27 @@ impl World {
     }
 
     /// What is a message for somebody is under its way from now on.
-    fn says(&mut self, who: Pick, text: &str) {
-        let Some(who) = self.crowd.someone(who) else {
+    fn says(&mut self, conn: Pick, text: &str) {
+        let Some(conn) = self.clients.someone(conn) else {
             return;
         };
         let command = messages::read(&Message::Text(text.into()));
         let Some(Command::Transmit(message)) = command else {
-            let lines = self.crowd.says(who, text);
+            let lines = self.clients.says(conn, text);
             self.look(&lines, None);
             return;
         };
         self.count += 1;
-        let from = self.ids[&who].clone();
+        let from = self.ids[&conn].clone();
         let sent = Sent {
             text: message.from(&from).as_text().unwrap(),
             from,
             to: message.dst,
-            at: self.crowd.desk.now,
+            at: self.clients.harness.now,
         };
         let to = self.owners.get(&sent.to).map(|(to, _)| *to);
         self.waiting.insert(self.count, sent);
-        let lines = self.crowd.says(who, text);
+        let lines = self.clients.says(conn, text);
         self.look(&lines, Some(self.count));
         let is_under_way = if message.kind.is_stored() {
             to.is_some() && self.waiting.contains_key(&self.count)
@@ -253,24 +253,24 @@ impl World {
             of.values()
                 .all(|&count| count * OVERHEAD <= bounds.source_bytes)
         );
-        let bytes = self.crowd.desk.realm.store.bytes();
+        let bytes = self.clients.harness.realm.store.bytes();
         assert!(self.waiting.len() * OVERHEAD <= bytes && bytes <= bounds.bytes);
     }
 
-    fn leaves(&mut self, who: u64, how: Ending) {
-        self.goes(who);
-        let lines = self.crowd.leaves(who, how);
+    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+        self.goes(conn);
+        let lines = self.clients.leaves(conn, how);
         self.look(&lines, None);
     }
 
     fn waits(&mut self, time: Duration) {
-        let lines = self.crowd.waits(time);
+        let lines = self.clients.waits(time);
         self.look(&lines, None);
     }
 
     /// A client is gone, unless another connection has its id.
-    fn goes(&mut self, who: u64) {
-        if let Some(id) = self.ids.remove(&who) {
+    fn goes(&mut self, conn: u64) {
+        if let Some(id) = self.ids.remove(&conn) {
             self.owners.remove(&id);
             self.waiting.retain(|_, sent| sent.from != id);
         }
@@ -281,23 +281,23 @@ impl World {
         for line in lines {
             match fate(line) {
                 (_, Fate::Asked) => panic!("{line}"),
-                (who, Fate::Closed) => self.goes(who),
-                (who, Fate::Text(text)) => {
+                (conn, Fate::Closed) => self.goes(conn),
+                (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     match message["type"].as_str().unwrap() {
                         "OPEN" | "ID-TAKEN" | "ERROR" => {}
-                        "EXPIRE" if self.is_servers_own(who, text) => {
-                            self.expires(who, &message, sent);
+                        "EXPIRE" if self.is_servers_own(conn, text) => {
+                            self.expires(conn, &message, sent);
                         }
-                        _ => self.delivers(who, text),
+                        _ => self.delivers(conn, text),
                     }
                 }
             }
         }
     }
 
-    fn delivers(&mut self, who: u64, text: &str) {
-        let to = &self.ids[&who];
+    fn delivers(&mut self, conn: u64, text: &str) {
+        let to = &self.ids[&conn];
         let mut waiting = self.waiting.iter();
         let number = waiting.find(|(_, sent)| sent.to == *to && sent.text == text);
         let number = *number.expect("delivered once").0;
@@ -307,17 +307,17 @@ impl World {
     }
 
     /// Whether no client sent that.
-    fn is_servers_own(&self, who: u64, text: &str) -> bool {
-        let to = self.ids.get(&who);
+    fn is_servers_own(&self, conn: u64, text: &str) -> bool {
+        let to = self.ids.get(&conn);
         let mut waiting = self.waiting.values();
         !waiting.any(|sent| Some(&sent.to) == to && sent.text == text)
     }
 
-    fn expires(&mut self, who: u64, message: &Value, sent: Option<u64>) {
+    fn expires(&mut self, conn: u64, message: &Value, sent: Option<u64>) {
         let text = |key: &str| message[key].as_str().unwrap().to_owned();
         let (from, to) = (text("dst"), text("src"));
-        assert_eq!(self.ids[&who], from);
-        let (before, now) = (self.waiting.len(), self.crowd.desk.now);
+        assert_eq!(self.ids[&conn], from);
+        let (before, now) = (self.waiting.len(), self.clients.harness.now);
         // Either there was no room for it, or its time is up.
         self.waiting.retain(|number, it| {
             let is_due = it.at + Duration::from_secs(5) <= now || sent == Some(*number);
@@ -330,16 +330,16 @@ impl World {
         self.waits(Duration::from_secs(6));
         let overdue = self.waiting.len();
         assert_eq!(overdue, 0, "neither delivered nor expired");
-        while let Some(who) = self.crowd.someone(0) {
-            self.leaves(who, Ending::Lost);
+        while let Some(conn) = self.clients.someone(0) {
+            self.leaves(conn, DisconnectReason::Lost);
         }
-        assert!(self.crowd.desk.realm.is_empty());
+        assert!(self.clients.harness.realm.is_empty());
     }
 }
 
 /// Acts a story.
-pub(crate) fn tell(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let bounds = BOUNDS[input.below(BOUNDS.len()).unwrap_or_default()];
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
     World::new(bounds).goes_through(steps);

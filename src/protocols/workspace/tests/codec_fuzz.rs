@@ -3,13 +3,13 @@
 use crate::protocols::workspace::messages::{Command, Dialect, Reader};
 use crate::realm::Message;
 use crate::testing::messages;
-use crate::toolkit::sanitize::sanitise;
+use crate::toolkit::sanitize::sanitize;
 
 /// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
 /// a dialect is decided it stays; and what goes to others is fit for them.
-pub(crate) fn read_all(octets: &[u8]) {
+pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
-    for message in messages(octets) {
+    for message in messages(bytes) {
         let before = reader.decided();
         let is_text = matches!(message, Message::Text(_));
         let said = reader.read(message);
@@ -21,10 +21,10 @@ pub(crate) fn read_all(octets: &[u8]) {
         match said.command {
             Command::Send { text, reply_to } => {
                 assert!(!text.trim().is_empty());
-                assert_eq!(sanitise(&text), text);
+                assert_eq!(sanitize(&text), text);
                 if let Some(id) = reply_to {
                     assert!(is_newer && (1..=64).contains(&id.chars().count()));
-                    assert_eq!(sanitise(&id), id);
+                    assert_eq!(sanitize(&id), id);
                 }
             }
             Command::Presence(_) | Command::Typing(_) => {

@@ -63,44 +63,47 @@
 
 use crate::protocols::workspace::identity::LETTERS;
 use crate::protocols::workspace::*;
-use crate::testing::harness::{Desk, no_lines};
+use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::jwt::signed;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn desk() -> Desk<Workspace> {
-    Desk::new(json!({}))
+fn harness() -> RealmHarness<Workspace> {
+    RealmHarness::new(json!({}))
 }
 
 /// A desk with these users, connections 1 and so on.
-fn room(names: &[&str]) -> Desk<Workspace> {
-    let mut desk = desk();
+fn room(names: &[&str]) -> RealmHarness<Workspace> {
+    let mut harness = harness();
     for (at, name) in names.iter().enumerate() {
-        desk.opens(at as u64 + 1, &format!("/ws?username={name}"));
+        harness.opens(at as u64 + 1, &format!("/ws?username={name}"));
     }
-    desk
+    harness
 }
 
 /// Takes a line to one connection apart.
-fn to(who: u64, line: &str) -> Value {
+fn to(conn: u64, line: &str) -> Value {
     let json = line
-        .strip_prefix(&format!("{who} < "))
-        .unwrap_or_else(|| panic!("not to {who}: {line}"));
+        .strip_prefix(&format!("{conn} < "))
+        .unwrap_or_else(|| panic!("not to {conn}: {line}"));
     serde_json::from_str(json).unwrap()
 }
 
 /// The `connected` that somebody gets on coming in.
-fn enters(desk: &mut Desk<Workspace>, who: u64, name: &str) -> Value {
-    to(who, &desk.opens(who, &format!("/ws?username={name}"))[0])
+fn enters(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Value {
+    to(
+        conn,
+        &harness.opens(conn, &format!("/ws?username={name}"))[0],
+    )
 }
 
 /// The error that somebody gets for a message, and nobody else gets anything.
-fn error(desk: &mut Desk<Workspace>, who: u64, text: &str) -> Value {
-    let lines = desk.says(who, text);
+fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value {
+    let lines = harness.says(conn, text);
     assert_eq!(lines.len(), 1, "{lines:?}");
-    let error = to(who, &lines[0]);
+    let error = to(conn, &lines[0]);
     assert_eq!(error["type"], "error");
     assert!(
         error["message"]
@@ -112,18 +115,18 @@ fn error(desk: &mut Desk<Workspace>, who: u64, text: &str) -> Value {
 }
 
 /// The code of the error that 1 gets, at whatever time.
-fn error_code(desk: &mut Desk<Workspace>, text: &str) -> Value {
-    to(1, &desk.says(1, text)[0])["code"].clone()
+fn error_code(harness: &mut RealmHarness<Workspace>, text: &str) -> Value {
+    to(1, &harness.says(1, text)[0])["code"].clone()
 }
 
-fn presence(who: u64, id: u64, name: &str, status: &str) -> String {
+fn presence(conn: u64, id: u64, name: &str, status: &str) -> String {
     let data = json!({"userId": user_id(id), "username": name, "status": status});
-    line(who, "presence:update", data)
+    line(conn, "presence:update", data)
 }
 
-fn typing(who: u64, id: u64, name: &str, is_typing: bool) -> String {
+fn typing(conn: u64, id: u64, name: &str, is_typing: bool) -> String {
     let data = json!({"userId": user_id(id), "username": name, "isTyping": is_typing});
-    line(who, "typing:indicator", data)
+    line(conn, "typing:indicator", data)
 }
 
 /// The id of the nth user who came at the desk's first moment.
@@ -132,7 +135,7 @@ fn user_id(nth: u64) -> String {
 }
 
 /// A line with its fields in the order in which they are sent.
-fn line(who: u64, kind: &str, data: Value) -> String {
+fn line(conn: u64, kind: &str, data: Value) -> String {
     let state = if kind == "presence:update" {
         "status"
     } else {
@@ -140,7 +143,7 @@ fn line(who: u64, kind: &str, data: Value) -> String {
     };
     let (id, name, state_value) = (&data["userId"], &data["username"], &data[state]);
     format!(
-        r#"{who} < {{"type":"{kind}","data":{{"userId":{id},"username":{name},"{state}":{state_value}}}}}"#
+        r#"{conn} < {{"type":"{kind}","data":{{"userId":{id},"username":{name},"{state}":{state_value}}}}}"#
     )
 }
 
@@ -151,7 +154,7 @@ const RESTS: &str = r#"{"type":"typing:indicator","isTyping":false}"#;
 
 #[test]
 fn connected_comes_first_and_has_the_documents_fields() {
-    let lines = desk().opens(1, "/ws?username=john_doe");
+    let lines = harness().opens(1, "/ws?username=john_doe");
     assert_eq!(
         lines,
         [
@@ -162,27 +165,39 @@ fn connected_comes_first_and_has_the_documents_fields() {
 
 #[test]
 fn connected_users_counts_users_and_not_connections() {
-    let mut desk = room(&["a", "b", "b"]);
-    assert_eq!(enters(&mut desk, 4, "c")["connectedUsers"], 3);
-    assert_eq!(enters(&mut desk, 5, "A")["connectedUsers"], 3);
+    let mut harness = room(&["a", "b", "b"]);
+    assert_eq!(enters(&mut harness, 4, "c")["connectedUsers"], 3);
+    assert_eq!(enters(&mut harness, 5, "A")["connectedUsers"], 3);
 }
 
 #[test]
 fn user_ids_are_unique_and_increasing_even_within_a_millisecond() {
-    let mut desk = desk();
-    assert_eq!(enters(&mut desk, 1, "a")["userId"], "ws_user_1768557600000");
-    assert_eq!(enters(&mut desk, 2, "b")["userId"], "ws_user_1768557600001");
-    desk.leaves(2, Ending::Lost);
-    assert_eq!(enters(&mut desk, 3, "b")["userId"], "ws_user_1768557600002");
-    desk.waits(MINUTE);
-    assert_eq!(enters(&mut desk, 4, "c")["userId"], "ws_user_1768557660000");
+    let mut harness = harness();
+    assert_eq!(
+        enters(&mut harness, 1, "a")["userId"],
+        "ws_user_1768557600000"
+    );
+    assert_eq!(
+        enters(&mut harness, 2, "b")["userId"],
+        "ws_user_1768557600001"
+    );
+    harness.leaves(2, DisconnectReason::Lost);
+    assert_eq!(
+        enters(&mut harness, 3, "b")["userId"],
+        "ws_user_1768557600002"
+    );
+    harness.waits(MINUTE);
+    assert_eq!(
+        enters(&mut harness, 4, "c")["userId"],
+        "ws_user_1768557660000"
+    );
 }
 
 #[test]
 fn a_user_has_one_id_and_one_name_on_all_its_connections() {
-    let mut desk = desk();
-    let first = enters(&mut desk, 1, "Ann");
-    let second = enters(&mut desk, 2, "ANN");
+    let mut harness = harness();
+    let first = enters(&mut harness, 1, "Ann");
+    let second = enters(&mut harness, 2, "ANN");
     assert_eq!(
         (&first["userId"], &first["username"]),
         (&second["userId"], &second["username"])
@@ -200,15 +215,19 @@ fn a_username_is_decoded_sanitised_trimmed_and_cut() {
         (&format!("{}+x", "y".repeat(63)), &"y".repeat(63)),
         ("a%07b", "ab"),
     ] {
-        assert_eq!(enters(&mut desk(), 1, given)["username"], name, "{given}");
+        assert_eq!(
+            enters(&mut harness(), 1, given)["username"],
+            name,
+            "{given}"
+        );
     }
 }
 
 #[test]
 fn who_gives_no_name_is_a_user_of_its_own() {
-    let mut desk = desk();
+    let mut harness = harness();
     let mut names = Vec::new();
-    for (who, target) in [
+    for (conn, target) in [
         "/ws",
         "/ws?username=",
         "/ws?username=+",
@@ -217,9 +236,9 @@ fn who_gives_no_name_is_a_user_of_its_own() {
     .iter()
     .enumerate()
     {
-        let who = who as u64 + 1;
-        let connected = to(who, &desk.opens(who, target)[0]);
-        assert_eq!(connected["connectedUsers"], who);
+        let conn = conn as u64 + 1;
+        let connected = to(conn, &harness.opens(conn, target)[0]);
+        assert_eq!(connected["connectedUsers"], conn);
         let name = connected["username"].as_str().unwrap().to_owned();
         let letters = name.strip_prefix("User_").unwrap();
         assert!(letters.len() == 6 && letters.bytes().all(|letter| LETTERS.contains(&letter)));
@@ -230,53 +249,55 @@ fn who_gives_no_name_is_a_user_of_its_own() {
 
 #[test]
 fn a_made_up_name_that_is_taken_is_not_used() {
-    let mut desk = desk();
-    desk.opens(1, "/ws");
-    desk.repeat_the_last_id();
-    assert_eq!(to(2, &desk.opens(2, "/ws")[0])["connectedUsers"], 2);
+    let mut harness = harness();
+    harness.opens(1, "/ws");
+    harness.repeat_the_last_id();
+    assert_eq!(to(2, &harness.opens(2, "/ws")[0])["connectedUsers"], 2);
 }
 
 #[test]
 fn a_fourth_connection_of_a_user_is_refused_in_the_handshake() {
-    let mut desk = room(&["ann", "Ann", "ANN"]);
-    let refusal = desk
+    let mut harness = room(&["ann", "Ann", "ANN"]);
+    let refusal = harness
         .tries_to_open(4, "/ws?username=aNN", "127.0.0.1")
         .unwrap_err();
     assert_eq!(refusal.status, 429);
-    desk.leaves(2, Ending::Lost);
-    assert_eq!(enters(&mut desk, 4, "ann")["connectedUsers"], 1);
+    harness.leaves(2, DisconnectReason::Lost);
+    assert_eq!(enters(&mut harness, 4, "ann")["connectedUsers"], 1);
 }
 
 #[test]
 fn without_a_limit_a_user_may_have_any_number_of_connections() {
-    let mut desk = Desk::<Workspace>::new(json!({"max_connections_per_user": 0}));
-    for who in 1..100 {
-        enters(&mut desk, who, "ann");
+    let mut harness = RealmHarness::<Workspace>::new(json!({"max_connections_per_user": 0}));
+    for conn in 1..100 {
+        enters(&mut harness, conn, "ann");
     }
 }
 
 #[test]
 fn a_message_goes_to_everybody_the_sender_included() {
-    let mut desk = room(&["john_doe", "b", "b"]);
-    let lines = desk.says(1, SEND);
+    let mut harness = room(&["john_doe", "b", "b"]);
+    let lines = harness.says(1, SEND);
     let message = r#"{"type":"message:new","data":{"id":"msg_1768557600000","userId":"ws_user_1768557600000","username":"john_doe","text":"Hello everyone!","createdAt":"2026-01-16T10:00:00.000Z"}}"#;
-    assert_eq!(lines, [1, 2, 3].map(|who| format!("{who} < {message}")));
+    assert_eq!(lines, [1, 2, 3].map(|conn| format!("{conn} < {message}")));
 }
 
 #[test]
 fn message_ids_are_unique_and_increasing() {
-    let mut desk = room(&["a"]);
-    let id = |desk: &mut Desk<Workspace>| to(1, &desk.says(1, SEND)[0])["data"]["id"].clone();
-    assert_eq!(id(&mut desk), "msg_1768557600000");
-    assert_eq!(id(&mut desk), "msg_1768557600001");
-    desk.waits(Duration::from_secs(1));
-    assert_eq!(id(&mut desk), "msg_1768557601000");
+    let mut harness = room(&["a"]);
+    let id = |harness: &mut RealmHarness<Workspace>| {
+        to(1, &harness.says(1, SEND)[0])["data"]["id"].clone()
+    };
+    assert_eq!(id(&mut harness), "msg_1768557600000");
+    assert_eq!(id(&mut harness), "msg_1768557600001");
+    harness.waits(Duration::from_secs(1));
+    assert_eq!(id(&mut harness), "msg_1768557601000");
 }
 
 #[test]
 fn message_content_is_sanitised() {
-    let mut desk = room(&["a"]);
-    let lines = desk.says(
+    let mut harness = room(&["a"]);
+    let lines = harness.says(
         1,
         r#"{"type":"message:send","text":"<scr<script>ipt>1 < 2 \u0007<b>"}"#,
     );
@@ -285,9 +306,9 @@ fn message_content_is_sanitised() {
 
 #[test]
 fn a_presence_update_goes_to_all_other_users() {
-    let mut desk = room(&["a", "b", "a", "c"]);
+    let mut harness = room(&["a", "b", "a", "c"]);
     for status in ["online", "away", "busy", "offline"] {
-        let lines = desk.says(
+        let lines = harness.says(
             1,
             &format!(r#"{{"type":"presence:update","status":"{status}"}}"#),
         );
@@ -300,63 +321,66 @@ fn a_presence_update_goes_to_all_other_users() {
 
 #[test]
 fn the_others_hear_when_a_user_comes_with_its_first_connection() {
-    let mut desk = room(&["a"]);
+    let mut harness = room(&["a"]);
     assert_eq!(
-        desk.opens(2, "/ws?username=b")[1..],
+        harness.opens(2, "/ws?username=b")[1..],
         [presence(1, 2, "b", "online")]
     );
-    assert_eq!(desk.opens(3, "/ws?username=b")[1..], no_lines());
+    assert_eq!(harness.opens(3, "/ws?username=b")[1..], no_lines());
 }
 
 #[test]
 fn the_others_hear_when_a_user_goes_with_its_last_connection() {
     for how in [
-        Ending::Left(Some(1001)),
-        Ending::Lost,
-        Ending::Silent,
-        Ending::Closed(Close::TooSlow),
+        DisconnectReason::Left(Some(1001)),
+        DisconnectReason::Lost,
+        DisconnectReason::Silent,
+        DisconnectReason::Closed(CloseReason::TooSlow),
     ] {
-        let mut desk = room(&["a", "b", "b"]);
-        assert_eq!(desk.leaves(2, how), no_lines());
-        assert_eq!(desk.leaves(3, how), [presence(1, 2, "b", "offline")]);
+        let mut harness = room(&["a", "b", "b"]);
+        assert_eq!(harness.leaves(2, how), no_lines());
+        assert_eq!(harness.leaves(3, how), [presence(1, 2, "b", "offline")]);
     }
 }
 
 #[test]
 fn typing_goes_to_all_other_users_and_only_when_it_changes() {
-    let mut desk = room(&["a", "b", "a"]);
-    assert_eq!(desk.says(1, TYPES), [typing(2, 1, "a", true)]);
-    assert_eq!(desk.says(1, TYPES), no_lines());
-    assert_eq!(desk.says(1, RESTS), [typing(2, 1, "a", false)]);
-    assert_eq!(desk.says(1, RESTS), no_lines());
+    let mut harness = room(&["a", "b", "a"]);
+    assert_eq!(harness.says(1, TYPES), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.says(1, TYPES), no_lines());
+    assert_eq!(harness.says(1, RESTS), [typing(2, 1, "a", false)]);
+    assert_eq!(harness.says(1, RESTS), no_lines());
 }
 
 #[test]
 fn a_user_types_as_long_as_one_of_its_connections_does() {
-    let mut desk = room(&["a", "b", "a"]);
-    assert_eq!(desk.says(1, TYPES), [typing(2, 1, "a", true)]);
-    assert_eq!(desk.says(3, TYPES), no_lines());
-    assert_eq!(desk.says(1, RESTS), no_lines());
-    assert_eq!(desk.says(3, RESTS), [typing(2, 1, "a", false)]);
+    let mut harness = room(&["a", "b", "a"]);
+    assert_eq!(harness.says(1, TYPES), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.says(3, TYPES), no_lines());
+    assert_eq!(harness.says(1, RESTS), no_lines());
+    assert_eq!(harness.says(3, RESTS), [typing(2, 1, "a", false)]);
 }
 
 #[test]
 fn a_user_who_leaves_while_typing_stops_typing() {
-    let mut desk = room(&["a", "b"]);
-    desk.says(2, TYPES);
-    let lines = desk.leaves(2, Ending::Lost);
+    let mut harness = room(&["a", "b"]);
+    harness.says(2, TYPES);
+    let lines = harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(
         lines,
         [typing(1, 2, "b", false), presence(1, 2, "b", "offline")]
     );
-    let mut desk = room(&["a", "b", "b"]);
-    desk.says(2, TYPES);
-    assert_eq!(desk.leaves(2, Ending::Lost), [typing(1, 2, "b", false)]);
+    let mut harness = room(&["a", "b", "b"]);
+    harness.says(2, TYPES);
+    assert_eq!(
+        harness.leaves(2, DisconnectReason::Lost),
+        [typing(1, 2, "b", false)]
+    );
 }
 
 #[test]
 fn what_is_no_json_is_answered_and_nobody_else_hears_of_it() {
-    let mut desk = room(&["a", "b"]);
+    let mut harness = room(&["a", "b"]);
     for text in [
         "",
         "hello",
@@ -364,25 +388,33 @@ fn what_is_no_json_is_answered_and_nobody_else_hears_of_it() {
         r#"{"type":"message:send","text":"\ud800"#,
         "{} {}",
     ] {
-        assert_eq!(error(&mut desk, 1, text)["code"], "INVALID_JSON", "{text}");
+        assert_eq!(
+            error(&mut harness, 1, text)["code"],
+            "INVALID_JSON",
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn an_unknown_type_is_answered() {
-    let mut desk = room(&["a", "b"]);
+    let mut harness = room(&["a", "b"]);
     for text in [
         r#"{"type":"message:new"}"#,
         r#"{"type":""}"#,
         r#"{"type":"MESSAGE:SEND","text":"x"}"#,
     ] {
-        assert_eq!(error(&mut desk, 1, text)["code"], "UNKNOWN_TYPE", "{text}");
+        assert_eq!(
+            error(&mut harness, 1, text)["code"],
+            "UNKNOWN_TYPE",
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn a_message_that_makes_no_sense_is_answered() {
-    let mut desk = room(&["a", "b"]);
+    let mut harness = room(&["a", "b"]);
     for text in [
         "[]",
         r#"["message:send","hi",null,true]"#,
@@ -405,148 +437,148 @@ fn a_message_that_makes_no_sense_is_answered() {
         r#"{"type":"typing:indicator"}"#,
     ] {
         assert_eq!(
-            error(&mut desk, 1, text)["code"],
+            error(&mut harness, 1, text)["code"],
             "INVALID_MESSAGE",
             "{text}"
         );
     }
-    let lines = desk.sends(1, Message::Binary(SEND.as_bytes().to_vec().into()));
+    let lines = harness.sends(1, Message::Binary(SEND.as_bytes().to_vec().into()));
     assert_eq!(to(1, &lines[0])["code"], "INVALID_MESSAGE");
 }
 
 #[test]
 fn unknown_fields_are_ignored() {
-    let mut desk = room(&["a"]);
+    let mut harness = room(&["a"]);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let text = format!(r#"{{"extra":{deep},"type":"message:send","text":"x","status":5}}"#);
-    assert_eq!(to(1, &desk.says(1, &text)[0])["type"], "message:new");
+    assert_eq!(to(1, &harness.says(1, &text)[0])["type"], "message:new");
 }
 
 #[test]
 fn a_user_may_send_100_messages_a_minute_over_all_its_connections() {
-    let mut desk = room(&["a", "A"]);
+    let mut harness = room(&["a", "A"]);
     for sent in 0..100 {
-        assert_eq!(desk.says(1 + sent % 2, SEND).len(), 2);
+        assert_eq!(harness.says(1 + sent % 2, SEND).len(), 2);
     }
-    let refused = error(&mut desk, 1, SEND);
+    let refused = error(&mut harness, 1, SEND);
     assert_eq!(
         (&refused["code"], &refused["retryAfterMs"]),
         (&json!("RATE_LIMITED"), &json!(60_000))
     );
     assert_eq!(
-        desk.says(2, AWAY),
+        harness.says(2, AWAY),
         no_lines(),
         "signals have a limit of their own"
     );
-    desk.waits(MINUTE);
-    assert_eq!(desk.says(2, SEND).len(), 2);
+    harness.waits(MINUTE);
+    assert_eq!(harness.says(2, SEND).len(), 2);
 }
 
 #[test]
 fn signals_have_a_limit_of_their_own_three_times_that() {
-    let mut desk = room(&["a"]);
+    let mut harness = room(&["a"]);
     for _ in 0..150 {
-        assert_eq!(desk.says(1, AWAY), no_lines());
-        assert_eq!(desk.says(1, TYPES), no_lines());
+        assert_eq!(harness.says(1, AWAY), no_lines());
+        assert_eq!(harness.says(1, TYPES), no_lines());
     }
-    assert_eq!(error(&mut desk, 1, AWAY)["code"], "RATE_LIMITED");
-    assert_eq!(error(&mut desk, 1, RESTS)["code"], "RATE_LIMITED");
-    assert_eq!(desk.says(1, SEND).len(), 1);
+    assert_eq!(error(&mut harness, 1, AWAY)["code"], "RATE_LIMITED");
+    assert_eq!(error(&mut harness, 1, RESTS)["code"], "RATE_LIMITED");
+    assert_eq!(harness.says(1, SEND).len(), 1);
 }
 
 #[test]
 fn only_what_passed_validation_counts() {
-    let mut desk = room(&["a"]);
+    let mut harness = room(&["a"]);
     for _ in 0..200 {
-        error(&mut desk, 1, r#"{"type":"message:send","text":""}"#);
+        error(&mut harness, 1, r#"{"type":"message:send","text":""}"#);
     }
-    assert_eq!(to(1, &desk.says(1, SEND)[0])["type"], "message:new");
+    assert_eq!(to(1, &harness.says(1, SEND)[0])["type"], "message:new");
 }
 
 #[test]
 fn going_and_coming_back_does_not_lift_a_limit() {
-    let mut desk = room(&["a", "b"]);
+    let mut harness = room(&["a", "b"]);
     for _ in 0..100 {
-        desk.says(1, SEND);
+        harness.says(1, SEND);
     }
-    desk.leaves(1, Ending::Left(None));
-    desk.opens(3, "/ws?username=A");
-    assert_eq!(error(&mut desk, 3, SEND)["code"], "RATE_LIMITED");
-    desk.leaves(3, Ending::Lost);
-    desk.waits(MINUTE);
-    desk.opens(4, "/ws?username=a");
-    assert_eq!(desk.says(4, SEND).len(), 2);
+    harness.leaves(1, DisconnectReason::Left(None));
+    harness.opens(3, "/ws?username=A");
+    assert_eq!(error(&mut harness, 3, SEND)["code"], "RATE_LIMITED");
+    harness.leaves(3, DisconnectReason::Lost);
+    harness.waits(MINUTE);
+    harness.opens(4, "/ws?username=a");
+    assert_eq!(harness.says(4, SEND).len(), 2);
 }
 
 #[test]
 fn those_who_are_gone_are_not_remembered_for_ever() {
-    let mut desk = desk();
-    for who in 0..1000 {
-        desk.opens(who, &format!("/ws?username=u{who}"));
-        desk.says(who, SEND);
-        desk.leaves(who, Ending::Lost);
+    let mut harness = harness();
+    for conn in 0..1000 {
+        harness.opens(conn, &format!("/ws?username=u{conn}"));
+        harness.says(conn, SEND);
+        harness.leaves(conn, DisconnectReason::Lost);
     }
-    desk.waits(MINUTE);
+    harness.waits(MINUTE);
     let Workspace {
         members,
         users,
         gone,
         ..
-    } = &desk.realm;
+    } = &harness.realm;
     assert!(members.is_empty() && users.is_empty());
     assert!(gone.is_empty());
 }
 
 #[test]
 fn a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction() {
-    let mut desk = room(&["a", "b"]);
-    desk.waits(2 * MINUTE);
-    desk.says(1, AWAY);
-    desk.waits(3 * MINUTE);
+    let mut harness = room(&["a", "b"]);
+    harness.waits(2 * MINUTE);
+    harness.says(1, AWAY);
+    harness.waits(3 * MINUTE);
     assert_eq!(
-        desk.waits(2 * MINUTE - Duration::from_millis(1)),
+        harness.waits(2 * MINUTE - Duration::from_millis(1)),
         no_lines()
     );
-    let lines = desk.waits(Duration::from_millis(1));
+    let lines = harness.waits(Duration::from_millis(1));
     assert_eq!(lines, ["1 x 4408 timed out", "2 x 4408 timed out"]);
-    assert!(desk.realm.members.is_empty() && desk.realm.users.is_empty());
+    assert!(harness.realm.members.is_empty() && harness.realm.users.is_empty());
 }
 
 #[test]
 fn those_who_are_not_idle_hear_of_those_who_are() {
-    let mut desk = room(&["a"]);
-    desk.waits(MINUTE);
-    desk.opens(2, "/ws?username=b");
-    desk.waits(4 * MINUTE);
-    desk.opens(3, "/ws?username=c");
-    assert_eq!(desk.waits(4 * MINUTE), no_lines());
+    let mut harness = room(&["a"]);
+    harness.waits(MINUTE);
+    harness.opens(2, "/ws?username=b");
+    harness.waits(4 * MINUTE);
+    harness.opens(3, "/ws?username=c");
+    assert_eq!(harness.waits(4 * MINUTE), no_lines());
     // The others have heard nothing since the newcomer came.
-    desk.says(3, "nonsense");
-    let lines = desk.waits(MINUTE);
+    harness.says(3, "nonsense");
+    let lines = harness.waits(MINUTE);
     let [a, b] = [(1, "a"), (60_001, "b")].map(|(id, name)| presence(3, id, name, "offline"));
     assert_eq!(lines, ["1 x 4408 timed out", &a, "2 x 4408 timed out", &b]);
 }
 
 #[test]
 fn even_a_message_that_is_wrong_is_one() {
-    let mut desk = room(&["a"]);
-    desk.waits(4 * MINUTE);
-    desk.says(1, "nonsense");
-    assert_eq!(desk.waits(4 * MINUTE), no_lines());
+    let mut harness = room(&["a"]);
+    harness.waits(4 * MINUTE);
+    harness.says(1, "nonsense");
+    assert_eq!(harness.waits(4 * MINUTE), no_lines());
 }
 
 #[test]
 fn without_a_limit_nobody_is_idle() {
-    let mut desk = Desk::<Workspace>::new(json!({"idle_timeout": 0}));
-    desk.opens(1, "/ws");
-    assert_eq!(desk.waits(1000 * MINUTE), no_lines());
+    let mut harness = RealmHarness::<Workspace>::new(json!({"idle_timeout": 0}));
+    harness.opens(1, "/ws");
+    assert_eq!(harness.waits(1000 * MINUTE), no_lines());
 }
 
 #[test]
 fn it_serves_one_path() {
-    assert!(Workspace::serves("/ws"));
+    assert!(Workspace::matches_path("/ws"));
     for path in ["/", "/ws/", "/ws/chat", "/WS"] {
-        assert!(!Workspace::serves(path), "{path}");
+        assert!(!Workspace::matches_path(path), "{path}");
     }
 }
 
@@ -565,20 +597,20 @@ fn auth_as(name: &str) -> String {
     auth(&signed(HS256, &payload, b"some secret"))
 }
 
-fn acknowledged(who: u64) -> String {
-    format!(r#"{who} < {{"type":"auth:ack","ok":true}}"#)
+fn acknowledged(conn: u64) -> String {
+    format!(r#"{conn} < {{"type":"auth:ack","ok":true}}"#)
 }
 
-fn user_count(who: u64, names: &[&str]) -> String {
+fn user_count(conn: u64, names: &[&str]) -> String {
     let (count, names) = (names.len(), json!(names));
-    format!(r#"{who} < {{"type":"userCount","count":{count},"users":{names}}}"#)
+    format!(r#"{conn} < {{"type":"userCount","count":{count},"users":{names}}}"#)
 }
 
 /// What becomes of a first message, and of what is said after it: the code, or the type.
 fn answers(texts: &[&str]) -> Vec<String> {
-    let mut desk = room(&["a"]);
+    let mut harness = room(&["a"]);
     let mut answer = |text: &&str| {
-        let lines = desk.says(1, text);
+        let lines = harness.says(1, text);
         let message = to(1, &lines[0]);
         let said = message.get("code").unwrap_or(&message["type"]);
         said.as_str().unwrap().to_owned()
@@ -587,34 +619,34 @@ fn answers(texts: &[&str]) -> Vec<String> {
 }
 
 /// A desk at which 1, 2 and so on have these names by `auth`, and all has become quiet.
-fn chat(names: &[&str]) -> Desk<Workspace> {
-    let mut desk = desk();
+fn chat(names: &[&str]) -> RealmHarness<Workspace> {
+    let mut harness = harness();
     for (at, name) in names.iter().enumerate() {
-        joins(&mut desk, at as u64 + 1, name);
+        joins(&mut harness, at as u64 + 1, name);
     }
-    settles(&mut desk);
-    desk
+    settles(&mut harness);
+    harness
 }
 
 /// All changes are told, and the next will be told at once.
-fn settles(desk: &mut Desk<Workspace>) {
-    desk.waits(INTERVAL);
-    desk.waits(INTERVAL);
+fn settles(harness: &mut RealmHarness<Workspace>) {
+    harness.waits(INTERVAL);
+    harness.waits(INTERVAL);
 }
 
 /// A newer client comes, without a name, and gets one. What happens at its `auth`.
-fn joins(desk: &mut Desk<Workspace>, who: u64, name: &str) -> Vec<String> {
-    desk.opens(who, "/ws");
-    desk.says(who, &auth_as(name))
+fn joins(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Vec<String> {
+    harness.opens(conn, "/ws");
+    harness.says(conn, &auth_as(name))
 }
 
 /// The name that a newer client's messages come from.
-fn name_of(desk: &mut Desk<Workspace>, who: u64) -> String {
-    let lines = desk.says(who, MESSAGE);
+fn name_of(harness: &mut RealmHarness<Workspace>, conn: u64) -> String {
+    let lines = harness.says(conn, MESSAGE);
     let mine = lines
         .iter()
-        .find(|line| line.starts_with(&format!("{who} < ")));
-    let message = to(who, mine.unwrap());
+        .find(|line| line.starts_with(&format!("{conn} < ")));
+    let message = to(conn, mine.unwrap());
     assert_eq!(message["type"], "message:new");
     message["data"]["username"].as_str().unwrap().to_owned()
 }
@@ -627,12 +659,12 @@ fn the_first_message_decides_the_dialect_for_the_connections_life() {
         assert_eq!(said[1..], [unknown, unknown, unknown, "message:new"]);
     }
     for documents in [SEND, AWAY, TYPES] {
-        let mut desk = room(&["a"]);
-        desk.says(1, documents);
+        let mut harness = room(&["a"]);
+        harness.says(1, documents);
         for newer in [MESSAGE.to_owned(), auth_as("b")] {
-            assert_eq!(error(&mut desk, 1, &newer)["code"], "UNKNOWN_TYPE");
+            assert_eq!(error(&mut harness, 1, &newer)["code"], "UNKNOWN_TYPE");
         }
-        assert_eq!(to(1, &desk.says(1, SEND)[0])["type"], "message:new");
+        assert_eq!(to(1, &harness.says(1, SEND)[0])["type"], "message:new");
     }
 }
 
@@ -677,64 +709,67 @@ fn what_is_a_message_of_neither_dialect_decides_nothing() {
             [code, new, "UNKNOWN_TYPE"]
         );
     }
-    let mut desk = room(&["a"]);
+    let mut harness = room(&["a"]);
     let binary = Message::Binary(MESSAGE.as_bytes().to_vec().into());
-    assert_eq!(to(1, &desk.sends(1, binary)[0])["code"], "INVALID_MESSAGE");
-    assert_eq!(desk.says(1, SEND).len(), 1);
+    assert_eq!(
+        to(1, &harness.sends(1, binary)[0])["code"],
+        "INVALID_MESSAGE"
+    );
+    assert_eq!(harness.says(1, SEND).len(), 1);
 }
 
 #[test]
 fn who_has_not_spoken_is_spoken_to_as_the_document_says() {
-    let mut desk = room(&["a", "b"]);
-    assert_eq!(desk.says(1, AWAY), [presence(2, 1, "a", "away")]);
-    desk.says(2, "nonsense");
-    assert_eq!(desk.says(1, TYPES), [typing(2, 1, "a", true)]);
-    assert_eq!(desk.opens(3, "/ws?username=c").len(), 3);
+    let mut harness = room(&["a", "b"]);
+    assert_eq!(harness.says(1, AWAY), [presence(2, 1, "a", "away")]);
+    harness.says(2, "nonsense");
+    assert_eq!(harness.says(1, TYPES), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.opens(3, "/ws?username=c").len(), 3);
 }
 
 #[test]
 fn both_dialects_meet_in_the_room_each_in_its_own_words() {
-    let mut desk = room(&["old", "new"]);
-    desk.says(1, SEND);
-    settles(&mut desk);
+    let mut harness = room(&["old", "new"]);
+    harness.says(1, SEND);
+    settles(&mut harness);
     let message = r#"{"type":"message","text":"<b>Hi</b>","replyTo":"msg_1768557600000"}"#;
-    let new = |who, reply: &str| {
+    let new = |conn, reply: &str| {
         format!(
-            r#"{who} < {{"type":"message:new","data":{{"id":"msg_1768557602000","userId":"ws_user_1768557600001","username":"new","text":"Hi","createdAt":"2026-01-16T10:00:02.000Z"{reply}}}}}"#
+            r#"{conn} < {{"type":"message:new","data":{{"id":"msg_1768557602000","userId":"ws_user_1768557600001","username":"new","text":"Hi","createdAt":"2026-01-16T10:00:02.000Z"{reply}}}}}"#
         )
     };
     assert_eq!(
-        desk.says(2, message),
+        harness.says(2, message),
         [
             new(1, ""),
             new(2, r#","replyTo":"msg_1768557600000""#),
             user_count(2, &["new", "old"]),
         ]
     );
-    let lines = desk.says(1, r#"{"type":"message:send","text":"Hi","replyTo":"x"}"#);
-    let [old, new] = [1, 2].map(|who| to(who, &lines[who as usize - 1]));
+    let lines = harness.says(1, r#"{"type":"message:send","text":"Hi","replyTo":"x"}"#);
+    let [old, new] = [1, 2].map(|conn| to(conn, &lines[conn as usize - 1]));
     assert_eq!(old, new, "the document has no replyTo");
     assert!(old["data"]["text"] == "Hi" && old["data"].get("replyTo").is_none());
-    let lines = desk.leaves(1, Ending::Lost);
+    let lines = harness.leaves(1, DisconnectReason::Lost);
     assert_eq!(lines, [user_count(2, &["new"])]);
 }
 
 #[test]
 fn newer_clients_are_told_of_no_presence_and_no_typing() {
-    let mut desk = room(&["old"]);
-    joins(&mut desk, 2, "new");
-    settles(&mut desk);
+    let mut harness = room(&["old"]);
+    joins(&mut harness, 2, "new");
+    settles(&mut harness);
     for signal in [AWAY, TYPES, RESTS] {
-        assert_eq!(desk.says(1, signal), no_lines());
+        assert_eq!(harness.says(1, signal), no_lines());
     }
-    desk.opens(3, "/ws?username=other");
-    assert_eq!(desk.says(1, TYPES), [typing(3, 1, "old", true)]);
+    harness.opens(3, "/ws?username=other");
+    assert_eq!(harness.says(1, TYPES), [typing(3, 1, "old", true)]);
 }
 
 #[test]
 fn an_answer_names_what_it_answers_or_nothing() {
-    let mut desk = room(&["a"]);
-    desk.says(1, MESSAGE);
+    let mut harness = room(&["a"]);
+    harness.says(1, MESSAGE);
     let longest = "x".repeat(64);
     for (given, passed_on) in [
         (json!("msg_1"), Some("msg_1")),
@@ -743,7 +778,7 @@ fn an_answer_names_what_it_answers_or_nothing() {
         (json!(""), None),
     ] {
         let message = json!({"type": "message", "text": "x", "replyTo": given}).to_string();
-        let data = &to(1, &desk.says(1, &message)[0])["data"];
+        let data = &to(1, &harness.says(1, &message)[0])["data"];
         assert_eq!(data.get("replyTo").and_then(Value::as_str), passed_on);
     }
     for given in [
@@ -753,30 +788,30 @@ fn an_answer_names_what_it_answers_or_nothing() {
         json!("x".repeat(65)),
     ] {
         let message = json!({"type": "message", "text": "x", "replyTo": given}).to_string();
-        assert_eq!(error(&mut desk, 1, &message)["code"], "INVALID_MESSAGE");
+        assert_eq!(error(&mut harness, 1, &message)["code"], "INVALID_MESSAGE");
     }
 }
 
 #[test]
 fn a_message_in_either_dialect_is_held_to_the_same_rules() {
-    let mut desk = room(&["a", "a"]);
-    desk.says(2, MESSAGE);
+    let mut harness = room(&["a", "a"]);
+    harness.says(2, MESSAGE);
     for text in [
         r#"{"type":"message","text":" <b> "}"#,
         r#"{"type":"message","text":7}"#,
     ] {
-        assert_eq!(error(&mut desk, 2, text)["code"], "INVALID_MESSAGE");
+        assert_eq!(error(&mut harness, 2, text)["code"], "INVALID_MESSAGE");
     }
     for sent in 1..100 {
-        let (who, text) = if sent % 2 == 0 {
+        let (conn, text) = if sent % 2 == 0 {
             (1, SEND)
         } else {
             (2, MESSAGE)
         };
-        assert_eq!(desk.says(who, text).len(), 2);
+        assert_eq!(harness.says(conn, text).len(), 2);
     }
-    assert_eq!(error(&mut desk, 2, MESSAGE)["code"], "RATE_LIMITED");
-    assert_eq!(error(&mut desk, 1, SEND)["retryAfterMs"], 60_000);
+    assert_eq!(error(&mut harness, 2, MESSAGE)["code"], "RATE_LIMITED");
+    assert_eq!(error(&mut harness, 1, SEND)["retryAfterMs"], 60_000);
 }
 
 #[test]
@@ -785,20 +820,20 @@ fn without_a_secret_the_name_in_a_token_is_taken_as_it_stands() {
     let unsigned = signed(r#"{"alg":"none"}"#, r#"{"username":"ann"}"#, b"");
     let unsigned = format!("{}.", unsigned.rsplit_once('.').unwrap().0);
     for token in [expired, unsigned] {
-        let mut desk = desk();
-        desk.opens(1, "/ws");
-        let lines = desk.says(1, &auth(&token));
+        let mut harness = harness();
+        harness.opens(1, "/ws");
+        let lines = harness.says(1, &auth(&token));
         assert_eq!(lines, [acknowledged(1), user_count(1, &["ann"])]);
-        assert_eq!(name_of(&mut desk, 1), "ann");
+        assert_eq!(name_of(&mut harness, 1), "ann");
     }
 }
 
 #[test]
 fn without_a_secret_what_cannot_be_read_keeps_the_name_and_is_acknowledged() {
-    let mut desk = desk();
-    let connected = to(1, &desk.opens(1, "/ws")[0]);
+    let mut harness = harness();
+    let connected = to(1, &harness.opens(1, "/ws")[0]);
     let name = connected["username"].as_str().unwrap();
-    let lines = desk.says(1, r#"{"type":"auth"}"#);
+    let lines = harness.says(1, r#"{"type":"auth"}"#);
     assert_eq!(lines, [acknowledged(1), user_count(1, &[name])]);
     for text in [
         r#"{"type":"auth","token":null}"#.to_owned(),
@@ -809,12 +844,12 @@ fn without_a_secret_what_cannot_be_read_keeps_the_name_and_is_acknowledged() {
         auth(&signed(HS256, r#"{"username":7}"#, b"x")),
         auth_as(" <b> "),
     ] {
-        assert_eq!(desk.says(1, &text), [acknowledged(1)], "{text}");
+        assert_eq!(harness.says(1, &text), [acknowledged(1)], "{text}");
     }
-    assert_eq!(name_of(&mut desk, 1), name);
-    desk.opens(2, "/ws?username=bob");
-    desk.says(2, &auth("not a token"));
-    assert_eq!(name_of(&mut desk, 2), "bob");
+    assert_eq!(name_of(&mut harness, 1), name);
+    harness.opens(2, "/ws?username=bob");
+    harness.says(2, &auth("not a token"));
+    assert_eq!(name_of(&mut harness, 2), "bob");
 }
 
 #[test]
@@ -830,34 +865,34 @@ fn the_name_in_a_token_is_made_fit_like_any() {
 
 #[test]
 fn a_token_has_8_kib_at_the_most() {
-    let mut desk = chat(&["ann"]);
-    assert_eq!(desk.says(1, &auth(&"x".repeat(8192))), [acknowledged(1)]);
+    let mut harness = chat(&["ann"]);
+    assert_eq!(harness.says(1, &auth(&"x".repeat(8192))), [acknowledged(1)]);
     let long = auth(&"x".repeat(8193));
-    assert_eq!(error_code(&mut desk, &long), "INVALID_MESSAGE");
+    assert_eq!(error_code(&mut harness, &long), "INVALID_MESSAGE");
 }
 
 /// A desk with a secret, and a newer client that has spoken but said no name.
-fn guarded() -> Desk<Workspace> {
-    let mut desk = Desk::new(json!({"auth_secret": "hush"}));
-    desk.opens(1, "/ws?username=ann");
-    desk.says(1, MESSAGE);
-    desk
+fn guarded() -> RealmHarness<Workspace> {
+    let mut harness = RealmHarness::new(json!({"auth_secret": "hush"}));
+    harness.opens(1, "/ws?username=ann");
+    harness.says(1, MESSAGE);
+    harness
 }
 
 #[test]
 fn with_a_secret_a_token_that_it_signed_gives_the_name() {
-    let mut desk = guarded();
+    let mut harness = guarded();
     let now = 1_768_557_600;
     let payload = json!({"username": "bob", "nbf": now, "exp": now + 60}).to_string();
     let bob = auth(&signed(HS256, &payload, b"hush"));
-    assert_eq!(desk.says(1, &bob), [acknowledged(1)]);
-    assert_eq!(desk.waits(INTERVAL), [user_count(1, &["bob"])]);
-    assert_eq!(name_of(&mut desk, 1), "bob");
+    assert_eq!(harness.says(1, &bob), [acknowledged(1)]);
+    assert_eq!(harness.waits(INTERVAL), [user_count(1, &["bob"])]);
+    assert_eq!(name_of(&mut harness, 1), "bob");
 }
 
 #[test]
 fn with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing() {
-    let mut desk = guarded();
+    let mut harness = guarded();
     let bob = r#"{"username":"bob"}"#;
     let good = signed(HS256, bob, b"hush");
     let [header, _, signature] =
@@ -885,50 +920,50 @@ fn with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing() {
         ("an empty username", claims(r#"{"username":"<b>"}"#)),
         ("no text for a username", claims(r#"{"username":7}"#)),
     ] {
-        let error = error(&mut desk, 1, &auth(&token));
+        let error = error(&mut harness, 1, &auth(&token));
         assert_eq!(error["code"], "UNAUTHORIZED", "{what}");
         assert!(!error.to_string().contains("hush"), "{what}");
     }
     assert_eq!(
-        error(&mut desk, 1, r#"{"type":"auth"}"#)["code"],
+        error(&mut harness, 1, r#"{"type":"auth"}"#)["code"],
         "UNAUTHORIZED"
     );
-    assert_eq!(desk.waits(INTERVAL), no_lines());
-    assert_eq!(name_of(&mut desk, 1), "ann");
+    assert_eq!(harness.waits(INTERVAL), no_lines());
+    assert_eq!(name_of(&mut harness, 1), "ann");
 }
 
 #[test]
 fn a_token_is_as_good_as_the_time_of_day_says() {
-    let mut desk = guarded();
+    let mut harness = guarded();
     let payload = r#"{"username":"bob","nbf":1768557601,"exp":1768557602}"#;
     let bob = auth(&signed(HS256, payload, b"hush"));
-    assert_eq!(error(&mut desk, 1, &bob)["code"], "UNAUTHORIZED");
-    desk.waits(Duration::from_secs(1));
-    assert_eq!(desk.says(1, &bob)[0], acknowledged(1));
-    desk.waits(Duration::from_secs(1));
-    assert_eq!(to(1, &desk.says(1, &bob)[0])["code"], "UNAUTHORIZED");
-    assert_eq!(name_of(&mut desk, 1), "bob");
+    assert_eq!(error(&mut harness, 1, &bob)["code"], "UNAUTHORIZED");
+    harness.waits(Duration::from_secs(1));
+    assert_eq!(harness.says(1, &bob)[0], acknowledged(1));
+    harness.waits(Duration::from_secs(1));
+    assert_eq!(to(1, &harness.says(1, &bob)[0])["code"], "UNAUTHORIZED");
+    assert_eq!(name_of(&mut harness, 1), "bob");
 }
 
 #[test]
 fn auth_again_with_the_same_name_is_acknowledged_and_changes_nothing() {
-    let mut desk = chat(&["ann", "bob"]);
+    let mut harness = chat(&["ann", "bob"]);
     for again in ["ann", "ANN", " ann "] {
         for _ in 0..15 {
-            assert_eq!(desk.says(1, &auth_as(again)), [acknowledged(1)]);
+            assert_eq!(harness.says(1, &auth_as(again)), [acknowledged(1)]);
         }
     }
-    assert_eq!(desk.waits(INTERVAL), no_lines());
-    assert_eq!(name_of(&mut desk, 1), "ann");
+    assert_eq!(harness.waits(INTERVAL), no_lines());
+    assert_eq!(name_of(&mut harness, 1), "ann");
 }
 
 #[test]
 fn auth_with_another_name_is_one_user_going_and_another_coming() {
-    let mut desk = room(&["old"]);
-    let made_up = to(2, &desk.opens(2, "/ws")[0])["username"].clone();
+    let mut harness = room(&["old"]);
+    let made_up = to(2, &harness.opens(2, "/ws")[0])["username"].clone();
     let made_up = made_up.as_str().unwrap();
     assert_eq!(
-        desk.says(2, &auth_as("ann")),
+        harness.says(2, &auth_as("ann")),
         [
             presence(1, 2, made_up, "offline"),
             presence(1, 3, "ann", "online"),
@@ -936,9 +971,9 @@ fn auth_with_another_name_is_one_user_going_and_another_coming() {
             user_count(2, &["ann", "old"]),
         ]
     );
-    settles(&mut desk);
+    settles(&mut harness);
     assert_eq!(
-        desk.says(2, &auth_as("bob")),
+        harness.says(2, &auth_as("bob")),
         [
             presence(1, 3, "ann", "offline"),
             presence(1, 2001, "bob", "online"),
@@ -946,71 +981,74 @@ fn auth_with_another_name_is_one_user_going_and_another_coming() {
             user_count(2, &["bob", "old"]),
         ]
     );
-    let message = to(2, &desk.says(2, MESSAGE)[1]);
+    let message = to(2, &harness.says(2, MESSAGE)[1]);
     assert_eq!(message["data"]["userId"], user_id(2001));
 }
 
 #[test]
 fn a_connection_becomes_one_of_the_user_whose_name_it_gets() {
-    let mut desk = room(&["Ann", "bob", "bob"]);
+    let mut harness = room(&["Ann", "bob", "bob"]);
     assert_eq!(
-        desk.says(3, &auth_as("ANN")),
+        harness.says(3, &auth_as("ANN")),
         [acknowledged(3), user_count(3, &["Ann", "bob"])]
     );
-    let message = &to(3, &desk.says(3, MESSAGE)[2])["data"];
+    let message = &to(3, &harness.says(3, MESSAGE)[2])["data"];
     assert_eq!(
         (&message["userId"], &message["username"]),
         (&json!(user_id(1)), &json!("Ann"))
     );
-    desk.says(2, AWAY);
-    let lines = desk.leaves(1, Ending::Lost);
+    harness.says(2, AWAY);
+    let lines = harness.leaves(1, DisconnectReason::Lost);
     assert_eq!(lines, no_lines(), "Ann is still there");
     assert_eq!(
-        desk.leaves(3, Ending::Lost),
+        harness.leaves(3, DisconnectReason::Lost),
         [presence(2, 1, "Ann", "offline")]
     );
 }
 
 #[test]
 fn a_name_that_has_three_connections_is_full() {
-    let mut desk = room(&["ann", "Ann", "ANN", "bob"]);
-    desk.says(4, MESSAGE);
-    let full = error(&mut desk, 4, &auth_as("ann"));
+    let mut harness = room(&["ann", "Ann", "ANN", "bob"]);
+    harness.says(4, MESSAGE);
+    let full = error(&mut harness, 4, &auth_as("ann"));
     assert_eq!(full["code"], "TOO_MANY_CONNECTIONS");
-    assert_eq!(name_of(&mut desk, 4), "bob");
-    desk.says(1, MESSAGE);
+    assert_eq!(name_of(&mut harness, 4), "bob");
+    harness.says(1, MESSAGE);
     assert_eq!(
-        desk.says(1, &auth_as("ann")),
+        harness.says(1, &auth_as("ann")),
         [acknowledged(1)],
         "it is one of the three"
     );
-    desk.leaves(2, Ending::Lost);
-    assert_eq!(desk.says(4, &auth_as("ann")).last(), Some(&acknowledged(4)));
-    let mut desk = Desk::<Workspace>::new(json!({"max_connections_per_user": 0}));
-    for who in 1..10 {
-        let lines = joins(&mut desk, who, "ann");
-        assert!(lines.contains(&acknowledged(who)));
+    harness.leaves(2, DisconnectReason::Lost);
+    assert_eq!(
+        harness.says(4, &auth_as("ann")).last(),
+        Some(&acknowledged(4))
+    );
+    let mut harness = RealmHarness::<Workspace>::new(json!({"max_connections_per_user": 0}));
+    for conn in 1..10 {
+        let lines = joins(&mut harness, conn, "ann");
+        assert!(lines.contains(&acknowledged(conn)));
     }
 }
 
 #[test]
 fn limits_are_those_of_the_name_that_a_connection_has() {
-    let mut desk = chat(&["ann"]);
+    let mut harness = chat(&["ann"]);
     for _ in 0..100 {
-        desk.says(1, MESSAGE);
+        harness.says(1, MESSAGE);
     }
-    assert_eq!(error_code(&mut desk, MESSAGE), "RATE_LIMITED");
-    desk.says(1, &auth_as("bob"));
-    assert_eq!(name_of(&mut desk, 1), "bob");
-    desk.says(1, &auth_as("ann"));
-    assert_eq!(error_code(&mut desk, MESSAGE), "RATE_LIMITED");
+    assert_eq!(error_code(&mut harness, MESSAGE), "RATE_LIMITED");
+    harness.says(1, &auth_as("bob"));
+    assert_eq!(name_of(&mut harness, 1), "bob");
+    harness.says(1, &auth_as("ann"));
+    assert_eq!(error_code(&mut harness, MESSAGE), "RATE_LIMITED");
 }
 
 #[test]
 fn who_becomes_another_user_while_typing_stops_typing() {
-    let mut desk = room(&["a", "b"]);
-    desk.says(1, TYPES);
-    let lines = desk.wants(
+    let mut harness = room(&["a", "b"]);
+    harness.says(1, TYPES);
+    let lines = harness.wants(
         1,
         Said {
             dialect: Dialect::Newer,
@@ -1024,91 +1062,91 @@ fn who_becomes_another_user_while_typing_stops_typing() {
     let [acknowledged, count] = [acknowledged(1), user_count(1, &["b", "c"])];
     assert_eq!(lines, [typing(2, 1, "a", false), a, c, acknowledged, count]);
     assert_eq!(
-        desk.leaves(1, Ending::Lost),
+        harness.leaves(1, DisconnectReason::Lost),
         [presence(2, 3, "c", "offline")]
     );
 }
 
 #[test]
 fn nobody_changes_its_name_more_than_five_times_a_minute() {
-    let mut desk = chat(&["0"]);
+    let mut harness = chat(&["0"]);
     for name in ["1", "2", "3", "4"] {
-        assert!(desk.says(1, &auth_as(name)).contains(&acknowledged(1)));
+        assert!(harness.says(1, &auth_as(name)).contains(&acknowledged(1)));
     }
-    let refused = to(1, &desk.says(1, &auth_as("5"))[0]);
+    let refused = to(1, &harness.says(1, &auth_as("5"))[0]);
     assert_eq!(
         (&refused["code"], &refused["retryAfterMs"]),
         (&json!("RATE_LIMITED"), &json!(58_000))
     );
-    assert_eq!(name_of(&mut desk, 1), "4");
+    assert_eq!(name_of(&mut harness, 1), "4");
     assert!(
-        desk.says(1, &auth_as("4")).contains(&acknowledged(1)),
+        harness.says(1, &auth_as("4")).contains(&acknowledged(1)),
         "no change"
     );
-    desk.waits(MINUTE);
-    assert!(desk.says(1, &auth_as("5")).contains(&acknowledged(1)));
+    harness.waits(MINUTE);
+    assert!(harness.says(1, &auth_as("5")).contains(&acknowledged(1)));
 }
 
 #[test]
 fn user_count_goes_on_each_change_to_newer_clients_only() {
-    let mut desk = room(&["old"]);
+    let mut harness = room(&["old"]);
     assert_eq!(
-        joins(&mut desk, 2, "new").last(),
+        joins(&mut harness, 2, "new").last(),
         Some(&user_count(2, &["new", "old"]))
     );
-    settles(&mut desk);
-    let lines = desk.opens(3, "/ws?username=other");
+    settles(&mut harness);
+    let lines = harness.opens(3, "/ws?username=other");
     assert_eq!(lines.last(), Some(&user_count(2, &["new", "old", "other"])));
     assert_eq!(lines.len(), 3);
-    settles(&mut desk);
-    assert_eq!(desk.opens(4, "/ws?username=other").len(), 1, "no change");
-    desk.leaves(4, Ending::Lost);
+    settles(&mut harness);
+    assert_eq!(harness.opens(4, "/ws?username=other").len(), 1, "no change");
+    harness.leaves(4, DisconnectReason::Lost);
     let other = presence(1, 2001, "other", "offline");
     assert_eq!(
-        desk.leaves(3, Ending::Lost),
+        harness.leaves(3, DisconnectReason::Lost),
         [other, user_count(2, &["new", "old"])]
     );
 }
 
 #[test]
 fn who_begins_to_speak_the_newer_dialect_is_told_who_is_there() {
-    let mut desk = room(&["ann", "bob"]);
+    let mut harness = room(&["ann", "bob"]);
     assert_eq!(
-        desk.says(1, MESSAGE).last(),
+        harness.says(1, MESSAGE).last(),
         Some(&user_count(1, &["ann", "bob"]))
     );
-    let lines = desk.says(2, r#"{"type":"message"}"#);
+    let lines = harness.says(2, r#"{"type":"message"}"#);
     assert_eq!(lines[1..], [user_count(2, &["ann", "bob"])]);
-    assert_eq!(desk.says(1, MESSAGE).len(), 2, "once");
+    assert_eq!(harness.says(1, MESSAGE).len(), 2, "once");
 }
 
 #[test]
 fn changes_of_the_count_within_a_second_are_gathered() {
-    let mut desk = chat(&["a"]);
+    let mut harness = chat(&["a"]);
     assert_eq!(
-        desk.opens(2, "/ws?username=b")[1..],
+        harness.opens(2, "/ws?username=b")[1..],
         [user_count(1, &["a", "b"])]
     );
-    for (who, name) in [(3, "c"), (4, "d")] {
-        let lines = desk.opens(who, &format!("/ws?username={name}"));
+    for (conn, name) in [(3, "c"), (4, "d")] {
+        let lines = harness.opens(conn, &format!("/ws?username={name}"));
         assert!(!lines.iter().any(|line| line.contains("userCount")));
     }
-    desk.leaves(2, Ending::Lost);
+    harness.leaves(2, DisconnectReason::Lost);
     let early = INTERVAL - Duration::from_millis(1);
-    assert_eq!(desk.waits(early), no_lines());
-    let lines = desk.waits(Duration::from_millis(1));
+    assert_eq!(harness.waits(early), no_lines());
+    let lines = harness.waits(Duration::from_millis(1));
     assert_eq!(lines, [user_count(1, &["a", "c", "d"])]);
-    assert_eq!(desk.waits(INTERVAL), no_lines());
+    assert_eq!(harness.waits(INTERVAL), no_lines());
 }
 
 #[test]
 fn a_count_names_200_users_and_counts_all() {
-    let mut desk = desk();
-    for who in 0..250 {
-        desk.opens(who, &format!("/ws?username=user{who:03}"));
+    let mut harness = harness();
+    for conn in 0..250 {
+        harness.opens(conn, &format!("/ws?username=user{conn:03}"));
     }
-    settles(&mut desk);
-    let count = to(0, desk.says(0, MESSAGE).last().unwrap());
+    settles(&mut harness);
+    let count = to(0, harness.says(0, MESSAGE).last().unwrap());
     assert_eq!(count["count"], 250);
     let users = count["users"].as_array().unwrap();
     assert_eq!(users.len(), 200);
@@ -1120,32 +1158,36 @@ fn a_count_names_200_users_and_counts_all() {
 
 #[test]
 fn what_a_connection_is_not_told_does_not_keep_it_from_being_idle() {
-    let mut desk = room(&["old", "new", "other"]);
-    settles(&mut desk);
-    desk.says(2, MESSAGE);
+    let mut harness = room(&["old", "new", "other"]);
+    settles(&mut harness);
+    harness.says(2, MESSAGE);
     for _ in 0..4 {
-        desk.waits(MINUTE);
-        desk.says(1, AWAY);
+        harness.waits(MINUTE);
+        harness.says(1, AWAY);
     }
-    assert_eq!(desk.waits(MINUTE)[0], "2 x 4408 timed out");
-    let mut desk = chat(&["new"]);
-    desk.waits(4 * MINUTE);
-    desk.opens(2, "/ws?username=other");
-    assert_eq!(desk.waits(4 * MINUTE), no_lines(), "userCount is a message");
+    assert_eq!(harness.waits(MINUTE)[0], "2 x 4408 timed out");
+    let mut harness = chat(&["new"]);
+    harness.waits(4 * MINUTE);
+    harness.opens(2, "/ws?username=other");
+    assert_eq!(
+        harness.waits(4 * MINUTE),
+        no_lines(),
+        "userCount is a message"
+    );
 }
 
 #[test]
 fn of_who_changed_its_name_nothing_is_kept() {
-    let mut desk = desk();
-    for who in 0..1000 {
-        joins(&mut desk, who, &format!("u{who}"));
-        desk.says(who, MESSAGE);
-        desk.says(who, &auth_as(&format!("v{who}")));
-        desk.leaves(who, Ending::Lost);
+    let mut harness = harness();
+    for conn in 0..1000 {
+        joins(&mut harness, conn, &format!("u{conn}"));
+        harness.says(conn, MESSAGE);
+        harness.says(conn, &auth_as(&format!("v{conn}")));
+        harness.leaves(conn, DisconnectReason::Lost);
     }
-    desk.waits(MINUTE);
-    assert!(desk.realm.members.is_empty() && desk.realm.users.is_empty());
-    assert!(desk.realm.gone.is_empty());
+    harness.waits(MINUTE);
+    assert!(harness.realm.members.is_empty() && harness.realm.users.is_empty());
+    assert!(harness.realm.gone.is_empty());
 }
 
 #[test]
@@ -1161,7 +1203,7 @@ fn options_out_of_range_are_named() {
 
 #[test]
 fn the_table_of_demands_is_true() {
-    crate::testing::spec_table::are_tested(&[
+    crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/workspace.rs"),
     ]);

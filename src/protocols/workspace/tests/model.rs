@@ -15,7 +15,7 @@
 use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{Crowd, ENDINGS, Fate, STEPS, fate};
+use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
 use crate::toolkit::jwt::signed;
 #[cfg(test)]
 use proptest::prelude::*;
@@ -41,7 +41,7 @@ impl Step {
     /// The next step of a story.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
-            return Some(match input.octet()? {
+            return Some(match input.byte()? {
                 b'o' => Self::Open(input.below(6)?),
                 b'q' => Self::Come(input.text()?),
                 b's' => Self::Say(input.below(8)?, input.text()?),
@@ -58,7 +58,7 @@ impl Step {
 
 #[cfg(test)]
 fn step() -> impl Strategy<Value = Step> {
-    let who = 0..8usize;
+    let conn = 0..8usize;
     let texts = [
         r#"{"type":"message:send","text":"hello"}"#,
         r#"{"type":"presence:update","status":"away"}"#,
@@ -68,12 +68,12 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         6 => (0..6usize).prop_map(Step::Open),
-        6 => (who.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(who, text)| Step::Say(who, text.to_owned())),
-        6 => (who.clone(), any::<bool>()).prop_map(|(who, on)| Step::Typing(who, on)),
-        6 => (who.clone(), 0..5usize).prop_map(|(who, name)| Step::Auth(who, name)),
-        3 => (who.clone(), 0..ENDINGS.len()).prop_map(|(who, how)| Step::Leave(who, how)),
-        1 => who.prop_map(Step::Full),
+        6 => (conn.clone(), prop::sample::select(texts.to_vec()))
+            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
+        6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
+        6 => (conn.clone(), 0..5usize).prop_map(|(conn, name)| Step::Auth(conn, name)),
+        3 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+        1 => conn.prop_map(Step::Full),
         2 => prop_oneof![0..3000u64, 0..400_000u64].prop_map(Step::Wait),
     ]
 }
@@ -86,7 +86,7 @@ struct Seen {
 }
 
 struct World {
-    crowd: Crowd<Workspace>,
+    clients: ModelClients<Workspace>,
     /// The `userId` of each connection.
     users: HashMap<u64, String>,
     /// Who types, as far as they said.
@@ -106,7 +106,9 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            crowd: Crowd::new(json!({"messages_per_minute": 20, "signals_per_minute": 20})),
+            clients: ModelClients::new(
+                json!({"messages_per_minute": 20, "signals_per_minute": 20}),
+            ),
             users: HashMap::new(),
             typing: BTreeSet::new(),
             seen: HashMap::new(),
@@ -135,19 +137,19 @@ impl World {
                 self.comes(target);
             }
             Step::Come(query) => self.comes(&format!("/ws?{query}")),
-            Step::Say(who, text) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.says(who, &text);
+            Step::Say(conn, text) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.says(conn, &text);
                 }
             }
-            Step::Typing(who, on) => {
-                if let Some(who) = self.crowd.someone(who) {
+            Step::Typing(conn, on) => {
+                if let Some(conn) = self.clients.someone(conn) {
                     let text = json!({"type": "typing:indicator", "isTyping": on}).to_string();
-                    self.says(who, &text);
+                    self.says(conn, &text);
                 }
             }
-            Step::Auth(who, name) => {
-                if let Some(who) = self.crowd.someone(who) {
+            Step::Auth(conn, name) => {
+                if let Some(conn) = self.clients.someone(conn) {
                     let claims = json!({"username": format!("user{name}")}).to_string();
                     // One name in five stands in no token.
                     let token = if name < 4 {
@@ -156,77 +158,77 @@ impl World {
                         claims
                     };
                     let text = json!({"type": "auth", "token": token}).to_string();
-                    self.says(who, &text);
+                    self.says(conn, &text);
                 }
             }
-            Step::Leave(who, how) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.leaves(who, ENDINGS[how]);
+            Step::Leave(conn, how) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.leaves(conn, ENDINGS[how]);
                 }
             }
-            Step::Full(who) => {
-                if let Some(who) = self.crowd.someone(who) {
-                    self.crowd.desk.is_full(who);
+            Step::Full(conn) => {
+                if let Some(conn) = self.clients.someone(conn) {
+                    self.clients.harness.is_full(conn);
                 }
             }
             Step::Wait(millis) => {
-                let lines = self.crowd.waits(Duration::from_millis(millis));
+                let lines = self.clients.waits(Duration::from_millis(millis));
                 self.look(&lines);
             }
         }
     }
 
     fn comes(&mut self, target: &str) {
-        if let Some(lines) = self.crowd.opens(target) {
+        if let Some(lines) = self.clients.opens(target) {
             self.look(&lines);
         }
     }
 
-    fn says(&mut self, who: u64, text: &str) {
-        let lines = self.crowd.says(who, text);
-        let reader = self.readers.entry(who).or_default();
+    fn says(&mut self, conn: u64, text: &str) {
+        let lines = self.clients.says(conn, text);
+        let reader = self.readers.entry(conn).or_default();
         let said = reader.read(Message::Text(text.into()));
         if let Some(decided) = reader.decided() {
             let is_newer = decided == messages::Dialect::Newer;
-            if !self.newer.contains_key(&who) && is_newer {
+            if !self.newer.contains_key(&conn) && is_newer {
                 // From now on it hears nothing of presence and typing.
-                self.seen.insert(who, HashMap::new());
+                self.seen.insert(conn, HashMap::new());
             }
-            assert_eq!(*self.newer.entry(who).or_insert(is_newer), is_newer);
+            assert_eq!(*self.newer.entry(conn).or_insert(is_newer), is_newer);
         }
         // One that was refused changes nothing.
         let is_refused = lines.iter().any(|line| line.contains("RATE_LIMITED"));
         match said.command {
             Command::Typing(true) if !is_refused => {
-                self.typing.insert(who);
+                self.typing.insert(conn);
             }
             Command::Typing(false) if !is_refused => {
-                self.typing.remove(&who);
+                self.typing.remove(&conn);
             }
             _ => {}
         }
         self.look(&lines);
         if let Command::Presence(Status::Offline) = said.command {
             // It says so, and is there.
-            if let Some(user) = self.users.get(&who) {
+            if let Some(user) = self.users.get(&conn) {
                 let told = self.seen.values_mut().filter_map(|seen| seen.get_mut(user));
                 told.for_each(|seen| seen.gone = false);
             }
         }
     }
 
-    fn leaves(&mut self, who: u64, how: Ending) {
-        self.forget(who);
-        let lines = self.crowd.leaves(who, how);
+    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+        self.forget(conn);
+        let lines = self.clients.leaves(conn, how);
         self.look(&lines);
     }
 
-    fn forget(&mut self, who: u64) {
-        self.users.remove(&who);
-        self.typing.remove(&who);
-        self.seen.remove(&who);
-        self.newer.remove(&who);
-        self.counts.remove(&who);
+    fn forget(&mut self, conn: u64) {
+        self.users.remove(&conn);
+        self.typing.remove(&conn);
+        self.seen.remove(&conn);
+        self.newer.remove(&conn);
+        self.counts.remove(&conn);
     }
 
     fn look(&mut self, lines: &[String]) {
@@ -235,11 +237,11 @@ impl World {
         for line in lines {
             match fate(line) {
                 (_, Fate::Asked) => panic!("{line}"),
-                (who, Fate::Closed) => self.forget(who),
-                (who, Fate::Text(text)) => {
+                (conn, Fate::Closed) => self.forget(conn),
+                (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     messages += usize::from(message["type"] == "message:new");
-                    self.reads(who, &message);
+                    self.reads(conn, &message);
                 }
             }
         }
@@ -253,17 +255,17 @@ impl World {
         }
     }
 
-    fn reads(&mut self, who: u64, message: &Value) {
+    fn reads(&mut self, conn: u64, message: &Value) {
         let data = &message["data"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let is_newer = self.newer.get(&who) == Some(&true);
+        let is_newer = self.newer.get(&conn) == Some(&true);
         match message["type"].as_str().unwrap() {
             "connected" => {
                 let (id, name) = (text(&message["userId"]), text(&message["username"]));
                 let known = self.names.entry(id.clone()).or_insert(name.clone());
                 assert_eq!(*known, name, "{id} is used again");
-                self.users.insert(who, id);
-                self.seen.insert(who, HashMap::new());
+                self.users.insert(conn, id);
+                self.seen.insert(conn, HashMap::new());
                 let users: BTreeSet<&String> = self.users.values().collect();
                 assert_eq!(message["connectedUsers"], users.len());
             }
@@ -275,24 +277,24 @@ impl World {
             }
             "auth:ack" => {
                 assert!(is_newer && message["ok"] == true);
-                let realm = &self.crowd.desk.realm;
-                let user = &realm.users[&realm.members[&ConnectionId(who)].user];
+                let realm = &self.clients.harness.realm;
+                let user = &realm.users[&realm.members[&ConnectionId(conn)].user];
                 let known = self
                     .names
                     .entry(user.id.clone())
                     .or_insert(user.name.clone());
                 assert_eq!(*known, user.name, "{} is used again", user.id);
-                self.users.insert(who, user.id.clone());
+                self.users.insert(conn, user.id.clone());
             }
             "userCount" => {
                 assert!(is_newer);
-                self.counts.insert(who, message.clone());
+                self.counts.insert(conn, message.clone());
             }
             kind @ ("presence:update" | "typing:indicator") => {
-                assert!(!is_newer, "{who} does not know {kind}");
+                assert!(!is_newer, "{conn} does not know {kind}");
                 let user = text(&data["userId"]);
-                assert_ne!(self.users[&who], user, "told of itself");
-                let seen = self.seen.get_mut(&who).unwrap().entry(user).or_default();
+                assert_ne!(self.users[&conn], user, "told of itself");
+                let seen = self.seen.get_mut(&conn).unwrap().entry(user).or_default();
                 if kind == "typing:indicator" {
                     let types = data["isTyping"].as_bool().unwrap();
                     assert!(types || seen.types || !seen.gone);
@@ -310,19 +312,19 @@ impl World {
     fn agrees(&self) {
         // How many connections each has, and whether one of them types.
         let mut users: HashMap<&String, (usize, bool)> = HashMap::new();
-        for (who, user) in &self.users {
+        for (conn, user) in &self.users {
             let (connections, types) = users.entry(user).or_default();
             *connections += 1;
-            *types |= self.typing.contains(who);
+            *types |= self.typing.contains(conn);
         }
         assert!(users.values().all(|(connections, _)| *connections <= 3));
-        for (who, seen) in &self.seen {
+        for (conn, seen) in &self.seen {
             for (user, seen) in seen {
                 let here = users.get(user);
-                assert_eq!(seen.gone, here.is_none(), "{user} as {who} sees it");
+                assert_eq!(seen.gone, here.is_none(), "{user} as {conn} sees it");
                 assert!(
                     !seen.types || here.is_some_and(|(_, types)| *types),
-                    "{user} does not type, but {who} sees it"
+                    "{user} does not type, but {conn} sees it"
                 );
             }
         }
@@ -331,33 +333,33 @@ impl World {
     fn ends(mut self) {
         // The second time for those whom the first found idle.
         for _ in 0..2 {
-            let lines = self.crowd.waits(INTERVAL);
+            let lines = self.clients.waits(INTERVAL);
             self.look(&lines);
         }
         let ids: BTreeSet<&String> = self.users.values().collect();
         let mut names: Vec<&String> = ids.into_iter().map(|id| &self.names[id]).collect();
         names.sort_by_key(|name| name.to_lowercase());
         let count = json!({"type": "userCount", "count": names.len(), "users": names});
-        for (who, _) in self.newer.iter().filter(|(_, is_newer)| **is_newer) {
-            assert_eq!(self.counts[who], count, "as {who} sees it");
+        for (conn, _) in self.newer.iter().filter(|(_, is_newer)| **is_newer) {
+            assert_eq!(self.counts[conn], count, "as {conn} sees it");
         }
-        while let Some(who) = self.crowd.someone(0) {
-            self.leaves(who, Ending::Lost);
+        while let Some(conn) = self.clients.someone(0) {
+            self.leaves(conn, DisconnectReason::Lost);
         }
-        self.crowd.waits(SPAN);
+        self.clients.waits(SPAN);
         let Workspace {
             members,
             users,
             gone,
             ..
-        } = &self.crowd.desk.realm;
+        } = &self.clients.harness.realm;
         assert!(members.is_empty() && users.is_empty() && gone.is_empty());
     }
 }
 
 /// Acts a story.
-pub(crate) fn tell(octets: &[u8]) {
-    let mut input = Input::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
     World::new().goes_through(steps);
 }
