@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// What the creator is told when the peer joins ("Receiving Messages", 2).
-const JOINED: &str = "the other guy joined";
+const PEER_JOINED: &str = "the other guy joined";
 
 /// The letters of a code: none that is read or spoken as another (rulings, "PeerDrop").
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -26,7 +26,7 @@ const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 /// How many addresses' wrong guesses are remembered. Beyond it those are forgotten that are not
 /// refused, and if there are still too many, all: whoever has so many addresses needs no second
 /// guess from any.
-const GUESSERS: usize = 10_000;
+const MAX_TRACKED_SUBNETS: usize = 10_000;
 
 /// What the configuration may say about a PeerDrop listener.
 #[derive(Debug, Deserialize, Serialize)]
@@ -50,13 +50,13 @@ impl Default for Options {
 /// Two connections, or one that waits for the other.
 struct Session {
     creator: ConnectionId,
-    peer: Option<ConnectionId>,
+    joiner: Option<ConnectionId>,
 }
 
 impl Session {
-    fn other_than(&self, conn: ConnectionId) -> Option<ConnectionId> {
+    fn peer_of(&self, conn: ConnectionId) -> Option<ConnectionId> {
         if conn == self.creator {
-            self.peer
+            self.joiner
         } else {
             Some(self.creator)
         }
@@ -64,8 +64,8 @@ impl Session {
 }
 
 #[derive(Default)]
-struct Guesser {
-    wrong: SlidingWindow,
+struct WrongGuesses {
+    recent: SlidingWindow,
     refused_until: Duration,
 }
 
@@ -74,8 +74,8 @@ pub struct PeerDrop {
     options: Options,
     sessions: HashMap<String, Session>,
     /// The code of the session that each connection is in.
-    codes: HashMap<ConnectionId, String>,
-    guessers: HashMap<SubnetKey, Guesser>,
+    code_by_connection: HashMap<ConnectionId, String>,
+    guesses_by_subnet: HashMap<SubnetKey, WrongGuesses>,
 }
 
 impl Realm for PeerDrop {
@@ -103,8 +103,8 @@ impl Realm for PeerDrop {
         Ok(Self {
             options,
             sessions: HashMap::new(),
-            codes: HashMap::new(),
-            guessers: HashMap::new(),
+            code_by_connection: HashMap::new(),
+            guesses_by_subnet: HashMap::new(),
         })
     }
 
@@ -124,13 +124,13 @@ impl Realm for PeerDrop {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        match code_in(&hello.path) {
+        match code_in(&request.path) {
             None => self.create(cx, conn),
-            Some(code) => match self.join(cx, conn, code, hello.address) {
+            Some(code) => match self.join(cx, conn, code, request.address) {
                 Ok(()) => {}
-                Err(refused) => cx.close(conn, refused),
+                Err(reason) => cx.close(conn, reason),
             },
         }
         Ok(())
@@ -138,32 +138,33 @@ impl Realm for PeerDrop {
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, text: Utf8Bytes) {
         let session = self
-            .codes
+            .code_by_connection
             .get(&conn)
             .and_then(|code| self.sessions.get(code));
         // Nobody there yet: "no offline message queue" ("Limitations").
-        if let Some(other) = session.and_then(|session| session.other_than(conn)) {
+        if let Some(other) = session.and_then(|session| session.peer_of(conn)) {
             cx.send(other, Frame::text(text));
         }
     }
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
         // Those who were refused are in no session, and who is left alone is told only once.
-        let Some(code) = self.codes.remove(&conn) else {
+        let Some(code) = self.code_by_connection.remove(&conn) else {
             return;
         };
         let Some(session) = self.sessions.remove(&code) else {
             return;
         };
-        if let Some(other) = session.other_than(conn) {
-            self.codes.remove(&other);
+        if let Some(other) = session.peer_of(conn) {
+            self.code_by_connection.remove(&other);
             cx.close(other, CloseReason::PeerLeft);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        self.guessers
-            .retain(|_, guesser| guesser.refused_until > cx.now || guesser.wrong.count(cx.now) > 0);
+        self.guesses_by_subnet.retain(|_, guesses| {
+            guesses.refused_until > cx.now || guesses.recent.count(cx.now) > 0
+        });
     }
 }
 
@@ -177,12 +178,12 @@ impl PeerDrop {
             }
         };
         cx.send(conn, Frame::text(code.clone()));
-        self.codes.insert(conn, code.clone());
+        self.code_by_connection.insert(conn, code.clone());
         self.sessions.insert(
             code,
             Session {
                 creator: conn,
-                peer: None,
+                joiner: None,
             },
         );
     }
@@ -194,48 +195,53 @@ impl PeerDrop {
         code: &str,
         address: IpAddr,
     ) -> Result<(), CloseReason> {
-        let subscriber = SubnetKey::of(address);
+        let subnet = SubnetKey::of(address);
         if self
-            .guessers
-            .get(&subscriber)
-            .is_some_and(|guesser| cx.now < guesser.refused_until)
+            .guesses_by_subnet
+            .get(&subnet)
+            .is_some_and(|guesses| cx.now < guesses.refused_until)
         {
             return Err(CloseReason::TooManyGuesses);
         }
         let code = code.to_ascii_uppercase();
         let Some(session) = self.sessions.get_mut(&code) else {
-            self.count_wrong_guess(cx.now, subscriber);
+            self.record_wrong_guess(cx.now, subnet);
             return Err(CloseReason::UnknownSession);
         };
-        if session.peer.is_some() {
+        if session.joiner.is_some() {
             return Err(CloseReason::SessionFull);
         }
-        session.peer = Some(conn);
+        session.joiner = Some(conn);
         cx.send(conn, Frame::text(code.clone()));
-        cx.send(session.creator, Frame::text(Utf8Bytes::from_static(JOINED)));
-        self.codes.insert(conn, code);
+        cx.send(
+            session.creator,
+            Frame::text(Utf8Bytes::from_static(PEER_JOINED)),
+        );
+        self.code_by_connection.insert(conn, code);
         Ok(())
     }
 
-    fn count_wrong_guess(&mut self, now: Duration, subscriber: SubnetKey) {
+    fn record_wrong_guess(&mut self, now: Duration, subnet: SubnetKey) {
         let limit = self.options.wrong_codes_per_minute;
         if limit == 0 {
             return;
         }
-        if self.guessers.len() >= GUESSERS && !self.guessers.contains_key(&subscriber) {
-            self.guessers
-                .retain(|_, guesser| guesser.refused_until > now);
-            if self.guessers.len() >= GUESSERS {
-                self.guessers.clear();
+        if self.guesses_by_subnet.len() >= MAX_TRACKED_SUBNETS
+            && !self.guesses_by_subnet.contains_key(&subnet)
+        {
+            self.guesses_by_subnet
+                .retain(|_, guesses| guesses.refused_until > now);
+            if self.guesses_by_subnet.len() >= MAX_TRACKED_SUBNETS {
+                self.guesses_by_subnet.clear();
             }
         }
-        let guesser = self.guessers.entry(subscriber).or_default();
+        let guesses = self.guesses_by_subnet.entry(subnet).or_default();
         // Never refused: at the limit it begins anew.
-        let _ = guesser.wrong.take(now, limit);
-        if guesser.wrong.count(now) >= limit as usize {
-            *guesser = Guesser {
+        let _ = guesses.recent.take(now, limit);
+        if guesses.recent.count(now) >= limit as usize {
+            *guesses = WrongGuesses {
                 refused_until: now + SPAN,
-                ..Guesser::default()
+                ..WrongGuesses::default()
             };
         }
     }

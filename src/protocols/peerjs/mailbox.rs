@@ -6,11 +6,11 @@ use std::time::Duration;
 
 /// What a stored message costs besides its octets and names, if it is the only one of its source and
 /// for its destination: places in a queue and in three maps, and what the allocator adds.
-pub(super) const OVERHEAD: usize = 768;
+pub(super) const MESSAGE_OVERHEAD: usize = 768;
 
 /// What a message costs. Its destination is the key of two maps.
 fn cost(source: &str, dst: &str, frame: &Frame) -> usize {
-    frame.len() + source.len() + 2 * dst.len() + OVERHEAD
+    frame.len() + source.len() + 2 * dst.len() + MESSAGE_OVERHEAD
 }
 
 /// How much is kept; 0: no limit.
@@ -27,19 +27,19 @@ pub(super) struct Limits {
 }
 
 /// Whether so much is within a limit.
-fn fits(amount: usize, limit: usize) -> bool {
+fn is_within(amount: usize, limit: usize) -> bool {
     limit == 0 || amount <= limit
 }
 
-struct Stored {
+struct StoredMessage {
     source: String,
     frame: Frame,
-    arrived: Duration,
+    stored_at: Duration,
 }
 
 /// What one source has stored.
 #[derive(Default)]
-struct Account {
+struct SourceUsage {
     /// How many messages, by their destination.
     destinations: BTreeMap<String, usize>,
     messages: usize,
@@ -47,32 +47,32 @@ struct Account {
 }
 
 /// The messages that wait for clients who are not there, and what each source has among them.
-pub(super) struct Store {
+pub(super) struct Mailbox {
     limits: Limits,
     /// By destination, in the order in which they came.
-    queues: BTreeMap<String, VecDeque<Stored>>,
-    accounts: BTreeMap<String, Account>,
+    queues: BTreeMap<String, VecDeque<StoredMessage>>,
+    usage_by_source: BTreeMap<String, SourceUsage>,
     bytes: usize,
 }
 
-impl Store {
+impl Mailbox {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
             queues: BTreeMap::new(),
-            accounts: BTreeMap::new(),
+            usage_by_source: BTreeMap::new(),
             bytes: 0,
         }
     }
 
     /// Keeps a message, if there is room for it.
     #[must_use = "what is not kept has expired"]
-    pub(super) fn keep(&mut self, now: Duration, source: &str, dst: &str, frame: Frame) -> bool {
+    pub(super) fn push(&mut self, now: Duration, source: &str, dst: &str, frame: Frame) -> bool {
         let cost = cost(source, dst, &frame);
         let (messages, bytes) = self
-            .accounts
+            .usage_by_source
             .get(source)
-            .map_or((0, 0), |account| (account.messages, account.bytes));
+            .map_or((0, 0), |usage| (usage.messages, usage.bytes));
         let waiting = self.queues.get(dst).map_or(0, VecDeque::len);
         let Limits {
             per_destination,
@@ -80,23 +80,23 @@ impl Store {
             source_bytes,
             bytes: all_bytes,
         } = self.limits;
-        if !(fits(waiting + 1, per_destination)
-            && fits(messages + 1, per_source)
-            && fits(bytes + cost, source_bytes)
-            && fits(self.bytes + cost, all_bytes))
+        if !(is_within(waiting + 1, per_destination)
+            && is_within(messages + 1, per_source)
+            && is_within(bytes + cost, source_bytes)
+            && is_within(self.bytes + cost, all_bytes))
         {
             return false;
         }
-        let account = self.accounts.entry(source.to_owned()).or_default();
-        account.messages += 1;
-        account.bytes += cost;
-        *account.destinations.entry(dst.to_owned()).or_default() += 1;
+        let usage = self.usage_by_source.entry(source.to_owned()).or_default();
+        usage.messages += 1;
+        usage.bytes += cost;
+        *usage.destinations.entry(dst.to_owned()).or_default() += 1;
         self.bytes += cost;
         let queue = self.queues.entry(dst.to_owned()).or_default();
-        queue.push_back(Stored {
+        queue.push_back(StoredMessage {
             source: source.to_owned(),
             frame,
-            arrived: now,
+            stored_at: now,
         });
         true
     }
@@ -104,8 +104,8 @@ impl Store {
     /// Takes out what is stored for a client that has come, in the order in which it came.
     pub(super) fn take(&mut self, dst: &str) -> Vec<Frame> {
         let queue = self.queues.remove(dst).unwrap_or_default();
-        let frame = |stored: Stored| {
-            self.forget(dst, &stored);
+        let frame = |stored: StoredMessage| {
+            self.release(dst, &stored);
             stored.frame
         };
         queue.into_iter().map(frame).collect()
@@ -117,9 +117,9 @@ impl Store {
         let mut queues = std::mem::take(&mut self.queues);
         queues.retain(|dst, queue| {
             let mut sources = BTreeSet::new();
-            while queue.front().is_some_and(|first| first.arrived <= until) {
+            while queue.front().is_some_and(|first| first.stored_at <= until) {
                 if let Some(stored) = queue.pop_front() {
-                    self.forget(dst, &stored);
+                    self.release(dst, &stored);
                     sources.insert(stored.source);
                 }
             }
@@ -131,12 +131,12 @@ impl Store {
     }
 
     /// Drops what a source has stored.
-    pub(super) fn drop_source(&mut self, source: &str) {
-        let Some(account) = self.accounts.remove(source) else {
+    pub(super) fn remove_source(&mut self, source: &str) {
+        let Some(usage) = self.usage_by_source.remove(source) else {
             return;
         };
-        self.bytes -= account.bytes;
-        for dst in account.destinations.into_keys() {
+        self.bytes -= usage.bytes;
+        for dst in usage.destinations.into_keys() {
             if let Some(queue) = self.queues.get_mut(&dst) {
                 queue.retain(|stored| stored.source != source);
                 if queue.is_empty() {
@@ -153,39 +153,41 @@ impl Store {
 
     /// How many of those are a source's.
     pub(super) fn bytes_of(&self, source: &str) -> usize {
-        self.accounts.get(source).map_or(0, |account| account.bytes)
+        self.usage_by_source
+            .get(source)
+            .map_or(0, |usage| usage.bytes)
     }
 
     /// Gives back the room of a message that has been taken out of its queue.
-    fn forget(&mut self, dst: &str, stored: &Stored) {
+    fn release(&mut self, dst: &str, stored: &StoredMessage) {
         let cost = cost(&stored.source, dst, &stored.frame);
         self.bytes -= cost;
-        let account = self.accounts.get_mut(&stored.source);
-        let account = account.expect("what is stored stands in its source's account");
-        account.messages -= 1;
-        account.bytes -= cost;
-        if let Some(count) = account.destinations.get_mut(dst) {
+        let usage = self.usage_by_source.get_mut(&stored.source);
+        let usage = usage.expect("what is stored stands in its source's usage");
+        usage.messages -= 1;
+        usage.bytes -= cost;
+        if let Some(count) = usage.destinations.get_mut(dst) {
             *count -= 1;
             if *count == 0 {
-                account.destinations.remove(dst);
+                usage.destinations.remove(dst);
             }
         }
-        if account.messages == 0 {
-            self.accounts.remove(&stored.source);
+        if usage.messages == 0 {
+            self.usage_by_source.remove(&stored.source);
         }
     }
 
     /// Whether nothing is kept.
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
-        self.queues.is_empty() && self.accounts.is_empty() && self.bytes == 0
+        self.queues.is_empty() && self.usage_by_source.is_empty() && self.bytes == 0
     }
 
     /// For how many destinations a source is remembered to have something.
     #[cfg(test)]
-    pub(super) fn destinations(&self, source: &str) -> usize {
-        self.accounts
+    pub(super) fn destination_count(&self, source: &str) -> usize {
+        self.usage_by_source
             .get(source)
-            .map_or(0, |account| account.destinations.len())
+            .map_or(0, |usage| usage.destinations.len())
     }
 }

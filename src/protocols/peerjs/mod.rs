@@ -4,6 +4,7 @@
 //! A client is an id with a token; what one says to another's id is passed on, or kept for a few
 //! seconds if that one is not there. What they say is WebRTC's and none of the server's business.
 
+mod codec;
 mod mailbox;
 mod messages;
 
@@ -15,9 +16,9 @@ use crate::realm::{
     Rejection, Request, SlowConsumerPolicy,
 };
 use crate::toolkit::response_pool::InFlightResponses;
-use mailbox::{Limits, Store};
-pub use messages::{Command, Transmission};
-use messages::{ErrorPayload, Outgoing};
+use mailbox::{Limits, Mailbox};
+pub use messages::{ClientMessage, Transmission};
+use messages::{ErrorPayload, MAX_ID_BYTES, ServerMessage};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -27,14 +28,11 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 /// What `GET {path}` answers ("HTTP API").
-const ABOUT: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
+const SERVER_INFO: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
 
 /// What clients are told beyond `concurrent_limit` and `max_connections`.
-const FULL: &str =
+const FULL_ERROR: &str =
     r#"{"type":"ERROR","payload":{"msg":"Server has reached its concurrent user limit"}}"#;
-
-/// The most bytes of an id or a token (rulings).
-const ID_SIZE: usize = 256;
 
 /// What the configuration may say about a PeerJS listener. The names are those of `peer`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -84,34 +82,34 @@ struct Peer {
     connection: ConnectionId,
     token: String,
     /// When it said something last.
-    active: Duration,
+    last_message: Duration,
 }
 
 /// The clients of one listener.
 pub struct PeerJs {
     options: Options,
     /// The configured path as it is compared: decoded, without a slash at its end.
-    root: String,
+    base_path: String,
     /// By id.
     peers: BTreeMap<String, Peer>,
     /// The id of each connection that has one.
-    ids: BTreeMap<ConnectionId, String>,
+    id_by_connection: BTreeMap<ConnectionId, String>,
     /// The newest list of all ids as JSON.
     list: Option<Arc<str>>,
     /// Whether it is of those who are here now.
-    is_listed: bool,
+    is_list_current: bool,
     /// All such lists that somebody reads.
-    lists: InFlightResponses,
-    store: Store,
+    in_flight_lists: InFlightResponses,
+    mailbox: Mailbox,
 }
 
 /// What there is below the configured path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
-    About,
+    ServerInfo,
     NewId,
-    Peers,
-    Socket,
+    PeerList,
+    WebSocket,
 }
 
 impl Realm for PeerJs {
@@ -126,11 +124,11 @@ impl Realm for PeerJs {
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get];
-    const FULL: Option<&'static str> = Some(FULL);
+    const FULL: Option<&'static str> = Some(FULL_ERROR);
 
     type Options = Options;
     type Reader = ();
-    type Command = Command;
+    type Command = ClientMessage;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         if !options.path.starts_with('/') || options.path.contains(['?', '#']) {
@@ -148,16 +146,16 @@ impl Realm for PeerJs {
             source_bytes: options.stored_source_size,
             bytes: options.stored_size,
         };
-        let root = decoded(options.path.trim_end_matches('/')).into_owned();
+        let base_path = percent_decoded(options.path.trim_end_matches('/')).into_owned();
         Ok(Self {
             options,
-            root,
+            base_path,
             peers: BTreeMap::new(),
-            ids: BTreeMap::new(),
+            id_by_connection: BTreeMap::new(),
             list: None,
-            is_listed: false,
-            lists: InFlightResponses::default(),
-            store: Store::new(limits),
+            is_list_current: false,
+            in_flight_lists: InFlightResponses::default(),
+            mailbox: Mailbox::new(limits),
         })
     }
 
@@ -170,29 +168,29 @@ impl Realm for PeerJs {
         true
     }
 
-    fn decode((): &mut (), message: Message) -> Option<Command> {
-        messages::read(&message)
+    fn decode((): &mut (), message: Message) -> Option<ClientMessage> {
+        codec::decode(&message)
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
         match self.route(&request.hello.path) {
-            Some(Route::About) => HttpReply::Ok {
+            Some(Route::ServerInfo) => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
-                body: ABOUT.into(),
+                body: SERVER_INFO.into(),
             },
             Some(Route::NewId) => HttpReply::Ok {
                 content_type: "text/plain; charset=utf-8",
-                body: self.new_id(cx).into(),
+                body: self.unused_id(cx).into(),
             },
-            Some(Route::Peers) if self.options.allow_discovery => HttpReply::Ok {
+            Some(Route::PeerList) if self.options.allow_discovery => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
-                body: self.list(),
+                body: self.peer_list(),
             },
-            Some(Route::Peers) => HttpReply::Rejected(Rejection {
+            Some(Route::PeerList) => HttpReply::Rejected(Rejection {
                 status: 401,
                 text: "discovery is off; see \"allow_discovery\" in the configuration",
             }),
-            Some(Route::Socket) => HttpReply::UpgradeRequired {
+            Some(Route::WebSocket) => HttpReply::UpgradeRequired {
                 target: format!(
                     "{}?key={}&id=ID&token=TOKEN",
                     Self::endpoint(&self.options),
@@ -210,86 +208,90 @@ impl Realm for PeerJs {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        if self.route(&hello.path) != Some(Route::Socket) {
+        if self.route(&request.path) != Some(Route::WebSocket) {
             return Err(Rejection {
                 status: 404,
                 text: "nothing here; connect to \"peerjs\" below the configured path",
             });
         }
-        if let Err((told, why)) = self.admit(cx, conn, &hello) {
-            cx.send(conn, told);
-            cx.close(conn, why);
+        if let Err((error, reason)) = self.handle_connect(cx, conn, &request) {
+            cx.send(conn, error);
+            cx.close(conn, reason);
         }
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, message: ClientMessage) {
         // Whoever has been refused has none.
-        let Some(source) = self.ids.get(&conn) else {
+        let Some(source) = self.id_by_connection.get(&conn) else {
             return;
         };
         if let Some(peer) = self.peers.get_mut(source) {
-            peer.active = cx.now;
+            peer.last_message = cx.now;
         }
-        let transmission = match command {
-            Command::Alive => return,
-            Command::Leave => return cx.close(conn, CloseReason::Goodbye),
-            Command::Transmit(transmission) => transmission,
+        let transmission = match message {
+            ClientMessage::KeepAlive => return,
+            ClientMessage::Leave => return cx.close(conn, CloseReason::Goodbye),
+            ClientMessage::Transmit(transmission) => transmission,
         };
-        let Transmission { kind, dst, .. } = &transmission;
-        let (frame, expired) = (transmission.from(source), || expired(source, dst));
+        let Transmission {
+            message_type, dst, ..
+        } = &transmission;
+        let (frame, expire) = (transmission.to_frame(source), || {
+            expire_message(source, dst)
+        });
         if let Some(peer) = self.peers.get(dst) {
             // Whoever has no room for it is not closed: anybody may write to anybody here.
             let receipt = Receipt {
                 to: conn,
                 delivered: None,
-                failed: kind.is_stored().then(expired),
+                failed: message_type.is_stored().then(expire),
             };
             cx.deliver(peer.connection, frame, receipt);
-        } else if kind.is_stored() {
+        } else if message_type.is_stored() {
             // Nobody can have an id that is too long.
-            let kept = dst.len() <= ID_SIZE && self.store.keep(cx.now, source, dst, frame);
+            let kept = dst.len() <= MAX_ID_BYTES && self.mailbox.push(cx.now, source, dst, frame);
             if !kept {
-                cx.send(conn, expired());
+                cx.send(conn, expire());
             }
         }
     }
 
     fn close(&mut self, _: &mut Context, conn: ConnectionId, _: DisconnectReason) {
         // One that has been replaced has no id any more, so its end changes nothing.
-        if let Some(id) = self.ids.remove(&conn) {
+        if let Some(id) = self.id_by_connection.remove(&conn) {
             self.peers.remove(&id);
-            self.store.drop_source(&id);
-            self.is_listed = false;
+            self.mailbox.remove_source(&id);
+            self.is_list_current = false;
         }
     }
 
     fn stored_bytes(&self) -> usize {
-        self.store.bytes()
+        self.mailbox.bytes()
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
-        let id = self.ids.get(&conn);
-        id.map_or(0, |id| self.store.bytes_of(id))
+        let id = self.id_by_connection.get(&conn);
+        id.map_or(0, |id| self.mailbox.bytes_of(id))
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        self.lists.release_unused();
+        self.in_flight_lists.release_unused();
         let kept = Duration::from_secs(self.options.expire_timeout.into());
         if let Some(until) = cx.now.checked_sub(kept) {
-            for (source, dst) in self.store.expire(until) {
+            for (source, dst) in self.mailbox.expire(until) {
                 if let Some(peer) = self.peers.get(&source) {
-                    cx.send(peer.connection, expired(&source, &dst));
+                    cx.send(peer.connection, expire_message(&source, &dst));
                 }
             }
         }
-        let patience = Duration::from_secs(self.options.alive_timeout.into());
-        if !patience.is_zero() {
+        let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
+        if !alive_timeout.is_zero() {
             let now = cx.now;
             let silent = self.peers.values();
-            for peer in silent.filter(|peer| peer.active + patience <= now) {
+            for peer in silent.filter(|peer| peer.last_message + alive_timeout <= now) {
                 cx.close(peer.connection, CloseReason::Idle);
             }
         }
@@ -300,40 +302,40 @@ impl PeerJs {
     /// What a path leads to. A slash may stand at its end, but not where the document has a
     /// WebSocket.
     fn route(&self, path: &str) -> Option<Route> {
-        let path = decoded(path);
-        let below = path.strip_prefix(&self.root)?;
+        let path = percent_decoded(path);
+        let below = path.strip_prefix(&self.base_path)?;
         if matches!(below, "" | "/") {
-            return Some(Route::About);
+            return Some(Route::ServerInfo);
         }
         let below = below.strip_prefix('/')?;
         if below == "peerjs" {
-            return Some(Route::Socket);
+            return Some(Route::WebSocket);
         }
         match below.strip_prefix(&self.options.key)? {
             "/id" | "/id/" => Some(Route::NewId),
-            "/peers" | "/peers/" => Some(Route::Peers),
+            "/peers" | "/peers/" => Some(Route::PeerList),
             _ => None,
         }
     }
 
     /// All ids, in their order. While too much is on its way to slow readers, an older list.
-    fn list(&mut self) -> Arc<str> {
-        let has_capacity = self.lists.has_capacity();
+    fn peer_list(&mut self) -> Arc<str> {
+        let has_capacity = self.in_flight_lists.has_capacity();
         match &self.list {
-            Some(list) if self.is_listed || !has_capacity => Arc::clone(list),
+            Some(list) if self.is_list_current || !has_capacity => Arc::clone(list),
             _ => {
                 let ids: Vec<&String> = self.peers.keys().collect();
                 let list = serde_json::to_string(&ids).expect("strings are JSON");
                 let list: Arc<str> = list.into();
-                self.lists.add(&list);
-                self.is_listed = true;
+                self.in_flight_lists.add(&list);
+                self.is_list_current = true;
                 Arc::clone(self.list.insert(list))
             }
         }
     }
 
     /// An id that nobody has.
-    fn new_id(&self, cx: &mut Context) -> String {
+    fn unused_id(&self, cx: &mut Context) -> String {
         loop {
             let id = cx.uuid().to_string();
             if !self.peers.contains_key(&id) {
@@ -343,28 +345,28 @@ impl PeerJs {
     }
 
     /// Lets a client in, or says what to tell it and how to close it.
-    fn admit(
+    fn handle_connect(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: &ConnectRequest,
+        request: &ConnectRequest,
     ) -> Result<(), (Frame, CloseReason)> {
-        let refused = |msg, why| {
+        let reject = |msg, reason| {
             let payload = ErrorPayload { msg };
-            Err((Frame::json(&Outgoing::Error { payload }), why))
+            Err((Frame::json(&ServerMessage::Error { payload }), reason))
         };
-        let parameter = |name| hello.parameter(name).filter(|value| !value.is_empty());
+        let parameter = |name| request.parameter(name).filter(|value| !value.is_empty());
         let (Some(id), Some(token), Some(key)) =
             (parameter("id"), parameter("token"), parameter("key"))
         else {
             let message = "No id, token, or key supplied to websocket server";
-            return refused(message, CloseReason::BadParameters);
+            return reject(message, CloseReason::BadParameters);
         };
         if key != self.options.key {
-            return refused("Invalid key provided", CloseReason::WrongKey);
+            return reject("Invalid key provided", CloseReason::WrongKey);
         }
-        if id.len() > ID_SIZE || token.len() > ID_SIZE {
-            return refused(
+        if id.len() > MAX_ID_BYTES || token.len() > MAX_ID_BYTES {
+            return reject(
                 "Id or token is longer than 256 bytes",
                 CloseReason::BadParameters,
             );
@@ -372,48 +374,48 @@ impl PeerJs {
         if let Some(peer) = self.peers.get_mut(&id) {
             if !bool::from(peer.token.as_bytes().ct_eq(token.as_bytes())) {
                 let payload = ErrorPayload { msg: "ID is taken" };
-                let taken = Frame::json(&Outgoing::IdTaken { payload });
+                let taken = Frame::json(&ServerMessage::IdTaken { payload });
                 return Err((taken, CloseReason::IdTaken));
             }
             let old = std::mem::replace(&mut peer.connection, conn);
-            peer.active = cx.now;
-            self.ids.remove(&old);
+            peer.last_message = cx.now;
+            self.id_by_connection.remove(&old);
             cx.close(old, CloseReason::Replaced);
         } else {
             let limit = self.options.concurrent_limit as usize;
             if limit > 0 && self.peers.len() >= limit {
-                return Err((Frame::text(FULL), CloseReason::TooManyConnections));
+                return Err((Frame::text(FULL_ERROR), CloseReason::TooManyConnections));
             }
             let peer = Peer {
                 connection: conn,
                 token,
-                active: cx.now,
+                last_message: cx.now,
             };
             self.peers.insert(id.clone(), peer);
-            self.is_listed = false;
+            self.is_list_current = false;
         }
-        cx.send(conn, Frame::json(&Outgoing::Open));
-        for frame in self.store.take(&id) {
+        cx.send(conn, Frame::json(&ServerMessage::Open));
+        for frame in self.mailbox.take(&id) {
             cx.send(conn, frame);
         }
-        self.ids.insert(conn, id);
+        self.id_by_connection.insert(conn, id);
         Ok(())
     }
 
     /// Whether nothing is kept of anybody.
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
-        self.peers.is_empty() && self.ids.is_empty() && self.store.is_empty()
+        self.peers.is_empty() && self.id_by_connection.is_empty() && self.mailbox.is_empty()
     }
 }
 
-fn decoded(path: &str) -> Cow<'_, str> {
+fn percent_decoded(path: &str) -> Cow<'_, str> {
     percent_decode_str(path).decode_utf8_lossy()
 }
 
 /// What a source is told of messages for a destination.
-fn expired(source: &str, dst: &str) -> Frame {
-    Frame::json(&Outgoing::Expire {
+fn expire_message(source: &str, dst: &str) -> Frame {
+    Frame::json(&ServerMessage::Expire {
         src: dst,
         dst: source,
     })

@@ -89,7 +89,7 @@ fn codes_are_matched_without_regard_to_case() {
 #[test]
 fn texts_go_to_the_other_one_as_they_came_in_both_directions() {
     let mut harness = pair();
-    for text in ["Hello!", "", JOINED, "<b>\u{7}\r\n", " {\"type\": 1} "] {
+    for text in ["Hello!", "", PEER_JOINED, "<b>\u{7}\r\n", " {\"type\": 1} "] {
         assert_eq!(harness.says(1, text), [format!("2 < {text}")]);
         assert_eq!(harness.says(2, text), [format!("1 < {text}")]);
     }
@@ -138,7 +138,7 @@ fn a_session_ends_with_its_members_and_its_code_is_dead() {
         harness.opens(3, &format!("/ws/chat/{code}")),
         ["3 x 4404 no such session"]
     );
-    assert!(harness.realm.sessions.is_empty() && harness.realm.codes.is_empty());
+    assert!(harness.realm.sessions.is_empty() && harness.realm.code_by_connection.is_empty());
 }
 
 #[test]
@@ -261,13 +261,13 @@ fn without_a_limit_anybody_may_guess_for_ever() {
 #[test]
 fn guesses_are_not_remembered_without_bound_nor_for_ever() {
     let mut harness = harness();
-    for guess in 0..3 * GUESSERS as u64 {
+    for guess in 0..3 * MAX_TRACKED_SUBNETS as u64 {
         let address = format!("198.{}.{}.{}", guess >> 16, (guess >> 8) & 255, guess & 255);
         guess_wrong(&mut harness, guess, &address);
-        assert!(harness.realm.guessers.len() <= GUESSERS);
+        assert!(harness.realm.guesses_by_subnet.len() <= MAX_TRACKED_SUBNETS);
     }
     harness.waits(2 * MINUTE);
-    assert!(harness.realm.guessers.is_empty());
+    assert!(harness.realm.guesses_by_subnet.is_empty());
 }
 
 #[test]

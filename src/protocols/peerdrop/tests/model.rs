@@ -109,7 +109,10 @@ impl World {
                     assert!(waits, "let in where nobody waits");
                     assert_eq!(
                         lines,
-                        [format!("{conn} < {code}"), format!("{creator} < {JOINED}")]
+                        [
+                            format!("{conn} < {code}"),
+                            format!("{creator} < {PEER_JOINED}")
+                        ]
                     );
                     self.peers.extend([(conn, creator), (creator, conn)]);
                 } else {
@@ -166,11 +169,13 @@ impl World {
         self.clients.waits(SPAN);
         let PeerDrop {
             sessions,
-            codes,
-            guessers,
+            code_by_connection,
+            guesses_by_subnet,
             ..
         } = &self.clients.harness.realm;
-        assert!(sessions.is_empty() && codes.is_empty() && guessers.is_empty());
+        assert!(
+            sessions.is_empty() && code_by_connection.is_empty() && guesses_by_subnet.is_empty()
+        );
     }
 }
 

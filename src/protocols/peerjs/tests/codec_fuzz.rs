@@ -1,6 +1,7 @@
 //! PeerJS's reader under any messages.
 
-use crate::protocols::peerjs::messages::{Command, read};
+use crate::protocols::peerjs::codec::decode;
+use crate::protocols::peerjs::messages::ClientMessage;
 use crate::realm::Message;
 use crate::testing::messages;
 use serde_json::Value;
@@ -16,28 +17,28 @@ pub(crate) fn read_all(bytes: &[u8]) {
             Message::Binary(bytes) => bytes,
         };
         let text = std::str::from_utf8(bytes).ok();
-        let said = read(&message);
+        let message_read = decode(&message);
         let other = text.and_then(|text| match &message {
-            Message::Text(_) => read(&Message::Binary(bytes.to_vec().into())),
-            Message::Binary(_) => read(&Message::Text(text.into())),
+            Message::Text(_) => decode(&Message::Binary(bytes.to_vec().into())),
+            Message::Binary(_) => decode(&Message::Text(text.into())),
         });
-        match (&said, &other) {
-            (Some(Command::Alive), Some(Command::Alive))
-            | (Some(Command::Leave), Some(Command::Leave))
+        match (&message_read, &other) {
+            (Some(ClientMessage::KeepAlive), Some(ClientMessage::KeepAlive))
+            | (Some(ClientMessage::Leave), Some(ClientMessage::Leave))
             | (None, None) => {}
-            (Some(Command::Transmit(one)), Some(Command::Transmit(other))) => {
-                assert_eq!(one.from("x").as_text(), other.from("x").as_text());
+            (Some(ClientMessage::Transmit(one)), Some(ClientMessage::Transmit(other))) => {
+                assert_eq!(one.to_frame("x").as_text(), other.to_frame("x").as_text());
             }
             _ => panic!("text and binary are read differently"),
         }
-        let Some(Command::Transmit(transmission)) = said else {
+        let Some(ClientMessage::Transmit(transmission)) = message_read else {
             continue;
         };
         let src = "me \"\\\u{1f600}";
-        let passed_on = transmission.from(src).as_text().unwrap();
+        let relayed = transmission.to_frame(src).as_text().unwrap();
         type Fields<'a> = BTreeMap<String, &'a RawValue>;
         let sent: Fields = serde_json::from_str(text.unwrap()).unwrap();
-        let got: Fields = serde_json::from_str(&passed_on).unwrap();
+        let got: Fields = serde_json::from_str(&relayed).unwrap();
         let raw = |fields: &Fields, key: &str| fields.get(key).map(|value| value.get().to_owned());
         let string = |value: &RawValue| serde_json::from_str::<Value>(value.get()).unwrap();
         assert_eq!(string(got["src"]), src);

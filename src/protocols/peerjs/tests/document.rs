@@ -38,7 +38,7 @@
 //! | no message for `alive_timeout`: 4408 | `who_says_nothing_for_a_minute_is_closed` |
 //! | a closed connection's record is removed at once | `a_closed_connections_record_is_gone_at_once` |
 
-use crate::protocols::peerjs::mailbox::OVERHEAD;
+use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::response_pool::MAX_IN_FLIGHT_BYTES;
@@ -285,7 +285,7 @@ fn beyond_the_concurrent_limit_nobody_gets_in() {
     refused(&lines, text, "4429 too many connections");
     assert_eq!(
         lines[0],
-        format!("1 < {FULL}"),
+        format!("1 < {FULL_ERROR}"),
         "as where there is no room at all"
     );
     assert_eq!(
@@ -510,7 +510,7 @@ fn stored_messages_are_bounded() {
     harness.opens(3, &target("c", "t"));
     assert_eq!(harness.says(2, &offer("d", &large)), no_lines());
     // Names count as well.
-    let mut harness = small("stored_size", OVERHEAD + 700);
+    let mut harness = small("stored_size", MESSAGE_OVERHEAD + 700);
     let long = "x".repeat(256);
     assert_eq!(
         harness.says(1, &offer(&long, "1")),
@@ -543,9 +543,9 @@ fn nothing_is_left_of_what_was_stored_however_it_went() {
         harness.opens(2, &target(&format!("d{at}"), "t"));
         harness.leaves(2, DisconnectReason::Lost);
     }
-    assert_eq!(harness.realm.store.destinations("a"), 1);
+    assert_eq!(harness.realm.mailbox.destination_count("a"), 1);
     harness.waits(5 * SECOND);
-    assert!(harness.realm.store.is_empty());
+    assert!(harness.realm.mailbox.is_empty());
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! - there are no more clients than there may be;
 //! - once all are gone, nothing is kept of anybody.
 
-use crate::protocols::peerjs::mailbox::OVERHEAD;
+use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::testing::Input;
 use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
@@ -20,7 +20,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// What is stored at the most. A message costs little more than [`OVERHEAD`] bytes, and so each
+/// What is stored at the most. A message costs little more than [`MESSAGE_OVERHEAD`] bytes, and so each
 /// bound is met in one of these.
 const BOUNDS: [Limits; 2] = [
     Limits {
@@ -32,8 +32,8 @@ const BOUNDS: [Limits; 2] = [
     Limits {
         per_destination: usize::MAX,
         per_source: usize::MAX,
-        source_bytes: 4 * OVERHEAD,
-        bytes: 9 * OVERHEAD,
+        source_bytes: 4 * MESSAGE_OVERHEAD,
+        bytes: 9 * MESSAGE_OVERHEAD,
     },
 ];
 
@@ -212,8 +212,8 @@ impl World {
         let Some(conn) = self.clients.someone(conn) else {
             return;
         };
-        let command = messages::read(&Message::Text(text.into()));
-        let Some(Command::Transmit(message)) = command else {
+        let command = codec::decode(&Message::Text(text.into()));
+        let Some(ClientMessage::Transmit(message)) = command else {
             let lines = self.clients.says(conn, text);
             self.look(&lines, None);
             return;
@@ -221,7 +221,7 @@ impl World {
         self.count += 1;
         let from = self.ids[&conn].clone();
         let sent = Sent {
-            text: message.from(&from).as_text().unwrap(),
+            text: message.to_frame(&from).as_text().unwrap(),
             from,
             to: message.dst,
             at: self.clients.harness.now,
@@ -230,7 +230,7 @@ impl World {
         self.waiting.insert(self.count, sent);
         let lines = self.clients.says(conn, text);
         self.look(&lines, Some(self.count));
-        let is_under_way = if message.kind.is_stored() {
+        let is_under_way = if message.message_type.is_stored() {
             to.is_some() && self.waiting.contains_key(&self.count)
         } else {
             // It is not kept, nor does it expire.
@@ -251,10 +251,10 @@ impl World {
         assert!(of.values().all(|&count| count <= bounds.per_source));
         assert!(
             of.values()
-                .all(|&count| count * OVERHEAD <= bounds.source_bytes)
+                .all(|&count| count * MESSAGE_OVERHEAD <= bounds.source_bytes)
         );
-        let bytes = self.clients.harness.realm.store.bytes();
-        assert!(self.waiting.len() * OVERHEAD <= bytes && bytes <= bounds.bytes);
+        let bytes = self.clients.harness.realm.mailbox.bytes();
+        assert!(self.waiting.len() * MESSAGE_OVERHEAD <= bytes && bytes <= bounds.bytes);
     }
 
     fn leaves(&mut self, conn: u64, how: DisconnectReason) {

@@ -1,0 +1,92 @@
+//! Reads clients' messages and writes the relayed ones, without parsing their payload.
+
+use super::messages::{ClientMessage, MAX_ID_BYTES, Transmission, TransmissionType};
+use crate::base::frame::Frame;
+use crate::realm::Message;
+use crate::toolkit::json;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+/// Longest `dst`, in bytes of JSON, that can name an existing id: two quotes, and at most six bytes
+/// (`\u0078`) for each byte of the id.
+const MAX_DST_JSON_BYTES: usize = 2 + 6 * MAX_ID_BYTES;
+
+/// The fields of a client's message, still as JSON. Other fields are ignored, `src` among them.
+#[derive(Deserialize)]
+struct RawMessage<'a> {
+    #[serde(borrow, rename = "type")]
+    message_type: Option<&'a RawValue>,
+    #[serde(borrow)]
+    dst: Option<&'a RawValue>,
+    /// `Some` also for `null`, which is a payload, too.
+    #[serde(borrow, default, deserialize_with = "some_value")]
+    payload: Option<&'a RawValue>,
+}
+
+/// Reads any value, `null` included, as `Some`.
+fn some_value<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
+}
+
+/// Reads a message. Returns `None` for what is not a JSON object, which is ignored (rulings, "PeerJS").
+pub(super) fn decode(message: &Message) -> Option<ClientMessage> {
+    let text = match message {
+        Message::Text(text) => text.as_str(),
+        // The npm package `peer` reads binary messages as text.
+        Message::Binary(bytes) => std::str::from_utf8(bytes).ok()?,
+    };
+    let raw = json::object(text).ok()?;
+    Some(interpret(&raw).unwrap_or(ClientMessage::KeepAlive))
+}
+
+/// Returns the message that the fields make, or `None` if it is to be ignored.
+fn interpret(raw: &RawMessage) -> Option<ClientMessage> {
+    let string = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
+    let message_type = TransmissionType::from_name(&string(raw.message_type?)?)?;
+    // Serde reads `null` as missing. An empty `dst` counts as missing, too: no id is empty.
+    let Some(dst) = raw.dst.filter(|dst| dst.get() != r#""""#) else {
+        return (message_type == TransmissionType::Leave).then_some(ClientMessage::Leave);
+    };
+    if dst.get().len() > MAX_DST_JSON_BYTES {
+        return None;
+    }
+    let after_src = match raw.payload {
+        Some(payload) => [
+            r#","dst":"#,
+            dst.get(),
+            r#","payload":"#,
+            payload.get(),
+            "}",
+        ]
+        .concat(),
+        None => [r#","dst":"#, dst.get(), "}"].concat(),
+    };
+    Some(ClientMessage::Transmit(Transmission {
+        message_type,
+        dst: string(dst)?,
+        after_src: after_src.into(),
+    }))
+}
+
+/// The part of a relayed message before its destination.
+#[derive(Serialize)]
+struct Beginning<'a> {
+    #[serde(rename = "type")]
+    message_type: TransmissionType,
+    src: &'a str,
+}
+
+impl Transmission {
+    /// Returns the frame for its destination: `{type, src, dst, payload}`, with `src` as given.
+    pub(super) fn to_frame(&self, src: &str) -> Frame {
+        let beginning = Beginning {
+            message_type: self.message_type,
+            src,
+        };
+        let object = serde_json::to_string(&beginning).expect("strings are JSON");
+        let beginning = object
+            .strip_suffix('}')
+            .expect("an object ends with a brace");
+        Frame::text_in_two(beginning, self.after_src.clone())
+    }
+}
