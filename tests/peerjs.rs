@@ -50,7 +50,7 @@ fn the_http_api_as_a_browser_sees_it() {
         ("GET", "/", "200 OK", "PeerJS Server"),
         ("GET", "/peerjs/peers?ts=1", "200 OK", r#"["somebody"]"#),
         ("HEAD", "/peerjs/id", "200 OK", ""),
-        ("GET", "/other/id", "404 Not Found", "nothing here"),
+        ("GET", "/other/id", "404 Not Found", "not found"),
         (
             "GET",
             "/peerjs",

@@ -1,4 +1,4 @@
-//! The table of protocols. One more is one file beside these and one line in [`PROTOCOLS`].
+//! The table of protocols. A new protocol is one folder here and one line in [`PROTOCOLS`].
 
 pub mod fastchat;
 pub mod loudsync;
@@ -11,7 +11,7 @@ use crate::realm::options::{OptionError, read};
 use crate::realm::{Defaults, Message, Method, Realm, SlowConsumerPolicy};
 use serde_json::{Map, Value};
 
-/// Every protocol that the daemon speaks.
+/// All protocols that the configuration can name.
 pub static PROTOCOLS: &[Protocol] = &[
     Protocol::of::<peerdrop::PeerDrop>(),
     Protocol::of::<fastchat::FastChat>(),
@@ -20,35 +20,36 @@ pub static PROTOCOLS: &[Protocol] = &[
     Protocol::of::<peerjs::PeerJs>(),
 ];
 
-/// A protocol as the rest of the daemon sees it: data and functions, no type of its own.
+/// A protocol as the rest of the daemon sees it: constants and functions, without its types.
 #[derive(Debug)]
 pub struct Protocol {
-    /// Its name in the configuration and the log.
+    /// Name in the configuration and the log.
     pub name: &'static str,
-    /// The path that a client connects to by default.
+    /// Path that a client connects to with the default options.
     pub endpoint: &'static str,
-    /// The same with these options.
+    /// Path that a client connects to with these options.
     pub(crate) endpoint_with: fn(&Map<String, Value>) -> String,
     /// Defaults of a listener's configuration.
     pub defaults: Defaults,
     pub(crate) slow_consumer_policy: SlowConsumerPolicy,
+    /// HTTP methods of the requests that the realm answers itself.
     pub(crate) methods: &'static [Method],
+    /// Message to a client that is rejected because there are too many connections.
     pub(crate) full: Option<&'static str>,
     pub(crate) matches_path: fn(&str) -> bool,
     pub(crate) reader: fn() -> AnyReader,
     pub(crate) decode: fn(&mut AnyReader, Message) -> Option<AnyCommand>,
-    /// The default options, as they stand in the configuration.
+    /// Default options, as in the configuration.
     pub(crate) default_options: fn() -> Map<String, Value>,
+    /// Creates an empty realm from complete options.
     pub(crate) realm: MakeRealm,
 }
 
-/// Makes a realm with nobody in it from complete options.
 type MakeRealm = fn(&Map<String, Value>) -> Result<Box<dyn AnyRealm>, OptionError>;
 
 impl Protocol {
-    /// What a realm says of its protocol. One that is not in [`PROTOCOLS`] stands in no
-    /// configuration file, but can be served all the same
-    /// ([`Listener::built_in`](crate::config::Listener::built_in)).
+    /// Describes the protocol of a realm. A protocol that is not in [`PROTOCOLS`] cannot be named in a
+    /// configuration file, but [`Listener::built_in`](crate::config::Listener::built_in) can serve it.
     pub const fn of<R: Realm>() -> Self {
         Self {
             name: R::NAME,
@@ -70,7 +71,7 @@ impl Protocol {
             },
             default_options: || match serde_json::to_value(R::Options::default()) {
                 Ok(Value::Object(options)) => options,
-                other => unreachable!("options serialise to an object: {other:?}"),
+                other => unreachable!("options serialize to an object: {other:?}"),
             },
             realm: |options| {
                 let options = read(Value::Object(options.clone()))
@@ -84,12 +85,12 @@ impl Protocol {
         }
     }
 
-    /// Whether it has an HTTP API.
+    /// Returns whether the protocol has an HTTP API.
     pub(crate) const fn answers_requests(&self) -> bool {
         !self.methods.is_empty()
     }
 
-    /// The protocol of this name.
+    /// Returns the protocol of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         PROTOCOLS.iter().find(|protocol| protocol.name == name)
     }

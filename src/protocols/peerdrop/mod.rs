@@ -1,8 +1,8 @@
-//! PeerDrop: two strangers paired by a short code, and then everything that one says is passed
-//! to the other as it came.
+//! PeerDrop: pairs two clients by a short code and relays text messages between them, unchanged.
 //!
-//! The protocol has no message types: the first frame to a client is the session's code, the
-//! next one to its creator says that the peer is there, and all else is theirs.
+//! The protocol has no message types. The first frame to a client is the code of its session. The
+//! next frame to the client that created the session says that the peer has joined. All other frames
+//! are relayed.
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
@@ -17,24 +17,25 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What the creator is told when the peer joins ("Receiving Messages", 2).
+/// Sent to the creator of a session when the peer joins ("Receiving Messages", 2).
 const PEER_JOINED: &str = "the other guy joined";
 
-/// The letters of a code: none that is read or spoken as another (rulings, "PeerDrop").
+/// Characters of a code. Those that are easily taken for another (I and 1, O and 0) are left out
+/// (rulings, "PeerDrop").
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
-/// How many addresses' wrong guesses are remembered. Beyond it those are forgotten that are not
-/// refused, and if there are still too many, all: whoever has so many addresses needs no second
-/// guess from any.
+/// Number of subnets whose wrong guesses are kept. At this limit the subnets that are not refused are
+/// dropped, and if all are refused, every one: an attacker with that many addresses does not need a
+/// second guess from any of them.
 const MAX_TRACKED_SUBNETS: usize = 10_000;
 
-/// What the configuration may say about a PeerDrop listener.
+/// Options of a PeerDrop listener.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Letters in a code: 4 to 12.
+    /// Number of characters in a code: 4 to 12.
     code_length: u8,
-    /// Wrong codes a minute from one address before it is refused for a minute; 0: no limit.
+    /// Wrong codes per minute from one subnet, after which it is refused for a minute; 0: no limit.
     wrong_codes_per_minute: u32,
 }
 
@@ -47,13 +48,14 @@ impl Default for Options {
     }
 }
 
-/// Two connections, or one that waits for the other.
+/// A session of two connections, or of one that waits for its peer.
 struct Session {
     creator: ConnectionId,
     joiner: Option<ConnectionId>,
 }
 
 impl Session {
+    /// Returns the other connection of the session, if there is one.
     fn peer_of(&self, conn: ConnectionId) -> Option<ConnectionId> {
         if conn == self.creator {
             self.joiner
@@ -63,6 +65,7 @@ impl Session {
     }
 }
 
+/// Wrong codes from one subnet.
 #[derive(Default)]
 struct WrongGuesses {
     recent: SlidingWindow,
@@ -72,8 +75,9 @@ struct WrongGuesses {
 /// The sessions of one listener.
 pub struct PeerDrop {
     options: Options,
+    /// Sessions by code.
     sessions: HashMap<String, Session>,
-    /// The code of the session that each connection is in.
+    /// Code of the session that each connection is in. A connection that was refused has none.
     code_by_connection: HashMap<ConnectionId, String>,
     guesses_by_subnet: HashMap<SubnetKey, WrongGuesses>,
 }
@@ -91,13 +95,14 @@ impl Realm for PeerDrop {
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
 
     type Options = Options;
-    /// A text for the other one.
     type Reader = ();
+    /// A text for the peer.
     type Command = Utf8Bytes;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        if !(4..=12).contains(&options.code_length) {
-            let problem = format!("{} is not from 4 to 12 letters", options.code_length);
+        let length = options.code_length;
+        if !(4..=12).contains(&length) {
+            let problem = format!("must be 4 to 12 characters, not {length}");
             return Err(("code_length", problem));
         }
         Ok(Self {
@@ -115,7 +120,7 @@ impl Realm for PeerDrop {
     fn decode((): &mut (), message: Message) -> Option<Utf8Bytes> {
         match message {
             Message::Text(text) => Some(text),
-            // "Text only" ("Limitations"); ignored (rulings).
+            // "Text only" ("Limitations"); ignored (rulings, "PeerDrop").
             Message::Binary(_) => None,
         }
     }
@@ -128,10 +133,11 @@ impl Realm for PeerDrop {
     ) -> Result<(), Rejection> {
         match code_in(&request.path) {
             None => self.create(cx, conn),
-            Some(code) => match self.join(cx, conn, code, request.address) {
-                Ok(()) => {}
-                Err(reason) => cx.close(conn, reason),
-            },
+            Some(code) => {
+                if let Err(reason) = self.join(cx, conn, code, request.address) {
+                    cx.close(conn, reason);
+                }
+            }
         }
         Ok(())
     }
@@ -141,23 +147,22 @@ impl Realm for PeerDrop {
             .code_by_connection
             .get(&conn)
             .and_then(|code| self.sessions.get(code));
-        // Nobody there yet: "no offline message queue" ("Limitations").
-        if let Some(other) = session.and_then(|session| session.peer_of(conn)) {
-            cx.send(other, Frame::text(text));
+        // Dropped while there is no peer: "No offline message queue" ("Limitations").
+        if let Some(peer) = session.and_then(|session| session.peer_of(conn)) {
+            cx.send(peer, Frame::text(text));
         }
     }
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
-        // Those who were refused are in no session, and who is left alone is told only once.
         let Some(code) = self.code_by_connection.remove(&conn) else {
             return;
         };
         let Some(session) = self.sessions.remove(&code) else {
             return;
         };
-        if let Some(other) = session.peer_of(conn) {
-            self.code_by_connection.remove(&other);
-            cx.close(other, CloseReason::PeerLeft);
+        if let Some(peer) = session.peer_of(conn) {
+            self.code_by_connection.remove(&peer);
+            cx.close(peer, CloseReason::PeerLeft);
         }
     }
 
@@ -169,8 +174,10 @@ impl Realm for PeerDrop {
 }
 
 impl PeerDrop {
+    /// Creates a session for a connection and sends its code.
     fn create(&mut self, cx: &mut Context, conn: ConnectionId) {
-        // Four letters make a million codes, far more than a machine holds connections.
+        // Even at the shortest length there are a million codes, far more than a machine can hold
+        // connections, so that an unused one is found soon.
         let code = loop {
             let code = cx.random_string(ALPHABET, usize::from(self.options.code_length));
             if !self.sessions.contains_key(&code) {
@@ -188,6 +195,11 @@ impl PeerDrop {
         );
     }
 
+    /// Joins a connection to the session with this code.
+    ///
+    /// # Errors
+    /// The reason to close the connection: the subnet is refused, or the code is unknown or used by
+    /// two already.
     fn join(
         &mut self,
         cx: &mut Context,
@@ -221,6 +233,7 @@ impl PeerDrop {
         Ok(())
     }
 
+    /// Counts a wrong code from a subnet, and refuses the subnet for a minute when it reaches the limit.
     fn record_wrong_guess(&mut self, now: Duration, subnet: SubnetKey) {
         let limit = self.options.wrong_codes_per_minute;
         if limit == 0 {
@@ -236,7 +249,7 @@ impl PeerDrop {
             }
         }
         let guesses = self.guesses_by_subnet.entry(subnet).or_default();
-        // Never refused: at the limit it begins anew.
+        // Cannot fail: the window is emptied below as soon as it is full.
         let _ = guesses.recent.take(now, limit);
         if guesses.recent.count(now) >= limit as usize {
             *guesses = WrongGuesses {
@@ -247,7 +260,7 @@ impl PeerDrop {
     }
 }
 
-/// The code in `/ws/chat/{code}`.
+/// Returns the code in `/ws/chat/{code}`.
 fn code_in(path: &str) -> Option<&str> {
     path.strip_prefix("/ws/chat/")
         .filter(|code| !code.is_empty() && !code.contains('/'))

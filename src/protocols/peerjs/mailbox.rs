@@ -1,19 +1,21 @@
-//! Messages for clients that are not there, within bounds, until they come or the message expires.
+//! Messages for clients that are not connected, stored within limits until their destination connects
+//! or they expire.
 
 use crate::base::frame::Frame;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// What a stored message costs besides its octets and names, if it is the only one of its source and
-/// for its destination: places in a queue and in three maps, and what the allocator adds.
+/// Bytes that a stored message is charged for besides its frame and ids: its entries in a queue and three
+/// maps, with the allocator's share. It is measured for a message that is the only one of its source
+/// and for its destination, which is the worst case.
 pub(super) const MESSAGE_OVERHEAD: usize = 768;
 
-/// What a message costs. Its destination is the key of two maps.
+/// Returns the bytes that a message is charged for. Its destination counts twice, as a key of two maps.
 fn cost(source: &str, dst: &str, frame: &Frame) -> usize {
     frame.len() + source.len() + 2 * dst.len() + MESSAGE_OVERHEAD
 }
 
-/// How much is kept; 0: no limit.
+/// Limits of a [`Mailbox`]; 0: no limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Messages for one destination.
@@ -22,11 +24,11 @@ pub(super) struct Limits {
     pub(super) per_source: usize,
     /// Bytes of one source.
     pub(super) source_bytes: usize,
-    /// Bytes of all.
+    /// Bytes of all messages.
     pub(super) bytes: usize,
 }
 
-/// Whether so much is within a limit.
+/// Returns whether an amount is within a limit.
 fn is_within(amount: usize, limit: usize) -> bool {
     limit == 0 || amount <= limit
 }
@@ -37,21 +39,22 @@ struct StoredMessage {
     stored_at: Duration,
 }
 
-/// What one source has stored.
+/// Stored messages of one source.
 #[derive(Default)]
 struct SourceUsage {
-    /// How many messages, by their destination.
+    /// Number of messages by destination; none is 0.
     destinations: BTreeMap<String, usize>,
     messages: usize,
     bytes: usize,
 }
 
-/// The messages that wait for clients who are not there, and what each source has among them.
+/// Messages for clients that are not connected, and the amount that each source has among them.
 pub(super) struct Mailbox {
     limits: Limits,
-    /// By destination, in the order in which they came.
+    /// Messages by destination, oldest first; none is empty.
     queues: BTreeMap<String, VecDeque<StoredMessage>>,
     usage_by_source: BTreeMap<String, SourceUsage>,
+    /// Sum of all [`cost`]s.
     bytes: usize,
 }
 
@@ -65,25 +68,20 @@ impl Mailbox {
         }
     }
 
-    /// Keeps a message, if there is room for it.
-    #[must_use = "what is not kept has expired"]
+    /// Stores a message for `dst` behind those that are there. Returns whether it is within the limits.
+    #[must_use = "a message that is not stored has expired"]
     pub(super) fn push(&mut self, now: Duration, source: &str, dst: &str, frame: Frame) -> bool {
         let cost = cost(source, dst, &frame);
         let (messages, bytes) = self
             .usage_by_source
             .get(source)
             .map_or((0, 0), |usage| (usage.messages, usage.bytes));
-        let waiting = self.queues.get(dst).map_or(0, VecDeque::len);
-        let Limits {
-            per_destination,
-            per_source,
-            source_bytes,
-            bytes: all_bytes,
-        } = self.limits;
-        if !(is_within(waiting + 1, per_destination)
-            && is_within(messages + 1, per_source)
-            && is_within(bytes + cost, source_bytes)
-            && is_within(self.bytes + cost, all_bytes))
+        let queued = self.queues.get(dst).map_or(0, VecDeque::len);
+        let limits = self.limits;
+        if !(is_within(queued + 1, limits.per_destination)
+            && is_within(messages + 1, limits.per_source)
+            && is_within(bytes + cost, limits.source_bytes)
+            && is_within(self.bytes + cost, limits.bytes))
         {
             return false;
         }
@@ -101,26 +99,27 @@ impl Mailbox {
         true
     }
 
-    /// Takes out what is stored for a client that has come, in the order in which it came.
+    /// Removes and returns the messages for a destination, oldest first.
     pub(super) fn take(&mut self, dst: &str) -> Vec<Frame> {
         let queue = self.queues.remove(dst).unwrap_or_default();
-        let frame = |stored: StoredMessage| {
-            self.release(dst, &stored);
-            stored.frame
+        let frame = |message: StoredMessage| {
+            self.release(dst, &message);
+            message.frame
         };
         queue.into_iter().map(frame).collect()
     }
 
-    /// Takes out what came at `until` or earlier: each pair of source and destination once.
+    /// Removes the messages that were stored at `until` or earlier. Returns each of their pairs of source
+    /// and destination once.
     pub(super) fn expire(&mut self, until: Duration) -> Vec<(String, String)> {
         let mut expired = Vec::new();
         let mut queues = std::mem::take(&mut self.queues);
         queues.retain(|dst, queue| {
             let mut sources = BTreeSet::new();
             while queue.front().is_some_and(|first| first.stored_at <= until) {
-                if let Some(stored) = queue.pop_front() {
-                    self.release(dst, &stored);
-                    sources.insert(stored.source);
+                if let Some(message) = queue.pop_front() {
+                    self.release(dst, &message);
+                    sources.insert(message.source);
                 }
             }
             expired.extend(sources.into_iter().map(|source| (source, dst.clone())));
@@ -130,7 +129,7 @@ impl Mailbox {
         expired
     }
 
-    /// Drops what a source has stored.
+    /// Removes the messages of a source.
     pub(super) fn remove_source(&mut self, source: &str) {
         let Some(usage) = self.usage_by_source.remove(source) else {
             return;
@@ -138,7 +137,7 @@ impl Mailbox {
         self.bytes -= usage.bytes;
         for dst in usage.destinations.into_keys() {
             if let Some(queue) = self.queues.get_mut(&dst) {
-                queue.retain(|stored| stored.source != source);
+                queue.retain(|message| message.source != source);
                 if queue.is_empty() {
                     self.queues.remove(&dst);
                 }
@@ -146,24 +145,24 @@ impl Mailbox {
         }
     }
 
-    /// How many bytes are kept.
+    /// Returns the bytes of all messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// How many of those are a source's.
+    /// Returns the bytes of the messages of a source.
     pub(super) fn bytes_of(&self, source: &str) -> usize {
         self.usage_by_source
             .get(source)
             .map_or(0, |usage| usage.bytes)
     }
 
-    /// Gives back the room of a message that has been taken out of its queue.
-    fn release(&mut self, dst: &str, stored: &StoredMessage) {
-        let cost = cost(&stored.source, dst, &stored.frame);
+    /// Subtracts a message that was removed from its queue.
+    fn release(&mut self, dst: &str, message: &StoredMessage) {
+        let cost = cost(&message.source, dst, &message.frame);
         self.bytes -= cost;
-        let usage = self.usage_by_source.get_mut(&stored.source);
-        let usage = usage.expect("what is stored stands in its source's usage");
+        let usage = self.usage_by_source.get_mut(&message.source);
+        let usage = usage.expect("the source of a stored message has an entry");
         usage.messages -= 1;
         usage.bytes -= cost;
         if let Some(count) = usage.destinations.get_mut(dst) {
@@ -173,17 +172,17 @@ impl Mailbox {
             }
         }
         if usage.messages == 0 {
-            self.usage_by_source.remove(&stored.source);
+            self.usage_by_source.remove(&message.source);
         }
     }
 
-    /// Whether nothing is kept.
+    /// Returns whether neither messages nor accounts of them are left.
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.usage_by_source.is_empty() && self.bytes == 0
     }
 
-    /// For how many destinations a source is remembered to have something.
+    /// Returns the number of destinations that a source has an account for.
     #[cfg(test)]
     pub(super) fn destination_count(&self, source: &str) -> usize {
         self.usage_by_source

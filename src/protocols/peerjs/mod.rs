@@ -1,8 +1,8 @@
-//! PeerJS: the signalling server of the npm package `peer`, for the clients of the npm package
+//! PeerJS: a WebRTC signalling server like the npm package `peer`, for clients that use the npm package
 //! `peerjs`.
 //!
-//! A client is an id with a token; what one says to another's id is passed on, or kept for a few
-//! seconds if that one is not there. What they say is WebRTC's and none of the server's business.
+//! A client has an id and a token. A message to the id of another client is relayed, or stored for a few
+//! seconds if no such client is connected. The payload belongs to WebRTC; the server does not read it.
 
 mod codec;
 mod mailbox;
@@ -27,36 +27,36 @@ use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
-/// What `GET {path}` answers ("HTTP API").
+/// Body of the response to `GET {path}` ("HTTP API").
 const SERVER_INFO: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
 
-/// What clients are told beyond `concurrent_limit` and `max_connections`.
+/// Sent to a client that is rejected because of `concurrent_limit` or `max_connections`.
 const FULL_ERROR: &str =
     r#"{"type":"ERROR","payload":{"msg":"Server has reached its concurrent user limit"}}"#;
 
-/// What the configuration may say about a PeerJS listener. The names are those of `peer`.
+/// Options of a PeerJS listener. Those that the npm package `peer` has, too, have its names.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Where everything is found, HTTP and WebSockets.
+    /// Base path of the HTTP API and the WebSocket.
     path: String,
-    /// What clients name as `key`.
+    /// The `key` that clients must send.
     key: String,
-    /// Seconds without a message from a client; 0: no limit.
+    /// Seconds without a message after which a client is closed; 0: no limit.
     alive_timeout: u32,
-    /// Seconds that a message for an absent client is kept.
+    /// Seconds that a message for an absent client is stored.
     expire_timeout: u32,
-    /// Clients; 0: no limit.
+    /// Number of clients; 0: no limit.
     concurrent_limit: u32,
-    /// Whether anybody may ask for the ids of all clients.
+    /// Whether `GET {path}/{key}/peers` lists the ids of all clients.
     allow_discovery: bool,
-    /// Messages kept for one client; 0: no limit.
+    /// Messages stored for one destination; 0: no limit.
     stored_per_destination: usize,
-    /// Messages kept of one client; 0: no limit.
+    /// Messages stored from one source; 0: no limit.
     stored_per_source: usize,
-    /// Bytes kept of one client; 0: no limit.
+    /// Bytes stored from one source; 0: no limit.
     stored_source_size: usize,
-    /// Bytes kept of all; 0: no limit.
+    /// Bytes stored in all; 0: no limit.
     stored_size: usize,
 }
 
@@ -77,33 +77,36 @@ impl Default for Options {
     }
 }
 
-/// Somebody with an id.
+/// A client that holds an id.
 struct Peer {
     connection: ConnectionId,
     token: String,
-    /// When it said something last.
+    /// Time of the last message, or of OPEN.
     last_message: Duration,
 }
 
 /// The clients of one listener.
 pub struct PeerJs {
     options: Options,
-    /// The configured path as it is compared: decoded, without a slash at its end.
+    /// The configured path, percent-decoded and without a slash at its end.
     base_path: String,
-    /// By id.
+    /// Clients by id.
     peers: BTreeMap<String, Peer>,
-    /// The id of each connection that has one.
+    /// Id of each connection. A connection that was rejected or replaced has none.
     id_by_connection: BTreeMap<ConnectionId, String>,
-    /// The newest list of all ids as JSON.
+    /// The newest list of all ids, as JSON.
     list: Option<Arc<str>>,
-    /// Whether it is of those who are here now.
+    /// Whether `list` has the ids of the clients that are connected now.
     is_list_current: bool,
-    /// All such lists that somebody reads.
+    /// Lists that are being sent.
     in_flight_lists: InFlightResponses,
     mailbox: Mailbox,
 }
 
-/// What there is below the configured path.
+/// The message to a client that is rejected, and the close reason.
+type CloseWith = (Frame, CloseReason);
+
+/// Resources below the configured path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     ServerInfo,
@@ -133,11 +136,16 @@ impl Realm for PeerJs {
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         if !options.path.starts_with('/') || options.path.contains(['?', '#']) {
             let path = &options.path;
-            let problem = format!("{path:?} is no path, for example \"/\" or \"/my/app\"");
+            let problem = format!(
+                "must begin with \"/\" and contain neither \"?\" nor \"#\", such as \"/my/app\", not {path:?}"
+            );
             return Err(("path", problem));
         }
         if options.key.is_empty() {
-            return Err(("key", "is empty; for example \"peerjs\"".to_owned()));
+            return Err((
+                "key",
+                "must not be empty; the default is \"peerjs\"".to_owned(),
+            ));
         }
         check_minimum(&[("expire_timeout", options.expire_timeout, 1, "seconds")])?;
         let limits = Limits {
@@ -163,7 +171,7 @@ impl Realm for PeerJs {
         format!("{}{}", options.path.trim_end_matches('/'), Self::ENDPOINT)
     }
 
-    /// That depends on the option `path`, so `open` and `request` say it.
+    /// Always true: the path depends on the options, so `open` and `request` check it.
     fn matches_path(_: &str) -> bool {
         true
     }
@@ -188,7 +196,7 @@ impl Realm for PeerJs {
             },
             Some(Route::PeerList) => HttpReply::Rejected(Rejection {
                 status: 401,
-                text: "discovery is off; see \"allow_discovery\" in the configuration",
+                text: "the list of peers is off; the server's option \"allow_discovery\" turns it on",
             }),
             Some(Route::WebSocket) => HttpReply::UpgradeRequired {
                 target: format!(
@@ -199,7 +207,7 @@ impl Realm for PeerJs {
             },
             None => HttpReply::Rejected(Rejection {
                 status: 404,
-                text: "nothing here",
+                text: "not found",
             }),
         }
     }
@@ -213,7 +221,7 @@ impl Realm for PeerJs {
         if self.route(&request.path) != Some(Route::WebSocket) {
             return Err(Rejection {
                 status: 404,
-                text: "nothing here; connect to \"peerjs\" below the configured path",
+                text: "not found: the WebSocket is at \"peerjs\" below the configured path",
             });
         }
         if let Err((error, reason)) = self.handle_connect(cx, conn, &request) {
@@ -224,7 +232,7 @@ impl Realm for PeerJs {
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, message: ClientMessage) {
-        // Whoever has been refused has none.
+        // A connection that was rejected or replaced has no id, and is about to close.
         let Some(source) = self.id_by_connection.get(&conn) else {
             return;
         };
@@ -239,11 +247,11 @@ impl Realm for PeerJs {
         let Transmission {
             message_type, dst, ..
         } = &transmission;
-        let (frame, expire) = (transmission.to_frame(source), || {
-            expire_message(source, dst)
-        });
+        let frame = transmission.to_frame(source);
+        let expire = || expire_message(source, dst);
         if let Some(peer) = self.peers.get(dst) {
-            // Whoever has no room for it is not closed: anybody may write to anybody here.
+            // `deliver` does not close a destination whose outbox is full. Any client may write to any
+            // other, so `send` would let a stranger disconnect it.
             let receipt = Receipt {
                 to: conn,
                 delivered: None,
@@ -251,16 +259,17 @@ impl Realm for PeerJs {
             };
             cx.deliver(peer.connection, frame, receipt);
         } else if message_type.is_stored() {
-            // Nobody can have an id that is too long.
-            let kept = dst.len() <= MAX_ID_BYTES && self.mailbox.push(cx.now, source, dst, frame);
-            if !kept {
+            // No client can have an id above the limit.
+            let is_stored =
+                dst.len() <= MAX_ID_BYTES && self.mailbox.push(cx.now, source, dst, frame);
+            if !is_stored {
                 cx.send(conn, expire());
             }
         }
     }
 
     fn close(&mut self, _: &mut Context, conn: ConnectionId, _: DisconnectReason) {
-        // One that has been replaced has no id any more, so its end changes nothing.
+        // A connection that was replaced has no id any more, so its end changes nothing.
         if let Some(id) = self.id_by_connection.remove(&conn) {
             self.peers.remove(&id);
             self.mailbox.remove_source(&id);
@@ -279,8 +288,8 @@ impl Realm for PeerJs {
 
     fn tick(&mut self, cx: &mut Context) {
         self.in_flight_lists.release_unused();
-        let kept = Duration::from_secs(self.options.expire_timeout.into());
-        if let Some(until) = cx.now.checked_sub(kept) {
+        let expire_timeout = Duration::from_secs(self.options.expire_timeout.into());
+        if let Some(until) = cx.now.checked_sub(expire_timeout) {
             for (source, dst) in self.mailbox.expire(until) {
                 if let Some(peer) = self.peers.get(&source) {
                     cx.send(peer.connection, expire_message(&source, &dst));
@@ -290,8 +299,8 @@ impl Realm for PeerJs {
         let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
         if !alive_timeout.is_zero() {
             let now = cx.now;
-            let silent = self.peers.values();
-            for peer in silent.filter(|peer| peer.last_message + alive_timeout <= now) {
+            let is_silent = |peer: &&Peer| peer.last_message + alive_timeout <= now;
+            for peer in self.peers.values().filter(is_silent) {
                 cx.close(peer.connection, CloseReason::Idle);
             }
         }
@@ -299,8 +308,8 @@ impl Realm for PeerJs {
 }
 
 impl PeerJs {
-    /// What a path leads to. A slash may stand at its end, but not where the document has a
-    /// WebSocket.
+    /// Returns the resource at a path. A slash at the end of the path is allowed, except at that of the
+    /// WebSocket: the document has none there.
     fn route(&self, path: &str) -> Option<Route> {
         let path = percent_decoded(path);
         let below = path.strip_prefix(&self.base_path)?;
@@ -318,7 +327,8 @@ impl PeerJs {
         }
     }
 
-    /// All ids, in their order. While too much is on its way to slow readers, an older list.
+    /// Returns the ids of all clients in ascending order, as JSON. While slow readers hold
+    /// too many lists in memory, it is an older list.
     fn peer_list(&mut self) -> Arc<str> {
         let has_capacity = self.in_flight_lists.has_capacity();
         match &self.list {
@@ -334,7 +344,7 @@ impl PeerJs {
         }
     }
 
-    /// An id that nobody has.
+    /// Returns a new id that no client has.
     fn unused_id(&self, cx: &mut Context) -> String {
         loop {
             let id = cx.uuid().to_string();
@@ -344,13 +354,11 @@ impl PeerJs {
         }
     }
 
-    /// Lets a client in, or says what to tell it and how to close it.
-    fn handle_connect(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnectionId,
-        request: &ConnectRequest,
-    ) -> Result<(), (Frame, CloseReason)> {
+    /// Reads the id and the token of a client.
+    ///
+    /// # Errors
+    /// A parameter is missing, wrong or too long: the message that says so, and the close reason.
+    fn credentials(&self, request: &ConnectRequest) -> Result<(String, String), CloseWith> {
         let reject = |msg, reason| {
             let payload = ErrorPayload { msg };
             Err((Frame::json(&ServerMessage::Error { payload }), reason))
@@ -359,18 +367,30 @@ impl PeerJs {
         let (Some(id), Some(token), Some(key)) =
             (parameter("id"), parameter("token"), parameter("key"))
         else {
-            let message = "No id, token, or key supplied to websocket server";
-            return reject(message, CloseReason::BadParameters);
+            let msg = "No id, token, or key supplied to websocket server";
+            return reject(msg, CloseReason::BadParameters);
         };
         if key != self.options.key {
             return reject("Invalid key provided", CloseReason::WrongKey);
         }
         if id.len() > MAX_ID_BYTES || token.len() > MAX_ID_BYTES {
-            return reject(
-                "Id or token is longer than 256 bytes",
-                CloseReason::BadParameters,
-            );
+            let msg = "Id or token is longer than 256 bytes";
+            return reject(msg, CloseReason::BadParameters);
         }
+        Ok((id, token))
+    }
+
+    /// Admits a client under its id, and sends OPEN and the messages that were stored for it.
+    ///
+    /// # Errors
+    /// The message that tells the client why it is rejected, and the close reason.
+    fn handle_connect(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        request: &ConnectRequest,
+    ) -> Result<(), CloseWith> {
+        let (id, token) = self.credentials(request)?;
         if let Some(peer) = self.peers.get_mut(&id) {
             if !bool::from(peer.token.as_bytes().ct_eq(token.as_bytes())) {
                 let payload = ErrorPayload { msg: "ID is taken" };
@@ -402,18 +422,19 @@ impl PeerJs {
         Ok(())
     }
 
-    /// Whether nothing is kept of anybody.
+    /// Returns whether no client, connection or message is left.
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         self.peers.is_empty() && self.id_by_connection.is_empty() && self.mailbox.is_empty()
     }
 }
 
+/// Percent-decodes a path. Bytes that are not UTF-8 become U+FFFD.
 fn percent_decoded(path: &str) -> Cow<'_, str> {
     percent_decode_str(path).decode_utf8_lossy()
 }
 
-/// What a source is told of messages for a destination.
+/// Returns the EXPIRE that tells a source that messages for `dst` were not delivered.
 fn expire_message(source: &str, dst: &str) -> Frame {
     Frame::json(&ServerMessage::Expire {
         src: dst,
