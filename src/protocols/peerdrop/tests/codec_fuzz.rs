@@ -1,20 +1,21 @@
-//! PeerDrop's reader under any messages.
+//! PeerDrop's decoder on arbitrary messages.
 
 use crate::base::frame::Frame;
 use crate::protocols::peerdrop::PeerDrop;
 use crate::realm::{Message, Realm};
 use crate::testing::messages;
 
-/// One connection's messages, a line each. A text is passed on as it came; anything else is ignored.
+/// Decodes the messages of one connection, one per line. A text is relayed unchanged; a binary message is
+/// ignored.
 pub(crate) fn read_all(bytes: &[u8]) {
     for message in messages(bytes) {
-        let said = PeerDrop::decode(&mut (), message.clone());
+        let decoded = PeerDrop::decode(&mut (), message.clone());
         match message {
             Message::Text(text) => {
-                let frame = Frame::text(said.expect("a text is always said"));
+                let frame = Frame::text(decoded.expect("a text is never ignored"));
                 assert_eq!(frame.as_text().as_deref(), Some(text.as_str()));
             }
-            Message::Binary(_) => assert_eq!(said, None),
+            Message::Binary(_) => assert_eq!(decoded, None),
         }
     }
 }

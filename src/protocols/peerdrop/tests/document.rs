@@ -1,4 +1,4 @@
-//! What the document and the rulings demand of PeerDrop, each rule at the desk.
+//! The rules of PeerDrop's document and of the rulings, one test each, on a realm without sockets.
 
 use crate::protocols::peerdrop::*;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -10,7 +10,7 @@ fn harness() -> RealmHarness<PeerDrop> {
     RealmHarness::new(json!({}))
 }
 
-/// A desk at which 1 has created a session and 2 has joined it.
+/// Returns a realm in which connection 1 has created a session and connection 2 has joined it.
 fn pair() -> RealmHarness<PeerDrop> {
     let mut harness = harness();
     let code = create(&mut harness, 1);
@@ -18,15 +18,17 @@ fn pair() -> RealmHarness<PeerDrop> {
     harness
 }
 
+/// Opens a connection that creates a session. Returns the code.
 fn create(harness: &mut RealmHarness<PeerDrop>, conn: u64) -> String {
     let lines = harness.opens(conn, "/ws/chat");
     let code = lines[0]
         .strip_prefix(&format!("{conn} < "))
-        .expect("a code");
-    assert_eq!(lines.len(), 1, "the code and nothing else");
+        .expect("the first frame is a code");
+    assert_eq!(lines.len(), 1, "only the code is sent");
     code.to_owned()
 }
 
+/// Opens a connection with an unknown code.
 fn guess_wrong(harness: &mut RealmHarness<PeerDrop>, conn: u64, address: &str) -> Vec<String> {
     harness.opens_from(conn, "/ws/chat/WRONG2", address)
 }
@@ -35,14 +37,11 @@ fn guess_wrong(harness: &mut RealmHarness<PeerDrop>, conn: u64, address: &str) -
 fn the_creators_first_frame_is_the_code() {
     let code = create(&mut harness(), 1);
     assert_eq!(code.len(), 6);
-    assert!(
-        code.bytes().all(|letter| ALPHABET.contains(&letter)),
-        "{code}"
-    );
+    assert!(code.bytes().all(|byte| ALPHABET.contains(&byte)), "{code}");
 }
 
 #[test]
-fn a_code_is_as_long_as_configured() {
+fn a_code_has_the_configured_length() {
     assert_eq!(
         create(&mut RealmHarness::new(json!({"code_length": 12})), 1).len(),
         12
@@ -57,7 +56,7 @@ fn a_code_is_as_long_as_configured() {
 }
 
 #[test]
-fn a_code_in_use_is_not_given_again() {
+fn a_code_in_use_is_not_issued_again() {
     let mut harness = harness();
     let first = create(&mut harness, 1);
     harness.repeat_the_last_id();
@@ -65,7 +64,7 @@ fn a_code_in_use_is_not_given_again() {
 }
 
 #[test]
-fn the_joiner_gets_the_code_then_the_creator_hears_of_it() {
+fn the_joiner_receives_the_code_and_then_the_creator_is_told_of_the_peer() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     let lines = harness.opens(2, &format!("/ws/chat/{code}"));
@@ -76,7 +75,7 @@ fn the_joiner_gets_the_code_then_the_creator_hears_of_it() {
 }
 
 #[test]
-fn codes_are_matched_without_regard_to_case() {
+fn codes_are_case_insensitive() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     let lines = harness.opens(2, &format!("/ws/chat/{}", code.to_lowercase()));
@@ -87,7 +86,7 @@ fn codes_are_matched_without_regard_to_case() {
 }
 
 #[test]
-fn texts_go_to_the_other_one_as_they_came_in_both_directions() {
+fn texts_are_relayed_unchanged_in_both_directions() {
     let mut harness = pair();
     for text in ["Hello!", "", PEER_JOINED, "<b>\u{7}\r\n", " {\"type\": 1} "] {
         assert_eq!(harness.says(1, text), [format!("2 < {text}")]);
@@ -96,10 +95,10 @@ fn texts_go_to_the_other_one_as_they_came_in_both_directions() {
 }
 
 #[test]
-fn what_the_creator_sends_before_there_is_a_peer_is_dropped() {
+fn texts_sent_before_the_peer_has_joined_are_dropped() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    assert_eq!(harness.says(1, "anybody there?"), no_lines());
+    assert_eq!(harness.says(1, "too early"), no_lines());
     let lines = harness.opens(2, &format!("/ws/chat/{code}"));
     assert_eq!(
         lines,
@@ -113,8 +112,8 @@ fn binary_frames_are_ignored() {
 }
 
 #[test]
-fn when_either_side_goes_in_whatever_way_the_other_is_closed() {
-    for (leaver, other) in [(1, 2), (2, 1)] {
+fn when_a_client_disconnects_in_any_way_its_peer_is_closed() {
+    for (leaver, peer) in [(1, 2), (2, 1)] {
         for how in [
             DisconnectReason::Left(Some(1000)),
             DisconnectReason::Lost,
@@ -122,14 +121,14 @@ fn when_either_side_goes_in_whatever_way_the_other_is_closed() {
         ] {
             assert_eq!(
                 pair().leaves(leaver, how),
-                [format!("{other} x 1000 peer left")]
+                [format!("{peer} x 1000 peer left")]
             );
         }
     }
 }
 
 #[test]
-fn a_session_ends_with_its_members_and_its_code_is_dead() {
+fn a_code_is_unknown_once_a_peer_has_disconnected() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     harness.opens(2, &format!("/ws/chat/{code}"));
@@ -142,7 +141,7 @@ fn a_session_ends_with_its_members_and_its_code_is_dead() {
 }
 
 #[test]
-fn a_session_that_nobody_joined_ends_with_its_creator() {
+fn a_session_without_a_peer_ends_when_its_creator_disconnects() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     harness.waits(1000 * MINUTE);
@@ -154,7 +153,7 @@ fn a_session_that_nobody_joined_ends_with_its_creator() {
 }
 
 #[test]
-fn a_session_that_nobody_joins_lives_as_long_as_its_creator() {
+fn a_session_without_a_peer_does_not_expire() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     assert_eq!(harness.waits(1000 * MINUTE), no_lines());
@@ -162,7 +161,7 @@ fn a_session_that_nobody_joins_lives_as_long_as_its_creator() {
 }
 
 #[test]
-fn an_unknown_code_is_refused() {
+fn an_unknown_code_is_rejected() {
     for path in [
         "/ws/chat/AAAAAA",
         "/ws/chat/x",
@@ -174,7 +173,7 @@ fn an_unknown_code_is_refused() {
 }
 
 #[test]
-fn a_third_peer_is_refused_and_disturbs_nobody() {
+fn a_third_peer_is_rejected_and_the_session_goes_on() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     harness.opens(2, &format!("/ws/chat/{code}"));
@@ -187,16 +186,16 @@ fn a_third_peer_is_refused_and_disturbs_nobody() {
 }
 
 #[test]
-fn sessions_do_not_hear_each_other() {
+fn sessions_are_isolated_from_each_other() {
     let mut harness = pair();
     let code = create(&mut harness, 3);
     harness.opens(4, &format!("/ws/chat/{code}"));
-    assert_eq!(harness.says(3, "for 4 alone"), ["4 < for 4 alone"]);
+    assert_eq!(harness.says(3, "for 4 only"), ["4 < for 4 only"]);
     assert_eq!(
         harness.leaves(4, DisconnectReason::Lost),
         ["3 x 1000 peer left"]
     );
-    assert_eq!(harness.says(1, "for 2 alone"), ["2 < for 2 alone"]);
+    assert_eq!(harness.says(1, "for 2 only"), ["2 < for 2 only"]);
 }
 
 #[test]
@@ -219,7 +218,7 @@ fn an_address_that_guesses_wrong_ten_times_is_refused_for_a_minute() {
 }
 
 #[test]
-fn ten_wrong_guesses_in_more_than_a_minute_are_forgiven() {
+fn ten_wrong_guesses_in_more_than_a_minute_are_allowed() {
     let mut harness = harness();
     for guess in 10..100 {
         assert_eq!(
@@ -231,7 +230,7 @@ fn ten_wrong_guesses_in_more_than_a_minute_are_forgiven() {
 }
 
 #[test]
-fn other_addresses_are_not_refused_with_it_and_creating_is_not_guessing() {
+fn a_refused_address_can_create_sessions_and_other_addresses_can_join() {
     let mut harness = harness();
     for guess in 10..21 {
         guess_wrong(&mut harness, guess, "192.0.2.1");
@@ -248,7 +247,7 @@ fn other_addresses_are_not_refused_with_it_and_creating_is_not_guessing() {
 }
 
 #[test]
-fn without_a_limit_anybody_may_guess_for_ever() {
+fn a_limit_of_zero_allows_any_number_of_wrong_guesses() {
     let mut harness = RealmHarness::<PeerDrop>::new(json!({"wrong_codes_per_minute": 0}));
     for guess in 1..1000 {
         assert_eq!(
@@ -259,7 +258,7 @@ fn without_a_limit_anybody_may_guess_for_ever() {
 }
 
 #[test]
-fn guesses_are_not_remembered_without_bound_nor_for_ever() {
+fn tracked_subnets_are_bounded_and_dropped_after_their_minute() {
     let mut harness = harness();
     for guess in 0..3 * MAX_TRACKED_SUBNETS as u64 {
         let address = format!("198.{}.{}.{}", guess >> 16, (guess >> 8) & 255, guess & 255);
@@ -271,7 +270,7 @@ fn guesses_are_not_remembered_without_bound_nor_for_ever() {
 }
 
 #[test]
-fn it_serves_two_shapes_of_path_and_no_other() {
+fn only_the_two_paths_of_the_document_are_served() {
     for path in ["/ws/chat", "/ws/chat/ABC123", "/ws/chat/x"] {
         assert!(PeerDrop::matches_path(path), "{path}");
     }

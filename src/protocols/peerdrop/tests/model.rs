@@ -1,12 +1,12 @@
-//! PeerDrop under clients that do whatever comes to their minds.
+//! PeerDrop under random sequences of steps by several clients.
 //!
-//! What holds at every step, whatever they do:
+//! Invariants that are checked after each step:
 //!
-//! - a text goes to the other one of the pair, as it came, once, and to nobody else;
-//! - a code opens one session to one peer, and none after its end;
+//! - a text reaches the peer of its sender, unchanged and once, and no other client;
+//! - a code admits one peer to one session, and none after the end of the session;
 //! - no two live sessions have the same code;
-//! - when one of a pair goes, the other is closed, and nobody else;
-//! - once all are gone and a minute has passed, nothing is kept of anybody.
+//! - when a client disconnects, its peer is closed, and no other client;
+//! - a minute after all clients have disconnected, the realm holds no state.
 
 use crate::protocols::peerdrop::*;
 use crate::testing::Input;
@@ -15,29 +15,31 @@ use crate::testing::model::{ENDINGS, ModelClients, STEPS};
 use proptest::prelude::*;
 use serde_json::json;
 
+/// Selects a connection or a code, modulo their number.
 type Pick = usize;
 
 #[derive(Clone, Debug)]
 enum Step {
     Create,
     Join(Pick),
-    Say(Pick, String),
-    /// What is no text.
-    Show(Pick),
-    Leave(Pick, usize),
+    SendText(Pick, String),
+    SendBinary(Pick),
+    /// A disconnection in one of the [`ENDINGS`].
+    Disconnect(Pick, usize),
+    /// Milliseconds.
     Wait(u64),
 }
 
 impl Step {
-    /// The next step of a story.
+    /// Reads the next step of a fuzzer's input.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
             return Some(match input.byte()? {
                 b'o' => Self::Create,
                 b'j' => Self::Join(input.below(8)?),
-                b's' => Self::Say(input.below(8)?, input.text()?),
-                b'b' => Self::Show(input.below(8)?),
-                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b's' => Self::SendText(input.below(8)?, input.text()?),
+                b'b' => Self::SendBinary(input.below(8)?),
+                b'l' => Self::Disconnect(input.below(8)?, input.below(ENDINGS.len())?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
             });
@@ -51,18 +53,19 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Create),
         5 => conn.clone().prop_map(Step::Join),
-        8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::Say(conn, text)),
-        1 => conn.clone().prop_map(Step::Show),
-        2 => (conn, 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+        8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::SendText(conn, text)),
+        1 => conn.clone().prop_map(Step::SendBinary),
+        2 => (conn, 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
         1 => (0..100_000u64).prop_map(Step::Wait),
     ]
 }
 
+/// The realm, and what the model knows of it.
 struct World {
     clients: ModelClients<PeerDrop>,
-    /// Every code that was ever given, with its creator.
+    /// All codes issued so far, with their creators.
     codes: Vec<(String, u64)>,
-    /// Who has whom.
+    /// Peer of each connection in a pair.
     peers: HashMap<u64, u64>,
 }
 
@@ -75,26 +78,26 @@ impl World {
         }
     }
 
-    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+    fn run_steps(mut self, steps: impl IntoIterator<Item = Step>) {
         for step in steps {
-            self.take(&step);
+            self.apply(&step);
         }
-        self.ends();
+        self.finish();
     }
 
     fn is_open(&self, conn: u64) -> bool {
         self.clients.harness.open().any(|open| open == conn)
     }
 
-    fn take(&mut self, step: &Step) {
+    fn apply(&mut self, step: &Step) {
         match step {
             Step::Create => {
                 let lines = self.clients.opens("/ws/chat").unwrap();
                 let conn = self.clients.count;
                 let code = lines[0].strip_prefix(&format!("{conn} < ")).unwrap();
                 assert_eq!(lines.len(), 1);
-                let mut others = self.codes.iter().filter(|(other, _)| other == code);
-                assert!(!others.any(|(_, creator)| self.is_open(*creator)));
+                let mut earlier = self.codes.iter().filter(|(earlier, _)| earlier == code);
+                assert!(!earlier.any(|(_, creator)| self.is_open(*creator)));
                 self.codes.push((code.to_owned(), conn));
             }
             Step::Join(pick) => {
@@ -102,11 +105,14 @@ impl World {
                 let Some((code, creator)) = self.codes.get(pick).cloned() else {
                     return;
                 };
-                let waits = self.is_open(creator) && !self.peers.contains_key(&creator);
+                let is_waiting = self.is_open(creator) && !self.peers.contains_key(&creator);
                 let lines = self.clients.opens(&format!("/ws/chat/{code}")).unwrap();
                 let conn = self.clients.count;
                 if self.is_open(conn) {
-                    assert!(waits, "let in where nobody waits");
+                    assert!(
+                        is_waiting,
+                        "admitted to a session that does not wait for a peer"
+                    );
                     assert_eq!(
                         lines,
                         [
@@ -116,10 +122,10 @@ impl World {
                     );
                     self.peers.extend([(conn, creator), (creator, conn)]);
                 } else {
-                    assert_eq!(lines.len(), 1, "nobody else hears of it");
+                    assert_eq!(lines.len(), 1, "only the rejected client is affected");
                 }
             }
-            Step::Say(pick, text) => {
+            Step::SendText(pick, text) => {
                 if let Some(conn) = self.clients.someone(*pick) {
                     let peer = self.peers.get(&conn);
                     let expected: Vec<_> = peer
@@ -129,18 +135,18 @@ impl World {
                     assert_eq!(self.clients.says(conn, text), expected);
                 }
             }
-            Step::Show(pick) => {
+            Step::SendBinary(pick) => {
                 if let Some(conn) = self.clients.someone(*pick) {
-                    let shown = Message::Binary(vec![b'x'].into());
+                    let message = Message::Binary(vec![b'x'].into());
                     assert_eq!(
-                        self.clients.harness.sends(conn, shown),
+                        self.clients.harness.sends(conn, message),
                         Vec::<String>::new()
                     );
                 }
             }
-            Step::Leave(pick, how) => {
+            Step::Disconnect(pick, how) => {
                 if let Some(conn) = self.clients.someone(*pick) {
-                    self.leaves(conn, ENDINGS[*how]);
+                    self.disconnect(conn, ENDINGS[*how]);
                 }
             }
             Step::Wait(millis) => {
@@ -150,7 +156,7 @@ impl World {
         }
     }
 
-    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
         let peer = self.peers.remove(&conn);
         let expected: Vec<_> = peer
             .map(|peer| format!("{peer} x 1000 peer left"))
@@ -162,9 +168,9 @@ impl World {
         }
     }
 
-    fn ends(mut self) {
+    fn finish(mut self) {
         while let Some(conn) = self.clients.someone(0) {
-            self.leaves(conn, DisconnectReason::Lost);
+            self.disconnect(conn, DisconnectReason::Lost);
         }
         self.clients.waits(SPAN);
         let PeerDrop {
@@ -179,17 +185,17 @@ impl World {
     }
 }
 
-/// Acts a story.
+/// Runs the steps of a fuzzer's input.
 pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    World::new().goes_through(steps);
+    World::new().run_steps(steps);
 }
 
 #[cfg(test)]
 proptest! {
     #[test]
-    fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        World::new().goes_through(steps);
+    fn the_invariants_hold_for_any_steps(steps in prop::collection::vec(step(), 1..150)) {
+        World::new().run_steps(steps);
     }
 }

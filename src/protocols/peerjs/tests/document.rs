@@ -1,42 +1,42 @@
-//! What the document and the rulings demand of PeerJS, each rule at the desk.
+//! The rules of PeerJS's document and of the rulings, one test each, on a realm without sockets.
 //!
-//! The document's sentences, and those of the rulings, with the test that holds each. Tests that
-//! need sockets stand in `tests/peerjs.rs`, random walks in `walk.rs`.
+//! The table names the tests of each rule. Tests that need sockets are in `tests/peerjs.rs`, the model is
+//! in `model.rs`.
 //!
-//! | demand | test |
+//! | rule | test |
 //! | --- | --- |
-//! | `GET {path}`: the JSON of the document | `the_root_tells_what_this_is`, `the_http_api_as_a_browser_sees_it` |
-//! | `GET {path}/{key}/id`: a UUID, not one in use | `an_id_is_a_uuid_that_nobody_has` |
-//! | `GET {path}/{key}/peers`: 401 unless discovery is on | `peers_are_listed_only_where_that_is_allowed` |
-//! | another key: 404; a configurable path | `requests_are_answered_below_the_configured_path_and_key` |
+//! | `GET {path}`: the JSON of the document | `the_root_describes_the_server`, `the_http_api_as_a_browser_sees_it` |
+//! | `GET {path}/{key}/id`: a UUID, not one in use | `a_new_id_is_a_uuid_that_is_not_in_use` |
+//! | `GET {path}/{key}/peers`: 401 unless discovery is on | `peers_are_listed_only_with_allow_discovery` |
+//! | wrong key: 404; configurable path | `requests_are_answered_below_the_configured_path_and_key` |
 //! | options out of range | `options_out_of_range_are_named` |
-//! | the WebSocket is at `{path}/peerjs` | `it_is_served_below_the_configured_path` |
+//! | the WebSocket is at `{path}/peerjs` | `the_websocket_is_below_the_configured_path` |
 //! | the same over sockets, media types, HEAD, preflight 204 | `the_http_api_as_a_browser_sees_it` |
 //! | keep-alive and pipelined requests | `requests_may_come_one_behind_the_other`, `a_body_ends_the_connection_so_that_it_is_no_request`, `what_ends_a_connection` |
 //! | CORS headers on every answer, for the origins that may connect | `a_page_can_read_every_answer`, `a_foreign_page_gets_nothing` |
 //! | limits as for every listener | `a_proxys_connection_carries_requests_of_many`, `slow_readers_of_lists_hold_no_more_than_a_few`, `a_list_larger_than_the_socket_takes_is_sent_whole` |
-//! | OPEN after connecting | `a_client_is_told_that_it_is_open` |
-//! | missing id, token or key | `a_missing_parameter_is_told` |
-//! | wrong key | `a_wrong_key_is_told` |
-//! | ids have at most 256 bytes, `+` is a space | `an_id_is_any_text_of_at_most_256_bytes` |
-//! | concurrent limit | `beyond_the_concurrent_limit_nobody_gets_in`, `beyond_max_connections_it_says_the_same` |
+//! | OPEN after connecting | `a_client_receives_open_when_it_connects` |
+//! | missing id, token or key | `a_client_without_id_token_or_key_is_rejected` |
+//! | wrong key | `a_client_with_a_wrong_key_is_rejected` |
+//! | ids and tokens have at most 256 bytes, `+` is a space | `ids_and_tokens_have_at_most_256_bytes` |
+//! | concurrent limit | `clients_above_the_concurrent_limit_are_rejected`, `beyond_max_connections_it_says_the_same` |
 //! | same id, other token: ID-TAKEN, then Close | `an_id_with_another_token_is_taken` |
-//! | tokens are compared in constant time | no test can hold that; the crate "subtle" does it |
-//! | same id, same token: takeover | `the_same_token_takes_over` |
-//! | OFFER, ANSWER, CANDIDATE, LEAVE, EXPIRE are passed on, `src` is forced | `messages_are_passed_on_under_the_senders_id` |
-//! | the payload's JSON is unchanged | `a_payload_passes_as_it_was_written` |
-//! | unknown types and malformed JSON are ignored, the latter is logged | `what_is_unknown_or_malformed_is_ignored`, `what_cannot_be_read_is_logged` |
+//! | tokens are compared in constant time | not tested; the crate "subtle" does it |
+//! | same id, same token: takeover | `a_client_with_the_same_token_takes_the_id_over` |
+//! | OFFER, ANSWER, CANDIDATE, LEAVE, EXPIRE are relayed with the sender's id as `src` | `messages_are_relayed_under_the_senders_id` |
+//! | the payload's JSON is unchanged | `a_payload_is_relayed_unchanged` |
+//! | unknown types and malformed JSON are ignored, the latter is logged | `unknown_and_malformed_messages_are_ignored`, `what_cannot_be_read_is_logged` |
 //! | a binary message is read as text | `a_binary_message_is_read_as_text` |
 //! | HEARTBEAT is not answered | `a_heartbeat_is_not_answered` |
-//! | messages for an absent client are stored, LEAVE and EXPIRE dropped | `messages_for_the_absent_wait_in_their_order` |
-//! | OPEN, then the stored messages, all of them | `messages_for_the_absent_wait_in_their_order`, `who_comes_gets_all_that_is_stored_for_it` |
-//! | each expires for itself; EXPIRE once for a pair | `a_stored_message_expires_and_its_source_is_told_once` |
-//! | when the source goes, what it has stored goes; a takeover is no going | `what_a_source_has_stored_goes_with_it`, `nothing_is_left_of_what_was_stored_however_it_went` |
-//! | stored messages are bounded; what does not fit expires at once | `stored_messages_are_bounded` |
-//! | a slow reader harms nobody, and nobody it | `what_a_peer_has_no_room_for_expires_at_once` |
-//! | LEAVE without `dst` ends the record, 1000 | `leave_without_a_destination_is_goodbye` |
-//! | no message for `alive_timeout`: 4408 | `who_says_nothing_for_a_minute_is_closed` |
-//! | a closed connection's record is removed at once | `a_closed_connections_record_is_gone_at_once` |
+//! | messages for an absent client are stored, LEAVE and EXPIRE dropped | `messages_for_an_absent_client_are_delivered_in_order` |
+//! | OPEN, then the stored messages, all of them | `messages_for_an_absent_client_are_delivered_in_order`, `who_comes_gets_all_that_is_stored_for_it` |
+//! | each message expires by its own age; one EXPIRE for a pair | `a_stored_message_expires_and_its_source_gets_one_expire` |
+//! | when the source disconnects, its stored messages are dropped; a takeover drops none | `stored_messages_are_dropped_when_their_source_disconnects`, `the_mailbox_is_empty_after_delivery_and_expiry` |
+//! | stored messages are bounded; one above a limit expires at once | `a_message_above_a_storage_limit_expires_at_once` |
+//! | a full outbox closes neither its client nor the sender | `a_message_to_a_full_outbox_expires_at_once` |
+//! | LEAVE without `dst` ends the record, 1000 | `leave_without_a_destination_ends_the_connection` |
+//! | no message for `alive_timeout`: 4408 | `a_client_without_messages_for_a_minute_is_closed` |
+//! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
@@ -55,11 +55,10 @@ fn target(id: &str, token: &str) -> String {
     format!("/peerjs?key=peerjs&id={id}&token={token}&version=1.5.4")
 }
 
-/// Clients 1, 2 and so on with these ids, each with its id as token.
+/// Returns a realm with these clients connected as 1, 2 and so on. The token of each is its id.
 fn with(ids: &[&str]) -> RealmHarness<PeerJs> {
     let mut harness = harness();
-    for (at, id) in ids.iter().enumerate() {
-        let conn = at as u64 + 1;
+    for (conn, id) in (1..).zip(ids) {
         assert_eq!(
             harness.opens(conn, &target(id, id)),
             [format!("{conn} < {OPEN}")]
@@ -72,6 +71,7 @@ fn offer(dst: &str, payload: &str) -> String {
     format!(r#"{{"type":"OFFER","payload":{payload},"dst":"{dst}"}}"#)
 }
 
+/// Returns the line of an EXPIRE to a connection.
 fn expired(conn: u64, src: &str, dst: &str) -> String {
     format!(r#"{conn} < {{"type":"EXPIRE","src":"{src}","dst":"{dst}"}}"#)
 }
@@ -80,7 +80,7 @@ fn status(reply: &HttpReply) -> u16 {
     match reply {
         HttpReply::Ok { .. } => 200,
         HttpReply::UpgradeRequired { .. } => 426,
-        HttpReply::Rejected(refusal) => refusal.status,
+        HttpReply::Rejected(rejection) => rejection.status,
     }
 }
 
@@ -92,19 +92,19 @@ fn body(reply: HttpReply) -> String {
 }
 
 #[test]
-fn the_root_tells_what_this_is() {
+fn the_root_describes_the_server() {
     let mut harness = harness();
-    let about: Value = serde_json::from_str(&body(harness.asks("/"))).unwrap();
+    let info: Value = serde_json::from_str(&body(harness.asks("/"))).unwrap();
     let expected = json!({
         "name": "PeerJS Server",
         "description": "A server side element to broker connections between PeerJS clients.",
         "website": "https://peerjs.com/",
     });
-    assert_eq!(about, expected);
+    assert_eq!(info, expected);
 }
 
 #[test]
-fn an_id_is_a_uuid_that_nobody_has() {
+fn a_new_id_is_a_uuid_that_is_not_in_use() {
     let mut harness = harness();
     let first = body(harness.asks("/peerjs/id"));
     assert!(uuid::Uuid::try_parse(&first).is_ok() && first.contains('-'));
@@ -114,7 +114,7 @@ fn an_id_is_a_uuid_that_nobody_has() {
 }
 
 #[test]
-fn peers_are_listed_only_where_that_is_allowed() {
+fn peers_are_listed_only_with_allow_discovery() {
     let mut harness = with(&["b", "a"]);
     assert_eq!(status(&harness.asks("/peerjs/peers")), 401);
     let mut harness = RealmHarness::<PeerJs>::new(json!({"allow_discovery": true}));
@@ -122,7 +122,7 @@ fn peers_are_listed_only_where_that_is_allowed() {
     harness.opens(1, &target("b", "t"));
     harness.opens(2, &target("%22a", "t"));
     assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","b"]"#);
-    // The list is kept, so whatever changes it must say so.
+    // The list is cached: each change of the clients must invalidate it.
     harness.opens(3, &target("c", "t"));
     assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","b","c"]"#);
     harness.leaves(1, DisconnectReason::Lost);
@@ -149,9 +149,9 @@ fn slow_readers_of_lists_hold_no_more_than_a_few() {
     }
     assert!(
         Arc::ptr_eq(&list(5001), held.last().unwrap()),
-        "an older one"
+        "an older list is sent while too many are in flight"
     );
-    // One slow reader less, and one that has the newest list but one.
+    // One reader is left, and one that holds the second newest list.
     held.truncate(1);
     assert!(list(5002).contains("5002"));
     assert!(list(5003).contains("5003"));
@@ -194,7 +194,7 @@ fn requests_are_answered_below_the_configured_path_and_key() {
             assert_eq!(status(&harness.asks(path)), expected, "{configured} {path}");
         }
     }
-    // Browsers encode what is no ASCII or has another meaning.
+    // Browsers percent-encode characters that are reserved or not ASCII.
     for configured in ["/ü b", "/%C3%BC%20b"] {
         let mut harness = RealmHarness::<PeerJs>::new(json!({"path": configured, "key": "k/ß"}));
         let path = "/%C3%BC%20b/k/%C3%9F/id";
@@ -203,14 +203,14 @@ fn requests_are_answered_below_the_configured_path_and_key() {
 }
 
 #[test]
-fn it_is_served_below_the_configured_path() {
+fn the_websocket_is_below_the_configured_path() {
     let mut harness = RealmHarness::<PeerJs>::new(json!({"path": "/my", "key": "k"}));
     let query = "?key=k&id=a&token=t";
     let lines = harness.opens(1, &format!("/my/peerjs{query}"));
     assert_eq!(lines, [format!("1 < {OPEN}")]);
     for path in ["/peerjs", "/my", "/my/k", "/my/peerjs/"] {
-        let refusal = harness.tries_to_open(2, &format!("{path}{query}"), "127.0.0.1");
-        assert_eq!(refusal.unwrap_err().status, 404, "{path}");
+        let rejection = harness.tries_to_open(2, &format!("{path}{query}"), "127.0.0.1");
+        assert_eq!(rejection.unwrap_err().status, 404, "{path}");
     }
     assert_eq!(PeerJs::DEFAULTS.port, 9000);
     for path in ["/my", "/my/"] {
@@ -224,18 +224,19 @@ fn it_is_served_below_the_configured_path() {
 }
 
 #[test]
-fn a_client_is_told_that_it_is_open() {
+fn a_client_receives_open_when_it_connects() {
     let mut harness = harness();
     assert_eq!(harness.opens(1, &target("a", "t")), [format!("1 < {OPEN}")]);
 }
 
-fn refused(lines: &[String], text: &str, close: &str) {
+/// Asserts that connection 1 got this error and was closed.
+fn assert_rejected(lines: &[String], text: &str, close: &str) {
     let error = format!(r#"1 < {{"type":"ERROR","payload":{{"msg":"{text}"}}}}"#);
     assert_eq!(lines, [error, format!("1 x {close}")]);
 }
 
 #[test]
-fn a_missing_parameter_is_told() {
+fn a_client_without_id_token_or_key_is_rejected() {
     for query in [
         "",
         "?key=peerjs&id=a",
@@ -245,53 +246,53 @@ fn a_missing_parameter_is_told() {
     ] {
         let lines = harness().opens(1, &format!("/peerjs{query}"));
         let text = "No id, token, or key supplied to websocket server";
-        refused(&lines, text, "4400 bad parameters");
+        assert_rejected(&lines, text, "4400 bad parameters");
     }
 }
 
 #[test]
-fn a_wrong_key_is_told() {
+fn a_client_with_a_wrong_key_is_rejected() {
     let lines = harness().opens(1, "/peerjs?key=other&id=a&token=t");
-    refused(&lines, "Invalid key provided", "4403 wrong key");
+    assert_rejected(&lines, "Invalid key provided", "4403 wrong key");
 }
 
 #[test]
-fn an_id_is_any_text_of_at_most_256_bytes() {
+fn ids_and_tokens_have_at_most_256_bytes() {
     let mut harness = with(&["a+b%20c", &"x".repeat(256)]);
     assert_eq!(harness.says(2, &offer("a b c", "1")).len(), 1);
-    let (most, more) = ("x".repeat(256), "x".repeat(257));
-    assert_eq!(self::harness().opens(1, &target("a", &most)).len(), 1);
-    for (id, token) in [(more.as_str(), "t"), ("a", &more)] {
+    let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
+    assert_eq!(self::harness().opens(1, &target("a", &longest)).len(), 1);
+    for (id, token) in [(too_long.as_str(), "t"), ("a", &too_long)] {
         let lines = self::harness().opens(1, &target(id, token));
         let text = "Id or token is longer than 256 bytes";
-        refused(&lines, text, "4400 bad parameters");
+        assert_rejected(&lines, text, "4400 bad parameters");
     }
-    // The longest id in its longest spelling is found.
-    let mut harness = with(&["a", &most]);
-    let spelled = r"\u0078".repeat(256);
-    assert_eq!(harness.says(1, &offer(&spelled, "1")).len(), 1);
+    // The longest id is found when all of it is escaped.
+    let mut harness = with(&["a", &longest]);
+    let escaped = r"\u0078".repeat(256);
+    assert_eq!(harness.says(1, &offer(&escaped, "1")).len(), 1);
     assert_eq!(
-        harness.says(1, &offer(&format!("{spelled}x"), "1")),
+        harness.says(1, &offer(&format!("{escaped}x"), "1")),
         no_lines()
     );
 }
 
 #[test]
-fn beyond_the_concurrent_limit_nobody_gets_in() {
+fn clients_above_the_concurrent_limit_are_rejected() {
     let mut harness = RealmHarness::<PeerJs>::new(json!({"concurrent_limit": 1}));
     harness.opens(2, &target("b", "t"));
     let lines = harness.opens(1, &target("a", "t"));
     let text = "Server has reached its concurrent user limit";
-    refused(&lines, text, "4429 too many connections");
+    assert_rejected(&lines, text, "4429 too many connections");
     assert_eq!(
         lines[0],
         format!("1 < {FULL_ERROR}"),
-        "as where there is no room at all"
+        "the same message as at max_connections"
     );
     assert_eq!(
         harness.opens(3, &target("b", "t")).len(),
         2,
-        "a takeover is no other client"
+        "a takeover adds no client"
     );
     let mut unlimited = RealmHarness::<PeerJs>::new(json!({"concurrent_limit": 0}));
     assert_eq!(unlimited.opens(1, &target("a", "t")).len(), 1);
@@ -314,12 +315,12 @@ fn an_id_with_another_token_is_taken() {
     assert_eq!(
         harness.says(1, &offer("a", "1")).len(),
         1,
-        "it has its id still"
+        "the first client still has its id"
     );
 }
 
 #[test]
-fn the_same_token_takes_over() {
+fn a_client_with_the_same_token_takes_the_id_over() {
     let mut harness = with(&["a", "b"]);
     let lines = harness.opens(3, &target("a", "a"));
     assert_eq!(
@@ -332,25 +333,25 @@ fn the_same_token_takes_over() {
     let lines = harness.says(2, &offer("a", "1"));
     assert!(
         lines[0].starts_with("3 < "),
-        "the old one's end removed nothing"
+        "the end of the old connection does not remove the id"
     );
     assert!(harness.says(3, &offer("b", "1"))[0].starts_with("2 < "));
 }
 
 #[test]
-fn messages_are_passed_on_under_the_senders_id() {
+fn messages_are_relayed_under_the_senders_id() {
     let mut harness = with(&["a", "b"]);
     for kind in ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
         let text = format!(r#"{{"type":"{kind}","src":"forged","dst":"b","payload":{{"x":1}}}}"#);
-        let passed = format!(r#"2 < {{"type":"{kind}","src":"a","dst":"b","payload":{{"x":1}}}}"#);
-        assert_eq!(harness.says(1, &text), [passed]);
+        let relayed = format!(r#"2 < {{"type":"{kind}","src":"a","dst":"b","payload":{{"x":1}}}}"#);
+        assert_eq!(harness.says(1, &text), [relayed]);
     }
     let lines = harness.says(1, r#"{"type":"LEAVE","dst":"b"}"#);
     assert_eq!(lines, [r#"2 < {"type":"LEAVE","src":"a","dst":"b"}"#]);
 }
 
 #[test]
-fn a_payload_passes_as_it_was_written() {
+fn a_payload_is_relayed_unchanged() {
     let mut harness = with(&["a", "b"]);
     let large = format!("\"{}\"", "x".repeat(1 << 20));
     for payload in [
@@ -368,7 +369,7 @@ fn a_payload_passes_as_it_was_written() {
 }
 
 #[test]
-fn what_a_peer_has_no_room_for_expires_at_once() {
+fn a_message_to_a_full_outbox_expires_at_once() {
     let mut harness = with(&["a", "b"]);
     harness.is_full(2);
     for kind in ["OFFER", "ANSWER", "CANDIDATE"] {
@@ -379,11 +380,11 @@ fn what_a_peer_has_no_room_for_expires_at_once() {
         let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
         assert_eq!(harness.says(1, &text), no_lines());
     }
-    assert_eq!(harness.open().count(), 2, "and nobody is closed for it");
+    assert_eq!(harness.open().count(), 2, "neither client is closed");
 }
 
 #[test]
-fn what_is_unknown_or_malformed_is_ignored() {
+fn unknown_and_malformed_messages_are_ignored() {
     let mut harness = with(&["a", "b"]);
     for text in [
         "",
@@ -424,7 +425,7 @@ fn a_heartbeat_is_not_answered() {
 }
 
 #[test]
-fn messages_for_the_absent_wait_in_their_order() {
+fn messages_for_an_absent_client_are_delivered_in_order() {
     let mut harness = with(&["a", "b"]);
     for (conn, kind, payload) in [
         (1, "OFFER", 1),
@@ -447,12 +448,12 @@ fn messages_for_the_absent_wait_in_their_order() {
     assert_eq!(
         harness.waits(10 * SECOND),
         no_lines(),
-        "nothing is left to expire"
+        "delivered messages do not expire"
     );
 }
 
 #[test]
-fn a_stored_message_expires_and_its_source_is_told_once() {
+fn a_stored_message_expires_and_its_source_gets_one_expire() {
     let mut harness = with(&["a", "b"]);
     harness.says(1, &offer("c", "1"));
     harness.says(1, &offer("c", "2"));
@@ -464,53 +465,61 @@ fn a_stored_message_expires_and_its_source_is_told_once() {
     let lines = harness.waits(Duration::from_millis(1));
     assert_eq!(lines, [expired(1, "c", "a"), expired(1, "d", "a")]);
     let lines = harness.opens(3, &target("c", "t"));
-    assert_eq!(lines.len(), 3, "those that came later are there: {lines:?}");
+    assert_eq!(
+        lines.len(),
+        3,
+        "the messages stored later are delivered: {lines:?}"
+    );
     assert_eq!(harness.waits(10 * SECOND), no_lines());
 }
 
 #[test]
-fn what_a_source_has_stored_goes_with_it() {
+fn stored_messages_are_dropped_when_their_source_disconnects() {
     let mut harness = with(&["a", "b"]);
     harness.says(1, &offer("c", "1"));
     harness.says(2, &offer("c", "2"));
     harness.opens(3, &target("b", "b"));
     harness.leaves(1, DisconnectReason::Lost);
     let lines = harness.opens(4, &target("c", "t"));
-    assert_eq!(lines.len(), 2, "of b, which was taken over: {lines:?}");
+    assert_eq!(
+        lines.len(),
+        2,
+        "the message of b, whose id was taken over: {lines:?}"
+    );
     assert!(lines[1].contains(r#""payload":2"#));
 }
 
 #[test]
-fn stored_messages_are_bounded() {
-    let small = |key: &str, limit: usize| {
+fn a_message_above_a_storage_limit_expires_at_once() {
+    let with_limit = |key: &str, limit: usize| {
         let mut harness = RealmHarness::<PeerJs>::new(json!({key: limit}));
         harness.opens(1, &target("a", "t"));
         harness.opens(2, &target("b", "t"));
         harness
     };
-    let mut harness = small("stored_per_destination", 2);
+    let mut harness = with_limit("stored_per_destination", 2);
     assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
     assert_eq!(harness.says(2, &offer("c", "1")), no_lines());
     assert_eq!(harness.says(1, &offer("c", "1")), [expired(1, "c", "a")]);
     assert_eq!(harness.says(1, &offer("d", "1")), no_lines());
-    let mut harness = small("stored_per_source", 2);
+    let mut harness = with_limit("stored_per_source", 2);
     assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
     assert_eq!(harness.says(1, &offer("d", "1")), no_lines());
     assert_eq!(harness.says(1, &offer("e", "1")), [expired(1, "e", "a")]);
     assert_eq!(harness.says(2, &offer("e", "1")), no_lines());
     let large = format!("\"{}\"", "x".repeat(1000));
-    let mut harness = small("stored_source_size", 3000);
+    let mut harness = with_limit("stored_source_size", 3000);
     assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
     assert_eq!(harness.says(1, &offer("d", &large)), [expired(1, "d", "a")]);
     assert_eq!(harness.says(2, &offer("c", &large)), no_lines());
-    let mut harness = small("stored_size", 3000);
+    let mut harness = with_limit("stored_size", 3000);
     assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
     assert_eq!(harness.says(2, &offer("d", &large)), [expired(2, "d", "b")]);
-    // Room comes back.
+    // Delivery frees the space.
     harness.opens(3, &target("c", "t"));
     assert_eq!(harness.says(2, &offer("d", &large)), no_lines());
-    // Names count as well.
-    let mut harness = small("stored_size", MESSAGE_OVERHEAD + 700);
+    // Ids count, too.
+    let mut harness = with_limit("stored_size", MESSAGE_OVERHEAD + 700);
     let long = "x".repeat(256);
     assert_eq!(
         harness.says(1, &offer(&long, "1")),
@@ -525,22 +534,22 @@ fn stored_messages_are_bounded() {
     for _ in 0..6000 {
         assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
     }
-    // And nobody can have an id that is too long.
-    let nobody = "x".repeat(257);
+    // No client can have an id above the limit, so nothing is stored for it.
+    let impossible = "x".repeat(257);
     let mut harness = with(&["a"]);
     assert_eq!(
-        harness.says(1, &offer(&nobody, "1")),
-        [expired(1, &nobody, "a")]
+        harness.says(1, &offer(&impossible, "1")),
+        [expired(1, &impossible, "a")]
     );
 }
 
 #[test]
-fn nothing_is_left_of_what_was_stored_however_it_went() {
+fn the_mailbox_is_empty_after_delivery_and_expiry() {
     let mut harness = with(&["a"]);
     harness.says(1, &offer("stays", "1"));
-    for at in 0..100 {
-        harness.says(1, &offer(&format!("d{at}"), "1"));
-        harness.opens(2, &target(&format!("d{at}"), "t"));
+    for number in 0..100 {
+        harness.says(1, &offer(&format!("d{number}"), "1"));
+        harness.opens(2, &target(&format!("d{number}"), "t"));
         harness.leaves(2, DisconnectReason::Lost);
     }
     assert_eq!(harness.realm.mailbox.destination_count("a"), 1);
@@ -549,7 +558,7 @@ fn nothing_is_left_of_what_was_stored_however_it_went() {
 }
 
 #[test]
-fn leave_without_a_destination_is_goodbye() {
+fn leave_without_a_destination_ends_the_connection() {
     for dst in ["", r#","dst":null"#, r#","dst":"""#] {
         let mut harness = with(&["a"]);
         harness.says(1, &offer("c", "1"));
@@ -560,7 +569,7 @@ fn leave_without_a_destination_is_goodbye() {
 }
 
 #[test]
-fn who_says_nothing_for_a_minute_is_closed() {
+fn a_client_without_messages_for_a_minute_is_closed() {
     let mut harness = with(&["a", "b", "c"]);
     harness.waits(30 * SECOND);
     harness.says(2, r#"{"type":"UNKNOWN"}"#);
@@ -573,17 +582,17 @@ fn who_says_nothing_for_a_minute_is_closed() {
     assert_eq!(
         harness.opens(4, &target("a", "other")).len(),
         1,
-        "the id is free"
+        "the id is available again"
     );
     assert_eq!(
         harness.waits(30 * SECOND),
         ["2 x 4408 timed out", "3 x 4408 timed out"]
     );
-    for says in [r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE","dst":"b"}"#] {
+    for message in [r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE","dst":"b"}"#] {
         let mut harness = with(&["a"]);
         harness.waits(59 * SECOND);
-        harness.says(1, says);
-        assert_eq!(harness.waits(59 * SECOND), no_lines(), "{says}");
+        harness.says(1, message);
+        assert_eq!(harness.waits(59 * SECOND), no_lines(), "{message}");
     }
     let mut taken_over = with(&["a"]);
     taken_over.waits(59 * SECOND);
@@ -591,15 +600,15 @@ fn who_says_nothing_for_a_minute_is_closed() {
     assert_eq!(
         taken_over.waits(59 * SECOND),
         no_lines(),
-        "it counts from OPEN"
+        "the time-out counts from OPEN"
     );
-    let mut patient = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 0}));
-    patient.opens(1, &target("a", "t"));
-    assert_eq!(patient.waits(100_000 * SECOND), no_lines());
+    let mut unlimited = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 0}));
+    unlimited.opens(1, &target("a", "t"));
+    assert_eq!(unlimited.waits(100_000 * SECOND), no_lines());
 }
 
 #[test]
-fn a_closed_connections_record_is_gone_at_once() {
+fn the_record_of_a_closed_connection_is_removed_at_once() {
     for how in [
         DisconnectReason::Lost,
         DisconnectReason::Left(Some(1000)),

@@ -1,5 +1,6 @@
-//! PeerJS's rules, one test each (`document`), its model under random stories (`model`), and its
-//! codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
+//! Tests of PeerJS: one per rule of its document (`document`), a model that is checked against random
+//! sequences of steps (`model`), and the codec on arbitrary input (`codec_fuzz`). The fuzzer runs the
+//! last two.
 
 pub(crate) mod codec_fuzz;
 #[cfg(test)]
