@@ -1,7 +1,7 @@
 //! The dialect of Workspace's newer client, its Electron chat: it says who it is by a token, in a
 //! message of its own, and wants the names of all who are there instead of presence and typing.
 
-use super::messages::{Command, Mistake, Outgoing, content};
+use super::messages::{Command, Mistake, Outgoing, sanitised_text};
 use crate::base::frame::Frame;
 use crate::toolkit::json::{self, InvalidMessage};
 use serde::Deserialize;
@@ -39,7 +39,11 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
         // Where there is no secret, a client without a token is as good as one with any other.
         "auth" => Ok(Command::Auth(token(incoming.token)?)),
         "message" => Ok(Command::Send {
-            text: content(incoming.text)?,
+            text: sanitised_text(&json::required::<String>(
+                incoming.text,
+                "text",
+                "a string",
+            )?)?,
             reply_to: json::check_id(reply_to, "replyTo", REPLY_TO_LENGTH)?,
         }),
         other => Err(Mistake::unknown_type(other, "auth and message")),

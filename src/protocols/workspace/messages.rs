@@ -1,15 +1,9 @@
-//! Workspace's messages as they go over the wire, in the document's dialect ("Message Types"), and
-//! what all dialects have in common.
+//! What Workspace's clients and server say to each other, in whichever dialect.
 
-use super::codec_electron;
-use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
-use crate::realm::Message;
-use crate::toolkit::dialect::Encode;
-use crate::toolkit::json::{self, InvalidMessage};
+use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::time::Duration;
 
 /// How a client speaks.
@@ -21,26 +15,6 @@ pub enum Dialect {
     /// As the Electron chat does.
     Newer,
 }
-
-impl Dialect {
-    /// The dialect whose types of messages this is one of.
-    fn of(kind: &str) -> Option<Self> {
-        if KINDS.contains(&kind) {
-            Some(Self::Document)
-        } else if codec_electron::KINDS.contains(&kind) {
-            Some(Self::Newer)
-        } else {
-            None
-        }
-    }
-}
-
-/// The document's types of messages from clients.
-const KINDS: [&str; 3] = ["message:send", "presence:update", "typing:indicator"];
-
-/// The dialect that a client has spoken, once it has.
-#[derive(Debug, Default)]
-pub struct Reader(Option<Dialect>);
 
 /// What a client said, and how.
 pub struct Said {
@@ -114,6 +88,18 @@ impl Mistake {
     }
 }
 
+/// The text of a message, sanitised.
+pub(super) fn sanitised_text(text: &str) -> Result<String, InvalidMessage> {
+    let text = sanitize(text);
+    if text.trim().is_empty() {
+        return Err(InvalidMessage::field(
+            "text",
+            "is empty once it is sanitised",
+        ));
+    }
+    Ok(text.into_owned())
+}
+
 impl From<InvalidMessage> for Mistake {
     fn from(malformed: InvalidMessage) -> Self {
         let code = match malformed {
@@ -122,87 +108,6 @@ impl From<InvalidMessage> for Mistake {
         };
         Self::new(code, malformed.to_string())
     }
-}
-
-impl Reader {
-    /// The dialect, once it is decided.
-    #[cfg(any(test, fuzzing))]
-    pub(super) const fn decided(&self) -> Option<Dialect> {
-        self.0
-    }
-
-    /// Reads a message ("Validate all incoming messages"). The first one that has a type of one of
-    /// the dialects decides for all.
-    pub(super) fn read(&mut self, message: Message) -> Said {
-        let read = match message {
-            Message::Text(text) => self.read_text(&text),
-            Message::Binary(_) => {
-                let message = "messages are text, not binary";
-                Err(Mistake::new("INVALID_MESSAGE", message))
-            }
-        };
-        Said {
-            dialect: self.0.unwrap_or_default(),
-            command: read.unwrap_or_else(Command::Wrong),
-        }
-    }
-
-    fn read_text(&mut self, text: &str) -> Result<Command, Mistake> {
-        if self.0.is_none() {
-            self.0 = json::message_type(text).and_then(|kind| Dialect::of(&kind));
-        }
-        match self.0.unwrap_or_default() {
-            Dialect::Document => read(text),
-            Dialect::Newer => codec_electron::read(text),
-        }
-    }
-}
-
-/// A message from a client, its fields still unread: which of them matter depends on the type.
-#[derive(Deserialize)]
-struct Incoming<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, rename = "isTyping")]
-    is_typing: Option<&'a RawValue>,
-}
-
-fn read(text: &str) -> Result<Command, Mistake> {
-    let incoming: Incoming = json::object(text)?;
-    let kind: String = json::required(incoming.kind, "type", "a string")?;
-    match kind.as_str() {
-        "message:send" => Ok(Command::Send {
-            text: content(incoming.text)?,
-            reply_to: None,
-        }),
-        "presence:update" => {
-            let statuses = "one of \"online\", \"away\", \"busy\" and \"offline\"";
-            let status = json::required(incoming.status, "status", statuses)?;
-            Ok(Command::Presence(status))
-        }
-        "typing:indicator" => {
-            let is_typing = json::required(incoming.is_typing, "isTyping", "true or false")?;
-            Ok(Command::Typing(is_typing))
-        }
-        other => {
-            let known = "message:send, presence:update and typing:indicator";
-            Err(Mistake::unknown_type(other, known))
-        }
-    }
-}
-
-/// The text of a message, sanitised.
-pub(super) fn content(value: Option<&RawValue>) -> Result<String, Mistake> {
-    let text: String = json::required(value, "text", "a string")?;
-    let text = sanitize(&text);
-    if text.trim().is_empty() {
-        return Err(InvalidMessage::field("text", "is empty once it is sanitised").into());
-    }
-    Ok(text.into_owned())
 }
 
 /// A message to clients.
@@ -262,30 +167,4 @@ pub(super) struct Typing<'a> {
     pub(super) user_id: &'a str,
     pub(super) username: &'a str,
     pub(super) is_typing: bool,
-}
-
-impl Encode for Outgoing<'_> {
-    type Dialect = Dialect;
-
-    fn encode(&self, dialect: Dialect) -> Vec<Frame> {
-        let frame = match dialect {
-            Dialect::Document => encode(self),
-            Dialect::Newer => codec_electron::encode(self),
-        };
-        frame.into_iter().collect()
-    }
-}
-
-fn encode(message: &Outgoing) -> Option<Frame> {
-    match message {
-        Outgoing::New { data } => {
-            let data = NewMessage {
-                reply_to: None,
-                ..data.clone()
-            };
-            Some(Frame::json(&Outgoing::New { data }))
-        }
-        Outgoing::UserCount { .. } | Outgoing::AuthAck { .. } => None,
-        _ => Some(Frame::json(message)),
-    }
 }

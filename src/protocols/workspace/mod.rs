@@ -3,26 +3,30 @@
 //! A user is a username, compared without regard to case, and may be connected up to three times;
 //! what the others see is the user, not the connections.
 
+mod codec;
+mod codec_document;
 mod codec_electron;
 mod identity;
+mod members;
 mod messages;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
-use crate::toolkit::dialect::{Broadcast, Recipient};
+use crate::toolkit::dialect::Recipient;
 use crate::toolkit::jwt::Secret;
 use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
 use crate::toolkit::recently_gone::RecentlyGone;
-pub use messages::{Command, Dialect, Mistake, Reader, Said, Status};
-use messages::{NewMessage, Outgoing, Presence, Typing};
+pub use codec::Reader;
+use members::{
+    Limits, Member, Members, User, change_typing, tell, tell_presence, tell_typing, user_count,
+};
+pub use messages::{Command, Dialect, Mistake, Said, Status};
+use messages::{NewMessage, Outgoing};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Up to this many users are named in a count of users; more would fill outboxes.
-const NAMED: usize = 200;
 
 /// Changes of who is there within this time of the last count are gathered into one.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -59,55 +63,10 @@ impl Default for Options {
     }
 }
 
-/// One connection.
-struct Member {
-    address: Recipient<Dialect>,
-    /// The key of its user.
-    user: String,
-    typing: bool,
-    /// When it said or was told something last.
-    active: Duration,
-    renames: SlidingWindow,
-}
-
-/// Somebody with a name, connected at least once.
-struct User {
-    /// The name in lower case.
-    key: String,
-    /// The name as the first of the connections wrote it.
-    name: String,
-    /// `userId` on the wire.
-    id: String,
-    connections: u32,
-    /// How many of them are typing.
-    typing: u32,
-    limits: Limits,
-}
-
-#[derive(Default)]
-struct Limits {
-    messages: SlidingWindow,
-    signals: SlidingWindow,
-}
-
-impl Limits {
-    /// Counts a `presence:update` or `typing:indicator`.
-    fn signal(&mut self, now: Duration, options: &Options) -> Result<(), Mistake> {
-        let counted = self.signals.take(now, options.signals_per_minute);
-        let what = "presence updates and typing indicators";
-        counted.map_err(|wait| Mistake::too_often(what, wait))
-    }
-
-    /// Whether anything was counted in the last minute.
-    fn matter(&mut self, now: Duration) -> bool {
-        self.messages.count(now) + self.signals.count(now) > 0
-    }
-}
-
 /// The room of one listener.
 pub struct Workspace {
     options: Options,
-    members: BTreeMap<ConnectionId, Member>,
+    members: Members,
     /// By the name in lower case.
     users: BTreeMap<String, User>,
     /// The limits of users who went during the last minute, so that going and coming back does
@@ -401,85 +360,13 @@ impl Workspace {
 
 /// The user of a connection that is there.
 fn user_of<'a>(
-    members: &BTreeMap<ConnectionId, Member>,
+    members: &Members,
     users: &'a mut BTreeMap<String, User>,
     conn: ConnectionId,
 ) -> &'a mut User {
     let member = members.get(&conn);
     let user = member.and_then(|member| users.get_mut(&member.user));
     user.expect("a user is there as long as one of its connections is")
-}
-
-/// Who is there: how many, and the names of the first of them in alphabetical order.
-fn user_count(users: &BTreeMap<String, User>) -> Outgoing<'_> {
-    let names = users.values().map(|user| user.name.as_str());
-    Outgoing::UserCount {
-        count: users.len(),
-        users: names.take(NAMED).collect(),
-    }
-}
-
-/// Sends a message to everybody, or to everybody else than a user. Where somebody's dialect has no
-/// such message, that is nothing, and keeps nobody from being idle.
-fn tell(
-    members: &mut BTreeMap<ConnectionId, Member>,
-    cx: &mut Context,
-    but: Option<&User>,
-    message: &Outgoing,
-) {
-    let mut broadcast = Broadcast::new(message);
-    for member in members.values_mut() {
-        let is_meant = but.is_none_or(|user| user.key != member.user);
-        if is_meant && broadcast.send_to(cx, member.address) {
-            member.active = cx.now;
-        }
-    }
-}
-
-fn tell_presence(
-    members: &mut BTreeMap<ConnectionId, Member>,
-    cx: &mut Context,
-    user: &User,
-    status: Status,
-) {
-    let data = Presence {
-        user_id: &user.id,
-        username: &user.name,
-        status,
-    };
-    tell(members, cx, Some(user), &Outgoing::Presence { data });
-}
-
-/// Notes whether a connection is typing, and tells the others if that changes whether its user
-/// is.
-fn change_typing(
-    members: &mut BTreeMap<ConnectionId, Member>,
-    cx: &mut Context,
-    user: &mut User,
-    conn: ConnectionId,
-    is_typing: bool,
-) {
-    let Some(member) = members.get_mut(&conn) else {
-        return;
-    };
-    if std::mem::replace(&mut member.typing, is_typing) == is_typing {
-        return;
-    }
-    let before = user.typing;
-    user.typing = if is_typing { before + 1 } else { before - 1 };
-    if (before == 0) != (user.typing == 0) {
-        tell_typing(members, cx, user);
-    }
-}
-
-fn tell_typing(members: &mut BTreeMap<ConnectionId, Member>, cx: &mut Context, user: &User) {
-    let is_typing = user.typing > 0;
-    let data = Typing {
-        user_id: &user.id,
-        username: &user.name,
-        is_typing,
-    };
-    tell(members, cx, Some(user), &Outgoing::Typing { data });
 }
 
 #[cfg(any(test, fuzzing))]

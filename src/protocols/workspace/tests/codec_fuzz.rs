@@ -1,6 +1,6 @@
 //! Workspace's reader under any messages.
 
-use crate::protocols::workspace::messages::{Command, Dialect, Reader};
+use crate::protocols::workspace::{Command, Dialect, Reader};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::sanitize::sanitize;
