@@ -1,6 +1,6 @@
 //! Which dialect a client speaks: it decides how messages are read and written.
 
-use super::messages::{Command, Dialect, Mistake, Outgoing, Said};
+use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, ServerMessage};
 use super::{codec_document, codec_electron};
 use crate::base::frame::Frame;
 use crate::realm::Message;
@@ -14,55 +14,55 @@ pub struct Reader(Option<Dialect>);
 impl Reader {
     /// The dialect, once it is decided.
     #[cfg(any(test, fuzzing))]
-    pub(super) const fn decided(&self) -> Option<Dialect> {
+    pub(super) const fn dialect(&self) -> Option<Dialect> {
         self.0
     }
 
     /// Reads a message ("Validate all incoming messages"). The first one that has a type of one of
     /// the dialects decides for all.
-    pub(super) fn read(&mut self, message: Message) -> Said {
-        let read = match message {
-            Message::Text(text) => self.read_text(&text),
+    pub(super) fn decode(&mut self, message: Message) -> Incoming {
+        let decoded = match message {
+            Message::Text(text) => self.decode_text(&text),
             Message::Binary(_) => {
                 let message = "messages are text, not binary";
-                Err(Mistake::new("INVALID_MESSAGE", message))
+                Err(ErrorReply::new(ErrorCode::InvalidMessage, message))
             }
         };
-        Said {
+        Incoming {
             dialect: self.0.unwrap_or_default(),
-            command: read.unwrap_or_else(Command::Wrong),
+            message: decoded.unwrap_or_else(ClientMessage::Invalid),
         }
     }
 
-    fn read_text(&mut self, text: &str) -> Result<Command, Mistake> {
+    fn decode_text(&mut self, text: &str) -> Result<ClientMessage, ErrorReply> {
         if self.0.is_none() {
-            self.0 = json::message_type(text).and_then(|kind| dialect_of(&kind));
+            self.0 = json::message_type(text).and_then(|message_type| dialect_of(&message_type));
         }
         match self.0.unwrap_or_default() {
-            Dialect::Document => codec_document::read(text),
-            Dialect::Newer => codec_electron::read(text),
+            Dialect::Document => codec_document::decode(text),
+            Dialect::Electron => codec_electron::decode(text),
         }
     }
 }
 
 /// The dialect whose types of messages this is one of.
-fn dialect_of(kind: &str) -> Option<Dialect> {
-    if codec_document::KINDS.contains(&kind) {
+fn dialect_of(message_type: &str) -> Option<Dialect> {
+    if codec_document::MESSAGE_TYPES.contains(&message_type) {
         Some(Dialect::Document)
-    } else if codec_electron::KINDS.contains(&kind) {
-        Some(Dialect::Newer)
+    } else if codec_electron::MESSAGE_TYPES.contains(&message_type) {
+        Some(Dialect::Electron)
     } else {
         None
     }
 }
 
-impl Encode for Outgoing<'_> {
+impl Encode for ServerMessage<'_> {
     type Dialect = Dialect;
 
     fn encode(&self, dialect: Dialect) -> Vec<Frame> {
         let frame = match dialect {
             Dialect::Document => codec_document::encode(self),
-            Dialect::Newer => codec_electron::encode(self),
+            Dialect::Electron => codec_electron::encode(self),
         };
         frame.into_iter().collect()
     }

@@ -1,19 +1,19 @@
 //! Workspace's messages as JSON, in the document's dialect ("Message Types").
 
-use super::messages::{Command, Mistake, NewMessage, Outgoing, sanitised_text};
+use super::messages::{ClientMessage, ErrorReply, NewMessage, ServerMessage, sanitize_text};
 use crate::base::frame::Frame;
 use crate::toolkit::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// The document's types of messages from clients.
-pub(super) const KINDS: [&str; 3] = ["message:send", "presence:update", "typing:indicator"];
+pub(super) const MESSAGE_TYPES: [&str; 3] = ["message:send", "presence:update", "typing:indicator"];
 
 /// A message from a client, its fields still unread: which of them matter depends on the type.
 #[derive(Deserialize)]
-struct Incoming<'a> {
+struct RawFields<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    message_type: Option<&'a RawValue>,
     #[serde(borrow)]
     text: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -23,45 +23,41 @@ struct Incoming<'a> {
 }
 
 /// Reads a message.
-pub(super) fn read(text: &str) -> Result<Command, Mistake> {
-    let incoming: Incoming = json::object(text)?;
-    let kind: String = json::required(incoming.kind, "type", "a string")?;
-    match kind.as_str() {
-        "message:send" => Ok(Command::Send {
-            text: sanitised_text(&json::required::<String>(
-                incoming.text,
-                "text",
-                "a string",
-            )?)?,
+pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
+    let fields: RawFields = json::object(text)?;
+    let message_type: String = json::required(fields.message_type, "type", "a string")?;
+    match message_type.as_str() {
+        "message:send" => Ok(ClientMessage::Send {
+            text: sanitize_text(&json::required::<String>(fields.text, "text", "a string")?)?,
             reply_to: None,
         }),
         "presence:update" => {
             let statuses = "one of \"online\", \"away\", \"busy\" and \"offline\"";
-            let status = json::required(incoming.status, "status", statuses)?;
-            Ok(Command::Presence(status))
+            let status = json::required(fields.status, "status", statuses)?;
+            Ok(ClientMessage::Presence(status))
         }
         "typing:indicator" => {
-            let is_typing = json::required(incoming.is_typing, "isTyping", "true or false")?;
-            Ok(Command::Typing(is_typing))
+            let is_typing = json::required(fields.is_typing, "isTyping", "true or false")?;
+            Ok(ClientMessage::Typing(is_typing))
         }
         other => {
             let known = "message:send, presence:update and typing:indicator";
-            Err(Mistake::unknown_type(other, known))
+            Err(ErrorReply::unknown_type(other, known))
         }
     }
 }
 
 /// The message as the document has it, if it does.
-pub(super) fn encode(message: &Outgoing) -> Option<Frame> {
+pub(super) fn encode(message: &ServerMessage) -> Option<Frame> {
     match message {
-        Outgoing::New { data } => {
+        ServerMessage::New { data } => {
             let data = NewMessage {
                 reply_to: None,
                 ..data.clone()
             };
-            Some(Frame::json(&Outgoing::New { data }))
+            Some(Frame::json(&ServerMessage::New { data }))
         }
-        Outgoing::UserCount { .. } | Outgoing::AuthAck { .. } => None,
+        ServerMessage::UserCount { .. } | ServerMessage::AuthAck { .. } => None,
         _ => Some(Frame::json(message)),
     }
 }

@@ -1,7 +1,7 @@
 //! What Workspace's users are called: as they want, as a token says, or somehow.
 
 use super::Workspace;
-use super::messages::Mistake;
+use super::messages::{ErrorCode, ErrorReply};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::jwt;
 use crate::toolkit::sanitize::{cut, sanitize};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::time::Duration;
 
 /// The letters of a made-up name.
-pub(super) const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+pub(super) const USERNAME_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// How often a connection may become another user's in a minute. Everybody hears of each time,
 /// and a new name comes with new limits.
@@ -23,16 +23,16 @@ struct Claims {
 
 impl Workspace {
     /// A name that somebody wants, made fit for others to see, if anything is left of it.
-    pub(super) fn clean(&self, wanted: &str) -> Option<String> {
-        let clean = sanitize(wanted);
+    pub(super) fn sanitize_username(&self, requested: &str) -> Option<String> {
+        let clean = sanitize(requested);
         let name = cut(clean.trim(), self.options.username_length as usize).trim_end();
         (!name.is_empty()).then(|| name.to_owned())
     }
 
     /// A name that nobody has.
-    pub(super) fn made_up(&self, cx: &mut Context) -> String {
+    pub(super) fn generate_username(&self, cx: &mut Context) -> String {
         loop {
-            let name = format!("User_{}", cx.random_string(LETTERS, 6));
+            let name = format!("User_{}", cx.random_string(USERNAME_ALPHABET, 6));
             if !self.users.contains_key(&name.to_lowercase()) {
                 return name;
             }
@@ -40,21 +40,23 @@ impl Workspace {
     }
 
     /// The name that a token gives, if it gives one. Where there is a secret, it has to.
-    pub(super) fn named(
+    pub(super) fn username_from_token(
         &self,
         cx: &Context,
         token: Option<&str>,
-    ) -> Result<Option<String>, Mistake> {
+    ) -> Result<Option<String>, ErrorReply> {
         let token = token.unwrap_or_default();
         let Some(secret) = self.options.auth_secret.bytes() else {
             let claims = jwt::unverified::<Claims>(token).ok();
-            return Ok(claims.and_then(|claims| self.clean(&claims.username)));
+            return Ok(claims.and_then(|claims| self.sanitize_username(&claims.username)));
         };
         let now = Duration::from_millis(cx.epoch_millis());
-        let claims: Claims = jwt::verified(token, secret, now).map_err(Mistake::unauthorized)?;
-        match self.clean(&claims.username) {
+        let claims: Claims = jwt::verified(token, secret, now).map_err(ErrorReply::unauthorized)?;
+        match self.sanitize_username(&claims.username) {
             Some(name) => Ok(Some(name)),
-            None => Err(Mistake::unauthorized("the username in the token is empty")),
+            None => Err(ErrorReply::unauthorized(
+                "the username in the token is empty",
+            )),
         }
     }
 
@@ -64,7 +66,7 @@ impl Workspace {
         cx: &mut Context,
         conn: ConnectionId,
         name: String,
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), ErrorReply> {
         let key = name.to_lowercase();
         let is_full = self.is_full(&key);
         let Some(member) = self
@@ -76,16 +78,16 @@ impl Workspace {
         };
         if is_full {
             let message = "this user has too many connections";
-            return Err(Mistake::new("TOO_MANY_CONNECTIONS", message));
+            return Err(ErrorReply::new(ErrorCode::TooManyConnections, message));
         }
         let counted = member.renames.take(cx.now, RENAMES_PER_MINUTE);
-        counted.map_err(|wait| Mistake::too_often("changes of name", wait))?;
+        counted.map_err(|wait| ErrorReply::rate_limited("changes of name", wait))?;
         if let Some(mut member) = self.members.remove(&conn) {
-            self.part(cx, &member);
-            self.enter(cx, &key, name);
+            self.detach(cx, &member);
+            self.attach(cx, &key, name);
             member.user = key;
             member.typing = false;
-            self.settle(cx, member);
+            self.insert(cx, member);
         }
         Ok(())
     }

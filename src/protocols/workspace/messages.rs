@@ -13,17 +13,17 @@ pub enum Dialect {
     #[default]
     Document,
     /// As the Electron chat does.
-    Newer,
+    Electron,
 }
 
 /// What a client said, and how.
-pub struct Said {
+pub struct Incoming {
     pub(super) dialect: Dialect,
-    pub(super) command: Command,
+    pub(super) message: ClientMessage,
 }
 
 /// What a client may say, and what it said wrong.
-pub enum Command {
+pub enum ClientMessage {
     /// A message to everybody.
     Send {
         /// Sanitised.
@@ -38,7 +38,7 @@ pub enum Command {
     /// Who somebody is, with the token that says so, if there is one.
     Auth(Option<String>),
     /// None of these.
-    Wrong(Mistake),
+    Invalid(ErrorReply),
 }
 
 /// The four statuses ("Valid Statuses").
@@ -56,14 +56,32 @@ pub enum Status {
 }
 
 /// Something that cannot be done, and why.
-pub struct Mistake {
-    pub(super) code: &'static str,
+pub struct ErrorReply {
+    pub(super) code: ErrorCode,
     pub(super) message: String,
     pub(super) retry_after_ms: Option<u64>,
 }
 
-impl Mistake {
-    pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
+/// The `code` of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// Not JSON.
+    InvalidJson,
+    /// Not an object, or a field is missing or wrong.
+    InvalidMessage,
+    /// A `type` that the dialect does not have.
+    UnknownType,
+    /// A token that is not valid.
+    Unauthorized,
+    /// More messages than the limit for a minute.
+    RateLimited,
+    /// A username that already has all its connections.
+    TooManyConnections,
+}
+
+impl ErrorReply {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -71,25 +89,31 @@ impl Mistake {
         }
     }
 
-    pub(super) fn unknown_type(kind: &str, known: &str) -> Self {
-        let message = format!("there is no type {}; there are {known}", Quoted(kind));
-        Self::new("UNKNOWN_TYPE", message)
+    pub(super) fn unknown_type(message_type: &str, known: &str) -> Self {
+        let message = format!(
+            "there is no type {}; there are {known}",
+            Quoted(message_type)
+        );
+        Self::new(ErrorCode::UnknownType, message)
     }
 
     pub(super) fn unauthorized(why: impl ToString) -> Self {
-        Self::new("UNAUTHORIZED", why.to_string())
+        Self::new(ErrorCode::Unauthorized, why.to_string())
     }
 
-    pub(super) fn too_often(what: &str, wait: Duration) -> Self {
+    pub(super) fn rate_limited(what: &str, wait: Duration) -> Self {
         Self {
             retry_after_ms: u64::try_from(wait.as_millis().max(1)).ok(),
-            ..Self::new("RATE_LIMITED", format!("too many {what} in a minute"))
+            ..Self::new(
+                ErrorCode::RateLimited,
+                format!("too many {what} in a minute"),
+            )
         }
     }
 }
 
 /// The text of a message, sanitised.
-pub(super) fn sanitised_text(text: &str) -> Result<String, InvalidMessage> {
+pub(super) fn sanitize_text(text: &str) -> Result<String, InvalidMessage> {
     let text = sanitize(text);
     if text.trim().is_empty() {
         return Err(InvalidMessage::field(
@@ -100,20 +124,20 @@ pub(super) fn sanitised_text(text: &str) -> Result<String, InvalidMessage> {
     Ok(text.into_owned())
 }
 
-impl From<InvalidMessage> for Mistake {
-    fn from(malformed: InvalidMessage) -> Self {
-        let code = match malformed {
-            InvalidMessage::NoJson(_) => "INVALID_JSON",
-            InvalidMessage::NoObject | InvalidMessage::Field { .. } => "INVALID_MESSAGE",
+impl From<InvalidMessage> for ErrorReply {
+    fn from(invalid: InvalidMessage) -> Self {
+        let code = match invalid {
+            InvalidMessage::NoJson(_) => ErrorCode::InvalidJson,
+            InvalidMessage::NoObject | InvalidMessage::Field { .. } => ErrorCode::InvalidMessage,
         };
-        Self::new(code, malformed.to_string())
+        Self::new(code, invalid.to_string())
     }
 }
 
 /// A message to clients.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
-pub(super) enum Outgoing<'a> {
+pub(super) enum ServerMessage<'a> {
     #[serde(rename = "connected")]
     Connected {
         user_id: &'a str,
@@ -133,7 +157,7 @@ pub(super) enum Outgoing<'a> {
     AuthAck { ok: bool },
     #[serde(rename = "error")]
     Error {
-        code: &'a str,
+        code: ErrorCode,
         message: &'a str,
         timestamp: String,
         #[serde(skip_serializing_if = "Option::is_none")]

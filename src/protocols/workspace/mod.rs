@@ -20,16 +20,17 @@ use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
 use crate::toolkit::recently_gone::RecentlyGone;
 pub use codec::Reader;
 use members::{
-    Limits, Member, Members, User, change_typing, tell, tell_presence, tell_typing, user_count,
+    Member, Members, RateLimits, User, broadcast, broadcast_presence, broadcast_typing, set_typing,
+    user_count_message,
 };
-pub use messages::{Command, Dialect, Mistake, Said, Status};
-use messages::{NewMessage, Outgoing};
+pub use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
+use messages::{NewMessage, ServerMessage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Changes of who is there within this time of the last count are gathered into one.
-const INTERVAL: Duration = Duration::from_secs(1);
+const USER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the configuration may say about a Workspace listener.
 #[derive(Debug, Deserialize, Serialize)]
@@ -71,17 +72,17 @@ pub struct Workspace {
     users: BTreeMap<String, User>,
     /// The limits of users who went during the last minute, so that going and coming back does
     /// not lift them.
-    gone: RecentlyGone<String, Limits>,
+    recently_gone: RecentlyGone<String, RateLimits>,
     last_user_id: u64,
     last_message_id: u64,
-    count: Count,
+    user_count: UserCount,
 }
 
 /// Whether everybody knows who is there.
 #[derive(Default)]
-struct Count {
+struct UserCount {
     /// When everybody was told last.
-    told: Option<Duration>,
+    last_sent: Option<Duration>,
     has_changed: bool,
 }
 
@@ -99,7 +100,7 @@ impl Realm for Workspace {
 
     type Options = Options;
     type Reader = Reader;
-    type Command = Said;
+    type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         if !(12..=256).contains(&options.username_length) {
@@ -113,10 +114,10 @@ impl Realm for Workspace {
             options,
             members: BTreeMap::new(),
             users: BTreeMap::new(),
-            gone: RecentlyGone::default(),
+            recently_gone: RecentlyGone::default(),
             last_user_id: 0,
             last_message_id: 0,
-            count: Count::default(),
+            user_count: UserCount::default(),
         })
     }
 
@@ -124,19 +125,19 @@ impl Realm for Workspace {
         path == Self::ENDPOINT
     }
 
-    fn decode(reader: &mut Reader, message: Message) -> Option<Said> {
-        Some(reader.read(message))
+    fn decode(reader: &mut Reader, message: Message) -> Option<Incoming> {
+        Some(reader.decode(message))
     }
 
     fn open(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        let wanted = hello.parameter("username").unwrap_or_default();
-        let name = self.clean(&wanted);
-        let name = name.unwrap_or_else(|| self.made_up(cx));
+        let requested = request.parameter("username").unwrap_or_default();
+        let name = self.sanitize_username(&requested);
+        let name = name.unwrap_or_else(|| self.generate_username(cx));
         let key = name.to_lowercase();
         if self.is_full(&key) {
             // The document's client would come back for ever if it were let in and closed.
@@ -145,66 +146,66 @@ impl Realm for Workspace {
                 text: "this user has too many connections",
             });
         }
-        let address = Recipient {
+        let recipient = Recipient {
             connection: conn,
             dialect: Dialect::default(),
         };
         let member = Member {
-            address,
+            recipient,
             user: key,
             typing: false,
-            active: cx.now,
+            last_activity: cx.now,
             renames: SlidingWindow::default(),
         };
-        self.enter(cx, &member.user, name);
+        self.attach(cx, &member.user, name);
         if let Some(user) = self.users.get(&member.user) {
-            let connected = Outgoing::Connected {
+            let connected = ServerMessage::Connected {
                 user_id: &user.id,
                 username: &user.name,
                 timestamp: cx.timestamp(),
                 connected_users: self.users.len(),
             };
-            address.send_to(cx, &connected);
+            recipient.send_to(cx, &connected);
         }
-        self.settle(cx, member);
-        self.spread_count(cx);
+        self.insert(cx, member);
+        self.broadcast_user_count(cx);
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, said: Said) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
         let Some(member) = self.members.get_mut(&conn) else {
             return;
         };
-        member.active = cx.now;
-        let before = std::mem::replace(&mut member.address.dialect, said.dialect);
-        let address = member.address;
-        if let Err(mistake) = self.obey(cx, address, said.command) {
-            let error = Outgoing::Error {
-                code: mistake.code,
-                message: &mistake.message,
+        member.last_activity = cx.now;
+        let before = std::mem::replace(&mut member.recipient.dialect, incoming.dialect);
+        let recipient = member.recipient;
+        if let Err(error) = self.handle(cx, recipient, incoming.message) {
+            let reply = ServerMessage::Error {
+                code: error.code,
+                message: &error.message,
                 timestamp: cx.timestamp(),
-                retry_after_ms: mistake.retry_after_ms,
+                retry_after_ms: error.retry_after_ms,
             };
-            address.send_to(cx, &error);
+            recipient.send_to(cx, &reply);
         }
-        let all_told = self.spread_count(cx);
+        let count_was_sent = self.broadcast_user_count(cx);
         // Until now it could not be told in words that it understands.
-        if address.dialect != before && !all_told {
-            address.send_to(cx, &user_count(&self.users));
+        if recipient.dialect != before && !count_was_sent {
+            recipient.send_to(cx, &user_count_message(&self.users));
         }
     }
 
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _reason: DisconnectReason) {
         if let Some(member) = self.members.remove(&conn) {
-            self.part(cx, &member);
-            self.spread_count(cx);
+            self.detach(cx, &member);
+            self.broadcast_user_count(cx);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        while self.gone.pop_expired(cx.now, SPAN).is_some() {}
+        while self.recently_gone.pop_expired(cx.now, SPAN).is_some() {}
         self.close_idle(cx);
-        self.spread_count(cx);
+        self.broadcast_user_count(cx);
     }
 }
 
@@ -214,7 +215,7 @@ impl Workspace {
             return;
         }
         let idle_timeout = Duration::from_secs(self.options.idle_timeout.into());
-        let is_idle = |member: &Member| cx.now >= member.active + idle_timeout;
+        let is_idle = |member: &Member| cx.now >= member.last_activity + idle_timeout;
         let idle = self.members.iter().filter(|(_, member)| is_idle(member));
         let idle: Vec<ConnectionId> = idle.map(|(&conn, _)| conn).collect();
         let take = |conn| self.members.remove(&conn).map(|member| (conn, member));
@@ -222,54 +223,58 @@ impl Workspace {
         // A quiet room ends as a whole, so those who go hear nothing of each other.
         for (conn, member) in idle {
             cx.close(conn, CloseReason::Idle);
-            self.part(cx, &member);
+            self.detach(cx, &member);
         }
     }
 
     /// Does what somebody wants.
-    fn obey(
+    fn handle(
         &mut self,
         cx: &mut Context,
-        from: Recipient<Dialect>,
-        command: Command,
-    ) -> Result<(), Mistake> {
-        let conn = from.connection;
-        match command {
-            Command::Send { text, reply_to } => self.send(cx, conn, &text, reply_to.as_deref()),
-            Command::Presence(status) => {
+        sender: Recipient<Dialect>,
+        message: ClientMessage,
+    ) -> Result<(), ErrorReply> {
+        let conn = sender.connection;
+        match message {
+            ClientMessage::Send { text, reply_to } => {
+                self.handle_send(cx, conn, &text, reply_to.as_deref())
+            }
+            ClientMessage::Presence(status) => {
                 let user = user_of(&self.members, &mut self.users, conn);
-                user.limits.signal(cx.now, &self.options)?;
-                tell_presence(&mut self.members, cx, user, status);
+                user.limits
+                    .count_signal(cx.now, self.options.signals_per_minute)?;
+                broadcast_presence(&mut self.members, cx, user, status);
                 Ok(())
             }
-            Command::Typing(is_typing) => {
+            ClientMessage::Typing(is_typing) => {
                 let user = user_of(&self.members, &mut self.users, conn);
-                user.limits.signal(cx.now, &self.options)?;
-                change_typing(&mut self.members, cx, user, conn, is_typing);
+                user.limits
+                    .count_signal(cx.now, self.options.signals_per_minute)?;
+                set_typing(&mut self.members, cx, user, conn, is_typing);
                 Ok(())
             }
-            Command::Auth(token) => {
-                if let Some(name) = self.named(cx, token.as_deref())? {
+            ClientMessage::Auth(token) => {
+                if let Some(name) = self.username_from_token(cx, token.as_deref())? {
                     self.rename(cx, conn, name)?;
                 }
-                from.send_to(cx, &Outgoing::AuthAck { ok: true });
+                sender.send_to(cx, &ServerMessage::AuthAck { ok: true });
                 Ok(())
             }
-            Command::Wrong(mistake) => Err(mistake),
+            ClientMessage::Invalid(error) => Err(error),
         }
     }
 
-    fn send(
+    fn handle_send(
         &mut self,
         cx: &mut Context,
-        from: ConnectionId,
+        conn: ConnectionId,
         text: &str,
         reply_to: Option<&str>,
-    ) -> Result<(), Mistake> {
-        let user = user_of(&self.members, &mut self.users, from);
-        let most = self.options.messages_per_minute;
-        let counted = user.limits.messages.take(cx.now, most);
-        counted.map_err(|wait| Mistake::too_often("messages", wait))?;
+    ) -> Result<(), ErrorReply> {
+        let user = user_of(&self.members, &mut self.users, conn);
+        let limit = self.options.messages_per_minute;
+        let counted = user.limits.messages.take(cx.now, limit);
+        counted.map_err(|wait| ErrorReply::rate_limited("messages", wait))?;
         self.last_message_id = cx.epoch_millis().max(self.last_message_id + 1);
         let data = NewMessage {
             id: &format!("msg_{}", self.last_message_id),
@@ -279,7 +284,7 @@ impl Workspace {
             created_at: &cx.timestamp(),
             reply_to,
         };
-        tell(&mut self.members, cx, None, &Outgoing::New { data });
+        broadcast(&mut self.members, cx, None, &ServerMessage::New { data });
         Ok(())
     }
 
@@ -291,7 +296,7 @@ impl Workspace {
     }
 
     /// A user has one more connection, and comes with it if it is the first.
-    fn enter(&mut self, cx: &Context, key: &str, name: String) {
+    fn attach(&mut self, cx: &Context, key: &str, name: String) {
         let new = || {
             self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
             User {
@@ -299,8 +304,11 @@ impl Workspace {
                 name,
                 id: format!("ws_user_{}", self.last_user_id),
                 connections: 0,
-                typing: 0,
-                limits: self.gone.remove(&key.to_owned()).unwrap_or_default(),
+                typing_connections: 0,
+                limits: self
+                    .recently_gone
+                    .remove(&key.to_owned())
+                    .unwrap_or_default(),
             }
         };
         self.users
@@ -310,50 +318,55 @@ impl Workspace {
     }
 
     /// Tells the others what changes now that a member is there.
-    fn settle(&mut self, cx: &mut Context, member: Member) {
+    fn insert(&mut self, cx: &mut Context, member: Member) {
         let user = self.users.get(&member.user);
         if let Some(user) = user.filter(|user| user.connections == 1) {
-            tell_presence(&mut self.members, cx, user, Status::Online);
-            self.count.has_changed = true;
+            broadcast_presence(&mut self.members, cx, user, Status::Online);
+            self.user_count.has_changed = true;
         }
-        self.members.insert(member.address.connection, member);
+        self.members.insert(member.recipient.connection, member);
     }
 
     /// Tells the others what changes now that a member is gone.
-    fn part(&mut self, cx: &mut Context, member: &Member) {
+    fn detach(&mut self, cx: &mut Context, member: &Member) {
         let Some(user) = self.users.get_mut(&member.user) else {
             return;
         };
         if member.typing {
-            user.typing -= 1;
-            if user.typing == 0 {
-                tell_typing(&mut self.members, cx, user);
+            user.typing_connections -= 1;
+            if user.typing_connections == 0 {
+                broadcast_typing(&mut self.members, cx, user);
             }
         }
         user.connections -= 1;
         if user.connections == 0 {
-            tell_presence(&mut self.members, cx, user, Status::Offline);
-            self.count.has_changed = true;
+            broadcast_presence(&mut self.members, cx, user, Status::Offline);
+            self.user_count.has_changed = true;
             if let Some(mut user) = self.users.remove(&member.user) {
-                if user.limits.matter(cx.now) {
-                    let _ = self.gone.insert(cx.now, user.key, user.limits);
+                if user.limits.has_recent_events(cx.now) {
+                    let _ = self.recently_gone.insert(cx.now, user.key, user.limits);
                 }
             }
         }
     }
 
     /// Tells everybody who is there, if that has changed and it is time for it; whether it was.
-    fn spread_count(&mut self, cx: &mut Context) -> bool {
-        let told = self.count.told;
-        let is_early = told.is_some_and(|told| cx.now < told + INTERVAL);
-        if is_early || !self.count.has_changed {
+    fn broadcast_user_count(&mut self, cx: &mut Context) -> bool {
+        let last_sent = self.user_count.last_sent;
+        let is_early = last_sent.is_some_and(|last_sent| cx.now < last_sent + USER_COUNT_INTERVAL);
+        if is_early || !self.user_count.has_changed {
             return false;
         }
-        self.count = Count {
-            told: Some(cx.now),
+        self.user_count = UserCount {
+            last_sent: Some(cx.now),
             has_changed: false,
         };
-        tell(&mut self.members, cx, None, &user_count(&self.users));
+        broadcast(
+            &mut self.members,
+            cx,
+            None,
+            &user_count_message(&self.users),
+        );
         true
     }
 }

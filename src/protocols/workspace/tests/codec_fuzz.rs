@@ -1,6 +1,6 @@
 //! Workspace's reader under any messages.
 
-use crate::protocols::workspace::{Command, Dialect, Reader};
+use crate::protocols::workspace::{ClientMessage, Dialect, ErrorCode, Reader};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::sanitize::sanitize;
@@ -10,34 +10,41 @@ use crate::toolkit::sanitize::sanitize;
 pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
-        let before = reader.decided();
+        let before = reader.dialect();
         let is_text = matches!(message, Message::Text(_));
-        let said = reader.read(message);
-        let decided = reader.decided();
+        let incoming = reader.decode(message);
+        let decided = reader.dialect();
         assert!(before.is_none() || decided == before);
-        assert_eq!(said.dialect, decided.unwrap_or_default());
-        let is_newer = decided == Some(Dialect::Newer);
-        assert!(is_text || matches!(said.command, Command::Wrong(_)));
-        match said.command {
-            Command::Send { text, reply_to } => {
+        assert_eq!(incoming.dialect, decided.unwrap_or_default());
+        let is_electron = decided == Some(Dialect::Electron);
+        assert!(is_text || matches!(incoming.message, ClientMessage::Invalid(_)));
+        match incoming.message {
+            ClientMessage::Send { text, reply_to } => {
                 assert!(!text.trim().is_empty());
                 assert_eq!(sanitize(&text), text);
                 if let Some(id) = reply_to {
-                    assert!(is_newer && (1..=64).contains(&id.chars().count()));
+                    assert!(is_electron && (1..=64).contains(&id.chars().count()));
                     assert_eq!(sanitize(&id), id);
                 }
             }
-            Command::Presence(_) | Command::Typing(_) => {
+            ClientMessage::Presence(_) | ClientMessage::Typing(_) => {
                 assert_eq!(decided, Some(Dialect::Document))
             }
-            Command::Auth(token) => {
-                assert!(is_newer && token.is_none_or(|token| token.len() <= 8 << 10));
+            ClientMessage::Auth(token) => {
+                assert!(is_electron && token.is_none_or(|token| token.len() <= 8 << 10));
             }
-            Command::Wrong(mistake) => {
+            ClientMessage::Invalid(error) => {
                 // However long what was said is, what is said of it is not.
-                assert!(mistake.message.len() < 2048);
-                let code = mistake.code;
-                assert!(["INVALID_JSON", "INVALID_MESSAGE", "UNKNOWN_TYPE"].contains(&code));
+                assert!(error.message.len() < 2048);
+                let code = error.code;
+                assert!(
+                    [
+                        ErrorCode::InvalidJson,
+                        ErrorCode::InvalidMessage,
+                        ErrorCode::UnknownType
+                    ]
+                    .contains(&code)
+                );
             }
         }
     }

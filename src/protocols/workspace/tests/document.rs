@@ -61,7 +61,7 @@
 //! | newer: idle is what it is told itself | `what_a_connection_is_not_told_does_not_keep_it_from_being_idle` |
 //! | newer: nothing is kept of old names | `of_who_changed_its_name_nothing_is_kept` |
 
-use crate::protocols::workspace::identity::LETTERS;
+use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
 use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::jwt::signed;
@@ -241,7 +241,12 @@ fn who_gives_no_name_is_a_user_of_its_own() {
         assert_eq!(connected["connectedUsers"], conn);
         let name = connected["username"].as_str().unwrap().to_owned();
         let letters = name.strip_prefix("User_").unwrap();
-        assert!(letters.len() == 6 && letters.bytes().all(|letter| LETTERS.contains(&letter)));
+        assert!(
+            letters.len() == 6
+                && letters
+                    .bytes()
+                    .all(|letter| USERNAME_ALPHABET.contains(&letter))
+        );
         assert!(!names.contains(&name));
         names.push(name);
     }
@@ -522,11 +527,11 @@ fn those_who_are_gone_are_not_remembered_for_ever() {
     let Workspace {
         members,
         users,
-        gone,
+        recently_gone,
         ..
     } = &harness.realm;
     assert!(members.is_empty() && users.is_empty());
-    assert!(gone.is_empty());
+    assert!(recently_gone.is_empty());
 }
 
 #[test]
@@ -630,8 +635,8 @@ fn chat(names: &[&str]) -> RealmHarness<Workspace> {
 
 /// All changes are told, and the next will be told at once.
 fn settles(harness: &mut RealmHarness<Workspace>) {
-    harness.waits(INTERVAL);
-    harness.waits(INTERVAL);
+    harness.waits(USER_COUNT_INTERVAL);
+    harness.waits(USER_COUNT_INTERVAL);
 }
 
 /// A newer client comes, without a name, and gets one. What happens at its `auth`.
@@ -886,7 +891,10 @@ fn with_a_secret_a_token_that_it_signed_gives_the_name() {
     let payload = json!({"username": "bob", "nbf": now, "exp": now + 60}).to_string();
     let bob = auth(&signed(HS256, &payload, b"hush"));
     assert_eq!(harness.says(1, &bob), [acknowledged(1)]);
-    assert_eq!(harness.waits(INTERVAL), [user_count(1, &["bob"])]);
+    assert_eq!(
+        harness.waits(USER_COUNT_INTERVAL),
+        [user_count(1, &["bob"])]
+    );
     assert_eq!(name_of(&mut harness, 1), "bob");
 }
 
@@ -928,7 +936,7 @@ fn with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing() {
         error(&mut harness, 1, r#"{"type":"auth"}"#)["code"],
         "UNAUTHORIZED"
     );
-    assert_eq!(harness.waits(INTERVAL), no_lines());
+    assert_eq!(harness.waits(USER_COUNT_INTERVAL), no_lines());
     assert_eq!(name_of(&mut harness, 1), "ann");
 }
 
@@ -953,7 +961,7 @@ fn auth_again_with_the_same_name_is_acknowledged_and_changes_nothing() {
             assert_eq!(harness.says(1, &auth_as(again)), [acknowledged(1)]);
         }
     }
-    assert_eq!(harness.waits(INTERVAL), no_lines());
+    assert_eq!(harness.waits(USER_COUNT_INTERVAL), no_lines());
     assert_eq!(name_of(&mut harness, 1), "ann");
 }
 
@@ -1050,9 +1058,9 @@ fn who_becomes_another_user_while_typing_stops_typing() {
     harness.says(1, TYPES);
     let lines = harness.wants(
         1,
-        Said {
-            dialect: Dialect::Newer,
-            command: Command::Auth(Some(signed(HS256, r#"{"username":"c"}"#, b""))),
+        Incoming {
+            dialect: Dialect::Electron,
+            message: ClientMessage::Auth(Some(signed(HS256, r#"{"username":"c"}"#, b""))),
         },
     );
     let (a, c) = (
@@ -1132,11 +1140,11 @@ fn changes_of_the_count_within_a_second_are_gathered() {
         assert!(!lines.iter().any(|line| line.contains("userCount")));
     }
     harness.leaves(2, DisconnectReason::Lost);
-    let early = INTERVAL - Duration::from_millis(1);
+    let early = USER_COUNT_INTERVAL - Duration::from_millis(1);
     assert_eq!(harness.waits(early), no_lines());
     let lines = harness.waits(Duration::from_millis(1));
     assert_eq!(lines, [user_count(1, &["a", "c", "d"])]);
-    assert_eq!(harness.waits(INTERVAL), no_lines());
+    assert_eq!(harness.waits(USER_COUNT_INTERVAL), no_lines());
 }
 
 #[test]
@@ -1187,7 +1195,7 @@ fn of_who_changed_its_name_nothing_is_kept() {
     }
     harness.waits(MINUTE);
     assert!(harness.realm.members.is_empty() && harness.realm.users.is_empty());
-    assert!(harness.realm.gone.is_empty());
+    assert!(harness.realm.recently_gone.is_empty());
 }
 
 #[test]

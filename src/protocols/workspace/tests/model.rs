@@ -95,7 +95,7 @@ struct World {
     seen: HashMap<u64, HashMap<String, Seen>>,
     names: HashMap<String, String>,
     /// Who has spoken, and whether that was the newer dialect.
-    newer: HashMap<u64, bool>,
+    electron: HashMap<u64, bool>,
     /// The last `userCount` of each connection.
     counts: HashMap<u64, Value>,
     last_message: String,
@@ -113,7 +113,7 @@ impl World {
             typing: BTreeSet::new(),
             seen: HashMap::new(),
             names: HashMap::new(),
-            newer: HashMap::new(),
+            electron: HashMap::new(),
             counts: HashMap::new(),
             last_message: String::new(),
             readers: HashMap::new(),
@@ -187,28 +187,31 @@ impl World {
     fn says(&mut self, conn: u64, text: &str) {
         let lines = self.clients.says(conn, text);
         let reader = self.readers.entry(conn).or_default();
-        let said = reader.read(Message::Text(text.into()));
-        if let Some(decided) = reader.decided() {
-            let is_newer = decided == messages::Dialect::Newer;
-            if !self.newer.contains_key(&conn) && is_newer {
+        let incoming = reader.decode(Message::Text(text.into()));
+        if let Some(decided) = reader.dialect() {
+            let is_electron = decided == messages::Dialect::Electron;
+            if !self.electron.contains_key(&conn) && is_electron {
                 // From now on it hears nothing of presence and typing.
                 self.seen.insert(conn, HashMap::new());
             }
-            assert_eq!(*self.newer.entry(conn).or_insert(is_newer), is_newer);
+            assert_eq!(
+                *self.electron.entry(conn).or_insert(is_electron),
+                is_electron
+            );
         }
         // One that was refused changes nothing.
         let is_refused = lines.iter().any(|line| line.contains("RATE_LIMITED"));
-        match said.command {
-            Command::Typing(true) if !is_refused => {
+        match incoming.message {
+            ClientMessage::Typing(true) if !is_refused => {
                 self.typing.insert(conn);
             }
-            Command::Typing(false) if !is_refused => {
+            ClientMessage::Typing(false) if !is_refused => {
                 self.typing.remove(&conn);
             }
             _ => {}
         }
         self.look(&lines);
-        if let Command::Presence(Status::Offline) = said.command {
+        if let ClientMessage::Presence(Status::Offline) = incoming.message {
             // It says so, and is there.
             if let Some(user) = self.users.get(&conn) {
                 let told = self.seen.values_mut().filter_map(|seen| seen.get_mut(user));
@@ -227,7 +230,7 @@ impl World {
         self.users.remove(&conn);
         self.typing.remove(&conn);
         self.seen.remove(&conn);
-        self.newer.remove(&conn);
+        self.electron.remove(&conn);
         self.counts.remove(&conn);
     }
 
@@ -258,7 +261,7 @@ impl World {
     fn reads(&mut self, conn: u64, message: &Value) {
         let data = &message["data"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let is_newer = self.newer.get(&conn) == Some(&true);
+        let is_electron = self.electron.get(&conn) == Some(&true);
         match message["type"].as_str().unwrap() {
             "connected" => {
                 let (id, name) = (text(&message["userId"]), text(&message["username"]));
@@ -276,7 +279,7 @@ impl World {
                 self.last_message = id;
             }
             "auth:ack" => {
-                assert!(is_newer && message["ok"] == true);
+                assert!(is_electron && message["ok"] == true);
                 let realm = &self.clients.harness.realm;
                 let user = &realm.users[&realm.members[&ConnectionId(conn)].user];
                 let known = self
@@ -287,11 +290,11 @@ impl World {
                 self.users.insert(conn, user.id.clone());
             }
             "userCount" => {
-                assert!(is_newer);
+                assert!(is_electron);
                 self.counts.insert(conn, message.clone());
             }
             kind @ ("presence:update" | "typing:indicator") => {
-                assert!(!is_newer, "{conn} does not know {kind}");
+                assert!(!is_electron, "{conn} does not know {kind}");
                 let user = text(&data["userId"]);
                 assert_ne!(self.users[&conn], user, "told of itself");
                 let seen = self.seen.get_mut(&conn).unwrap().entry(user).or_default();
@@ -333,14 +336,18 @@ impl World {
     fn ends(mut self) {
         // The second time for those whom the first found idle.
         for _ in 0..2 {
-            let lines = self.clients.waits(INTERVAL);
+            let lines = self.clients.waits(USER_COUNT_INTERVAL);
             self.look(&lines);
         }
         let ids: BTreeSet<&String> = self.users.values().collect();
         let mut names: Vec<&String> = ids.into_iter().map(|id| &self.names[id]).collect();
         names.sort_by_key(|name| name.to_lowercase());
         let count = json!({"type": "userCount", "count": names.len(), "users": names});
-        for (conn, _) in self.newer.iter().filter(|(_, is_newer)| **is_newer) {
+        for (conn, _) in self
+            .electron
+            .iter()
+            .filter(|(_, is_electron)| **is_electron)
+        {
             assert_eq!(self.counts[conn], count, "as {conn} sees it");
         }
         while let Some(conn) = self.clients.someone(0) {
@@ -350,10 +357,10 @@ impl World {
         let Workspace {
             members,
             users,
-            gone,
+            recently_gone,
             ..
         } = &self.clients.harness.realm;
-        assert!(members.is_empty() && users.is_empty() && gone.is_empty());
+        assert!(members.is_empty() && users.is_empty() && recently_gone.is_empty());
     }
 }
 
