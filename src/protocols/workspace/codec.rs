@@ -1,4 +1,4 @@
-//! Which dialect a client speaks: it decides how messages are read and written.
+//! Chooses the dialect of a connection, and with it the codec.
 
 use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, ServerMessage};
 use super::{codec_document, codec_electron};
@@ -7,25 +7,25 @@ use crate::realm::Message;
 use crate::toolkit::dialect::Encode;
 use crate::toolkit::json;
 
-/// The dialect that a client has spoken, once it has.
+/// Decoder of one connection: its dialect, once a message has decided it.
 #[derive(Debug, Default)]
 pub struct Reader(Option<Dialect>);
 
 impl Reader {
-    /// The dialect, once it is decided.
+    /// Returns the dialect, once it is decided.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn dialect(&self) -> Option<Dialect> {
         self.0
     }
 
-    /// Reads a message ("Validate all incoming messages"). The first one that has a type of one of
-    /// the dialects decides for all.
+    /// Decodes a message ("Validate all incoming messages"). The first message with a type of one of
+    /// the dialects decides the connection's dialect, also if the rest of the message is invalid.
     pub(super) fn decode(&mut self, message: Message) -> Incoming {
         let decoded = match message {
             Message::Text(text) => self.decode_text(&text),
             Message::Binary(_) => {
-                let message = "messages are text, not binary";
-                Err(ErrorReply::new(ErrorCode::InvalidMessage, message))
+                let problem = "message is binary; must be text";
+                Err(ErrorReply::new(ErrorCode::InvalidMessage, problem))
             }
         };
         Incoming {
@@ -45,7 +45,7 @@ impl Reader {
     }
 }
 
-/// The dialect whose types of messages this is one of.
+/// Returns the dialect that has this type of client message. No type is in both.
 fn dialect_of(message_type: &str) -> Option<Dialect> {
     if codec_document::MESSAGE_TYPES.contains(&message_type) {
         Some(Dialect::Document)

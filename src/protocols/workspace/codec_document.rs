@@ -1,4 +1,4 @@
-//! Workspace's messages as JSON, in the document's dialect ("Message Types").
+//! The document's dialect ("Message Types"): decodes its client messages, encodes its server messages.
 
 use super::messages::{ClientMessage, ErrorReply, NewMessage, ServerMessage, sanitize_text};
 use crate::base::frame::Frame;
@@ -6,10 +6,10 @@ use crate::toolkit::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The document's types of messages from clients.
+/// Types of client messages.
 pub(super) const MESSAGE_TYPES: [&str; 3] = ["message:send", "presence:update", "typing:indicator"];
 
-/// A message from a client, its fields still unread: which of them matter depends on the type.
+/// Fields of a client message, not parsed yet: the type decides which of them matter.
 #[derive(Deserialize)]
 struct RawFields<'a> {
     #[serde(borrow, rename = "type")]
@@ -22,17 +22,20 @@ struct RawFields<'a> {
     is_typing: Option<&'a RawValue>,
 }
 
-/// Reads a message.
+/// Decodes a client message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let fields: RawFields = json::object(text)?;
     let message_type: String = json::required(fields.message_type, "type", "a string")?;
     match message_type.as_str() {
-        "message:send" => Ok(ClientMessage::Send {
-            text: sanitize_text(&json::required::<String>(fields.text, "text", "a string")?)?,
-            reply_to: None,
-        }),
+        "message:send" => {
+            let text: String = json::required(fields.text, "text", "a string")?;
+            Ok(ClientMessage::Send {
+                text: sanitize_text(&text)?,
+                reply_to: None,
+            })
+        }
         "presence:update" => {
-            let statuses = "one of \"online\", \"away\", \"busy\" and \"offline\"";
+            let statuses = r#"one of "online", "away", "busy" and "offline""#;
             let status = json::required(fields.status, "status", statuses)?;
             Ok(ClientMessage::Presence(status))
         }
@@ -41,13 +44,13 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
             Ok(ClientMessage::Typing(is_typing))
         }
         other => {
-            let known = "message:send, presence:update and typing:indicator";
+            let known = "message:send, presence:update or typing:indicator";
             Err(ErrorReply::unknown_type(other, known))
         }
     }
 }
 
-/// The message as the document has it, if it does.
+/// Encodes a server message; `None` if the document has no such message.
 pub(super) fn encode(message: &ServerMessage) -> Option<Frame> {
     match message {
         ServerMessage::New { data } => {

@@ -1,5 +1,5 @@
-//! The dialect of Workspace's newer client, its Electron chat: it says who it is by a token, in a
-//! message of its own, and wants the names of all who are there instead of presence and typing.
+//! The dialect of Workspace's Electron chat: the client names its user by a token in a message of its own,
+//! and is sent the names of the connected users instead of presence and typing.
 
 use super::messages::{ClientMessage, ErrorReply, ServerMessage, sanitize_text};
 use crate::base::frame::Frame;
@@ -7,16 +7,17 @@ use crate::toolkit::json::{self, InvalidMessage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// The types of messages from clients.
+/// Types of client messages.
 pub(super) const MESSAGE_TYPES: [&str; 2] = ["auth", "message"];
 
-/// The most bytes of a token: as many as a request head may have, in which tokens travel otherwise.
-/// Verifying takes time in proportion.
+/// Largest token, in bytes: as large as a request head may be, which is where tokens usually travel.
+/// The time to verify a token grows with its length.
 const MAX_TOKEN_BYTES: usize = 8 << 10;
 
-/// The most characters of an id that a message answers. This server's own have about twenty.
+/// Longest `replyTo`, in characters. Message ids of this server have about twenty.
 const MAX_REPLY_TO_CHARACTERS: usize = 64;
 
+/// Fields of a client message, not parsed yet: the type decides which of them matter.
 #[derive(Deserialize)]
 struct RawFields<'a> {
     #[serde(borrow, rename = "type")]
@@ -29,36 +30,39 @@ struct RawFields<'a> {
     reply_to: Option<&'a RawValue>,
 }
 
-/// Reads a message.
+/// Decodes a client message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let fields: RawFields = json::object(text)?;
     let message_type: String = json::required(fields.message_type, "type", "a string")?;
-    // The client's word for none is an empty one.
-    let reply_to = fields.reply_to.filter(|id| id.get() != r#""""#);
     match message_type.as_str() {
-        // Where there is no secret, a client without a token is as good as one with any other.
         "auth" => Ok(ClientMessage::Auth(token(fields.token)?)),
-        "message" => Ok(ClientMessage::Send {
-            text: sanitize_text(&json::required::<String>(fields.text, "text", "a string")?)?,
-            reply_to: json::check_id(reply_to, "replyTo", MAX_REPLY_TO_CHARACTERS)?,
-        }),
-        other => Err(ErrorReply::unknown_type(other, "auth and message")),
+        "message" => {
+            let text: String = json::required(fields.text, "text", "a string")?;
+            // The client sends an empty string if the message answers none.
+            let reply_to = fields.reply_to.filter(|id| id.get() != r#""""#);
+            Ok(ClientMessage::Send {
+                text: sanitize_text(&text)?,
+                reply_to: json::check_id(reply_to, "replyTo", MAX_REPLY_TO_CHARACTERS)?,
+            })
+        }
+        other => Err(ErrorReply::unknown_type(other, "auth or message")),
     }
 }
 
+/// Parses the token of an `auth`. A missing token is not an error here: without `auth_secret` it is as
+/// good as any other.
 fn token(value: Option<&RawValue>) -> Result<Option<String>, InvalidMessage> {
     let token: Option<String> = json::optional(value, "token", "a string")?;
-    if token
-        .as_ref()
-        .is_some_and(|token| token.len() > MAX_TOKEN_BYTES)
-    {
-        let problem = format_args!("has more than {MAX_TOKEN_BYTES} bytes");
-        return Err(InvalidMessage::field("token", problem));
+    match token {
+        Some(token) if token.len() > MAX_TOKEN_BYTES => {
+            let problem = format_args!("is too long; must be at most {MAX_TOKEN_BYTES} bytes");
+            Err(InvalidMessage::field("token", problem))
+        }
+        token => Ok(token),
     }
-    Ok(token)
 }
 
-/// What is said otherwise than in the document is added to its wire types; the rest is not said.
+/// Encodes a server message; `None` if the dialect has no such message.
 pub(super) fn encode(message: &ServerMessage) -> Option<Frame> {
     match message {
         ServerMessage::Presence { .. } | ServerMessage::Typing { .. } => None,

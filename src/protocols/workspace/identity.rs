@@ -1,4 +1,4 @@
-//! What Workspace's users are called: as they want, as a token says, or somehow.
+//! Usernames: requested in the query, taken from a token, or generated.
 
 use super::Workspace;
 use super::messages::{ErrorCode, ErrorReply};
@@ -8,28 +8,28 @@ use crate::toolkit::sanitize::{cut, sanitize};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// The letters of a made-up name.
+/// Characters of the random part of a generated username.
 pub(super) const USERNAME_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// How often a connection may become another user's in a minute. Everybody hears of each time,
-/// and a new name comes with new limits.
+/// How often one connection may change its username in a minute. Each change is broadcast, and a new
+/// username has rate limits of its own.
 const RENAMES_PER_MINUTE: u32 = 5;
 
-/// What a token says that matters here.
+/// The claim of a token that is used here. `jwt` checks `exp` and `nbf`.
 #[derive(Deserialize)]
 struct Claims {
     username: String,
 }
 
 impl Workspace {
-    /// A name that somebody wants, made fit for others to see, if anything is left of it.
+    /// Sanitizes and trims a username and cuts it at `username_length`; `None` if nothing is left.
     pub(super) fn sanitize_username(&self, requested: &str) -> Option<String> {
         let clean = sanitize(requested);
         let name = cut(clean.trim(), self.options.username_length as usize).trim_end();
         (!name.is_empty()).then(|| name.to_owned())
     }
 
-    /// A name that nobody has.
+    /// Returns a random username that is not in use.
     pub(super) fn generate_username(&self, cx: &mut Context) -> String {
         loop {
             let name = format!("User_{}", cx.random_string(USERNAME_ALPHABET, 6));
@@ -39,7 +39,11 @@ impl Workspace {
         }
     }
 
-    /// The name that a token gives, if it gives one. Where there is a secret, it has to.
+    /// Returns the username in a token. Without `auth_secret` the token is not verified, and `None` is
+    /// returned for one that has no username.
+    ///
+    /// # Errors
+    /// There is an `auth_secret`, and the token is not valid or has no username.
     pub(super) fn username_from_token(
         &self,
         cx: &Context,
@@ -52,15 +56,19 @@ impl Workspace {
         };
         let now = Duration::from_millis(cx.epoch_millis());
         let claims: Claims = jwt::verified(token, secret, now).map_err(ErrorReply::unauthorized)?;
-        match self.sanitize_username(&claims.username) {
-            Some(name) => Ok(Some(name)),
-            None => Err(ErrorReply::unauthorized(
-                "the username in the token is empty",
-            )),
-        }
+        let name = self.sanitize_username(&claims.username).ok_or_else(|| {
+            let problem = "the \"username\" in the token is empty; must contain a name";
+            ErrorReply::unauthorized(problem)
+        })?;
+        Ok(Some(name))
     }
 
-    /// Makes a connection another user's: to the others, one goes and another comes.
+    /// Changes the username of a connection, which moves it to another user. The other members see the
+    /// old user go offline, if this was its last connection, and the new one come online.
+    ///
+    /// # Errors
+    /// The new user has all its connections, or the connection has changed its username too often. Then
+    /// nothing changes.
     pub(super) fn rename(
         &mut self,
         cx: &mut Context,
@@ -69,25 +77,24 @@ impl Workspace {
     ) -> Result<(), ErrorReply> {
         let key = name.to_lowercase();
         let is_full = self.is_full(&key);
-        let Some(member) = self
-            .members
-            .get_mut(&conn)
-            .filter(|member| member.user != key)
-        else {
+        let member = self.members.get_mut(&conn);
+        let Some(member) = member.filter(|member| member.user != key) else {
             return Ok(());
         };
         if is_full {
-            let message = "this user has too many connections";
-            return Err(ErrorReply::new(ErrorCode::TooManyConnections, message));
+            let problem = "this username has too many connections; close one of them first";
+            return Err(ErrorReply::new(ErrorCode::TooManyConnections, problem));
         }
         let counted = member.renames.take(cx.now, RENAMES_PER_MINUTE);
-        counted.map_err(|wait| ErrorReply::rate_limited("changes of name", wait))?;
+        counted.map_err(|wait| {
+            ErrorReply::rate_limited("changes of username", RENAMES_PER_MINUTE, wait)
+        })?;
         if let Some(mut member) = self.members.remove(&conn) {
             self.detach(cx, &member);
             self.attach(cx, &key, name);
             member.user = key;
-            member.typing = false;
-            self.insert(cx, member);
+            member.is_typing = false;
+            self.insert_member(cx, member);
         }
         Ok(())
     }

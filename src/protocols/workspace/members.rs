@@ -1,4 +1,4 @@
-//! Who is in a Workspace room, and what is said to all of them.
+//! The members of a room, their users, and messages to all of them.
 
 use super::messages::{Dialect, ErrorReply, Presence, ServerMessage, Status, Typing};
 use crate::realm::{ConnectionId, Context};
@@ -7,59 +7,78 @@ use crate::toolkit::rate_limit::SlidingWindow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Up to this many users are named in a count of users; more would fill outboxes.
+/// Most usernames in a `userCount`. A longer list would fill outboxes, as it is sent on each change.
 const MAX_LISTED_USERS: usize = 200;
 
-/// The connections of a room.
+/// The members of a room: one per connection.
 pub(super) type Members = BTreeMap<ConnectionId, Member>;
 
-/// One connection.
+/// The users of a room, by [`User::key`].
+pub(super) type Users = BTreeMap<String, User>;
+
+/// A connection.
 pub(super) struct Member {
     pub(super) recipient: Recipient<Dialect>,
-    /// The key of its user.
+    /// Key of its user.
     pub(super) user: String,
-    pub(super) typing: bool,
-    /// When it said or was told something last.
+    pub(super) is_typing: bool,
+    /// Time of the last message from or to the connection.
     pub(super) last_activity: Duration,
+    /// Changes of its username.
     pub(super) renames: SlidingWindow,
 }
 
-/// Somebody with a name, connected at least once.
+/// A username and its connections, of which there is at least one.
 pub(super) struct User {
     /// The name in lower case.
     pub(super) key: String,
-    /// The name as the first of the connections wrote it.
+    /// The name as its first connection wrote it.
     pub(super) name: String,
-    /// `userId` on the wire.
+    /// `userId` in messages.
     pub(super) id: String,
+    /// Number of connections.
     pub(super) connections: u32,
-    /// How many of them are typing.
+    /// Number of connections that are typing. The user is typing if there is one.
     pub(super) typing_connections: u32,
-    pub(super) limits: RateLimits,
+    pub(super) rate_limits: RateLimits,
 }
 
+/// The rates of a user over all its connections.
 #[derive(Default)]
 pub(super) struct RateLimits {
     pub(super) messages: SlidingWindow,
+    /// `presence:update` and `typing:indicator` together.
     pub(super) signals: SlidingWindow,
 }
 
 impl RateLimits {
+    /// Counts a chat message.
+    ///
+    /// # Errors
+    /// There were `limit` in the last minute.
+    pub(super) fn count_message(&mut self, now: Duration, limit: u32) -> Result<(), ErrorReply> {
+        let counted = self.messages.take(now, limit);
+        counted.map_err(|wait| ErrorReply::rate_limited("messages", limit, wait))
+    }
+
     /// Counts a `presence:update` or `typing:indicator`.
+    ///
+    /// # Errors
+    /// There were `limit` in the last minute.
     pub(super) fn count_signal(&mut self, now: Duration, limit: u32) -> Result<(), ErrorReply> {
         let counted = self.signals.take(now, limit);
         let what = "presence updates and typing indicators";
-        counted.map_err(|wait| ErrorReply::rate_limited(what, wait))
+        counted.map_err(|wait| ErrorReply::rate_limited(what, limit, wait))
     }
 
-    /// Whether anything was counted in the last minute.
+    /// Returns whether anything was counted in the last minute.
     pub(super) fn has_recent_events(&mut self, now: Duration) -> bool {
         self.messages.count(now) + self.signals.count(now) > 0
     }
 }
 
-/// Who is there: how many, and the names of the first of them in alphabetical order.
-pub(super) fn user_count_message(users: &BTreeMap<String, User>) -> ServerMessage<'_> {
+/// Returns a `userCount` with the number of users and the first names in alphabetical order.
+pub(super) fn user_count_message(users: &Users) -> ServerMessage<'_> {
     let names = users.values().map(|user| user.name.as_str());
     ServerMessage::UserCount {
         count: users.len(),
@@ -67,8 +86,8 @@ pub(super) fn user_count_message(users: &BTreeMap<String, User>) -> ServerMessag
     }
 }
 
-/// Sends a message to everybody, or to everybody else than a user. Where somebody's dialect has no
-/// such message, that is nothing, and keeps nobody from being idle.
+/// Sends a message to all members but those of the user `except`. A member whose dialect has no such message
+/// is sent nothing, which does not count as activity either.
 pub(super) fn broadcast(
     members: &mut Members,
     cx: &mut Context,
@@ -84,6 +103,7 @@ pub(super) fn broadcast(
     }
 }
 
+/// Sends a user's status to all other users.
 pub(super) fn broadcast_presence(
     members: &mut Members,
     cx: &mut Context,
@@ -98,8 +118,17 @@ pub(super) fn broadcast_presence(
     broadcast(members, cx, Some(user), &ServerMessage::Presence { data });
 }
 
-/// Notes whether a connection is typing, and tells the others if that changes whether its user
-/// is.
+/// Sends whether a user is typing to all other users.
+pub(super) fn broadcast_typing(members: &mut Members, cx: &mut Context, user: &User) {
+    let data = Typing {
+        user_id: &user.id,
+        username: &user.name,
+        is_typing: user.typing_connections > 0,
+    };
+    broadcast(members, cx, Some(user), &ServerMessage::Typing { data });
+}
+
+/// Sets whether a connection is typing, and tells the other users if its user starts or stops with it.
 pub(super) fn set_typing(
     members: &mut Members,
     cx: &mut Context,
@@ -110,7 +139,7 @@ pub(super) fn set_typing(
     let Some(member) = members.get_mut(&conn) else {
         return;
     };
-    if std::mem::replace(&mut member.typing, is_typing) == is_typing {
+    if std::mem::replace(&mut member.is_typing, is_typing) == is_typing {
         return;
     }
     let before = user.typing_connections;
@@ -118,14 +147,4 @@ pub(super) fn set_typing(
     if (before == 0) != (user.typing_connections == 0) {
         broadcast_typing(members, cx, user);
     }
-}
-
-pub(super) fn broadcast_typing(members: &mut Members, cx: &mut Context, user: &User) {
-    let is_typing = user.typing_connections > 0;
-    let data = Typing {
-        user_id: &user.id,
-        username: &user.name,
-        is_typing,
-    };
-    broadcast(members, cx, Some(user), &ServerMessage::Typing { data });
 }

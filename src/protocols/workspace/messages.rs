@@ -1,4 +1,6 @@
-//! What Workspace's clients and server say to each other, in whichever dialect.
+//! Workspace's message types and errors, the same for both dialects.
+//!
+//! The codecs decode to [`ClientMessage`] and encode [`ServerMessage`]; the realm knows only these.
 
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::InvalidMessage;
@@ -6,38 +8,39 @@ use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// How a client speaks.
+/// The dialect of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// As the document says; so does everybody who has not spoken yet.
+    /// The document's, and that of a connection that has not sent a message yet.
     #[default]
     Document,
-    /// As the Electron chat does.
+    /// The Electron chat's.
     Electron,
 }
 
-/// What a client said, and how.
+/// A decoded message of a client, and the dialect in which the connection is answered.
 pub struct Incoming {
     pub(super) dialect: Dialect,
     pub(super) message: ClientMessage,
 }
 
-/// What a client may say, and what it said wrong.
+/// A message from a client.
 pub enum ClientMessage {
-    /// A message to everybody.
+    /// `message:send`, or `message` in the Electron dialect.
     Send {
-        /// Sanitised.
+        /// The sanitized text, not empty.
         text: String,
-        /// The id of the message that it answers.
+        /// The id of the message that this one answers (Electron dialect only).
         reply_to: Option<String>,
     },
     /// `presence:update`.
     Presence(Status),
-    /// `typing:indicator`.
+    /// `typing:indicator`: whether the connection is typing.
     Typing(bool),
-    /// Who somebody is, with the token that says so, if there is one.
+    /// `auth` (Electron dialect only): the token, if there is one.
     Auth(Option<String>),
-    /// None of these.
+    /// A message that could not be decoded, with the error for the client. It passes through the realm
+    /// like any other message so that the error keeps its place among the responses.
     Invalid(ErrorReply),
 }
 
@@ -55,29 +58,29 @@ pub enum Status {
     Offline,
 }
 
-/// Something that cannot be done, and why.
+/// The `code` of an error message. The document has no error message; these are from the rulings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// The message is not JSON.
+    InvalidJson,
+    /// The message is binary or not a JSON object, or one of its fields is missing or wrong.
+    InvalidMessage,
+    /// The `type` is not one of the connection's dialect.
+    UnknownType,
+    /// The token of an `auth` is not valid.
+    Unauthorized,
+    /// The limit for one minute is reached.
+    RateLimited,
+    /// The username in a token already has all its connections.
+    TooManyConnections,
+}
+
+/// An error for the client that sent a message.
 pub struct ErrorReply {
     pub(super) code: ErrorCode,
     pub(super) message: String,
     pub(super) retry_after_ms: Option<u64>,
-}
-
-/// The `code` of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum ErrorCode {
-    /// Not JSON.
-    InvalidJson,
-    /// Not an object, or a field is missing or wrong.
-    InvalidMessage,
-    /// A `type` that the dialect does not have.
-    UnknownType,
-    /// A token that is not valid.
-    Unauthorized,
-    /// More messages than the limit for a minute.
-    RateLimited,
-    /// A username that already has all its connections.
-    TooManyConnections,
 }
 
 impl ErrorReply {
@@ -89,39 +92,24 @@ impl ErrorReply {
         }
     }
 
+    /// Returns the error for a type that is not in `known`, a list for a person to read.
     pub(super) fn unknown_type(message_type: &str, known: &str) -> Self {
-        let message = format!(
-            "there is no type {}; there are {known}",
-            Quoted(message_type)
-        );
+        let message = format!("unknown type {}; must be {known}", Quoted(message_type));
         Self::new(ErrorCode::UnknownType, message)
     }
 
-    pub(super) fn unauthorized(why: impl ToString) -> Self {
-        Self::new(ErrorCode::Unauthorized, why.to_string())
+    pub(super) fn unauthorized(problem: impl ToString) -> Self {
+        Self::new(ErrorCode::Unauthorized, problem.to_string())
     }
 
-    pub(super) fn rate_limited(what: &str, wait: Duration) -> Self {
+    /// Returns the error for more than `limit` of `what` in a minute; the next is allowed after `wait`.
+    pub(super) fn rate_limited(what: &str, limit: u32, wait: Duration) -> Self {
+        let message = format!("too many {what}; must be at most {limit} a minute");
         Self {
             retry_after_ms: u64::try_from(wait.as_millis().max(1)).ok(),
-            ..Self::new(
-                ErrorCode::RateLimited,
-                format!("too many {what} in a minute"),
-            )
+            ..Self::new(ErrorCode::RateLimited, message)
         }
     }
-}
-
-/// The text of a message, sanitised.
-pub(super) fn sanitize_text(text: &str) -> Result<String, InvalidMessage> {
-    let text = sanitize(text);
-    if text.trim().is_empty() {
-        return Err(InvalidMessage::field(
-            "text",
-            "is empty once it is sanitised",
-        ));
-    }
-    Ok(text.into_owned())
 }
 
 impl From<InvalidMessage> for ErrorReply {
@@ -134,7 +122,21 @@ impl From<InvalidMessage> for ErrorReply {
     }
 }
 
-/// A message to clients.
+/// Sanitizes the text of a message ("Sanitize message content before broadcasting").
+///
+/// # Errors
+/// Nothing but white space is left.
+pub(super) fn sanitize_text(text: &str) -> Result<String, InvalidMessage> {
+    let text = sanitize(text);
+    if text.trim().is_empty() {
+        let problem = "is empty without HTML tags and white space; must contain text";
+        return Err(InvalidMessage::field("text", problem));
+    }
+    Ok(text.into_owned())
+}
+
+/// A message to clients. Both dialects write it as the same JSON; each codec leaves out the messages and
+/// fields that its dialect does not have.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase")]
 pub(super) enum ServerMessage<'a> {

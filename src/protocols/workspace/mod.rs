@@ -1,7 +1,8 @@
-//! Workspace: one room for everybody, with presence and typing indicators.
+//! Workspace: one room per listener, with presence and typing indicators.
 //!
-//! A user is a username, compared without regard to case, and may be connected up to three times;
-//! what the others see is the user, not the connections.
+//! A user is a username, compared without regard to case, and may have several connections (three by
+//! default). The other users see the user, not its connections: `online` with the first one, `offline`
+//! with the end of the last. The README in this folder describes the protocol for authors of clients.
 
 mod codec;
 mod codec_document;
@@ -20,8 +21,8 @@ use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
 use crate::toolkit::recently_gone::RecentlyGone;
 pub use codec::Reader;
 use members::{
-    Member, Members, RateLimits, User, broadcast, broadcast_presence, broadcast_typing, set_typing,
-    user_count_message,
+    Member, Members, RateLimits, User, Users, broadcast, broadcast_presence, broadcast_typing,
+    set_typing, user_count_message,
 };
 pub use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
 use messages::{NewMessage, ServerMessage};
@@ -29,25 +30,25 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Changes of who is there within this time of the last count are gathered into one.
+/// Shortest time between two `userCount` broadcasts. Changes in between are gathered into one.
 const USER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the configuration may say about a Workspace listener.
+/// Options of a Workspace listener.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Connections of one username ("Performance Considerations"); 0: no limit.
+    /// Connections of one username at a time ("Performance Considerations"); 0: no limit.
     max_connections_per_user: u32,
-    /// `message:send` of one username in a minute ("Performance Considerations"); 0: no limit.
+    /// `message:send` and `message` of one username in a minute ("Performance Considerations"); 0: no limit.
     messages_per_minute: u32,
     /// `presence:update` and `typing:indicator` of one username in a minute; 0: no limit.
     signals_per_minute: u32,
-    /// Seconds without a message in either direction ("Security Notes"); 0: no limit.
+    /// Seconds without a message in either direction until a connection is closed ("Security Notes");
+    /// 0: no limit.
     idle_timeout: u32,
-    /// Characters of a username; what is beyond is cut off.
+    /// Characters of a username, 12 to 256. A longer one is cut.
     username_length: u32,
-    /// What the tokens of clients are signed with; none where it is empty, and then they are
-    /// believed as they are.
+    /// HS256 key of the tokens in `auth`. Empty: tokens are not verified.
     auth_secret: Secret,
 }
 
@@ -68,21 +69,20 @@ impl Default for Options {
 pub struct Workspace {
     options: Options,
     members: Members,
-    /// By the name in lower case.
-    users: BTreeMap<String, User>,
-    /// The limits of users who went during the last minute, so that going and coming back does
-    /// not lift them.
+    users: Users,
+    /// Rate limits of users that disconnected during the last minute, so that reconnecting does not
+    /// reset them.
     recently_gone: RecentlyGone<String, RateLimits>,
     last_user_id: u64,
     last_message_id: u64,
     user_count: UserCount,
 }
 
-/// Whether everybody knows who is there.
+/// State of the `userCount` broadcasts.
 #[derive(Default)]
 struct UserCount {
-    /// When everybody was told last.
     last_sent: Option<Duration>,
+    /// Whether a user connected or disconnected since then.
     has_changed: bool,
 }
 
@@ -103,11 +103,9 @@ impl Realm for Workspace {
     type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        if !(12..=256).contains(&options.username_length) {
-            let problem = format!(
-                "{} is not from 12 to 256 characters",
-                options.username_length
-            );
+        let length = options.username_length;
+        if !(12..=256).contains(&length) {
+            let problem = format!("must be 12 to 256 characters, not {length}");
             return Err(("username_length", problem));
         }
         Ok(Self {
@@ -140,10 +138,11 @@ impl Realm for Workspace {
         let name = name.unwrap_or_else(|| self.generate_username(cx));
         let key = name.to_lowercase();
         if self.is_full(&key) {
-            // The document's client would come back for ever if it were let in and closed.
+            // The document's client reconnects for ever if its connection opens and is then closed, so
+            // this is an HTTP status instead of a Close frame.
             return Err(Rejection {
                 status: 429,
-                text: "this user has too many connections",
+                text: "this username has too many connections; close one of them first",
             });
         }
         let recipient = Recipient {
@@ -153,7 +152,7 @@ impl Realm for Workspace {
         let member = Member {
             recipient,
             user: key,
-            typing: false,
+            is_typing: false,
             last_activity: cx.now,
             renames: SlidingWindow::default(),
         };
@@ -167,7 +166,7 @@ impl Realm for Workspace {
             };
             recipient.send_to(cx, &connected);
         }
-        self.insert(cx, member);
+        self.insert_member(cx, member);
         self.broadcast_user_count(cx);
         Ok(())
     }
@@ -189,7 +188,8 @@ impl Realm for Workspace {
             recipient.send_to(cx, &reply);
         }
         let count_was_sent = self.broadcast_user_count(cx);
-        // Until now it could not be told in words that it understands.
+        // Before its first message the connection counted as one of the document's dialect, which has no
+        // `userCount`.
         if recipient.dialect != before && !count_was_sent {
             recipient.send_to(cx, &user_count_message(&self.users));
         }
@@ -210,6 +210,7 @@ impl Realm for Workspace {
 }
 
 impl Workspace {
+    /// Closes the connections that have been idle for `idle_timeout`.
     fn close_idle(&mut self, cx: &mut Context) {
         if self.options.idle_timeout == 0 {
             return;
@@ -220,14 +221,15 @@ impl Workspace {
         let idle: Vec<ConnectionId> = idle.map(|(&conn, _)| conn).collect();
         let take = |conn| self.members.remove(&conn).map(|member| (conn, member));
         let idle: Vec<_> = idle.into_iter().filter_map(take).collect();
-        // A quiet room ends as a whole, so those who go hear nothing of each other.
+        // All idle members are removed before the first broadcast, so that the end of a quiet room sends
+        // nothing to connections that are closed with it.
         for (conn, member) in idle {
             cx.close(conn, CloseReason::Idle);
             self.detach(cx, &member);
         }
     }
 
-    /// Does what somebody wants.
+    /// Handles a message; an error is for its sender.
     fn handle(
         &mut self,
         cx: &mut Context,
@@ -235,21 +237,20 @@ impl Workspace {
         message: ClientMessage,
     ) -> Result<(), ErrorReply> {
         let conn = sender.connection;
+        let signal_limit = self.options.signals_per_minute;
         match message {
             ClientMessage::Send { text, reply_to } => {
                 self.handle_send(cx, conn, &text, reply_to.as_deref())
             }
             ClientMessage::Presence(status) => {
                 let user = user_of(&self.members, &mut self.users, conn);
-                user.limits
-                    .count_signal(cx.now, self.options.signals_per_minute)?;
+                user.rate_limits.count_signal(cx.now, signal_limit)?;
                 broadcast_presence(&mut self.members, cx, user, status);
                 Ok(())
             }
             ClientMessage::Typing(is_typing) => {
                 let user = user_of(&self.members, &mut self.users, conn);
-                user.limits
-                    .count_signal(cx.now, self.options.signals_per_minute)?;
+                user.rate_limits.count_signal(cx.now, signal_limit)?;
                 set_typing(&mut self.members, cx, user, conn, is_typing);
                 Ok(())
             }
@@ -264,6 +265,7 @@ impl Workspace {
         }
     }
 
+    /// Broadcasts a chat message, to its sender as well.
     fn handle_send(
         &mut self,
         cx: &mut Context,
@@ -273,8 +275,7 @@ impl Workspace {
     ) -> Result<(), ErrorReply> {
         let user = user_of(&self.members, &mut self.users, conn);
         let limit = self.options.messages_per_minute;
-        let counted = user.limits.messages.take(cx.now, limit);
-        counted.map_err(|wait| ErrorReply::rate_limited("messages", wait))?;
+        user.rate_limits.count_message(cx.now, limit)?;
         self.last_message_id = cx.epoch_millis().max(self.last_message_id + 1);
         let data = NewMessage {
             id: &format!("msg_{}", self.last_message_id),
@@ -288,37 +289,34 @@ impl Workspace {
         Ok(())
     }
 
-    /// Whether a user may have no more connections.
+    /// Returns whether a user has all the connections that it may have.
     fn is_full(&self, key: &str) -> bool {
         let limit = self.options.max_connections_per_user;
         let connections = self.users.get(key).map_or(0, |user| user.connections);
         limit > 0 && connections >= limit
     }
 
-    /// A user has one more connection, and comes with it if it is the first.
+    /// Counts a connection to its user, which is created with the first one.
     fn attach(&mut self, cx: &Context, key: &str, name: String) {
-        let new = || {
+        let create = || {
             self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
+            let rate_limits = self.recently_gone.remove(&key.to_owned());
             User {
                 key: key.to_owned(),
                 name,
                 id: format!("ws_user_{}", self.last_user_id),
                 connections: 0,
                 typing_connections: 0,
-                limits: self
-                    .recently_gone
-                    .remove(&key.to_owned())
-                    .unwrap_or_default(),
+                rate_limits: rate_limits.unwrap_or_default(),
             }
         };
-        self.users
-            .entry(key.to_owned())
-            .or_insert_with(new)
-            .connections += 1;
+        let user = self.users.entry(key.to_owned()).or_insert_with(create);
+        user.connections += 1;
     }
 
-    /// Tells the others what changes now that a member is there.
-    fn insert(&mut self, cx: &mut Context, member: Member) {
+    /// Inserts a member whose connection is counted already, and tells the other users that its user is
+    /// online if it is the first.
+    fn insert_member(&mut self, cx: &mut Context, member: Member) {
         let user = self.users.get(&member.user);
         if let Some(user) = user.filter(|user| user.connections == 1) {
             broadcast_presence(&mut self.members, cx, user, Status::Online);
@@ -327,12 +325,13 @@ impl Workspace {
         self.members.insert(member.recipient.connection, member);
     }
 
-    /// Tells the others what changes now that a member is gone.
+    /// Takes the connection of a removed member from its user, and tells the other users what changes: the
+    /// user stops typing, or goes offline with its last connection.
     fn detach(&mut self, cx: &mut Context, member: &Member) {
         let Some(user) = self.users.get_mut(&member.user) else {
             return;
         };
-        if member.typing {
+        if member.is_typing {
             user.typing_connections -= 1;
             if user.typing_connections == 0 {
                 broadcast_typing(&mut self.members, cx, user);
@@ -343,14 +342,17 @@ impl Workspace {
             broadcast_presence(&mut self.members, cx, user, Status::Offline);
             self.user_count.has_changed = true;
             if let Some(mut user) = self.users.remove(&member.user) {
-                if user.limits.has_recent_events(cx.now) {
-                    let _ = self.recently_gone.insert(cx.now, user.key, user.limits);
+                if user.rate_limits.has_recent_events(cx.now) {
+                    let _ = self
+                        .recently_gone
+                        .insert(cx.now, user.key, user.rate_limits);
                 }
             }
         }
     }
 
-    /// Tells everybody who is there, if that has changed and it is time for it; whether it was.
+    /// Broadcasts a `userCount` if the users have changed and the last one is long enough ago. Returns
+    /// whether it did.
     fn broadcast_user_count(&mut self, cx: &mut Context) -> bool {
         let last_sent = self.user_count.last_sent;
         let is_early = last_sent.is_some_and(|last_sent| cx.now < last_sent + USER_COUNT_INTERVAL);
@@ -361,25 +363,18 @@ impl Workspace {
             last_sent: Some(cx.now),
             has_changed: false,
         };
-        broadcast(
-            &mut self.members,
-            cx,
-            None,
-            &user_count_message(&self.users),
-        );
+        let message = user_count_message(&self.users);
+        broadcast(&mut self.members, cx, None, &message);
         true
     }
 }
 
-/// The user of a connection that is there.
-fn user_of<'a>(
-    members: &Members,
-    users: &'a mut BTreeMap<String, User>,
-    conn: ConnectionId,
-) -> &'a mut User {
+/// Returns the user of a member. It borrows single fields of the realm, so that a caller can broadcast while
+/// it holds the user.
+fn user_of<'a>(members: &Members, users: &'a mut Users, conn: ConnectionId) -> &'a mut User {
     let member = members.get(&conn);
     let user = member.and_then(|member| users.get_mut(&member.user));
-    user.expect("a user is there as long as one of its connections is")
+    user.expect("a connection sends messages only while it is a member, and each member has a user")
 }
 
 #[cfg(any(test, fuzzing))]
