@@ -1,12 +1,12 @@
-//! Workspace's reader under any messages.
+//! Decodes arbitrary messages.
 
 use crate::protocols::workspace::{ClientMessage, Dialect, ErrorCode, Reader};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::sanitize::sanitize;
 
-/// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
-/// a dialect is decided it stays; and what goes to others is fit for them.
+/// Decodes the messages of one connection, one per line of the input. Checks that each is decoded or gets an
+/// error, that the dialect does not change once it is decided, and that text for other clients is sanitized.
 pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
@@ -34,7 +34,7 @@ pub(crate) fn read_all(bytes: &[u8]) {
                 assert!(is_electron && token.is_none_or(|token| token.len() <= 8 << 10));
             }
             ClientMessage::Invalid(error) => {
-                // However long what was said is, what is said of it is not.
+                // An error stays short however long the message was.
                 assert!(error.message.len() < 2048);
                 let code = error.code;
                 assert!(

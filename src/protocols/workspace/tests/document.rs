@@ -1,65 +1,64 @@
-//! What the document and the rulings demand of Workspace, each rule at the desk.
+//! Rules of the document, the rulings and the Electron dialect, each tested on the realm alone.
 //!
-//! The document's sentences, those of the rulings, and what the newer client sends and understands,
-//! with the test that holds each. Tests that need sockets stand in `tests/workspace.rs`, tests of
-//! tokens by themselves in `jwt.rs`, random walks in `walk.rs`.
+//! The table names the tests of each rule. Tests that need sockets are in `tests/workspace.rs`, tests of
+//! tokens alone in `toolkit/jwt.rs`, and the model with random clients in `model.rs`.
 //!
-//! | demand | test |
+//! | rule | tests |
 //! | --- | --- |
-//! | path `/ws` | `it_serves_one_path` |
+//! | path `/ws` | `only_the_path_ws_is_served` |
 //! | `connected` first, its fields | `connected_comes_first_and_has_the_documents_fields` |
 //! | `connectedUsers` counts users | `connected_users_counts_users_and_not_connections` |
 //! | `userId` is unique and increasing | `user_ids_are_unique_and_increasing_even_within_a_millisecond` |
-//! | a user is a name, in whatever case | `a_user_has_one_id_and_one_name_on_all_its_connections` |
-//! | `username` is decoded, sanitised, trimmed, cut | `a_username_is_decoded_sanitised_trimmed_and_cut` |
-//! | a missing or empty one becomes `User_` and 6 letters | `who_gives_no_name_is_a_user_of_its_own`, `a_made_up_name_that_is_taken_is_not_used` |
-//! | "Maximum concurrent connections per user: 3", then HTTP 429 | `a_fourth_connection_of_a_user_is_refused_in_the_handshake`, `without_a_limit_a_user_may_have_any_number_of_connections`, `a_fourth_connection_of_a_user_never_opens` |
-//! | `message:new` goes to everybody, the sender included | `a_message_goes_to_everybody_the_sender_included` |
+//! | a user is a name, compared without regard to case | `a_user_has_one_id_and_one_name_on_all_its_connections` |
+//! | `username` is decoded, sanitized, trimmed, cut | `a_username_is_decoded_sanitized_trimmed_and_cut` |
+//! | a missing or empty one becomes `User_` and 6 characters | `a_connection_without_a_username_is_a_user_of_its_own`, `a_generated_username_that_is_in_use_is_not_used_again` |
+//! | "Maximum concurrent connections per user: 3", then HTTP 429 | `a_fourth_connection_of_a_user_is_rejected_in_the_handshake`, `without_a_limit_a_user_may_have_any_number_of_connections`, `a_fourth_connection_of_a_user_never_opens` |
+//! | `message:new` goes to all, including the sender | `a_message_goes_to_all_connections_including_the_sender` |
 //! | message ids are unique and increasing | `message_ids_are_unique_and_increasing` |
-//! | "Sanitize message content before broadcasting" | `message_content_is_sanitised` |
-//! | `presence:update` goes to everybody else | `a_presence_update_goes_to_all_other_users` |
-//! | `online` on a user's first connection | `the_others_hear_when_a_user_comes_with_its_first_connection` |
-//! | `offline` on the end of its last | `the_others_hear_when_a_user_goes_with_its_last_connection` |
-//! | `typing:indicator` goes to everybody else when it changes | `typing_goes_to_all_other_users_and_only_when_it_changes`, `a_user_types_as_long_as_one_of_its_connections_does` |
-//! | who leaves while typing stops typing | `a_user_who_leaves_while_typing_stops_typing` |
-//! | `INVALID_JSON` | `what_is_no_json_is_answered_and_nobody_else_hears_of_it` |
-//! | `UNKNOWN_TYPE` | `an_unknown_type_is_answered` |
-//! | `INVALID_MESSAGE` | `a_message_that_makes_no_sense_is_answered`, `a_binary_message_is_answered` |
+//! | "Sanitize message content before broadcasting" | `message_content_is_sanitized` |
+//! | `presence:update` goes to all other users | `a_presence_update_goes_to_all_other_users` |
+//! | `online` on a user's first connection | `a_users_first_connection_is_announced_as_online` |
+//! | `offline` at the end of its last | `the_end_of_a_users_last_connection_is_announced_as_offline` |
+//! | `typing:indicator` goes to all other users when it changes | `typing_goes_to_all_other_users_and_only_when_it_changes`, `a_user_is_typing_as_long_as_one_of_its_connections_is` |
+//! | a user that disconnects while typing stops typing | `a_user_that_disconnects_while_typing_stops_typing` |
+//! | `INVALID_JSON` | `text_that_is_not_json_gets_an_error_and_is_not_broadcast` |
+//! | `UNKNOWN_TYPE` | `an_unknown_type_gets_an_error` |
+//! | `INVALID_MESSAGE` | `an_invalid_message_gets_an_error`, `a_binary_message_is_answered` |
 //! | unknown fields are ignored | `unknown_fields_are_ignored` |
 //! | "100 messages per minute per user" | `a_user_may_send_100_messages_a_minute_over_all_its_connections` |
-//! | three times that for presence and typing | `signals_have_a_limit_of_their_own_three_times_that` |
-//! | only what passed validation counts | `only_what_passed_validation_counts` |
-//! | limits outlive a connection | `going_and_coming_back_does_not_lift_a_limit` |
-//! | for a minute, of so many | `those_who_are_gone_are_not_remembered_for_ever` |
-//! | "Close idle connections after 5 minutes" | `a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction`, `those_who_are_not_idle_hear_of_those_who_are`, `even_a_message_that_is_wrong_is_one`, `without_a_limit_nobody_is_idle` |
+//! | three times as many for presence and typing | `presence_and_typing_have_a_limit_of_their_own_of_300_a_minute` |
+//! | only valid messages count | `only_valid_messages_count_against_the_limit` |
+//! | limits outlive a connection | `reconnecting_does_not_reset_a_limit` |
+//! | they are kept for a minute | `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
+//! | "Close idle connections after 5 minutes" | `a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction`, `active_connections_are_told_that_idle_users_went_offline`, `an_invalid_message_counts_as_activity`, `without_an_idle_timeout_no_connection_is_closed` |
 //! | "Validate all incoming messages" | `no_text_makes_decoding_panic`, `no_json_makes_decoding_panic` |
 //! | the first message decides the dialect | `the_first_message_decides_the_dialect_for_the_connections_life` |
-//! | who mixes dialects: `UNKNOWN_TYPE` | `the_first_message_decides_the_dialect_for_the_connections_life` |
-//! | a malformed one: the dialect whose shape it has | `a_malformed_first_message_has_the_dialect_of_its_type` |
-//! | the document's when in doubt | `what_is_a_message_of_neither_dialect_decides_nothing`, `who_has_not_spoken_is_spoken_to_as_the_document_says` |
-//! | both dialects in one room, each answered in its own | `both_dialects_meet_in_the_room_each_in_its_own_words` |
+//! | a type of the other dialect: `UNKNOWN_TYPE` | `the_first_message_decides_the_dialect_for_the_connections_life` |
+//! | an invalid first message: the dialect of its type | `a_malformed_first_message_has_the_dialect_of_its_type` |
+//! | the document's dialect when in doubt | `a_message_of_neither_dialect_does_not_decide_the_dialect`, `a_connection_that_has_sent_no_message_gets_the_documents_messages` |
+//! | both dialects share a room | `both_dialects_share_the_room_each_with_its_own_messages` |
 //! | the same over sockets | `a_newer_client_joins_talks_errs_and_leaves` |
-//! | newer: no `presence:update`, no `typing:indicator` | `newer_clients_are_told_of_no_presence_and_no_typing` |
-//! | newer: `message` is `message:send` | `a_message_in_either_dialect_is_held_to_the_same_rules` |
-//! | newer: `replyTo` is passed on | `both_dialects_meet_in_the_room_each_in_its_own_words`, `an_answer_names_what_it_answers_or_nothing` |
-//! | newer: `auth` without a secret: the token's name | `without_a_secret_the_name_in_a_token_is_taken_as_it_stands` |
-//! | newer: what is unreadable keeps the made-up name | `without_a_secret_what_cannot_be_read_keeps_the_name_and_is_acknowledged` |
-//! | newer: sanitised, trimmed, cut like any name | `the_name_in_a_token_is_made_fit_like_any` |
-//! | newer: `auth` with a secret: a token that it signed | `with_a_secret_a_token_that_it_signed_gives_the_name`, `a_token_is_as_good_as_the_time_of_day_says` |
-//! | newer: a bad token: `UNAUTHORIZED`, no `auth:ack` | `with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing` |
-//! | newer: a token is bounded | `a_token_has_8_kib_at_the_most` |
-//! | newer: `auth` is repeated until it is acknowledged | `auth_again_with_the_same_name_is_acknowledged_and_changes_nothing` |
-//! | newer: a new name: one user goes, another comes | `auth_with_another_name_is_one_user_going_and_another_coming`, `a_connection_becomes_one_of_the_user_whose_name_it_gets` |
-//! | newer: a name with 3 connections: `TOO_MANY_CONNECTIONS` | `a_name_that_has_three_connections_is_full` |
-//! | newer: limits belong to the name | `limits_are_those_of_the_name_that_a_connection_has` |
-//! | newer: nor is there an end of limits by new names | `nobody_changes_its_name_more_than_five_times_a_minute` |
-//! | newer: the old user stops typing | `who_becomes_another_user_while_typing_stops_typing` |
-//! | newer: `userCount` on each change | `user_count_goes_on_each_change_to_newer_clients_only` |
-//! | newer: and at the beginning | `who_begins_to_speak_the_newer_dialect_is_told_who_is_there` |
-//! | newer: changes within a second are gathered | `changes_of_the_count_within_a_second_are_gathered` |
-//! | newer: `users` is bounded | `a_count_names_200_users_and_counts_all` |
-//! | newer: idle is what it is told itself | `what_a_connection_is_not_told_does_not_keep_it_from_being_idle` |
-//! | newer: nothing is kept of old names | `of_who_changed_its_name_nothing_is_kept` |
+//! | Electron: no `presence:update`, no `typing:indicator` | `electron_clients_get_no_presence_and_no_typing` |
+//! | Electron: `message` is `message:send` | `messages_of_both_dialects_obey_the_same_rules` |
+//! | Electron: `replyTo` is passed on | `both_dialects_share_the_room_each_with_its_own_messages`, `a_reply_to_is_passed_on_if_it_is_valid` |
+//! | Electron: `auth` without a secret: the token's name | `without_a_secret_the_username_in_a_token_is_not_verified` |
+//! | Electron: an unreadable token changes nothing | `without_a_secret_an_unreadable_token_is_acknowledged_and_changes_nothing` |
+//! | Electron: it is sanitized, trimmed and cut | `the_username_in_a_token_is_sanitized_trimmed_and_cut` |
+//! | Electron: `auth` with a secret: a token signed with it | `with_a_secret_a_token_signed_with_it_gives_the_username`, `a_token_is_valid_from_nbf_until_exp` |
+//! | Electron: an invalid token: `UNAUTHORIZED`, no `auth:ack` | `with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing` |
+//! | Electron: a token has a limit | `a_token_has_at_most_8_kib` |
+//! | Electron: `auth` is repeated until it is acknowledged | `auth_again_with_the_same_name_is_acknowledged_and_changes_nothing` |
+//! | Electron: a new name: one user goes offline, another online | `auth_with_another_name_takes_one_user_offline_and_another_online`, `auth_with_the_name_of_a_connected_user_joins_that_user` |
+//! | Electron: a name with 3 connections: `TOO_MANY_CONNECTIONS` | `auth_with_a_name_that_has_three_connections_is_rejected` |
+//! | Electron: rate limits belong to the name | `rate_limits_are_those_of_the_connections_current_name` |
+//! | Electron: new names do not lift all limits | `a_connection_changes_its_name_at_most_five_times_a_minute` |
+//! | Electron: the old user stops typing | `a_user_whose_connection_changes_its_name_while_typing_stops_typing` |
+//! | Electron: `userCount` on each change | `user_count_goes_to_electron_clients_only_on_each_change` |
+//! | Electron: and after the first message | `the_first_electron_message_of_a_connection_is_answered_with_a_user_count` |
+//! | Electron: changes within a second are gathered | `changes_within_a_second_are_gathered_into_one_user_count` |
+//! | Electron: `users` is bounded | `a_user_count_lists_200_users_and_counts_all` |
+//! | Electron: only messages that it is sent are activity | `a_message_that_a_dialect_does_not_have_is_no_activity` |
+//! | Electron: nothing is kept of old names | `nothing_is_kept_of_a_former_username` |
 
 use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
@@ -74,16 +73,16 @@ fn harness() -> RealmHarness<Workspace> {
     RealmHarness::new(json!({}))
 }
 
-/// A desk with these users, connections 1 and so on.
+/// Returns a room in which connections 1, 2 and so on have these usernames.
 fn room(names: &[&str]) -> RealmHarness<Workspace> {
     let mut harness = harness();
-    for (at, name) in names.iter().enumerate() {
-        harness.opens(at as u64 + 1, &format!("/ws?username={name}"));
+    for (index, name) in names.iter().enumerate() {
+        harness.opens(index as u64 + 1, &format!("/ws?username={name}"));
     }
     harness
 }
 
-/// Takes a line to one connection apart.
+/// Parses a line of the harness that is a message to `conn`.
 fn to(conn: u64, line: &str) -> Value {
     let json = line
         .strip_prefix(&format!("{conn} < "))
@@ -91,15 +90,15 @@ fn to(conn: u64, line: &str) -> Value {
     serde_json::from_str(json).unwrap()
 }
 
-/// The `connected` that somebody gets on coming in.
-fn enters(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Value {
+/// Opens a connection and returns its `connected`.
+fn connect(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Value {
     to(
         conn,
         &harness.opens(conn, &format!("/ws?username={name}"))[0],
     )
 }
 
-/// The error that somebody gets for a message, and nobody else gets anything.
+/// Sends an invalid message and returns the error; checks that nothing else is sent to anyone.
 fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value {
     let lines = harness.says(conn, text);
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -114,7 +113,7 @@ fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value 
     error
 }
 
-/// The code of the error that 1 gets, at whatever time.
+/// Returns the code of the error that connection 1 gets, at any time.
 fn error_code(harness: &mut RealmHarness<Workspace>, text: &str) -> Value {
     to(1, &harness.says(1, text)[0])["code"].clone()
 }
@@ -129,12 +128,12 @@ fn typing(conn: u64, id: u64, name: &str, is_typing: bool) -> String {
     line(conn, "typing:indicator", data)
 }
 
-/// The id of the nth user who came at the desk's first moment.
+/// Returns the id of the nth user (from 1) that connected in the first millisecond.
 fn user_id(nth: u64) -> String {
     format!("ws_user_{}", 1_768_557_600_000 + nth - 1)
 }
 
-/// A line with its fields in the order in which they are sent.
+/// Returns the line of a presence or typing message, with its fields in the order in which they are sent.
 fn line(conn: u64, kind: &str, data: Value) -> String {
     let state = if kind == "presence:update" {
         "status"
@@ -149,8 +148,8 @@ fn line(conn: u64, kind: &str, data: Value) -> String {
 
 const SEND: &str = r#"{"type":"message:send","text":"Hello everyone!"}"#;
 const AWAY: &str = r#"{"type":"presence:update","status":"away"}"#;
-const TYPES: &str = r#"{"type":"typing:indicator","isTyping":true}"#;
-const RESTS: &str = r#"{"type":"typing:indicator","isTyping":false}"#;
+const TYPING: &str = r#"{"type":"typing:indicator","isTyping":true}"#;
+const NOT_TYPING: &str = r#"{"type":"typing:indicator","isTyping":false}"#;
 
 #[test]
 fn connected_comes_first_and_has_the_documents_fields() {
@@ -166,29 +165,29 @@ fn connected_comes_first_and_has_the_documents_fields() {
 #[test]
 fn connected_users_counts_users_and_not_connections() {
     let mut harness = room(&["a", "b", "b"]);
-    assert_eq!(enters(&mut harness, 4, "c")["connectedUsers"], 3);
-    assert_eq!(enters(&mut harness, 5, "A")["connectedUsers"], 3);
+    assert_eq!(connect(&mut harness, 4, "c")["connectedUsers"], 3);
+    assert_eq!(connect(&mut harness, 5, "A")["connectedUsers"], 3);
 }
 
 #[test]
 fn user_ids_are_unique_and_increasing_even_within_a_millisecond() {
     let mut harness = harness();
     assert_eq!(
-        enters(&mut harness, 1, "a")["userId"],
+        connect(&mut harness, 1, "a")["userId"],
         "ws_user_1768557600000"
     );
     assert_eq!(
-        enters(&mut harness, 2, "b")["userId"],
+        connect(&mut harness, 2, "b")["userId"],
         "ws_user_1768557600001"
     );
     harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(
-        enters(&mut harness, 3, "b")["userId"],
+        connect(&mut harness, 3, "b")["userId"],
         "ws_user_1768557600002"
     );
     harness.waits(MINUTE);
     assert_eq!(
-        enters(&mut harness, 4, "c")["userId"],
+        connect(&mut harness, 4, "c")["userId"],
         "ws_user_1768557660000"
     );
 }
@@ -196,8 +195,8 @@ fn user_ids_are_unique_and_increasing_even_within_a_millisecond() {
 #[test]
 fn a_user_has_one_id_and_one_name_on_all_its_connections() {
     let mut harness = harness();
-    let first = enters(&mut harness, 1, "Ann");
-    let second = enters(&mut harness, 2, "ANN");
+    let first = connect(&mut harness, 1, "Ann");
+    let second = connect(&mut harness, 2, "ANN");
     assert_eq!(
         (&first["userId"], &first["username"]),
         (&second["userId"], &second["username"])
@@ -205,7 +204,7 @@ fn a_user_has_one_id_and_one_name_on_all_its_connections() {
 }
 
 #[test]
-fn a_username_is_decoded_sanitised_trimmed_and_cut() {
+fn a_username_is_decoded_sanitized_trimmed_and_cut() {
     for (given, name) in [
         ("john+doe", "john doe"),
         ("J%C3%BCrgen%20%26%20Co", "Jürgen & Co"),
@@ -216,7 +215,7 @@ fn a_username_is_decoded_sanitised_trimmed_and_cut() {
         ("a%07b", "ab"),
     ] {
         assert_eq!(
-            enters(&mut harness(), 1, given)["username"],
+            connect(&mut harness(), 1, given)["username"],
             name,
             "{given}"
         );
@@ -224,7 +223,7 @@ fn a_username_is_decoded_sanitised_trimmed_and_cut() {
 }
 
 #[test]
-fn who_gives_no_name_is_a_user_of_its_own() {
+fn a_connection_without_a_username_is_a_user_of_its_own() {
     let mut harness = harness();
     let mut names = Vec::new();
     for (conn, target) in [
@@ -253,7 +252,7 @@ fn who_gives_no_name_is_a_user_of_its_own() {
 }
 
 #[test]
-fn a_made_up_name_that_is_taken_is_not_used() {
+fn a_generated_username_that_is_in_use_is_not_used_again() {
     let mut harness = harness();
     harness.opens(1, "/ws");
     harness.repeat_the_last_id();
@@ -261,26 +260,26 @@ fn a_made_up_name_that_is_taken_is_not_used() {
 }
 
 #[test]
-fn a_fourth_connection_of_a_user_is_refused_in_the_handshake() {
+fn a_fourth_connection_of_a_user_is_rejected_in_the_handshake() {
     let mut harness = room(&["ann", "Ann", "ANN"]);
-    let refusal = harness
+    let rejection = harness
         .tries_to_open(4, "/ws?username=aNN", "127.0.0.1")
         .unwrap_err();
-    assert_eq!(refusal.status, 429);
+    assert_eq!(rejection.status, 429);
     harness.leaves(2, DisconnectReason::Lost);
-    assert_eq!(enters(&mut harness, 4, "ann")["connectedUsers"], 1);
+    assert_eq!(connect(&mut harness, 4, "ann")["connectedUsers"], 1);
 }
 
 #[test]
 fn without_a_limit_a_user_may_have_any_number_of_connections() {
     let mut harness = RealmHarness::<Workspace>::new(json!({"max_connections_per_user": 0}));
     for conn in 1..100 {
-        enters(&mut harness, conn, "ann");
+        connect(&mut harness, conn, "ann");
     }
 }
 
 #[test]
-fn a_message_goes_to_everybody_the_sender_included() {
+fn a_message_goes_to_all_connections_including_the_sender() {
     let mut harness = room(&["john_doe", "b", "b"]);
     let lines = harness.says(1, SEND);
     let message = r#"{"type":"message:new","data":{"id":"msg_1768557600000","userId":"ws_user_1768557600000","username":"john_doe","text":"Hello everyone!","createdAt":"2026-01-16T10:00:00.000Z"}}"#;
@@ -300,7 +299,7 @@ fn message_ids_are_unique_and_increasing() {
 }
 
 #[test]
-fn message_content_is_sanitised() {
+fn message_content_is_sanitized() {
     let mut harness = room(&["a"]);
     let lines = harness.says(
         1,
@@ -325,7 +324,7 @@ fn a_presence_update_goes_to_all_other_users() {
 }
 
 #[test]
-fn the_others_hear_when_a_user_comes_with_its_first_connection() {
+fn a_users_first_connection_is_announced_as_online() {
     let mut harness = room(&["a"]);
     assert_eq!(
         harness.opens(2, "/ws?username=b")[1..],
@@ -335,7 +334,7 @@ fn the_others_hear_when_a_user_comes_with_its_first_connection() {
 }
 
 #[test]
-fn the_others_hear_when_a_user_goes_with_its_last_connection() {
+fn the_end_of_a_users_last_connection_is_announced_as_offline() {
     for how in [
         DisconnectReason::Left(Some(1001)),
         DisconnectReason::Lost,
@@ -351,32 +350,32 @@ fn the_others_hear_when_a_user_goes_with_its_last_connection() {
 #[test]
 fn typing_goes_to_all_other_users_and_only_when_it_changes() {
     let mut harness = room(&["a", "b", "a"]);
-    assert_eq!(harness.says(1, TYPES), [typing(2, 1, "a", true)]);
-    assert_eq!(harness.says(1, TYPES), no_lines());
-    assert_eq!(harness.says(1, RESTS), [typing(2, 1, "a", false)]);
-    assert_eq!(harness.says(1, RESTS), no_lines());
+    assert_eq!(harness.says(1, TYPING), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.says(1, TYPING), no_lines());
+    assert_eq!(harness.says(1, NOT_TYPING), [typing(2, 1, "a", false)]);
+    assert_eq!(harness.says(1, NOT_TYPING), no_lines());
 }
 
 #[test]
-fn a_user_types_as_long_as_one_of_its_connections_does() {
+fn a_user_is_typing_as_long_as_one_of_its_connections_is() {
     let mut harness = room(&["a", "b", "a"]);
-    assert_eq!(harness.says(1, TYPES), [typing(2, 1, "a", true)]);
-    assert_eq!(harness.says(3, TYPES), no_lines());
-    assert_eq!(harness.says(1, RESTS), no_lines());
-    assert_eq!(harness.says(3, RESTS), [typing(2, 1, "a", false)]);
+    assert_eq!(harness.says(1, TYPING), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.says(3, TYPING), no_lines());
+    assert_eq!(harness.says(1, NOT_TYPING), no_lines());
+    assert_eq!(harness.says(3, NOT_TYPING), [typing(2, 1, "a", false)]);
 }
 
 #[test]
-fn a_user_who_leaves_while_typing_stops_typing() {
+fn a_user_that_disconnects_while_typing_stops_typing() {
     let mut harness = room(&["a", "b"]);
-    harness.says(2, TYPES);
+    harness.says(2, TYPING);
     let lines = harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(
         lines,
         [typing(1, 2, "b", false), presence(1, 2, "b", "offline")]
     );
     let mut harness = room(&["a", "b", "b"]);
-    harness.says(2, TYPES);
+    harness.says(2, TYPING);
     assert_eq!(
         harness.leaves(2, DisconnectReason::Lost),
         [typing(1, 2, "b", false)]
@@ -384,7 +383,7 @@ fn a_user_who_leaves_while_typing_stops_typing() {
 }
 
 #[test]
-fn what_is_no_json_is_answered_and_nobody_else_hears_of_it() {
+fn text_that_is_not_json_gets_an_error_and_is_not_broadcast() {
     let mut harness = room(&["a", "b"]);
     for text in [
         "",
@@ -402,7 +401,7 @@ fn what_is_no_json_is_answered_and_nobody_else_hears_of_it() {
 }
 
 #[test]
-fn an_unknown_type_is_answered() {
+fn an_unknown_type_gets_an_error() {
     let mut harness = room(&["a", "b"]);
     for text in [
         r#"{"type":"message:new"}"#,
@@ -418,7 +417,7 @@ fn an_unknown_type_is_answered() {
 }
 
 #[test]
-fn a_message_that_makes_no_sense_is_answered() {
+fn an_invalid_message_gets_an_error() {
     let mut harness = room(&["a", "b"]);
     for text in [
         "[]",
@@ -465,34 +464,34 @@ fn a_user_may_send_100_messages_a_minute_over_all_its_connections() {
     for sent in 0..100 {
         assert_eq!(harness.says(1 + sent % 2, SEND).len(), 2);
     }
-    let refused = error(&mut harness, 1, SEND);
+    let rejected = error(&mut harness, 1, SEND);
     assert_eq!(
-        (&refused["code"], &refused["retryAfterMs"]),
+        (&rejected["code"], &rejected["retryAfterMs"]),
         (&json!("RATE_LIMITED"), &json!(60_000))
     );
     assert_eq!(
         harness.says(2, AWAY),
         no_lines(),
-        "signals have a limit of their own"
+        "presence has a limit of its own"
     );
     harness.waits(MINUTE);
     assert_eq!(harness.says(2, SEND).len(), 2);
 }
 
 #[test]
-fn signals_have_a_limit_of_their_own_three_times_that() {
+fn presence_and_typing_have_a_limit_of_their_own_of_300_a_minute() {
     let mut harness = room(&["a"]);
     for _ in 0..150 {
         assert_eq!(harness.says(1, AWAY), no_lines());
-        assert_eq!(harness.says(1, TYPES), no_lines());
+        assert_eq!(harness.says(1, TYPING), no_lines());
     }
     assert_eq!(error(&mut harness, 1, AWAY)["code"], "RATE_LIMITED");
-    assert_eq!(error(&mut harness, 1, RESTS)["code"], "RATE_LIMITED");
+    assert_eq!(error(&mut harness, 1, NOT_TYPING)["code"], "RATE_LIMITED");
     assert_eq!(harness.says(1, SEND).len(), 1);
 }
 
 #[test]
-fn only_what_passed_validation_counts() {
+fn only_valid_messages_count_against_the_limit() {
     let mut harness = room(&["a"]);
     for _ in 0..200 {
         error(&mut harness, 1, r#"{"type":"message:send","text":""}"#);
@@ -501,7 +500,7 @@ fn only_what_passed_validation_counts() {
 }
 
 #[test]
-fn going_and_coming_back_does_not_lift_a_limit() {
+fn reconnecting_does_not_reset_a_limit() {
     let mut harness = room(&["a", "b"]);
     for _ in 0..100 {
         harness.says(1, SEND);
@@ -516,7 +515,7 @@ fn going_and_coming_back_does_not_lift_a_limit() {
 }
 
 #[test]
-fn those_who_are_gone_are_not_remembered_for_ever() {
+fn nothing_is_kept_of_a_user_a_minute_after_it_disconnected() {
     let mut harness = harness();
     for conn in 0..1000 {
         harness.opens(conn, &format!("/ws?username=u{conn}"));
@@ -550,14 +549,14 @@ fn a_connection_is_closed_after_five_minutes_without_a_message_in_either_directi
 }
 
 #[test]
-fn those_who_are_not_idle_hear_of_those_who_are() {
+fn active_connections_are_told_that_idle_users_went_offline() {
     let mut harness = room(&["a"]);
     harness.waits(MINUTE);
     harness.opens(2, "/ws?username=b");
     harness.waits(4 * MINUTE);
     harness.opens(3, "/ws?username=c");
     assert_eq!(harness.waits(4 * MINUTE), no_lines());
-    // The others have heard nothing since the newcomer came.
+    // Connections 1 and 2 have received nothing since 3 connected; 3 stays active.
     harness.says(3, "nonsense");
     let lines = harness.waits(MINUTE);
     let [a, b] = [(1, "a"), (60_001, "b")].map(|(id, name)| presence(3, id, name, "offline"));
@@ -565,7 +564,7 @@ fn those_who_are_not_idle_hear_of_those_who_are() {
 }
 
 #[test]
-fn even_a_message_that_is_wrong_is_one() {
+fn an_invalid_message_counts_as_activity() {
     let mut harness = room(&["a"]);
     harness.waits(4 * MINUTE);
     harness.says(1, "nonsense");
@@ -573,21 +572,21 @@ fn even_a_message_that_is_wrong_is_one() {
 }
 
 #[test]
-fn without_a_limit_nobody_is_idle() {
+fn without_an_idle_timeout_no_connection_is_closed() {
     let mut harness = RealmHarness::<Workspace>::new(json!({"idle_timeout": 0}));
     harness.opens(1, "/ws");
     assert_eq!(harness.waits(1000 * MINUTE), no_lines());
 }
 
 #[test]
-fn it_serves_one_path() {
+fn only_the_path_ws_is_served() {
     assert!(Workspace::matches_path("/ws"));
     for path in ["/", "/ws/", "/ws/chat", "/WS"] {
         assert!(!Workspace::matches_path(path), "{path}");
     }
 }
 
-/// The newer client's messages.
+/// A chat message in the Electron dialect.
 const MESSAGE: &str = r#"{"type":"message","text":"Hello everyone!"}"#;
 
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
@@ -596,7 +595,7 @@ fn auth(token: &str) -> String {
     json!({"type": "auth", "token": token}).to_string()
 }
 
-/// An `auth` whose token has this name in it, and a signature of a secret of its own.
+/// Returns an `auth` whose token has this username and is signed with another secret than the server's.
 fn auth_as(name: &str) -> String {
     let payload = json!({ "username": name }).to_string();
     auth(&signed(HS256, &payload, b"some secret"))
@@ -611,41 +610,42 @@ fn user_count(conn: u64, names: &[&str]) -> String {
     format!(r#"{conn} < {{"type":"userCount","count":{count},"users":{names}}}"#)
 }
 
-/// What becomes of a first message, and of what is said after it: the code, or the type.
-fn answers(texts: &[&str]) -> Vec<String> {
+/// Sends messages on a new connection and returns the `code` or else the `type` of each response.
+fn responses(texts: &[&str]) -> Vec<String> {
     let mut harness = room(&["a"]);
-    let mut answer = |text: &&str| {
+    let mut respond = |text: &&str| {
         let lines = harness.says(1, text);
         let message = to(1, &lines[0]);
-        let said = message.get("code").unwrap_or(&message["type"]);
-        said.as_str().unwrap().to_owned()
+        let code_or_type = message.get("code").unwrap_or(&message["type"]);
+        code_or_type.as_str().unwrap().to_owned()
     };
-    texts.iter().map(&mut answer).collect()
+    texts.iter().map(&mut respond).collect()
 }
 
-/// A desk at which 1, 2 and so on have these names by `auth`, and all has become quiet.
+/// Returns a room in which Electron clients 1, 2 and so on have these names by `auth`, after their
+/// `userCount`.
 fn chat(names: &[&str]) -> RealmHarness<Workspace> {
     let mut harness = harness();
-    for (at, name) in names.iter().enumerate() {
-        joins(&mut harness, at as u64 + 1, name);
+    for (index, name) in names.iter().enumerate() {
+        connect_electron(&mut harness, index as u64 + 1, name);
     }
-    settles(&mut harness);
+    settle(&mut harness);
     harness
 }
 
-/// All changes are told, and the next will be told at once.
-fn settles(harness: &mut RealmHarness<Workspace>) {
+/// Waits until all changes are broadcast and the next `userCount` goes out at once.
+fn settle(harness: &mut RealmHarness<Workspace>) {
     harness.waits(USER_COUNT_INTERVAL);
     harness.waits(USER_COUNT_INTERVAL);
 }
 
-/// A newer client comes, without a name, and gets one. What happens at its `auth`.
-fn joins(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Vec<String> {
+/// Connects an Electron client without a name and sends its `auth`; returns the lines after that.
+fn connect_electron(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Vec<String> {
     harness.opens(conn, "/ws");
     harness.says(conn, &auth_as(name))
 }
 
-/// The name that a newer client's messages come from.
+/// Returns the username on the messages of an Electron client.
 fn name_of(harness: &mut RealmHarness<Workspace>, conn: u64) -> String {
     let lines = harness.says(conn, MESSAGE);
     let mine = lines
@@ -658,16 +658,16 @@ fn name_of(harness: &mut RealmHarness<Workspace>, conn: u64) -> String {
 
 #[test]
 fn the_first_message_decides_the_dialect_for_the_connections_life() {
-    for newer in [MESSAGE.to_owned(), auth_as("b")] {
-        let said = answers(&[&newer, SEND, AWAY, TYPES, MESSAGE]);
+    for electron in [MESSAGE.to_owned(), auth_as("b")] {
+        let received = responses(&[&electron, SEND, AWAY, TYPING, MESSAGE]);
         let unknown = "UNKNOWN_TYPE";
-        assert_eq!(said[1..], [unknown, unknown, unknown, "message:new"]);
+        assert_eq!(received[1..], [unknown, unknown, unknown, "message:new"]);
     }
-    for documents in [SEND, AWAY, TYPES] {
+    for document in [SEND, AWAY, TYPING] {
         let mut harness = room(&["a"]);
-        harness.says(1, documents);
-        for newer in [MESSAGE.to_owned(), auth_as("b")] {
-            assert_eq!(error(&mut harness, 1, &newer)["code"], "UNKNOWN_TYPE");
+        harness.says(1, document);
+        for electron in [MESSAGE.to_owned(), auth_as("b")] {
+            assert_eq!(error(&mut harness, 1, &electron)["code"], "UNKNOWN_TYPE");
         }
         assert_eq!(to(1, &harness.says(1, SEND)[0])["type"], "message:new");
     }
@@ -675,27 +675,27 @@ fn the_first_message_decides_the_dialect_for_the_connections_life() {
 
 #[test]
 fn a_malformed_first_message_has_the_dialect_of_its_type() {
-    for newer in [
+    for electron in [
         r#"{"type":"message"}"#,
         r#"{"type":"message","text":""}"#,
         r#"{"type":"message","text":"a","text":"b"}"#,
         r#"{"type":"auth","token":7}"#,
     ] {
-        let said = answers(&[newer, SEND, MESSAGE]);
-        assert_eq!(said, ["INVALID_MESSAGE", "UNKNOWN_TYPE", "message:new"]);
+        let received = responses(&[electron, SEND, MESSAGE]);
+        assert_eq!(received, ["INVALID_MESSAGE", "UNKNOWN_TYPE", "message:new"]);
     }
-    for documents in [
+    for document in [
         r#"{"type":"message:send"}"#,
         r#"{"type":"presence:update","status":"asleep"}"#,
         r#"{"type":"typing:indicator","isTyping":7,"isTyping":8}"#,
     ] {
-        let said = answers(&[documents, MESSAGE, SEND]);
-        assert_eq!(said, ["INVALID_MESSAGE", "UNKNOWN_TYPE", "message:new"]);
+        let received = responses(&[document, MESSAGE, SEND]);
+        assert_eq!(received, ["INVALID_MESSAGE", "UNKNOWN_TYPE", "message:new"]);
     }
 }
 
 #[test]
-fn what_is_a_message_of_neither_dialect_decides_nothing() {
+fn a_message_of_neither_dialect_does_not_decide_the_dialect() {
     for (neither, code) in [
         ("nonsense", "INVALID_JSON"),
         (r#"{"type":"message""#, "INVALID_JSON"),
@@ -706,11 +706,11 @@ fn what_is_a_message_of_neither_dialect_decides_nothing() {
     ] {
         let new = "message:new";
         assert_eq!(
-            answers(&[neither, MESSAGE, SEND]),
+            responses(&[neither, MESSAGE, SEND]),
             [code, new, "UNKNOWN_TYPE"]
         );
         assert_eq!(
-            answers(&[neither, SEND, MESSAGE]),
+            responses(&[neither, SEND, MESSAGE]),
             [code, new, "UNKNOWN_TYPE"]
         );
     }
@@ -724,23 +724,23 @@ fn what_is_a_message_of_neither_dialect_decides_nothing() {
 }
 
 #[test]
-fn who_has_not_spoken_is_spoken_to_as_the_document_says() {
+fn a_connection_that_has_sent_no_message_gets_the_documents_messages() {
     let mut harness = room(&["a", "b"]);
     assert_eq!(harness.says(1, AWAY), [presence(2, 1, "a", "away")]);
     harness.says(2, "nonsense");
-    assert_eq!(harness.says(1, TYPES), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.says(1, TYPING), [typing(2, 1, "a", true)]);
     assert_eq!(harness.opens(3, "/ws?username=c").len(), 3);
 }
 
 #[test]
-fn both_dialects_meet_in_the_room_each_in_its_own_words() {
-    let mut harness = room(&["old", "new"]);
+fn both_dialects_share_the_room_each_with_its_own_messages() {
+    let mut harness = room(&["doc", "app"]);
     harness.says(1, SEND);
-    settles(&mut harness);
+    settle(&mut harness);
     let message = r#"{"type":"message","text":"<b>Hi</b>","replyTo":"msg_1768557600000"}"#;
     let new = |conn, reply: &str| {
         format!(
-            r#"{conn} < {{"type":"message:new","data":{{"id":"msg_1768557602000","userId":"ws_user_1768557600001","username":"new","text":"Hi","createdAt":"2026-01-16T10:00:02.000Z"{reply}}}}}"#
+            r#"{conn} < {{"type":"message:new","data":{{"id":"msg_1768557602000","userId":"ws_user_1768557600001","username":"app","text":"Hi","createdAt":"2026-01-16T10:00:02.000Z"{reply}}}}}"#
         )
     };
     assert_eq!(
@@ -748,31 +748,31 @@ fn both_dialects_meet_in_the_room_each_in_its_own_words() {
         [
             new(1, ""),
             new(2, r#","replyTo":"msg_1768557600000""#),
-            user_count(2, &["new", "old"]),
+            user_count(2, &["app", "doc"]),
         ]
     );
     let lines = harness.says(1, r#"{"type":"message:send","text":"Hi","replyTo":"x"}"#);
-    let [old, new] = [1, 2].map(|conn| to(conn, &lines[conn as usize - 1]));
-    assert_eq!(old, new, "the document has no replyTo");
-    assert!(old["data"]["text"] == "Hi" && old["data"].get("replyTo").is_none());
+    let [to_doc, to_app] = [1, 2].map(|conn| to(conn, &lines[conn as usize - 1]));
+    assert_eq!(to_doc, to_app, "the document's dialect has no replyTo");
+    assert!(to_doc["data"]["text"] == "Hi" && to_doc["data"].get("replyTo").is_none());
     let lines = harness.leaves(1, DisconnectReason::Lost);
-    assert_eq!(lines, [user_count(2, &["new"])]);
+    assert_eq!(lines, [user_count(2, &["app"])]);
 }
 
 #[test]
-fn newer_clients_are_told_of_no_presence_and_no_typing() {
-    let mut harness = room(&["old"]);
-    joins(&mut harness, 2, "new");
-    settles(&mut harness);
-    for signal in [AWAY, TYPES, RESTS] {
+fn electron_clients_get_no_presence_and_no_typing() {
+    let mut harness = room(&["doc"]);
+    connect_electron(&mut harness, 2, "app");
+    settle(&mut harness);
+    for signal in [AWAY, TYPING, NOT_TYPING] {
         assert_eq!(harness.says(1, signal), no_lines());
     }
     harness.opens(3, "/ws?username=other");
-    assert_eq!(harness.says(1, TYPES), [typing(3, 1, "old", true)]);
+    assert_eq!(harness.says(1, TYPING), [typing(3, 1, "doc", true)]);
 }
 
 #[test]
-fn an_answer_names_what_it_answers_or_nothing() {
+fn a_reply_to_is_passed_on_if_it_is_valid() {
     let mut harness = room(&["a"]);
     harness.says(1, MESSAGE);
     let longest = "x".repeat(64);
@@ -798,7 +798,7 @@ fn an_answer_names_what_it_answers_or_nothing() {
 }
 
 #[test]
-fn a_message_in_either_dialect_is_held_to_the_same_rules() {
+fn messages_of_both_dialects_obey_the_same_rules() {
     let mut harness = room(&["a", "a"]);
     harness.says(2, MESSAGE);
     for text in [
@@ -820,8 +820,8 @@ fn a_message_in_either_dialect_is_held_to_the_same_rules() {
 }
 
 #[test]
-fn without_a_secret_the_name_in_a_token_is_taken_as_it_stands() {
-    let expired = signed(HS256, r#"{"username":"ann","exp":1}"#, b"whoever");
+fn without_a_secret_the_username_in_a_token_is_not_verified() {
+    let expired = signed(HS256, r#"{"username":"ann","exp":1}"#, b"other");
     let unsigned = signed(r#"{"alg":"none"}"#, r#"{"username":"ann"}"#, b"");
     let unsigned = format!("{}.", unsigned.rsplit_once('.').unwrap().0);
     for token in [expired, unsigned] {
@@ -834,7 +834,7 @@ fn without_a_secret_the_name_in_a_token_is_taken_as_it_stands() {
 }
 
 #[test]
-fn without_a_secret_what_cannot_be_read_keeps_the_name_and_is_acknowledged() {
+fn without_a_secret_an_unreadable_token_is_acknowledged_and_changes_nothing() {
     let mut harness = harness();
     let connected = to(1, &harness.opens(1, "/ws")[0]);
     let name = connected["username"].as_str().unwrap();
@@ -858,7 +858,7 @@ fn without_a_secret_what_cannot_be_read_keeps_the_name_and_is_acknowledged() {
 }
 
 #[test]
-fn the_name_in_a_token_is_made_fit_like_any() {
+fn the_username_in_a_token_is_sanitized_trimmed_and_cut() {
     for (given, name) in [
         ("  <b>ann</b>\u{7} ", "ann"),
         (&"ü".repeat(70), &"ü".repeat(64)),
@@ -869,15 +869,15 @@ fn the_name_in_a_token_is_made_fit_like_any() {
 }
 
 #[test]
-fn a_token_has_8_kib_at_the_most() {
+fn a_token_has_at_most_8_kib() {
     let mut harness = chat(&["ann"]);
     assert_eq!(harness.says(1, &auth(&"x".repeat(8192))), [acknowledged(1)]);
     let long = auth(&"x".repeat(8193));
     assert_eq!(error_code(&mut harness, &long), "INVALID_MESSAGE");
 }
 
-/// A desk with a secret, and a newer client that has spoken but said no name.
-fn guarded() -> RealmHarness<Workspace> {
+/// Returns a room with a secret and the Electron client `ann`, which has sent a message but no `auth`.
+fn with_secret() -> RealmHarness<Workspace> {
     let mut harness = RealmHarness::new(json!({"auth_secret": "hush"}));
     harness.opens(1, "/ws?username=ann");
     harness.says(1, MESSAGE);
@@ -885,8 +885,8 @@ fn guarded() -> RealmHarness<Workspace> {
 }
 
 #[test]
-fn with_a_secret_a_token_that_it_signed_gives_the_name() {
-    let mut harness = guarded();
+fn with_a_secret_a_token_signed_with_it_gives_the_username() {
+    let mut harness = with_secret();
     let now = 1_768_557_600;
     let payload = json!({"username": "bob", "nbf": now, "exp": now + 60}).to_string();
     let bob = auth(&signed(HS256, &payload, b"hush"));
@@ -899,8 +899,8 @@ fn with_a_secret_a_token_that_it_signed_gives_the_name() {
 }
 
 #[test]
-fn with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing() {
-    let mut harness = guarded();
+fn with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing() {
+    let mut harness = with_secret();
     let bob = r#"{"username":"bob"}"#;
     let good = signed(HS256, bob, b"hush");
     let [header, _, signature] =
@@ -926,7 +926,10 @@ fn with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing() {
         ),
         ("no username", claims(r#"{"sub":"bob"}"#)),
         ("an empty username", claims(r#"{"username":"<b>"}"#)),
-        ("no text for a username", claims(r#"{"username":7}"#)),
+        (
+            "a username that is not a string",
+            claims(r#"{"username":7}"#),
+        ),
     ] {
         let error = error(&mut harness, 1, &auth(&token));
         assert_eq!(error["code"], "UNAUTHORIZED", "{what}");
@@ -941,8 +944,8 @@ fn with_a_secret_a_bad_token_is_unauthorized_and_changes_nothing() {
 }
 
 #[test]
-fn a_token_is_as_good_as_the_time_of_day_says() {
-    let mut harness = guarded();
+fn a_token_is_valid_from_nbf_until_exp() {
+    let mut harness = with_secret();
     let payload = r#"{"username":"bob","nbf":1768557601,"exp":1768557602}"#;
     let bob = auth(&signed(HS256, payload, b"hush"));
     assert_eq!(error(&mut harness, 1, &bob)["code"], "UNAUTHORIZED");
@@ -966,27 +969,27 @@ fn auth_again_with_the_same_name_is_acknowledged_and_changes_nothing() {
 }
 
 #[test]
-fn auth_with_another_name_is_one_user_going_and_another_coming() {
-    let mut harness = room(&["old"]);
-    let made_up = to(2, &harness.opens(2, "/ws")[0])["username"].clone();
-    let made_up = made_up.as_str().unwrap();
+fn auth_with_another_name_takes_one_user_offline_and_another_online() {
+    let mut harness = room(&["doc"]);
+    let generated = to(2, &harness.opens(2, "/ws")[0])["username"].clone();
+    let generated = generated.as_str().unwrap();
     assert_eq!(
         harness.says(2, &auth_as("ann")),
         [
-            presence(1, 2, made_up, "offline"),
+            presence(1, 2, generated, "offline"),
             presence(1, 3, "ann", "online"),
             acknowledged(2),
-            user_count(2, &["ann", "old"]),
+            user_count(2, &["ann", "doc"]),
         ]
     );
-    settles(&mut harness);
+    settle(&mut harness);
     assert_eq!(
         harness.says(2, &auth_as("bob")),
         [
             presence(1, 3, "ann", "offline"),
             presence(1, 2001, "bob", "online"),
             acknowledged(2),
-            user_count(2, &["bob", "old"]),
+            user_count(2, &["bob", "doc"]),
         ]
     );
     let message = to(2, &harness.says(2, MESSAGE)[1]);
@@ -994,7 +997,7 @@ fn auth_with_another_name_is_one_user_going_and_another_coming() {
 }
 
 #[test]
-fn a_connection_becomes_one_of_the_user_whose_name_it_gets() {
+fn auth_with_the_name_of_a_connected_user_joins_that_user() {
     let mut harness = room(&["Ann", "bob", "bob"]);
     assert_eq!(
         harness.says(3, &auth_as("ANN")),
@@ -1007,7 +1010,7 @@ fn a_connection_becomes_one_of_the_user_whose_name_it_gets() {
     );
     harness.says(2, AWAY);
     let lines = harness.leaves(1, DisconnectReason::Lost);
-    assert_eq!(lines, no_lines(), "Ann is still there");
+    assert_eq!(lines, no_lines(), "Ann has another connection");
     assert_eq!(
         harness.leaves(3, DisconnectReason::Lost),
         [presence(2, 1, "Ann", "offline")]
@@ -1015,7 +1018,7 @@ fn a_connection_becomes_one_of_the_user_whose_name_it_gets() {
 }
 
 #[test]
-fn a_name_that_has_three_connections_is_full() {
+fn auth_with_a_name_that_has_three_connections_is_rejected() {
     let mut harness = room(&["ann", "Ann", "ANN", "bob"]);
     harness.says(4, MESSAGE);
     let full = error(&mut harness, 4, &auth_as("ann"));
@@ -1025,7 +1028,7 @@ fn a_name_that_has_three_connections_is_full() {
     assert_eq!(
         harness.says(1, &auth_as("ann")),
         [acknowledged(1)],
-        "it is one of the three"
+        "the connection is one of the three"
     );
     harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(
@@ -1034,13 +1037,13 @@ fn a_name_that_has_three_connections_is_full() {
     );
     let mut harness = RealmHarness::<Workspace>::new(json!({"max_connections_per_user": 0}));
     for conn in 1..10 {
-        let lines = joins(&mut harness, conn, "ann");
+        let lines = connect_electron(&mut harness, conn, "ann");
         assert!(lines.contains(&acknowledged(conn)));
     }
 }
 
 #[test]
-fn limits_are_those_of_the_name_that_a_connection_has() {
+fn rate_limits_are_those_of_the_connections_current_name() {
     let mut harness = chat(&["ann"]);
     for _ in 0..100 {
         harness.says(1, MESSAGE);
@@ -1053,9 +1056,9 @@ fn limits_are_those_of_the_name_that_a_connection_has() {
 }
 
 #[test]
-fn who_becomes_another_user_while_typing_stops_typing() {
+fn a_user_whose_connection_changes_its_name_while_typing_stops_typing() {
     let mut harness = room(&["a", "b"]);
-    harness.says(1, TYPES);
+    harness.says(1, TYPING);
     let lines = harness.wants(
         1,
         Incoming {
@@ -1076,14 +1079,14 @@ fn who_becomes_another_user_while_typing_stops_typing() {
 }
 
 #[test]
-fn nobody_changes_its_name_more_than_five_times_a_minute() {
+fn a_connection_changes_its_name_at_most_five_times_a_minute() {
     let mut harness = chat(&["0"]);
     for name in ["1", "2", "3", "4"] {
         assert!(harness.says(1, &auth_as(name)).contains(&acknowledged(1)));
     }
-    let refused = to(1, &harness.says(1, &auth_as("5"))[0]);
+    let rejected = to(1, &harness.says(1, &auth_as("5"))[0]);
     assert_eq!(
-        (&refused["code"], &refused["retryAfterMs"]),
+        (&rejected["code"], &rejected["retryAfterMs"]),
         (&json!("RATE_LIMITED"), &json!(58_000))
     );
     assert_eq!(name_of(&mut harness, 1), "4");
@@ -1096,28 +1099,28 @@ fn nobody_changes_its_name_more_than_five_times_a_minute() {
 }
 
 #[test]
-fn user_count_goes_on_each_change_to_newer_clients_only() {
-    let mut harness = room(&["old"]);
+fn user_count_goes_to_electron_clients_only_on_each_change() {
+    let mut harness = room(&["doc"]);
     assert_eq!(
-        joins(&mut harness, 2, "new").last(),
-        Some(&user_count(2, &["new", "old"]))
+        connect_electron(&mut harness, 2, "app").last(),
+        Some(&user_count(2, &["app", "doc"]))
     );
-    settles(&mut harness);
+    settle(&mut harness);
     let lines = harness.opens(3, "/ws?username=other");
-    assert_eq!(lines.last(), Some(&user_count(2, &["new", "old", "other"])));
+    assert_eq!(lines.last(), Some(&user_count(2, &["app", "doc", "other"])));
     assert_eq!(lines.len(), 3);
-    settles(&mut harness);
+    settle(&mut harness);
     assert_eq!(harness.opens(4, "/ws?username=other").len(), 1, "no change");
     harness.leaves(4, DisconnectReason::Lost);
     let other = presence(1, 2001, "other", "offline");
     assert_eq!(
         harness.leaves(3, DisconnectReason::Lost),
-        [other, user_count(2, &["new", "old"])]
+        [other, user_count(2, &["app", "doc"])]
     );
 }
 
 #[test]
-fn who_begins_to_speak_the_newer_dialect_is_told_who_is_there() {
+fn the_first_electron_message_of_a_connection_is_answered_with_a_user_count() {
     let mut harness = room(&["ann", "bob"]);
     assert_eq!(
         harness.says(1, MESSAGE).last(),
@@ -1129,7 +1132,7 @@ fn who_begins_to_speak_the_newer_dialect_is_told_who_is_there() {
 }
 
 #[test]
-fn changes_of_the_count_within_a_second_are_gathered() {
+fn changes_within_a_second_are_gathered_into_one_user_count() {
     let mut harness = chat(&["a"]);
     assert_eq!(
         harness.opens(2, "/ws?username=b")[1..],
@@ -1148,12 +1151,12 @@ fn changes_of_the_count_within_a_second_are_gathered() {
 }
 
 #[test]
-fn a_count_names_200_users_and_counts_all() {
+fn a_user_count_lists_200_users_and_counts_all() {
     let mut harness = harness();
     for conn in 0..250 {
         harness.opens(conn, &format!("/ws?username=user{conn:03}"));
     }
-    settles(&mut harness);
+    settle(&mut harness);
     let count = to(0, harness.says(0, MESSAGE).last().unwrap());
     assert_eq!(count["count"], 250);
     let users = count["users"].as_array().unwrap();
@@ -1165,16 +1168,16 @@ fn a_count_names_200_users_and_counts_all() {
 }
 
 #[test]
-fn what_a_connection_is_not_told_does_not_keep_it_from_being_idle() {
-    let mut harness = room(&["old", "new", "other"]);
-    settles(&mut harness);
+fn a_message_that_a_dialect_does_not_have_is_no_activity() {
+    let mut harness = room(&["doc", "app", "other"]);
+    settle(&mut harness);
     harness.says(2, MESSAGE);
     for _ in 0..4 {
         harness.waits(MINUTE);
         harness.says(1, AWAY);
     }
     assert_eq!(harness.waits(MINUTE)[0], "2 x 4408 timed out");
-    let mut harness = chat(&["new"]);
+    let mut harness = chat(&["app"]);
     harness.waits(4 * MINUTE);
     harness.opens(2, "/ws?username=other");
     assert_eq!(
@@ -1185,10 +1188,10 @@ fn what_a_connection_is_not_told_does_not_keep_it_from_being_idle() {
 }
 
 #[test]
-fn of_who_changed_its_name_nothing_is_kept() {
+fn nothing_is_kept_of_a_former_username() {
     let mut harness = harness();
     for conn in 0..1000 {
-        joins(&mut harness, conn, &format!("u{conn}"));
+        connect_electron(&mut harness, conn, &format!("u{conn}"));
         harness.says(conn, MESSAGE);
         harness.says(conn, &auth_as(&format!("v{conn}")));
         harness.leaves(conn, DisconnectReason::Lost);
@@ -1201,11 +1204,14 @@ fn of_who_changed_its_name_nothing_is_kept() {
 #[test]
 fn options_out_of_range_are_named() {
     for username_length in [11, 257] {
-        let wrong = Options {
+        let options = Options {
             username_length,
             ..Options::default()
         };
-        assert!(matches!(Workspace::new(wrong), Err(("username_length", _))));
+        assert!(matches!(
+            Workspace::new(options),
+            Err(("username_length", _))
+        ));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Workspace's rules, one test each (`document`), its model under random stories (`model`), and its
-//! codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
+//! Tests of Workspace: its rules one by one (`document`), a model with random clients (`model`), and its
+//! codecs with arbitrary input (`codec_fuzz`). The fuzzer runs the last two.
 
 pub(crate) mod codec_fuzz;
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! Workspace under clients of both dialects that do whatever comes to their minds.
+//! Workspace with random clients of both dialects.
 //!
-//! What holds at every step, whatever they do:
+//! Checked after every step:
 //!
-//! - a message goes to everybody in the room, once, under an id above all before it;
-//! - presence and typing go to nobody on their own user's connections;
-//! - a `userId` is that of one user, and nobody else ever gets it;
-//! - a user has three connections at the most, and `connectedUsers` counts users;
-//! - what is told of coming, going and typing adds up to who is there and types;
-//! - those who speak the newer dialect are told of no presence and no typing, and nobody else of
+//! - a `message:new` goes to each connection of the room once, with an id above all before it;
+//! - `presence:update` and `typing:indicator` never go to connections of their own user;
+//! - a `userId` belongs to one user and is not used again;
+//! - a user has at most three connections, and `connectedUsers` counts users;
+//! - the announcements that a connection has received add up to the users that are online and typing;
+//! - connections of the Electron dialect receive no presence and no typing, and only they receive
 //!   `userCount` and `auth:ack`;
-//! - once it is quiet, the last `userCount` is who is there;
-//! - once all are gone and a minute has passed, nothing is kept of anybody.
+//! - after a quiet time the last `userCount` is right;
+//! - a minute after the last connection has closed, nothing is stored.
 
 use crate::protocols::workspace::*;
 use crate::realm::Message;
@@ -22,33 +22,36 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 
+/// Number that selects one of the open connections.
 type Pick = usize;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Open(usize),
-    /// With this query.
-    Come(String),
-    Say(Pick, String),
+    /// Connects as one of six users; the last two come without a username.
+    Connect(usize),
+    /// Connects with this query.
+    ConnectWith(String),
+    Send(Pick, String),
     Typing(Pick, bool),
     Auth(Pick, usize),
-    Leave(Pick, usize),
-    Full(Pick),
+    Disconnect(Pick, usize),
+    FillOutbox(Pick),
+    /// Milliseconds.
     Wait(u64),
 }
 
 impl Step {
-    /// The next step of a story.
+    /// Reads the next step from the fuzzer's input.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
             return Some(match input.byte()? {
-                b'o' => Self::Open(input.below(6)?),
-                b'q' => Self::Come(input.text()?),
-                b's' => Self::Say(input.below(8)?, input.text()?),
+                b'o' => Self::Connect(input.below(6)?),
+                b'q' => Self::ConnectWith(input.text()?),
+                b's' => Self::Send(input.below(8)?, input.text()?),
                 b't' => Self::Typing(input.below(8)?, input.flag()?),
                 b'u' => Self::Auth(input.below(8)?, input.below(5)?),
-                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
-                b'f' => Self::Full(input.below(8)?),
+                b'l' => Self::Disconnect(input.below(8)?, input.below(ENDINGS.len())?),
+                b'f' => Self::FillOutbox(input.below(8)?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
             });
@@ -67,43 +70,44 @@ fn step() -> impl Strategy<Value = Step> {
         "nonsense",
     ];
     prop_oneof![
-        6 => (0..6usize).prop_map(Step::Open),
+        6 => (0..6usize).prop_map(Step::Connect),
         6 => (conn.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
+            .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
         6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
         6 => (conn.clone(), 0..5usize).prop_map(|(conn, name)| Step::Auth(conn, name)),
-        3 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
-        1 => conn.prop_map(Step::Full),
+        3 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
+        1 => conn.prop_map(Step::FillOutbox),
         2 => prop_oneof![0..3000u64, 0..400_000u64].prop_map(Step::Wait),
     ]
 }
 
-/// What is told of a user.
+/// The state of a user according to the announcements that one connection has received.
 #[derive(Clone, Copy, Default)]
-struct Seen {
-    gone: bool,
-    types: bool,
+struct SeenUser {
+    is_offline: bool,
+    is_typing: bool,
 }
 
-struct World {
+struct Model {
     clients: ModelClients<Workspace>,
-    /// The `userId` of each connection.
+    /// `userId` by connection.
     users: HashMap<u64, String>,
-    /// Who types, as far as they said.
+    /// Connections that have said that they are typing.
     typing: BTreeSet<u64>,
-    /// What each connection was told of each other user.
-    seen: HashMap<u64, HashMap<String, Seen>>,
+    /// Other users by connection and `userId`, as announced to that connection.
+    seen: HashMap<u64, HashMap<String, SeenUser>>,
+    /// Username by `userId`, also of users that are gone.
     names: HashMap<String, String>,
-    /// Who has spoken, and whether that was the newer dialect.
+    /// Connections whose dialect is decided, and whether it is the Electron dialect.
     electron: HashMap<u64, bool>,
-    /// The last `userCount` of each connection.
+    /// The last `userCount` by connection.
     counts: HashMap<u64, Value>,
     last_message: String,
-    /// Their readers once more: what is said.
+    /// Readers in the same state as those of the connections, to know what the messages mean.
     readers: HashMap<u64, Reader>,
 }
 
-impl World {
+impl Model {
     fn new() -> Self {
         Self {
             clients: ModelClients::new(
@@ -120,78 +124,78 @@ impl World {
         }
     }
 
-    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+    fn run(mut self, steps: impl IntoIterator<Item = Step>) {
         for step in steps {
-            self.take(step);
-            self.agrees();
+            self.apply(step);
+            self.check();
         }
-        self.ends();
+        self.finish();
     }
 
-    fn take(&mut self, step: Step) {
+    fn apply(&mut self, step: Step) {
         match step {
-            Step::Open(name) => {
+            Step::Connect(name) => {
                 let target = format!("/ws?username=user{name}");
-                // Newer clients come without a name.
+                // Electron clients connect without a username.
                 let target = if name < 4 { &target } else { "/ws" };
-                self.comes(target);
+                self.connect(target);
             }
-            Step::Come(query) => self.comes(&format!("/ws?{query}")),
-            Step::Say(conn, text) => {
+            Step::ConnectWith(query) => self.connect(&format!("/ws?{query}")),
+            Step::Send(conn, text) => {
                 if let Some(conn) = self.clients.someone(conn) {
-                    self.says(conn, &text);
+                    self.send(conn, &text);
                 }
             }
             Step::Typing(conn, on) => {
                 if let Some(conn) = self.clients.someone(conn) {
                     let text = json!({"type": "typing:indicator", "isTyping": on}).to_string();
-                    self.says(conn, &text);
+                    self.send(conn, &text);
                 }
             }
             Step::Auth(conn, name) => {
                 if let Some(conn) = self.clients.someone(conn) {
                     let claims = json!({"username": format!("user{name}")}).to_string();
-                    // One name in five stands in no token.
+                    // The last of the five names comes without a valid token.
                     let token = if name < 4 {
                         signed("{}", &claims, b"")
                     } else {
                         claims
                     };
                     let text = json!({"type": "auth", "token": token}).to_string();
-                    self.says(conn, &text);
+                    self.send(conn, &text);
                 }
             }
-            Step::Leave(conn, how) => {
+            Step::Disconnect(conn, ending) => {
                 if let Some(conn) = self.clients.someone(conn) {
-                    self.leaves(conn, ENDINGS[how]);
+                    self.disconnect(conn, ENDINGS[ending]);
                 }
             }
-            Step::Full(conn) => {
+            Step::FillOutbox(conn) => {
                 if let Some(conn) = self.clients.someone(conn) {
                     self.clients.harness.is_full(conn);
                 }
             }
             Step::Wait(millis) => {
                 let lines = self.clients.waits(Duration::from_millis(millis));
-                self.look(&lines);
+                self.receive(&lines);
             }
         }
     }
 
-    fn comes(&mut self, target: &str) {
+    fn connect(&mut self, target: &str) {
         if let Some(lines) = self.clients.opens(target) {
-            self.look(&lines);
+            self.receive(&lines);
         }
     }
 
-    fn says(&mut self, conn: u64, text: &str) {
+    fn send(&mut self, conn: u64, text: &str) {
         let lines = self.clients.says(conn, text);
         let reader = self.readers.entry(conn).or_default();
         let incoming = reader.decode(Message::Text(text.into()));
         if let Some(decided) = reader.dialect() {
             let is_electron = decided == messages::Dialect::Electron;
             if !self.electron.contains_key(&conn) && is_electron {
-                // From now on it hears nothing of presence and typing.
+                // From now on the connection receives no presence and no typing.
                 self.seen.insert(conn, HashMap::new());
             }
             assert_eq!(
@@ -199,34 +203,37 @@ impl World {
                 is_electron
             );
         }
-        // One that was refused changes nothing.
-        let is_refused = lines.iter().any(|line| line.contains("RATE_LIMITED"));
+        // A rejected message changes nothing.
+        let is_rejected = lines.iter().any(|line| line.contains("RATE_LIMITED"));
         match incoming.message {
-            ClientMessage::Typing(true) if !is_refused => {
+            ClientMessage::Typing(true) if !is_rejected => {
                 self.typing.insert(conn);
             }
-            ClientMessage::Typing(false) if !is_refused => {
+            ClientMessage::Typing(false) if !is_rejected => {
                 self.typing.remove(&conn);
             }
             _ => {}
         }
-        self.look(&lines);
+        self.receive(&lines);
         if let ClientMessage::Presence(Status::Offline) = incoming.message {
-            // It says so, and is there.
+            // The user claims to be offline but is connected.
             if let Some(user) = self.users.get(&conn) {
-                let told = self.seen.values_mut().filter_map(|seen| seen.get_mut(user));
-                told.for_each(|seen| seen.gone = false);
+                let seen = self
+                    .seen
+                    .values_mut()
+                    .filter_map(|users| users.get_mut(user));
+                seen.for_each(|user| user.is_offline = false);
             }
         }
     }
 
-    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
-        self.forget(conn);
-        let lines = self.clients.leaves(conn, how);
-        self.look(&lines);
+    fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
+        self.remove(conn);
+        let lines = self.clients.leaves(conn, reason);
+        self.receive(&lines);
     }
 
-    fn forget(&mut self, conn: u64) {
+    fn remove(&mut self, conn: u64) {
         self.users.remove(&conn);
         self.typing.remove(&conn);
         self.seen.remove(&conn);
@@ -234,17 +241,17 @@ impl World {
         self.counts.remove(&conn);
     }
 
-    fn look(&mut self, lines: &[String]) {
+    fn receive(&mut self, lines: &[String]) {
         let mut messages = 0;
         let before = self.users.len();
         for line in lines {
             match fate(line) {
                 (_, Fate::Asked) => panic!("{line}"),
-                (conn, Fate::Closed) => self.forget(conn),
+                (conn, Fate::Closed) => self.remove(conn),
                 (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     messages += usize::from(message["type"] == "message:new");
-                    self.reads(conn, &message);
+                    self.receive_message(conn, &message);
                 }
             }
         }
@@ -253,12 +260,12 @@ impl World {
             assert_eq!(
                 messages + closed,
                 before,
-                "everybody gets it once: {lines:?}"
+                "each connection must get it once: {lines:?}"
             );
         }
     }
 
-    fn reads(&mut self, conn: u64, message: &Value) {
+    fn receive_message(&mut self, conn: u64, message: &Value) {
         let data = &message["data"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let is_electron = self.electron.get(&conn) == Some(&true);
@@ -266,14 +273,14 @@ impl World {
             "connected" => {
                 let (id, name) = (text(&message["userId"]), text(&message["username"]));
                 let known = self.names.entry(id.clone()).or_insert(name.clone());
-                assert_eq!(*known, name, "{id} is used again");
+                assert_eq!(*known, name, "{id} must not be used again");
                 self.users.insert(conn, id);
                 self.seen.insert(conn, HashMap::new());
                 let users: BTreeSet<&String> = self.users.values().collect();
                 assert_eq!(message["connectedUsers"], users.len());
             }
             "message:new" => {
-                // As long as they have as many digits, ids are in the order of their numbers.
+                // All ids have the same number of digits, so they are in the order of their numbers.
                 let id = text(&data["id"]);
                 assert!(id >= self.last_message, "{id} after {}", self.last_message);
                 self.last_message = id;
@@ -286,24 +293,27 @@ impl World {
                     .names
                     .entry(user.id.clone())
                     .or_insert(user.name.clone());
-                assert_eq!(*known, user.name, "{} is used again", user.id);
+                assert_eq!(*known, user.name, "{} must not be used again", user.id);
                 self.users.insert(conn, user.id.clone());
             }
             "userCount" => {
                 assert!(is_electron);
                 self.counts.insert(conn, message.clone());
             }
-            kind @ ("presence:update" | "typing:indicator") => {
-                assert!(!is_electron, "{conn} does not know {kind}");
+            message_type @ ("presence:update" | "typing:indicator") => {
+                assert!(!is_electron, "{conn} must not get {message_type}");
                 let user = text(&data["userId"]);
-                assert_ne!(self.users[&conn], user, "told of itself");
+                assert_ne!(
+                    self.users[&conn], user,
+                    "{conn} must not be told of its own user"
+                );
                 let seen = self.seen.get_mut(&conn).unwrap().entry(user).or_default();
-                if kind == "typing:indicator" {
-                    let types = data["isTyping"].as_bool().unwrap();
-                    assert!(types || seen.types || !seen.gone);
-                    seen.types = types;
+                if message_type == "typing:indicator" {
+                    let is_typing = data["isTyping"].as_bool().unwrap();
+                    assert!(is_typing || seen.is_typing || !seen.is_offline);
+                    seen.is_typing = is_typing;
                 } else {
-                    seen.gone = data["status"] == "offline";
+                    seen.is_offline = data["status"] == "offline";
                 }
             }
             "error" => {}
@@ -311,33 +321,37 @@ impl World {
         }
     }
 
-    /// What everybody was told adds up to who is there and types.
-    fn agrees(&self) {
-        // How many connections each has, and whether one of them types.
+    /// Checks that the announcements add up to the users that are online and typing.
+    fn check(&self) {
+        // Number of connections, and whether one of them is typing, by `userId`.
         let mut users: HashMap<&String, (usize, bool)> = HashMap::new();
         for (conn, user) in &self.users {
-            let (connections, types) = users.entry(user).or_default();
+            let (connections, is_typing) = users.entry(user).or_default();
             *connections += 1;
-            *types |= self.typing.contains(conn);
+            *is_typing |= self.typing.contains(conn);
         }
         assert!(users.values().all(|(connections, _)| *connections <= 3));
         for (conn, seen) in &self.seen {
             for (user, seen) in seen {
-                let here = users.get(user);
-                assert_eq!(seen.gone, here.is_none(), "{user} as {conn} sees it");
+                let actual = users.get(user);
+                assert_eq!(
+                    seen.is_offline,
+                    actual.is_none(),
+                    "{user} as announced to {conn}"
+                );
                 assert!(
-                    !seen.types || here.is_some_and(|(_, types)| *types),
-                    "{user} does not type, but {conn} sees it"
+                    !seen.is_typing || actual.is_some_and(|(_, is_typing)| *is_typing),
+                    "{user} is not typing, but {conn} was told so"
                 );
             }
         }
     }
 
-    fn ends(mut self) {
-        // The second time for those whom the first found idle.
+    fn finish(mut self) {
+        // The second wait is for users that the first one closed as idle.
         for _ in 0..2 {
             let lines = self.clients.waits(USER_COUNT_INTERVAL);
-            self.look(&lines);
+            self.receive(&lines);
         }
         let ids: BTreeSet<&String> = self.users.values().collect();
         let mut names: Vec<&String> = ids.into_iter().map(|id| &self.names[id]).collect();
@@ -348,10 +362,10 @@ impl World {
             .iter()
             .filter(|(_, is_electron)| **is_electron)
         {
-            assert_eq!(self.counts[conn], count, "as {conn} sees it");
+            assert_eq!(self.counts[conn], count, "as sent to {conn}");
         }
         while let Some(conn) = self.clients.someone(0) {
-            self.leaves(conn, DisconnectReason::Lost);
+            self.disconnect(conn, DisconnectReason::Lost);
         }
         self.clients.waits(SPAN);
         let Workspace {
@@ -364,17 +378,17 @@ impl World {
     }
 }
 
-/// Acts a story.
+/// Runs the steps that the fuzzer's input encodes.
 pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    World::new().goes_through(steps);
+    Model::new().run(steps);
 }
 
 #[cfg(test)]
 proptest! {
     #[test]
-    fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        World::new().goes_through(steps);
+    fn rules_hold_for_random_clients(steps in prop::collection::vec(step(), 1..150)) {
+        Model::new().run(steps);
     }
 }
