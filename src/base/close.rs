@@ -1,67 +1,69 @@
-//! Every way in which a connection can end: code, reason, and whether the client may come back.
+//! Every way in which a connection can end: close code, close reason, and whether the client should
+//! reconnect.
 //!
-//! Log lines, counters, tests and the README's table all use this one list.
+//! Log lines, counters, tests and the README's table all use this list.
 //!
-//! A [`CloseReason`] is a reason for the server to end a connection; whoever decides names it: a realm in
-//! an effect, the broker for a slow reader or a stop, the connection for what breaks RFC 6455. An
-//! [`DisconnectReason`] is what became of a connection in the end; realms, counters and the log are told.
+//! A [`CloseReason`] says why the server closes a connection. A realm gives it in an effect, the broker for a
+//! slow consumer, for the memory budget or on shutdown, and the connection itself for a violation of RFC
+//! 6455. A [`DisconnectReason`] says how a connection actually ended, whichever side ended it. Realms,
+//! counters and the log receive it.
 
 use std::fmt;
 
 /// Why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The other side of the session is gone, and the session with it.
+    /// The other peer of the session disconnected, which ended the session.
     PeerLeft,
-    /// The client said that it leaves.
+    /// The client asked to leave.
     Goodbye,
-    /// The client was not let into the session that it asked for, and has been told why.
+    /// The client was not admitted to the session; an error sent before the Close frame says why.
     JoinRefused,
-    /// The session is over.
+    /// The session has ended.
     SessionClosed,
-    /// The daemon stops.
+    /// The daemon is shutting down.
     ShuttingDown,
-    /// The client broke RFC 6455.
+    /// The client violated RFC 6455.
     ProtocolError,
-    /// A text message was not UTF-8.
+    /// A text message was not valid UTF-8.
     InvalidUtf8,
     /// A message was larger than the listener's `max_message_size`.
     TooBig,
-    /// A bug of ours ended this connection, and only this one.
+    /// A bug in the daemon ended this connection, and only this one.
     InternalError,
-    /// The client reads slower than others write, and its outbox is full.
+    /// The client reads more slowly than others send to it, and its outbox is full.
     TooSlow,
-    /// What clients make the daemon hold is more than its `memory_budget`, and this one holds most.
+    /// The clients together use more memory than `memory_budget`, and this one uses the most.
     ShortOfMemory,
-    /// The request lacks a parameter, or one is too long.
+    /// A parameter of the request is missing or too long.
     BadParameters,
-    /// The client did not say in time who it is.
+    /// The client did not identify itself in time.
     NotIntroduced,
-    /// The session's host removed the client.
+    /// The host of the session removed the client.
     Kicked,
-    /// The client names another key than the server's.
+    /// The client gave another key than the server's.
     WrongKey,
-    /// There is no session of the name that the client asked for.
+    /// The session that the client asked for does not exist.
     UnknownSession,
-    /// The client did not do in time what keeps its connection.
+    /// The client did not send in time what keeps a connection open: a message or a heartbeat.
     Idle,
-    /// The session has all the members that it may have.
+    /// The session has its maximum number of members.
     SessionFull,
-    /// The user as whom the client came is connected, and alive.
+    /// The user that the client claims to be has another connection, which answered a probe.
     UserConnected,
-    /// The id is another client's.
+    /// The ID belongs to another client.
     IdTaken,
-    /// The same user came again, and this older connection gave no sign of life; or, on PeerJS, need
-    /// not be asked for one.
+    /// The same user connected again, and this older connection did not answer a probe; on PeerJS, where
+    /// the token identifies the client, without a probe.
     Replaced,
-    /// There are as many clients as there may be.
+    /// The connection limit is reached.
     TooManyConnections,
-    /// The client's address guessed too often.
+    /// The client's address tried too many wrong codes.
     TooManyGuesses,
 }
 
 impl CloseReason {
-    /// The whole list, in the order of the codes.
+    /// All close reasons, in the order of their codes.
     pub const ALL: [Self; 23] = [
         Self::PeerLeft,
         Self::Goodbye,
@@ -88,7 +90,7 @@ impl CloseReason {
         Self::TooManyGuesses,
     ];
 
-    /// The code in the Close frame.
+    /// Returns the status code for the Close frame.
     pub const fn code(self) -> u16 {
         match self {
             Self::PeerLeft | Self::Goodbye | Self::JoinRefused | Self::SessionClosed => 1000,
@@ -108,7 +110,7 @@ impl CloseReason {
         }
     }
 
-    /// The reason in the Close frame: a few words, at most 123 bytes (RFC 6455 section 5.5).
+    /// Returns the reason for the Close frame: a few words, at most 123 bytes (RFC 6455 section 5.5).
     pub const fn reason(self) -> &'static str {
         match self {
             Self::PeerLeft => "peer left",
@@ -137,7 +139,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether the same client may hope for better by simply connecting again.
+    /// Returns whether the same client may succeed by connecting again later, without any change.
     pub const fn should_reconnect(self) -> bool {
         matches!(
             self,
@@ -151,7 +153,7 @@ impl CloseReason {
         )
     }
 
-    /// Whether what waits in the outbox is thrown away rather than sent before the Close frame.
+    /// Returns whether the frames in the outbox are discarded instead of sent before the Close frame.
     pub(crate) const fn discards_outbox(self) -> bool {
         matches!(self, Self::TooSlow | Self::ShortOfMemory)
     }
@@ -160,18 +162,18 @@ impl CloseReason {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisconnectReason {
-    /// The server closed it.
+    /// The server closed the connection for this reason.
     Closed(CloseReason),
-    /// The client closed it, with this code where it gave one.
+    /// The client closed the connection, with this status code if its Close frame had one.
     Left(Option<u16>),
     /// The connection broke without a Close frame.
     Lost,
-    /// Nothing came back in time after a Ping; it was dropped.
+    /// Nothing was received in time after a Ping, and the connection was dropped.
     Silent,
 }
 
 impl DisconnectReason {
-    /// The name of its counter, and its name in the log.
+    /// Returns the name under which this end is counted, and summed up in the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Closed(close) => close.reason(),
@@ -189,7 +191,7 @@ impl fmt::Display for DisconnectReason {
             Self::Left(Some(code)) => write!(f, "left ({code})"),
             Self::Left(None) => f.write_str("left"),
             Self::Lost => f.write_str("lost: the connection broke without a Close frame"),
-            Self::Silent => f.write_str("silent: no sign of life after a Ping"),
+            Self::Silent => f.write_str("silent: nothing was received after a Ping"),
         }
     }
 }
@@ -199,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_in_order_and_in_the_ranges_of_the_rfc() {
+    fn codes_are_sorted_and_in_the_ranges_of_the_rfc() {
         let codes: Vec<u16> = CloseReason::ALL.iter().map(|close| close.code()).collect();
         assert!(codes.is_sorted(), "{codes:?}");
         assert!(
@@ -210,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn reasons_fit_a_close_frame_and_differ() {
-        for (at, close) in CloseReason::ALL.iter().enumerate() {
+    fn reasons_fit_a_close_frame_and_are_distinct() {
+        for (index, close) in CloseReason::ALL.iter().enumerate() {
             assert!(close.reason().len() <= 123);
             assert!(
-                CloseReason::ALL[at + 1..]
+                CloseReason::ALL[index + 1..]
                     .iter()
                     .all(|other| other.reason() != close.reason())
             );
@@ -222,15 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_them_all() {
+    fn the_readme_lists_every_close_reason() {
         let readme = include_str!("../../README.md");
         for close in CloseReason::ALL {
-            let again = if close.should_reconnect() {
+            let reconnect = if close.should_reconnect() {
                 "yes"
             } else {
                 "no"
             };
-            let row = format!("| {} | `{}` | {again} |", close.code(), close.reason());
+            let row = format!("| {} | `{}` | {reconnect} |", close.code(), close.reason());
             assert!(readme.contains(&row), "README.md lacks the row {row}");
         }
     }

@@ -1,16 +1,16 @@
-//! IP addresses as limits and the configuration see them: subscribers and networks.
+//! IP addresses as keys of limits, and networks as the configuration writes them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Who an address belongs to, for limits: an IPv4 address, or the /64 network of an IPv6
-/// address, since that is the least that a provider gives to one customer.
+/// The key under which limits per client address count: an IPv4 address, or the /64 network of an IPv6
+/// address, the smallest that a provider assigns to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubnetKey(IpAddr);
 
 impl SubnetKey {
-    /// The subscriber behind an address.
+    /// Returns the key of an address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(v6) => {
@@ -22,7 +22,7 @@ impl SubnetKey {
     }
 }
 
-/// A range of addresses: `192.0.2.1` or `10.0.0.0/8`.
+/// A network in CIDR notation, such as `10.0.0.0/8`, or a single address, such as `192.0.2.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -30,7 +30,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is in the range.
+    /// Returns whether the network contains an address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let width = width(self.address);
         let bits = |address: IpAddr| match address {
@@ -47,6 +47,7 @@ impl Network {
     }
 }
 
+/// Returns the length of an address in bits.
 fn width(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -91,16 +92,16 @@ mod tests {
     }
 
     #[test]
-    fn a_subscriber_is_an_ipv4_address_or_an_ipv6_network() {
-        let of = |text| SubnetKey::of(ip(text));
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    fn a_subnet_key_is_an_ipv4_address_or_an_ipv6_network() {
+        let key = |text| SubnetKey::of(ip(text));
+        assert_eq!(key("2001:db8:1:2:3::4"), key("2001:db8:1:2:ffff::"));
+        assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
     }
 
     #[test]
-    fn a_network_contains_what_its_prefix_says() {
+    fn a_network_contains_the_addresses_with_its_prefix() {
         let [ten, one, all, v6, host] = networks(&[
             "10.0.0.0/8",
             "192.0.2.1",
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused() {
+    fn an_invalid_network_is_an_error() {
         for text in [
             "",
             "localhost",

@@ -1,13 +1,13 @@
-//! What clients make the process hold, all of it together, and the most that it may be.
+//! Accounting of the memory that clients make the process use, with one limit for all of them.
 //!
-//! Each thing that a client can make large has a [`MemoryReservation`]: what a connection has received and not
-//! handed on, frames that wait (once, however many they wait for), their places in queues, what a
-//! realm stores. The broker looks at the sum; what to do when it is too much is for it to say.
+//! Everything that a client can make grow has a [`MemoryReservation`]: bytes received and not yet passed on,
+//! frames in outboxes (once, however many recipients they have), the entries of those outboxes, and what a
+//! realm stores. The broker checks the sum and decides what to evict when the budget is exceeded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The sum of all charges, and its limit.
+/// The sum of all reservations, and its limit.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     /// In bytes.
@@ -16,7 +16,7 @@ pub(crate) struct MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// `limit` in bytes; 0: none.
+    /// Creates a budget of `limit` bytes; 0: no limit.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit: if limit == 0 { usize::MAX } else { limit },
@@ -24,21 +24,23 @@ impl MemoryBudget {
         })
     }
 
+    /// Returns the limit in bytes; `usize::MAX` if there is none.
     pub(crate) const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// All that is held, in bytes.
+    /// Returns the sum of all reservations, in bytes.
     pub(crate) fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)
     }
 
+    /// Returns whether more than the limit is reserved.
     pub(crate) fn is_exceeded(&self) -> bool {
         self.reserved() > self.limit
     }
 }
 
-/// Bytes that are held; given back at the latest when it is dropped.
+/// Bytes reserved in a [`MemoryBudget`]; released at the latest when this is dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryReservation {
     budget: Arc<MemoryBudget>,
@@ -46,15 +48,17 @@ pub(crate) struct MemoryReservation {
 }
 
 impl MemoryReservation {
+    /// Reserves `bytes`. This does not fail, even if it exceeds the budget.
     pub(crate) fn new(budget: &Arc<MemoryBudget>, bytes: usize) -> Self {
-        let charge = Self {
+        let reservation = Self {
             budget: Arc::clone(budget),
             bytes: AtomicUsize::new(0),
         };
-        charge.grow(bytes);
-        charge
+        reservation.grow(bytes);
+        reservation
     }
 
+    /// Returns the size of this reservation in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -63,6 +67,7 @@ impl MemoryReservation {
         &self.budget
     }
 
+    /// Reserves `bytes` more.
     pub(crate) fn grow(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -70,6 +75,7 @@ impl MemoryReservation {
         }
     }
 
+    /// Releases `bytes`, at most the size of this reservation.
     pub(crate) fn shrink(&self, bytes: usize) {
         if bytes > 0 {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -77,7 +83,7 @@ impl MemoryReservation {
         }
     }
 
-    /// For a charge that is changed in one place only.
+    /// Changes the size to `bytes`. Takes `&mut self` because two concurrent calls would not add up.
     pub(crate) fn set(&mut self, bytes: usize) {
         let before = self.bytes();
         self.grow(bytes.saturating_sub(before));
@@ -96,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_the_sum_of_all_charges() {
+    fn the_budget_is_the_sum_of_all_reservations() {
         let budget = MemoryBudget::new(100);
         let mut one = MemoryReservation::new(&budget, 60);
         let other = MemoryReservation::new(&budget, 0);
@@ -104,7 +110,7 @@ mod tests {
         assert_eq!(budget.reserved(), 110);
         assert!(budget.is_exceeded());
         other.shrink(10);
-        assert!(!budget.is_exceeded(), "the limit itself may be held");
+        assert!(!budget.is_exceeded(), "the limit itself may be reserved");
         one.set(5);
         assert_eq!((one.bytes(), budget.reserved()), (5, 45));
         one.set(6);
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn zero_is_no_limit() {
         let budget = MemoryBudget::new(0);
-        let _much = MemoryReservation::new(&budget, usize::MAX);
+        let _all = MemoryReservation::new(&budget, usize::MAX);
         assert!(!budget.is_exceeded());
     }
 }

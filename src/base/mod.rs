@@ -1,4 +1,4 @@
-//! Plain data that every other layer uses and that knows none of them.
+//! Plain data types that every other layer uses and that depend on none of them.
 
 pub mod close;
 pub mod frame;
