@@ -1,4 +1,4 @@
-//! What a realm has at hand during one call: time, ids, round trips, and where its effects go.
+//! The environment of a realm during one call: time, ids, round-trip times, and the list of effects.
 
 use super::{ConnectionId, Effect, Receipt};
 use crate::base::close::CloseReason;
@@ -6,24 +6,24 @@ use crate::base::frame::Frame;
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
-/// What a realm may know of the connections that it has.
+/// What a realm may know about its connections.
 pub trait Connections {
-    /// The last round trip of a Ping that was measured; none before the first (the listener's
-    /// `ping_every`).
+    /// Returns the last round-trip time measured with a Ping; `None` before the first measurement (see the
+    /// listener's `ping_every`).
     fn rtt(&self, conn: ConnectionId) -> Option<Duration>;
 }
 
-/// Fresh ids, and all the randomness there is.
+/// The source of ids, and the only source of randomness of a realm.
 pub trait Ids {
-    /// A new random UUID (version 4), from the operating system's random source in the daemon.
+    /// Returns a new random UUID (version 4); in the daemon from the operating system's random source.
     fn uuid(&mut self) -> Uuid;
 }
 
-/// What a realm has at hand during one call.
+/// The environment of a realm during one call.
 pub struct Context<'a> {
-    /// Time since the daemon started; never goes back. For all that is measured.
+    /// Monotonic time since the daemon started, for measuring.
     pub now: Duration,
-    /// The time of day. For what is shown, and for what others have dated; for nothing else.
+    /// Wall-clock time: only for time stamps that are shown, and for comparison with dates from elsewhere.
     pub wall: SystemTime,
     connections: &'a dyn Connections,
     ids: &'a mut dyn Ids,
@@ -31,7 +31,7 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Puts a context together.
+    /// Creates a context; the realm's effects are appended to `effects`.
     pub fn new(
         now: Duration,
         wall: SystemTime,
@@ -53,49 +53,50 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::Send(to, frame));
     }
 
-    /// Sends a frame to a connection, and tells its sender what became of that.
+    /// Sends a frame to a connection if its outbox has room, and a receipt to the sender.
     pub fn deliver(&mut self, to: ConnectionId, frame: Frame, receipt: Receipt) {
         self.effects
             .push(Effect::Deliver(to, frame, Box::new(receipt)));
     }
 
-    /// Asks a connection for a sign of life within `patience`; [`Realm::probe_result`](super::Realm::probe_result) has the answer.
-    pub fn probe(&mut self, conn: ConnectionId, patience: Duration) {
-        self.effects.push(Effect::Probe(conn, patience));
+    /// Probes a connection with a Ping and waits up to `timeout` for any sign of life;
+    /// [`Realm::probe_result`](super::Realm::probe_result) receives the result.
+    pub fn probe(&mut self, conn: ConnectionId, timeout: Duration) {
+        self.effects.push(Effect::Probe(conn, timeout));
     }
 
-    /// The last measured round trip of a Ping to a connection.
+    /// Returns the last round-trip time measured with a Ping to a connection.
     pub fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.connections.rtt(conn)
     }
 
-    /// A new random UUID (version 4).
+    /// Returns a new random UUID (version 4).
     pub fn uuid(&mut self) -> Uuid {
         self.ids.uuid()
     }
 
-    /// Closes a connection, after what was sent to it before.
-    pub fn close(&mut self, conn: ConnectionId, why: CloseReason) {
-        self.effects.push(Effect::Close(conn, why));
+    /// Closes a connection after the frames already sent to it.
+    pub fn close(&mut self, conn: ConnectionId, reason: CloseReason) {
+        self.effects.push(Effect::Close(conn, reason));
     }
 
-    /// `count` random characters (at most 15) out of an alphabet of ASCII characters. All equally
-    /// likely when the alphabet's length is a power of two up to 32.
+    /// Returns `count` (at most 15) random characters of an alphabet of ASCII characters. All are equally
+    /// likely if the length of the alphabet is a power of two up to 32.
     pub fn random_string(&mut self, alphabet: &[u8], count: usize) -> String {
-        // Six bits of a random UUID say that it is one; four of them stand in octet 6, which
-        // therefore has no five random bits to give.
+        // Six bits of a random UUID are fixed. Four of them are in byte 6, which therefore does not have
+        // the five random bits that a character needs (RFC 9562 section 5.4).
         let bytes = self.ids.uuid().into_bytes();
         bytes
             .iter()
             .enumerate()
-            .filter(|&(at, _)| at != 6)
+            .filter(|&(index, _)| index != 6)
             .take(count)
             .filter_map(|(_, &byte)| alphabet.get(usize::from(byte & 0x3f) % alphabet.len()))
             .map(|&letter| char::from(letter))
             .collect()
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the wall-clock time in milliseconds since the Unix epoch.
     pub fn epoch_millis(&self) -> u64 {
         let since = self
             .wall
@@ -104,7 +105,7 @@ impl<'a> Context<'a> {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// ISO 8601 in UTC with milliseconds and `Z` (rulings, "time stamps").
+    /// Returns the wall-clock time as ISO 8601 in UTC with milliseconds and `Z` (rulings, "time stamps").
     pub fn timestamp(&self) -> String {
         humantime::format_rfc3339_millis(self.wall).to_string()
     }
@@ -114,42 +115,48 @@ impl<'a> Context<'a> {
 mod tests {
     use super::*;
 
-    struct Nobody;
+    struct NoConnections;
 
-    impl Connections for Nobody {
+    impl Connections for NoConnections {
         fn rtt(&self, _: ConnectionId) -> Option<Duration> {
             None
         }
     }
 
-    struct Fixed(Uuid);
+    struct FixedId(Uuid);
 
-    impl Ids for Fixed {
+    impl Ids for FixedId {
         fn uuid(&mut self) -> Uuid {
             self.0
         }
     }
 
     fn random_string(bytes: [u8; 16], alphabet: &[u8], count: usize) -> String {
-        let mut ids = Fixed(Uuid::from_bytes(bytes));
+        let mut ids = FixedId(Uuid::from_bytes(bytes));
         let wall = SystemTime::UNIX_EPOCH;
-        Context::new(Duration::ZERO, wall, &Nobody, &mut ids, &mut Vec::new())
-            .random_string(alphabet, count)
+        Context::new(
+            Duration::ZERO,
+            wall,
+            &NoConnections,
+            &mut ids,
+            &mut Vec::new(),
+        )
+        .random_string(alphabet, count)
     }
 
     #[test]
-    fn letters_come_from_the_random_bits_alone() {
-        // The bits that are the same in each random UUID (RFC 9562 section 5.4) change nothing.
+    fn only_the_random_bits_of_a_uuid_decide_the_characters() {
+        // The fixed bits of a random UUID (RFC 9562 section 5.4) change nothing.
         let mut bytes = [0; 16];
-        let none = random_string(bytes, b"ab", 15);
-        assert_eq!(none, "a".repeat(15));
+        let without = random_string(bytes, b"ab", 15);
+        assert_eq!(without, "a".repeat(15));
         bytes[6] = 0x40;
         bytes[8] = 0x80;
-        assert_eq!(random_string(bytes, b"ab", 15), none);
+        assert_eq!(random_string(bytes, b"ab", 15), without);
     }
 
     #[test]
-    fn all_32_letters_can_come() {
+    fn every_character_of_an_alphabet_of_32_is_used() {
         let alphabet = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
         let all: String = (0..32)
             .map(|bits| random_string([bits; 16], alphabet, 1))
@@ -158,10 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn time_is_shown_as_the_documents_show_it() {
+    fn time_is_formatted_as_in_the_documents() {
         let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(1_768_557_600_007);
-        let (mut ids, mut effects) = (Fixed(Uuid::nil()), Vec::new());
-        let cx = Context::new(Duration::ZERO, wall, &Nobody, &mut ids, &mut effects);
+        let (mut ids, mut effects) = (FixedId(Uuid::nil()), Vec::new());
+        let cx = Context::new(Duration::ZERO, wall, &NoConnections, &mut ids, &mut effects);
         assert_eq!(cx.timestamp(), "2026-01-16T10:00:00.007Z");
         assert_eq!(cx.epoch_millis(), 1_768_557_600_007);
     }

@@ -1,26 +1,26 @@
-//! A realm of any protocol, as the broker and the connections hold it.
+//! Type erasure, so that the broker and the connections work with the realms of all protocols alike.
 
 use super::{ConnectRequest, ConnectionId, Context, HttpReply, Realm, Rejection, Request};
 use crate::base::close::DisconnectReason;
 use std::any::Any;
 
-/// A command whose realm is known only to that realm and its `decode`.
+/// A [`Realm::Command`] of any protocol; only the realm and its `decode` know the type.
 pub(crate) type AnyCommand = Box<dyn Any + Send>;
 
-/// A reader whose realm is known only to its `decode`.
+/// A [`Realm::Reader`] of any protocol; only its `decode` knows the type.
 pub(crate) type AnyReader = Box<dyn Any + Send>;
 
-/// A realm of any protocol, as the broker holds it.
+/// A [`Realm`] of any protocol, object-safe; the methods are those of [`Realm`].
 pub(crate) trait AnyRealm: Send {
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply;
     fn open(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection>;
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: AnyCommand);
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason);
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason);
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool);
     fn stored_bytes(&self) -> usize;
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize;
@@ -37,20 +37,20 @@ impl<R: Realm> AnyRealm for R {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        Realm::open(self, cx, conn, hello)
+        Realm::open(self, cx, conn, request)
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: AnyCommand) {
         let command = command
             .downcast()
-            .expect("a connection decodes with the protocol of its own listener");
+            .expect("a connection decodes with the protocol of its listener");
         Realm::command(self, cx, conn, *command);
     }
 
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason) {
-        Realm::close(self, cx, conn, how);
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
+        Realm::close(self, cx, conn, reason);
     }
 
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {

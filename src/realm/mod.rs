@@ -1,15 +1,17 @@
-//! What a protocol is to the daemon: a pure state machine, told what happened, answering with
-//! effects.
+//! The contract between the broker and a protocol: a [`Realm`] is a pure state machine that receives events
+//! and returns effects.
 //!
-//! A [`Realm`] has no socket, task, channel, log, clock or random source of its own. All that
-//! comes in comes through its arguments, all that goes out through [`Context`]. That is why each
-//! sentence of a protocol document can be a test of three lines, and why a test can let an hour
-//! pass in no time.
+//! A realm has no socket, task, channel, log, clock or random source of its own. Its input is its arguments,
+//! its output goes through [`Context`]. So each sentence of a protocol document can be a test of three
+//! lines, and a test can let an hour pass in no time.
 //!
-//! The broker promises a realm: each `open` that succeeds is followed by exactly one `close`; the
-//! effects of one call are applied in order and before the next call; effects for a connection
-//! that is closed or being closed come to nothing; a realm is never entered while it is at work.
-//! When the daemon stops, everybody is closed at once and realms are told nothing more.
+//! The broker guarantees:
+//!
+//! - each `open` that succeeds is followed by exactly one `close`;
+//! - the effects of one call are applied in order and before the next call;
+//! - effects for a connection that is closed or closing are ignored;
+//! - calls do not nest;
+//! - after `stop`, all connections are closed at once and the realm is not called again.
 
 pub mod context;
 pub(crate) mod erased;
@@ -25,21 +27,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
-/// A connection, as long as the daemon runs: the number is never used again.
+/// The number of a connection; not reused while the daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// A data message from a client (RFC 6455 section 5.6), put together from its fragments.
+/// A data message from a client (RFC 6455 section 5.6), reassembled from its fragments.
 #[derive(Clone, Debug)]
 pub enum Message {
-    /// Text; valid UTF-8.
+    /// A text message; valid UTF-8.
     Text(Utf8Bytes),
-    /// Anything.
+    /// A binary message.
     Binary(Bytes),
 }
 
 impl Message {
-    /// Octets of its payload.
+    /// Returns the length of the payload in bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -48,50 +50,49 @@ impl Message {
     }
 }
 
-/// What a realm wants done.
+/// An action that a realm requests from the broker.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
-    /// Send a frame to a connection if there is room, and tell another what became of that.
-    /// Nobody is closed for having no room for it: so nobody can be pushed out by what a few
-    /// others write to it.
+    /// Send a frame to a connection if its outbox has room, and a receipt to the sender. A recipient
+    /// without room is not closed, so a few senders cannot get it disconnected by writing to it.
     Deliver(ConnectionId, Frame, Box<Receipt>),
-    /// Close a connection, after what was sent to it before. The realm is told by
-    /// [`Realm::close`], as for any other end.
+    /// Close a connection after the frames already sent to it. [`Realm::close`] follows, as for any other
+    /// end of a connection.
     Close(ConnectionId, CloseReason),
-    /// Ask a connection for a sign of life, a Ping, and wait so long for one. The realm is told
-    /// by [`Realm::probe_result`], unless it is told before that the connection is gone. While a
-    /// connection is being asked, asking again changes nothing.
+    /// Probe a connection: send a Ping and wait this long for any sign of life.
+    /// [`Realm::probe_result`] follows, unless the connection closes first. A second probe while one is
+    /// pending changes nothing.
     Probe(ConnectionId, Duration),
 }
 
-/// What is said to a sender of what it sent.
+/// The frames for the sender of an [`Effect::Deliver`]; at most one of them is sent.
 #[derive(Clone, Debug)]
 pub struct Receipt {
     /// The sender.
     pub to: ConnectionId,
-    /// For when the frame is in the outbox of whom it is for.
+    /// Sent if the frame was put into the recipient's outbox.
     pub delivered: Option<Frame>,
-    /// For when it is not, since that one is closed, or has no room.
+    /// Sent if it was not, because the recipient is closed or its outbox has no room.
     pub failed: Option<Frame>,
 }
 
-/// What happens when somebody sends to a connection whose outbox is full.
+/// What happens when a frame is sent to a connection whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumerPolicy {
-    /// Whoever reads too slowly is closed with [`CloseReason::TooSlow`]. That is a client whose socket
-    /// takes nothing when its outbox is full; as long as only its task has not had its turn, the
-    /// sender waits for that, and for no longer.
+    /// The recipient is closed with [`CloseReason::TooSlow`]. A recipient is slow if its socket accepts no
+    /// bytes while its outbox is full. If only its task has not been scheduled yet, the sender is paused
+    /// until it has been, and no longer.
     Disconnect,
-    /// Whoever sends is not read from until there is room: back-pressure from end to end.
+    /// The sender is not read from until the outbox has room: back-pressure from end to end.
     Backpressure,
 }
 
-/// What a listener of this protocol has in its configuration unless it says otherwise.
+/// Defaults of a listener's settings that depend on the protocol.
 #[derive(Clone, Debug)]
 pub struct Defaults {
-    /// The port, on 127.0.0.1.
+    /// The port of `address`, on 127.0.0.1.
     pub port: u16,
     /// `origins`.
     pub origins: &'static [&'static str],
@@ -103,98 +104,96 @@ pub struct Defaults {
     pub ping_every: u64,
 }
 
-/// One protocol on one listener: state and rules. See the [module](self) for the broker's
-/// promises.
+/// One protocol on one listener: its state and its rules. The [module](self) lists what the broker
+/// guarantees.
 pub trait Realm: Send + Sized + 'static {
-    /// The protocol's name in the configuration and the log.
+    /// Name of the protocol in the configuration and the log.
     const NAME: &'static str;
-    /// The path that a client connects to by default, for messages that help.
+    /// The path that a client connects to by default, for messages that tell how to connect.
     const ENDPOINT: &'static str;
-    /// Defaults of the listener's configuration.
+    /// Defaults of a listener's settings.
     const DEFAULTS: Defaults;
-    /// The policy for slow readers.
+    /// The policy for connections whose outbox is full.
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy;
 
-    /// The plain HTTP requests that are for the realm to answer, by [`Realm::request`], and with
-    /// CORS headers, since they come from web pages. If there are none, whoever asks is told what
-    /// to connect with.
+    /// The methods of plain HTTP requests that [`Realm::request`] answers. The responses have CORS headers,
+    /// since web pages send these requests. Without any method the response tells how to connect.
     const METHODS: &'static [Method] = &[];
 
-    /// What a client is told for whom there is no room (`max_connections`), before it is closed
-    /// with [`CloseReason::TooManyConnections`]. A protocol that has no message for that answers with
-    /// HTTP 503.
+    /// The message for a client above `max_connections`, sent before it is closed with
+    /// [`CloseReason::TooManyConnections`]. Without one, such a client receives HTTP 503.
     const FULL: Option<&'static str> = None;
 
-    /// The protocol's own part of the listener's configuration. Each key has a default.
+    /// The protocol's own keys in a listener's configuration. Each has a default.
     type Options: Default + Serialize + DeserializeOwned;
 
-    /// What a connection remembers of messages for reading the next ones: the dialect that its
-    /// client speaks, where there are several.
+    /// State of a connection between messages that decoding needs: the client's dialect, if the protocol
+    /// has several.
     type Reader: Default + Send + 'static;
 
-    /// A client's message, understood; whether it may be done is for [`Realm::command`] to say.
+    /// A decoded message of a client; whether it is allowed is for [`Realm::command`] to decide.
     type Command: Send + 'static;
 
-    /// A realm with nobody in it.
+    /// Creates a realm without connections.
     ///
     /// # Errors
-    /// The first option that is out of range: its key, and a sentence that says what would be
-    /// right.
+    /// The first option that is out of range: its key, and a text that says what would be valid.
     fn new(options: Self::Options) -> Result<Self, (&'static str, String)>;
 
-    /// The path that a client connects to with these options.
+    /// Returns the path that a client connects to with these options.
     fn endpoint(_options: &Self::Options) -> String {
         Self::ENDPOINT.to_owned()
     }
 
-    /// Whether a request's path leads to this protocol; else the answer is 404.
+    /// Returns whether the protocol is served at this path; otherwise the response is 404.
     fn matches_path(path: &str) -> bool;
 
-    /// Reads a message. Runs in the connection's own task and knows no state but its own; what is malformed
-    /// becomes a command, too, so that its answer keeps its place among the others. `None` is a
-    /// message that the protocol ignores; that is logged.
+    /// Decodes a message. Runs in the connection's own task and has no state but the reader. A malformed
+    /// message becomes a command too, so that the error reply keeps its order among the other replies.
+    /// `None` is a message that the protocol ignores; it is logged.
     fn decode(reader: &mut Self::Reader, message: Message) -> Option<Self::Command>;
 
-    /// Somebody asks something by one of [`Realm::METHODS`].
+    /// Answers a plain HTTP request with one of [`Realm::METHODS`].
     fn request(&mut self, _cx: &mut Context, _request: &Request) -> HttpReply {
-        unreachable!("a protocol that answers requests does so here")
+        unreachable!("a realm without methods receives no requests")
     }
 
-    /// Somebody comes in. What is sent to `conn` here goes out right behind the handshake, however
-    /// much it is, so the realm bounds it.
+    /// Handles a new connection. What is sent to `conn` during this call follows the handshake whatever its
+    /// size, so the realm has to bound it.
     ///
     /// # Errors
-    /// A refusal by HTTP status; then no `close` follows.
+    /// A rejection by HTTP status; `close` does not follow.
     fn open(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection>;
 
-    /// Somebody sent a message.
+    /// Handles a decoded message.
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Self::Command);
 
-    /// Somebody is gone, exactly once for each `open` that succeeded.
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason);
+    /// Handles the end of a connection: exactly once for each `open` that succeeded.
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason);
 
-    /// Somebody who was asked for a sign of life by [`Context::probe`] has given one, or has not
-    /// in the time that it had. The latter closes nothing by itself.
-    fn probe_result(&mut self, _cx: &mut Context, _who: ConnectionId, _alive: bool) {}
+    /// Handles the result of [`Context::probe`]: whether the connection gave a sign of life in time. The
+    /// broker does not close a connection that did not.
+    fn probe_result(&mut self, _cx: &mut Context, _conn: ConnectionId, _alive: bool) {}
 
-    /// What it keeps of clients besides what waits in outboxes, in bytes, where they can make that much.
+    /// Returns the bytes that the realm stores for clients, outboxes apart, if clients can make them grow
+    /// large.
     fn stored_bytes(&self) -> usize {
         0
     }
 
-    /// How much of that is a connection's, and goes when it goes.
-    fn stored_bytes_of(&self, _who: ConnectionId) -> usize {
+    /// Returns the part of [`Realm::stored_bytes`] that is freed when a connection closes.
+    fn stored_bytes_of(&self, _conn: ConnectionId) -> usize {
         0
     }
 
-    /// A second has passed.
+    /// Handles the passing of time; called once a second.
     fn tick(&mut self, _cx: &mut Context) {}
 
-    /// The daemon stops. What is sent now is the last that anybody gets before the Close.
+    /// Handles shutdown. Frames sent during this call are the last before the Close frame.
     fn stop(&mut self, _cx: &mut Context) {}
 }

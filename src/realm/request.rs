@@ -1,21 +1,21 @@
-//! What a client asks for before or instead of a WebSocket, and what a realm answers.
+//! Requests of clients, for a WebSocket or plain HTTP, and the realm's answers to them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Who comes in, or asks something: what a realm may know of a request.
+/// The part of a client's request that a realm may see.
 #[derive(Clone, Debug)]
 pub struct ConnectRequest {
-    /// The path of the request target, as it was sent.
+    /// The path of the request target, as sent.
     pub path: String,
-    /// What stands behind the `?`, as it was sent; empty where there is none.
+    /// The query of the request target, as sent, without `?`; empty if there is none.
     pub query: String,
-    /// The client's address, through trusted proxies.
+    /// The client's address, as reported by trusted proxies.
     pub address: IpAddr,
 }
 
 impl ConnectRequest {
-    /// A parameter of the query, percent-decoded, `+` being a space. The last one of that name.
+    /// Returns the last parameter of that name in the query, percent-decoded, with `+` as a space.
     pub fn parameter(&self, name: &str) -> Option<String> {
         form_urlencoded::parse(self.query.as_bytes())
             .filter(|(key, _)| key == name)
@@ -24,54 +24,54 @@ impl ConnectRequest {
     }
 }
 
-/// A handshake refused with an HTTP status instead of a Close frame.
+/// A handshake rejected with an HTTP status instead of a Close frame.
 ///
-/// A browser cannot read the status; so this is for clients that would otherwise come back for
-/// ever. Everybody else is let in and closed with a code.
+/// A browser cannot read the status, so a rejection is for clients that would otherwise reconnect for ever.
+/// All others are admitted and closed with a close code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// The HTTP status: one that [`crate::net::http::request`] knows.
+    /// The HTTP status: one of those that [`crate::net::http::response`] has a reason phrase for.
     pub status: u16,
-    /// One line for whoever looks at the answer.
+    /// One line of text for the body of the response.
     pub text: &'static str,
 }
 
 /// A plain HTTP request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is asked for, and by whom.
+    /// Target and client address.
     pub hello: ConnectRequest,
-    /// How; HEAD is GET here.
+    /// The method; HEAD counts as GET.
     pub method: Method,
-    /// Of a POST, as it was sent; empty otherwise.
+    /// The body of a POST, as sent; empty otherwise.
     pub body: Vec<u8>,
 }
 
-/// The methods of requests that a realm may answer (RFC 9110 section 9.3).
+/// The methods that a realm may answer (RFC 9110 section 9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// GET, and HEAD with it.
+    /// GET and HEAD.
     Get,
     /// POST.
     Post,
 }
 
-/// A realm's answer to a plain HTTP request.
+/// A realm's response to a plain HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpReply {
-    /// 200.
+    /// Status 200.
     Ok {
         /// The media type of the body.
         content_type: &'static str,
-        /// All of it; one to HEAD goes without.
+        /// The whole body; the response to HEAD is sent without it.
         body: Arc<str>,
     },
-    /// 426: a WebSocket is there.
+    /// Status 426: the path serves WebSocket connections.
     UpgradeRequired {
-        /// A request target that a client could connect to, for whoever looks at the answer.
+        /// A request target that a client could connect to, for the text of the response.
         target: String,
     },
-    /// Any other status.
+    /// Another status.
     Rejected(Rejection),
 }
 
@@ -80,16 +80,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_is_decoded_and_the_last_of_its_name() {
+    fn the_last_parameter_of_a_name_is_returned_decoded() {
         let address = [127, 0, 0, 1].into();
         let query = "a=1&name=other&name=J%C3%BC+x&empty=".to_owned();
-        let hello = ConnectRequest {
+        let request = ConnectRequest {
             path: String::new(),
             query,
             address,
         };
-        assert_eq!(hello.parameter("name").as_deref(), Some("J\u{fc} x"));
-        assert_eq!(hello.parameter("empty").as_deref(), Some(""));
-        assert_eq!(hello.parameter("missing"), None);
+        assert_eq!(request.parameter("name").as_deref(), Some("J\u{fc} x"));
+        assert_eq!(request.parameter("empty").as_deref(), Some(""));
+        assert_eq!(request.parameter("missing"), None);
     }
 }
