@@ -1,32 +1,32 @@
-//! Clients of one protocol that speak it differently: each is spoken to in its own dialect.
+//! Dialects: clients of one protocol that use different messages for the same things.
 //!
-//! The rules of a realm know addresses and messages; how a message is written for whom is known to
-//! the message alone.
+//! The rules of a realm work with recipients and messages. Only the message knows how it is encoded in each
+//! dialect.
 
 use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Context};
 use std::cell::LazyCell;
 
-/// Where a client is, and how it is spoken to.
+/// A client to send to: its connection and its dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipient<D> {
-    /// Its connection.
+    /// The client's connection.
     pub connection: ConnectionId,
-    /// Its dialect.
+    /// The client's dialect.
     pub dialect: D,
 }
 
-/// A message to clients of several dialects.
+/// A message that can be encoded in each dialect of a protocol.
 pub trait Encode {
     /// The dialects of the protocol.
     type Dialect: Copy + PartialEq;
 
-    /// The message in a dialect: mostly one frame, more where it takes several, none where it has
-    /// no such message.
+    /// Encodes the message in a dialect: mostly as one frame, as several if the dialect needs them, or as
+    /// none if the dialect has no such message.
     fn encode(&self, dialect: Self::Dialect) -> Vec<Frame>;
 }
 
-/// There may be nothing to say.
+/// `None` is a message without frames.
 impl<M: Encode> Encode for Option<M> {
     type Dialect = M::Dialect;
 
@@ -36,7 +36,7 @@ impl<M: Encode> Encode for Option<M> {
     }
 }
 
-/// What it is may not be worth finding out before somebody is told.
+/// A message that is only computed if there is a recipient.
 impl<M: Encode, F: FnOnce() -> M> Encode for LazyCell<M, F> {
     type Dialect = M::Dialect;
 
@@ -46,7 +46,7 @@ impl<M: Encode, F: FnOnce() -> M> Encode for LazyCell<M, F> {
 }
 
 impl<D: Copy + PartialEq> Recipient<D> {
-    /// Sends a message there, in the words that are understood there.
+    /// Sends a message to this client in its dialect.
     pub fn send_to(self, cx: &mut Context, message: &impl Encode<Dialect = D>) {
         for frame in message.encode(self.dialect) {
             cx.send(self.connection, frame);
@@ -54,32 +54,32 @@ impl<D: Copy + PartialEq> Recipient<D> {
     }
 }
 
-/// A message for many, written once in each dialect that they speak.
+/// A message for many recipients, encoded once in each of their dialects.
 pub struct Broadcast<'a, M: Encode> {
     message: &'a M,
-    encode: Vec<(M::Dialect, Vec<Frame>)>,
+    encoded: Vec<(M::Dialect, Vec<Frame>)>,
 }
 
 impl<'a, M: Encode> Broadcast<'a, M> {
-    /// Nothing is written before somebody is told.
+    /// Creates a broadcast. A dialect is encoded when its first recipient is known.
     pub fn new(message: &'a M) -> Self {
         Self {
             message,
-            encode: Vec::new(),
+            encoded: Vec::new(),
         }
     }
 
-    /// The message in a dialect.
+    /// Returns the message in a dialect, which is encoded at the first call.
     pub fn frames(&mut self, dialect: M::Dialect) -> &[Frame] {
-        let known = self.encode.iter().position(|(known, _)| *known == dialect);
-        let at = known.unwrap_or(self.encode.len());
+        let known = self.encoded.iter().position(|(known, _)| *known == dialect);
+        let index = known.unwrap_or(self.encoded.len());
         if known.is_none() {
-            self.encode.push((dialect, self.message.encode(dialect)));
+            self.encoded.push((dialect, self.message.encode(dialect)));
         }
-        self.encode.get(at).map_or(&[], |(_, frames)| frames)
+        self.encoded.get(index).map_or(&[], |(_, frames)| frames)
     }
 
-    /// Sends it to one of them, and says whether there was anything to send.
+    /// Sends the message to one recipient. Returns whether its dialect has such a message.
     pub fn send_to(&mut self, cx: &mut Context, to: Recipient<M::Dialect>) -> bool {
         let frames = self.frames(to.dialect);
         for frame in frames {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
-    /// A message that counts how often it is written; dialect 0 does not have it, 2 has it twice.
+    /// A message that counts how often it is encoded; dialect 0 has no such message, 2 has two frames.
     struct Counted(Cell<u32>);
 
     impl Encode for Counted {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_for_many_is_written_once_in_each_dialect_in_use() {
+    fn a_broadcast_is_encoded_once_in_each_dialect_in_use() {
         let message = Counted(Cell::new(0));
         let mut broadcast = Broadcast::new(&message);
         for dialect in [1, 2, 0, 1, 2, 0] {

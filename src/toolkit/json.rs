@@ -1,37 +1,37 @@
-//! A client's message as JSON: read one field at a time, so that each mistake names its field.
+//! Decoding a client's JSON message one field at a time, so that each error names its field.
 //!
-//! Which fields matter depends on a message's type. So a protocol reads the object into a struct
-//! of `Option<&RawValue>`, and then from that what the type demands.
+//! Which fields are needed depends on the type of the message. So a protocol reads the object into a struct
+//! of `Option<&RawValue>`, and from that the fields that the type requires.
 
 use crate::toolkit::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// What is wrong with a message, and where.
+/// Why a message cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidMessage {
-    /// It is no JSON (RFC 8259); why not.
+    /// The message is not JSON (RFC 8259), with the parser's error.
     NoJson(String),
-    /// It is JSON, but no object in which each key stands once.
+    /// The message is JSON, but not an object in which each key occurs once.
     NoObject,
-    /// A field is missing or wrong.
+    /// A field is missing or invalid.
     Field {
-        /// Its name, for a program.
+        /// The name of the field, for programs.
         name: &'static str,
-        /// What would be right, for a person.
+        /// What is wrong and what would be valid, for people.
         problem: String,
     },
 }
 
 impl InvalidMessage {
-    /// A field that is there and of the right kind, but wrong; `problem` follows its name.
+    /// Creates an error for a field; in its text, `problem` follows the quoted name.
     pub fn field(name: &'static str, problem: impl fmt::Display) -> Self {
         let problem = format!("\"{name}\" {problem}");
         Self::Field { name, problem }
     }
 
-    /// The field at fault, where it is one.
+    /// Returns the name of the invalid field, if the error is about one.
     pub const fn name(&self) -> Option<&'static str> {
         match self {
             Self::Field { name, .. } => Some(name),
@@ -43,17 +43,19 @@ impl InvalidMessage {
 impl fmt::Display for InvalidMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoJson(why) => write!(f, "this is no JSON: {why}"),
-            Self::NoObject => f.write_str("a message is a JSON object, each key in it once"),
+            Self::NoJson(error) => write!(f, "the message is not JSON: {error}"),
+            Self::NoObject => {
+                f.write_str("the message must be a JSON object without duplicate keys")
+            }
             Self::Field { problem, .. } => f.write_str(problem),
         }
     }
 }
 
-/// Reads a message into its fields; what else stands in it is ignored, however deep.
+/// Reads a message into the fields of `T`. Other fields are ignored, however deeply nested.
 ///
 /// # Errors
-/// It is no JSON, or no object.
+/// The message is not JSON, or not an object.
 pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage> {
     let fields = serde_json::from_str(text).map_err(|error| {
         if error.is_data() {
@@ -62,7 +64,7 @@ pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage
             InvalidMessage::NoJson(error.to_string())
         }
     })?;
-    // An array of the right length would be read as well.
+    // Serde also reads an array of the right length into a struct.
     if text.trim_start().starts_with('{') {
         Ok(fields)
     } else {
@@ -70,76 +72,76 @@ pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage
     }
 }
 
-/// Reads a field that must be there. `what` it is stands in the error: "a string".
+/// Reads a required field. `what` names the type in an error, such as "a string".
 ///
 /// # Errors
-/// It is missing, or something else.
+/// The field is missing or `null`, or of another type.
 pub fn required<'a, T: Deserialize<'a>>(
     value: Option<&'a RawValue>,
     name: &'static str,
     what: &str,
 ) -> Result<T, InvalidMessage> {
-    let missing = || InvalidMessage::field(name, format_args!("is missing; it is {what}"));
+    let missing = || InvalidMessage::field(name, format_args!("is missing; it must be {what}"));
     optional(value, name, what)?.ok_or_else(missing)
 }
 
-/// Reads a field that may be missing. `null` is taken for missing.
+/// Reads an optional field. `null` counts as missing.
 ///
 /// # Errors
-/// It is something else than `what` says.
+/// The field is of another type than `what` names.
 pub fn optional<'a, T: Deserialize<'a>>(
     value: Option<&'a RawValue>,
     name: &'static str,
     what: &str,
 ) -> Result<Option<T>, InvalidMessage> {
-    let wrong = |_| InvalidMessage::field(name, format_args!("is not {what}"));
+    let wrong = |_| InvalidMessage::field(name, format_args!("must be {what}"));
     value
         .map(|value| serde_json::from_str(value.get()).map_err(wrong))
         .transpose()
 }
 
-/// The text of a field whose length in characters (Unicode scalar values) is in range.
+/// Checks that a field has `min` to `max` characters (Unicode scalar values).
 ///
 /// # Errors
-/// It is shorter or longer; the limits are named.
+/// The text is shorter or longer; the error names the limits.
 pub fn check_length(
     text: &str,
     name: &'static str,
-    shortest: usize,
-    longest: usize,
+    min: usize,
+    max: usize,
 ) -> Result<(), InvalidMessage> {
     let length = text.chars().count();
-    if (shortest..=longest).contains(&length) {
+    if (min..=max).contains(&length) {
         return Ok(());
     }
     Err(InvalidMessage::field(
         name,
-        format_args!("has {length} characters; it has {shortest} to {longest}"),
+        format_args!("must have {min} to {max} characters, not {length}"),
     ))
 }
 
-/// An id that a client gives and others see as it is, 1 to `longest` characters, if it is there: one
-/// that was sanitised would be another.
+/// Reads an optional id of 1 to `max` characters that the client chose and others see unchanged. An id that
+/// would need sanitizing is an error, since the sanitized id would be another one.
 ///
 /// # Errors
-/// It is no string, too long or empty, or sanitising would change it.
+/// The id is not a string, empty or too long, or contains markup or control characters.
 pub fn check_id(
     value: Option<&RawValue>,
     name: &'static str,
-    longest: usize,
+    max: usize,
 ) -> Result<Option<String>, InvalidMessage> {
     let id: Option<String> = optional(value, name, "a string")?;
     if let Some(id) = &id {
-        check_length(id, name, 1, longest)?;
+        check_length(id, name, 1, max)?;
         if sanitize(id) != id.as_str() {
-            let problem = "has HTML tags or control characters in it";
+            let problem = "must not contain HTML tags or control characters";
             return Err(InvalidMessage::field(name, problem));
         }
     }
     Ok(id)
 }
 
-/// The `type` of a message, whatever else is wrong with it; none where it has none.
+/// Returns the `type` of a message even if the rest is invalid; `None` if it has no readable type.
 pub fn message_type(text: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Typed<'a> {
@@ -165,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_read_and_what_else_there_is_ignored() {
+    fn a_field_is_read_and_other_fields_are_ignored() {
         let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let json = format!(r#" {{"more": {deep}, "text": "x", "number": 1e9999}}"#);
         assert_eq!(text(&json).as_deref(), Ok("x"));
     }
 
     #[test]
-    fn what_is_no_json_is_told_from_what_is_no_object() {
+    fn invalid_json_is_distinguished_from_json_that_is_not_an_object() {
         for json in ["", "x", "{", "{} {}", r#"{"text": "x}"#] {
             assert!(
                 matches!(text(json), Err(InvalidMessage::NoJson(_))),
@@ -185,25 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_field_and_what_would_be_right() {
-        let told = |json| text(json).unwrap_err().to_string();
-        assert_eq!(told("{}"), r#""text" is missing; it is a string"#);
+    fn an_error_names_the_field_and_what_would_be_valid() {
+        let error = |json| text(json).unwrap_err().to_string();
+        assert_eq!(error("{}"), r#""text" is missing; it must be a string"#);
         assert_eq!(
-            told(r#"{"text": null}"#),
-            r#""text" is missing; it is a string"#
+            error(r#"{"text": null}"#),
+            r#""text" is missing; it must be a string"#
         );
-        assert_eq!(told(r#"{"text": 7}"#), r#""text" is not a string"#);
-        assert_eq!(told(r#"{"text": "\ud800"}"#), r#""text" is not a string"#);
+        assert_eq!(error(r#"{"text": 7}"#), r#""text" must be a string"#);
+        assert_eq!(error(r#"{"text": "\ud800"}"#), r#""text" must be a string"#);
         let long = check_length("äöü", "text", 1, 2).unwrap_err();
         assert_eq!(
             long.to_string(),
-            r#""text" has 3 characters; it has 1 to 2"#
+            r#""text" must have 1 to 2 characters, not 3"#
         );
         assert_eq!(long.name(), Some("text"));
     }
 
     #[test]
-    fn length_is_counted_in_characters_and_both_limits_are_allowed() {
+    fn length_is_counted_in_characters_and_both_limits_are_inclusive() {
         assert!(check_length("äöü", "text", 3, 5).is_ok());
         assert!(check_length("äöüxy", "text", 3, 5).is_ok());
         assert!(check_length("äö", "text", 3, 5).is_err());

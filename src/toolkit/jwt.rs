@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2), for whoever only reads them.
+//! Verification of JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2).
 
 use crate::toolkit::json;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
@@ -10,14 +10,14 @@ use sha2::Sha256;
 use std::fmt;
 use std::time::Duration;
 
-/// What this server shares with whoever issues tokens. It is never shown, not even where it is
-/// wrong.
+/// The secret that this server shares with the issuer of tokens. It is never printed, not even in the error
+/// for an invalid one.
 #[derive(Clone, Default, Serialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The octets that sign; none where it is empty, since that is none.
+    /// Returns the key for signatures; `None` if the secret is empty, which means that none is configured.
     pub fn bytes(&self) -> Option<&[u8]> {
         (!self.0.is_empty()).then_some(self.0.as_bytes())
     }
@@ -34,34 +34,32 @@ impl<'de> Deserialize<'de> for Secret {
         // A derived implementation would quote a number that was meant to be the secret.
         match Value::deserialize(from)? {
             Value::String(secret) => Ok(Self(secret)),
-            _ => Err(D::Error::custom("is no string")),
+            _ => Err(D::Error::custom("must be a string")),
         }
     }
 }
 
-/// Why a token is good for nothing.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
-    /// It is no token in compact form, or its claims are not what is wanted.
-    InvalidMessage,
-    /// It is not signed with HS256, or demands an extension ("crit", RFC 7515 section 4.1.11).
+pub enum TokenError {
+    /// The token is not in compact form, or its claims are missing or of the wrong types.
+    Malformed,
+    /// The token is not signed with HS256, or requires an extension ("crit", RFC 7515 section 4.1.11).
     Algorithm,
-    /// Its signature is not that of the secret.
+    /// The signature was not made with the secret.
     Signature,
-    /// Its `exp` is over (RFC 7519 section 4.1.4).
+    /// The time `exp` has passed (RFC 7519 section 4.1.4).
     Expired,
-    /// Its `nbf` is to come (RFC 7519 section 4.1.5).
+    /// The time `nbf` has not come (RFC 7519 section 4.1.5).
     NotYetValid,
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::InvalidMessage => {
-                "the token is no JSON Web Token with the claims that are needed"
-            }
-            Self::Algorithm => "the token is not signed with HS256 and nothing else",
-            Self::Signature => "the token is not signed with the secret of this server",
+            Self::Malformed => "the token must be a JSON Web Token with the required claims",
+            Self::Algorithm => "the token must be signed with HS256, without \"crit\"",
+            Self::Signature => "the token is not signed with this server's secret",
             Self::Expired => "the token has expired",
             Self::NotYetValid => "the token is not valid yet",
         })
@@ -71,13 +69,13 @@ impl fmt::Display for Flaw {
 #[derive(Deserialize)]
 struct Header {
     alg: String,
-    /// Whatever it says: it would have to be understood.
+    /// Whether the header has the field, with whatever value: its extensions are not supported.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
 
-/// Seconds since the epoch, fractions allowed ("NumericDate"). One that is no number is not
-/// taken for missing.
+/// Seconds since the Unix epoch, with fractions ("NumericDate", RFC 7519 section 2). A value of another type
+/// is an error instead of a missing value.
 #[derive(Deserialize)]
 struct Times {
     #[serde(default, deserialize_with = "number")]
@@ -94,9 +92,9 @@ fn number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
     f64::deserialize(from).map(Some)
 }
 
-/// A token in compact form (RFC 7515 section 3.1), its parts still encoded.
+/// A token in compact form (RFC 7515 section 3.1), with its parts still encoded.
 struct Compact<'a> {
-    /// What is signed: the header, a dot and the payload.
+    /// The text that is signed: the header, a dot and the payload.
     signed: &'a str,
     header: &'a str,
     payload: &'a str,
@@ -104,11 +102,11 @@ struct Compact<'a> {
 }
 
 impl<'a> Compact<'a> {
-    fn of(token: &'a str) -> Result<Self, Flaw> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Flaw::InvalidMessage)?;
-        let (header, payload) = signed.split_once('.').ok_or(Flaw::InvalidMessage)?;
+    fn parse(token: &'a str) -> Result<Self, TokenError> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         if payload.contains('.') {
-            return Err(Flaw::InvalidMessage);
+            return Err(TokenError::Malformed);
         }
         Ok(Self {
             signed,
@@ -119,54 +117,60 @@ impl<'a> Compact<'a> {
     }
 }
 
-fn bytes(part: &str) -> Result<Vec<u8>, Flaw> {
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64URL
         .decode(part.as_bytes())
-        .map_err(|_| Flaw::InvalidMessage)
+        .map_err(|_| TokenError::Malformed)
 }
 
-fn object<T: DeserializeOwned>(part: &str) -> Result<T, Flaw> {
-    let text = String::from_utf8(bytes(part)?).map_err(|_| Flaw::InvalidMessage)?;
-    json::object(&text).map_err(|_| Flaw::InvalidMessage)
+fn object<T: DeserializeOwned>(part: &str) -> Result<T, TokenError> {
+    let text = String::from_utf8(decode(part)?).map_err(|_| TokenError::Malformed)?;
+    json::object(&text).map_err(|_| TokenError::Malformed)
 }
 
-/// The claims of a token that the secret signed and that is valid `now`, a time since the epoch.
+/// Returns the claims of a token that was signed with `secret` and is valid at `now`, the time since the Unix
+/// epoch.
 ///
-/// The signature is compared in constant time. No allowance is made for clocks that differ.
+/// The signature is compared in constant time. There is no tolerance for clocks that differ.
 ///
 /// # Errors
-/// The first flaw that was found.
-pub fn verified<T: DeserializeOwned>(token: &str, secret: &[u8], now: Duration) -> Result<T, Flaw> {
-    let token = Compact::of(token)?;
+/// The first problem found.
+pub fn verified<T: DeserializeOwned>(
+    token: &str,
+    secret: &[u8],
+    now: Duration,
+) -> Result<T, TokenError> {
+    let token = Compact::parse(token)?;
     let header: Header = object(token.header)?;
     if header.alg != "HS256" || header.crit {
-        return Err(Flaw::Algorithm);
+        return Err(TokenError::Algorithm);
     }
     let mac = Hmac::<Sha256>::new_from_slice(secret);
-    let mut mac = mac.expect("a key of HMAC may have any length");
+    let mut mac = mac.expect("HMAC accepts keys of any length");
     mac.update(token.signed.as_bytes());
-    let signature = bytes(token.signature)?;
-    mac.verify_slice(&signature).map_err(|_| Flaw::Signature)?;
+    let signature = decode(token.signature)?;
+    mac.verify_slice(&signature)
+        .map_err(|_| TokenError::Signature)?;
     let times: Times = object(token.payload)?;
     let now = now.as_secs_f64();
     if times.exp.is_some_and(|exp| now >= exp) {
-        return Err(Flaw::Expired);
+        return Err(TokenError::Expired);
     }
     if times.nbf.is_some_and(|nbf| now < nbf) {
-        return Err(Flaw::NotYetValid);
+        return Err(TokenError::NotYetValid);
     }
     object(token.payload)
 }
 
-/// What a token claims, whoever wrote it and whenever.
+/// Returns the claims of a token without checking its signature and its times.
 ///
 /// # Errors
-/// It is no token, or its claims are not what is wanted.
-pub fn unverified<T: DeserializeOwned>(token: &str) -> Result<T, Flaw> {
-    object(Compact::of(token)?.payload)
+/// The token is not in compact form, or its claims are missing or of the wrong types.
+pub fn unverified<T: DeserializeOwned>(token: &str) -> Result<T, TokenError> {
+    object(Compact::parse(token)?.payload)
 }
 
-/// Signs a token, for tests.
+/// Creates a signed token, for tests.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn signed(header: &str, payload: &str, secret: &[u8]) -> String {
     let [header, payload] = [header, payload].map(|part| BASE64URL.encode(part.as_bytes()));
@@ -192,13 +196,13 @@ mod tests {
 
     const ANN: &str = r#"{"username":"ann"}"#;
 
-    fn ann() -> Result<Claims, Flaw> {
+    fn ann() -> Result<Claims, TokenError> {
         let username = "ann".to_owned();
         Ok(Claims { username })
     }
 
-    /// What a token is worth at second 1000.
-    fn worth(token: &str) -> Result<Claims, Flaw> {
+    /// The claims of a token, verified at second 1000.
+    fn verify(token: &str) -> Result<Claims, TokenError> {
         verified(token, b"secret", Duration::from_secs(1000))
     }
 
@@ -212,31 +216,32 @@ mod tests {
 
     #[test]
     fn the_example_of_the_rfc_is_verified_until_it_expires() {
-        let key = bytes(EXAMPLES_KEY).unwrap();
+        let key = decode(EXAMPLES_KEY).unwrap();
         let expires = Duration::from_secs(1_300_819_380);
         let claims: Value = verified(EXAMPLE, &key, expires - Duration::from_millis(1)).unwrap();
-        let right = json!({"iss": "joe", "exp": 1_300_819_380, "http://example.com/is_root": true});
-        assert_eq!(claims, right);
+        let expected =
+            json!({"iss": "joe", "exp": 1_300_819_380, "http://example.com/is_root": true});
+        assert_eq!(claims, expected);
         assert_eq!(
             verified::<Value>(EXAMPLE, &key, expires),
-            Err(Flaw::Expired)
+            Err(TokenError::Expired)
         );
-        assert_eq!(unverified::<Value>(EXAMPLE), Ok(right));
+        assert_eq!(unverified::<Value>(EXAMPLE), Ok(expected));
     }
 
     #[test]
-    fn a_token_of_another_secret_is_not_verified() {
+    fn a_token_signed_with_another_secret_is_rejected() {
         let token = signed(HS256, ANN, b"secret");
-        assert_eq!(worth(&token), ann());
+        assert_eq!(verify(&token), ann());
         for other in [&b""[..], b"Secret", b"secret "] {
             let token = signed(HS256, ANN, other);
-            assert_eq!(worth(&token), Err(Flaw::Signature));
+            assert_eq!(verify(&token), Err(TokenError::Signature));
             assert_eq!(unverified(&token), ann());
         }
     }
 
     #[test]
-    fn what_was_changed_after_signing_is_not_verified() {
+    fn a_token_changed_after_signing_is_rejected() {
         let token = signed(HS256, ANN, b"secret");
         let other = signed(HS256, r#"{"username":"bob"}"#, b"secret");
         let parts = |token: &str| -> Vec<String> { token.split('.').map(str::to_owned).collect() };
@@ -251,12 +256,12 @@ mod tests {
             format!("{header}.{payload}.{short}"),
             format!("{header}.{payload}."),
         ] {
-            assert_eq!(worth(&forged), Err(Flaw::Signature), "{forged}");
+            assert_eq!(verify(&forged), Err(TokenError::Signature), "{forged}");
         }
     }
 
     #[test]
-    fn nothing_but_hs256_is_verified() {
+    fn algorithms_other_than_hs256_are_rejected() {
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"hs256"}"#,
@@ -266,17 +271,17 @@ mod tests {
             r#"{"alg":"HS256","crit":null}"#,
         ] {
             let token = signed(header, ANN, b"secret");
-            assert_eq!(worth(&token), Err(Flaw::Algorithm), "{header}");
+            assert_eq!(verify(&token), Err(TokenError::Algorithm), "{header}");
             let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
-            assert_eq!(worth(&unsigned), Err(Flaw::Algorithm), "{header}");
+            assert_eq!(verify(&unsigned), Err(TokenError::Algorithm), "{header}");
         }
     }
 
     #[test]
-    fn a_token_is_valid_from_nbf_to_right_before_exp() {
-        let at = |times: &str| {
+    fn a_token_is_valid_from_nbf_until_just_before_exp() {
+        let claims = |times: &str| {
             let payload = format!(r#"{{"username":"ann",{times}}}"#);
-            worth(&signed(HS256, &payload, b"secret"))
+            verify(&signed(HS256, &payload, b"secret"))
         };
         for good in [
             r#""exp":1001"#,
@@ -284,24 +289,24 @@ mod tests {
             r#""nbf":1000"#,
             r#""iat":5000"#,
         ] {
-            assert_eq!(at(good), ann(), "{good}");
+            assert_eq!(claims(good), ann(), "{good}");
         }
-        for over in [r#""exp":1000"#, r#""exp":0"#, r#""exp":-1e300"#] {
-            assert_eq!(at(over), Err(Flaw::Expired), "{over}");
+        for expired in [r#""exp":1000"#, r#""exp":0"#, r#""exp":-1e300"#] {
+            assert_eq!(claims(expired), Err(TokenError::Expired), "{expired}");
         }
-        assert_eq!(at(r#""nbf":1000.5"#), Err(Flaw::NotYetValid));
-        for no_time in [
+        assert_eq!(claims(r#""nbf":1000.5"#), Err(TokenError::NotYetValid));
+        for invalid in [
             r#""exp":null"#,
             r#""exp":"2000""#,
             r#""exp":1e999"#,
             r#""nbf":[]"#,
         ] {
-            assert_eq!(at(no_time), Err(Flaw::InvalidMessage), "{no_time}");
+            assert_eq!(claims(invalid), Err(TokenError::Malformed), "{invalid}");
         }
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn a_malformed_token_is_rejected() {
         let token = signed(HS256, ANN, b"secret");
         for garbage in [
             "".to_owned(),
@@ -318,27 +323,27 @@ mod tests {
             signed(HS256, r#"{"username":7}"#, b"secret"),
             signed(HS256, r#"{"username":"ann","username":"bob"}"#, b"secret"),
         ] {
-            assert_eq!(worth(&garbage), Err(Flaw::InvalidMessage), "{garbage}");
+            assert_eq!(verify(&garbage), Err(TokenError::Malformed), "{garbage}");
         }
         for garbage in ["", "ann", "a.b.c", "{}.{}.{}"] {
-            assert_eq!(unverified::<Claims>(garbage), Err(Flaw::InvalidMessage));
+            assert_eq!(unverified::<Claims>(garbage), Err(TokenError::Malformed));
         }
     }
 
     #[test]
-    fn a_secret_is_not_shown() {
+    fn a_secret_is_never_printed() {
         let secret: Secret = serde_json::from_value(json!("hush")).unwrap();
         assert_eq!(format!("{secret:?}"), "Secret");
         assert_eq!(secret.bytes(), Some(&b"hush"[..]));
         assert_eq!(Secret::default().bytes(), None);
-        let wrong = serde_json::from_value::<Secret>(json!(12345)).unwrap_err();
-        assert!(!wrong.to_string().contains("12345"), "{wrong}");
+        let error = serde_json::from_value::<Secret>(json!(12345)).unwrap_err();
+        assert!(!error.to_string().contains("12345"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn no_text_is_verified_or_makes_reading_panic(text in "[a-zA-Z0-9_.=-]{0,80}|\\PC{0,40}") {
-            prop_assert!(worth(&text).is_err());
+        fn arbitrary_text_is_rejected_without_a_panic(text in "[a-zA-Z0-9_.=-]{0,80}|\\PC{0,40}") {
+            prop_assert!(verify(&text).is_err());
             let _ = unverified::<Claims>(&text);
         }
     }

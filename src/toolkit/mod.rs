@@ -1,4 +1,5 @@
-//! Pure tools that protocols share: reading messages, sanitizing text, counting, remembering.
+//! Pure helpers that protocols share: decoding messages, sanitizing text, rate limits, state of clients that
+//! are not admitted yet or no longer connected.
 
 pub(crate) mod dialect;
 pub(crate) mod json;

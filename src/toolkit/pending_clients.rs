@@ -1,34 +1,34 @@
-//! Those who are connected and have not been let in: strangers who must say in time who they are,
-//! and claimants, who say they are somebody who is here already and wait for that one's sign of
-//! life.
+//! Clients that are connected and not yet admitted: unregistered ones, which must identify themselves in
+//! time, and those that take over another connection's identity and wait until it has been probed.
 //!
-//! A connection that broke may look alive to the server for a while. So a claim is neither refused
-//! nor granted at once: the realm probes the connection that has the place, and then either turns
-//! all claimants away, or lets them try again, of whom the first gets in.
+//! A connection that broke may look alive to the server for a while. So a takeover is neither rejected nor
+//! granted at once: the realm probes the owner, the connection that has the identity. If the owner is alive,
+//! the realm rejects all clients that wait for it; otherwise it lets them try again, and the first of them
+//! succeeds.
 
 use crate::realm::ConnectionId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// All of them in one realm. `T` is what a claimant said.
+/// The pending clients of one realm. `T` is what a client sent to start a takeover.
 #[derive(Debug)]
 pub struct PendingClients<T> {
-    /// Everybody here, claimants among them, and when each came.
+    /// All pending clients, those in a takeover included, with the time of their connection.
     unregistered: BTreeMap<ConnectionId, Duration>,
     takeovers: BTreeMap<ConnectionId, Takeover<T>>,
-    /// How long a stranger may stay without a word; 0: without end.
+    /// How long a client may stay unregistered; 0: no limit.
     timeout: Duration,
 }
 
 #[derive(Debug)]
 struct Takeover<T> {
-    /// The connection that has the place.
+    /// The connection that has the identity.
     owner: ConnectionId,
     payload: T,
 }
 
 impl<T> PendingClients<T> {
-    /// Nobody yet. A stranger must say within `timeout` who it is; 0: whenever it likes.
+    /// Creates an empty set. A client must identify itself within `timeout`; 0: no limit.
     pub fn new(timeout: Duration) -> Self {
         Self {
             unregistered: BTreeMap::new(),
@@ -37,60 +37,59 @@ impl<T> PendingClients<T> {
         }
     }
 
-    /// Somebody comes.
+    /// Inserts a client that connected at `now`.
     pub fn insert(&mut self, now: Duration, conn: ConnectionId) {
         self.unregistered.insert(conn, now);
     }
 
-    /// Somebody is let in, or goes. Says whether it was here.
+    /// Removes a client that is admitted or has disconnected. Returns whether it was pending.
     pub fn remove(&mut self, conn: ConnectionId) -> bool {
         self.takeovers.remove(&conn);
         self.unregistered.remove(&conn).is_some()
     }
 
-    /// Whether somebody waits for another's sign of life.
+    /// Returns whether a client waits for the result of a takeover.
     pub fn is_taking_over(&self, conn: ConnectionId) -> bool {
         self.takeovers.contains_key(&conn)
     }
 
-    /// Somebody waits for a sign of life of `owner`.
+    /// Starts a takeover: `conn` waits until `owner` has been probed.
     pub fn start_takeover(&mut self, conn: ConnectionId, owner: ConnectionId, payload: T) {
         self.takeovers.insert(conn, Takeover { owner, payload });
     }
 
-    /// Whether anybody waits for a sign of life of `owner`.
+    /// Returns whether any client waits for a probe of `owner`.
     pub fn has_takeover_of(&self, owner: ConnectionId) -> bool {
         self.takeovers
             .values()
-            .any(|start_takeover| start_takeover.owner == owner)
+            .any(|takeover| takeover.owner == owner)
     }
 
-    /// Ends the claims to a connection's place: who made them, and what they had said, in the
-    /// order in which they connected. They are strangers again.
+    /// Ends all takeovers of `owner`. Returns the clients and their payloads in the order in which they
+    /// connected; the clients stay unregistered.
     pub fn end_takeovers(&mut self, owner: ConnectionId) -> Vec<(ConnectionId, T)> {
         let of_owner = self
             .takeovers
             .iter()
-            .filter(|(_, start_takeover)| start_takeover.owner == owner);
-        let end_takeovers: Vec<ConnectionId> = of_owner.map(|(&conn, _)| conn).collect();
-        let take = |conn| {
-            self.takeovers
-                .remove(&conn)
-                .map(|start_takeover| (conn, start_takeover.payload))
+            .filter(|(_, takeover)| takeover.owner == owner);
+        let waiting: Vec<ConnectionId> = of_owner.map(|(&conn, _)| conn).collect();
+        let end = |conn| {
+            let takeover = self.takeovers.remove(&conn)?;
+            Some((conn, takeover.payload))
         };
-        end_takeovers.into_iter().filter_map(take).collect()
+        waiting.into_iter().filter_map(end).collect()
     }
 
-    /// Those whose time is up and who have not said who they are.
+    /// Returns the clients that have been unregistered for longer than the timeout and are in no takeover.
     pub fn expired(&self, now: Duration) -> Vec<ConnectionId> {
-        let is_expired = |&(conn, &came): &(&ConnectionId, &Duration)| {
-            !self.timeout.is_zero() && came + self.timeout <= now && !self.is_taking_over(*conn)
+        let is_expired = |&(conn, &since): &(&ConnectionId, &Duration)| {
+            !self.timeout.is_zero() && since + self.timeout <= now && !self.is_taking_over(*conn)
         };
         let expired = self.unregistered.iter().filter(is_expired);
         expired.map(|(&conn, _)| conn).collect()
     }
 
-    /// Whether nothing is kept at all.
+    /// Returns whether no client is pending.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.unregistered.is_empty() && self.takeovers.is_empty()
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_overdue() {
+    fn a_client_that_does_not_identify_itself_expires() {
         let mut pending = PendingClients::<()>::new(TIMEOUT);
         pending.insert(s(0), id(1));
         pending.insert(s(1), id(2));
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nobody_is_overdue() {
+    fn without_a_timeout_no_client_expires() {
         let mut pending = PendingClients::<()>::new(Duration::ZERO);
         pending.insert(s(0), id(1));
         assert_eq!(pending.expired(s(1_000_000)), []);
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_or_has_claimed_a_place_is_not() {
+    fn a_removed_client_or_one_in_a_takeover_does_not_expire() {
         let mut pending = PendingClients::new(TIMEOUT);
         (1..=3).for_each(|conn| pending.insert(s(0), id(conn)));
         pending.remove(id(1));
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_end_with_an_answer_or_with_the_claimant() {
+    fn a_takeover_ends_with_the_result_of_the_probe_or_with_its_client() {
         let mut pending = PendingClients::new(TIMEOUT);
         (1..=4).for_each(|conn| pending.insert(s(0), id(conn)));
         for (conn, owner) in [(3, 9), (1, 9), (2, 8), (4, 9)] {

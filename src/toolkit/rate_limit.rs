@@ -1,4 +1,4 @@
-//! A limit on how often something may happen in a sliding minute.
+//! Rate limits over a sliding minute.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,26 +6,25 @@ use std::time::Duration;
 /// The span over which a [`SlidingWindow`] counts (rulings, "rate limits": 60 s).
 pub const SPAN: Duration = Duration::from_secs(60);
 
-/// When the events of the last minute happened: exact, not an estimate by buckets.
+/// The times of the events of the last minute: exact, without the rounding of buckets.
 ///
-/// Holds at most as many times as the limit it is asked about, 16 bytes each, and nothing at
-/// all when the minute was quiet.
+/// Stores at most `limit` times of 16 bytes each, and no memory when the last minute had no event.
 #[derive(Debug, Default)]
 pub struct SlidingWindow {
     times: VecDeque<Duration>,
 }
 
 impl SlidingWindow {
-    /// Counts one event at `now`, or says how long to wait until the next would be allowed.
-    /// A refused event does not count. A `limit` of 0 is no limit.
+    /// Counts an event at `now` if fewer than `limit` happened in the last minute. A rejected event does not
+    /// count. A `limit` of 0 is no limit.
     ///
     /// # Errors
-    /// The time until there is room again, when `limit` events happened in the last minute.
+    /// The time until the next event is allowed.
     pub fn take(&mut self, now: Duration, limit: u32) -> Result<(), Duration> {
         if limit == 0 {
             return Ok(());
         }
-        self.forget(now);
+        self.remove_expired(now);
         match self.times.front() {
             Some(&oldest) if self.times.len() >= limit as usize => Err(oldest + SPAN - now),
             _ => {
@@ -35,13 +34,13 @@ impl SlidingWindow {
         }
     }
 
-    /// How many events the last minute saw.
+    /// Returns the number of events in the last minute.
     pub fn count(&mut self, now: Duration) -> usize {
-        self.forget(now);
+        self.remove_expired(now);
         self.times.len()
     }
 
-    fn forget(&mut self, now: Duration) {
+    fn remove_expired(&mut self, now: Duration) {
         while self.times.front().is_some_and(|&time| time + SPAN <= now) {
             self.times.pop_front();
         }
@@ -60,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_allowed_and_one_more_is_not() {
+    fn the_event_above_the_limit_is_rejected() {
         let mut window = SlidingWindow::default();
         assert!((0..3).all(|_| window.take(s(10), 3).is_ok()));
         assert_eq!(window.take(s(15), 3), Err(s(55)));
@@ -77,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_event_does_not_count() {
+    fn a_rejected_event_does_not_count() {
         let mut window = SlidingWindow::default();
         assert!(window.take(s(0), 1).is_ok());
         assert!((1..60).all(|now| window.take(s(now), 1).is_err()));
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_minute_leaves_nothing() {
+    fn no_memory_is_kept_after_a_minute_without_events() {
         let mut window = SlidingWindow::default();
         assert!(window.take(s(0), 100).is_ok());
         assert_eq!(window.count(s(60)), 0);

@@ -1,16 +1,16 @@
-//! What is kept of those who went, for the case that they come back soon.
+//! State of clients that disconnected recently, kept for the case that they reconnect soon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How many are remembered at the most; beyond it the one who went first is forgotten.
+/// Maximum number of entries; at the limit a new entry evicts the oldest.
 pub const MAX_RECENTLY_GONE: usize = 10_000;
 
-/// Something about each of those who went lately.
+/// A value of type `V` for each client (or user, or session) that disconnected recently.
 #[derive(Debug)]
 pub struct RecentlyGone<K, V> {
     entries: BTreeMap<K, (Duration, V)>,
-    /// Who went when.
+    /// The keys ordered by the time of disconnection.
     order: BTreeSet<(Duration, K)>,
 }
 
@@ -24,41 +24,42 @@ impl<K, V> Default for RecentlyGone<K, V> {
 }
 
 impl<K: Clone + Ord, V> RecentlyGone<K, V> {
-    /// Keeps something of somebody who goes at `now`. Who is forgotten for it is returned.
-    #[must_use = "what belongs to whoever is forgotten may have to go, too"]
+    /// Inserts an entry for a client that disconnected at `now`. Returns the oldest entry if it was evicted.
+    #[must_use = "state that belongs to the evicted entry may have to be removed, too"]
     pub fn insert(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
         self.remove(&key);
-        let forgotten = if self.entries.len() >= MAX_RECENTLY_GONE {
+        let evicted = if self.entries.len() >= MAX_RECENTLY_GONE {
             self.pop_oldest()
         } else {
             None
         };
         self.order.insert((now, key.clone()));
         self.entries.insert(key, (now, value));
-        forgotten
+        evicted
     }
 
-    /// What was kept of somebody who comes back; it is kept no longer.
+    /// Removes and returns the entry of a client, for when it reconnects.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let (went, value) = self.entries.remove(key)?;
-        self.order.remove(&(went, key.clone()));
+        let (gone_at, value) = self.entries.remove(key)?;
+        self.order.remove(&(gone_at, key.clone()));
         Some(value)
     }
 
-    /// Whether somebody is remembered.
+    /// Returns whether a client has an entry.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
 
-    /// What is kept of somebody.
+    /// Returns the entry of a client.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
-    /// Forgets one of those who went `span` ago or earlier. To be called until there is none.
+    /// Removes and returns the oldest entry if its client disconnected `span` ago or earlier. Call it until
+    /// it returns `None`.
     pub fn pop_expired(&mut self, now: Duration, span: Duration) -> Option<(K, V)> {
-        let (went, _) = self.order.first()?;
-        if *went + span > now {
+        let (gone_at, _) = self.order.first()?;
+        if *gone_at + span > now {
             return None;
         }
         self.pop_oldest()
@@ -69,7 +70,7 @@ impl<K: Clone + Ord, V> RecentlyGone<K, V> {
         self.entries.remove(&key).map(|(_, value)| (key, value))
     }
 
-    /// Whether nothing is kept at all.
+    /// Returns whether there is no entry.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.order.is_empty()
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_in_time_finds_what_was_kept() {
+    fn a_client_that_reconnects_in_time_finds_its_entry() {
         let mut entries = RecentlyGone::default();
         assert_eq!(entries.insert(s(0), "a", 1), None);
         assert_eq!(entries.pop_expired(s(59), SPAN), None);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_is_forgotten_once_and_leaves_nothing() {
+    fn an_expired_entry_is_returned_once_and_leaves_nothing() {
         let mut entries = RecentlyGone::default();
         assert_eq!(entries.insert(s(0), "a", 1), None);
         assert_eq!(entries.insert(s(1), "b", 2), None);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn going_again_counts_from_then() {
+    fn a_second_disconnection_restarts_the_time() {
         let mut entries = RecentlyGone::default();
         assert_eq!(entries.insert(s(0), "a", 1), None);
         assert_eq!(entries.remove(&"a"), Some(1));
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_comes_and_goes_counts_once() {
+    fn a_client_that_reconnects_repeatedly_has_one_entry() {
         let mut entries = RecentlyGone::default();
         assert_eq!(entries.insert(s(0), "other", 0), None);
         for second in 0..2 * MAX_RECENTLY_GONE as u64 {
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_limit_who_went_first_is_forgotten() {
+    fn the_oldest_entry_is_evicted_at_the_limit() {
         let mut entries = RecentlyGone::default();
         for key in 0..MAX_RECENTLY_GONE {
             assert_eq!(entries.insert(s(0), key, ()), None);

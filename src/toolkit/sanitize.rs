@@ -1,13 +1,12 @@
-//! Text that a client chose and others will see, freed of markup.
+//! Removal of markup from text that clients send and others see.
 
 use std::borrow::Cow;
 
-/// Removes HTML tags and control characters; the text between the tags stays.
+/// Removes HTML tags and control characters and keeps the text between the tags (rulings, "sanitising text").
 ///
-/// Whatever the input, no `<` is left that is followed by a letter, `/`, `!` or `?`, so that
-/// nothing in the result reads as a tag to a browser. An unclosed tag goes to the end of the
-/// text. `1 < 2`, `a<3`, `<3` and `->` survive, as do tab and newline. Sanitising twice gives
-/// the same as once. One pass, linear in the length. (Rulings, "sanitising text".)
+/// Whatever the input, the result contains no `<` followed by a letter, `/`, `!` or `?`, so a browser reads
+/// nothing in it as a tag. An unclosed tag extends to the end of the text. `1 < 2`, `a<3`, `<3` and `->` are
+/// kept, and so are tab and newline. The function is idempotent and takes one pass, linear in the length.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| c == '<' || is_forbidden_control(c)) {
         return Cow::Borrowed(text);
@@ -18,8 +17,8 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
         if in_tag {
             in_tag = c != '>';
         } else if clean.ends_with('<') && opens_tag(c) {
-            // Looking back at the result, not at the input, also finds the tags that come
-            // into being when another between their halves is removed.
+            // Comparing with the result instead of the input also finds a tag whose two halves meet when
+            // another tag between them is removed.
             clean.pop();
             in_tag = true;
         } else {
@@ -37,7 +36,7 @@ fn opens_tag(c: char) -> bool {
     c.is_alphabetic() || matches!(c, '/' | '!' | '?')
 }
 
-/// The first `limit` characters (Unicode scalar values) of a text.
+/// Returns the first `limit` characters (Unicode scalar values) of a text.
 pub fn cut(text: &str, limit: usize) -> &str {
     text.char_indices()
         .nth(limit)
@@ -50,14 +49,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn tags_go_and_the_text_between_them_stays() {
+    fn tags_are_removed_and_the_text_between_them_is_kept() {
         assert_eq!(sanitize("<b>bold</b> move"), "bold move");
         assert_eq!(sanitize("<script>alert(1)</script>"), "alert(1)");
         assert_eq!(sanitize("a<!-- note -->b<?php ?>c<br/>d"), "abcd");
     }
 
     #[test]
-    fn what_only_looks_like_markup_survives() {
+    fn text_that_only_resembles_markup_is_kept() {
         for text in [
             "1 < 2",
             "a<3",
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_that_removal_would_put_together_go_too() {
+    fn tags_that_removal_would_assemble_are_removed() {
         assert_eq!(sanitize("<scr<script>ipt>"), "ipt>");
         assert_eq!(sanitize("<<b>b>x"), "x");
         assert_eq!(sanitize("<\u{0}b>x"), "x");
@@ -80,12 +79,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unclosed_tag_goes_to_the_end() {
+    fn an_unclosed_tag_extends_to_the_end() {
         assert_eq!(sanitize("before <img src=x onerror=alert(1) "), "before ");
     }
 
     #[test]
-    fn control_characters_go() {
+    fn control_characters_are_removed() {
         assert_eq!(sanitize("a\u{7}b\u{1b}[31mc\r\nd\u{85}"), "ab[31mc\nd");
     }
 
@@ -98,23 +97,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_tag_opener_is_ever_left(text in "[<>/!?a-zé3 \\-\\x00\\n]{0,40}") {
+        fn the_result_contains_no_tag_opener(text in "[<>/!?a-zé3 \\-\\x00\\n]{0,40}") {
             let clean = sanitize(&text).into_owned();
-            let after: Vec<char> = clean.chars().collect();
-            for pair in after.windows(2) {
+            let chars: Vec<char> = clean.chars().collect();
+            for pair in chars.windows(2) {
                 let opens = pair[1].is_alphabetic() || "/!?".contains(pair[1]);
                 prop_assert!(pair[0] != '<' || !opens, "{clean:?} from {text:?}");
             }
         }
 
         #[test]
-        fn sanitising_twice_is_sanitising_once(text in "([<>/!?a-z3 ]|\\PC|\\pC){0,60}") {
+        fn sanitizing_twice_equals_sanitizing_once(text in "([<>/!?a-z3 ]|\\PC|\\pC){0,60}") {
             let once = sanitize(&text).into_owned();
             prop_assert_eq!(sanitize(&once).into_owned(), once);
         }
 
         #[test]
-        fn text_without_markup_is_untouched(text in "[a-zA-Z0-9 >=\\t\\n.é😀-]{0,60}") {
+        fn text_without_markup_is_unchanged(text in "[a-zA-Z0-9 >=\\t\\n.é😀-]{0,60}") {
             prop_assert_eq!(sanitize(&text), text.as_str());
         }
     }
