@@ -1,23 +1,24 @@
-//! What the C library does with memory that was freed.
+//! Returning freed memory from glibc's malloc to the system.
 //!
-//! glibc keeps what a few large messages needed, several times over, unless its environment says
-//! otherwise; it can be told in no other way without unsafe code.
+//! By default glibc keeps several times the memory that a few large messages needed. Without unsafe code an
+//! environment variable is the only way to change that.
 
-/// The variable that glibc reads at the start (mallopt(3), `M_TRIM_THRESHOLD`), and how many bytes
-/// may stay free.
+/// The variable that glibc reads when a process starts (mallopt(3), `M_TRIM_THRESHOLD`).
 const VARIABLE: &str = "MALLOC_TRIM_THRESHOLD_";
+/// Bytes of free memory that malloc may keep.
 const BYTES: &str = "262144";
 
-/// Starts the program anew in its place, the same process, with that variable. Where it is set
-/// already, as in the packaged unit, or that cannot be done, all stays as it is.
+/// Executes the program again in the same process with the variable set. Does nothing if it is already set,
+/// as by the packaged systemd unit, or if the C library is not glibc. If it fails, the process continues
+/// without.
 pub fn enable_trim() {
     if cfg!(all(target_os = "linux", target_env = "gnu")) && std::env::var_os(VARIABLE).is_none() {
-        start_anew();
+        exec_again();
     }
 }
 
 #[cfg(unix)]
-fn start_anew() {
+fn exec_again() {
     use std::os::unix::process::CommandExt;
     if let Ok(program) = std::env::current_exe() {
         let mut arguments = std::env::args_os();
@@ -29,14 +30,14 @@ fn start_anew() {
 }
 
 #[cfg(not(unix))]
-fn start_anew() {}
+fn exec_again() {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_unit_says_the_same() {
+    fn the_systemd_unit_sets_the_same_value() {
         let unit = include_str!("../../systemd/switchboard.service");
         assert!(unit.contains(&format!("Environment={VARIABLE}={BYTES}\n")));
     }

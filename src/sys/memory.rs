@@ -1,14 +1,14 @@
-//! How much memory there is for this process: the machine's, or less where its control group has
-//! less (the kernel's cgroup-v2 and cgroup-v1 documentation; systemd's `MemoryMax=`).
+//! The memory available to this process: the machine's, or the limit of its control group if that is lower
+//! (the kernel's cgroup-v2 and cgroup-v1 documentation; systemd's `MemoryMax=`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where the kernel shows control groups, and where a process finds its own.
+/// Mount point of the control groups, and the list of the groups of this process.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const OWN_CONTROL_GROUPS: &str = "/proc/self/cgroup";
 
-/// The memory that the process may use, in bytes, where the system tells.
+/// Returns the memory that the process may use, in bytes, if the system reports it.
 pub(crate) fn available_memory() -> Option<usize> {
     let own = fs::read_to_string(OWN_CONTROL_GROUPS).unwrap_or_default();
     let limits = control_group_limits(Path::new(CONTROL_GROUPS), &own);
@@ -27,8 +27,8 @@ fn installed() -> Option<usize> {
     None
 }
 
-/// The limits of a process' control groups and of those that they are in. `own` is a line
-/// `ID:CONTROLLERS:PATH` for each hierarchy.
+/// Returns the memory limits, in bytes, of a process's control groups and of their ancestors. `own` has a
+/// line `ID:CONTROLLERS:PATH` for each hierarchy.
 fn control_group_limits(root: &Path, own: &str) -> Vec<usize> {
     let mut limits = Vec::new();
     for line in own.lines() {
@@ -47,14 +47,14 @@ fn control_group_limits(root: &Path, own: &str) -> Vec<usize> {
         for group in Path::new(path).ancestors() {
             let directory = hierarchy.join(group);
             let limit = |file: &&str| fs::read_to_string(directory.join(file)).ok();
-            // "max" is no limit, and no number.
-            limits.extend(files.iter().filter_map(limit).filter_map(number));
+            // "max", which means no limit, does not parse.
+            limits.extend(files.iter().filter_map(limit).filter_map(parse));
         }
     }
     limits
 }
 
-fn number(text: String) -> Option<usize> {
+fn parse(text: String) -> Option<usize> {
     text.trim().parse().ok()
 }
 
@@ -62,7 +62,7 @@ fn number(text: String) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// A directory of control groups, gone with this.
+    /// A temporary directory of control groups, removed on drop.
     struct Root(PathBuf);
 
     impl Root {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_has_what_it_and_its_slice_may_have() {
+    fn a_service_has_its_own_limits_and_those_of_its_slice() {
         let files = [
             ("system.slice/memory.max", "536870912\n"),
             ("system.slice/it.service/memory.max", "max\n"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn older_systems_have_a_hierarchy_for_memory() {
+    fn cgroup_v1_has_a_hierarchy_for_memory() {
         let files = [
             ("memory/box/memory.limit_in_bytes", "67108864\n"),
             ("cpu/box/memory.limit_in_bytes", "1\n"),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_said_there_is_no_limit() {
+    fn without_limit_files_there_is_no_limit() {
         let root = Root::with("nothing", &[("cgroup.procs", "")]);
         for own in ["", "0::/\n", "0::/gone\n", "nonsense\n"] {
             assert!(control_group_limits(&root.0, own).is_empty());
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_some() {
+    fn this_machine_reports_its_memory() {
         assert!(available_memory().is_none_or(|bytes| bytes > 1 << 20));
     }
 }

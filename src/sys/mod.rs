@@ -1,4 +1,4 @@
-//! The process and the machine it runs on.
+//! The process and the machine that it runs on.
 
 pub mod malloc;
 pub(crate) mod memory;

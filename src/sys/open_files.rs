@@ -1,8 +1,8 @@
-//! How many files, sockets among them, the process may open.
+//! The limit of open files, sockets included.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Raises the open-files limit as far as the system allows, and says how many files that are.
+/// Raises the soft limit of open files to the hard limit. Returns the limit that then applies.
 pub fn raise_limit() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -13,7 +13,9 @@ pub fn raise_limit() -> usize {
                 maximum,
             },
         ) {
-            log::warn!("the open-files limit stays at {current:?}: {error}");
+            log::warn!(
+                "cannot raise the open-files limit from {current:?} to {maximum:?}: {error}"
+            );
         }
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

@@ -7,23 +7,24 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Done at the first SIGTERM or SIGINT. The second ends the process at once, whatever it is at.
+/// Returns a future that completes at the first SIGTERM or SIGINT. The second ends the process at once with
+/// status 1.
 ///
 /// # Errors
-/// The handlers cannot be installed.
+/// The signal handlers cannot be installed.
 pub fn stop_requested() -> io::Result<impl Future<Output = ()>> {
     let stopping = Arc::new(AtomicBool::new(false));
-    let (signalled, signaller) = UnixStream::pair()?;
-    signalled.set_nonblocking(true)?;
+    let (receiver, sender) = UnixStream::pair()?;
+    receiver.set_nonblocking(true)?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stopping))?;
         signal_hook::flag::register(signal, Arc::clone(&stopping))?;
-        signal_hook::low_level::pipe::register(signal, signaller.try_clone()?)?;
+        signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
     }
-    let mut signalled = async_std::os::unix::net::UnixStream::from(signalled);
+    let mut receiver = async_std::os::unix::net::UnixStream::from(receiver);
     Ok(async move {
         let mut byte = [0];
-        // An error would mean that signals cannot be heard; then stopping is right, too.
-        let _ = signalled.read(&mut byte).await;
+        // After an error no signal could be received any more, so it stops the daemon, too.
+        let _ = receiver.read(&mut byte).await;
     })
 }

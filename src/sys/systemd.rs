@@ -1,8 +1,8 @@
-//! What systemd is told of the daemon (sd_notify(3)).
+//! Notification of systemd (sd_notify(3)).
 
-/// Tells systemd of a state, where it wants to know.
+/// Notifies systemd of a state, if `NOTIFY_SOCKET` is set.
 pub(crate) fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        log::warn!("systemd cannot be told: {error}");
+        log::warn!("cannot notify systemd: {error}");
     }
 }

@@ -1,12 +1,13 @@
 //! The executor's threads.
 
-/// Starts the executor's threads: as many as the configuration says. Call it before anything
-/// that is asynchronous.
+/// Starts `threads` executor threads; 0: one for each core, at most 4. Must be called before anything
+/// asynchronous, which would start the default number.
 pub fn start(threads: usize) {
     let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
     let threads = if threads == 0 { cores() } else { threads };
     let config = async_global_executor::GlobalExecutorConfig::default()
-        // It must be the name of a variable, and the default's would overrule the configuration.
+        // The executor requires the name of a variable. This one is never set, while the default's would
+        // override the configuration.
         .with_env_var("SWITCHBOARD_THREADS_STAND_IN_THE_CONFIGURATION")
         .with_min_threads(threads)
         .with_max_threads(threads)
