@@ -1,4 +1,4 @@
-//! Arguments and `--help`.
+//! The command line and the text of `--help`.
 
 use crate::base::log_escape::Quoted;
 use crate::config::parse_level;
@@ -7,7 +7,7 @@ use log::LevelFilter;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What `--help` says.
+/// The text of `--help`.
 pub const HELP: &str = "\
 switchboard: one small daemon for WebSocket protocols, each on its own port.
 
@@ -18,25 +18,25 @@ Usage:
 
 Options:
   -c, --config FILE   a JSON file; without it the file that $SWITCHBOARD_CONFIG names;
-                      without that every protocol listens on its own port of 127.0.0.1
-  -l, --log LEVEL     off, error, warn, info or debug; otherwise what the
-                      configuration says, otherwise $RUST_LOG, otherwise info
-  -h, --help          this text
-  -V, --version       the version
+                      without either every protocol listens on its own port of 127.0.0.1
+  -l, --log LEVEL     off, error, warn, info or debug; without it the level of
+                      the configuration, else that of $RUST_LOG, else info
+  -h, --help          print this text
+  -V, --version       print the version
 
 To try it, start it without arguments and connect twice:
   wscat -c ws://localhost:9081/ws/chat          (prints a code)
   wscat -c ws://localhost:9081/ws/chat/CODE
 
-To configure it, begin with what it does anyway:
+To configure it, start from the defaults:
   switchboard defaults > switchboard.json
   switchboard check --config switchboard.json
 
-Exit status: 0 stopped by a signal, or all is well; 1 it could not start, or broke down;
-2 the arguments or the configuration are wrong. A second signal ends it at once, with 1.
+Exit status: 0 success, or stopped by a signal; 1 it failed to start or while running;
+2 the arguments or the configuration are invalid. A second signal ends it at once, with 1.
 ";
 
-/// What the user wants.
+/// The command to execute.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve.
@@ -54,19 +54,19 @@ pub enum Command {
     Version,
 }
 
-/// The command line, read.
+/// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
-    /// What to do.
+    /// The command.
     pub command: Command,
     /// `--config`.
     pub config: Option<PathBuf>,
 }
 
-/// Reads a command line, without the program's name.
+/// Parses a command line, given without the program's name.
 ///
 /// # Errors
-/// One sentence about what is wrong.
+/// A text that says what is wrong.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut command, mut config, mut log) = (None, None, None);
@@ -100,7 +100,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments,
                     "defaults" => Command::Defaults,
                     other => {
                         return Err(format!(
-                            "{} is no command; there are check and defaults",
+                            "unknown command {}; the commands are check and defaults",
                             Quoted(other)
                         ));
                     }
@@ -111,9 +111,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments,
     }
     let command = match command {
         None => Command::Serve { log },
-        Some(_) if log.is_some() => return Err("--log goes with serving only".to_owned()),
+        Some(_) if log.is_some() => return Err("--log cannot be used with a command".to_owned()),
         Some(Command::Defaults) if config.is_some() => {
-            return Err("defaults takes no --config: it prints what holds without one".to_owned());
+            return Err(
+                "--config cannot be used with defaults, which prints the built-in configuration"
+                    .to_owned(),
+            );
         }
         Some(command) => command,
     };
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_help_works() {
+    fn the_usages_in_the_help_are_parsed() {
         assert_eq!(parsed(""), arguments(Command::Serve { log: None }, None));
         assert_eq!(
             parsed("--config a.json --log debug"),
@@ -158,18 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn an_error_says_what_is_wrong() {
         for (line, problem) in [
             (
                 "serve",
-                "\"serve\" is no command; there are check and defaults",
+                "unknown command \"serve\"; the commands are check and defaults",
             ),
-            ("--log loud", "--log: \"loud\" is no log level"),
+            (
+                "--log loud",
+                "--log: must be off, error, warn, info or debug, not \"loud\"",
+            ),
             ("--port 5", "--port"),
             ("--config", "missing argument"),
             ("check check", "check"),
-            ("check --log info", "--log goes with serving only"),
-            ("defaults -c a.json", "takes no --config"),
+            ("check --log info", "--log cannot be used with a command"),
+            (
+                "defaults -c a.json",
+                "--config cannot be used with defaults",
+            ),
         ] {
             let error = parsed(line).unwrap_err();
             assert!(error.contains(problem), "{line}: {error}");

@@ -75,42 +75,48 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
     for (content, problem) in [
         (
             "{".to_owned(),
-            "is no valid JSON: EOF while parsing an object at line 1 column 1",
+            "is not valid JSON: EOF while parsing an object at line 1 column 1",
         ),
-        ("[]".to_owned(), "is no JSON object"),
+        ("[]".to_owned(), "must be a JSON object"),
         (
             r#"{"listener": []}"#.to_owned(),
             r#""listener": unknown key; the keys of a configuration are listeners, log, max_connections, memory_budget, shutdown_timeout, threads"#,
         ),
-        (r#"{"listeners": []}"#.to_owned(), "listeners: is empty"),
-        (r#"{"listeners": {}}"#.to_owned(), "listeners: is no array"),
+        (
+            r#"{"listeners": []}"#.to_owned(),
+            "listeners: must not be empty",
+        ),
+        (
+            r#"{"listeners": {}}"#.to_owned(),
+            "listeners: must be an array",
+        ),
         (
             r#"{"listeners": [7]}"#.to_owned(),
-            "listeners[0]: is no object",
+            "listeners[0]: must be an object",
         ),
         (
             r#"{"listeners": [{}]}"#.to_owned(),
-            "listeners[0].protocol: is missing; there are peerdrop, fastchat, workspace, loudsync, peerjs",
+            "listeners[0].protocol: is missing; the protocols are peerdrop, fastchat, workspace, loudsync, peerjs",
         ),
         (
             r#"{"listeners": [{"protocol": "smtp"}]}"#.to_owned(),
-            r#"listeners[0].protocol: "smtp" is not spoken here; there are peerdrop, fastchat, workspace, loudsync, peerjs"#,
+            r#"listeners[0].protocol: unknown protocol "smtp"; the protocols are peerdrop, fastchat, workspace, loudsync, peerjs"#,
         ),
         (
             r#"{"log": "loud"}"#.to_owned(),
-            r#"log: "loud" is no log level; there are off, error, warn, info, debug"#,
+            r#"log: must be off, error, warn, info or debug, not "loud""#,
         ),
         (
             r#"{"memory_budget": "64M"}"#.to_owned(),
-            r#"memory_budget: "64M" is no number of bytes from 1048576 on; 0 is no limit"#,
+            r#"memory_budget: must be 0 (no limit), null (a quarter of the memory) or at least 1048576 bytes, not "64M""#,
         ),
         (
             r#"{"memory_budget": 64}"#.to_owned(),
-            "memory_budget: 64 is no number of bytes from 1048576 on",
+            "memory_budget: must be 0 (no limit), null (a quarter of the memory) or at least 1048576 bytes, not 64",
         ),
         (
             r#"{"threads": -1}"#.to_owned(),
-            "threads: -1 is negative; a number from 0 on, for example 0",
+            "threads: must be a number of at least 0, such as 0, not -1",
         ),
         (
             r#"{"threads": 1.5}"#.to_owned(),
@@ -118,31 +124,31 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             r#"{"threads": 5000}"#.to_owned(),
-            "threads: 5000 is more than 1024",
+            "threads: must be at most 1024, not 5000",
         ),
         (
             r#"{"shutdown_timeout": "long"}"#.to_owned(),
-            r#"shutdown_timeout: "long" is no number, for example 5"#,
+            r#"shutdown_timeout: must be a number of at least 0, such as 5, not "long""#,
         ),
         (
             listener(r#""address": "0.0.0.0:99999""#),
-            r#"listeners[1].address: "0.0.0.0:99999" is no socket address, for example "0.0.0.0:8080""#,
+            r#"listeners[1].address: must be a socket address, such as "0.0.0.0:8080", not "0.0.0.0:99999""#,
         ),
         (
             listener(r#""address": 8080"#),
-            "listeners[1].address: is no string",
+            "listeners[1].address: must be a string",
         ),
         (
             listener(r#""address": "127.0.0.1:9081""#),
-            "listeners[1].address: 127.0.0.1:9081 is taken by listeners[0] (peerdrop)",
+            "listeners[1].address: 127.0.0.1:9081 is already used by listeners[0] (peerdrop)",
         ),
         (
             listener(r#""address": "0.0.0.0:9081""#),
-            "listeners[1].address: 0.0.0.0:9081 is taken by listeners[0] (peerdrop)",
+            "listeners[1].address: 0.0.0.0:9081 is already used by listeners[0] (peerdrop)",
         ),
         (
             listener(r#""max_connections": -5"#),
-            "listeners[1].max_connections: -5 is negative; a number from 0 on, for example 5000",
+            "listeners[1].max_connections: must be a number of at least 0, such as 5000, not -5",
         ),
         (
             listener(r#""max_conections": 5"#),
@@ -154,31 +160,31 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             listener(r#""origins": "*""#),
-            r#"listeners[1].origins: "*" is no array, for example ["*"]"#,
+            r#"listeners[1].origins: must be an array, such as ["*"], not "*""#,
         ),
         (
             listener(r#""origins": ["example.com"]"#),
-            r#"listeners[1].origins: "example.com" is no origin"#,
+            r#"listeners[1].origins: an entry must be an origin, such as "https://chat.example", or "same-host", "null" or "*", not "example.com""#,
         ),
         (
             listener(r#""trusted_proxies": ["localhost"]"#),
-            r#"listeners[1].trusted_proxies: "localhost" is no address or network"#,
+            r#"listeners[1].trusted_proxies: an entry must be an address or a network, such as "127.0.0.1" or "10.0.0.0/8", not "localhost""#,
         ),
         (
             listener(r#""handshake_timeout": 0"#),
-            "listeners[1].handshake_timeout: 0 is too short",
+            "listeners[1].handshake_timeout: must be more than 0 seconds",
         ),
         (
             listener(r#""ping_after": 1e300"#),
-            "listeners[1].ping_after: 1",
+            "listeners[1].ping_after: must be from 0 to 1000000000 seconds, not 1e300",
         ),
         (
             listener(r#""max_message_size": 0"#),
-            "listeners[1].max_message_size: 0 is not from 1 to 1073741824 bytes",
+            "listeners[1].max_message_size: must be from 1 to 1073741824 bytes, not 0",
         ),
         (
             listener(r#""outbox_size": 1"#),
-            "listeners[1].outbox_size: 1 is not from 1024 to 1073741824 bytes",
+            "listeners[1].outbox_size: must be from 1024 to 1073741824 bytes, not 1",
         ),
         (
             listener(r#""messages_per_minute": 5000000000"#),
@@ -191,7 +197,7 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         (
             // A secret is not shown, whatever is wrong with it.
             listener(r#""auth_secret": 12345"#),
-            "listeners[1].auth_secret: is no string\n",
+            "listeners[1].auth_secret: must be a string\n",
         ),
     ] {
         let output = check(&content);

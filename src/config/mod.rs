@@ -1,8 +1,7 @@
-//! The JSON configuration: defaults, what may stand in it, and errors that name the key.
+//! The JSON configuration: settings, defaults, and errors that name the key.
 //!
-//! What the printed defaults contain is what a configuration may contain: a key that has no
-//! default does not exist, and a value of another kind than the default's is wrong. So there is
-//! one list of settings, and it cannot disagree with itself.
+//! A configuration may contain exactly the keys of the printed defaults, with values of the same types. So
+//! there is one list of settings, and it cannot disagree with itself.
 
 mod origins;
 mod validate;
@@ -27,25 +26,25 @@ pub struct Config {
     /// Settings of the process.
     #[serde(flatten)]
     pub process: Process,
-    /// What listens where. Any number, also several of one protocol.
+    /// The listeners: any number, also several of one protocol.
     pub listeners: Vec<Listener>,
 }
 
 /// Settings of the process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Process {
-    /// The least severe level that is logged; `None` leaves it to `RUST_LOG`, and without that to `info`.
+    /// The least severe level that is logged; `None`: the level in `RUST_LOG`, or `info` without it.
     #[serde(serialize_with = "level_name", deserialize_with = "level")]
     pub log: Option<LevelFilter>,
-    /// Executor threads; 0: the number of cores, at most 4.
+    /// Number of executor threads; 0: the number of cores, at most 4.
     pub threads: usize,
-    /// Connections of all listeners together; 0: what the open-files limit allows.
+    /// Maximum number of connections of all listeners together; 0: what the open-files limit allows.
     pub max_connections: usize,
-    /// What clients may make the process hold, all of them together, in bytes; 0: no limit; `None`: a
-    /// quarter of the memory that there is.
+    /// Maximum memory that all clients together may make the process use, in bytes; 0: no limit; `None`: a
+    /// quarter of the available memory.
     #[serde(deserialize_with = "bytes")]
     pub memory_budget: Option<usize>,
-    /// How long a stop waits for clients to say goodbye, in seconds.
+    /// How long a shutdown waits for the closing handshakes of clients, in seconds.
     #[serde(with = "seconds")]
     pub shutdown_timeout: Duration,
 }
@@ -53,54 +52,54 @@ pub struct Process {
 /// One protocol on one port, with a realm of its own.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listener {
-    /// What is spoken.
+    /// The protocol.
     #[serde(serialize_with = "protocol_name")]
     pub protocol: &'static Protocol,
-    /// Where. Port 0 is one that the system chooses.
+    /// The address to listen on. Port 0: a free port that the system chooses.
     pub address: SocketAddr,
-    /// What every protocol can have set.
+    /// The settings that every protocol has.
     #[serde(flatten)]
     pub settings: Settings,
-    /// What only this protocol has.
+    /// The options of this protocol.
     #[serde(flatten)]
     pub options: Map<String, Value>,
 }
 
-/// What can be set for a listener of any protocol.
+/// Settings of a listener of any protocol.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Settings {
-    /// Which web pages may connect.
+    /// The origins of web pages that may connect.
     pub origins: Origins,
-    /// Whose `X-Forwarded-For` is believed: addresses and networks.
+    /// The proxies whose `X-Forwarded-For` is trusted: addresses and networks.
     #[serde(serialize_with = "network_names", deserialize_with = "networks")]
     pub trusted_proxies: Vec<Network>,
-    /// Connections to this listener; 0: no limit but the process's.
+    /// Maximum number of connections to this listener; 0: only the limit of the process applies.
     pub max_connections: usize,
-    /// Connections from one address; 0: no limit.
+    /// Maximum number of connections from one address (IPv6: /64 network); 0: no limit.
     pub max_connections_per_ip: usize,
-    /// From accept to the complete request head, in seconds.
+    /// Time from accept to the complete request head, in seconds.
     #[serde(with = "seconds")]
     pub handshake_timeout: Duration,
-    /// After this long without a sign of life a client is sent a Ping, in seconds; 0: never.
+    /// Time without a sign of life after which a client is sent a Ping, in seconds; 0: never.
     #[serde(with = "seconds")]
     pub ping_after: Duration,
-    /// And this long after the Ping without any it is dropped, in seconds.
+    /// Time after that Ping without a sign of life after which the client is dropped, in seconds.
     #[serde(with = "seconds")]
     pub pong_timeout: Duration,
-    /// Each client is sent a Ping this often to measure the round trip, in seconds; 0: never.
+    /// Interval of the Pings that measure each client's round-trip time, in seconds; 0: never.
     #[serde(with = "seconds")]
     pub ping_every: Duration,
-    /// How long a client may take to answer a Close, in seconds.
+    /// Time for a client to answer a Close frame, in seconds.
     #[serde(with = "seconds")]
     pub close_timeout: Duration,
-    /// The largest message that a client may send, in bytes.
+    /// Maximum size of a message from a client, in bytes.
     pub max_message_size: usize,
-    /// What may wait for one client, in bytes.
+    /// Maximum size of one client's outbox, in bytes.
     pub outbox_size: usize,
 }
 
 impl Config {
-    /// The built-in defaults: every protocol on its own port of 127.0.0.1.
+    /// Returns the built-in defaults: every protocol on its own port of 127.0.0.1.
     pub fn built_in() -> Self {
         Self {
             process: Process {
@@ -117,7 +116,7 @@ impl Config {
     /// Reads and checks a configuration file.
     ///
     /// # Errors
-    /// The file cannot be read, is no JSON, or has mistakes in it: all of those that were found.
+    /// The file cannot be read, is not JSON, or has invalid settings, of which all are listed.
     pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
         let failed = |problems| ConfigError {
             file: path.to_owned(),
@@ -128,19 +127,20 @@ impl Config {
         Self::from_json(&text).map_err(failed)
     }
 
-    /// The configuration as JSON, complete, in the order of the documentation.
+    /// Returns the complete configuration as JSON, in the order of the documentation.
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a configuration is plain data")
+        serde_json::to_string_pretty(self)
+            .expect("a configuration has string keys and serializes without errors")
     }
 }
 
 impl Listener {
-    /// The path that a client connects to.
+    /// Returns the path that a client connects to.
     pub fn endpoint(&self) -> String {
         (self.protocol.endpoint_with)(&self.options)
     }
 
-    /// What a listener of this protocol is when its configuration says nothing else.
+    /// Returns a listener of this protocol with all settings at their defaults.
     pub fn built_in(protocol: &'static Protocol) -> Self {
         let defaults = &protocol.defaults;
         Self {
@@ -173,9 +173,9 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, problem) in self.problems.iter().enumerate() {
-            let line_end = if at == 0 { "" } else { "\n" };
-            write!(f, "{line_end}{}: {problem}", self.file.display())?;
+        for (index, problem) in self.problems.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{}: {problem}", self.file.display())?;
         }
         Ok(())
     }

@@ -1,31 +1,30 @@
-//! Which web pages may connect (RFC 6455 section 10.2; rulings, "origin").
+//! The origins of web pages that may connect (RFC 6455 section 10.2; rulings, "origin").
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// The origins that a listener lets in, as they stand in its configuration.
+/// The origins that a listener admits, as its configuration lists them.
 ///
-/// Without an Origin header the client is no browser and is let in regardless: the check keeps
-/// foreign pages from using their visitors' network position, and other programs could claim any
-/// origin.
+/// A request without an Origin header is not from a browser and is always admitted: the check keeps foreign
+/// pages from using the network position of their visitors, and other programs could send any origin.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Origins(Vec<String>);
 
-/// Any page at all.
+/// Admits every page.
 const ANY: &str = "*";
-/// Pages of the host that the request itself names, on whatever port, and of this machine.
+/// Admits pages of the host named in the request's Host header, on any port, and of this machine.
 const SAME_HOST: &str = "same-host";
 
 impl Origins {
-    /// The origins of a configuration.
+    /// Creates the list from the entries of a configuration.
     pub fn new(origins: &[&str]) -> Self {
         Self(origins.iter().map(|&origin| origin.to_owned()).collect())
     }
 
-    /// The first entry that could never match, if there is one.
-    pub fn mistake(&self) -> Option<&str> {
-        let fits = |entry: &str| {
+    /// Returns the first entry that could never match, if there is one.
+    pub fn first_invalid(&self) -> Option<&str> {
+        let is_valid = |entry: &str| {
             entry == ANY
                 || entry == SAME_HOST
                 || entry == "null"
@@ -33,16 +32,19 @@ impl Origins {
                     !scheme.is_empty() && !host.is_empty() && !host.contains('/')
                 })
         };
-        self.0.iter().map(String::as_str).find(|entry| !fits(entry))
+        self.0
+            .iter()
+            .map(String::as_str)
+            .find(|entry| !is_valid(entry))
     }
 
-    /// Whether a request with this Origin header and this Host header may come in.
+    /// Returns whether a request with these Origin and Host headers is admitted.
     pub fn let_in(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         self.0.iter().any(|entry| match entry.as_str() {
             ANY => true,
             SAME_HOST => is_same_host(origin, host),
-            // Scheme and host are compared without regard to case (RFC 6454 section 4).
+            // The case of scheme and host does not matter (RFC 6454 section 4).
             listed => listed.eq_ignore_ascii_case(origin),
         })
     }
@@ -74,31 +76,31 @@ fn is_loopback(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn let_in(origins: &[&str], origin: &str) -> bool {
+    fn admits(origins: &[&str], origin: &str) -> bool {
         Origins::new(origins).let_in(Some(origin), Some("chat.example:8000"))
     }
 
     #[test]
-    fn a_client_without_an_origin_is_no_browser_and_comes_in() {
+    fn a_client_without_an_origin_is_admitted() {
         assert!(Origins::new(&["https://a.example"]).let_in(None, None));
         assert!(Origins::new(&["same-host"]).let_in(None, None));
     }
 
     #[test]
-    fn a_star_lets_everybody_in() {
-        assert!(let_in(&["*"], "https://evil.example"));
-        assert!(let_in(&["*"], "null"));
+    fn a_star_admits_every_origin() {
+        assert!(admits(&["*"], "https://evil.example"));
+        assert!(admits(&["*"], "null"));
     }
 
     #[test]
-    fn a_listed_origin_is_compared_whole() {
+    fn a_listed_origin_must_match_completely() {
         let listed = &["https://good.example", "http://good.example:8080"];
         for origin in [
             "https://good.example",
             "HTTPS://Good.Example",
             "http://good.example:8080",
         ] {
-            assert!(let_in(listed, origin), "{origin}");
+            assert!(admits(listed, origin), "{origin}");
         }
         for origin in [
             "http://good.example",
@@ -109,13 +111,13 @@ mod tests {
             "null",
             "",
         ] {
-            assert!(!let_in(listed, origin), "{origin}");
+            assert!(!admits(listed, origin), "{origin}");
         }
-        assert!(let_in(&["null"], "null"));
+        assert!(admits(&["null"], "null"));
     }
 
     #[test]
-    fn same_host_is_the_host_of_the_request_on_any_port_or_this_machine() {
+    fn same_host_admits_the_host_of_the_request_on_any_port_and_this_machine() {
         let same = &["same-host"];
         for origin in [
             "http://chat.example",
@@ -125,7 +127,7 @@ mod tests {
             "http://127.0.0.1:5173",
             "http://[::1]:80",
         ] {
-            assert!(let_in(same, origin), "{origin}");
+            assert!(admits(same, origin), "{origin}");
         }
         for origin in [
             "http://example",
@@ -136,24 +138,24 @@ mod tests {
             "null",
             "chat.example",
         ] {
-            assert!(!let_in(same, origin), "{origin}");
+            assert!(!admits(same, origin), "{origin}");
         }
     }
 
     #[test]
-    fn an_entry_that_could_never_match_is_a_mistake() {
+    fn an_entry_that_could_never_match_is_invalid() {
         assert_eq!(
-            Origins::new(&["*", "same-host", "null", "https://a.b:1"]).mistake(),
+            Origins::new(&["*", "same-host", "null", "https://a.b:1"]).first_invalid(),
             None
         );
-        for mistake in [
+        for invalid in [
             "",
             "a.example",
             "https://",
             "https://a.example/",
             "same_host",
         ] {
-            assert_eq!(Origins::new(&["*", mistake]).mistake(), Some(mistake));
+            assert_eq!(Origins::new(&["*", invalid]).first_invalid(), Some(invalid));
         }
     }
 }

@@ -1,34 +1,40 @@
-//! Laying a configuration over the defaults, and what can be wrong with it.
+//! Merging a configuration with the defaults, and validating it.
 
 use super::{Config, Listener, Settings};
-use crate::base::log_escape::{Quoted, escaped};
+use crate::base::log_escape::{Quoted, escape};
 use crate::protocols::{PROTOCOLS, Protocol};
 use crate::realm::options::read;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::net::{IpAddr, SocketAddr};
+
+/// Maximum number of executor threads.
+const MAX_THREADS: usize = 1024;
+
+/// A valid value of `listeners`, for errors.
+const EXAMPLE_LISTENERS: &str = r#"[{"protocol": "peerdrop"}]"#;
 
 impl Config {
     /// Reads and checks a configuration.
     ///
     /// # Errors
-    /// One sentence for each mistake that was found, each with its place.
+    /// One text for each invalid value, with its place.
     pub fn from_json(text: &str) -> Result<Self, Vec<String>> {
         let mut given = match serde_json::from_str(text) {
             Ok(Value::Object(given)) => given,
             Ok(_) => {
-                return Err(vec![
-                    "is no JSON object, for example {\"listeners\": []}".into(),
-                ]);
+                return Err(vec![format!(
+                    "must be a JSON object, such as {{\"listeners\": {EXAMPLE_LISTENERS}}}"
+                )]);
             }
-            Err(error) => return Err(vec![format!("is no valid JSON: {error}")]),
+            Err(error) => return Err(vec![format!("is not valid JSON: {error}")]),
         };
         let mut problems = Vec::new();
         let mut config = Self::built_in();
         let listeners = given.remove("listeners");
         let mut known = object(&config.process);
-        let hint = "; the keys of a configuration";
-        overlay(&mut known, given, &["listeners"], hint, "", &mut problems);
+        let owner = "configuration";
+        overlay(&mut known, given, &["listeners"], owner, "", &mut problems);
         match read(Value::Object(known)) {
             Ok(process) => config.process = process,
             Err((key, problem)) => problems.push(format!("{key}: {problem}")),
@@ -36,62 +42,50 @@ impl Config {
         match listeners {
             None => {}
             Some(Value::Array(listeners)) if listeners.is_empty() => {
-                problems.push("listeners: is empty, so there would be nothing to do; leave it out to have every protocol on localhost".into());
+                problems.push(
+                    "listeners: must not be empty; without this key every protocol listens on localhost"
+                        .into(),
+                );
             }
             Some(Value::Array(listeners)) => {
                 config.listeners = listeners
                     .into_iter()
                     .enumerate()
-                    .filter_map(|(at, given)| read_listener(at, given, &mut problems))
+                    .filter_map(|(index, given)| read_listener(index, given, &mut problems))
                     .collect();
                 if problems.is_empty() {
                     check_addresses(&config.listeners, &mut problems);
                 }
             }
-            Some(_) => problems
-                .push("listeners: is no array, for example [{\"protocol\": \"peerdrop\"}]".into()),
+            Some(_) => problems.push(format!(
+                "listeners: must be an array, such as {EXAMPLE_LISTENERS}"
+            )),
         }
-        if config.process.threads > 1024 {
+        if config.process.threads > MAX_THREADS {
             problems.push(format!(
-                "threads: {} is more than 1024; 0 is the number of cores, at most 4",
+                "threads: must be at most {MAX_THREADS}, not {}; 0 is the number of cores, at most 4",
                 config.process.threads
             ));
         }
         if problems.is_empty() {
             Ok(config)
         } else {
-            // Some quote what was given.
-            Err(problems.iter().map(|it| escaped(it)).collect())
+            // Some problems quote the file.
+            Err(problems.iter().map(|problem| escape(problem)).collect())
         }
     }
 }
 
-/// Reads one entry of `listeners`; what is wrong with it is added to `problems`.
-fn read_listener(at: usize, given: Value, problems: &mut Vec<String>) -> Option<Listener> {
-    let place = format!("listeners[{at}]");
+/// Reads one entry of `listeners`. Its problems are added to `problems`.
+fn read_listener(index: usize, given: Value, problems: &mut Vec<String>) -> Option<Listener> {
+    let place = format!("listeners[{index}]");
     let Value::Object(mut given) = given else {
         problems.push(format!(
-            "{place}: is no object, for example {{\"protocol\": \"peerdrop\"}}"
+            "{place}: must be an object, such as {{\"protocol\": \"peerdrop\"}}"
         ));
         return None;
     };
-    let names = || {
-        PROTOCOLS
-            .iter()
-            .map(|protocol| protocol.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let protocol = match given.remove("protocol") {
-        Some(Value::String(name)) => Protocol::named(&name).ok_or(format!(
-            "{} is not spoken here; there are {}",
-            Quoted(&name),
-            names()
-        )),
-        Some(_) => Err(format!("is no string; there are {}", names())),
-        None => Err(format!("is missing; there are {}", names())),
-    };
-    let protocol = match protocol {
+    let protocol = match read_protocol(given.remove("protocol")) {
         Ok(protocol) => protocol,
         Err(problem) => {
             problems.push(format!("{place}.protocol: {problem}"));
@@ -100,28 +94,61 @@ fn read_listener(at: usize, given: Value, problems: &mut Vec<String>) -> Option<
     };
     let before = problems.len();
     let mut listener = Listener::built_in(protocol);
-    match given.remove("address") {
-        None => {}
-        Some(Value::String(address)) => match address.parse() {
+    if let Some(address) = given.remove("address") {
+        match read_address(&address) {
             Ok(address) => listener.address = address,
-            Err(_) => problems.push(format!(
-                "{place}.address: {} is no socket address, for example \"0.0.0.0:8080\"",
-                Quoted(&address)
-            )),
-        },
-        Some(_) => problems.push(format!(
-            "{place}.address: is no string, for example \"0.0.0.0:8080\""
-        )),
+            Err(problem) => problems.push(format!("{place}.address: {problem}")),
+        }
     }
+    read_settings(&mut listener, given, &place, problems);
+    (problems.len() == before).then_some(listener)
+}
+
+fn read_protocol(name: Option<Value>) -> Result<&'static Protocol, String> {
+    let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
+    let names = names.join(", ");
+    match name {
+        Some(Value::String(name)) => Protocol::named(&name).ok_or_else(|| {
+            format!(
+                "unknown protocol {}; the protocols are {names}",
+                Quoted(&name)
+            )
+        }),
+        Some(_) => Err(format!("must be a string; the protocols are {names}")),
+        None => Err(format!("is missing; the protocols are {names}")),
+    }
+}
+
+fn read_address(address: &Value) -> Result<SocketAddr, String> {
+    const EXAMPLE: &str = "such as \"0.0.0.0:8080\"";
+    let Value::String(address) = address else {
+        return Err(format!("must be a string, {EXAMPLE}"));
+    };
+    let problem = |_| {
+        format!(
+            "must be a socket address, {EXAMPLE}, not {}",
+            Quoted(address)
+        )
+    };
+    address.parse().map_err(problem)
+}
+
+/// Reads the settings of a listener that every protocol has, and the options of its protocol.
+fn read_settings(
+    listener: &mut Listener,
+    given: Map<String, Value>,
+    place: &str,
+    problems: &mut Vec<String>,
+) {
+    let protocol = listener.protocol;
     let mut settings = object(&listener.settings);
     let setting_names: Vec<String> = settings.keys().cloned().collect();
     settings.append(&mut listener.options);
-    let hint = format!("; the keys of a {} listener", protocol.name);
     overlay(
         &mut settings,
         given,
         &["protocol", "address"],
-        &hint,
+        &format!("{} listener", protocol.name),
         &format!("{place}."),
         problems,
     );
@@ -141,18 +168,18 @@ fn read_listener(at: usize, given: Value, problems: &mut Vec<String>) -> Option<
     if let Err(error) = (protocol.realm)(&listener.options) {
         problems.push(format!("{place}.{}: {}", error.key, error.problem));
     }
-    (problems.len() == before).then_some(listener)
 }
 
-/// What is a number, but not one that could work.
+/// Returns the keys whose values have the right type and are out of range, with the problem.
 fn out_of_range(settings: &Settings) -> Vec<(&'static str, String)> {
-    const LARGEST: usize = 1 << 30;
-    let mut wrong = Vec::new();
-    if let Some(origin) = settings.origins.mistake() {
-        wrong.push((
+    const MAX_SIZE: usize = 1 << 30;
+    let mut problems = Vec::new();
+    if let Some(origin) = settings.origins.first_invalid() {
+        problems.push((
             "origins",
             format!(
-                "{} is no origin, for example \"https://chat.example\", \"same-host\" or \"*\"",
+                "an entry must be an origin, such as \"https://chat.example\", or \"same-host\", \"null\" \
+                 or \"*\", not {}",
                 Quoted(origin)
             ),
         ));
@@ -164,56 +191,56 @@ fn out_of_range(settings: &Settings) -> Vec<(&'static str, String)> {
     ];
     for (key, time) in times {
         if time.is_zero() {
-            wrong.push((
-                key,
-                "0 is too short; a number of seconds, for example 5".to_owned(),
-            ));
+            problems.push((key, "must be more than 0 seconds, for example 5".to_owned()));
         }
     }
     let sizes = [
         ("max_message_size", settings.max_message_size, 1),
         ("outbox_size", settings.outbox_size, 1024),
     ];
-    for (key, size, least) in sizes {
-        if !(least..=LARGEST).contains(&size) {
-            wrong.push((
+    for (key, size, minimum) in sizes {
+        if !(minimum..=MAX_SIZE).contains(&size) {
+            problems.push((
                 key,
-                format!("{size} is not from {least} to {LARGEST} bytes"),
+                format!("must be from {minimum} to {MAX_SIZE} bytes, not {size}"),
             ));
         }
     }
-    wrong
+    problems
 }
 
-/// Two listeners cannot share an address.
+/// Checks that no two listeners share an address.
 fn check_addresses(listeners: &[Listener], problems: &mut Vec<String>) {
-    for (at, listener) in listeners.iter().enumerate() {
-        let mut earlier = listeners.iter().take(at).enumerate();
-        let earlier = earlier.find(|(_, other)| clash(listener.address, other.address));
+    for (index, listener) in listeners.iter().enumerate() {
+        let mut earlier = listeners.iter().take(index).enumerate();
+        let earlier = earlier.find(|(_, other)| overlaps(listener.address, other.address));
         if let Some((earlier, other)) = earlier {
             problems.push(format!(
-                "listeners[{at}].address: {} is taken by listeners[{earlier}] ({}); each listener needs a port of its own",
+                "listeners[{index}].address: {} is already used by listeners[{earlier}] ({}); \
+                 each listener needs its own port",
                 listener.address, other.protocol.name,
             ));
         }
     }
 }
 
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    // "[::]" takes the port of IPv4 as well, as systems come.
+/// Returns whether two addresses cannot be bound at the same time.
+fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
+    // With the usual system settings "[::]" includes the IPv4 addresses.
     let covers =
         |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() && (a.is_ipv6() || b.is_ipv4());
     let (a, b) = (one.ip(), other.ip());
     one.port() == other.port() && one.port() != 0 && (covers(a, b) || covers(b, a))
 }
 
-/// Puts what is given over the defaults, and finds keys that do not exist and values of another
-/// kind than the default's. `others` are keys that are read elsewhere.
+/// Replaces defaults by the given values. Unknown keys and values of another type than the default's are
+/// added to `problems`. `others` are keys that are read elsewhere; `owner` and `place` say in an error what
+/// has the keys and where it is.
 fn overlay(
     defaults: &mut Map<String, Value>,
     given: Map<String, Value>,
     others: &[&str],
-    hint: &str,
+    owner: &str,
     place: &str,
     problems: &mut Vec<String>,
 ) {
@@ -225,12 +252,12 @@ fn overlay(
                 .chain(defaults.keys().map(String::as_str));
             let known = known.collect::<Vec<_>>().join(", ");
             problems.push(format!(
-                "{place}{}: unknown key{hint} are {known}",
+                "{place}{}: unknown key; the keys of a {owner} are {known}",
                 Quoted(&key)
             ));
             continue;
         };
-        match wrong_kind(default, &value) {
+        match type_problem(default, &value) {
             Some(problem) => problems.push(format!("{place}{key}: {problem}")),
             None => {
                 defaults.insert(key, value);
@@ -239,16 +266,17 @@ fn overlay(
     }
 }
 
-fn wrong_kind(default: &Value, value: &Value) -> Option<String> {
+/// Returns what is wrong with a value of another type than the default's, or with a negative number.
+fn type_problem(default: &Value, value: &Value) -> Option<String> {
+    let is_negative = |number: &Number| number.as_f64().is_some_and(|number| number < 0.0);
     match (default, value) {
-        (Value::Number(_), Value::Number(number)) => number
-            .as_f64()
-            .is_some_and(|number| number < 0.0)
-            .then(|| format!("{value} is negative; a number from 0 on, for example {default}")),
-        (Value::Number(_), _) => Some(format!("{value} is no number, for example {default}")),
-        (Value::Array(_), Value::Array(_)) | (Value::Null, _) => None,
-        (Value::Array(_), _) => Some(format!("{value} is no array, for example {default}")),
-        // No setting is of another kind; one that were would be read, or refused, by its type.
+        (Value::Number(_), Value::Number(number)) if !is_negative(number) => None,
+        (Value::Number(_), _) => Some(format!(
+            "must be a number of at least 0, such as {default}, not {value}"
+        )),
+        (Value::Array(_), Value::Array(_)) => None,
+        (Value::Array(_), _) => Some(format!("must be an array, such as {default}, not {value}")),
+        // Deserializing checks the values of all other settings.
         _ => None,
     }
 }
@@ -256,6 +284,6 @@ fn wrong_kind(default: &Value, value: &Value) -> Option<String> {
 fn object(value: &impl Serialize) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(object)) => object,
-        other => unreachable!("settings serialise to an object: {other:?}"),
+        other => unreachable!("settings serialize to an object: {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! How single values are written in the configuration, and read from it.
+//! Serialization of single values of the configuration.
 
 use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serializer};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A single client may make the process hold about so much and be well-behaved.
-const LEAST_MEMORY_BUDGET: usize = 1 << 20;
+/// Smallest `memory_budget`, in bytes: about what a single well-behaved client can use.
+const MIN_MEMORY_BUDGET: usize = 1 << 20;
 
 pub(super) fn protocol_name<S: Serializer>(
     protocol: &&'static Protocol,
@@ -35,14 +35,14 @@ pub(super) fn level<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LevelFi
         .transpose()
 }
 
-/// Reads the name of a log level.
+/// Parses the name of a log level.
 ///
 /// # Errors
-/// The text is no level; the error says what is.
+/// A text that lists the valid names.
 pub fn parse_level(name: &str) -> Result<LevelFilter, String> {
     name.parse().map_err(|_| {
         format!(
-            "{} is no log level; there are off, error, warn, info, debug",
+            "must be off, error, warn, info or debug, not {}",
             Quoted(name)
         )
     })
@@ -53,9 +53,10 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>,
     let bytes = given.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
     match bytes {
         _ if given.is_null() => Ok(None),
-        Some(bytes) if bytes == 0 || bytes >= LEAST_MEMORY_BUDGET => Ok(Some(bytes)),
+        Some(bytes) if bytes == 0 || bytes >= MIN_MEMORY_BUDGET => Ok(Some(bytes)),
         _ => Err(D::Error::custom(format!(
-            "{given} is no number of bytes from {LEAST_MEMORY_BUDGET} on; 0 is no limit, and null a quarter of the memory that there is"
+            "must be 0 (no limit), null (a quarter of the memory) or at least \
+             {MIN_MEMORY_BUDGET} bytes, not {given}"
         ))),
     }
 }
@@ -67,8 +68,11 @@ pub(super) fn network_names<S: Serializer>(networks: &[Network], to: S) -> Resul
 pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Network>, D::Error> {
     let parse = |text: String| {
         text.parse().map_err(|()| {
-            let problem = "is no address or network, for example \"127.0.0.1\" or \"10.0.0.0/8\"";
-            D::Error::custom(format!("{} {problem}", Quoted(&text)))
+            D::Error::custom(format!(
+                "an entry must be an address or a network, such as \"127.0.0.1\" or \"10.0.0.0/8\", \
+                 not {}",
+                Quoted(&text)
+            ))
         })
     };
     Vec::<String>::deserialize(from)?
@@ -77,7 +81,7 @@ pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Network
         .collect()
 }
 
-/// Times are seconds in the configuration; fractions are allowed.
+/// Durations, which are numbers of seconds in the configuration; fractions are allowed.
 pub(super) mod seconds {
     use super::{Deserialize, Deserializer, Duration, Serializer};
     use serde::de::Error;
@@ -96,11 +100,11 @@ pub(super) mod seconds {
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Duration, D::Error> {
-        const LARGEST: f64 = 1e9;
+        const MAX: f64 = 1e9;
         let seconds = f64::deserialize(from)?;
-        if !(0.0..=LARGEST).contains(&seconds) {
+        if !(0.0..=MAX).contains(&seconds) {
             return Err(D::Error::custom(format!(
-                "{seconds} is not from 0 to {LARGEST} seconds"
+                "must be from 0 to {MAX} seconds, not {seconds:?}"
             )));
         }
         Ok(Duration::from_secs_f64(seconds))

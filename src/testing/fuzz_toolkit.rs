@@ -55,7 +55,7 @@ pub fn token(bytes: &[u8]) {
 /// A configuration is read: each problem names its place, and what is printed of one without any says the
 /// same again.
 pub fn configuration(bytes: &[u8]) {
-    const PLACES: [&str; 8] = [
+    const PLACES: [&str; 9] = [
         "listeners",
         "log:",
         "threads:",
@@ -63,7 +63,8 @@ pub fn configuration(bytes: &[u8]) {
         "memory_budget:",
         "shutdown_timeout:",
         "\"",
-        "is no ",
+        "is not valid JSON: ",
+        "must be a JSON object, ",
     ];
     let text = String::from_utf8_lossy(bytes);
     match Config::from_json(&text) {
