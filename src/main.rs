@@ -1,4 +1,4 @@
-//! Arguments in, exit code out.
+//! The program: command line, configuration, log, server, exit status.
 
 use std::io::{self, Write};
 use std::panic::AssertUnwindSafe;
@@ -9,7 +9,7 @@ use switchboard::config::{Config, Listener, parse_level};
 use switchboard::server::Server;
 use switchboard::sys::{malloc, open_files, signals, threads};
 
-/// What is wrong with the arguments or the configuration.
+/// Exit status for invalid arguments or an invalid configuration.
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -26,8 +26,8 @@ fn main() -> ExitCode {
         Command::Defaults => return print(&format!("{}\n", Config::built_in().to_json())),
         Command::Check | Command::Serve { .. } => {}
     }
-    let named = std::env::var_os("SWITCHBOARD_CONFIG").filter(|name| !name.is_empty());
-    let file = arguments.config.or_else(|| named.map(PathBuf::from));
+    let variable = std::env::var_os("SWITCHBOARD_CONFIG").filter(|path| !path.is_empty());
+    let file = arguments.config.or_else(|| variable.map(PathBuf::from));
     let config = match file.map_or_else(|| Ok(Config::built_in()), |file| Config::from_file(&file))
     {
         Ok(config) => config,
@@ -41,11 +41,17 @@ fn main() -> ExitCode {
             malloc::enable_trim();
             serve(config, log)
         }
-        _ => print(&config.listeners.iter().map(line).collect::<String>()),
+        _ => print(
+            &config
+                .listeners
+                .iter()
+                .map(listener_line)
+                .collect::<String>(),
+        ),
     }
 }
 
-fn line(listener: &Listener) -> String {
+fn listener_line(listener: &Listener) -> String {
     format!(
         "{:<10} ws://{}{}\n",
         listener.protocol.name,
@@ -55,10 +61,10 @@ fn line(listener: &Listener) -> String {
 }
 
 fn print(text: &str) -> ExitCode {
-    // A reader that closes the pipe has seen enough.
+    // A closed pipe is not an error: its reader needs no more.
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("switchboard: standard output: {error}");
+            eprintln!("switchboard: cannot write to standard output: {error}");
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
@@ -66,16 +72,16 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
-    let environment = std::env::var("RUST_LOG").ok();
-    let asked = environment.as_deref().map(parse_level);
+    let variable = std::env::var("RUST_LOG").ok();
+    let from_environment = variable.as_deref().map(parse_level);
     let level = log
         .or(config.process.log)
-        .or(asked.clone().and_then(Result::ok));
+        .or(from_environment.clone().and_then(Result::ok));
     femme::with_level(level.unwrap_or(log::LevelFilter::Info));
-    if let (None, Some(Err(problem))) = (log.or(config.process.log), asked) {
+    if let (None, Some(Err(problem))) = (log.or(config.process.log), from_environment) {
         log::warn!("RUST_LOG is ignored: {problem}");
     }
-    end_when_nobody_can_read_the_log();
+    exit_when_the_log_cannot_be_written();
     let open_files = open_files::raise_limit();
     threads::start(config.process.threads);
     let (stop, server) = match (signals::stop_requested(), Server::bind(config, open_files)) {
@@ -89,7 +95,7 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Without its broker the daemon is nothing, and the panic has been reported.
+    // A panic of the broker ends the process; the panic hook has already reported it.
     let serve = AssertUnwindSafe(|| async_std::task::block_on(server.run(stop)));
     match std::panic::catch_unwind(serve) {
         Ok(()) => ExitCode::SUCCESS,
@@ -97,10 +103,10 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
     }
 }
 
-/// The logger panics when standard output is closed. In a connection's task that would end the
-/// connection, and so each of them in turn; a daemon whose log is gone should rather be started
-/// anew by whoever looks after it.
-fn end_when_nobody_can_read_the_log() {
+/// Installs a panic hook that exits with status 1 if the logger panics, which it does when standard output is
+/// closed. In a connection's task the panic would end that connection, and so each connection in turn. A
+/// daemon without a log should rather be restarted by its supervisor.
+fn exit_when_the_log_cannot_be_written() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let in_logger = |file: &str| {
@@ -111,8 +117,8 @@ fn end_when_nobody_can_read_the_log() {
             .location()
             .is_some_and(|location| in_logger(location.file()))
         {
-            eprintln!("switchboard: the log cannot be written to standard output; ends");
-            // At once: other threads may be about to do the same.
+            eprintln!("switchboard: cannot write the log to standard output; exiting");
+            // Without unwinding or cleanup: other threads may panic in the logger at the same time.
             signal_hook::low_level::exit(1);
         }
         report(panic);

@@ -1,4 +1,4 @@
-//! The daemon as a whole: binds every port, starts the broker, waits for the end, drains, stops.
+//! The server: binds all listeners, starts the broker, serves until it is asked to stop, and shuts down.
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::KeepaliveConfig;
@@ -10,7 +10,7 @@ use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::sys::memory;
 use crate::sys::systemd;
 use async_std::net::TcpListener;
-use async_std::task;
+use async_std::task::{self, JoinHandle};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, SinkExt, StreamExt};
 use std::fmt;
@@ -19,26 +19,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-/// How many clients may wait to be accepted. The standard library's 128 are soon used up when
-/// everybody comes back at once, and each one too many waits a second to try again.
+/// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
+/// reconnect at once, and each client above the limit waits a second before it tries again.
 const BACKLOG: i32 = 4096;
 
-/// Open files that are not for connections: those to tell clients that there is no room, and for
-/// listeners, the runtime and the log as many again.
+/// Open files that are not available to connections: some to reject clients above the limit, and as many
+/// again for listeners, the runtime and the log.
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
-/// Clients may make the process hold one of so many parts of the memory there is, unless the
-/// configuration says how much.
-const PARTS_OF_MEMORY: usize = 4;
+/// The available memory divided by this is the default memory budget.
+const MEMORY_PER_BUDGET: usize = 4;
 
-/// Large requests may take one of so many parts of that besides.
-const PARTS_OF_BUDGET: usize = 8;
+/// The memory budget divided by this is a further budget, for large requests.
+const BUDGET_PER_REQUEST_BUDGET: usize = 8;
 
-/// What they may, in bytes, where the system does not tell how much there is: a quarter of a small
-/// machine's.
-const UNKNOWN_BUDGET: usize = 128 << 20;
+/// Default memory budget, in bytes, if the system does not report its memory: a quarter of a small machine's.
+const FALLBACK_BUDGET: usize = 128 << 20;
 
-/// All ports, bound and not yet served.
+/// A server whose listeners are bound and not yet served.
 pub struct Server {
     config: Config,
     sockets: Vec<std::net::TcpListener>,
@@ -47,26 +45,27 @@ pub struct Server {
     memory_budget: usize,
 }
 
-/// A port that cannot be listened on.
+/// Why a listener cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
-    permit: usize,
+    /// Index of the listener in the configuration.
+    index: usize,
     protocol: &'static str,
     address: SocketAddr,
-    reason: std::io::Error,
+    error: std::io::Error,
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            permit,
+            index,
             protocol,
             address,
-            reason,
+            error,
         } = self;
         write!(
             f,
-            "listeners[{permit}] ({protocol}) cannot listen on {address}: {reason}"
+            "listeners[{index}] ({protocol}) cannot listen on {address}: {error}"
         )
     }
 }
@@ -74,18 +73,17 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {}
 
 impl Server {
-    /// Binds every listener of a configuration, or none. `open_files` is what the process may
-    /// open.
+    /// Binds all listeners of a configuration. `open_files` is the limit of open files of the process.
     ///
     /// # Errors
-    /// The first listener whose address is not to be had, and the system's reason.
+    /// The first listener that cannot be bound, with the system's error; then none is bound.
     pub fn bind(config: Config, open_files: usize) -> Result<Self, BindError> {
-        let bind = |(permit, listener): (usize, &Listener)| {
-            listen(listener.address).map_err(|reason| BindError {
-                permit,
+        let bind = |(index, listener): (usize, &Listener)| {
+            listen(listener.address).map_err(|error| BindError {
+                index,
                 protocol: listener.protocol.name,
                 address: listener.address,
-                reason,
+                error,
             })
         };
         let sockets = config
@@ -105,7 +103,7 @@ impl Server {
             wanted.min(possible)
         };
         let memory_budget = config.process.memory_budget.unwrap_or_else(|| {
-            memory::available_memory().map_or(UNKNOWN_BUDGET, |memory| memory / PARTS_OF_MEMORY)
+            memory::available_memory().map_or(FALLBACK_BUDGET, |memory| memory / MEMORY_PER_BUDGET)
         });
         Ok(Self {
             config,
@@ -115,117 +113,129 @@ impl Server {
         })
     }
 
-    /// Serves until `stop` is done, then says goodbye to everybody.
+    /// Serves until `stop` completes, then closes all connections.
     ///
     /// # Panics
-    /// When the broker panics: without it there is nothing left to serve.
+    /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let started = Instant::now();
-        // No buffer: each sender has one place of its own, and so one message on its way.
+        // Without a buffer each sender has one slot of its own, and so at most one event in the channel.
         let (mut inbox, events) = mpsc::channel(0);
         let (stopping, on_stop) = oneshot::channel();
-        let (all_gone, mut gone) = mpsc::channel(0);
+        let (all_gone, gone) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
-        let server = Arc::new(ServerState {
+        let state = Arc::new(ServerState {
             started,
             inbox: inbox.clone(),
             connections: AtomicU64::new(1),
             permits: ConnectionLimit::new(self.max_connections),
             budget: Arc::clone(&budget),
-            requests: MemoryBudget::new(self.memory_budget / PARTS_OF_BUDGET),
+            requests: MemoryBudget::new(self.memory_budget / BUDGET_PER_REQUEST_BUDGET),
             rejecting: ConnectionLimit::new(MAX_REJECTING),
             stopping: on_stop.shared(),
             _all_gone: all_gone,
         });
-        let slots = self.config.listeners.iter().map(slot).collect();
+        let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, started).run(events));
         task::spawn(tick(inbox.clone()));
-
-        let mut accepting = Vec::new();
-        for (at, (listener, socket)) in self
-            .config
-            .listeners
-            .into_iter()
-            .zip(self.sockets)
-            .enumerate()
-        {
-            let address = socket.local_addr().unwrap_or(listener.address);
-            log::info!(
-                "{:<10} listens on ws://{address}{}",
-                listener.protocol.name,
-                listener.endpoint()
-            );
-            let port = Arc::new(ListenerState::new(
-                Arc::clone(&server),
-                at,
-                listener,
-                address,
-            ));
-            accepting.push(task::spawn(accept::run(TcpListener::from(socket), port)));
-        }
-        drop(server);
+        let accepting = serve_listeners(&state, self.config.listeners, self.sockets);
+        // `gone` ends when the last task that serves clients drops its reference.
+        drop(state);
         log::info!(
-            "ready in {:.1} ms, at most {} connections, and {} for what they make it hold",
+            "ready in {:.1} ms; at most {} connections; memory budget: {}",
             started.elapsed().as_secs_f64() * 1e3,
             self.max_connections,
-            mebibytes(self.memory_budget)
+            budget_text(self.memory_budget)
         );
         systemd::notify(sd_notify::NotifyState::Ready);
 
         let mut broker = broker.fuse();
         futures::select! {
             () = stop.fuse() => {}
-            // It ends only by a panic while anybody could still speak to it.
-            _ = broker => unreachable!("the broker outlives its clients"),
+            // While `inbox` exists, the broker can only end with a panic, which is propagated here.
+            _ = broker => unreachable!("the broker runs as long as its inbox has senders"),
         }
-        log::info!("stops; says goodbye to everybody");
+        log::info!("stopping: closing all connections");
         systemd::notify(sd_notify::NotifyState::Stopping);
-        for port in accepting {
-            port.cancel().await;
+        for task in accepting {
+            task.cancel().await;
         }
         let _ = stopping.send(());
         let _ = inbox.send(Event::Stop).await;
-        let keepalive = self.config.process.shutdown_timeout;
-        if async_std::future::timeout(keepalive, gone.next())
-            .await
-            .is_err()
-        {
-            log::warn!(
-                "some clients did not say goodbye within {} s",
-                keepalive.as_secs_f64()
-            );
-        }
-        let (answer, endings) = oneshot::channel();
-        let _ = inbox.send(Event::Count(answer)).await;
-        if let Ok(endings) = endings.await {
-            let seconds = started.elapsed().as_secs_f64();
-            log::info!(
-                "stopped after {seconds:.0} s; connections: {}",
-                summary(&endings)
-            );
-        }
+        wait_for_clients(gone, self.config.process.shutdown_timeout).await;
+        log_summary(inbox, started).await;
     }
 }
 
-fn mebibytes(bytes: usize) -> String {
+/// Starts the accept loop of each listener.
+fn serve_listeners(
+    state: &Arc<ServerState>,
+    listeners: Vec<Listener>,
+    sockets: Vec<std::net::TcpListener>,
+) -> Vec<JoinHandle<()>> {
+    let serve = |(index, (listener, socket)): (usize, (Listener, std::net::TcpListener))| {
+        let address = socket.local_addr().unwrap_or(listener.address);
+        log::info!(
+            "{:<10} listens on ws://{address}{}",
+            listener.protocol.name,
+            listener.endpoint()
+        );
+        let state = ListenerState::new(Arc::clone(state), index, listener, address);
+        task::spawn(accept::run(TcpListener::from(socket), Arc::new(state)))
+    };
+    listeners
+        .into_iter()
+        .zip(sockets)
+        .enumerate()
+        .map(serve)
+        .collect()
+}
+
+/// Waits until no task serves a client any more, at most for `timeout`.
+async fn wait_for_clients(mut gone: mpsc::Receiver<()>, timeout: Duration) {
+    let all_gone = async_std::future::timeout(timeout, gone.next()).await;
+    if all_gone.is_err() {
+        log::warn!(
+            "some clients did not close their connections within {} s and are cut off",
+            timeout.as_secs_f64()
+        );
+    }
+}
+
+/// Logs how connections ended since the start, by reason.
+async fn log_summary(mut inbox: mpsc::Sender<Event>, started: Instant) {
+    let (reply, counts) = oneshot::channel();
+    let _ = inbox.send(Event::Count(reply)).await;
+    if let Ok(counts) = counts.await {
+        let seconds = started.elapsed().as_secs_f64();
+        log::info!(
+            "stopped after {seconds:.0} s; connections: {}",
+            counts_text(&counts)
+        );
+    }
+}
+
+fn budget_text(bytes: usize) -> String {
     match bytes {
-        0 => "any memory".to_owned(),
+        0 => "none".to_owned(),
         bytes => format!("{} MiB", bytes >> 20),
     }
 }
 
-fn summary(endings: &DisconnectCounts) -> String {
-    if endings.is_empty() {
+fn counts_text(counts: &DisconnectCounts) -> String {
+    if counts.is_empty() {
         return "none".to_owned();
     }
-    let lines = endings.iter().map(|(how, count)| format!("{count} {how}"));
-    lines.collect::<Vec<_>>().join(", ")
+    let parts = counts
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
-fn slot(listener: &Listener) -> RealmSlot {
+fn realm_slot(listener: &Listener) -> RealmSlot {
     let realm = (listener.protocol.realm)(&listener.options);
     RealmSlot {
-        realm: realm.unwrap_or_else(|_| unreachable!("the configuration was checked")),
+        realm: realm.unwrap_or_else(|_| unreachable!("the configuration is validated")),
         slow_consumer_policy: listener.protocol.slow_consumer_policy,
         keepalive: KeepaliveConfig {
             ping_after: listener.settings.ping_after,
@@ -237,12 +247,13 @@ fn slot(listener: &Listener) -> RealmSlot {
 
 fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = std::net::TcpListener::bind(address)?;
-    // Again, for the sake of the backlog.
+    // A second listen(2) changes the backlog.
     rustix::net::listen(&socket, BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
+/// Sends the broker an [`Event::Tick`] each second.
 async fn tick(mut inbox: mpsc::Sender<Event>) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
@@ -266,7 +277,7 @@ mod tests {
     use std::net::TcpStream;
     use std::thread;
 
-    /// A protocol with bugs: it panics where the client tells it to, and echoes otherwise.
+    /// A protocol with bugs: it panics where the client's message says, and echoes all other messages.
     struct Buggy;
 
     static BUGGY: Protocol = Protocol::of::<Buggy>();
@@ -296,7 +307,7 @@ mod tests {
 
         fn decode((): &mut (), message: Message) -> Option<String> {
             match message {
-                Message::Text(text) if text.as_str() == "decode" => panic!("as told"),
+                Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),
                 Message::Text(text) => Some(text.as_str().to_owned()),
                 Message::Binary(_) => None,
             }
@@ -312,14 +323,14 @@ mod tests {
         }
 
         fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: String) {
-            assert_ne!(command, "realm", "as told");
+            assert_ne!(command, "realm", "as requested");
             cx.send(conn, Frame::text(command));
         }
 
         fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}
     }
 
-    /// A server of that protocol, and where it listens. It is never told to stop.
+    /// Starts a server of that protocol that is never stopped. Returns its thread and its address.
     fn start() -> (thread::JoinHandle<()>, SocketAddr) {
         let mut config = Config::built_in();
         config.listeners = vec![Listener::built_in(&BUGGY)];
@@ -342,9 +353,9 @@ mod tests {
     #[test]
     fn a_panic_in_a_connection_ends_that_connection_and_no_other() {
         let (_server, address) = start();
-        let (mut unlucky, mut other) = (connect(address), connect(address));
-        unlucky.send("decode".into()).unwrap();
-        match unlucky.read().unwrap() {
+        let (mut panicking, mut other) = (connect(address), connect(address));
+        panicking.send("decode".into()).unwrap();
+        match panicking.read().unwrap() {
             Received::Close(Some(close)) => {
                 assert_eq!(u16::from(close.code), CloseReason::InternalError.code());
             }

@@ -186,7 +186,7 @@ fn who_does_not_answer_a_goodbye_is_not_waited_for_longer_than_configured() {
     let mut deaf = Client::connect(daemon.address(), "/ws");
     deaf.text();
     daemon.signal(Signal::TERM);
-    daemon.logs("did not say goodbye");
+    daemon.logs("are cut off");
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
@@ -197,7 +197,7 @@ fn a_second_signal_ends_it_at_once() {
     let mut deaf = Client::connect(daemon.address(), "/ws");
     deaf.text();
     daemon.signal(Signal::TERM);
-    daemon.logs("says goodbye");
+    daemon.logs("closing all connections");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.ends().code(), Some(1));
 }
