@@ -1,4 +1,4 @@
-//! Request heads, however they are cut, and what is answered to them before a client is let in.
+//! Request heads, split into arbitrary pieces, and the responses to them before a client is admitted.
 
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
@@ -30,20 +30,20 @@ use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-/// The most requests on one connection here.
+/// Maximum number of requests on one connection in this test.
 const REQUESTS: usize = 8;
 
-/// What comes over a connection, in pieces.
+/// The bytes of a connection, received in pieces.
 struct Pieces<'a> {
-    left: &'a [u8],
+    remaining: &'a [u8],
     sizes: Cycle<Iter<'a, u8>>,
 }
 
 impl<'a> Pieces<'a> {
-    /// Each octet of `sizes` is the length of a piece; without any, all comes at once.
+    /// Each byte of `sizes` is the length of a piece, minus 1; without any, all bytes are received at once.
     fn new(bytes: &'a [u8], sizes: &'a [u8]) -> Self {
         Self {
-            left: bytes,
+            remaining: bytes,
             sizes: sizes.iter().cycle(),
         }
     }
@@ -59,47 +59,48 @@ impl AsyncRead for Pieces<'_> {
             .sizes
             .next()
             .map_or(usize::MAX, |size| usize::from(*size) + 1);
-        let count = size.min(buffer.len()).min(self.left.len());
-        let (read, left) = self.left.split_at(count);
+        let count = size.min(buffer.len()).min(self.remaining.len());
+        let (read, remaining) = self.remaining.split_at(count);
         buffer[..count].copy_from_slice(read);
-        self.left = left;
+        self.remaining = remaining;
         Poll::Ready(Ok(count))
     }
 }
 
-/// Requests are read, with their bodies: how they come in pieces does not matter, no more is read than is
-/// bounded, and no answer has a line in it that a client wrote.
+/// Reads requests with their bodies. The pieces in which they are received make no difference, reading stays
+/// within its limits, and no response contains a line that the client injected.
 pub fn request(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let sizes = input.line().unwrap_or_default();
     let bytes = input.bytes(usize::MAX);
-    let (heads, at_once) = conversation(bytes, &[]);
-    let (_, in_pieces) = conversation(bytes, sizes);
+    let (requests, at_once) = read_requests(bytes, &[]);
+    let (_, in_pieces) = read_requests(bytes, sizes);
     assert_eq!(at_once, in_pieces);
-    for (head, body) in &heads {
-        look(head);
+    for (head, body) in &requests {
+        check_head(head);
         LISTENERS.with(|listeners| {
             listeners
                 .iter()
-                .for_each(|listener| answered(head, listener))
+                .for_each(|listener| check_first_response(head, listener))
         });
-        comes::<PeerDrop>(head, body);
-        comes::<FastChat>(head, body);
-        comes::<Workspace>(head, body);
-        comes::<Loudsync>(head, body);
-        comes::<PeerJs>(head, body);
+        call_realm::<PeerDrop>(head, body);
+        call_realm::<FastChat>(head, body);
+        call_realm::<Workspace>(head, body);
+        call_realm::<Loudsync>(head, body);
+        call_realm::<PeerJs>(head, body);
     }
 }
 
-/// The requests of a connection, and what it was like: these, its end, and what is left of it.
-fn conversation(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, String) {
+/// Reads the requests of a connection. Returns them with a transcript of the connection: the requests, how it
+/// ended, and the bytes that were not read.
+fn read_requests(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, String) {
     let mut stream = Pieces::new(bytes, sizes);
-    let (mut requests, mut story) = (Vec::new(), String::new());
+    let (mut requests, mut transcript) = (Vec::new(), String::new());
     let mut already_read = Vec::new();
     let mut memory = MemoryReservation::new(&MemoryBudget::new(0), 0);
     while requests.len() < REQUESTS {
-        let start = bytes.len() - already_read.len() - stream.left.len();
-        let unread = stream.left.len();
+        let start = bytes.len() - already_read.len() - stream.remaining.len();
+        let unread = stream.remaining.len();
         let read = block_on(read_head(
             &mut stream,
             std::mem::take(&mut already_read),
@@ -108,23 +109,23 @@ fn conversation(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, Str
         let head = match read {
             Ok((head, rest)) => {
                 already_read = rest;
-                let end = bytes.len() - already_read.len() - stream.left.len();
-                is_well_formed(&bytes[start..end]);
+                let end = bytes.len() - already_read.len() - stream.remaining.len();
+                assert_well_formed(&bytes[start..end]);
                 head
             }
-            Err(RequestError::Refused(answer)) => {
-                // Who is refused is read no further.
-                assert!(unread - stream.left.len() <= MAX_HEAD + 1024);
-                story.push_str(&encoded(&answer));
-                return (requests, story);
+            Err(RequestError::Refused(response)) => {
+                // After a rejected head nothing more is read.
+                assert!(unread - stream.remaining.len() <= MAX_HEAD + 1024);
+                transcript.push_str(&encode(&response));
+                return (requests, transcript);
             }
             Err(RequestError::Gone) => {
-                story.push_str("gone");
-                return (requests, story);
+                transcript.push_str("gone");
+                return (requests, transcript);
             }
         };
         let length = head.body_length();
-        story.push_str(&format!("{head:?} {length:?}"));
+        transcript.push_str(&format!("{head:?} {length:?}"));
         let body = match length {
             Ok(length) => block_on(read_body(
                 &mut stream,
@@ -132,28 +133,31 @@ fn conversation(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, Str
                 length,
                 &mut memory,
             )),
-            Err(_) => return (requests, story),
+            Err(_) => return (requests, transcript),
         };
         let Ok(body) = body else {
-            return (requests, story);
+            return (requests, transcript);
         };
         assert!(body.len() <= MAX_BODY);
-        story.push_str(&format!("{body:?}"));
+        transcript.push_str(&format!("{body:?}"));
         requests.push((head, body));
     }
-    let left = [already_read.as_slice(), stream.left].concat();
-    story.push_str(&format!("{left:?}"));
-    (requests, story)
+    let unread = [already_read.as_slice(), stream.remaining].concat();
+    transcript.push_str(&format!("{unread:?}"));
+    (requests, transcript)
 }
 
-/// A head that was taken for one ends as one, and each line in it; and it is within its bounds.
-fn is_well_formed(head: &[u8]) {
+/// Checks that an accepted head ends with an empty line, that its lines end in CRLF, and that it is within
+/// the limits.
+fn assert_well_formed(head: &[u8]) {
     assert!(head.len() <= MAX_HEAD);
     let head = String::from_utf8_lossy(head);
-    let (lines, rest) = head.split_once("\r\n\r\n").expect("its end");
+    let (lines, rest) = head
+        .split_once("\r\n\r\n")
+        .expect("an accepted head ends with an empty line");
     assert_eq!(rest, "");
     let lines: Vec<&str> = lines.split("\r\n").collect();
-    // An empty one may stand before the first (RFC 9112 section 2.2).
+    // One empty line may precede the request line (RFC 9112 section 2.2).
     assert!(lines.len() <= 2 + MAX_HEADERS);
     assert!(
         !lines.iter().any(|line| line.contains(['\r', '\n'])),
@@ -161,29 +165,29 @@ fn is_well_formed(head: &[u8]) {
     );
 }
 
-/// An answer as it goes over the wire, in which there are the headers that were put there and no others.
-fn encoded(answer: &Response) -> String {
-    let (head, _) = answer.encode("GET");
+/// Encodes the head of a response, and checks that it contains its own headers and no injected ones.
+fn encode(response: &Response) -> String {
+    let (head, _) = response.encode("GET");
     let mut headers = [httparse::EMPTY_HEADER; 16];
-    let mut response = httparse::Response::new(&mut headers);
-    let parsed = response.parse(head.as_bytes());
+    let mut parsed = httparse::Response::new(&mut headers);
+    let status = parsed.parse(head.as_bytes());
     assert_eq!(
-        parsed,
+        status,
         Ok(httparse::Status::Complete(head.len())),
         "{head:?}"
     );
-    assert_eq!(response.code, Some(answer.status));
+    assert_eq!(parsed.code, Some(response.status));
     let lines = head
         .split("\r\n")
         .filter(|line| line.contains(": "))
         .count();
-    assert_eq!(response.headers.len(), lines);
+    assert_eq!(parsed.headers.len(), lines);
     assert!(!head.replace("\r\n", "").contains(['\r', '\n']), "{head:?}");
     head
 }
 
-/// What holds of every head.
-fn look(head: &RequestHead) {
+/// Checks what holds for every head.
+fn check_head(head: &RequestHead) {
     assert!(head.path.starts_with('/'), "{head:?}");
     assert!(head.all("Host").count() <= 1);
     if let Ok(switching) = head.upgrade() {
@@ -193,7 +197,7 @@ fn look(head: &RequestHead) {
         assert_eq!(parsed, Ok(httparse::Status::Complete(switching.len())));
         assert_eq!(response.code, Some(101));
     }
-    // What can be told for sure to be no body is none.
+    // A request without a body has the length 0.
     if !head.has_body() {
         assert!(matches!(head.body_length(), Ok(0)));
     }
@@ -205,11 +209,11 @@ fn look(head: &RequestHead) {
 }
 
 thread_local! {
-    /// A port for each protocol.
+    /// A listener for each protocol.
     static LISTENERS: Vec<ListenerState> = PROTOCOLS
         .iter()
         .enumerate()
-        .map(|(at, protocol)| {
+        .map(|(index, protocol)| {
             let listener = Listener::built_in(protocol);
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
             let (inbox, _) = mpsc::channel(1);
@@ -226,27 +230,27 @@ thread_local! {
                 stopping: stopping.shared(),
                 _all_gone: all_gone,
             });
-            ListenerState::new(server, at, listener, address)
+            ListenerState::new(server, index, listener, address)
         })
         .collect();
 }
 
-/// What a port answers by itself can be read.
-fn answered(head: &RequestHead, listener: &ListenerState) {
-    if let Some(answer) = first_answer(head, listener) {
-        encoded(&answer);
+/// Checks the response that a listener gives without its realm, if it gives one.
+fn check_first_response(head: &RequestHead, listener: &ListenerState) {
+    if let Some(response) = first_answer(head, listener) {
+        encode(&response);
     }
 }
 
-/// Whoever comes with this request to a realm, or asks it something, breaks nothing.
-fn comes<R: Realm>(head: &RequestHead, body: &[u8]) {
+/// Passes the request to a realm, as a new connection and as a plain request; it must not panic.
+fn call_realm<R: Realm>(head: &RequestHead, body: &[u8]) {
     if !R::matches_path(&head.path) {
         return;
     }
     let mut harness = RealmHarness::<R>::new(json!({}));
     let target = format!("{}?{}", head.path, head.query);
-    if let Err(refusal) = harness.tries_to_open(1, &target, "127.0.0.1") {
-        encoded(&Response::new(refusal.status, refusal.text));
+    if let Err(rejection) = harness.tries_to_open(1, &target, "127.0.0.1") {
+        encode(&Response::new(rejection.status, rejection.text));
     }
     if R::METHODS.contains(&Method::Get) {
         harness.asks(&target);

@@ -1,4 +1,4 @@
-//! The small tools: text, tokens, the configuration, the boundaries of frames.
+//! Sanitizing, tokens, the configuration, and the boundaries of frames.
 
 use super::Input;
 use crate::base::log_escape::Quoted;
@@ -10,8 +10,8 @@ use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Text is sanitised: nothing reads as a tag, twice is once, only markup and control characters go, and what
-/// has neither is untouched (rulings, "sanitising text").
+/// Sanitizes text. The result contains no tag, sanitizing is idempotent, only markup and control characters
+/// are removed, and text without them is unchanged (rulings, "sanitising text").
 pub fn sanitize(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let clean = sanitize::sanitize(&text);
@@ -24,17 +24,18 @@ pub fn sanitize(bytes: &[u8]) {
     assert!(!clean.contains(is_control), "{clean:?}");
     assert_eq!(sanitize::sanitize(&clean), clean);
     if !text.contains('<') {
-        let stored_bytes: String = text.chars().filter(|c| !is_control(*c)).collect();
-        assert_eq!(clean, stored_bytes);
+        let expected: String = text.chars().filter(|c| !is_control(*c)).collect();
+        assert_eq!(clean, expected);
     }
-    let mut left = text.chars();
-    assert!(clean.chars().all(|c| left.any(|other| other == c)));
+    // The result is a subsequence of the text.
+    let mut rest = text.chars();
+    assert!(clean.chars().all(|c| rest.any(|other| other == c)));
     let quoted = Quoted(&text).to_string();
     assert!(!quoted.contains(char::is_control), "{quoted}");
     assert!(quoted.chars().count() <= 64 * "\\u{10ffff}".len() + 3);
 }
 
-/// A token is read: none is verified that is not letter for letter what the secret's owner would write.
+/// Verifies a token. None is accepted that differs in any character from what the owner of the secret signs.
 pub fn token(bytes: &[u8]) {
     const SECRET: &[u8] = b"secret";
     let token = String::from_utf8_lossy(bytes);
@@ -46,14 +47,18 @@ pub fn token(bytes: &[u8]) {
     assert_eq!(jwt::unverified(&token), Ok(claims));
     let parts: Vec<String> = token
         .split('.')
-        .map(|part| BASE64URL.decode(part.as_bytes()).expect("it was read"))
+        .map(|part| {
+            BASE64URL
+                .decode(part.as_bytes())
+                .expect("a verified token is base64url")
+        })
         .map(|part| String::from_utf8_lossy(&part).into_owned())
         .collect();
     assert_eq!(jwt::signed(&parts[0], &parts[1], SECRET), token);
 }
 
-/// A configuration is read: each problem names its place, and what is printed of one without any says the
-/// same again.
+/// Reads a configuration. Each problem names its place, and a valid configuration is equal to the one that is
+/// read from its printed form.
 pub fn configuration(bytes: &[u8]) {
     const PLACES: [&str; 9] = [
         "listeners",
@@ -70,8 +75,8 @@ pub fn configuration(bytes: &[u8]) {
     match Config::from_json(&text) {
         Ok(config) => {
             let printed = config.to_json();
-            let again = Config::from_json(&printed).map(|config| format!("{config:?}"));
-            assert_eq!(again, Ok(format!("{config:?}")));
+            let reread = Config::from_json(&printed).map(|config| format!("{config:?}"));
+            assert_eq!(reread, Ok(format!("{config:?}")));
             for listener in &config.listeners {
                 assert!(listener.endpoint().starts_with('/'));
             }
@@ -87,8 +92,8 @@ pub fn configuration(bytes: &[u8]) {
     }
 }
 
-/// Frames are followed: where the last one stands does not depend on how the octets were cut, and is where
-/// RFC 6455 section 5.2 says.
+/// Tracks frames. The state does not depend on the pieces in which the bytes are received, and whether a
+/// message has ended is as RFC 6455 section 5.2 says.
 pub fn frame_tracker(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let cuts = input.line().unwrap_or_default();
@@ -121,22 +126,26 @@ pub fn frame_tracker(bytes: &[u8]) {
         large => (large - 127) * 256,
     };
     let mut sizes = cuts.iter().map(size).cycle();
-    let mut left = bytes.as_slice();
-    while !left.is_empty() {
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
         let size = sizes.next().unwrap_or(1);
         let limit = cut.limit(size);
         assert!((1..=size).contains(&limit));
-        let (read, rest) = left.split_at(limit.min(left.len()));
+        let (read, unread) = rest.split_at(limit.min(rest.len()));
         cut.advance(read);
-        left = rest;
+        rest = unread;
     }
-    let state = |it: &FrameTracker| {
+    let state = |tracker: &FrameTracker| {
         let counts = (
-            it.largest_payload,
-            it.consecutive_small_frames,
-            it.buffered_bytes(0),
+            tracker.largest_payload,
+            tracker.consecutive_small_frames,
+            tracker.buffered_bytes(0),
         );
-        (it.between_messages(), it.limit(usize::MAX), counts)
+        (
+            tracker.between_messages(),
+            tracker.limit(usize::MAX),
+            counts,
+        )
     };
     assert_eq!(state(&whole), state(&cut));
     if let Some(is_whole) = ends_a_message(&bytes) {
@@ -146,7 +155,7 @@ pub fn frame_tracker(bytes: &[u8]) {
     }
 }
 
-/// Whether these frames end with a message; none if they are no frames.
+/// Returns whether the bytes end with a complete message; `None` if they are not valid frames.
 fn ends_a_message(mut bytes: &[u8]) -> Option<bool> {
     let mut is_whole = true;
     while let [first, second, rest @ ..] = bytes {

@@ -1,19 +1,18 @@
-//! What a fuzzer drives: functions that take any octets and panic where a rule is broken.
+//! Test support: a harness for realms, and the fuzz targets, which are functions that take any bytes and
+//! panic if a rule is broken.
 //!
-//! The programs that libFuzzer runs are in `fuzz/fuzz_targets`, a line each, and inputs that are worth
-//! keeping in `fuzz/seeds`. A test feeds all of those to their functions without any fuzzer, so that what
-//! was found once stays found.
+//! The programs that libFuzzer runs are in `fuzz/fuzz_targets`, one line each; inputs worth keeping are in
+//! `fuzz/seeds`. A test runs the targets on all seeds without a fuzzer, so a fault that was found once stays
+//! fixed.
 //!
-//! There are three kinds. Some give octets to a function that reads them, such as [`request`]. Those of
-//! `reading` give lines to a protocol's `decode`. Those of `walk` read a story, who comes, says what and
-//! goes, and act it at a realm's desk, where the models of the random walks look on.
+//! There are three kinds of targets. Some pass bytes to a function that parses them, such as [`request`]. The
+//! `*_messages` targets (`codec_fuzz`) pass lines to a protocol's `decode`. The `*_model` targets (`model`)
+//! read a story of clients that connect, send and disconnect, replay it in a
+//! [`RealmHarness`](harness::RealmHarness), and compare the realm with a model.
 
 mod fuzz_request;
 mod fuzz_toolkit;
-#[cfg_attr(
-    fuzzing,
-    allow(dead_code, reason = "the tests need more of it than the fuzzer")
-)]
+#[cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer uses only part of it"))]
 pub(crate) mod harness;
 mod input;
 pub(crate) mod model;
@@ -24,10 +23,10 @@ pub use fuzz_request::request;
 pub use fuzz_toolkit::{configuration, frame_tracker, sanitize, token};
 pub(crate) use input::{Input, messages};
 
-/// A function that takes any octets.
+/// A fuzz target: takes any bytes, and panics if a rule is broken.
 pub type Target = fn(&[u8]);
 
-/// All of them, by the names of their programs and of the folders of their seeds.
+/// All fuzz targets with their names, which are also those of their programs and of their folders of seeds.
 pub const TARGETS: [(&str, Target); 15] = [
     ("frame_tracker", frame_tracker),
     ("configuration", configuration),
@@ -46,52 +45,52 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("workspace_model", workspace_model),
 ];
 
-/// FastChat reads a client's messages.
+/// Decodes a FastChat client's messages.
 pub fn fastchat_messages(bytes: &[u8]) {
     crate::protocols::fastchat::tests::codec_fuzz::read_all(bytes);
 }
 
-/// FastChat's clients do what the story says.
+/// Replays a story of FastChat clients.
 pub fn fastchat_model(bytes: &[u8]) {
     crate::protocols::fastchat::tests::model::run(bytes);
 }
 
-/// LOUDSYNC reads a client's messages.
+/// Decodes a LOUDSYNC client's messages.
 pub fn loudsync_messages(bytes: &[u8]) {
     crate::protocols::loudsync::tests::codec_fuzz::read_all(bytes);
 }
 
-/// LOUDSYNC's clients do what the story says.
+/// Replays a story of LOUDSYNC clients.
 pub fn loudsync_model(bytes: &[u8]) {
     crate::protocols::loudsync::tests::model::run(bytes);
 }
 
-/// PeerDrop reads a client's messages.
+/// Decodes a PeerDrop client's messages.
 pub fn peerdrop_messages(bytes: &[u8]) {
     crate::protocols::peerdrop::tests::codec_fuzz::read_all(bytes);
 }
 
-/// PeerDrop's clients do what the story says.
+/// Replays a story of PeerDrop clients.
 pub fn peerdrop_model(bytes: &[u8]) {
     crate::protocols::peerdrop::tests::model::run(bytes);
 }
 
-/// PeerJS reads a client's messages.
+/// Decodes a PeerJS client's messages.
 pub fn peerjs_messages(bytes: &[u8]) {
     crate::protocols::peerjs::tests::codec_fuzz::read_all(bytes);
 }
 
-/// PeerJS's clients do what the story says.
+/// Replays a story of PeerJS clients.
 pub fn peerjs_model(bytes: &[u8]) {
     crate::protocols::peerjs::tests::model::run(bytes);
 }
 
-/// Workspace reads a client's messages.
+/// Decodes a Workspace client's messages.
 pub fn workspace_messages(bytes: &[u8]) {
     crate::protocols::workspace::tests::codec_fuzz::read_all(bytes);
 }
 
-/// Workspace's clients do what the story says.
+/// Replays a story of Workspace clients.
 pub fn workspace_model(bytes: &[u8]) {
     crate::protocols::workspace::tests::model::run(bytes);
 }
@@ -160,9 +159,9 @@ mod tests {
             let (name, target) = TARGETS[target];
             let seeds = seeds(name);
             let mut bytes = pick.get(&seeds).clone();
-            for (at, byte) in damage.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
-                let at = at.index(bytes.len());
-                bytes[at] = *byte;
+            for (index, byte) in damage.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
+                let index = index.index(bytes.len());
+                bytes[index] = *byte;
             }
             target(&bytes);
         }

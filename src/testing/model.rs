@@ -1,5 +1,5 @@
-//! A crowd of clients at a realm's desk, for random walks: they are picked by numbers that mean
-//! nothing, so that any list of numbers is a story.
+//! Clients of a realm for random walks. A step picks clients by arbitrary numbers, so that any list of
+//! numbers is a valid story.
 
 use crate::base::close::DisconnectReason;
 use crate::realm::Realm;
@@ -7,30 +7,30 @@ use crate::testing::harness::RealmHarness;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// The crowd and its desk.
+/// The clients, and the harness that runs the realm.
 pub(crate) struct ModelClients<R: Realm> {
     pub(crate) harness: RealmHarness<R>,
-    /// Connections so far, numbered from 1.
+    /// Number of connections so far; they are numbered from 1.
     pub(crate) count: u64,
-    /// Who has been asked for a sign of life and has not answered.
-    asked: BTreeSet<u64>,
+    /// Connections with a pending probe.
+    probed: BTreeSet<u64>,
 }
 
-/// What happened to a client.
+/// An effect on a client, read from a line of the harness.
 #[derive(Debug)]
 pub(crate) enum Fate<'a> {
-    /// It got a text.
+    /// A text message was sent to the client.
     Text(&'a str),
-    /// It was closed.
+    /// The client was closed.
     Closed,
-    /// It was asked for a sign of life.
+    /// The client was probed.
     Asked,
 }
 
-/// Takes a line of the desk apart.
+/// Parses a line of the harness into the connection and the effect.
 pub(crate) fn fate(line: &str) -> (u64, Fate<'_>) {
-    let (conn, what) = line.split_once(' ').unwrap();
-    let fate = match what.split_once(' ').unwrap() {
+    let (conn, effect) = line.split_once(' ').unwrap();
+    let fate = match effect.split_once(' ').unwrap() {
         ("<", text) => Fate::Text(text),
         ("x", _) => Fate::Closed,
         ("?", _) => Fate::Asked,
@@ -39,10 +39,10 @@ pub(crate) fn fate(line: &str) -> (u64, Fate<'_>) {
     (conn.parse().unwrap(), fate)
 }
 
-/// The most steps of a story.
+/// Maximum number of steps in a story.
 pub(crate) const STEPS: usize = 300;
 
-/// How a client goes.
+/// The ways in which a client disconnects.
 pub(crate) const ENDINGS: [DisconnectReason; 4] = [
     DisconnectReason::Left(Some(1000)),
     DisconnectReason::Lost,
@@ -55,69 +55,70 @@ impl<R: Realm> ModelClients<R> {
         Self {
             harness: RealmHarness::new(options),
             count: 0,
-            asked: BTreeSet::new(),
+            probed: BTreeSet::new(),
         }
     }
 
-    /// One of those who are connected.
+    /// Picks one of the open connections; `None` if there is none.
     pub(crate) fn someone(&self, pick: usize) -> Option<u64> {
         let open: Vec<u64> = self.harness.open().collect();
         (!open.is_empty()).then(|| open[pick % open.len()])
     }
 
-    /// Somebody comes; unless it is refused by an HTTP status.
+    /// Opens a connection; `None` if the realm rejects it by an HTTP status.
     pub(crate) fn opens(&mut self, target: &str) -> Option<Vec<String>> {
         self.count += 1;
         let lines = self.harness.tries_to_open(self.count, target, "127.0.0.1");
-        lines.ok().map(|lines| self.noted(lines))
+        lines.ok().map(|lines| self.track_probes(lines))
     }
 
-    /// Somebody says something.
+    /// Sends a text message from a client.
     pub(crate) fn says(&mut self, conn: u64, text: &str) -> Vec<String> {
         let lines = self.harness.says(conn, text);
-        self.noted(lines)
+        self.track_probes(lines)
     }
 
-    /// Somebody goes.
-    pub(crate) fn leaves(&mut self, conn: u64, how: DisconnectReason) -> Vec<String> {
-        self.asked.remove(&conn);
-        let lines = self.harness.leaves(conn, how);
-        self.noted(lines)
+    /// Ends a connection.
+    pub(crate) fn leaves(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
+        self.probed.remove(&conn);
+        let lines = self.harness.leaves(conn, reason);
+        self.track_probes(lines)
     }
 
-    /// One of those who have been asked for a sign of life gives one, or does not.
+    /// Picks one of the pending probes and reports its result.
     pub(crate) fn answers(&mut self, pick: usize, alive: bool) -> Vec<String> {
         let conn = self
-            .asked
+            .probed
             .iter()
             .copied()
-            .nth(pick % self.asked.len().max(1));
+            .nth(pick % self.probed.len().max(1));
         let Some(conn) = conn else {
             return Vec::new();
         };
-        self.asked.remove(&conn);
+        self.probed.remove(&conn);
         let lines = if alive {
             self.harness.answers(conn)
         } else {
             self.harness.is_silent(conn)
         };
-        self.noted(lines)
+        self.track_probes(lines)
     }
 
-    /// Time passes.
+    /// Moves the clock.
     pub(crate) fn waits(&mut self, time: Duration) -> Vec<String> {
         let lines = self.harness.waits(time);
-        self.noted(lines)
+        self.track_probes(lines)
     }
 
-    fn noted(&mut self, lines: Vec<String>) -> Vec<String> {
+    /// Updates the pending probes by the effects in `lines`, which are returned.
+    fn track_probes(&mut self, lines: Vec<String>) -> Vec<String> {
         for line in &lines {
             match fate(line) {
                 (conn, Fate::Asked) => {
-                    self.asked.insert(conn);
+                    self.probed.insert(conn);
                 }
                 (conn, Fate::Closed) => {
-                    self.asked.remove(&conn);
+                    self.probed.remove(&conn);
                 }
                 (_, Fate::Text(_)) => {}
             }

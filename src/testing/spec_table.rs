@@ -1,7 +1,7 @@
-//! Keeps the tables of demands in the realms' tests true.
+//! Checks the tables in the protocols' tests, which map the demands of a document to tests.
 
-/// Checks the table in the first source: each test that it names exists in one of the sources,
-/// and each test of the first source stands in it, but for those of the workings alone.
+/// Checks the table in the first source. Each test that it names must exist in one of the sources, and each
+/// test of the first source must be in the table, except those in `OWN`, which test no demand of a document.
 pub(crate) fn assert_tested(sources: &[&str]) {
     const OWN: [&str; 2] = [
         "options_out_of_range_are_named",
@@ -30,13 +30,13 @@ pub(crate) fn assert_tested(sources: &[&str]) {
     for named in &table {
         assert!(
             all.iter().any(|test| test == named),
-            "there is no test {named}"
+            "the table names {named}, which is not a test"
         );
     }
     for test in functions(sources[0]) {
         assert!(
             table.contains(&&*test) || OWN.contains(&&*test),
-            "{test} stands in no row of the table"
+            "the test {test} is missing in the table"
         );
     }
 }
