@@ -1,21 +1,43 @@
 //! The dialect of FastChat's published front end: no `data`, each message's fields beside its type.
 
-use super::messages::{
-    Code, Details, Fields, Introduction, Outgoing, Status, UserEntry, display_name, uuid,
-};
+use super::fields::{Fields, envelope, unknown_type, uuid};
+use super::messages::{Code, Details, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
 use crate::base::frame::Frame;
+use crate::toolkit::json;
 use serde::Serialize;
 use uuid::Uuid;
 
 /// The fewest and the most characters of a display name.
 pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 
-/// Reads a HELLO.
-pub(super) fn introduction(fields: &Fields) -> Result<Introduction, super::Mistake> {
+/// Reads a message.
+pub(super) fn decode(text: &str) -> Result<Said, Mistake> {
+    let (kind, _) = envelope(text)?;
+    let fields = json::object(text);
+    match kind.as_str() {
+        "HELLO" => Ok(Said::Hello(
+            fields
+                .map_err(Mistake::from)
+                .and_then(|fields| introduction(&fields)),
+        )),
+        "OPEN_CHAT" => fields?.open_chat(),
+        "MSG" => fields?.msg(false),
+        "MSG_ACK" => Ok(Said::MsgAck),
+        "TYPING" => fields?.typing(),
+        "PING" => Ok(Said::Ping),
+        "PONG" => Ok(Said::Pong),
+        other => {
+            let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING, PING and PONG";
+            Err(unknown_type(other, known))
+        }
+    }
+}
+
+fn introduction(fields: &Fields) -> Result<Introduction, Mistake> {
     let id = fields.user_id.map(|id| uuid(Some(id), "user_id"));
     Ok(Introduction {
         user_id: id.transpose()?,
-        display_name: display_name(fields)?,
+        display_name: fields.display_name()?,
         name_length: Some(NAME_LENGTH),
     })
 }

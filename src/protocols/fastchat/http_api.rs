@@ -3,7 +3,7 @@
 
 use super::FastChat;
 use super::codec_flat::NAME_LENGTH;
-use super::messages::uuid;
+use super::fields::uuid;
 use crate::realm::{ConnectRequest, Context, HttpReply, Method, Rejection, Request};
 use crate::toolkit::json::{self, InvalidMessage};
 use crate::toolkit::sanitize::sanitize;

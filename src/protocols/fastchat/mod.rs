@@ -4,7 +4,10 @@
 //! to a user and not to its connection, chats and rates, outlives a short absence.
 
 mod chats;
+mod codec;
+mod codec_document;
 mod codec_flat;
+mod fields;
 mod http_api;
 mod messages;
 mod presence_changes;
@@ -22,9 +25,10 @@ use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
 use crate::toolkit::recently_gone::RecentlyGone;
 use crate::toolkit::response_pool::InFlightResponses;
 use chats::Chat;
+pub use codec::Reader;
 use http_api::OnlineList;
+pub use messages::Command;
 use messages::{Code, Dialect, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
-pub use messages::{Command, Reader};
 use presence_changes::{Change, News};
 use serde::{Deserialize, Serialize};
 use std::cell::LazyCell;
@@ -176,7 +180,7 @@ impl Realm for FastChat {
     }
 
     fn decode(reader: &mut Reader, message: Message) -> Option<Command> {
-        Some(messages::read(reader, &message))
+        Some(codec::decode(reader, &message))
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {

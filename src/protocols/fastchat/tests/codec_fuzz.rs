@@ -1,6 +1,7 @@
 //! FastChat's reader under any messages.
 
-use crate::protocols::fastchat::messages::{Command, Dialect, Outgoing, Reader, Said, read};
+use crate::protocols::fastchat::codec::{Reader, decode};
+use crate::protocols::fastchat::messages::{Command, Dialect, Outgoing, Said};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::dialect::Encode;
@@ -14,7 +15,7 @@ pub(crate) fn read_all(bytes: &[u8]) {
     for message in messages(bytes) {
         let before = reader.decided();
         let is_text = matches!(message, Message::Text(_));
-        let Command { dialect, said } = read(&mut reader, &message);
+        let Command { dialect, said } = decode(&mut reader, &message);
         let decided = reader.decided();
         assert!(before.is_none() || decided == before);
         assert!(decided.is_none_or(|decided| decided == dialect));

@@ -234,7 +234,7 @@ impl World {
             return;
         };
         let reader = self.readers.entry(conn).or_default();
-        let command = messages::read(reader, &Message::Text(text.into()));
+        let command = codec::decode(reader, &Message::Text(text.into()));
         let is_flat = command.dialect == Dialect::Flat;
         if reader.decided().is_some() {
             // What a structured HELLO was meant to decide it did.

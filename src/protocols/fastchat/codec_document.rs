@@ -1,0 +1,154 @@
+//! The dialect of the protocol document: each message's fields in `data` ("Message Format").
+
+use super::fields::{Fields, envelope, unknown_type, uuid};
+use super::messages::{Code, Details, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
+use crate::base::frame::Frame;
+use crate::toolkit::json::{self, InvalidMessage};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::{Uuid, Variant, Version};
+
+/// Reads a message.
+pub(super) fn decode(text: &str) -> Result<Said, Mistake> {
+    let (kind, data) = envelope(text)?;
+    let fields = json::object(data.map_or("{}", RawValue::get))
+        .map_err(|_| InvalidMessage::field("data", "is not an object, each key in it once"));
+    match kind.as_str() {
+        "HELLO" => Ok(Said::Hello(
+            fields
+                .map_err(Mistake::from)
+                .and_then(|fields| introduction(&fields)),
+        )),
+        "OPEN_CHAT" => fields?.open_chat(),
+        "MSG" => fields?.msg(true),
+        "MSG_ACK" => Ok(Said::MsgAck),
+        "TYPING" => fields?.typing(),
+        "PING" => Ok(Said::Ping),
+        other => {
+            let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING";
+            Err(unknown_type(other, known))
+        }
+    }
+}
+
+fn introduction(fields: &Fields) -> Result<Introduction, Mistake> {
+    Ok(Introduction {
+        user_id: Some(own_id(fields.user_id)?),
+        display_name: fields.display_name()?,
+        name_length: None,
+    })
+}
+
+/// The id that somebody has, in either case ("User ID Format").
+fn own_id(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
+    let id = uuid(value, "user_id")?;
+    if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
+        Ok(id)
+    } else {
+        Err(InvalidMessage::field(
+            "user_id",
+            "is not a UUID of version 4",
+        ))
+    }
+}
+
+/// A message to clients of this dialect.
+#[derive(Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
+enum Document<'a> {
+    HelloAck {
+        user_id: Uuid,
+        status: Status,
+    },
+    Presence {
+        users: &'a [UserEntry<'a>],
+    },
+    ChatOpened {
+        chat_id: Uuid,
+        participants: [Uuid; 2],
+        target_user_id: Uuid,
+        target_display_name: &'a str,
+    },
+    Msg {
+        from: Uuid,
+        to: Uuid,
+        content: &'a str,
+        message_id: &'a str,
+        timestamp: &'a str,
+    },
+    MsgAck {
+        message_id: &'a str,
+        status: Status,
+    },
+    Typing {
+        user_id: Uuid,
+        is_typing: bool,
+    },
+    Pong {
+        timestamp: &'a str,
+    },
+    Error {
+        code: Code,
+        message: &'a str,
+        details: &'a Details,
+    },
+}
+
+/// Writes a message.
+pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
+    let message = match message {
+        Outgoing::HelloAck { user_id, status } => Document::HelloAck {
+            user_id: *user_id,
+            status: *status,
+        },
+        Outgoing::Everybody { users } | Outgoing::Changes { users } => Document::Presence { users },
+        Outgoing::ChatOpened {
+            chat_id,
+            participants,
+            target_user_id,
+            target_display_name,
+        } => Document::ChatOpened {
+            chat_id: *chat_id,
+            participants: *participants,
+            target_user_id: *target_user_id,
+            target_display_name,
+        },
+        Outgoing::Msg {
+            from,
+            from_name: _,
+            to,
+            content,
+            message_id,
+            timestamp,
+        } => Document::Msg {
+            from: *from,
+            to: *to,
+            content,
+            message_id,
+            timestamp,
+        },
+        Outgoing::MsgAck {
+            message_id,
+            status,
+            timestamp: _,
+        } => Document::MsgAck {
+            message_id,
+            status: *status,
+        },
+        Outgoing::Typing {
+            user_id,
+            display_name: _,
+            is_typing,
+        } => Document::Typing {
+            user_id: *user_id,
+            is_typing: *is_typing,
+        },
+        Outgoing::Pong { timestamp } => Document::Pong { timestamp },
+        Outgoing::Error(mistake) => Document::Error {
+            code: mistake.code,
+            message: &mistake.message,
+            details: &mistake.details,
+        },
+    };
+    vec![Frame::json(&message)]
+}
