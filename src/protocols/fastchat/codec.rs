@@ -1,6 +1,6 @@
 //! Reads and writes messages in the dialect of their connection.
 
-use super::messages::{Code, Command, Dialect, Mistake, Outgoing, Said};
+use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, ServerMessage};
 use super::{codec_document, codec_flat};
 use crate::base::frame::Frame;
 use crate::realm::Message;
@@ -22,32 +22,32 @@ impl Reader {
     }
 }
 
-/// Reads a message in the dialect of its connection; HELLO decides that.
-pub(super) fn decode(reader: &mut Reader, message: &Message) -> Command {
-    let Message::Text(text) = message else {
-        let mistake = Mistake::new(Code::Validation, "messages are text, not binary");
-        return Command {
+/// Reads a message in the dialect of its connection; HELLO is_decisive that.
+pub(super) fn decode(reader: &mut Reader, received: &Message) -> Incoming {
+    let Message::Text(text) = received else {
+        let error = ErrorReply::new(ErrorCode::Validation, "messages are text, not binary");
+        return Incoming {
             dialect: reader.decided.unwrap_or_default(),
-            said: Said::Wrong(mistake),
+            message: ClientMessage::Invalid(error),
         };
     };
-    let (looks, decides) = match reader.decided {
+    let (detected, is_decisive) = match reader.decided {
         Some(decided) => (Some(decided), true),
-        None => shape(text),
+        None => detect_dialect(text),
     };
-    let dialect = looks.unwrap_or_default();
-    reader.decided = looks.filter(|_| decides);
-    let said = match dialect {
+    let dialect = detected.unwrap_or_default();
+    reader.decided = detected.filter(|_| is_decisive);
+    let message = match dialect {
         Dialect::Document => codec_document::decode(text),
         Dialect::Flat => codec_flat::decode(text),
     };
-    let said = said.unwrap_or_else(Said::Wrong);
-    Command { dialect, said }
+    let message = message.unwrap_or_else(ClientMessage::Invalid);
+    Incoming { dialect, message }
 }
 
-/// The dialect that a message looks like, if it does, and whether it is a HELLO that decides for it.
+/// The dialect that a message detected like, if it does, and whether it is a HELLO that is_decisive for it.
 /// What is wrong with the message otherwise, also a key that stands twice, does not matter here.
-fn shape(text: &str) -> (Option<Dialect>, bool) {
+fn detect_dialect(text: &str) -> (Option<Dialect>, bool) {
     let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
         return (None, false);
     };
@@ -69,7 +69,7 @@ fn shape(text: &str) -> (Option<Dialect>, bool) {
     }
 }
 
-impl Encode for Outgoing<'_> {
+impl Encode for ServerMessage<'_> {
     type Dialect = Dialect;
 
     fn encode(&self, dialect: Dialect) -> Vec<Frame> {

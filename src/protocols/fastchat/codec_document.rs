@@ -1,7 +1,9 @@
 //! The dialect of the protocol document: each message's fields in `data` ("Message Format").
 
 use super::fields::{Fields, envelope, unknown_type, uuid};
-use super::messages::{Code, Details, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
+use super::messages::{
+    ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
+};
 use crate::base::frame::Frame;
 use crate::toolkit::json::{self, InvalidMessage};
 use serde::Serialize;
@@ -9,21 +11,21 @@ use serde_json::value::RawValue;
 use uuid::{Uuid, Variant, Version};
 
 /// Reads a message.
-pub(super) fn decode(text: &str) -> Result<Said, Mistake> {
+pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let (kind, data) = envelope(text)?;
     let fields = json::object(data.map_or("{}", RawValue::get))
         .map_err(|_| InvalidMessage::field("data", "is not an object, each key in it once"));
     match kind.as_str() {
-        "HELLO" => Ok(Said::Hello(
+        "HELLO" => Ok(ClientMessage::Hello(
             fields
-                .map_err(Mistake::from)
-                .and_then(|fields| introduction(&fields)),
+                .map_err(ErrorReply::from)
+                .and_then(|fields| hello(&fields)),
         )),
         "OPEN_CHAT" => fields?.open_chat(),
         "MSG" => fields?.msg(true),
-        "MSG_ACK" => Ok(Said::MsgAck),
+        "MSG_ACK" => Ok(ClientMessage::MsgAck),
         "TYPING" => fields?.typing(),
-        "PING" => Ok(Said::Ping),
+        "PING" => Ok(ClientMessage::Ping),
         other => {
             let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING";
             Err(unknown_type(other, known))
@@ -31,16 +33,16 @@ pub(super) fn decode(text: &str) -> Result<Said, Mistake> {
     }
 }
 
-fn introduction(fields: &Fields) -> Result<Introduction, Mistake> {
-    Ok(Introduction {
-        user_id: Some(own_id(fields.user_id)?),
+fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
+    Ok(Hello {
+        user_id: Some(uuid_v4(fields.user_id)?),
         display_name: fields.display_name()?,
         name_length: None,
     })
 }
 
 /// The id that somebody has, in either case ("User ID Format").
-fn own_id(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
+fn uuid_v4(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
     let id = uuid(value, "user_id")?;
     if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
         Ok(id)
@@ -88,21 +90,23 @@ enum Document<'a> {
         timestamp: &'a str,
     },
     Error {
-        code: Code,
+        code: ErrorCode,
         message: &'a str,
         details: &'a Details,
     },
 }
 
 /// Writes a message.
-pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
+pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
     let message = match message {
-        Outgoing::HelloAck { user_id, status } => Document::HelloAck {
+        ServerMessage::HelloAck { user_id, status } => Document::HelloAck {
             user_id: *user_id,
             status: *status,
         },
-        Outgoing::Everybody { users } | Outgoing::Changes { users } => Document::Presence { users },
-        Outgoing::ChatOpened {
+        ServerMessage::PresenceList { users } | ServerMessage::PresenceUpdate { users } => {
+            Document::Presence { users }
+        }
+        ServerMessage::ChatOpened {
             chat_id,
             participants,
             target_user_id,
@@ -113,7 +117,7 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             target_user_id: *target_user_id,
             target_display_name,
         },
-        Outgoing::Msg {
+        ServerMessage::Msg {
             from,
             from_name: _,
             to,
@@ -127,7 +131,7 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             message_id,
             timestamp,
         },
-        Outgoing::MsgAck {
+        ServerMessage::MsgAck {
             message_id,
             status,
             timestamp: _,
@@ -135,7 +139,7 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             message_id,
             status: *status,
         },
-        Outgoing::Typing {
+        ServerMessage::Typing {
             user_id,
             display_name: _,
             is_typing,
@@ -143,11 +147,11 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             user_id: *user_id,
             is_typing: *is_typing,
         },
-        Outgoing::Pong { timestamp } => Document::Pong { timestamp },
-        Outgoing::Error(mistake) => Document::Error {
-            code: mistake.code,
-            message: &mistake.message,
-            details: &mistake.details,
+        ServerMessage::Pong { timestamp } => Document::Pong { timestamp },
+        ServerMessage::Error(error) => Document::Error {
+            code: error.code,
+            message: &error.message,
+            details: &error.details,
         },
     };
     vec![Frame::json(&message)]

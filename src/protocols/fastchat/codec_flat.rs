@@ -1,7 +1,9 @@
 //! The dialect of FastChat's published front end: no `data`, each message's fields beside its type.
 
 use super::fields::{Fields, envelope, unknown_type, uuid};
-use super::messages::{Code, Details, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
+use super::messages::{
+    ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
+};
 use crate::base::frame::Frame;
 use crate::toolkit::json;
 use serde::Serialize;
@@ -11,21 +13,21 @@ use uuid::Uuid;
 pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 
 /// Reads a message.
-pub(super) fn decode(text: &str) -> Result<Said, Mistake> {
+pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let (kind, _) = envelope(text)?;
     let fields = json::object(text);
     match kind.as_str() {
-        "HELLO" => Ok(Said::Hello(
+        "HELLO" => Ok(ClientMessage::Hello(
             fields
-                .map_err(Mistake::from)
-                .and_then(|fields| introduction(&fields)),
+                .map_err(ErrorReply::from)
+                .and_then(|fields| hello(&fields)),
         )),
         "OPEN_CHAT" => fields?.open_chat(),
         "MSG" => fields?.msg(false),
-        "MSG_ACK" => Ok(Said::MsgAck),
+        "MSG_ACK" => Ok(ClientMessage::MsgAck),
         "TYPING" => fields?.typing(),
-        "PING" => Ok(Said::Ping),
-        "PONG" => Ok(Said::Pong),
+        "PING" => Ok(ClientMessage::Ping),
+        "PONG" => Ok(ClientMessage::Pong),
         other => {
             let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING, PING and PONG";
             Err(unknown_type(other, known))
@@ -33,9 +35,9 @@ pub(super) fn decode(text: &str) -> Result<Said, Mistake> {
     }
 }
 
-fn introduction(fields: &Fields) -> Result<Introduction, Mistake> {
+fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
     let id = fields.user_id.map(|id| uuid(Some(id), "user_id"));
-    Ok(Introduction {
+    Ok(Hello {
         user_id: id.transpose()?,
         display_name: fields.display_name()?,
         name_length: Some(NAME_LENGTH),
@@ -82,7 +84,7 @@ enum Flat<'a> {
         timestamp: &'a str,
     },
     Error {
-        error_code: Code,
+        error_code: ErrorCode,
         message: &'a str,
         details: &'a Details,
     },
@@ -92,35 +94,35 @@ enum Flat<'a> {
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Action {
-    /// Those who came.
+    /// Those who connected.
     Connect,
-    /// Those who went.
+    /// Those who disconnected.
     Disconnect,
     /// All.
     Update,
 }
 
 /// Writes a message.
-pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
+pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
     let message = match message {
-        Outgoing::HelloAck { user_id, status } => Flat::HelloAck {
+        ServerMessage::HelloAck { user_id, status } => Flat::HelloAck {
             user_id: *user_id,
             message: "connected",
             status: *status,
         },
         // The client replaces its list by this one, so nobody stands in it who is gone.
-        Outgoing::Everybody { users } => presence(Action::Update, users, true),
-        Outgoing::Changes { users } => {
-            let came = presence(Action::Connect, users, true);
-            let went = presence(Action::Disconnect, users, false);
-            let is_any = |message: &&Flat| !matches!(message, Flat::Presence { users, .. } if users.is_empty());
-            return [&came, &went]
+        ServerMessage::PresenceList { users } => presence(Action::Update, users, true),
+        ServerMessage::PresenceUpdate { users } => {
+            let connected = presence(Action::Connect, users, true);
+            let disconnected = presence(Action::Disconnect, users, false);
+            let is_not_empty = |message: &&Flat| !matches!(message, Flat::Presence { users, .. } if users.is_empty());
+            return [&connected, &disconnected]
                 .into_iter()
-                .filter(is_any)
+                .filter(is_not_empty)
                 .map(Frame::json)
                 .collect();
         }
-        Outgoing::ChatOpened {
+        ServerMessage::ChatOpened {
             chat_id,
             participants,
             target_user_id,
@@ -131,7 +133,7 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             target_user_id: *target_user_id,
             target_display_name,
         },
-        Outgoing::Msg {
+        ServerMessage::Msg {
             from,
             from_name,
             to: _,
@@ -145,7 +147,7 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             message_id,
             timestamp,
         },
-        Outgoing::MsgAck {
+        ServerMessage::MsgAck {
             message_id,
             status,
             timestamp,
@@ -154,7 +156,7 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             status: *status,
             timestamp,
         },
-        Outgoing::Typing {
+        ServerMessage::Typing {
             user_id,
             display_name,
             is_typing,
@@ -163,11 +165,11 @@ pub(super) fn encode(message: &Outgoing) -> Vec<Frame> {
             display_name,
             is_typing: *is_typing,
         },
-        Outgoing::Pong { timestamp } => Flat::Pong { timestamp },
-        Outgoing::Error(mistake) => Flat::Error {
-            error_code: mistake.code,
-            message: &mistake.message,
-            details: &mistake.details,
+        ServerMessage::Pong { timestamp } => Flat::Pong { timestamp },
+        ServerMessage::Error(error) => Flat::Error {
+            error_code: error.code,
+            message: &error.message,
+            details: &error.details,
         },
     };
     vec![Frame::json(&message)]

@@ -1,6 +1,6 @@
 //! The fields of clients' messages, whichever dialect puts them where.
 
-use super::messages::{Code, Mistake, Msg, Said, Typing};
+use super::messages::{ClientMessage, ErrorCode, ErrorReply, Msg, Typing};
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{self, InvalidMessage};
 use crate::toolkit::sanitize::sanitize;
@@ -53,26 +53,27 @@ impl Fields<'_> {
     }
 
     /// An OPEN_CHAT.
-    pub(super) fn open_chat(&self) -> Result<Said, Mistake> {
-        Ok(Said::OpenChat {
+    pub(super) fn open_chat(&self) -> Result<ClientMessage, ErrorReply> {
+        Ok(ClientMessage::OpenChat {
             target: uuid(self.target_user_id, "target_user_id")?,
         })
     }
 
-    /// A MSG, which must name its target if `is_addressed`.
-    pub(super) fn msg(&self, is_addressed: bool) -> Result<Said, Mistake> {
+    /// A MSG, which must name its target if `requires_to`.
+    pub(super) fn msg(&self, requires_to: bool) -> Result<ClientMessage, ErrorReply> {
         let message_id = json::check_id(self.message_id, "message_id", MESSAGE_ID_LENGTH)?;
         let rest = || {
             let to = match self.to {
-                None if !is_addressed => None,
+                None if !requires_to => None,
                 to => Some(uuid(to, "to")?),
             };
             let content: String = json::required(self.content, "content", "a string")?;
             Ok((to, sanitize(&content).into_owned()))
         };
-        let about = |malformed: InvalidMessage| Mistake::from(malformed).about(message_id.clone());
+        let about =
+            |invalid: InvalidMessage| ErrorReply::from(invalid).with_message_id(message_id.clone());
         let (to, content) = rest().map_err(about)?;
-        Ok(Said::Msg(Msg {
+        Ok(ClientMessage::Msg(Msg {
             to,
             content,
             message_id,
@@ -80,17 +81,17 @@ impl Fields<'_> {
     }
 
     /// A TYPING.
-    pub(super) fn typing(&self) -> Result<Said, Mistake> {
+    pub(super) fn typing(&self) -> Result<ClientMessage, ErrorReply> {
         let is_typing = json::required(self.is_typing, "is_typing", "true or false")?;
         let to = self.to.map(|to| uuid(Some(to), "to")).transpose()?;
-        Ok(Said::Typing(Typing { is_typing, to }))
+        Ok(ClientMessage::Typing(Typing { is_typing, to }))
     }
 }
 
 /// There is no such type; `known` are those that there are.
-pub(super) fn unknown_type(kind: &str, known: &str) -> Mistake {
+pub(super) fn unknown_type(kind: &str, known: &str) -> ErrorReply {
     let message = format!("there is no type {}; there are {known}", Quoted(kind));
-    Mistake::new(Code::Validation, message).at("type")
+    ErrorReply::new(ErrorCode::Validation, message).with_field("type")
 }
 
 /// A UUID in its usual spelling. Others may have one of any version, in other dialects.

@@ -20,7 +20,7 @@ const JSON: &str = "application/json; charset=utf-8";
 
 /// A user, as both endpoints tell it.
 #[derive(Serialize)]
-struct Seen<'a> {
+struct UserJson<'a> {
     id: Uuid,
     user_id: Uuid,
     display_name: &'a str,
@@ -29,33 +29,33 @@ struct Seen<'a> {
 }
 
 /// How long a list is told to all who ask, if nobody comes or goes: the accuracy of `last_seen`.
-const LISTED_FOR: Duration = Duration::from_secs(1);
+const LIST_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Who is online, made once for many who ask.
+/// Who is online, created_at once for many who ask.
 pub(super) struct OnlineList {
     /// When.
-    made: Duration,
+    created_at: Duration,
     /// How many changes of who is online there had been.
-    state: u64,
+    version: u64,
     /// The whole answer.
     json: Arc<str>,
     /// The users in it, a comma behind each.
     users: String,
     /// Where each stands among them.
-    places: BTreeMap<Uuid, Range<usize>>,
+    ranges: BTreeMap<Uuid, Range<usize>>,
 }
 
 impl OnlineList {
     /// The answer without the user who stands there.
-    fn without(&self, place: Range<usize>) -> String {
-        let before = self.users.get(..place.start).unwrap_or_default();
-        let after = self.users.get(place.end..).unwrap_or_default();
-        online(before, after, self.places.len() - 1)
+    fn without(&self, range: Range<usize>) -> String {
+        let before = self.users.get(..range.start).unwrap_or_default();
+        let after = self.users.get(range.end..).unwrap_or_default();
+        list_json(before, after, self.ranges.len() - 1)
     }
 }
 
 /// The answer, with so many users in two parts.
-fn online(before: &str, after: &str, count: usize) -> String {
+fn list_json(before: &str, after: &str, count: usize) -> String {
     let count = format!("],\"count\":{count}}}");
     let users = [before, after].concat();
     let users = users.strip_suffix(',').unwrap_or_default();
@@ -72,10 +72,11 @@ struct Heartbeat<'a> {
 
 impl FastChat {
     /// Answers a plain HTTP request.
-    pub(super) fn answer(&mut self, cx: &Context, request: &Request) -> HttpReply {
+    pub(super) fn handle_request(&mut self, cx: &Context, request: &Request) -> HttpReply {
         match (request.hello.path.as_str(), request.method) {
-            ("/presence/online", Method::Get) => self.online(cx, &request.hello),
-            ("/presence/heartbeat", Method::Post) => match self.heartbeat(cx, &request.body) {
+            ("/presence/online", Method::Get) => self.handle_online(cx, &request.hello),
+            ("/presence/heartbeat", Method::Post) => match self.handle_heartbeat(cx, &request.body)
+            {
                 Ok(body) => HttpReply::Ok {
                     content_type: JSON,
                     body: body.into(),
@@ -97,41 +98,42 @@ impl FastChat {
 
     /// Everybody online, but for one who asks not to be listed. While too much is on its way to slow
     /// readers, all share one list, and nobody is left out of it.
-    fn online(&mut self, cx: &Context, hello: &ConnectRequest) -> HttpReply {
-        let state = self.news.count();
-        let is_current = |list: &OnlineList| list.state == state && cx.now < list.made + LISTED_FOR;
-        let has_capacity = self.lists.has_capacity();
-        let list = self.online.take();
+    fn handle_online(&mut self, cx: &Context, hello: &ConnectRequest) -> HttpReply {
+        let version = self.presence_changes.version();
+        let is_current =
+            |list: &OnlineList| list.version == version && cx.now < list.created_at + LIST_LIFETIME;
+        let has_capacity = self.in_flight_lists.has_capacity();
+        let list = self.online_list.take();
         let list = list.filter(|list| is_current(list) || !has_capacity);
         let list = list.unwrap_or_else(|| {
-            let list = self.online_list(cx);
-            self.lists.add(&list.json);
+            let list = self.build_online_list(cx);
+            self.in_flight_lists.add(&list.json);
             list
         });
-        let but = hello.parameter("exclude_user_id");
-        let but = but.and_then(|id| Uuid::try_parse(&id).ok());
-        let but = but.and_then(|id| list.places.get(&id));
-        let body = match but {
-            Some(place) if self.lists.has_capacity() => {
-                let body: Arc<str> = list.without(place.clone()).into();
-                self.lists.add(&body);
+        let excluded = hello.parameter("exclude_user_id");
+        let excluded = excluded.and_then(|id| Uuid::try_parse(&id).ok());
+        let excluded = excluded.and_then(|id| list.ranges.get(&id));
+        let body = match excluded {
+            Some(range) if self.in_flight_lists.has_capacity() => {
+                let body: Arc<str> = list.without(range.clone()).into();
+                self.in_flight_lists.add(&body);
                 body
             }
             _ => Arc::clone(&list.json),
         };
-        self.online = Some(list);
+        self.online_list = Some(list);
         HttpReply::Ok {
             content_type: JSON,
             body,
         }
     }
 
-    fn online_list(&self, cx: &Context) -> OnlineList {
+    fn build_online_list(&self, cx: &Context) -> OnlineList {
         let last_seen = cx.timestamp();
         let mut users = String::new();
-        let mut places = BTreeMap::new();
+        let mut ranges = BTreeMap::new();
         for (&id, user) in &self.users {
-            let seen = Seen {
+            let json_user = UserJson {
                 id,
                 user_id: id,
                 display_name: &user.name,
@@ -139,22 +141,22 @@ impl FastChat {
                 status: "online",
             };
             let start = users.len();
-            users.push_str(&serde_json::to_string(&seen).expect("strings are JSON"));
+            users.push_str(&serde_json::to_string(&json_user).expect("strings are JSON"));
             users.push(',');
-            places.insert(id, start..users.len());
+            ranges.insert(id, start..users.len());
         }
-        let json = online(&users, "", self.users.len());
+        let json = list_json(&users, "", self.users.len());
         OnlineList {
-            made: cx.now,
-            state: self.news.count(),
+            created_at: cx.now,
+            version: self.presence_changes.version(),
             json: json.into(),
             users,
-            places,
+            ranges,
         }
     }
 
     /// What there is to say of who sends a heartbeat.
-    fn heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, InvalidMessage> {
+    fn handle_heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, InvalidMessage> {
         let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NoObject)?;
         let heartbeat: Heartbeat = json::object(text)?;
         let id = uuid(heartbeat.user_id, "user_id")?;
@@ -164,13 +166,13 @@ impl FastChat {
         json::check_length(&claimed, "display_name", shortest, longest)?;
         let user = self.users.get(&id);
         let last_seen = cx.timestamp();
-        let seen = Seen {
+        let json_user = UserJson {
             id,
             user_id: id,
             display_name: user.map_or(&claimed, |user| &user.name),
             last_seen: &last_seen,
             status: if user.is_some() { "online" } else { "offline" },
         };
-        Ok(serde_json::to_string(&seen).expect("strings are JSON"))
+        Ok(serde_json::to_string(&json_user).expect("strings are JSON"))
     }
 }

@@ -16,15 +16,15 @@ pub enum Dialect {
 }
 
 /// A client's message, and the dialect to answer it in.
-pub struct Command {
+pub struct Incoming {
     pub(super) dialect: Dialect,
-    pub(super) said: Said,
+    pub(super) message: ClientMessage,
 }
 
 /// What a client may say, and what it said wrong.
-pub(super) enum Said {
+pub(super) enum ClientMessage {
     /// `HELLO`, or what is wrong with it.
-    Hello(Result<Introduction, Mistake>),
+    Hello(Result<Hello, ErrorReply>),
     /// `OPEN_CHAT`.
     OpenChat {
         /// With whom.
@@ -41,12 +41,12 @@ pub(super) enum Said {
     /// `PONG`.
     Pong,
     /// None of these.
-    Wrong(Mistake),
+    Invalid(ErrorReply),
 }
 
 /// Who somebody says to be.
 #[derive(Debug)]
-pub(super) struct Introduction {
+pub(super) struct Hello {
     /// The server makes one where there is none.
     pub(super) user_id: Option<Uuid>,
     /// Sanitised and trimmed.
@@ -74,7 +74,7 @@ pub(super) struct Typing {
 /// The error codes ("Error Codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub(super) enum Code {
+pub(super) enum ErrorCode {
     Validation,
     MessageFailed,
     UserNotFound,
@@ -85,8 +85,8 @@ pub(super) enum Code {
 
 /// Something that cannot be done, and why: an `ERROR`.
 #[derive(Debug)]
-pub(super) struct Mistake {
-    pub(super) code: Code,
+pub(super) struct ErrorReply {
+    pub(super) code: ErrorCode,
     pub(super) message: String,
     pub(super) details: Details,
 }
@@ -104,8 +104,8 @@ pub(super) struct Details {
     retry_after_ms: Option<u64>,
 }
 
-impl Mistake {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+impl ErrorReply {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -114,20 +114,20 @@ impl Mistake {
     }
 
     /// More than `limit` of something in a minute.
-    pub(super) fn too_often(what: &str, limit: u32, wait: Duration) -> Self {
+    pub(super) fn rate_limited(what: &str, limit: u32, wait: Duration) -> Self {
         Self::new(
-            Code::RateLimited,
+            ErrorCode::RateLimited,
             format!("more than {limit} {what} in a minute"),
         )
         .retry_after(wait)
     }
 
-    pub(super) fn at(mut self, field: &'static str) -> Self {
+    pub(super) fn with_field(mut self, field: &'static str) -> Self {
         self.details.field = Some(field);
         self
     }
 
-    pub(super) fn about(mut self, message_id: Option<String>) -> Self {
+    pub(super) fn with_message_id(mut self, message_id: Option<String>) -> Self {
         self.details.message_id = message_id;
         self
     }
@@ -140,11 +140,11 @@ impl Mistake {
     }
 }
 
-impl From<InvalidMessage> for Mistake {
-    fn from(malformed: InvalidMessage) -> Self {
-        let mut mistake = Self::new(Code::Validation, malformed.to_string());
-        mistake.details.field = malformed.name();
-        mistake
+impl From<InvalidMessage> for ErrorReply {
+    fn from(invalid: InvalidMessage) -> Self {
+        let mut error = Self::new(ErrorCode::Validation, invalid.to_string());
+        error.details.field = invalid.name();
+        error
     }
 }
 
@@ -157,17 +157,17 @@ pub(super) enum Status {
 }
 
 /// A message to clients.
-pub(super) enum Outgoing<'a> {
+pub(super) enum ServerMessage<'a> {
     HelloAck {
         user_id: Uuid,
         status: Status,
     },
     /// Everybody, and who has just gone.
-    Everybody {
+    PresenceList {
         users: Vec<UserEntry<'a>>,
     },
     /// Who has come and who has gone.
-    Changes {
+    PresenceUpdate {
         users: Vec<UserEntry<'a>>,
     },
     ChatOpened {
@@ -197,7 +197,7 @@ pub(super) enum Outgoing<'a> {
     Pong {
         timestamp: String,
     },
-    Error(Mistake),
+    Error(ErrorReply),
 }
 
 /// One of the users in a `PRESENCE`.

@@ -27,9 +27,11 @@ use crate::toolkit::response_pool::InFlightResponses;
 use chats::Chat;
 pub use codec::Reader;
 use http_api::OnlineList;
-pub use messages::Command;
-use messages::{Code, Dialect, Introduction, Mistake, Outgoing, Said, Status, UserEntry};
-use presence_changes::{Change, News};
+pub use messages::Incoming;
+use messages::{
+    ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
+};
+use presence_changes::{Change, PresenceChanges};
 use serde::{Deserialize, Serialize};
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
@@ -86,25 +88,25 @@ impl Default for Options {
 
 /// Somebody who is online.
 struct User {
-    address: Recipient,
+    recipient: Recipient,
     name: String,
     /// How many changes of who is online it has been told of; none before its first list.
-    told: Option<u64>,
+    seen_version: Option<u64>,
     /// To whom it is typing, on which connection of theirs.
     typing: Option<(Uuid, ConnectionId)>,
-    lasting: Lasting,
+    state: UserState,
 }
 
 /// What of a user outlives a short absence.
 #[derive(Default)]
-struct Lasting {
+struct UserState {
     /// By the partner. The partner has an entry, too.
     chats: BTreeMap<Uuid, Chat>,
     /// The partner of the chat used last.
     partner: Option<Uuid>,
     /// Its last OPEN_CHAT failed, and it has used no chat since. A message that names nobody was for
     /// whom it wanted, and not for the partner.
-    is_astray: bool,
+    last_open_failed: bool,
     messages: SlidingWindow,
     typing: SlidingWindow,
     pings: SlidingWindow,
@@ -114,18 +116,18 @@ struct Lasting {
 pub struct FastChat {
     options: Options,
     /// Who waits for a place there, with where to answer.
-    pending: PendingClients<(Recipient, Introduction)>,
+    pending: PendingClients<(Recipient, Hello)>,
     /// Who said HELLO as whom.
     connections: BTreeMap<ConnectionId, Uuid>,
     users: BTreeMap<Uuid, User>,
-    gone: RecentlyGone<Uuid, Lasting>,
-    news: News,
+    gone: RecentlyGone<Uuid, UserState>,
+    presence_changes: PresenceChanges,
     /// Who is online, for those who ask by HTTP.
-    online: Option<OnlineList>,
+    online_list: Option<OnlineList>,
     /// Lists that leave somebody out.
-    lists: InFlightResponses,
+    in_flight_lists: InFlightResponses,
     /// How those speak who have said something and have not been let in.
-    strangers: BTreeMap<ConnectionId, Dialect>,
+    pending_dialects: BTreeMap<ConnectionId, Dialect>,
 }
 
 impl Realm for FastChat {
@@ -144,7 +146,7 @@ impl Realm for FastChat {
 
     type Options = Options;
     type Reader = Reader;
-    type Command = Command;
+    type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         // Who is forgotten sooner could go over a limit, go, and come back without it.
@@ -168,10 +170,10 @@ impl Realm for FastChat {
             connections: BTreeMap::new(),
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
-            news: News::default(),
-            online: None,
-            lists: InFlightResponses::default(),
-            strangers: BTreeMap::new(),
+            presence_changes: PresenceChanges::default(),
+            online_list: None,
+            in_flight_lists: InFlightResponses::default(),
+            pending_dialects: BTreeMap::new(),
         })
     }
 
@@ -179,12 +181,12 @@ impl Realm for FastChat {
         matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat")
     }
 
-    fn decode(reader: &mut Reader, message: Message) -> Option<Command> {
+    fn decode(reader: &mut Reader, message: Message) -> Option<Incoming> {
         Some(codec::decode(reader, &message))
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
-        self.answer(cx, request)
+        self.handle_request(cx, request)
     }
 
     fn open(
@@ -203,36 +205,36 @@ impl Realm for FastChat {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
-        let Command { dialect, said } = command;
-        let address = Recipient {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Incoming) {
+        let Incoming { dialect, message } = command;
+        let recipient = Recipient {
             connection: conn,
             dialect,
         };
         let done = match self.connections.get(&conn) {
-            Some(&user) => self.obey(cx, user, said),
+            Some(&user) => self.handle(cx, user, message),
             None => {
-                self.strangers.insert(conn, dialect);
-                self.admit(cx, address, said)
+                self.pending_dialects.insert(conn, dialect);
+                self.handle_pending(cx, recipient, message)
             }
         };
-        if let Err(mistake) = done {
-            address.send_to(cx, &Outgoing::Error(mistake));
+        if let Err(error) = done {
+            recipient.send_to(cx, &ServerMessage::Error(error));
         }
-        self.spread_news(cx);
+        self.broadcast_presence(cx);
     }
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, _: DisconnectReason) {
-        self.leave_doorstep(conn);
-        self.part(cx, conn);
-        self.spread_news(cx);
+        self.remove_pending(conn);
+        self.handle_disconnect(cx, conn);
+        self.broadcast_presence(cx);
     }
 
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
             for (connection, (claimant, _)) in self.pending.end_takeovers(conn) {
-                let mistake = Mistake::new(Code::Unauthorized, "user is connected");
-                claimant.send_to(cx, &Outgoing::Error(mistake.at("user_id")));
+                let error = ErrorReply::new(ErrorCode::Unauthorized, "user is connected");
+                claimant.send_to(cx, &ServerMessage::Error(error.with_field("user_id")));
                 cx.close(connection, CloseReason::UserConnected);
             }
         } else if self.pending.has_takeover_of(conn) {
@@ -245,90 +247,97 @@ impl Realm for FastChat {
         for conn in self.pending.expired(cx.now) {
             let stranger = Recipient {
                 connection: conn,
-                dialect: self.strangers.get(&conn).copied().unwrap_or_default(),
+                dialect: self
+                    .pending_dialects
+                    .get(&conn)
+                    .copied()
+                    .unwrap_or_default(),
             };
-            let mistake = Mistake::new(Code::Unauthorized, "no HELLO in time");
-            stranger.send_to(cx, &Outgoing::Error(mistake));
+            let error = ErrorReply::new(ErrorCode::Unauthorized, "no HELLO in time");
+            stranger.send_to(cx, &ServerMessage::Error(error));
             cx.close(conn, CloseReason::NotIntroduced);
         }
-        self.lists.release_unused();
+        self.in_flight_lists.release_unused();
         let absence = Duration::from_secs(self.options.absence.into());
-        while let Some((user, lasting)) = self.gone.pop_expired(cx.now, absence) {
-            self.end_chats(user, lasting);
+        while let Some((user, state)) = self.gone.pop_expired(cx.now, absence) {
+            self.end_chats(user, state);
         }
-        self.spread_news(cx);
+        self.broadcast_presence(cx);
     }
 }
 
 impl FastChat {
     /// Does what somebody wants who has not been let in.
-    fn admit(&mut self, cx: &mut Context, address: Recipient, said: Said) -> Result<(), Mistake> {
-        let is_claimant = self.pending.is_taking_over(address.connection);
-        match said {
-            Said::Hello(_) if is_claimant => Err(hello_again()),
+    fn handle_pending(
+        &mut self,
+        cx: &mut Context,
+        recipient: Recipient,
+        message: ClientMessage,
+    ) -> Result<(), ErrorReply> {
+        let is_claimant = self.pending.is_taking_over(recipient.connection);
+        match message {
+            ClientMessage::Hello(_) if is_claimant => Err(already_said_hello()),
             _ if is_claimant => {
-                let message = "wait: the connection that this user has is being asked";
-                Err(Mistake::new(Code::Unauthorized, message))
+                let text = "wait: the connection that this user has is being asked";
+                Err(ErrorReply::new(ErrorCode::Unauthorized, text))
             }
-            Said::Hello(introduction) => {
-                let introduction = introduction?;
+            ClientMessage::Hello(hello) => {
+                let hello = hello?;
                 let configured = (SHORTEST_NAME, self.options.display_name_length as usize);
-                let (shortest, longest) = introduction.name_length.unwrap_or(configured);
-                check_length(
-                    &introduction.display_name,
-                    "display_name",
-                    shortest,
-                    longest,
-                )?;
-                self.hello(cx, address, introduction);
+                let (shortest, longest) = hello.name_length.unwrap_or(configured);
+                check_length(&hello.display_name, "display_name", shortest, longest)?;
+                self.handle_hello(cx, recipient, hello);
                 Ok(())
             }
-            Said::Wrong(mut mistake) => {
-                mistake.code = Code::Unauthorized;
-                mistake.message = format!("HELLO comes first; besides, {}", mistake.message);
-                Err(mistake)
+            ClientMessage::Invalid(mut error) => {
+                error.code = ErrorCode::Unauthorized;
+                error.message = format!("HELLO comes first; besides, {}", error.message);
+                Err(error)
             }
-            _ => Err(Mistake::new(Code::Unauthorized, "HELLO comes first")),
+            _ => Err(ErrorReply::new(
+                ErrorCode::Unauthorized,
+                "HELLO comes first",
+            )),
         }
     }
 
     /// Lets somebody in, unless that user is connected: then that connection is asked first.
-    fn hello(&mut self, cx: &mut Context, address: Recipient, introduction: Introduction) {
-        let conn = address.connection;
-        let user_id = introduction.user_id.unwrap_or_else(|| cx.uuid());
+    fn handle_hello(&mut self, cx: &mut Context, recipient: Recipient, hello: Hello) {
+        let conn = recipient.connection;
+        let user_id = hello.user_id.unwrap_or_else(|| cx.uuid());
         if let Some(user) = self.users.get(&user_id) {
             let patience = Duration::from_secs(self.options.takeover_timeout.into());
-            let owner = user.address.connection;
+            let owner = user.recipient.connection;
             cx.probe(owner, patience);
-            self.pending
-                .start_takeover(conn, owner, (address, introduction));
+            self.pending.start_takeover(conn, owner, (recipient, hello));
             return;
         }
-        let Introduction { display_name, .. } = introduction;
-        self.leave_doorstep(conn);
+        let Hello { display_name, .. } = hello;
+        self.remove_pending(conn);
         self.connections.insert(conn, user_id);
-        self.news.add(user_id, display_name.clone(), true);
+        self.presence_changes
+            .record(user_id, display_name.clone(), true);
         let user = User {
-            address,
+            recipient,
             name: display_name,
-            told: None,
+            seen_version: None,
             typing: None,
-            lasting: self.gone.remove(&user_id).unwrap_or_default(),
+            state: self.gone.remove(&user_id).unwrap_or_default(),
         };
         self.users.insert(user_id, user);
         let status = Status::Connected;
-        address.send_to(cx, &Outgoing::HelloAck { user_id, status });
+        recipient.send_to(cx, &ServerMessage::HelloAck { user_id, status });
         // Long lists wait for the next news, so that all who came meanwhile share one.
         if self.is_list_short() {
-            address.send_to(cx, &self.everybody([]));
-            self.user(user_id).told = Some(self.news.count());
+            recipient.send_to(cx, &self.presence_list([]));
+            self.user(user_id).seen_version = Some(self.presence_changes.version());
         }
     }
 
     /// Somebody is let in, or goes.
-    fn leave_doorstep(&mut self, conn: ConnectionId) {
+    fn remove_pending(&mut self, conn: ConnectionId) {
         self.pending.remove(conn);
-        self.strangers.remove(&conn);
+        self.pending_dialects.remove(&conn);
     }
 
     /// Whether everybody can be told the whole list at each change.
@@ -338,19 +347,19 @@ impl FastChat {
     }
 
     /// A user's connection is gone. Whoever waits for its place may try again.
-    fn part(&mut self, cx: &mut Context, conn: ConnectionId) {
+    fn handle_disconnect(&mut self, cx: &mut Context, conn: ConnectionId) {
         let Some(id) = self.connections.remove(&conn) else {
             return;
         };
         self.stop_typing(cx, id);
         if let Some(user) = self.users.remove(&id) {
-            self.news.add(id, user.name, false);
-            if let Some((forgotten, lasting)) = self.gone.insert(cx.now, id, user.lasting) {
-                self.end_chats(forgotten, lasting);
+            self.presence_changes.record(id, user.name, false);
+            if let Some((forgotten, state)) = self.gone.insert(cx.now, id, user.state) {
+                self.end_chats(forgotten, state);
             }
         }
-        for (_, (claimant, introduction)) in self.pending.end_takeovers(conn) {
-            self.hello(cx, claimant, introduction);
+        for (_, (claimant, hello)) in self.pending.end_takeovers(conn) {
+            self.handle_hello(cx, claimant, hello);
         }
     }
 
@@ -361,48 +370,57 @@ impl FastChat {
     }
 
     /// Does what a user wants.
-    fn obey(&mut self, cx: &mut Context, id: Uuid, said: Said) -> Result<(), Mistake> {
-        match said {
-            Said::Hello(_) => Err(hello_again()),
-            Said::OpenChat { target } => {
+    fn handle(
+        &mut self,
+        cx: &mut Context,
+        id: Uuid,
+        message: ClientMessage,
+    ) -> Result<(), ErrorReply> {
+        match message {
+            ClientMessage::Hello(_) => Err(already_said_hello()),
+            ClientMessage::OpenChat { target } => {
                 let done = self.open_chat(cx, id, target);
-                self.user(id).lasting.is_astray = done.is_err();
+                self.user(id).state.last_open_failed = done.is_err();
                 done
             }
-            Said::Msg(msg) => self.pass_on(cx, id, msg),
+            ClientMessage::Msg(msg) => self.handle_msg(cx, id, msg),
             // "The target's own MSG_ACK … is accepted in silence" (rulings).
-            Said::MsgAck | Said::Pong => Ok(()),
-            Said::Typing(typing) => self.type_to(cx, id, typing),
-            Said::Ping => self.pong(cx, id),
-            Said::Wrong(mistake) => Err(mistake),
+            ClientMessage::MsgAck | ClientMessage::Pong => Ok(()),
+            ClientMessage::Typing(typing) => self.handle_typing(cx, id, typing),
+            ClientMessage::Ping => self.handle_ping(cx, id),
+            ClientMessage::Invalid(error) => Err(error),
         }
     }
 
-    fn pong(&mut self, cx: &mut Context, id: Uuid) -> Result<(), Mistake> {
+    fn handle_ping(&mut self, cx: &mut Context, id: Uuid) -> Result<(), ErrorReply> {
         let limit = self.options.pings_per_minute;
         let user = self.user(id);
-        let counted = user.lasting.pings.take(cx.now, limit);
-        counted.map_err(|wait| Mistake::too_often("PING", limit, wait))?;
+        let counted = user.state.pings.take(cx.now, limit);
+        counted.map_err(|wait| ErrorReply::rate_limited("PING", limit, wait))?;
         let timestamp = cx.timestamp();
-        user.address.send_to(cx, &Outgoing::Pong { timestamp });
+        user.recipient
+            .send_to(cx, &ServerMessage::Pong { timestamp });
         Ok(())
     }
 
     /// The list of everybody online, with these besides.
-    fn everybody<'a>(&'a self, others: impl IntoIterator<Item = UserEntry<'a>>) -> Outgoing<'a> {
+    fn presence_list<'a>(
+        &'a self,
+        others: impl IntoIterator<Item = UserEntry<'a>>,
+    ) -> ServerMessage<'a> {
         let online = self.users.iter().map(|(&user_id, user)| UserEntry {
             user_id,
             display_name: &user.name,
             online: true,
         });
-        Outgoing::Everybody {
+        ServerMessage::PresenceList {
             users: online.chain(others).collect(),
         }
     }
 
     /// Tells everybody who does not know yet who came and who went, if it is time for it.
-    fn spread_news(&mut self, cx: &mut Context) {
-        let Some((changes, before)) = self.news.due(cx.now) else {
+    fn broadcast_presence(&mut self, cx: &mut Context) {
+        let Some((changes, before)) = self.presence_changes.take_due(cx.now) else {
             return;
         };
         let is_list_short = self.is_list_short();
@@ -417,22 +435,22 @@ impl FastChat {
                 .collect();
             (!entries.is_empty()).then(|| {
                 if is_list_short {
-                    self.everybody(entries.into_iter().filter(|entry| !entry.online))
+                    self.presence_list(entries.into_iter().filter(|entry| !entry.online))
                 } else {
-                    Outgoing::Changes { users: entries }
+                    ServerMessage::PresenceUpdate { users: entries }
                 }
             })
         };
-        let list = LazyCell::new(|| self.everybody([]));
+        let list = LazyCell::new(|| self.presence_list([]));
         let all = LazyCell::new(|| news(|_| true));
-        let lasting = LazyCell::new(|| news(|change| !change.passed_by()));
+        let lasting = LazyCell::new(|| news(|change| !change.is_transient()));
         let mut list = Broadcast::new(&list);
         let mut all = Broadcast::new(&all);
         let mut lasting = Broadcast::new(&lasting);
-        let now = self.news.count();
+        let now = self.presence_changes.version();
         for user in self.users.values() {
-            let to = user.address;
-            let _ = match user.told {
+            let to = user.recipient;
+            let _ = match user.seen_version {
                 None => list.send_to(cx, to),
                 Some(told) if told == now => continue,
                 // Its list may have had somebody in it who came and went.
@@ -441,7 +459,7 @@ impl FastChat {
             };
         }
         for user in self.users.values_mut() {
-            user.told = Some(now);
+            user.seen_version = Some(now);
         }
     }
 
@@ -449,16 +467,20 @@ impl FastChat {
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         self.pending.is_empty()
-            && self.strangers.is_empty()
+            && self.pending_dialects.is_empty()
             && self.connections.is_empty()
             && self.users.is_empty()
             && self.gone.is_empty()
-            && self.news.is_empty()
+            && self.presence_changes.is_empty()
     }
 }
 
-fn hello_again() -> Mistake {
-    Mistake::new(Code::Validation, "this connection has said HELLO already").at("type")
+fn already_said_hello() -> ErrorReply {
+    ErrorReply::new(
+        ErrorCode::Validation,
+        "this connection has said HELLO already",
+    )
+    .with_field("type")
 }
 
 #[cfg(any(test, fuzzing))]

@@ -17,7 +17,7 @@ pub(super) struct Change {
 
 impl Change {
     /// It came and went, and nobody knows of it but those who came meanwhile.
-    pub(super) fn passed_by(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         !self.online && !self.was_online
     }
 }
@@ -27,18 +27,18 @@ pub(super) type Changes = BTreeMap<Uuid, Change>;
 
 /// What is not told yet.
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct PresenceChanges {
     changes: Changes,
     /// Of changes, told or not.
-    count: u64,
-    /// When the last telling was, and the count then.
-    last: Option<(Duration, u64)>,
+    version: u64,
+    /// When the last telling was, and the version then.
+    last_broadcast: Option<(Duration, u64)>,
 }
 
-impl News {
+impl PresenceChanges {
     /// Somebody came or went.
-    pub(super) fn add(&mut self, user: Uuid, name: String, online: bool) {
-        self.count += 1;
+    pub(super) fn record(&mut self, user: Uuid, name: String, online: bool) {
+        self.version += 1;
         let before = self.changes.get(&user);
         let was_online = before.map_or(!online, |before| before.was_online);
         let change = Change {
@@ -50,18 +50,21 @@ impl News {
     }
 
     /// How many changes there have been so far, told or not.
-    pub(super) const fn count(&self) -> u64 {
-        self.count
+    pub(super) const fn version(&self) -> u64 {
+        self.version
     }
 
-    /// What is to be told now, if it is time for it, and the count at the last telling.
-    pub(super) fn due(&mut self, now: Duration) -> Option<(Changes, u64)> {
-        let (at, count) = self.last.unzip();
+    /// What is to be told now, if it is time for it, and the version at the last telling.
+    pub(super) fn take_due(&mut self, now: Duration) -> Option<(Changes, u64)> {
+        let (at, version) = self.last_broadcast.unzip();
         if self.changes.is_empty() || at.is_some_and(|at| now < at + INTERVAL) {
             return None;
         }
-        self.last = Some((now, self.count));
-        Some((std::mem::take(&mut self.changes), count.unwrap_or_default()))
+        self.last_broadcast = Some((now, self.version));
+        Some((
+            std::mem::take(&mut self.changes),
+            version.unwrap_or_default(),
+        ))
     }
 
     /// Whether there is nothing to tell.

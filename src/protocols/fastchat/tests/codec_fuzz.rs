@@ -1,7 +1,7 @@
 //! FastChat's reader under any messages.
 
 use crate::protocols::fastchat::codec::{Reader, decode};
-use crate::protocols::fastchat::messages::{Command, Dialect, Outgoing, Said};
+use crate::protocols::fastchat::messages::{ClientMessage, Dialect, Incoming, ServerMessage};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::dialect::Encode;
@@ -15,21 +15,27 @@ pub(crate) fn read_all(bytes: &[u8]) {
     for message in messages(bytes) {
         let before = reader.decided();
         let is_text = matches!(message, Message::Text(_));
-        let Command { dialect, said } = decode(&mut reader, &message);
+        let Incoming {
+            dialect,
+            message: decoded,
+        } = decode(&mut reader, &message);
         let decided = reader.decided();
         assert!(before.is_none() || decided == before);
         assert!(decided.is_none_or(|decided| decided == dialect));
         // A HELLO decides, also one that is no message otherwise.
-        assert!(decided == before || matches!(said, Said::Hello(_) | Said::Wrong(_)));
-        assert!(is_text || matches!(said, Said::Wrong(_)));
-        match said {
-            Said::Hello(Ok(introduction)) => {
-                let name = introduction.display_name;
+        assert!(
+            decided == before
+                || matches!(decoded, ClientMessage::Hello(_) | ClientMessage::Invalid(_))
+        );
+        assert!(is_text || matches!(decoded, ClientMessage::Invalid(_)));
+        match decoded {
+            ClientMessage::Hello(Ok(hello)) => {
+                let name = hello.display_name;
                 assert_eq!(name.trim(), name);
                 assert_eq!(sanitize(&name), name);
-                assert!(introduction.user_id.is_some() || dialect == Dialect::Flat);
+                assert!(hello.user_id.is_some() || dialect == Dialect::Flat);
             }
-            Said::Msg(msg) => {
+            ClientMessage::Msg(msg) => {
                 assert_eq!(sanitize(&msg.content), msg.content);
                 assert!(msg.to.is_some() || dialect == Dialect::Flat);
                 if let Some(id) = msg.message_id {
@@ -37,16 +43,19 @@ pub(crate) fn read_all(bytes: &[u8]) {
                     assert_eq!(sanitize(&id), id);
                 }
             }
-            Said::Hello(Err(mistake)) | Said::Wrong(mistake) => {
-                for frame in Outgoing::Error(mistake).encode(dialect) {
+            ClientMessage::Hello(Err(mistake)) | ClientMessage::Invalid(mistake) => {
+                for frame in ServerMessage::Error(mistake).encode(dialect) {
                     // However long what was said is, what is said of it is not.
                     assert!(frame.len() < 4096);
                     let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();
                     assert_eq!(error["type"], "ERROR");
                 }
             }
-            Said::Pong => assert_eq!(dialect, Dialect::Flat),
-            Said::OpenChat { .. } | Said::MsgAck | Said::Typing(_) | Said::Ping => {}
+            ClientMessage::Pong => assert_eq!(dialect, Dialect::Flat),
+            ClientMessage::OpenChat { .. }
+            | ClientMessage::MsgAck
+            | ClientMessage::Typing(_)
+            | ClientMessage::Ping => {}
         }
     }
 }

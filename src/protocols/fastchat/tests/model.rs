@@ -234,18 +234,18 @@ impl World {
             return;
         };
         let reader = self.readers.entry(conn).or_default();
-        let command = codec::decode(reader, &Message::Text(text.into()));
-        let is_flat = command.dialect == Dialect::Flat;
+        let incoming = codec::decode(reader, &Message::Text(text.into()));
+        let is_flat = incoming.dialect == Dialect::Flat;
         if reader.decided().is_some() {
             // What a structured HELLO was meant to decide it did.
             assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }
-        match (command.said, self.users.get(&conn)) {
-            (Said::OpenChat { target }, Some(asker)) => {
+        match (incoming.message, self.users.get(&conn)) {
+            (ClientMessage::OpenChat { target }, Some(asker)) => {
                 let pair = BTreeSet::from([asker.to_string(), target.to_string()]);
                 self.asked.insert(pair);
             }
-            (Said::Msg(msg), _) => self.content = msg.content,
+            (ClientMessage::Msg(msg), _) => self.content = msg.content,
             _ => {}
         }
         let lines = self.clients.says(conn, text);
