@@ -10,7 +10,7 @@ mod codec_flat;
 mod fields;
 mod http_api;
 mod messages;
-mod presence_changes;
+mod presence;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::options::check_minimum;
@@ -18,7 +18,7 @@ use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Rejection,
     Request, SlowConsumerPolicy,
 };
-use crate::toolkit::dialect::{self, Broadcast};
+use crate::toolkit::dialect;
 use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
 use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
@@ -28,12 +28,9 @@ use chats::Chat;
 pub use codec::Reader;
 use http_api::OnlineList;
 pub use messages::Incoming;
-use messages::{
-    ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
-};
-use presence_changes::{Change, PresenceChanges};
+use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status};
+use presence::PresenceChanges;
 use serde::{Deserialize, Serialize};
-use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -340,12 +337,6 @@ impl FastChat {
         self.pending_dialects.remove(&conn);
     }
 
-    /// Whether everybody can be told the whole list at each change.
-    fn is_list_short(&self) -> bool {
-        let up_to = self.options.presence_list_up_to as usize;
-        up_to == 0 || self.users.len() <= up_to
-    }
-
     /// A user's connection is gone. Whoever waits for its place may try again.
     fn handle_disconnect(&mut self, cx: &mut Context, conn: ConnectionId) {
         let Some(id) = self.connections.remove(&conn) else {
@@ -401,66 +392,6 @@ impl FastChat {
         user.recipient
             .send_to(cx, &ServerMessage::Pong { timestamp });
         Ok(())
-    }
-
-    /// The list of everybody online, with these besides.
-    fn presence_list<'a>(
-        &'a self,
-        others: impl IntoIterator<Item = UserEntry<'a>>,
-    ) -> ServerMessage<'a> {
-        let online = self.users.iter().map(|(&user_id, user)| UserEntry {
-            user_id,
-            display_name: &user.name,
-            online: true,
-        });
-        ServerMessage::PresenceList {
-            users: online.chain(others).collect(),
-        }
-    }
-
-    /// Tells everybody who does not know yet who came and who went, if it is time for it.
-    fn broadcast_presence(&mut self, cx: &mut Context) {
-        let Some((changes, before)) = self.presence_changes.take_due(cx.now) else {
-            return;
-        };
-        let is_list_short = self.is_list_short();
-        let news = |wanted: fn(&Change) -> bool| {
-            let changes = changes.iter().filter(|(_, change)| wanted(change));
-            let entries: Vec<UserEntry> = changes
-                .map(|(&user_id, change)| UserEntry {
-                    user_id,
-                    display_name: &change.name,
-                    online: change.online,
-                })
-                .collect();
-            (!entries.is_empty()).then(|| {
-                if is_list_short {
-                    self.presence_list(entries.into_iter().filter(|entry| !entry.online))
-                } else {
-                    ServerMessage::PresenceUpdate { users: entries }
-                }
-            })
-        };
-        let list = LazyCell::new(|| self.presence_list([]));
-        let all = LazyCell::new(|| news(|_| true));
-        let lasting = LazyCell::new(|| news(|change| !change.is_transient()));
-        let mut list = Broadcast::new(&list);
-        let mut all = Broadcast::new(&all);
-        let mut lasting = Broadcast::new(&lasting);
-        let now = self.presence_changes.version();
-        for user in self.users.values() {
-            let to = user.recipient;
-            let _ = match user.seen_version {
-                None => list.send_to(cx, to),
-                Some(told) if told == now => continue,
-                // Its list may have had somebody in it who came and went.
-                Some(told) if told > before => all.send_to(cx, to),
-                Some(_) => lasting.send_to(cx, to),
-            };
-        }
-        for user in self.users.values_mut() {
-            user.seen_version = Some(now);
-        }
     }
 
     /// Whether nothing is kept of anybody.

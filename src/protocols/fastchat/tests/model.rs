@@ -374,7 +374,7 @@ impl World {
     fn ends(mut self) {
         // Who has no room for the news is closed, which is news again.
         for _ in 0..2 + self.users.len() {
-            self.waits(presence_changes::INTERVAL);
+            self.waits(presence::BROADCAST_INTERVAL);
         }
         let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
         for conn in self.users.keys() {
