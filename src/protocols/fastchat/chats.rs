@@ -1,4 +1,4 @@
-//! What two users do who have a chat: they open it, write and type in it, until it ends.
+//! Chats between two users: OPEN_CHAT, MSG and TYPING, and how a chat ends.
 
 use super::messages::{ErrorCode, ErrorReply, Msg, ServerMessage, Status, Typing};
 use super::{FastChat, Recipient, User, UserState};
@@ -8,136 +8,148 @@ use crate::toolkit::json::check_length;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// One side of a chat.
+/// The reason of a `CHAT_NOT_OPENED` about a user that the client named.
+const NO_CHAT_WITH_USER: &str = "no chat with this user is open; send OPEN_CHAT first";
+
+/// One user's side of a chat.
 pub(super) struct Chat {
     id: Uuid,
-    /// It was this side that asked for it.
-    asked: bool,
+    /// Whether this side sent the OPEN_CHAT. Only then the chat counts for `chats_per_user`.
+    is_opener: bool,
 }
 
 impl FastChat {
+    /// Opens a chat between `opener` and `target`, or repeats CHAT_OPENED to `opener` if there is one.
     pub(super) fn open_chat(
         &mut self,
         cx: &mut Context,
-        asker: Uuid,
+        opener: Uuid,
         target: Uuid,
     ) -> Result<(), ErrorReply> {
-        let field = "target_user_id";
-        if asker == target {
-            let error =
-                ErrorReply::new(ErrorCode::Validation, "a chat takes two; this is yourself");
-            return Err(error.with_field(field));
+        let error = |code, text: &str| ErrorReply::new(code, text).with_field("target_user_id");
+        if opener == target {
+            let text = "cannot open a chat with yourself";
+            return Err(error(ErrorCode::Validation, text));
         }
-        let other = self.users.get(&target).ok_or_else(|| {
-            ErrorReply::new(ErrorCode::UserNotFound, "there is nobody online of that id")
-                .with_field(field)
-        })?;
+        let Some(other) = self.users.get(&target) else {
+            let text = "no user with this id is online";
+            return Err(error(ErrorCode::UserNotFound, text));
+        };
         let (other_name, other_recipient) = (other.name.clone(), other.recipient);
         let limit = self.options.chats_per_user;
         let absence = Duration::from_secs(self.options.absence.into());
-        let user = self.user(asker);
-        let participants = [asker, target];
-        let to_asker = |chat_id| ServerMessage::ChatOpened {
+        let user = self.user(opener);
+        let participants = [opener, target];
+        let to_opener = |chat_id| ServerMessage::ChatOpened {
             chat_id,
             participants,
             target_user_id: target,
             target_display_name: &other_name,
         };
         if let Some(chat) = user.state.chats.get(&target) {
-            user.recipient.send_to(cx, &to_asker(chat.id));
+            user.recipient.send_to(cx, &to_opener(chat.id));
             user.state.partner = Some(target);
             return Ok(());
         }
-        let asked = user.state.chats.values().filter(|chat| chat.asked);
-        if limit > 0 && asked.count() >= limit as usize {
-            let message = format!("you have opened {limit} chats, and none of them has ended");
-            let error = ErrorReply::new(ErrorCode::RateLimited, message).with_field(field);
-            return Err(error.retry_after(absence));
+        let opened = user.state.chats.values().filter(|chat| chat.is_opener);
+        if limit > 0 && opened.count() >= limit as usize {
+            let text = format!("{limit} chats that you opened have not ended; no more are allowed");
+            return Err(error(ErrorCode::RateLimited, &text).with_retry_after(absence));
         }
         let id = cx.uuid();
-        user.state.chats.insert(target, Chat { id, asked: true });
+        let is_opener = true;
+        user.state.chats.insert(target, Chat { id, is_opener });
         user.state.partner = Some(target);
-        user.recipient.send_to(cx, &to_asker(id));
+        user.recipient.send_to(cx, &to_opener(id));
         let to_other = ServerMessage::ChatOpened {
             chat_id: id,
             participants,
-            target_user_id: asker,
+            target_user_id: opener,
             target_display_name: &user.name,
         };
         other_recipient.send_to(cx, &to_other);
         let other = &mut self.user(target).state;
-        other.chats.insert(asker, Chat { id, asked: false });
-        // Being asked does not turn anybody's TYPING away from whom it went to.
-        other.partner.get_or_insert(asker);
+        let is_opener = false;
+        other.chats.insert(opener, Chat { id, is_opener });
+        // The OPEN_CHAT of another user must not redirect TYPING that goes to a partner already.
+        other.partner.get_or_insert(opener);
         Ok(())
     }
 
+    /// Delivers a MSG, if it passes the checks. The sender gets MSG_ACK or an error.
     pub(super) fn handle_msg(
         &mut self,
         cx: &mut Context,
         from: Uuid,
         msg: Msg,
     ) -> Result<(), ErrorReply> {
-        let Msg {
-            to,
-            content,
-            message_id,
-        } = msg;
-        let about = |error: ErrorReply| error.with_message_id(message_id.clone());
-        check_length(&content, "content", 1, self.options.message_length as usize)
-            .map_err(|malformed| about(malformed.into()))?;
+        let to = self
+            .check_msg(cx.now, from, &msg)
+            .map_err(|error| error.with_message_id(msg.message_id.clone()))?;
+        self.deliver_msg(cx, from, to, msg);
+        Ok(())
+    }
+
+    /// Returns the recipient of a MSG: a user that is online and has a chat with the sender.
+    ///
+    /// The order of the checks is that of the rulings: content, rate, known user, chat, online.
+    fn check_msg(&mut self, now: Duration, from: Uuid, msg: &Msg) -> Result<Uuid, ErrorReply> {
+        let max_length = self.options.message_length as usize;
+        check_length(&msg.content, "content", 1, max_length)?;
         let limit = self.options.messages_per_minute;
-        let user = self.user(from);
-        let counted = user.state.messages.take(cx.now, limit);
-        counted.map_err(|wait| about(ErrorReply::rate_limited("messages", limit, wait)))?;
-        let failed = |code, message: &str| about(ErrorReply::new(code, message).with_field("to"));
-        let partner = user.state.partner.filter(|_| !user.state.last_open_failed);
-        let Some(to) = to.or(partner) else {
-            let message = "you have no chat to write in; OPEN_CHAT comes first";
-            return Err(about(ErrorReply::new(ErrorCode::ChatNotOpened, message)));
+        let state = &mut self.user(from).state;
+        let counted = state.messages.take(now, limit);
+        counted.map_err(|wait| ErrorReply::rate_limited("MSG", limit, wait))?;
+        let partner = state.partner.filter(|_| !state.last_open_failed);
+        let Some(to) = msg.to.or(partner) else {
+            let text = "no chat to send to; send OPEN_CHAT first";
+            return Err(ErrorReply::new(ErrorCode::ChatNotOpened, text));
         };
-        let has_chat = user.state.chats.contains_key(&to);
-        let (sender, from_name) = (user.recipient, user.name.clone());
-        let target = match self.users.get_mut(&to) {
-            None if !self.gone.contains(&to) => {
-                return Err(failed(
-                    ErrorCode::UserNotFound,
-                    "there is nobody of that id",
-                ));
-            }
-            _ if !has_chat => {
-                let message = "you have no chat with this user; OPEN_CHAT comes first";
-                return Err(failed(ErrorCode::ChatNotOpened, message));
-            }
-            None => return Err(failed(ErrorCode::MessageFailed, "this user is not online")),
-            Some(target) => target,
+        let has_chat = state.chats.contains_key(&to);
+        let is_online = self.users.contains_key(&to);
+        let (code, text) = if !is_online && !self.gone.contains(&to) {
+            (ErrorCode::UserNotFound, "no user with this id is known")
+        } else if !has_chat {
+            (ErrorCode::ChatNotOpened, NO_CHAT_WITH_USER)
+        } else if !is_online {
+            (ErrorCode::MessageFailed, "this user is not online")
+        } else {
+            return Ok(to);
         };
+        Err(ErrorReply::new(code, text).with_field("to"))
+    }
+
+    /// Delivers a checked MSG. The broker sends the receipt: MSG_ACK once the message is in the
+    /// recipient's outbox, otherwise `MESSAGE_FAILED`.
+    fn deliver_msg(&mut self, cx: &mut Context, from: Uuid, to: Uuid, msg: Msg) {
+        let target = self.user(to);
         target.state.partner = Some(from);
         target.state.last_open_failed = false;
         let recipient = target.recipient;
-        let message_id = message_id.unwrap_or_else(|| cx.uuid().to_string());
+        let user = self.user(from);
+        user.state.partner = Some(to);
+        user.state.last_open_failed = false;
+        let sender = user.recipient;
+        let message_id = msg.message_id.unwrap_or_else(|| cx.uuid().to_string());
         let timestamp = cx.timestamp();
         let message = ServerMessage::Msg {
             from,
-            from_name: &from_name,
+            from_name: &user.name,
             to,
-            content: &content,
+            content: &msg.content,
             message_id: &message_id,
             timestamp: timestamp.clone(),
         };
-        let lost = ErrorReply::new(
-            ErrorCode::MessageFailed,
-            "this user is gone, or has not taken what was sent to it before",
-        );
         let delivered = ServerMessage::MsgAck {
             message_id: &message_id,
             status: Status::Delivered,
             timestamp,
         };
-        let failed = ServerMessage::Error(
-            lost.with_field("to")
-                .with_message_id(Some(message_id.clone())),
-        );
+        let text = "this user has disconnected, or reads its messages too slowly";
+        let failed = ErrorReply::new(ErrorCode::MessageFailed, text)
+            .with_field("to")
+            .with_message_id(Some(message_id.clone()));
+        let failed = ServerMessage::Error(failed);
         let receipt = Receipt {
             to: sender.connection,
             delivered: delivered.encode(sender.dialect).pop(),
@@ -146,12 +158,9 @@ impl FastChat {
         for frame in message.encode(recipient.dialect) {
             cx.deliver(recipient.connection, frame, receipt.clone());
         }
-        let state = &mut self.user(from).state;
-        state.partner = Some(to);
-        state.last_open_failed = false;
-        Ok(())
     }
 
+    /// Sends a TYPING to the partner, if it is a change and within the rate.
     pub(super) fn handle_typing(
         &mut self,
         cx: &mut Context,
@@ -160,39 +169,39 @@ impl FastChat {
     ) -> Result<(), ErrorReply> {
         let Typing { is_typing, to } = typing;
         let user = self.user(from);
-        let told = user.typing;
-        // A TYPING that ends goes where it began, whatever was said to others meanwhile.
-        let begun = told.filter(|_| !is_typing).map(|(partner, _)| partner);
-        let partner = to.or(begun).or(user.state.partner);
+        let sent = user.typing;
+        // `false` goes to the recipient of `true`, even if another chat was used in between.
+        let started = sent.filter(|_| !is_typing).map(|(partner, _)| partner);
+        let partner = to.or(started).or(user.state.partner);
         let partner = partner.filter(|partner| user.state.chats.contains_key(partner));
         let Some(partner) = partner else {
-            let error =
-                ErrorReply::new(ErrorCode::ChatNotOpened, "you have no such chat to type in");
             return Err(if to.is_some() {
-                error.with_field("to")
+                ErrorReply::new(ErrorCode::ChatNotOpened, NO_CHAT_WITH_USER).with_field("to")
             } else {
-                error
+                let text = "no chat to type in; send OPEN_CHAT first";
+                ErrorReply::new(ErrorCode::ChatNotOpened, text)
             });
         };
         let limit = self.options.typing_per_minute;
         if !is_typing {
-            if told.is_some_and(|(told, _)| told == partner) {
-                // It counts, but passes in any case.
+            if sent.is_some_and(|(recipient, _)| recipient == partner) {
+                // It counts for the rate, but is sent even above the limit: otherwise the
+                // partner would show an indicator that never ends.
                 let _ = self.user(from).state.typing.take(cx.now, limit);
                 self.stop_typing(cx, from);
             }
             return Ok(());
         }
-        // Who is away cannot be told, and will not have been.
+        // Nothing is sent to a partner that is offline, so nothing is recorded as sent either.
         let Some(recipient) = self.users.get(&partner).map(|user| user.recipient) else {
             return Ok(());
         };
-        if told == Some((partner, recipient.connection)) {
+        if sent == Some((partner, recipient.connection)) {
             return Ok(());
         }
         let counted = self.user(from).state.typing.take(cx.now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("TYPING", limit, wait))?;
-        if told.is_some_and(|(told, _)| told != partner) {
+        if sent.is_some_and(|(recipient, _)| recipient != partner) {
             self.stop_typing(cx, from);
         }
         let user = self.user(from);
@@ -201,7 +210,7 @@ impl FastChat {
         Ok(())
     }
 
-    /// Tells whoever was told that somebody types that this is over, wherever that one is now.
+    /// Sends `is_typing: false` to the user that was last sent `true`, on its current connection.
     pub(super) fn stop_typing(&mut self, cx: &mut Context, id: Uuid) {
         let Some((partner, _)) = self.user(id).typing.take() else {
             return;
@@ -211,7 +220,7 @@ impl FastChat {
         }
     }
 
-    /// Ends the chats of somebody who is forgotten.
+    /// Ends the chats of a user that is no longer remembered, on the side of each partner.
     pub(super) fn end_chats(&mut self, user: Uuid, state: UserState) {
         for partner in state.chats.into_keys() {
             let online = self.users.get_mut(&partner).map(|user| &mut user.state);

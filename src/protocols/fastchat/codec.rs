@@ -1,4 +1,4 @@
-//! Reads and writes messages in the dialect of their connection.
+//! Decodes and encodes messages in the dialect of their connection.
 
 use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, ServerMessage};
 use super::{codec_document, codec_flat};
@@ -8,35 +8,36 @@ use crate::toolkit::dialect::Encode;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
-/// What a connection remembers of its client's messages: the dialect, once HELLO has decided it.
+/// The decoder's state for one connection: its dialect, once a HELLO has fixed it.
 #[derive(Default)]
 pub struct Reader {
-    decided: Option<Dialect>,
+    dialect: Option<Dialect>,
 }
 
 #[cfg(any(test, fuzzing))]
 impl Reader {
-    /// The dialect, once it is decided.
-    pub(super) const fn decided(&self) -> Option<Dialect> {
-        self.decided
+    /// Returns the dialect, if it is fixed.
+    pub(super) const fn dialect(&self) -> Option<Dialect> {
+        self.dialect
     }
 }
 
-/// Reads a message in the dialect of its connection; HELLO is_decisive that.
+/// Decodes a message. The first HELLO, valid or not, fixes the connection's dialect.
 pub(super) fn decode(reader: &mut Reader, received: &Message) -> Incoming {
     let Message::Text(text) = received else {
-        let error = ErrorReply::new(ErrorCode::Validation, "messages are text, not binary");
+        let text = "must be a text message; FastChat has no binary messages";
+        let error = ErrorReply::new(ErrorCode::Validation, text);
         return Incoming {
-            dialect: reader.decided.unwrap_or_default(),
+            dialect: reader.dialect.unwrap_or_default(),
             message: ClientMessage::Invalid(error),
         };
     };
-    let (detected, is_decisive) = match reader.decided {
-        Some(decided) => (Some(decided), true),
+    let (dialect, is_fixed) = match reader.dialect {
+        Some(dialect) => (Some(dialect), true),
         None => detect_dialect(text),
     };
-    let dialect = detected.unwrap_or_default();
-    reader.decided = detected.filter(|_| is_decisive);
+    reader.dialect = dialect.filter(|_| is_fixed);
+    let dialect = dialect.unwrap_or_default();
     let message = match dialect {
         Dialect::Document => codec_document::decode(text),
         Dialect::Flat => codec_flat::decode(text),
@@ -45,20 +46,20 @@ pub(super) fn decode(reader: &mut Reader, received: &Message) -> Incoming {
     Incoming { dialect, message }
 }
 
-/// The dialect that a message detected like, if it does, and whether it is a HELLO that is_decisive for it.
-/// What is wrong with the message otherwise, also a key that stands twice, does not matter here.
+/// Returns the dialect whose shape a message has, if any, and whether it is a HELLO that fixes it.
+///
+/// Nothing else about the message has to be valid; a key may also occur twice.
 fn detect_dialect(text: &str) -> (Option<Dialect>, bool) {
     let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
         return (None, false);
     };
-    let is = |key: &str, start: &str| {
-        fields
-            .get(key)
-            .is_some_and(|value| value.get().starts_with(start))
+    let starts_with = |key: &str, start: &str| {
+        let value = fields.get(key);
+        value.is_some_and(|value| value.get().starts_with(start))
     };
     let has_any = |keys: &[&str]| keys.iter().any(|key| fields.contains_key(*key));
-    let is_hello = is("type", r#""HELLO""#);
-    if is("data", "{") {
+    let is_hello = starts_with("type", r#""HELLO""#);
+    if starts_with("data", "{") {
         (Some(Dialect::Document), is_hello)
     } else if has_any(&["user_id", "display_name"]) {
         (Some(Dialect::Flat), is_hello)

@@ -1,6 +1,6 @@
-//! The dialect of the protocol document: each message's fields in `data` ("Message Format").
+//! The protocol document's dialect: the fields of a message stand in `data` ("Message Format").
 
-use super::fields::{Fields, envelope, unknown_type, uuid};
+use super::fields::{Fields, read_envelope, unknown_type, uuid};
 use super::messages::{
     ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
 };
@@ -10,12 +10,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::{Uuid, Variant, Version};
 
-/// Reads a message.
+/// Decodes a message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let (kind, data) = envelope(text)?;
+    let (message_type, data) = read_envelope(text)?;
     let fields = json::object(data.map_or("{}", RawValue::get))
-        .map_err(|_| InvalidMessage::field("data", "is not an object, each key in it once"));
-    match kind.as_str() {
+        .map_err(|_| InvalidMessage::field("data", "must be an object without duplicate keys"));
+    match message_type.as_str() {
         "HELLO" => Ok(ClientMessage::Hello(
             fields
                 .map_err(ErrorReply::from)
@@ -41,7 +41,7 @@ fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
     })
 }
 
-/// The id that somebody has, in either case ("User ID Format").
+/// Reads a client's own user id, in upper or lower case ("User ID Format").
 fn uuid_v4(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
     let id = uuid(value, "user_id")?;
     if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
@@ -49,12 +49,12 @@ fn uuid_v4(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
     } else {
         Err(InvalidMessage::field(
             "user_id",
-            "is not a UUID of version 4",
+            "must be a UUID of version 4",
         ))
     }
 }
 
-/// A message to clients of this dialect.
+/// The JSON of a message to a client.
 #[derive(Serialize)]
 #[serde(tag = "type", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
 enum Document<'a> {
@@ -96,7 +96,7 @@ enum Document<'a> {
     },
 }
 
-/// Writes a message.
+/// Encodes a message, as one frame.
 pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
     let message = match message {
         ServerMessage::HelloAck { user_id, status } => Document::HelloAck {

@@ -1,6 +1,7 @@
-//! The dialect of FastChat's published front end: no `data`, each message's fields beside its type.
+//! The flat dialect, which FastChat's published React front end speaks: the fields of a message stand
+//! beside `type`, without `data`.
 
-use super::fields::{Fields, envelope, unknown_type, uuid};
+use super::fields::{Fields, read_envelope, unknown_type, uuid};
 use super::messages::{
     ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
 };
@@ -9,14 +10,15 @@ use crate::toolkit::json;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// The fewest and the most characters of a display name.
+/// The least and the greatest number of characters of a display name. `display_name_length` does not
+/// apply here: the front end allows these.
 pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 
-/// Reads a message.
+/// Decodes a message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let (kind, _) = envelope(text)?;
+    let (message_type, _) = read_envelope(text)?;
     let fields = json::object(text);
-    match kind.as_str() {
+    match message_type.as_str() {
         "HELLO" => Ok(ClientMessage::Hello(
             fields
                 .map_err(ErrorReply::from)
@@ -44,7 +46,7 @@ fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
     })
 }
 
-/// A message to clients of this dialect.
+/// The JSON of a message to a client.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
 enum Flat<'a> {
@@ -90,19 +92,19 @@ enum Flat<'a> {
     },
 }
 
-/// What a list of users is.
+/// What a client does with the users in a PRESENCE.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Action {
-    /// Those who connected.
+    /// Adds them.
     Connect,
-    /// Those who disconnected.
+    /// Removes them.
     Disconnect,
-    /// All.
+    /// Replaces its list by them.
     Update,
 }
 
-/// Writes a message.
+/// Encodes a message, as one frame. A PRESENCE with changes is one frame for each [`Action`].
 pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
     let message = match message {
         ServerMessage::HelloAck { user_id, status } => Flat::HelloAck {
@@ -110,15 +112,15 @@ pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
             message: "connected",
             status: *status,
         },
-        // The client replaces its list by this one, so nobody stands in it who is gone.
+        // The client replaces its list, so users that have disconnected are left out.
         ServerMessage::PresenceList { users } => presence(Action::Update, users, true),
         ServerMessage::PresenceUpdate { users } => {
             let connected = presence(Action::Connect, users, true);
             let disconnected = presence(Action::Disconnect, users, false);
-            let is_not_empty = |message: &&Flat| !matches!(message, Flat::Presence { users, .. } if users.is_empty());
-            return [&connected, &disconnected]
-                .into_iter()
-                .filter(is_not_empty)
+            let is_empty = |message: &Flat| matches!(message, Flat::Presence { users, .. } if users.is_empty());
+            return [connected, disconnected]
+                .iter()
+                .filter(|message| !is_empty(message))
                 .map(Frame::json)
                 .collect();
         }

@@ -1,4 +1,4 @@
-//! The fields of clients' messages, whichever dialect puts them where.
+//! The fields of client messages and their checks, which are the same in both dialects.
 
 use super::messages::{ClientMessage, ErrorCode, ErrorReply, Msg, Typing};
 use crate::base::log_escape::Quoted;
@@ -8,25 +8,25 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// The most characters of a `message_id` (rulings).
-const MESSAGE_ID_LENGTH: usize = 64;
+/// The greatest length of a `message_id`, in characters (rulings).
+const MAX_MESSAGE_ID_LENGTH: usize = 64;
 
-/// What stands around the fields.
+/// The outer object of a message.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    message_type: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
 }
 
-/// The type of a message, and its `data`.
-pub(super) fn envelope(text: &str) -> Result<(String, Option<&RawValue>), InvalidMessage> {
-    let Envelope { kind, data } = json::object(text)?;
-    Ok((json::required(kind, "type", "a string")?, data))
+/// Reads the `type` of a message, and its `data` where it has one.
+pub(super) fn read_envelope(text: &str) -> Result<(String, Option<&RawValue>), InvalidMessage> {
+    let Envelope { message_type, data } = json::object(text)?;
+    Ok((json::required(message_type, "type", "a string")?, data))
 }
 
-/// The fields of all types.
+/// The fields of all message types, not decoded yet: which ones matter depends on the type.
 #[derive(Deserialize)]
 pub(super) struct Fields<'a> {
     #[serde(borrow)]
@@ -46,23 +46,23 @@ pub(super) struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// The name in a HELLO, sanitised and trimmed.
+    /// Reads the name in a HELLO. Returns it sanitized and trimmed; its length is not checked.
     pub(super) fn display_name(&self) -> Result<String, InvalidMessage> {
         let name: String = json::required(self.display_name, "display_name", "a string")?;
         Ok(sanitize(&name).trim().to_owned())
     }
 
-    /// An OPEN_CHAT.
+    /// Reads an OPEN_CHAT.
     pub(super) fn open_chat(&self) -> Result<ClientMessage, ErrorReply> {
         Ok(ClientMessage::OpenChat {
             target: uuid(self.target_user_id, "target_user_id")?,
         })
     }
 
-    /// A MSG, which must name its target if `requires_to`.
+    /// Reads a MSG. `requires_to`: a missing `to` is an error.
     pub(super) fn msg(&self, requires_to: bool) -> Result<ClientMessage, ErrorReply> {
-        let message_id = json::check_id(self.message_id, "message_id", MESSAGE_ID_LENGTH)?;
-        let rest = || {
+        let message_id = json::check_id(self.message_id, "message_id", MAX_MESSAGE_ID_LENGTH)?;
+        let fields = || {
             let to = match self.to {
                 None if !requires_to => None,
                 to => Some(uuid(to, "to")?),
@@ -70,9 +70,9 @@ impl Fields<'_> {
             let content: String = json::required(self.content, "content", "a string")?;
             Ok((to, sanitize(&content).into_owned()))
         };
-        let about =
-            |invalid: InvalidMessage| ErrorReply::from(invalid).with_message_id(message_id.clone());
-        let (to, content) = rest().map_err(about)?;
+        let (to, content) = fields().map_err(|invalid: InvalidMessage| {
+            ErrorReply::from(invalid).with_message_id(message_id.clone())
+        })?;
         Ok(ClientMessage::Msg(Msg {
             to,
             content,
@@ -80,7 +80,7 @@ impl Fields<'_> {
         }))
     }
 
-    /// A TYPING.
+    /// Reads a TYPING.
     pub(super) fn typing(&self) -> Result<ClientMessage, ErrorReply> {
         let is_typing = json::required(self.is_typing, "is_typing", "true or false")?;
         let to = self.to.map(|to| uuid(Some(to), "to")).transpose()?;
@@ -88,18 +88,22 @@ impl Fields<'_> {
     }
 }
 
-/// There is no such type; `known` are those that there are.
-pub(super) fn unknown_type(kind: &str, known: &str) -> ErrorReply {
-    let message = format!("there is no type {}; there are {known}", Quoted(kind));
+/// Returns the error for an unknown `type`; `known` lists the known ones.
+pub(super) fn unknown_type(message_type: &str, known: &str) -> ErrorReply {
+    let message = format!(
+        "unknown type {}; the types are {known}",
+        Quoted(message_type)
+    );
     ErrorReply::new(ErrorCode::Validation, message).with_field("type")
 }
 
-/// A UUID in its usual spelling. Others may have one of any version, in other dialects.
+/// Reads a UUID of any version, in its hyphenated form. Users of the flat dialect have ids of any
+/// version, and users of both dialects name them.
 pub(super) fn uuid(value: Option<&RawValue>, name: &'static str) -> Result<Uuid, InvalidMessage> {
     let what = "a UUID, for example \"8f9fe5ea-6b1c-4f3a-9d0e-2b7a1c5d4e3f\"";
     let text: String = json::required(value, name, what)?;
-    // Other spellings have other lengths.
-    let usual = Some(&text).filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
-    let uuid = usual.and_then(|text| Uuid::try_parse(text).ok());
-    uuid.ok_or_else(|| InvalidMessage::field(name, format_args!("is not {what}")))
+    // `try_parse` also accepts the simple, braced and URN forms. Each has another length.
+    let hyphenated = Some(&text).filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
+    let uuid = hyphenated.and_then(|text| Uuid::try_parse(text).ok());
+    uuid.ok_or_else(|| InvalidMessage::field(name, format_args!("must be {what}")))
 }

@@ -1,4 +1,4 @@
-//! FastChat's two HTTP endpoints, which its published front end asks beside its WebSocket. Both are
+//! The two HTTP endpoints that FastChat's published front end uses beside its WebSocket. Both are
 //! answered from the live connections, and change nothing.
 
 use super::FastChat;
@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The media type of all answers.
+/// The media type of all responses.
 const JSON: &str = "application/json; charset=utf-8";
 
-/// A user, as both endpoints tell it.
+/// A user in the responses of both endpoints.
 #[derive(Serialize)]
 struct UserJson<'a> {
     id: Uuid,
@@ -28,25 +28,26 @@ struct UserJson<'a> {
     status: &'a str,
 }
 
-/// How long a list is told to all who ask, if nobody comes or goes: the accuracy of `last_seen`.
+/// How long a list is used for further requests while no user connects or disconnects: the accuracy
+/// of `last_seen`.
 const LIST_LIFETIME: Duration = Duration::from_secs(1);
 
-/// Who is online, created_at once for many who ask.
+/// The users online, encoded once for many requests.
 pub(super) struct OnlineList {
-    /// When.
+    /// Time on the realm's clock.
     created_at: Duration,
-    /// How many changes of who is online there had been.
+    /// The version of the presence changes in it.
     version: u64,
-    /// The whole answer.
+    /// The response with all users.
     json: Arc<str>,
-    /// The users in it, a comma behind each.
+    /// The users' JSON objects, each followed by a comma.
     users: String,
-    /// Where each stands among them.
+    /// The byte range of each user in `users`, with the comma.
     ranges: BTreeMap<Uuid, Range<usize>>,
 }
 
 impl OnlineList {
-    /// The answer without the user who stands there.
+    /// Returns the response without the user at this range.
     fn without(&self, range: Range<usize>) -> String {
         let before = self.users.get(..range.start).unwrap_or_default();
         let after = self.users.get(range.end..).unwrap_or_default();
@@ -54,7 +55,7 @@ impl OnlineList {
     }
 }
 
-/// The answer, with so many users in two parts.
+/// Returns the response with `count` users, whose JSON is `before` and `after` together.
 fn list_json(before: &str, after: &str, count: usize) -> String {
     let count = format!("],\"count\":{count}}}");
     let users = [before, after].concat();
@@ -62,6 +63,7 @@ fn list_json(before: &str, after: &str, count: usize) -> String {
     ["{\"users\":[", users, &count].concat()
 }
 
+/// The body of a heartbeat, not decoded yet.
 #[derive(Deserialize)]
 struct Heartbeat<'a> {
     #[serde(borrow)]
@@ -83,7 +85,7 @@ impl FastChat {
                 },
                 Err(_) => HttpReply::Rejected(Rejection {
                     status: 400,
-                    text: "a heartbeat is {\"user_id\": a UUID, \"display_name\": a string}",
+                    text: "the body must be {\"user_id\": a UUID, \"display_name\": 1 to 100 characters}",
                 }),
             },
             ("/ws", Method::Get) => HttpReply::UpgradeRequired {
@@ -91,14 +93,14 @@ impl FastChat {
             },
             _ => HttpReply::Rejected(Rejection {
                 status: 405,
-                text: "GET /presence/online, POST /presence/heartbeat",
+                text: "use GET /presence/online or POST /presence/heartbeat",
             }),
         }
     }
 
-    /// Everybody online, but for one who asks not to be listed. While too much is on its way to slow
-    /// readers, all share one list, and nobody is left out of it.
-    fn handle_online(&mut self, cx: &Context, hello: &ConnectRequest) -> HttpReply {
+    /// Lists the users online, without the one that the request excludes. While too many bytes of
+    /// different lists are in flight to slow clients, all requests share one list with all users.
+    fn handle_online(&mut self, cx: &Context, request: &ConnectRequest) -> HttpReply {
         let version = self.presence_changes.version();
         let is_current =
             |list: &OnlineList| list.version == version && cx.now < list.created_at + LIST_LIFETIME;
@@ -110,7 +112,7 @@ impl FastChat {
             self.in_flight_lists.add(&list.json);
             list
         });
-        let excluded = hello.parameter("exclude_user_id");
+        let excluded = request.parameter("exclude_user_id");
         let excluded = excluded.and_then(|id| Uuid::try_parse(&id).ok());
         let excluded = excluded.and_then(|id| list.ranges.get(&id));
         let body = match excluded {
@@ -128,6 +130,7 @@ impl FastChat {
         }
     }
 
+    /// Encodes the list of users online.
     fn build_online_list(&self, cx: &Context) -> OnlineList {
         let last_seen = cx.timestamp();
         let mut users = String::new();
@@ -155,7 +158,7 @@ impl FastChat {
         }
     }
 
-    /// What there is to say of who sends a heartbeat.
+    /// Returns the user that a heartbeat names, as JSON. The name is that of HELLO if the user is online.
     fn handle_heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, InvalidMessage> {
         let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NoObject)?;
         let heartbeat: Heartbeat = json::object(text)?;

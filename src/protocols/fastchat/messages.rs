@@ -1,33 +1,35 @@
-//! FastChat's messages ("Message Types").
+//! FastChat's messages and errors ("Message Types"), as the rules see them. How they are written in
+//! JSON is known to the codecs; only values that are the same in both dialects have their JSON here.
 
 use crate::toolkit::json::InvalidMessage;
 use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How a client speaks.
+/// The JSON shape of a connection's messages, in both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// As the protocol document has it, each message's fields in `data`.
+    /// The protocol document's: the fields stand in `data`.
     #[default]
     Document,
-    /// As the published front end does, the fields beside `type`.
+    /// The published React front end's: the fields stand beside `type`.
     Flat,
 }
 
-/// A client's message, and the dialect to answer it in.
+/// A decoded message from a client, and the dialect to answer it in.
 pub struct Incoming {
     pub(super) dialect: Dialect,
     pub(super) message: ClientMessage,
 }
 
-/// What a client may say, and what it said wrong.
+/// A message from a client. An invalid one is a message, too, so that its error keeps its place
+/// among the answers.
 pub(super) enum ClientMessage {
     /// `HELLO`, or what is wrong with it.
     Hello(Result<Hello, ErrorReply>),
     /// `OPEN_CHAT`.
     OpenChat {
-        /// With whom.
+        /// The user to chat with.
         target: Uuid,
     },
     /// `MSG`.
@@ -38,36 +40,37 @@ pub(super) enum ClientMessage {
     Typing(Typing),
     /// `PING`.
     Ping,
-    /// `PONG`.
+    /// `PONG`; only in the flat dialect.
     Pong,
-    /// None of these.
+    /// A message that could not be decoded.
     Invalid(ErrorReply),
 }
 
-/// Who somebody says to be.
+/// The fields of a `HELLO`.
 #[derive(Debug)]
 pub(super) struct Hello {
-    /// The server makes one where there is none.
+    /// The user's id. `None`: the server makes one (flat dialect).
     pub(super) user_id: Option<Uuid>,
-    /// Sanitised and trimmed.
+    /// The name, sanitized and trimmed. Its length is not checked yet.
     pub(super) display_name: String,
-    /// The fewest and the most characters of the name, where they are not the configured ones.
+    /// The least and the greatest number of characters of the name. `None`: as configured.
     pub(super) name_length: Option<(usize, usize)>,
 }
 
-/// A message for somebody.
+/// The fields of a `MSG` from a client.
 pub(super) struct Msg {
-    /// To whom, if not to the partner of the chat used last.
+    /// The recipient. `None`: the partner of the chat used last (flat dialect).
     pub(super) to: Option<Uuid>,
-    /// Sanitised.
+    /// The text, sanitized. Its length is not checked yet.
     pub(super) content: String,
+    /// The sender's id for the message. `None`: the server makes one.
     pub(super) message_id: Option<String>,
 }
 
-/// A change of whether somebody is typing.
+/// The fields of a `TYPING` from a client.
 pub(super) struct Typing {
     pub(super) is_typing: bool,
-    /// To whom, if not to the partner of the chat used last.
+    /// The recipient. `None`: the partner of the chat used last.
     pub(super) to: Option<Uuid>,
 }
 
@@ -83,28 +86,31 @@ pub(super) enum ErrorCode {
     Unauthorized,
 }
 
-/// Something that cannot be done, and why: an `ERROR`.
+/// The fields of an `ERROR`.
 #[derive(Debug)]
 pub(super) struct ErrorReply {
     pub(super) code: ErrorCode,
+    /// The problem, for a person to read.
     pub(super) message: String,
     pub(super) details: Details,
 }
 
-/// What a program can use of it.
+/// The part of an `ERROR` that a program can use.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Details {
     /// The field at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'static str>,
-    /// That of the message that it is about.
+    /// The id of the MSG that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<String>,
+    /// Milliseconds until the same message can succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
 
 impl ErrorReply {
+    /// Returns an error without details.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -113,27 +119,27 @@ impl ErrorReply {
         }
     }
 
-    /// More than `limit` of something in a minute.
-    pub(super) fn rate_limited(what: &str, limit: u32, wait: Duration) -> Self {
-        Self::new(
-            ErrorCode::RateLimited,
-            format!("more than {limit} {what} in a minute"),
-        )
-        .retry_after(wait)
+    /// Returns the error for more than `limit` messages of one type in a minute.
+    pub(super) fn rate_limited(message_type: &str, limit: u32, wait: Duration) -> Self {
+        let text = format!("too many {message_type} messages; at most {limit} in a minute");
+        Self::new(ErrorCode::RateLimited, text).with_retry_after(wait)
     }
 
+    /// Sets the field at fault.
     pub(super) fn with_field(mut self, field: &'static str) -> Self {
         self.details.field = Some(field);
         self
     }
 
+    /// Sets the id of the MSG that failed.
     pub(super) fn with_message_id(mut self, message_id: Option<String>) -> Self {
         self.details.message_id = message_id;
         self
     }
 
-    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
-        // Rounded up, so that it is not too early.
+    /// Sets the time after which the same message can succeed.
+    pub(super) fn with_retry_after(mut self, wait: Duration) -> Self {
+        // Rounded up: a client that waits exactly this long must not be too early.
         let millis = wait.as_micros().div_ceil(1000);
         self.details.retry_after_ms = u64::try_from(millis).ok();
         self
@@ -148,7 +154,7 @@ impl From<InvalidMessage> for ErrorReply {
     }
 }
 
-/// What has become of something.
+/// The `status` of an acknowledgement.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -156,26 +162,22 @@ pub(super) enum Status {
     Delivered,
 }
 
-/// A message to clients.
+/// A message to clients, with the fields of all dialects.
 pub(super) enum ServerMessage<'a> {
-    HelloAck {
-        user_id: Uuid,
-        status: Status,
-    },
-    /// Everybody, and who has just gone.
-    PresenceList {
-        users: Vec<UserEntry<'a>>,
-    },
-    /// Who has come and who has gone.
-    PresenceUpdate {
-        users: Vec<UserEntry<'a>>,
-    },
+    /// `HELLO_ACK`.
+    HelloAck { user_id: Uuid, status: Status },
+    /// A `PRESENCE` with all users online, and those that disconnected since the last one.
+    PresenceList { users: Vec<UserEntry<'a>> },
+    /// A `PRESENCE` with only the users that connected or disconnected.
+    PresenceUpdate { users: Vec<UserEntry<'a>> },
+    /// `CHAT_OPENED`.
     ChatOpened {
         chat_id: Uuid,
         participants: [Uuid; 2],
         target_user_id: Uuid,
         target_display_name: &'a str,
     },
+    /// `MSG`.
     Msg {
         from: Uuid,
         from_name: &'a str,
@@ -184,23 +186,25 @@ pub(super) enum ServerMessage<'a> {
         message_id: &'a str,
         timestamp: String,
     },
+    /// `MSG_ACK`.
     MsgAck {
         message_id: &'a str,
         status: Status,
         timestamp: String,
     },
+    /// `TYPING`.
     Typing {
         user_id: Uuid,
         display_name: &'a str,
         is_typing: bool,
     },
-    Pong {
-        timestamp: String,
-    },
+    /// `PONG`.
+    Pong { timestamp: String },
+    /// `ERROR`.
     Error(ErrorReply),
 }
 
-/// One of the users in a `PRESENCE`.
+/// A user in a `PRESENCE`.
 #[derive(Clone, Copy, Serialize)]
 pub(super) struct UserEntry<'a> {
     pub(super) user_id: Uuid,

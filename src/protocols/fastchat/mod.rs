@@ -1,7 +1,9 @@
-//! FastChat: users who see who is there, and talk in pairs.
+//! FastChat: presence of all users, and chats between two of them.
 //!
-//! A user is a UUID that a client says is its own ("HELLO"); there are no accounts. What belongs
-//! to a user and not to its connection, chats and rates, outlives a short absence.
+//! A user is identified by the UUID in its client's HELLO; there are no accounts. Chats and rates belong
+//! to the user, not to its connection, and are kept while the user is offline for up to `absence` seconds.
+//!
+//! `README.md` beside this file is the protocol for authors of clients.
 
 mod chats;
 mod codec;
@@ -37,32 +39,32 @@ use uuid::Uuid;
 
 type Recipient = dialect::Recipient<Dialect>;
 
-/// The fewest characters of a display name ("Content Limits").
-const SHORTEST_NAME: usize = 3;
+/// The least number of characters of a display name ("Content Limits").
+const MIN_NAME_LENGTH: usize = 3;
 
-/// What the configuration may say about a FastChat listener.
+/// The options of a FastChat listener.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Seconds from the handshake to HELLO; 0: no limit.
+    /// Seconds from the handshake to a valid HELLO; 0: no limit.
     hello_timeout: u32,
-    /// Seconds that a connection has for a sign of life when its user comes again elsewhere.
+    /// Seconds that a user's connection has to answer a probe when another one says HELLO as that user.
     takeover_timeout: u32,
-    /// Seconds after which a user who went is forgotten, and its chats end.
+    /// Seconds for which the state of a user is kept after it disconnected; then its chats end.
     absence: u32,
-    /// MSG of one user in a minute ("Rate Limiting"); 0: no limit.
+    /// MSG messages of one user in a minute ("Rate Limiting"); 0: no limit.
     messages_per_minute: u32,
-    /// TYPING of one user in a minute ("Rate Limiting"); 0: no limit.
+    /// TYPING messages of one user in a minute ("Rate Limiting"); 0: no limit.
     typing_per_minute: u32,
-    /// PING of one user in a minute; 0: no limit.
+    /// PING messages of one user in a minute; 0: no limit.
     pings_per_minute: u32,
-    /// Up to this many users a change of who is online is sent as the whole list; 0: always.
+    /// Number of users online up to which a change of presence is sent as the whole list; 0: always.
     presence_list_up_to: u32,
-    /// Characters of a message ("Content Limits").
+    /// Greatest number of characters of a message ("Content Limits").
     message_length: u32,
-    /// Characters of a display name ("Content Limits").
+    /// Greatest number of characters of a display name ("Content Limits").
     display_name_length: u32,
-    /// Chats that one user has opened and that have not ended; 0: no limit.
+    /// Chats that one user may have opened and that have not ended; 0: no limit.
     chats_per_user: u32,
 }
 
@@ -83,47 +85,56 @@ impl Default for Options {
     }
 }
 
-/// Somebody who is online.
+/// A user that is online.
 struct User {
+    /// The user's connection and dialect.
     recipient: Recipient,
+    /// The display name of HELLO.
     name: String,
-    /// How many changes of who is online it has been told of; none before its first list.
+    /// The version of the presence changes that the user was last sent; `None` before its first list.
     seen_version: Option<u64>,
-    /// To whom it is typing, on which connection of theirs.
+    /// The user that was last sent TYPING `true` without a `false` after it, and on which connection.
     typing: Option<(Uuid, ConnectionId)>,
     state: UserState,
 }
 
-/// What of a user outlives a short absence.
+/// The state of a user that is kept while it is offline, for up to `absence` seconds.
 #[derive(Default)]
 struct UserState {
-    /// By the partner. The partner has an entry, too.
+    /// Chats by the partner's id. The partner has an entry for this user, too.
     chats: BTreeMap<Uuid, Chat>,
     /// The partner of the chat used last.
     partner: Option<Uuid>,
-    /// Its last OPEN_CHAT failed, and it has used no chat since. A message that names nobody was for
-    /// whom it wanted, and not for the partner.
+    /// Set when the last OPEN_CHAT failed and no chat was used since: a MSG without `to` is then an error
+    /// instead of going to the previous partner.
     last_open_failed: bool,
+    /// The rate of MSG.
     messages: SlidingWindow,
+    /// The rate of TYPING.
     typing: SlidingWindow,
+    /// The rate of PING.
     pings: SlidingWindow,
 }
 
-/// The users of one listener.
+/// The FastChat realm: the users of one listener and their chats.
 pub struct FastChat {
     options: Options,
-    /// Who waits for a place there, with where to answer.
+    /// Connections that are not registered yet. Of a claimant, which waits for the probe of its user's
+    /// connection: where to answer it, and its HELLO.
     pending: PendingClients<(Recipient, Hello)>,
-    /// Who said HELLO as whom.
+    /// The user of each registered connection.
     connections: BTreeMap<ConnectionId, Uuid>,
+    /// The users online.
     users: BTreeMap<Uuid, User>,
+    /// Users that have disconnected within the last `absence` seconds; at most `MAX_RECENTLY_GONE`.
     gone: RecentlyGone<Uuid, UserState>,
+    /// The changes of `users` since the last PRESENCE to all.
     presence_changes: PresenceChanges,
-    /// Who is online, for those who ask by HTTP.
+    /// The response to `GET /presence/online`, cached.
     online_list: Option<OnlineList>,
-    /// Lists that leave somebody out.
+    /// Responses to `GET /presence/online` that slow clients are still reading.
     in_flight_lists: InFlightResponses,
-    /// How those speak who have said something and have not been let in.
+    /// The dialects of unregistered connections that have sent something.
     pending_dialects: BTreeMap<ConnectionId, Dialect>,
 }
 
@@ -146,24 +157,23 @@ impl Realm for FastChat {
     type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        // Who is forgotten sooner could go over a limit, go, and come back without it.
-        let absence = SPAN.as_secs() as u32;
-        let name = options.display_name_length;
+        // With less, a user could reach a rate limit, disconnect, and come back with a new window.
+        let min_absence = SPAN.as_secs() as u32;
         check_minimum(&[
             ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
-            ("absence", options.absence, absence, "seconds"),
+            ("absence", options.absence, min_absence, "seconds"),
             ("message_length", options.message_length, 1, "characters"),
             (
                 "display_name_length",
-                name,
-                SHORTEST_NAME as u32,
+                options.display_name_length,
+                MIN_NAME_LENGTH as u32,
                 "characters",
             ),
         ])?;
-        let patience = Duration::from_secs(options.hello_timeout.into());
+        let hello_timeout = Duration::from_secs(options.hello_timeout.into());
         Ok(Self {
             options,
-            pending: PendingClients::new(patience),
+            pending: PendingClients::new(hello_timeout),
             connections: BTreeMap::new(),
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
@@ -190,32 +200,32 @@ impl Realm for FastChat {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        hello: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        if hello.path != Self::ENDPOINT {
+        if request.path != Self::ENDPOINT {
             return Err(Rejection {
                 status: 404,
-                text: "there is no WebSocket here; fastchat is spoken at /ws",
+                text: "no WebSocket at this path; connect to /ws",
             });
         }
         self.pending.insert(cx.now, conn);
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Incoming) {
-        let Incoming { dialect, message } = command;
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
+        let Incoming { dialect, message } = incoming;
         let recipient = Recipient {
             connection: conn,
             dialect,
         };
-        let done = match self.connections.get(&conn) {
+        let result = match self.connections.get(&conn) {
             Some(&user) => self.handle(cx, user, message),
             None => {
                 self.pending_dialects.insert(conn, dialect);
                 self.handle_pending(cx, recipient, message)
             }
         };
-        if let Err(error) = done {
+        if let Err(error) = result {
             recipient.send_to(cx, &ServerMessage::Error(error));
         }
         self.broadcast_presence(cx);
@@ -229,20 +239,20 @@ impl Realm for FastChat {
 
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
-            for (connection, (claimant, _)) in self.pending.end_takeovers(conn) {
+            for (claimant, (recipient, _)) in self.pending.end_takeovers(conn) {
                 let error = ErrorReply::new(ErrorCode::Unauthorized, "user is connected");
-                claimant.send_to(cx, &ServerMessage::Error(error.with_field("user_id")));
-                cx.close(connection, CloseReason::UserConnected);
+                recipient.send_to(cx, &ServerMessage::Error(error.with_field("user_id")));
+                cx.close(claimant, CloseReason::UserConnected);
             }
         } else if self.pending.has_takeover_of(conn) {
-            // With its end the place is free, and the claimants try again.
+            // When it has closed, `handle_disconnect` lets the claimants try again.
             cx.close(conn, CloseReason::Replaced);
         }
     }
 
     fn tick(&mut self, cx: &mut Context) {
         for conn in self.pending.expired(cx.now) {
-            let stranger = Recipient {
+            let recipient = Recipient {
                 connection: conn,
                 dialect: self
                     .pending_dialects
@@ -250,8 +260,9 @@ impl Realm for FastChat {
                     .copied()
                     .unwrap_or_default(),
             };
-            let error = ErrorReply::new(ErrorCode::Unauthorized, "no HELLO in time");
-            stranger.send_to(cx, &ServerMessage::Error(error));
+            let text = format!("no valid HELLO within {} s", self.options.hello_timeout);
+            let error = ErrorReply::new(ErrorCode::Unauthorized, text);
+            recipient.send_to(cx, &ServerMessage::Error(error));
             cx.close(conn, CloseReason::NotIntroduced);
         }
         self.in_flight_lists.release_unused();
@@ -264,7 +275,7 @@ impl Realm for FastChat {
 }
 
 impl FastChat {
-    /// Does what somebody wants who has not been let in.
+    /// Handles a message of a connection that is not registered yet.
     fn handle_pending(
         &mut self,
         cx: &mut Context,
@@ -275,37 +286,36 @@ impl FastChat {
         match message {
             ClientMessage::Hello(_) if is_claimant => Err(already_said_hello()),
             _ if is_claimant => {
-                let text = "wait: the connection that this user has is being asked";
+                let text =
+                    "another connection of this user is being checked; try again after the answer";
                 Err(ErrorReply::new(ErrorCode::Unauthorized, text))
             }
             ClientMessage::Hello(hello) => {
                 let hello = hello?;
-                let configured = (SHORTEST_NAME, self.options.display_name_length as usize);
-                let (shortest, longest) = hello.name_length.unwrap_or(configured);
-                check_length(&hello.display_name, "display_name", shortest, longest)?;
+                let configured = (MIN_NAME_LENGTH, self.options.display_name_length as usize);
+                let (min, max) = hello.name_length.unwrap_or(configured);
+                check_length(&hello.display_name, "display_name", min, max)?;
                 self.handle_hello(cx, recipient, hello);
                 Ok(())
             }
             ClientMessage::Invalid(mut error) => {
                 error.code = ErrorCode::Unauthorized;
-                error.message = format!("HELLO comes first; besides, {}", error.message);
+                error.message = format!("send HELLO first; also, {}", error.message);
                 Err(error)
             }
-            _ => Err(ErrorReply::new(
-                ErrorCode::Unauthorized,
-                "HELLO comes first",
-            )),
+            _ => Err(ErrorReply::new(ErrorCode::Unauthorized, "send HELLO first")),
         }
     }
 
-    /// Lets somebody in, unless that user is connected: then that connection is asked first.
+    /// Registers a connection as a user, unless that user is connected: then that connection is probed,
+    /// and the new one becomes a claimant.
     fn handle_hello(&mut self, cx: &mut Context, recipient: Recipient, hello: Hello) {
         let conn = recipient.connection;
         let user_id = hello.user_id.unwrap_or_else(|| cx.uuid());
         if let Some(user) = self.users.get(&user_id) {
-            let patience = Duration::from_secs(self.options.takeover_timeout.into());
+            let timeout = Duration::from_secs(self.options.takeover_timeout.into());
             let owner = user.recipient.connection;
-            cx.probe(owner, patience);
+            cx.probe(owner, timeout);
             self.pending.start_takeover(conn, owner, (recipient, hello));
             return;
         }
@@ -324,20 +334,21 @@ impl FastChat {
         self.users.insert(user_id, user);
         let status = Status::Connected;
         recipient.send_to(cx, &ServerMessage::HelloAck { user_id, status });
-        // Long lists wait for the next news, so that all who came meanwhile share one.
+        // A long list waits for the next broadcast, so that all users that connect until then share one.
         if self.is_list_short() {
             recipient.send_to(cx, &self.presence_list([]));
             self.user(user_id).seen_version = Some(self.presence_changes.version());
         }
     }
 
-    /// Somebody is let in, or goes.
+    /// Removes a connection that was registered or has closed from the unregistered ones.
     fn remove_pending(&mut self, conn: ConnectionId) {
         self.pending.remove(conn);
         self.pending_dialects.remove(&conn);
     }
 
-    /// A user's connection is gone. Whoever waits for its place may try again.
+    /// Ends the session of a user whose connection has closed. Its claimants try again, and the first of
+    /// them is registered.
     fn handle_disconnect(&mut self, cx: &mut Context, conn: ConnectionId) {
         let Some(id) = self.connections.remove(&conn) else {
             return;
@@ -345,22 +356,22 @@ impl FastChat {
         self.stop_typing(cx, id);
         if let Some(user) = self.users.remove(&id) {
             self.presence_changes.record(id, user.name, false);
-            if let Some((forgotten, state)) = self.gone.insert(cx.now, id, user.state) {
-                self.end_chats(forgotten, state);
+            if let Some((evicted, state)) = self.gone.insert(cx.now, id, user.state) {
+                self.end_chats(evicted, state);
             }
         }
-        for (_, (claimant, hello)) in self.pending.end_takeovers(conn) {
-            self.handle_hello(cx, claimant, hello);
+        for (_, (recipient, hello)) in self.pending.end_takeovers(conn) {
+            self.handle_hello(cx, recipient, hello);
         }
     }
 
-    /// Somebody who has a connection.
+    /// Returns a user that is online.
     fn user(&mut self, id: Uuid) -> &mut User {
         let user = self.users.get_mut(&id);
-        user.expect("a user is online as long as its connection is noted")
+        user.expect("a user with a registered connection is online")
     }
 
-    /// Does what a user wants.
+    /// Handles a message of a registered user.
     fn handle(
         &mut self,
         cx: &mut Context,
@@ -370,9 +381,9 @@ impl FastChat {
         match message {
             ClientMessage::Hello(_) => Err(already_said_hello()),
             ClientMessage::OpenChat { target } => {
-                let done = self.open_chat(cx, id, target);
-                self.user(id).state.last_open_failed = done.is_err();
-                done
+                let result = self.open_chat(cx, id, target);
+                self.user(id).state.last_open_failed = result.is_err();
+                result
             }
             ClientMessage::Msg(msg) => self.handle_msg(cx, id, msg),
             // "The target's own MSG_ACK … is accepted in silence" (rulings).
@@ -383,6 +394,7 @@ impl FastChat {
         }
     }
 
+    /// Answers a PING, within the rate.
     fn handle_ping(&mut self, cx: &mut Context, id: Uuid) -> Result<(), ErrorReply> {
         let limit = self.options.pings_per_minute;
         let user = self.user(id);
@@ -394,7 +406,7 @@ impl FastChat {
         Ok(())
     }
 
-    /// Whether nothing is kept of anybody.
+    /// Returns whether nothing is stored about any client.
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         self.pending.is_empty()
@@ -406,10 +418,11 @@ impl FastChat {
     }
 }
 
+/// Returns the error for a second HELLO on a connection.
 fn already_said_hello() -> ErrorReply {
     ErrorReply::new(
         ErrorCode::Validation,
-        "this connection has said HELLO already",
+        "this connection has already sent a HELLO",
     )
     .with_field("type")
 }

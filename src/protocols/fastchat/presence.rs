@@ -1,4 +1,4 @@
-//! What has changed in who is online, gathered until it is time to tell it.
+//! PRESENCE: the changes of the users online, gathered until the next broadcast, and the broadcast.
 
 use super::FastChat;
 use super::messages::{ServerMessage, UserEntry};
@@ -9,39 +9,40 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Changes within this time of the last telling are gathered into one (rulings).
+/// The least time between two broadcasts; changes in between are gathered into one (rulings).
 pub(super) const BROADCAST_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What has become of a user since the last telling.
+/// The net change of one user since the last broadcast.
 pub(super) struct Change {
-    pub(super) name: String,
-    pub(super) online: bool,
-    /// It was online at the last telling.
+    name: String,
+    online: bool,
+    /// Whether the user was online at the last broadcast.
     was_online: bool,
 }
 
 impl Change {
-    /// It came and went, and nobody knows of it but those who came meanwhile.
-    pub(super) fn is_transient(&self) -> bool {
+    /// Returns whether the user connected and disconnected since the last broadcast. Only clients
+    /// that got their list in between have seen it.
+    fn is_transient(&self) -> bool {
         !self.online && !self.was_online
     }
 }
 
-/// By user.
+/// Changes by user.
 pub(super) type Changes = BTreeMap<Uuid, Change>;
 
-/// What is not told yet.
+/// The changes since the last broadcast.
 #[derive(Default)]
 pub(super) struct PresenceChanges {
     changes: Changes,
-    /// Of changes, told or not.
+    /// The number of changes since the start, broadcast or not.
     version: u64,
-    /// When the last telling was, and the version then.
+    /// The time of the last broadcast, and the version then.
     last_broadcast: Option<(Duration, u64)>,
 }
 
 impl PresenceChanges {
-    /// Somebody came or went.
+    /// Records that a user connected or disconnected.
     pub(super) fn record(&mut self, user: Uuid, name: String, online: bool) {
         self.version += 1;
         let before = self.changes.get(&user);
@@ -54,25 +55,23 @@ impl PresenceChanges {
         self.changes.insert(user, change);
     }
 
-    /// How many changes there have been so far, told or not.
+    /// Returns the number of changes since the start, broadcast or not.
     pub(super) const fn version(&self) -> u64 {
         self.version
     }
 
-    /// What is to be told now, if it is time for it, and the version at the last telling.
+    /// Takes the changes to broadcast, if a broadcast is due, with the version of the last one.
     pub(super) fn take_due(&mut self, now: Duration) -> Option<(Changes, u64)> {
         let (at, version) = self.last_broadcast.unzip();
         if self.changes.is_empty() || at.is_some_and(|at| now < at + BROADCAST_INTERVAL) {
             return None;
         }
         self.last_broadcast = Some((now, self.version));
-        Some((
-            std::mem::take(&mut self.changes),
-            version.unwrap_or_default(),
-        ))
+        let changes = std::mem::take(&mut self.changes);
+        Some((changes, version.unwrap_or_default()))
     }
 
-    /// Whether there is nothing to tell.
+    /// Returns whether there is nothing to broadcast.
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -80,13 +79,14 @@ impl PresenceChanges {
 }
 
 impl FastChat {
-    /// Whether everybody can be told the whole list at each change.
+    /// Returns whether a change is sent to all users as the whole list. Above
+    /// `presence_list_up_to` users that would cost users times users entries.
     pub(super) fn is_list_short(&self) -> bool {
         let up_to = self.options.presence_list_up_to as usize;
         up_to == 0 || self.users.len() <= up_to
     }
 
-    /// The list of everybody online, with these besides.
+    /// Returns the list of all users online, followed by `others`.
     pub(super) fn presence_list<'a>(
         &'a self,
         others: impl IntoIterator<Item = UserEntry<'a>>,
@@ -101,14 +101,14 @@ impl FastChat {
         }
     }
 
-    /// Tells everybody who does not know yet who came and who went, if it is time for it.
+    /// Sends the changes that are due to all users that have not seen them yet.
     pub(super) fn broadcast_presence(&mut self, cx: &mut Context) {
-        let Some((changes, before)) = self.presence_changes.take_due(cx.now) else {
+        let Some((changes, last_version)) = self.presence_changes.take_due(cx.now) else {
             return;
         };
         let is_list_short = self.is_list_short();
-        let news = |wanted: fn(&Change) -> bool| {
-            let changes = changes.iter().filter(|(_, change)| wanted(change));
+        let message = |filter: fn(&Change) -> bool| {
+            let changes = changes.iter().filter(|(_, change)| filter(change));
             let entries: Vec<UserEntry> = changes
                 .map(|(&user_id, change)| UserEntry {
                     user_id,
@@ -124,25 +124,25 @@ impl FastChat {
                 }
             })
         };
-        let list = LazyCell::new(|| self.presence_list([]));
-        let all = LazyCell::new(|| news(|_| true));
-        let lasting = LazyCell::new(|| news(|change| !change.is_transient()));
-        let mut list = Broadcast::new(&list);
+        let first_list = LazyCell::new(|| self.presence_list([]));
+        let all = LazyCell::new(|| message(|_| true));
+        let lasting = LazyCell::new(|| message(|change| !change.is_transient()));
+        let mut first_list = Broadcast::new(&first_list);
         let mut all = Broadcast::new(&all);
         let mut lasting = Broadcast::new(&lasting);
-        let now = self.presence_changes.version();
+        let version = self.presence_changes.version();
         for user in self.users.values() {
             let to = user.recipient;
             let _ = match user.seen_version {
-                None => list.send_to(cx, to),
-                Some(told) if told == now => continue,
-                // Its list may have had somebody in it who came and went.
-                Some(told) if told > before => all.send_to(cx, to),
+                None => first_list.send_to(cx, to),
+                Some(seen) if seen == version => continue,
+                // Its list was sent between the broadcasts, so it may have a transient user in it.
+                Some(seen) if seen > last_version => all.send_to(cx, to),
                 Some(_) => lasting.send_to(cx, to),
             };
         }
         for user in self.users.values_mut() {
-            user.seen_version = Some(now);
+            user.seen_version = Some(version);
         }
     }
 }

@@ -13,13 +13,13 @@ use serde_json::Value;
 pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
-        let before = reader.decided();
+        let before = reader.dialect();
         let is_text = matches!(message, Message::Text(_));
         let Incoming {
             dialect,
             message: decoded,
         } = decode(&mut reader, &message);
-        let decided = reader.decided();
+        let decided = reader.dialect();
         assert!(before.is_none() || decided == before);
         assert!(decided.is_none_or(|decided| decided == dialect));
         // A HELLO decides, also one that is no message otherwise.

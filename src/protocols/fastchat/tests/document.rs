@@ -248,7 +248,7 @@ fn whatever_else_comes_before_hello_is_unauthorized() {
             error["message"]
                 .as_str()
                 .unwrap()
-                .starts_with("HELLO comes first")
+                .starts_with("send HELLO first")
         );
         let field = if text.contains("Hello") {
             json!("type")
@@ -1222,7 +1222,7 @@ fn an_error_names_the_field_and_the_message() {
         error["message"]
             .as_str()
             .unwrap()
-            .contains("is not a UUID, for example")
+            .contains("must be a UUID, for example")
     );
 }
 

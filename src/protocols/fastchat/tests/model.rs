@@ -236,7 +236,7 @@ impl World {
         let reader = self.readers.entry(conn).or_default();
         let incoming = codec::decode(reader, &Message::Text(text.into()));
         let is_flat = incoming.dialect == Dialect::Flat;
-        if reader.decided().is_some() {
+        if reader.dialect().is_some() {
             // What a structured HELLO was meant to decide it did.
             assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }
