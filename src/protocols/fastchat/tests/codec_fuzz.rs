@@ -1,4 +1,4 @@
-//! FastChat's reader under any messages.
+//! FastChat's codecs under any input.
 
 use crate::protocols::fastchat::codec::{Reader, decode};
 use crate::protocols::fastchat::messages::{ClientMessage, Dialect, Incoming, ServerMessage};
@@ -8,8 +8,10 @@ use crate::toolkit::dialect::Encode;
 use crate::toolkit::sanitize::sanitize;
 use serde_json::Value;
 
-/// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
-/// a dialect is decided it stays; and what goes to others is fit for them.
+/// Decodes `bytes` as the messages of one connection, a line each.
+///
+/// Each message is decoded or gets an error; a dialect that is fixed does not change; text that other
+/// clients are sent is sanitized.
 pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
@@ -19,12 +21,12 @@ pub(crate) fn read_all(bytes: &[u8]) {
             dialect,
             message: decoded,
         } = decode(&mut reader, &message);
-        let decided = reader.dialect();
-        assert!(before.is_none() || decided == before);
-        assert!(decided.is_none_or(|decided| decided == dialect));
-        // A HELLO decides, also one that is no message otherwise.
+        let fixed = reader.dialect();
+        assert!(before.is_none() || fixed == before);
+        assert!(fixed.is_none_or(|fixed| fixed == dialect));
+        // A HELLO fixes the dialect, even if it is invalid.
         assert!(
-            decided == before
+            fixed == before
                 || matches!(decoded, ClientMessage::Hello(_) | ClientMessage::Invalid(_))
         );
         assert!(is_text || matches!(decoded, ClientMessage::Invalid(_)));
@@ -43,9 +45,9 @@ pub(crate) fn read_all(bytes: &[u8]) {
                     assert_eq!(sanitize(&id), id);
                 }
             }
-            ClientMessage::Hello(Err(mistake)) | ClientMessage::Invalid(mistake) => {
-                for frame in ServerMessage::Error(mistake).encode(dialect) {
-                    // However long what was said is, what is said of it is not.
+            ClientMessage::Hello(Err(error)) | ClientMessage::Invalid(error) => {
+                for frame in ServerMessage::Error(error).encode(dialect) {
+                    // The length of an error does not depend on the length of the message.
                     assert!(frame.len() < 4096);
                     let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();
                     assert_eq!(error["type"], "ERROR");

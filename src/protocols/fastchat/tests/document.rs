@@ -1,74 +1,74 @@
-//! What the document and the rulings demand of FastChat, each rule at the desk.
+//! The rules of the protocol document and the rulings, each with the test that holds it.
 //!
-//! The document's sentences, and those of the rulings, with the test that holds each. Tests that
-//! need sockets stand in `tests/fastchat.rs`, random walks in `walk.rs`.
+//! These tests drive the realm alone, without sockets. Tests that need sockets are in
+//! `tests/fastchat.rs`; tests of random sequences are in `model.rs`.
 //!
-//! | demand | test |
+//! | rule | test |
 //! | --- | --- |
-//! | URL `ws://localhost:8000/ws` | `it_is_served_at_the_documents_address` |
-//! | messages are JSON, `{"type", "data"}` | `what_is_no_message_is_answered_with_what_would_be_one` |
-//! | a missing `data` is `{}`, unknown fields are ignored | `a_missing_data_is_empty_and_unknown_fields_are_ignored` |
-//! | a binary message is malformed | `a_binary_message_is_answered` |
-//! | HELLO, HELLO_ACK, PRESENCE: "Connection Establishment" | `hello_is_acknowledged_and_followed_by_the_list` |
-//! | HELLO comes first: else `UNAUTHORIZED` | `whatever_else_comes_before_hello_is_unauthorized` |
-//! | no HELLO within 10 s: `UNAUTHORIZED`, 4401 | `without_hello_within_ten_seconds_it_is_over` |
-//! | a malformed HELLO is no HELLO | `a_hello_that_failed_does_not_stop_the_clock` |
-//! | a second HELLO: `VALIDATION` | `a_second_hello_is_a_mistake` |
-//! | "User ID Format: UUID v4", lower case in answers | `a_user_id_is_a_uuid_of_version_4` |
-//! | "Display Name: 3-50 characters", after sanitising and trimming | `a_display_name_has_3_to_50_characters_once_it_is_clean` |
-//! | a user who is connected is asked for a sign of life | `a_hello_for_who_is_connected_asks_that_one_first` |
-//! | it answers: the newcomer gets `UNAUTHORIZED`, 4409 | `who_answers_stays_and_the_newcomer_goes` |
-//! | it does not: 4409, the newcomer takes over | `who_does_not_answer_is_replaced` |
+//! | URL `ws://localhost:8000/ws` | `the_endpoint_is_ws_on_port_8000` |
+//! | messages are JSON, `{"type", "data"}` | `an_invalid_message_gets_a_validation_error_that_names_the_field` |
+//! | a missing `data` is `{}`, unknown fields are ignored | `a_missing_data_is_an_empty_object_and_unknown_fields_are_ignored` |
+//! | a binary message is invalid | `a_binary_message_gets_a_validation_error` |
+//! | HELLO, HELLO_ACK, PRESENCE: "Connection Establishment" | `hello_is_acknowledged_and_followed_by_the_presence_list` |
+//! | HELLO comes first: anything else is `UNAUTHORIZED` | `any_other_message_before_hello_is_unauthorized` |
+//! | no HELLO within 10 s: `UNAUTHORIZED`, Close 4401 | `a_client_that_sends_no_hello_is_closed_after_10_seconds` |
+//! | an invalid HELLO does not count as one | `an_invalid_hello_does_not_extend_the_time_limit` |
+//! | a second HELLO: `VALIDATION` | `a_second_hello_gets_a_validation_error` |
+//! | "User ID Format: UUID v4", lower case in answers | `a_user_id_must_be_a_uuid_of_version_4` |
+//! | "Display Name: 3-50 characters", after sanitizing and trimming | `a_sanitized_display_name_must_have_3_to_50_characters` |
+//! | HELLO as a connected user: its connection is probed | `a_hello_for_a_connected_user_probes_its_connection` |
+//! | it answers: `UNAUTHORIZED` and Close 4409 for the claimant | `a_connection_that_answers_the_probe_stays_and_the_claimant_is_closed` |
+//! | it does not answer: Close 4409, and the claimant takes over | `a_connection_that_does_not_answer_the_probe_is_replaced` |
 //! | the same over sockets | `a_live_user_cannot_be_pushed_out`, `a_dead_connection_is_replaced` |
-//! | it goes meanwhile: the newcomer takes over | `who_goes_while_it_is_asked_is_replaced` |
-//! | nobody waits any more | `a_silent_user_whom_nobody_wants_to_be_stays` |
-//! | several newcomers | `of_several_claimants_one_gets_in_and_the_others_wait_for_that_one` |
-//! | a claimant has said HELLO | `a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else` |
-//! | PRESENCE is everybody online, the receiver included | `hello_is_acknowledged_and_followed_by_the_list` |
-//! | it goes to everybody on each change | `everybody_hears_who_comes` |
-//! | those who went are named once more, `online: false` | `everybody_hears_who_goes_once` |
-//! | changes within a second are gathered | `changes_within_a_second_are_gathered_into_one` |
-//! | above `presence_list_up_to` only what changed | `above_200_users_only_the_newcomer_gets_the_list` |
-//! | no list for each of many newcomers | `above_200_users_those_who_come_within_a_second_share_a_list` |
-//! | no noise by who is gone already | `who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it` |
-//! | OPEN_CHAT: "Chat Session Opening" | `a_chat_is_opened_to_both_each_seeing_the_other` |
-//! | the names are those of HELLO | `a_chat_is_opened_to_both_each_seeing_the_other` |
-//! | target not online: `USER_NOT_FOUND` | `a_chat_needs_somebody_who_is_online` |
-//! | oneself: `VALIDATION` | `nobody_chats_alone` |
-//! | one chat for a pair; again: the same, to the asker alone | `asking_again_gives_the_same_chat_to_the_asker_alone` |
-//! | a chat ends 60 s after one has gone | `a_chat_ends_a_minute_after_one_of_the_two_has_gone` |
-//! | whoever of the two that is | `chats_end_with_who_is_forgotten_whoever_of_the_two_that_is` |
-//! | before that a return finds it open | `who_comes_back_within_a_minute_finds_its_chats` |
-//! | chats are bounded | `a_user_opens_so_many_chats_and_no_more` |
-//! | MSG: "Message Exchange", its fields | `a_message_goes_to_its_target_and_is_acknowledged` |
-//! | `message_id` is the sender's or a UUID | `a_message_id_is_the_senders_or_a_new_one` |
-//! | `message_id` has 1 to 64 characters | `a_message_id_is_short_and_clean` |
-//! | content 1 to 1000 characters after sanitising | `content_has_1_to_1000_characters_once_it_is_clean` |
-//! | "HTML/script tags are stripped" | `content_is_sanitised` |
-//! | MSG's checks in their order | `a_message_is_checked_in_the_documented_order` |
-//! | the target is not online: `MESSAGE_FAILED` | `a_message_for_who_has_just_gone_fails` |
-//! | MSG_ACK `delivered` once it is in the outbox | `what_does_not_reach_the_outbox_is_not_delivered` |
-//! | the target's MSG_ACK is accepted in silence | `an_acknowledgement_is_accepted_in_silence` |
-//! | TYPING to the partner of the chat used last | `typing_goes_to_the_partner_of_the_chat_used_last` |
-//! | being asked opens it, too | `who_was_asked_types_to_who_asked_if_there_is_no_other` |
-//! | `to` names another | `typing_may_name_another_partner` |
-//! | no chat: `CHAT_NOT_OPENED` | `typing_needs_a_chat` |
-//! | one equal to the last is neither sent nor counted | `typing_is_sent_when_it_changes` |
-//! | a `false` that ends a `true` always passes | `a_false_that_ends_a_true_always_passes` |
-//! | who was away was not told | `typing_to_who_is_away_is_sent_when_it_is_back` |
-//! | a `false` reaches whom the `true` did | `the_end_of_typing_goes_where_it_began` |
-//! | wherever that one is now | `the_end_of_typing_finds_a_partner_who_has_reconnected` |
-//! | who goes types no more | `who_goes_stops_typing` |
-//! | PING, PONG: "Heartbeat Mechanism" | `a_ping_is_answered_with_the_time` |
-//! | "Messages per minute: 60" | `sixty_messages_a_minute_and_no_more` |
-//! | "Typing indicators: 10 per minute" | `ten_typings_a_minute_and_no_more` |
-//! | 60 PING in a minute | `sixty_pings_a_minute_and_no_more` |
-//! | kept through a reconnect | `a_limit_outlives_a_reconnect` |
-//! | only what passed validation counts | `what_is_malformed_is_not_counted` |
-//! | `details` names the field, and the `message_id` | `an_error_names_the_field_and_the_message` |
+//! | it disconnects during the probe: the claimant takes over | `a_connection_that_disconnects_during_the_probe_is_replaced` |
+//! | the claimant disconnects during the probe: nothing changes | `a_connection_without_a_claimant_stays_whatever_the_probe_says` |
+//! | several claimants | `of_several_claimants_the_first_is_registered_and_then_probed_for_the_others` |
+//! | a claimant has sent its HELLO | `a_claimant_may_wait_past_the_hello_timeout_but_send_nothing` |
+//! | PRESENCE lists all users online, the receiver included | `hello_is_acknowledged_and_followed_by_the_presence_list` |
+//! | it goes to all users on each change | `all_users_are_sent_a_new_user` |
+//! | disconnected users are listed once more, `online: false` | `all_users_are_sent_a_disconnected_user_once` |
+//! | changes within a second are gathered | `changes_within_a_second_are_sent_as_one_presence` |
+//! | above `presence_list_up_to`: only the changes | `above_presence_list_up_to_only_a_new_user_is_sent_the_list` |
+//! | above it: one list for all new users of a second | `above_presence_list_up_to_users_that_connect_within_a_second_share_a_list` |
+//! | a user that came and left between two broadcasts is not sent | `a_user_online_for_less_than_a_second_is_sent_only_to_clients_that_saw_it` |
+//! | OPEN_CHAT: "Chat Session Opening" | `both_users_are_sent_chat_opened_with_the_other_as_target` |
+//! | the names are those of HELLO | `both_users_are_sent_chat_opened_with_the_other_as_target` |
+//! | target not online: `USER_NOT_FOUND` | `a_chat_with_an_offline_user_is_user_not_found` |
+//! | a chat with oneself: `VALIDATION` | `a_chat_with_oneself_is_a_validation_error` |
+//! | one chat per pair; opened again: the same one, to the opener alone | `opening_an_open_chat_repeats_chat_opened_to_the_opener_alone` |
+//! | a chat ends 60 s after one user disconnected | `a_chat_ends_a_minute_after_one_user_disconnected` |
+//! | whichever of the two that is | `a_chat_ends_when_either_user_is_no_longer_remembered` |
+//! | a user that reconnects before finds it open | `a_user_that_reconnects_within_a_minute_keeps_its_chats` |
+//! | the number of chats is bounded | `a_user_may_open_at_most_chats_per_user_chats` |
+//! | MSG: "Message Exchange", its fields | `a_message_is_delivered_and_acknowledged` |
+//! | `message_id` is the sender's or a UUID | `a_message_id_is_the_senders_or_a_new_uuid` |
+//! | `message_id` has 1 to 64 characters | `a_message_id_must_have_1_to_64_characters_and_no_tags` |
+//! | content has 1 to 1000 characters after sanitizing | `sanitized_content_must_have_1_to_1000_characters` |
+//! | "HTML/script tags are stripped" | `content_is_sanitized` |
+//! | the order of MSG's checks | `the_checks_of_a_message_have_the_documented_order` |
+//! | the target is not online: `MESSAGE_FAILED` | `a_message_to_a_user_that_has_just_disconnected_fails` |
+//! | MSG_ACK `delivered` once the message is in the outbox | `a_message_that_does_not_fit_the_outbox_fails` |
+//! | the target's MSG_ACK is accepted in silence | `a_msg_ack_from_a_client_has_no_effect` |
+//! | TYPING to the partner of the chat used last | `typing_goes_to_the_partner_of_the_last_used_chat` |
+//! | without one: to the first user that opened a chat | `typing_of_a_user_without_a_partner_goes_to_the_opener_of_its_chat` |
+//! | `to` names another partner | `typing_may_name_another_partner` |
+//! | no chat: `CHAT_NOT_OPENED` | `typing_without_a_chat_is_chat_not_opened` |
+//! | TYPING equal to the last one is neither sent nor counted | `only_changes_of_typing_are_sent_and_counted` |
+//! | a `false` that ends a `true` is always sent | `the_end_of_typing_is_sent_even_above_the_rate` |
+//! | TYPING to an offline partner counts as not sent | `typing_to_an_offline_partner_is_sent_after_it_reconnects` |
+//! | a `false` goes to the user that was sent the `true` | `the_end_of_typing_goes_to_the_user_that_was_sent_its_start` |
+//! | on its current connection | `the_end_of_typing_reaches_a_partner_that_has_reconnected` |
+//! | a user that disconnects stops typing | `a_user_that_disconnects_stops_typing` |
+//! | PING, PONG: "Heartbeat Mechanism" | `a_ping_is_answered_with_a_timestamp` |
+//! | "Messages per minute: 60" | `at_most_60_messages_a_minute_are_delivered` |
+//! | "Typing indicators: 10 per minute" | `at_most_10_typings_a_minute_are_sent` |
+//! | 60 PING in a minute | `at_most_60_pings_a_minute_are_answered` |
+//! | rates are kept across a reconnect | `a_rate_limit_is_kept_across_a_reconnect` |
+//! | only valid messages count | `an_invalid_message_does_not_count_for_the_rate` |
+//! | `details` names the field, and the `message_id` | `an_error_names_the_field_and_the_message_id` |
 //! | "Configurable allowed origins", on by default | `a_foreign_page_may_not_connect` |
 //! | the document's client and examples work as printed | `the_documents_examples_work_as_printed` |
-//! | nobody is kept for ever | `who_is_gone_leaves_nothing_behind` |
+//! | nothing is stored for ever | `nothing_is_stored_after_all_users_have_been_away_for_a_minute` |
 
 use crate::protocols::fastchat::*;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -103,7 +103,7 @@ fn msg(to: &str, content: &str) -> String {
 fn open_chat(with: &str) -> String {
     message(
         "OPEN_CHAT",
-        json!({"target_user_id": with, "target_display_name": "Whoever"}),
+        json!({"target_user_id": with, "target_display_name": "Any name"}),
     )
 }
 
@@ -111,14 +111,14 @@ fn typing(is_typing: bool) -> String {
     message("TYPING", json!({"is_typing": is_typing}))
 }
 
-/// Somebody comes and says HELLO; a second passes, so that everybody has heard of it.
+/// Connects and sends HELLO, then waits a second, so that all users have been sent the change.
 fn enters(harness: &mut RealmHarness<FastChat>, conn: u64, id: &str, name: &str) {
     harness.opens(conn, "/ws");
     harness.says(conn, &hello(id, name));
     harness.waits(SECOND);
 }
 
-/// Ann is 1, Bob is 2, Cid is 3; nobody has a chat.
+/// A realm with Ann on connection 1, Bob on 2 and Cid on 3, without chats.
 fn three() -> RealmHarness<FastChat> {
     let mut harness = harness();
     for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
@@ -127,25 +127,25 @@ fn three() -> RealmHarness<FastChat> {
     harness
 }
 
-/// The same, and Ann has opened a chat with Bob.
+/// The same, with a chat that Ann has opened with Bob.
 fn chat() -> RealmHarness<FastChat> {
     let mut harness = three();
     harness.says(1, &open_chat(BOB));
     harness
 }
 
-/// Takes a line to somebody apart: whom, the type and the data.
+/// Splits a line into the connection it is sent to, the type and the data.
 fn parts(line: &str) -> (u64, String, Value) {
     let (conn, json) = line
         .split_once(" < ")
-        .unwrap_or_else(|| panic!("no message: {line}"));
+        .unwrap_or_else(|| panic!("not a message: {line}"));
     let mut message: Value = serde_json::from_str(json).unwrap();
     let kind = message["type"].as_str().unwrap().to_owned();
     assert_eq!(message.as_object().unwrap().len(), 2, "{line}");
     (conn.parse().unwrap(), kind, message["data"].take())
 }
 
-/// Who gets which type, in this order.
+/// The connections and types of the messages sent, in order.
 fn kinds(lines: &[String]) -> Vec<(u64, String)> {
     lines
         .iter()
@@ -158,7 +158,7 @@ fn to(conn: u64, kind: &str) -> (u64, String) {
     (conn, kind.to_owned())
 }
 
-/// The data of the error that somebody gets, and nothing else happens.
+/// The data of the error sent to a connection, which must be the only effect.
 fn error(lines: &[String], conn: u64) -> Value {
     assert_eq!(kinds(lines), [to(conn, "ERROR")], "{lines:?}");
     let (_, _, data) = parts(&lines[0]);
@@ -175,7 +175,7 @@ fn code(lines: &[String], conn: u64) -> String {
     error(lines, conn)["code"].as_str().unwrap().to_owned()
 }
 
-/// Names of a PRESENCE, those who are gone with a minus.
+/// The connection and the names of a PRESENCE; names of offline users begin with a minus.
 fn presence(line: &str) -> (u64, Vec<String>) {
     let (conn, kind, data) = parts(line);
     assert_eq!(kind, "PRESENCE");
@@ -199,7 +199,7 @@ fn names(conn: u64, names: &[&str]) -> (u64, Vec<String>) {
 }
 
 #[test]
-fn it_is_served_at_the_documents_address() {
+fn the_endpoint_is_ws_on_port_8000() {
     assert_eq!((FastChat::DEFAULTS.port, FastChat::ENDPOINT), (8000, "/ws"));
     assert_eq!(
         FastChat::SLOW_CONSUMER_POLICY,
@@ -214,7 +214,7 @@ fn it_is_served_at_the_documents_address() {
 }
 
 #[test]
-fn hello_is_acknowledged_and_followed_by_the_list() {
+fn hello_is_acknowledged_and_followed_by_the_presence_list() {
     let mut harness = harness();
     assert_eq!(harness.opens(1, "/ws"), no_lines());
     let lines = harness.says(1, &hello(ANN, "Ann Lee"));
@@ -230,7 +230,7 @@ fn hello_is_acknowledged_and_followed_by_the_list() {
 }
 
 #[test]
-fn whatever_else_comes_before_hello_is_unauthorized() {
+fn any_other_message_before_hello_is_unauthorized() {
     for text in [
         open_chat(BOB),
         msg(BOB, "hi"),
@@ -259,13 +259,13 @@ fn whatever_else_comes_before_hello_is_unauthorized() {
         assert_eq!(
             harness.says(1, &hello(ANN, "Ann")).len(),
             2,
-            "and may come still"
+            "a HELLO is still accepted"
         );
     }
 }
 
 #[test]
-fn without_hello_within_ten_seconds_it_is_over() {
+fn a_client_that_sends_no_hello_is_closed_after_10_seconds() {
     let mut harness = harness();
     harness.opens(1, "/ws");
     harness.opens(2, "/ws");
@@ -277,7 +277,7 @@ fn without_hello_within_ten_seconds_it_is_over() {
 }
 
 #[test]
-fn a_hello_that_failed_does_not_stop_the_clock() {
+fn an_invalid_hello_does_not_extend_the_time_limit() {
     let mut harness = harness();
     harness.opens(1, "/ws");
     harness.waits(9 * SECOND);
@@ -286,13 +286,13 @@ fn a_hello_that_failed_does_not_stop_the_clock() {
         "VALIDATION"
     );
     assert_eq!(harness.waits(SECOND).len(), 2);
-    let mut patient = RealmHarness::<FastChat>::new(json!({"hello_timeout": 0}));
-    patient.opens(1, "/ws");
-    assert_eq!(patient.waits(1000 * SECOND), no_lines());
+    let mut unlimited = RealmHarness::<FastChat>::new(json!({"hello_timeout": 0}));
+    unlimited.opens(1, "/ws");
+    assert_eq!(unlimited.waits(1000 * SECOND), no_lines());
 }
 
 #[test]
-fn a_second_hello_is_a_mistake() {
+fn a_second_hello_gets_a_validation_error() {
     let mut harness = three();
     assert_eq!(
         error(&harness.says(1, &hello(ANN, "Ann")), 1)["details"],
@@ -303,7 +303,7 @@ fn a_second_hello_is_a_mistake() {
 }
 
 #[test]
-fn a_user_id_is_a_uuid_of_version_4() {
+fn a_user_id_must_be_a_uuid_of_version_4() {
     for wrong in [
         "",
         "test-123",
@@ -327,12 +327,12 @@ fn a_user_id_is_a_uuid_of_version_4() {
     assert_eq!(
         harness.says(2, &hello(ANN, "Ann")),
         ["1 ? 5 s"],
-        "it is the same user"
+        "the id is the same user in either case"
     );
 }
 
 #[test]
-fn a_display_name_has_3_to_50_characters_once_it_is_clean() {
+fn a_sanitized_display_name_must_have_3_to_50_characters() {
     for (given, name) in [
         ("Ann".to_owned(), Some("Ann")),
         ("äöü".to_owned(), Some("äöü")),
@@ -359,7 +359,7 @@ fn a_display_name_has_3_to_50_characters_once_it_is_clean() {
 }
 
 #[test]
-fn a_hello_for_who_is_connected_asks_that_one_first() {
+fn a_hello_for_a_connected_user_probes_its_connection() {
     let mut harness = three();
     harness.opens(4, "/ws");
     assert_eq!(harness.says(4, &hello(ANN, "Impostor")), ["1 ? 5 s"]);
@@ -367,7 +367,7 @@ fn a_hello_for_who_is_connected_asks_that_one_first() {
 }
 
 #[test]
-fn who_answers_stays_and_the_newcomer_goes() {
+fn a_connection_that_answers_the_probe_stays_and_the_claimant_is_closed() {
     let mut harness = three();
     harness.opens(4, "/ws");
     harness.says(4, &hello(ANN, "Impostor"));
@@ -381,21 +381,21 @@ fn who_answers_stays_and_the_newcomer_goes() {
 }
 
 #[test]
-fn who_does_not_answer_is_replaced() {
+fn a_connection_that_does_not_answer_the_probe_is_replaced() {
     let mut harness = chat();
     harness.opens(4, "/ws");
     harness.says(4, &hello(ANN, "Ann Lee"));
     let lines = harness.is_silent(1);
     assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
     assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
-    // She was never gone, but has another name.
+    // The user was online all the time, but has another name.
     assert_eq!(presence(&lines[3]), names(2, &["Ann Lee", "Bob", "Cid"]));
     assert_eq!(presence(&lines[4]), names(3, &["Ann Lee", "Bob", "Cid"]));
     assert_eq!(kinds(&harness.says(4, &msg(BOB, "hi")))[0], to(2, "MSG"));
 }
 
 #[test]
-fn who_goes_while_it_is_asked_is_replaced() {
+fn a_connection_that_disconnects_during_the_probe_is_replaced() {
     for how in [
         DisconnectReason::Lost,
         DisconnectReason::Left(Some(1000)),
@@ -410,7 +410,7 @@ fn who_goes_while_it_is_asked_is_replaced() {
 }
 
 #[test]
-fn of_several_claimants_one_gets_in_and_the_others_wait_for_that_one() {
+fn of_several_claimants_the_first_is_registered_and_then_probed_for_the_others() {
     let mut harness = three();
     for conn in [4, 5, 6] {
         harness.opens(conn, "/ws");
@@ -425,7 +425,7 @@ fn of_several_claimants_one_gets_in_and_the_others_wait_for_that_one() {
 }
 
 #[test]
-fn a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else() {
+fn a_claimant_may_wait_past_the_hello_timeout_but_send_nothing() {
     let mut harness = three();
     harness.opens(4, "/ws");
     harness.waits(8 * SECOND);
@@ -440,7 +440,7 @@ fn a_claimant_may_wait_longer_than_for_hello_and_say_nothing_else() {
 }
 
 #[test]
-fn everybody_hears_who_comes() {
+fn all_users_are_sent_a_new_user() {
     let mut harness = three();
     harness.opens(4, "/ws");
     let lines = harness.says(4, &hello(DAN, "Dan"));
@@ -448,11 +448,15 @@ fn everybody_hears_who_comes() {
     assert_eq!(presence(&lines[1]), names(4, &all));
     let others: Vec<_> = lines[2..].iter().map(|line| presence(line)).collect();
     assert_eq!(others, [1, 2, 3].map(|conn| names(conn, &all)));
-    assert_eq!(harness.waits(SECOND), no_lines(), "the newcomer not twice");
+    assert_eq!(
+        harness.waits(SECOND),
+        no_lines(),
+        "the new user has its list already"
+    );
 }
 
 #[test]
-fn everybody_hears_who_goes_once() {
+fn all_users_are_sent_a_disconnected_user_once() {
     for how in [
         DisconnectReason::Lost,
         DisconnectReason::Left(None),
@@ -461,9 +465,9 @@ fn everybody_hears_who_goes_once() {
     ] {
         let mut harness = three();
         let lines = harness.leaves(1, how);
-        let heard: Vec<_> = lines.iter().map(|line| presence(line)).collect();
+        let sent: Vec<_> = lines.iter().map(|line| presence(line)).collect();
         assert_eq!(
-            heard,
+            sent,
             [2, 3].map(|conn| names(conn, &["Bob", "Cid", "-Ann"]))
         );
         harness.waits(SECOND);
@@ -473,12 +477,12 @@ fn everybody_hears_who_goes_once() {
 }
 
 #[test]
-fn changes_within_a_second_are_gathered_into_one() {
+fn changes_within_a_second_are_sent_as_one_presence() {
     let mut harness = three();
     assert_eq!(
         harness.leaves(3, DisconnectReason::Lost).len(),
         2,
-        "the first goes out at once"
+        "the first change is sent at once"
     );
     assert_eq!(harness.leaves(2, DisconnectReason::Lost), no_lines());
     harness.opens(4, "/ws");
@@ -488,16 +492,16 @@ fn changes_within_a_second_are_gathered_into_one() {
     );
     assert_eq!(harness.waits(Duration::from_millis(999)), no_lines());
     let lines = harness.waits(Duration::from_millis(1));
-    let heard: Vec<_> = lines.iter().map(|line| presence(line)).collect();
+    let sent: Vec<_> = lines.iter().map(|line| presence(line)).collect();
     assert_eq!(
-        heard,
+        sent,
         [names(1, &["Ann", "Cid", "-Bob"])],
-        "4 knew it all when it came"
+        "4 has seen all of it in its list"
     );
 }
 
 #[test]
-fn above_200_users_only_the_newcomer_gets_the_list() {
+fn above_presence_list_up_to_only_a_new_user_is_sent_the_list() {
     let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 2}));
     for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob")] {
         enters(&mut harness, conn, id, name);
@@ -505,11 +509,11 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
     harness.opens(3, "/ws");
     let lines = harness.says(3, &hello(CID, "Cid"));
     assert_eq!(kinds(&lines[..1]), [to(3, "HELLO_ACK")]);
-    let mut told: Vec<_> = lines[1..].iter().map(|line| presence(line)).collect();
-    told.sort();
+    let mut sent: Vec<_> = lines[1..].iter().map(|line| presence(line)).collect();
+    sent.sort();
     let all = ["Ann", "Bob", "Cid"];
     assert_eq!(
-        told,
+        sent,
         [names(1, &["Cid"]), names(2, &["Cid"]), names(3, &all)]
     );
     harness.waits(SECOND);
@@ -517,7 +521,7 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
     assert_eq!(
         presence(&lines[0]),
         names(1, &["Ann", "Bob", "-Cid"]),
-        "a list again"
+        "the whole list again"
     );
     let mut always = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 0}));
     enters(&mut always, 1, ANN, "Ann");
@@ -527,14 +531,14 @@ fn above_200_users_only_the_newcomer_gets_the_list() {
 }
 
 #[test]
-fn above_200_users_those_who_come_within_a_second_share_a_list() {
+fn above_presence_list_up_to_users_that_connect_within_a_second_share_a_list() {
     let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 1}));
     enters(&mut harness, 1, ANN, "Ann");
     harness.opens(2, "/ws");
     assert_eq!(
         harness.says(2, &hello(BOB, "Bob")).len(),
         3,
-        "the first at once"
+        "the first change is sent at once"
     );
     harness.opens(3, "/ws");
     assert_eq!(
@@ -546,19 +550,19 @@ fn above_200_users_those_who_come_within_a_second_share_a_list() {
         kinds(&harness.says(4, &hello(DAN, "Dan"))),
         [to(4, "HELLO_ACK")]
     );
-    let mut told: Vec<_> = harness
+    let mut sent: Vec<_> = harness
         .waits(SECOND)
         .iter()
         .map(|line| presence(line))
         .collect();
-    told.sort();
+    sent.sort();
     let all = ["Ann", "Bob", "Cid", "Dan"];
-    let news = ["Cid", "Dan"];
+    let new = ["Cid", "Dan"];
     assert_eq!(
-        told,
+        sent,
         [
-            names(1, &news),
-            names(2, &news),
+            names(1, &new),
+            names(2, &new),
             names(3, &all),
             names(4, &all)
         ]
@@ -566,7 +570,7 @@ fn above_200_users_those_who_come_within_a_second_share_a_list() {
 }
 
 #[test]
-fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
+fn a_user_online_for_less_than_a_second_is_sent_only_to_clients_that_saw_it() {
     let mut harness = three();
     harness.leaves(3, DisconnectReason::Lost);
     harness.opens(4, "/ws");
@@ -575,16 +579,16 @@ fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
     let lines = harness.says(5, &hello(CID, "Cid"));
     assert_eq!(presence(&lines[1]), names(5, &["Ann", "Bob", "Cid", "Dan"]));
     harness.leaves(4, DisconnectReason::Lost);
-    let mut told: Vec<_> = harness
+    let mut sent: Vec<_> = harness
         .waits(SECOND)
         .iter()
         .map(|line| presence(line))
         .collect();
-    told.sort();
+    sent.sort();
     let all = ["Ann", "Bob", "Cid"];
     let saw_it = ["Ann", "Bob", "Cid", "-Dan"];
-    assert_eq!(told, [names(1, &all), names(2, &all), names(5, &saw_it)]);
-    // And if that was all, there is nothing to tell.
+    assert_eq!(sent, [names(1, &all), names(2, &all), names(5, &saw_it)]);
+    // If there is no other change, nothing is sent.
     harness.waits(SECOND);
     harness.leaves(5, DisconnectReason::Lost);
     harness.opens(6, "/ws");
@@ -594,24 +598,27 @@ fn who_comes_and_goes_within_a_second_is_told_to_nobody_but_who_saw_it() {
 }
 
 #[test]
-fn a_chat_is_opened_to_both_each_seeing_the_other() {
+fn both_users_are_sent_chat_opened_with_the_other_as_target() {
     let mut harness = three();
     let lines = harness.says(2, &open_chat(ANN));
     assert_eq!(kinds(&lines), [to(2, "CHAT_OPENED"), to(1, "CHAT_OPENED")]);
-    let [asker, asked] = [0, 1].map(|at| parts(&lines[at]).2);
-    let id = asker["chat_id"].as_str().unwrap();
+    let [opener, target] = [0, 1].map(|at| parts(&lines[at]).2);
+    let id = opener["chat_id"].as_str().unwrap();
     assert!(Uuid::try_parse(id).is_ok());
-    let seen = |target: &str, name: &str| {
+    let expected = |target: &str, name: &str| {
         json!({
             "chat_id": id, "participants": [BOB, ANN],
             "target_user_id": target, "target_display_name": name,
         })
     };
-    assert_eq!((asker.clone(), asked), (seen(ANN, "Ann"), seen(BOB, "Bob")));
+    assert_eq!(
+        (opener.clone(), target),
+        (expected(ANN, "Ann"), expected(BOB, "Bob"))
+    );
 }
 
 #[test]
-fn asking_again_gives_the_same_chat_to_the_asker_alone() {
+fn opening_an_open_chat_repeats_chat_opened_to_the_opener_alone() {
     let mut harness = three();
     let id = |line: &str| parts(line).2["chat_id"].clone();
     let first = id(&harness.says(1, &open_chat(BOB))[0]);
@@ -625,7 +632,7 @@ fn asking_again_gives_the_same_chat_to_the_asker_alone() {
 }
 
 #[test]
-fn a_chat_needs_somebody_who_is_online() {
+fn a_chat_with_an_offline_user_is_user_not_found() {
     let mut harness = three();
     harness.leaves(2, DisconnectReason::Lost);
     for absent in [BOB, DAN] {
@@ -636,7 +643,7 @@ fn a_chat_needs_somebody_who_is_online() {
 }
 
 #[test]
-fn nobody_chats_alone() {
+fn a_chat_with_oneself_is_a_validation_error() {
     let mut harness = three();
     let error = error(&harness.says(1, &open_chat(&ANN.to_uppercase())), 1);
     assert_eq!(error["code"], "VALIDATION");
@@ -644,7 +651,7 @@ fn nobody_chats_alone() {
 }
 
 #[test]
-fn a_chat_ends_a_minute_after_one_of_the_two_has_gone() {
+fn a_chat_ends_a_minute_after_one_user_disconnected() {
     let mut harness = chat();
     harness.leaves(2, DisconnectReason::Lost);
     harness.waits(Duration::from_millis(59_999));
@@ -664,7 +671,7 @@ fn a_chat_ends_a_minute_after_one_of_the_two_has_gone() {
 }
 
 #[test]
-fn who_comes_back_within_a_minute_finds_its_chats() {
+fn a_user_that_reconnects_within_a_minute_keeps_its_chats() {
     let mut harness = chat();
     harness.leaves(1, DisconnectReason::Lost);
     harness.waits(59 * SECOND);
@@ -679,7 +686,7 @@ fn who_comes_back_within_a_minute_finds_its_chats() {
         [to(4, "MSG"), to(2, "MSG_ACK")]
     );
     assert_eq!(kinds(&harness.says(4, &typing(true))), [to(2, "TYPING")]);
-    // And both may go, as long as neither is away for a minute.
+    // Both may disconnect, as long as neither is away for a minute.
     harness.leaves(2, DisconnectReason::Lost);
     harness.leaves(4, DisconnectReason::Lost);
     harness.waits(59 * SECOND);
@@ -689,12 +696,12 @@ fn who_comes_back_within_a_minute_finds_its_chats() {
     assert_eq!(
         code(&harness.says(5, &msg(BOB, "hi")), 5),
         "CHAT_NOT_OPENED",
-        "a minute for Bob"
+        "Bob was away for a minute"
     );
 }
 
 #[test]
-fn a_user_opens_so_many_chats_and_no_more() {
+fn a_user_may_open_at_most_chats_per_user_chats() {
     let mut harness = RealmHarness::<FastChat>::new(json!({"chats_per_user": 1}));
     for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
         enters(&mut harness, conn, id, name);
@@ -709,22 +716,18 @@ fn a_user_opens_so_many_chats_and_no_more() {
     assert_eq!(
         harness.says(1, &open_chat(BOB)).len(),
         1,
-        "that one is open already"
+        "a chat that is open does not count again"
     );
     assert_eq!(
         harness.says(3, &open_chat(ANN)).len(),
         2,
-        "being asked does not count"
+        "a chat opened by its partner does not count for Ann"
     );
-    assert_eq!(
-        harness.says(2, &open_chat(CID)).len(),
-        2,
-        "nor does having been asked"
-    );
+    assert_eq!(harness.says(2, &open_chat(CID)).len(), 2, "nor for Bob");
 }
 
 #[test]
-fn a_message_goes_to_its_target_and_is_acknowledged() {
+fn a_message_is_delivered_and_acknowledged() {
     let mut harness = chat();
     let lines = harness.says(1, &msg(&BOB.to_uppercase(), "Hello!"));
     let message = json!({
@@ -738,7 +741,7 @@ fn a_message_goes_to_its_target_and_is_acknowledged() {
 }
 
 #[test]
-fn a_message_id_is_the_senders_or_a_new_one() {
+fn a_message_id_is_the_senders_or_a_new_uuid() {
     let mut harness = chat();
     let mut ids = Vec::new();
     for _ in 0..2 {
@@ -752,7 +755,7 @@ fn a_message_id_is_the_senders_or_a_new_one() {
 }
 
 #[test]
-fn a_message_id_is_short_and_clean() {
+fn a_message_id_must_have_1_to_64_characters_and_no_tags() {
     let mut harness = chat();
     let mut send = |id: Value| {
         harness.says(
@@ -777,7 +780,7 @@ fn a_message_id_is_short_and_clean() {
 }
 
 #[test]
-fn content_has_1_to_1000_characters_once_it_is_clean() {
+fn sanitized_content_must_have_1_to_1000_characters() {
     let mut harness = chat();
     let longest = "ü".repeat(1000);
     for good in ["x", " ", &longest, &format!("<b>{longest}</b>")] {
@@ -794,7 +797,7 @@ fn content_has_1_to_1000_characters_once_it_is_clean() {
 }
 
 #[test]
-fn content_is_sanitised() {
+fn content_is_sanitized() {
     let mut harness = chat();
     let lines = harness.says(
         1,
@@ -807,11 +810,11 @@ fn content_is_sanitised() {
 }
 
 #[test]
-fn a_message_is_checked_in_the_documented_order() {
+fn the_checks_of_a_message_have_the_documented_order() {
     let mut harness = chat();
-    let stranger = DAN;
+    let unknown = DAN;
     assert_eq!(
-        code(&harness.says(1, &msg(stranger, "hi")), 1),
+        code(&harness.says(1, &msg(unknown, "hi")), 1),
         "USER_NOT_FOUND"
     );
     assert_eq!(
@@ -829,19 +832,19 @@ fn a_message_is_checked_in_the_documented_order() {
     );
     harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
-    // The rate comes before whether there is anybody, the shape before both.
+    // The rate is checked before the target, the content before both.
     for _ in 5..60 {
         assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
     }
     assert_eq!(
-        code(&harness.says(1, &msg(stranger, "hi")), 1),
+        code(&harness.says(1, &msg(unknown, "hi")), 1),
         "RATE_LIMITED"
     );
-    assert_eq!(code(&harness.says(1, &msg(stranger, "")), 1), "VALIDATION");
+    assert_eq!(code(&harness.says(1, &msg(unknown, "")), 1), "VALIDATION");
 }
 
 #[test]
-fn a_message_for_who_has_just_gone_fails() {
+fn a_message_to_a_user_that_has_just_disconnected_fails() {
     let mut harness = chat();
     harness.leaves(2, DisconnectReason::Lost);
     let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
@@ -850,7 +853,7 @@ fn a_message_for_who_has_just_gone_fails() {
 }
 
 #[test]
-fn what_does_not_reach_the_outbox_is_not_delivered() {
+fn a_message_that_does_not_fit_the_outbox_fails() {
     let mut harness = chat();
     harness.is_full(2);
     let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
@@ -859,7 +862,7 @@ fn what_does_not_reach_the_outbox_is_not_delivered() {
 }
 
 #[test]
-fn an_acknowledgement_is_accepted_in_silence() {
+fn a_msg_ack_from_a_client_has_no_effect() {
     let mut harness = chat();
     harness.says(1, &msg(BOB, "hi"));
     let ack = message(
@@ -870,7 +873,7 @@ fn an_acknowledgement_is_accepted_in_silence() {
 }
 
 #[test]
-fn typing_goes_to_the_partner_of_the_chat_used_last() {
+fn typing_goes_to_the_partner_of_the_last_used_chat() {
     let mut harness = three();
     let last_partner = |harness: &mut RealmHarness<FastChat>| {
         let on = harness.says(1, &typing(true));
@@ -890,20 +893,24 @@ fn typing_goes_to_the_partner_of_the_chat_used_last() {
     harness.says(1, &open_chat(BOB));
     assert_eq!(last_partner(&mut harness), 2, "opened again");
     harness.says(1, &msg(CID, "hi"));
-    assert_eq!(last_partner(&mut harness), 3, "wrote in");
+    assert_eq!(last_partner(&mut harness), 3, "sent a message");
     harness.says(2, &msg(ANN, "hi"));
-    assert_eq!(last_partner(&mut harness), 2, "was written to");
+    assert_eq!(last_partner(&mut harness), 2, "was sent a message");
     harness.waits(60 * SECOND);
     enters(&mut harness, 4, DAN, "Dan");
     harness.says(4, &open_chat(ANN));
-    assert_eq!(last_partner(&mut harness), 2, "was asked: no change");
+    assert_eq!(
+        last_partner(&mut harness),
+        2,
+        "a chat opened by another user changes nothing"
+    );
 }
 
 #[test]
-fn who_was_asked_types_to_who_asked_if_there_is_no_other() {
+fn typing_of_a_user_without_a_partner_goes_to_the_opener_of_its_chat() {
     let mut harness = chat();
     assert_eq!(kinds(&harness.says(2, &typing(true))), [to(1, "TYPING")]);
-    // Also when there has been another, who is forgotten.
+    // Also if an earlier partner is no longer remembered.
     harness.leaves(1, DisconnectReason::Lost);
     harness.waits(60 * SECOND);
     harness.says(3, &open_chat(BOB));
@@ -911,7 +918,7 @@ fn who_was_asked_types_to_who_asked_if_there_is_no_other() {
 }
 
 #[test]
-fn the_end_of_typing_finds_a_partner_who_has_reconnected() {
+fn the_end_of_typing_reaches_a_partner_that_has_reconnected() {
     let mut harness = chat();
     harness.says(1, &typing(true));
     harness.leaves(2, DisconnectReason::Lost);
@@ -922,7 +929,7 @@ fn the_end_of_typing_finds_a_partner_who_has_reconnected() {
 }
 
 #[test]
-fn a_silent_user_whom_nobody_wants_to_be_stays() {
+fn a_connection_without_a_claimant_stays_whatever_the_probe_says() {
     let mut harness = three();
     harness.opens(4, "/ws");
     harness.says(4, &hello(ANN, "Ann"));
@@ -931,8 +938,8 @@ fn a_silent_user_whom_nobody_wants_to_be_stays() {
 }
 
 #[test]
-fn chats_end_with_who_is_forgotten_whoever_of_the_two_that_is() {
-    // Bob first, Ann while she is away, too.
+fn a_chat_ends_when_either_user_is_no_longer_remembered() {
+    // Bob's state is dropped first, while Ann is offline, too.
     let mut harness = chat();
     harness.leaves(2, DisconnectReason::Lost);
     harness.waits(30 * SECOND);
@@ -944,14 +951,14 @@ fn chats_end_with_who_is_forgotten_whoever_of_the_two_that_is() {
         code(&harness.says(4, &msg(BOB, "hi")), 4),
         "CHAT_NOT_OPENED"
     );
-    assert_eq!(harness.says(4, &open_chat(BOB)).len(), 2, "a new one");
-    // And when so many go that Bob is forgotten early.
+    assert_eq!(harness.says(4, &open_chat(BOB)).len(), 2, "a new chat");
+    // The oldest entry is evicted when too many users disconnect within a minute.
     harness.leaves(5, DisconnectReason::Lost);
     harness.waits(SECOND);
     for conn in 0..crate::toolkit::recently_gone::MAX_RECENTLY_GONE as u64 {
         harness.opens(100 + conn, "/ws");
         let id = Uuid::from_u128(0x1111_1111_1111_4111_8111_0000_0000_0000 + u128::from(conn));
-        harness.says(100 + conn, &hello(&id.to_string(), "Somebody"));
+        harness.says(100 + conn, &hello(&id.to_string(), "Another user"));
         harness.leaves(100 + conn, DisconnectReason::Lost);
     }
     assert_eq!(code(&harness.says(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
@@ -979,7 +986,7 @@ fn typing_may_name_another_partner() {
 }
 
 #[test]
-fn typing_needs_a_chat() {
+fn typing_without_a_chat_is_chat_not_opened() {
     let mut harness = three();
     for on in [true, false] {
         assert_eq!(code(&harness.says(1, &typing(on)), 1), "CHAT_NOT_OPENED");
@@ -994,12 +1001,12 @@ fn typing_needs_a_chat() {
 }
 
 #[test]
-fn typing_is_sent_when_it_changes() {
+fn only_changes_of_typing_are_sent_and_counted() {
     let mut harness = chat();
     for (on, count) in [(false, 0), (true, 1), (true, 0), (false, 1), (false, 0)] {
         assert_eq!(harness.says(1, &typing(on)).len(), count);
     }
-    // Those that were not sent do not count.
+    // Messages that are not sent do not count.
     for _ in 0..100 {
         assert_eq!(harness.says(1, &typing(false)), no_lines());
     }
@@ -1007,7 +1014,7 @@ fn typing_is_sent_when_it_changes() {
 }
 
 #[test]
-fn typing_to_who_is_away_is_sent_when_it_is_back() {
+fn typing_to_an_offline_partner_is_sent_after_it_reconnects() {
     let mut harness = chat();
     harness.says(1, &typing(true));
     harness.leaves(2, DisconnectReason::Lost);
@@ -1015,7 +1022,7 @@ fn typing_to_who_is_away_is_sent_when_it_is_back() {
         assert_eq!(
             harness.says(1, &typing(true)),
             no_lines(),
-            "and is not counted"
+            "it is neither sent nor counted"
         );
     }
     enters(&mut harness, 4, BOB, "Bob");
@@ -1023,7 +1030,7 @@ fn typing_to_who_is_away_is_sent_when_it_is_back() {
 }
 
 #[test]
-fn a_false_that_ends_a_true_always_passes() {
+fn the_end_of_typing_is_sent_even_above_the_rate() {
     let mut harness = chat();
     for count in 0..9 {
         assert_eq!(harness.says(1, &typing(count % 2 == 0)).len(), 1);
@@ -1039,33 +1046,33 @@ fn a_false_that_ends_a_true_always_passes() {
     assert_eq!(
         kinds(&harness.says(1, &typing(false))),
         [to(3, "TYPING")],
-        "the eleventh"
+        "the eleventh within a minute"
     );
 }
 
 #[test]
-fn the_end_of_typing_goes_where_it_began() {
+fn the_end_of_typing_goes_to_the_user_that_was_sent_its_start() {
     let mut harness = chat();
     harness.says(1, &typing(true));
     harness.says(3, &open_chat(ANN));
     harness.says(3, &msg(ANN, "hi"));
     assert_eq!(kinds(&harness.says(1, &typing(false))), [to(2, "TYPING")]);
-    // And who begins elsewhere has ended before.
+    // TYPING in another chat ends it in the first one.
     harness.says(1, &open_chat(BOB));
     harness.says(1, &typing(true));
     harness.says(1, &msg(CID, "hi"));
     let lines = harness.says(1, &typing(true));
-    let heard = [0, 1].map(|at| {
+    let sent = [0, 1].map(|at| {
         (
             parts(&lines[at]).0,
             parts(&lines[at]).2["is_typing"].clone(),
         )
     });
-    assert_eq!(heard, [(2, json!(false)), (3, json!(true))]);
+    assert_eq!(sent, [(2, json!(false)), (3, json!(true))]);
 }
 
 #[test]
-fn who_goes_stops_typing() {
+fn a_user_that_disconnects_stops_typing() {
     let mut harness = chat();
     harness.says(1, &typing(true));
     let lines = harness.leaves(1, DisconnectReason::Lost);
@@ -1077,7 +1084,7 @@ fn who_goes_stops_typing() {
             json!({"user_id": ANN, "is_typing": false})
         )
     );
-    // Also when the partner is forgotten.
+    // Nothing is sent if the partner is no longer remembered.
     let mut harness = chat();
     harness.says(1, &open_chat(CID));
     harness.says(1, &msg(BOB, "hi"));
@@ -1089,7 +1096,7 @@ fn who_goes_stops_typing() {
 }
 
 #[test]
-fn a_ping_is_answered_with_the_time() {
+fn a_ping_is_answered_with_a_timestamp() {
     let mut harness = three();
     let lines = harness.says(1, r#"{"type":"PING"}"#);
     assert_eq!(
@@ -1099,7 +1106,7 @@ fn a_ping_is_answered_with_the_time() {
 }
 
 #[test]
-fn sixty_messages_a_minute_and_no_more() {
+fn at_most_60_messages_a_minute_are_delivered() {
     let mut harness = chat();
     for _ in 0..60 {
         assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
@@ -1114,14 +1121,14 @@ fn sixty_messages_a_minute_and_no_more() {
     assert_eq!(
         harness.says(2, &msg(ANN, "hi")).len(),
         2,
-        "each has a limit of its own"
+        "each user has its own limit"
     );
     harness.waits(30 * SECOND);
     assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
-fn ten_typings_a_minute_and_no_more() {
+fn at_most_10_typings_a_minute_are_sent() {
     let mut harness = chat();
     for count in 0..10 {
         assert_eq!(harness.says(1, &typing(count % 2 == 0)).len(), 1);
@@ -1137,7 +1144,7 @@ fn ten_typings_a_minute_and_no_more() {
 }
 
 #[test]
-fn sixty_pings_a_minute_and_no_more() {
+fn at_most_60_pings_a_minute_are_answered() {
     let mut harness = three();
     let ping = message("PING", json!({}));
     for _ in 0..60 {
@@ -1149,7 +1156,7 @@ fn sixty_pings_a_minute_and_no_more() {
 }
 
 #[test]
-fn a_limit_outlives_a_reconnect() {
+fn a_rate_limit_is_kept_across_a_reconnect() {
     let mut harness = chat();
     for _ in 0..60 {
         harness.says(1, &msg(BOB, "hi"));
@@ -1163,7 +1170,7 @@ fn a_limit_outlives_a_reconnect() {
 }
 
 #[test]
-fn what_is_malformed_is_not_counted() {
+fn an_invalid_message_does_not_count_for_the_rate() {
     let mut harness = chat();
     for _ in 0..100 {
         assert_eq!(code(&harness.says(1, &msg(BOB, "")), 1), "VALIDATION");
@@ -1172,7 +1179,7 @@ fn what_is_malformed_is_not_counted() {
 }
 
 #[test]
-fn what_is_no_message_is_answered_with_what_would_be_one() {
+fn an_invalid_message_gets_a_validation_error_that_names_the_field() {
     let mut harness = chat();
     for (text, field) in [
         ("", Value::Null),
@@ -1210,7 +1217,7 @@ fn what_is_no_message_is_answered_with_what_would_be_one() {
 }
 
 #[test]
-fn an_error_names_the_field_and_the_message() {
+fn an_error_names_the_field_and_the_message_id() {
     let mut harness = chat();
     let text = message(
         "MSG",
@@ -1227,7 +1234,7 @@ fn an_error_names_the_field_and_the_message() {
 }
 
 #[test]
-fn a_missing_data_is_empty_and_unknown_fields_are_ignored() {
+fn a_missing_data_is_an_empty_object_and_unknown_fields_are_ignored() {
     let mut harness = chat();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!(r#"{{"more":{deep},"type":"PING","data":{{"x":{deep},"to":5}}}}"#);
@@ -1239,14 +1246,14 @@ fn a_missing_data_is_empty_and_unknown_fields_are_ignored() {
 }
 
 #[test]
-fn a_binary_message_is_answered() {
+fn a_binary_message_gets_a_validation_error() {
     let mut harness = chat();
     let ping = Message::Binary(br#"{"type":"PING"}"#.to_vec().into());
     assert_eq!(code(&harness.sends(1, ping), 1), "VALIDATION");
 }
 
 #[test]
-fn who_is_gone_leaves_nothing_behind() {
+fn nothing_is_stored_after_all_users_have_been_away_for_a_minute() {
     let mut harness = chat();
     harness.says(1, &typing(true));
     harness.says(1, &msg(BOB, "hi"));

@@ -1,25 +1,25 @@
-//! What the published front end sends and understands, each row at the desk.
+//! The rules for the flat dialect and the HTTP endpoints, each with the test that holds it.
 //!
-//! | demand | test |
+//! | rule | test |
 //! | --- | --- |
-//! | HELLO: display_name of 1 to 100 characters, any UUID or none; HELLO_ACK: user_id, message | `hello_needs_a_name_and_no_id` |
-//! | PRESENCE: users and the action `update` for a whole list, which has nobody in it who is gone | `a_list_is_an_update` |
-//! | PRESENCE: `connect` and `disconnect` for changes | `changes_are_told_by_what_they_are` |
-//! | OPEN_CHAT, CHAT_OPENED: the same fields | `a_chat_is_opened_with_the_same_fields` |
-//! | MSG: content alone; to the client sender_id, sender_name; MSG_ACK with a timestamp | `a_message_goes_to_the_chat_used_last` |
-//! | a reloaded page sends at once into the chat that it had | `who_comes_back_writes_on_in_its_chat` |
-//! | TYPING to the client: user_id, display_name, is_typing | `typing_names_who_types` |
-//! | PONG, from both sides | `pongs_are_sent_and_taken` |
+//! | HELLO: display_name of 1 to 100 characters, any UUID or none; HELLO_ACK: user_id, message | `hello_needs_a_name_but_no_id` |
+//! | PRESENCE: a whole list has the action `update`, and no users that are offline | `a_presence_list_has_the_action_update` |
+//! | PRESENCE: changes have the action `connect` or `disconnect` | `presence_changes_have_the_action_connect_or_disconnect` |
+//! | OPEN_CHAT, CHAT_OPENED: the same fields | `chat_opened_has_the_documents_fields` |
+//! | MSG: content alone; to the client sender_id, sender_name; MSG_ACK with a timestamp | `a_message_without_to_goes_to_the_last_used_chat` |
+//! | a reloaded page sends into its previous chat | `a_user_that_reconnects_writes_to_its_previous_chat` |
+//! | TYPING to the client: user_id, display_name, is_typing | `typing_has_the_display_name` |
+//! | PONG, in both directions | `pongs_are_sent_and_accepted` |
 //! | ERROR: error_code, message, details | `an_error_has_an_error_code` |
-//! | the first message decides the dialect, for the connection's life | `hello_decides_the_dialect_for_good` |
-//! | a message that is neither gets its error in the dialect whose shape it has | `before_hello_an_error_has_the_shape_of_what_it_is_about` |
-//! | both dialects meet in the same chats, each sees its own shapes | `both_dialects_meet` |
-//! | a message that names nobody is for nobody else than whom its sender wanted last | `after_a_chat_that_could_not_be_opened_a_message_goes_to_nobody` |
-//! | who has said something is told in its dialect that its time is up | `who_takes_too_long_is_told_in_its_dialect` |
-//! | whoever waits for another's sign of life is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
-//! | GET /presence/online | `who_is_online_is_listed_over_http`, `a_list_is_of_those_who_are_there`, `slow_readers_of_lists_share_them` |
-//! | POST /presence/heartbeat | `a_heartbeat_over_http_changes_nothing` |
-//! | the endpoints over sockets, preflighted | `the_endpoints_of_the_front_end` |
+//! | HELLO fixes the dialect for the connection's life | `hello_fixes_the_dialect_for_the_connections_life` |
+//! | before HELLO an error has the dialect whose shape the message has | `before_hello_an_error_has_the_dialect_of_the_message_it_answers` |
+//! | users of both dialects share chats, each with its own shapes | `both_dialects_share_chats` |
+//! | a MSG without `to` after a failed OPEN_CHAT does not go to the previous partner | `after_a_failed_open_chat_a_message_without_to_is_chat_not_opened` |
+//! | the error at the end of `hello_timeout` has the client's dialect | `the_hello_timeout_error_is_in_the_clients_dialect` |
+//! | a claimant is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
+//! | GET /presence/online | `users_online_are_listed_over_http`, `an_http_list_is_current`, `slow_http_clients_share_one_list` |
+//! | POST /presence/heartbeat | `an_http_heartbeat_changes_nothing` |
+//! | the endpoints over sockets, with preflight requests | `the_endpoints_of_the_front_end` |
 //! | a flat client over a socket | `the_published_front_end_talks_with_a_client_of_the_document` |
 
 use crate::base::close::DisconnectReason;
@@ -32,7 +32,7 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
-/// Of version 1.
+/// A UUID of version 1, which only the flat dialect allows.
 const BOB: &str = "bbbbbbbb-2222-1222-8222-bbbbbbbbbbbb";
 const EVE: &str = "eeeeeeee-3333-4333-8333-eeeeeeeeeeee";
 
@@ -40,8 +40,8 @@ fn harness() -> RealmHarness<FastChat> {
     RealmHarness::new(json!({}))
 }
 
-/// What was sent to somebody.
-fn told(lines: &[String], conn: u64) -> Vec<Value> {
+/// The messages sent to a connection.
+fn sent_to(lines: &[String], conn: u64) -> Vec<Value> {
     let prefix = format!("{conn} < ");
     let texts = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
     texts
@@ -53,15 +53,15 @@ fn says(harness: &mut RealmHarness<FastChat>, conn: u64, message: &Value) -> Vec
     harness.says(conn, &message.to_string())
 }
 
-/// Somebody comes and says HELLO as the front end does.
+/// Connects and sends a flat HELLO, as the front end does.
 fn enter(harness: &mut RealmHarness<FastChat>, conn: u64, id: &str, name: &str) -> Vec<String> {
     harness.opens(conn, "/ws");
     let hello = json!({"type": "HELLO", "user_id": id, "display_name": name, "session_id": "s"});
     says(harness, conn, &hello)
 }
 
-/// The same as the document has it.
-fn enter_by_the_document(
+/// Connects and sends a HELLO in the document's dialect.
+fn enter_in_document_dialect(
     harness: &mut RealmHarness<FastChat>,
     conn: u64,
     id: &str,
@@ -72,7 +72,7 @@ fn enter_by_the_document(
     says(harness, conn, &json!({"type": "HELLO", "data": data}))
 }
 
-/// Ann as 1 and Bob as 2 with a chat that Ann has opened, and all news told.
+/// A realm with Ann on connection 1 and Bob on 2, a chat that Ann has opened, and all changes sent.
 fn chat() -> RealmHarness<FastChat> {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "Ann");
@@ -87,13 +87,13 @@ fn chat() -> RealmHarness<FastChat> {
 }
 
 #[test]
-fn hello_needs_a_name_and_no_id() {
+fn hello_needs_a_name_but_no_id() {
     let mut harness = harness();
     let lines = enter(&mut harness, 1, BOB, "A");
     let expected = json!({
         "type": "HELLO_ACK", "user_id": BOB, "message": "connected", "status": "connected",
     });
-    assert_eq!(told(&lines, 1)[0], expected);
+    assert_eq!(sent_to(&lines, 1)[0], expected);
     harness.opens(2, "/ws");
     let long = "x".repeat(100);
     let lines = says(
@@ -101,7 +101,10 @@ fn hello_needs_a_name_and_no_id() {
         2,
         &json!({"type": "HELLO", "display_name": long}),
     );
-    let id = told(&lines, 2)[0]["user_id"].as_str().unwrap().to_owned();
+    let id = sent_to(&lines, 2)[0]["user_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(uuid::Uuid::try_parse(&id).is_ok() && id != BOB, "{id}");
     for (name, id) in [
         (String::new(), ANN),
@@ -110,34 +113,38 @@ fn hello_needs_a_name_and_no_id() {
     ] {
         let mut harness = self::harness();
         let lines = enter(&mut harness, 3, id, &name);
-        assert_eq!(told(&lines, 3)[0]["error_code"], "VALIDATION");
+        assert_eq!(sent_to(&lines, 3)[0]["error_code"], "VALIDATION");
     }
 }
 
 #[test]
-fn a_list_is_an_update() {
+fn a_presence_list_has_the_action_update() {
     let mut harness = harness();
     let lines = enter(&mut harness, 1, ANN, "Ann");
     let ann = json!({"user_id": ANN, "display_name": "Ann", "online": true});
     let list = json!({"type": "PRESENCE", "action": "update", "users": [ann]});
-    assert_eq!(told(&lines, 1)[1], list);
+    assert_eq!(sent_to(&lines, 1)[1], list);
     enter(&mut harness, 2, BOB, "Bob");
     let lines = harness.waits(SECOND);
-    assert_eq!(told(&lines, 1)[0]["users"].as_array().unwrap().len(), 2);
+    assert_eq!(sent_to(&lines, 1)[0]["users"].as_array().unwrap().len(), 2);
     harness.waits(SECOND);
     let lines = harness.leaves(2, DisconnectReason::Lost);
-    assert_eq!(told(&lines, 1), [list], "nobody who is gone is in it");
+    assert_eq!(
+        sent_to(&lines, 1),
+        [list],
+        "without the user that disconnected"
+    );
 }
 
 #[test]
-fn changes_are_told_by_what_they_are() {
+fn presence_changes_have_the_action_connect_or_disconnect() {
     let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 1}));
     enter(&mut harness, 1, ANN, "Ann");
     harness.waits(SECOND);
     enter(&mut harness, 2, BOB, "Bob");
     enter(&mut harness, 3, EVE, "Eve");
     let lines = harness.waits(SECOND);
-    let changes: Vec<Value> = told(&lines, 1);
+    let changes: Vec<Value> = sent_to(&lines, 1);
     assert!(
         changes.iter().all(|it| it["action"] == "connect"),
         "{changes:?}"
@@ -153,11 +160,11 @@ fn changes_are_told_by_what_they_are() {
         json!({"type": "PRESENCE", "action": "connect", "users": [bob]}),
         json!({"type": "PRESENCE", "action": "disconnect", "users": [eve]}),
     ];
-    assert_eq!(told(&lines, 1), expected);
+    assert_eq!(sent_to(&lines, 1), expected);
 }
 
 #[test]
-fn a_chat_is_opened_with_the_same_fields() {
+fn chat_opened_has_the_documents_fields() {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
@@ -167,7 +174,7 @@ fn a_chat_is_opened_with_the_same_fields() {
         &json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
     );
     let opened = |conn, target: &str, name: &str| {
-        let message = told(&lines, conn)[0].clone();
+        let message = sent_to(&lines, conn)[0].clone();
         let expected = json!({
             "type": "CHAT_OPENED", "chat_id": message["chat_id"], "participants": [ANN, BOB],
             "target_user_id": target, "target_display_name": name,
@@ -179,7 +186,7 @@ fn a_chat_is_opened_with_the_same_fields() {
 }
 
 #[test]
-fn a_message_goes_to_the_chat_used_last() {
+fn a_message_without_to_goes_to_the_last_used_chat() {
     let mut harness = chat();
     let lines = says(
         &mut harness,
@@ -190,20 +197,20 @@ fn a_message_goes_to_the_chat_used_last() {
         "type": "MSG", "sender_id": ANN, "sender_name": "Ann", "content": "hello",
         "message_id": "m", "timestamp": "2026-01-16T10:00:01.000Z",
     });
-    assert_eq!(told(&lines, 2), [expected]);
+    assert_eq!(sent_to(&lines, 2), [expected]);
     let expected = json!({
         "type": "MSG_ACK", "message_id": "m", "status": "delivered",
         "timestamp": "2026-01-16T10:00:01.000Z",
     });
-    assert_eq!(told(&lines, 1), [expected]);
-    // Bob, who has opened none, was written to.
+    assert_eq!(sent_to(&lines, 1), [expected]);
+    // Bob has opened no chat, but was sent a message.
     let lines = says(
         &mut harness,
         2,
         &json!({"type": "MSG", "content": "hello back"}),
     );
-    assert_eq!(told(&lines, 1)[0]["content"], "hello back");
-    // Ann turns to Eve, and is turned back by what Bob writes.
+    assert_eq!(sent_to(&lines, 1)[0]["content"], "hello back");
+    // Ann opens a chat with Eve; a message of Bob makes the chat with him the last used again.
     enter(&mut harness, 3, EVE, "Eve");
     says(
         &mut harness,
@@ -215,7 +222,7 @@ fn a_message_goes_to_the_chat_used_last() {
         1,
         &json!({"type": "MSG", "content": "to Eve"}),
     );
-    assert_eq!(told(&lines, 3)[0]["content"], "to Eve");
+    assert_eq!(sent_to(&lines, 3)[0]["content"], "to Eve");
     says(
         &mut harness,
         2,
@@ -226,50 +233,50 @@ fn a_message_goes_to_the_chat_used_last() {
         1,
         &json!({"type": "MSG", "content": "to Bob"}),
     );
-    assert_eq!(told(&lines, 2)[0]["content"], "to Bob");
+    assert_eq!(sent_to(&lines, 2)[0]["content"], "to Bob");
 }
 
 #[test]
-fn who_comes_back_writes_on_in_its_chat() {
+fn a_user_that_reconnects_writes_to_its_previous_chat() {
     let mut harness = chat();
     harness.leaves(1, DisconnectReason::Left(Some(1001)));
     harness.waits(59 * SECOND);
     enter(&mut harness, 3, ANN, "Ann");
     let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "again"}));
-    assert_eq!(told(&lines, 2)[0]["content"], "again");
+    assert_eq!(sent_to(&lines, 2)[0]["content"], "again");
     let mut harness = chat();
     harness.leaves(1, DisconnectReason::Left(Some(1001)));
     harness.waits(60 * SECOND);
     enter(&mut harness, 3, ANN, "Ann");
     let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "again"}));
-    assert_eq!(told(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
+    assert_eq!(sent_to(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
 }
 
 #[test]
-fn after_a_chat_that_could_not_be_opened_a_message_goes_to_nobody() {
+fn after_a_failed_open_chat_a_message_without_to_is_chat_not_opened() {
     let mut harness = chat();
     let opens = json!({"type": "OPEN_CHAT", "target_user_id": EVE});
     let bare = json!({"type": "MSG", "content": "for Eve"});
     says(&mut harness, 1, &opens);
     let lines = says(&mut harness, 1, &bare);
-    assert_eq!(told(&lines, 1)[0]["error_code"], "CHAT_NOT_OPENED");
-    assert_eq!(told(&lines, 1)[0]["details"], json!({}));
-    assert_eq!(told(&lines, 2), [Value::Null; 0]);
-    // TYPING goes to the chat used last in any case.
+    assert_eq!(sent_to(&lines, 1)[0]["error_code"], "CHAT_NOT_OPENED");
+    assert_eq!(sent_to(&lines, 1)[0]["details"], json!({}));
+    assert_eq!(sent_to(&lines, 2), [Value::Null; 0]);
+    // TYPING still goes to the last used chat.
     let lines = says(
         &mut harness,
         1,
         &json!({"type": "TYPING", "is_typing": true}),
     );
-    assert_eq!(told(&lines, 2).len(), 1);
-    for turn in [
+    assert_eq!(sent_to(&lines, 2).len(), 1);
+    for message in [
         json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
         json!({"type": "MSG", "to": BOB, "content": "for Bob"}),
     ] {
         says(&mut harness, 1, &opens);
-        says(&mut harness, 1, &turn);
+        says(&mut harness, 1, &message);
         let lines = says(&mut harness, 1, &bare);
-        assert_eq!(told(&lines, 2).len(), 1, "{turn}");
+        assert_eq!(sent_to(&lines, 2).len(), 1, "{message}");
     }
     says(&mut harness, 1, &opens);
     says(
@@ -277,21 +284,21 @@ fn after_a_chat_that_could_not_be_opened_a_message_goes_to_nobody() {
         2,
         &json!({"type": "MSG", "content": "to Ann"}),
     );
-    assert_eq!(told(&says(&mut harness, 1, &bare), 2).len(), 1);
+    assert_eq!(sent_to(&says(&mut harness, 1, &bare), 2).len(), 1);
 }
 
 #[test]
-fn who_takes_too_long_is_told_in_its_dialect() {
+fn the_hello_timeout_error_is_in_the_clients_dialect() {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "");
     harness.opens(2, "/ws");
     let lines = harness.waits(10 * SECOND);
-    assert_eq!(told(&lines, 1)[0]["error_code"], "UNAUTHORIZED");
-    assert_eq!(told(&lines, 2)[0]["data"]["code"], "UNAUTHORIZED");
+    assert_eq!(sent_to(&lines, 1)[0]["error_code"], "UNAUTHORIZED");
+    assert_eq!(sent_to(&lines, 2)[0]["data"]["code"], "UNAUTHORIZED");
 }
 
 #[test]
-fn typing_names_who_types() {
+fn typing_has_the_display_name() {
     let mut harness = chat();
     for is_typing in [true, false] {
         let lines = says(
@@ -302,15 +309,15 @@ fn typing_names_who_types() {
         let expected = json!({
             "type": "TYPING", "user_id": ANN, "display_name": "Ann", "is_typing": is_typing,
         });
-        assert_eq!(told(&lines, 2), [expected]);
+        assert_eq!(sent_to(&lines, 2), [expected]);
     }
 }
 
 #[test]
-fn pongs_are_sent_and_taken() {
+fn pongs_are_sent_and_accepted() {
     let mut harness = chat();
     let lines = says(&mut harness, 1, &json!({"type": "PING"}));
-    assert_eq!(told(&lines, 1)[0]["type"], "PONG");
+    assert_eq!(sent_to(&lines, 1)[0]["type"], "PONG");
     assert_eq!(says(&mut harness, 1, &json!({"type": "PONG"})), no_lines());
     assert_eq!(
         says(
@@ -348,7 +355,7 @@ fn an_error_has_an_error_code() {
         ),
     ] {
         let lines = says(&mut harness, 1, &message);
-        let mut error = told(&lines, 1)[0].clone();
+        let mut error = sent_to(&lines, 1)[0].clone();
         assert!(error["message"].take().is_string());
         assert_eq!(
             error,
@@ -356,39 +363,39 @@ fn an_error_has_an_error_code() {
         );
     }
     let lines = harness.says(1, "nonsense");
-    assert_eq!(told(&lines, 1)[0]["error_code"], "VALIDATION");
+    assert_eq!(sent_to(&lines, 1)[0]["error_code"], "VALIDATION");
     let lines = harness.sends(1, Message::Binary(vec![1].into()));
-    assert_eq!(told(&lines, 1)[0]["error_code"], "VALIDATION");
-    // Without a chat to write in, too: first it is counted.
+    assert_eq!(sent_to(&lines, 1)[0]["error_code"], "VALIDATION");
+    // A message without a chat counts for the rate as well.
     enter(&mut harness, 3, EVE, "Eve");
     for _ in 0..60 {
         let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "x"}));
-        assert_eq!(told(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
+        assert_eq!(sent_to(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
     }
     let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "x"}));
-    assert_eq!(told(&lines, 3)[0]["error_code"], "RATE_LIMITED");
+    assert_eq!(sent_to(&lines, 3)[0]["error_code"], "RATE_LIMITED");
 }
 
 #[test]
-fn hello_decides_the_dialect_for_good() {
+fn hello_fixes_the_dialect_for_the_connections_life() {
     let mut harness = harness();
-    enter_by_the_document(&mut harness, 1, ANN, "Ann");
+    enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
     harness.waits(SECOND);
-    // The flat fields are not read, and the error has the document's shape.
+    // The flat fields are ignored, and the error has the document's shape.
     let lines = says(
         &mut harness,
         1,
         &json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
     );
-    assert_eq!(told(&lines, 1)[0]["data"]["code"], "VALIDATION");
+    assert_eq!(sent_to(&lines, 1)[0]["data"]["code"], "VALIDATION");
     let lines = says(&mut harness, 1, &json!({"type": "PONG"}));
-    assert_eq!(told(&lines, 1)[0]["data"]["code"], "VALIDATION");
-    // And the other way round.
+    assert_eq!(sent_to(&lines, 1)[0]["data"]["code"], "VALIDATION");
+    // The same in the other dialect.
     let data = json!({"target_user_id": ANN});
     let lines = says(&mut harness, 2, &json!({"type": "OPEN_CHAT", "data": data}));
-    assert_eq!(told(&lines, 2)[0]["error_code"], "VALIDATION");
-    // A HELLO that was wrong has decided, too.
+    assert_eq!(sent_to(&lines, 2)[0]["error_code"], "VALIDATION");
+    // An invalid HELLO fixes the dialect, too.
     harness.opens(3, "/ws");
     says(
         &mut harness,
@@ -400,11 +407,11 @@ fn hello_decides_the_dialect_for_good() {
         3,
         &json!({"type": "HELLO", "display_name": "Eve"}),
     );
-    assert_eq!(told(&lines, 3)[0]["data"]["code"], "VALIDATION");
+    assert_eq!(sent_to(&lines, 3)[0]["data"]["code"], "VALIDATION");
 }
 
 #[test]
-fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
+fn before_hello_an_error_has_the_dialect_of_the_message_it_answers() {
     for (text, is_flat) in [
         (r#"{"type":"MSG","content":"x"}"#, true),
         (r#"{"type":"HELLO","display_name":7}"#, true),
@@ -427,7 +434,7 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
         let mut harness = harness();
         harness.opens(1, "/ws");
         let lines = harness.says(1, text);
-        let error = &told(&lines, 1)[0];
+        let error = &sent_to(&lines, 1)[0];
         assert_eq!(
             error.get("error_code").is_some(),
             is_flat,
@@ -435,11 +442,11 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
         );
         assert_eq!(error.get("data").is_none(), is_flat, "{text}: {error}");
     }
-    // Nothing but a HELLO of one of the two shapes decides.
+    // Only a HELLO of one of the two shapes fixes the dialect.
     let data = json!({"user_id": ANN, "display_name": "Ann"});
     let document = json!({"type": "HELLO", "data": data});
     let flat = json!({"type": "HELLO", "display_name": "Ann"});
-    for undecided in [
+    for message in [
         r#"{"type":"MSG","content":"x"}"#,
         r#"{"type":"HELLO"}"#,
         r#"{"type":"HELLO","content":"x"}"#,
@@ -447,9 +454,9 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
         for (hello, is_flat) in [(&document, false), (&flat, true)] {
             let mut harness = harness();
             harness.opens(1, "/ws");
-            harness.says(1, undecided);
+            harness.says(1, message);
             let lines = says(&mut harness, 1, hello);
-            let ack = &told(&lines, 1)[0];
+            let ack = &sent_to(&lines, 1)[0];
             assert_eq!(
                 (&ack["type"], ack.get("data").is_none()),
                 (&json!("HELLO_ACK"), is_flat)
@@ -459,58 +466,68 @@ fn before_hello_an_error_has_the_shape_of_what_it_is_about() {
 }
 
 #[test]
-fn both_dialects_meet() {
+fn both_dialects_share_chats() {
     let mut harness = harness();
-    enter_by_the_document(&mut harness, 1, ANN, "Ann");
+    enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
     let lines = harness.waits(SECOND);
     assert_eq!(
-        told(&lines, 1)[0]["data"]["users"]
+        sent_to(&lines, 1)[0]["data"]["users"]
             .as_array()
             .unwrap()
             .len(),
         2
     );
-    assert_eq!(told(&lines, 2), [Value::Null; 0], "it has the list");
-    // Bob's id is none that the document's client could have itself.
+    assert_eq!(
+        sent_to(&lines, 2),
+        [Value::Null; 0],
+        "it has this list already"
+    );
+    // The document's dialect does not allow Bob's id in HELLO, but does as a target.
     let data = json!({"target_user_id": BOB});
     says(&mut harness, 1, &json!({"type": "OPEN_CHAT", "data": data}));
     let data = json!({"to": BOB, "content": "first", "message_id": "m"});
     let lines = says(&mut harness, 1, &json!({"type": "MSG", "data": data}));
-    assert_eq!(told(&lines, 2)[0]["sender_name"], "Ann");
+    assert_eq!(sent_to(&lines, 2)[0]["sender_name"], "Ann");
     let ack = json!({"message_id": "m", "status": "delivered"});
-    assert_eq!(told(&lines, 1), [json!({"type": "MSG_ACK", "data": ack})]);
-    enter_by_the_document(&mut harness, 3, EVE, "Eve");
+    assert_eq!(
+        sent_to(&lines, 1),
+        [json!({"type": "MSG_ACK", "data": ack})]
+    );
+    enter_in_document_dialect(&mut harness, 3, EVE, "Eve");
     let opens = json!({"type": "OPEN_CHAT", "target_user_id": EVE});
     let lines = says(&mut harness, 2, &opens);
-    let (document, flat) = (&told(&lines, 3)[0], &told(&lines, 2)[0]);
+    let (document, flat) = (&sent_to(&lines, 3)[0], &sent_to(&lines, 2)[0]);
     assert_eq!(document["data"]["target_display_name"], "Bob");
     assert_eq!(flat["target_display_name"], "Eve");
     assert_eq!(document["data"]["chat_id"], flat["chat_id"]);
     let lines = says(&mut harness, 2, &json!({"type": "MSG", "content": "hello"}));
     let expected = json!({
         "from": BOB, "to": EVE, "content": "hello",
-        "message_id": told(&lines, 2)[0]["message_id"], "timestamp": "2026-01-16T10:00:01.000Z",
+        "message_id": sent_to(&lines, 2)[0]["message_id"], "timestamp": "2026-01-16T10:00:01.000Z",
     });
-    assert_eq!(told(&lines, 3), [json!({"type": "MSG", "data": expected})]);
+    assert_eq!(
+        sent_to(&lines, 3),
+        [json!({"type": "MSG", "data": expected})]
+    );
     let lines = says(
         &mut harness,
         1,
         &json!({"type": "TYPING", "data": {"is_typing": true}}),
     );
-    assert_eq!(told(&lines, 2)[0]["display_name"], "Ann");
+    assert_eq!(sent_to(&lines, 2)[0]["display_name"], "Ann");
 }
 
 #[test]
 fn a_claimant_is_answered_in_its_own_dialect() {
     let mut harness = harness();
-    enter_by_the_document(&mut harness, 1, ANN, "Ann");
+    enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, ANN, "Ann");
     let lines = harness.answers(1);
-    assert_eq!(told(&lines, 2)[0]["error_code"], "UNAUTHORIZED");
+    assert_eq!(sent_to(&lines, 2)[0]["error_code"], "UNAUTHORIZED");
     enter(&mut harness, 3, ANN, "Ann");
     let lines = harness.is_silent(1);
-    assert_eq!(told(&lines, 3)[0]["message"], "connected");
+    assert_eq!(sent_to(&lines, 3)[0]["message"], "connected");
 }
 
 fn body(reply: HttpReply) -> Value {
@@ -524,11 +541,11 @@ fn status(reply: &HttpReply) -> u16 {
     match reply {
         HttpReply::Ok { .. } => 200,
         HttpReply::UpgradeRequired { .. } => 426,
-        HttpReply::Rejected(refusal) => refusal.status,
+        HttpReply::Rejected(rejection) => rejection.status,
     }
 }
 
-fn seen(id: &str, name: &str, status: &str) -> Value {
+fn http_user(id: &str, name: &str, status: &str) -> Value {
     json!({
         "id": id, "user_id": id, "display_name": name,
         "last_seen": "2026-01-16T10:00:00.000Z", "status": status,
@@ -536,15 +553,18 @@ fn seen(id: &str, name: &str, status: &str) -> Value {
 }
 
 #[test]
-fn who_is_online_is_listed_over_http() {
+fn users_online_are_listed_over_http() {
     let mut harness = harness();
     assert_eq!(
         body(harness.asks("/presence/online")),
         json!({"users": [], "count": 0})
     );
     enter(&mut harness, 1, ANN, "Ann");
-    enter_by_the_document(&mut harness, 2, EVE, "Eve");
-    let (ann, eve) = (seen(ANN, "Ann", "online"), seen(EVE, "Eve", "online"));
+    enter_in_document_dialect(&mut harness, 2, EVE, "Eve");
+    let (ann, eve) = (
+        http_user(ANN, "Ann", "online"),
+        http_user(EVE, "Eve", "online"),
+    );
     for (query, users) in [
         ("", json!([ann, eve])),
         ("?exclude_user_id=no-uuid", json!([ann, eve])),
@@ -564,7 +584,7 @@ fn who_is_online_is_listed_over_http() {
 }
 
 #[test]
-fn slow_readers_of_lists_share_them() {
+fn slow_http_clients_share_one_list() {
     let mut harness = harness();
     for conn in 1..=100 {
         harness.opens(conn, "/ws");
@@ -577,7 +597,7 @@ fn slow_readers_of_lists_share_them() {
     }
     let all = harness.asks("/presence/online");
     let users = body(all.clone())["users"].clone();
-    let mut held: Vec<HttpReply> = Vec::new();
+    let mut unread: Vec<HttpReply> = Vec::new();
     let mut count = |harness: &mut RealmHarness<FastChat>, at: usize| {
         let id = users[at % 100]["id"].as_str().unwrap();
         let reply = harness.asks(&format!("/presence/online?exclude_user_id={id}"));
@@ -586,10 +606,10 @@ fn slow_readers_of_lists_share_them() {
             HttpReply::Ok { body, .. } => body.len(),
             other => panic!("{other:?}"),
         };
-        held.push(reply);
+        unread.push(reply);
         (count, size)
     };
-    // That of all is one of them.
+    // The list of all users counts as well.
     let HttpReply::Ok { body: all, .. } = all else {
         panic!("{all:?}");
     };
@@ -599,7 +619,11 @@ fn slow_readers_of_lists_share_them() {
         assert_eq!(others, 99);
         size += bytes;
     }
-    assert_eq!(count(&mut harness, 0).0, 100, "with oneself in it");
+    assert_eq!(
+        count(&mut harness, 0).0,
+        100,
+        "the list of all users, the excluded one included"
+    );
     let last_seen = |harness: &mut RealmHarness<FastChat>| {
         let list = body(harness.asks("/presence/online"));
         assert_eq!(list["count"], 100);
@@ -607,13 +631,13 @@ fn slow_readers_of_lists_share_them() {
     };
     let before = last_seen(&mut harness);
     harness.waits(SECOND);
-    assert_eq!(last_seen(&mut harness), before, "no new one is made");
-    held.truncate(10);
+    assert_eq!(last_seen(&mut harness), before, "no new list is made");
+    unread.truncate(10);
     assert_ne!(last_seen(&mut harness), before);
 }
 
 #[test]
-fn a_list_is_of_those_who_are_there() {
+fn an_http_list_is_current() {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "Ann");
     assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
@@ -622,27 +646,33 @@ fn a_list_is_of_those_who_are_there() {
     harness.leaves(1, DisconnectReason::Lost);
     assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
     harness.waits(SECOND);
-    let seen = body(harness.asks("/presence/online"))["users"][0]["last_seen"].take();
-    assert_eq!(seen, "2026-01-16T10:00:01.000Z");
+    let last_seen = body(harness.asks("/presence/online"))["users"][0]["last_seen"].take();
+    assert_eq!(last_seen, "2026-01-16T10:00:01.000Z");
 }
 
 #[test]
-fn a_heartbeat_over_http_changes_nothing() {
+fn an_http_heartbeat_changes_nothing() {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "Ann");
-    let mut beats = |id: &str, name: &str| {
-        let heartbeat = json!({"user_id": id, "display_name": name});
-        harness.posts("/presence/heartbeat", &heartbeat.to_string())
+    let mut heartbeat = |id: &str, name: &str| {
+        let body = json!({"user_id": id, "display_name": name});
+        harness.posts("/presence/heartbeat", &body.to_string())
     };
-    assert_eq!(body(beats(ANN, "Another name")), seen(ANN, "Ann", "online"));
-    assert_eq!(body(beats(BOB, "Bob")), seen(BOB, "Bob", "offline"));
-    assert_eq!(status(&beats("no-uuid", "Bob")), 400);
+    assert_eq!(
+        body(heartbeat(ANN, "Another name")),
+        http_user(ANN, "Ann", "online")
+    );
+    assert_eq!(
+        body(heartbeat(BOB, "Bob")),
+        http_user(BOB, "Bob", "offline")
+    );
+    assert_eq!(status(&heartbeat("no-uuid", "Bob")), 400);
     let long = json!({"user_id": BOB, "display_name": "x".repeat(101)}).to_string();
-    for wrong in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {
+    for invalid in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {
         assert_eq!(
-            status(&harness.posts("/presence/heartbeat", wrong)),
+            status(&harness.posts("/presence/heartbeat", invalid)),
             400,
-            "{wrong}"
+            "{invalid}"
         );
     }
     assert_eq!(body(harness.asks("/presence/online"))["count"], 1);

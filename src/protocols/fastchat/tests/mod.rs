@@ -1,5 +1,5 @@
-//! FastChat's rules, one test each (`document`), its model under random stories (`model`), and its
-//! codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
+//! FastChat's rules, one test each (`document`, `flat`), its state under random sequences of steps (`model`)
+//! and its codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
 
 pub(crate) mod codec_fuzz;
 #[cfg(test)]

@@ -1,15 +1,16 @@
-//! FastChat under clients of both dialects that do whatever comes to their minds.
+//! FastChat under random sequences of steps by clients of both dialects.
 //!
-//! What holds at every step, whatever they do:
+//! What holds after every step:
 //!
-//! - a message goes to whom it names, from whom it names, once, and only if one of the two has asked for a chat;
-//! - TYPING goes only to somebody with whom its user has a chat;
-//! - a chat's id is that of one pair, and no other pair ever gets it;
-//! - a user has one connection at a time;
-//! - who is asked for a sign of life is a user;
-//! - once it is quiet, all that PRESENCE told anybody adds up to who is online;
-//! - whoever has said HELLO is spoken to in the dialect in which it did;
-//! - once all are gone for a minute, nothing is kept of anybody.
+//! - A MSG goes once to the user that it names, with its sender's id, and only if one of the two has sent
+//!   OPEN_CHAT for the other.
+//! - TYPING goes only to a user that has a chat with its sender.
+//! - A chat id belongs to one pair of users.
+//! - A user has one connection at a time.
+//! - Only connections of registered users are probed.
+//! - When there are no more changes, the PRESENCE messages that a client was sent add up to the users online.
+//! - A client is answered in the dialect of its HELLO.
+//! - When all clients have been away for a minute, nothing is stored about any of them.
 
 use crate::protocols::fastchat::*;
 use crate::realm::Message;
@@ -22,52 +23,52 @@ use std::collections::{BTreeSet, HashMap};
 
 type Pick = usize;
 
-/// From this many users on nobody is told the whole list, at the most.
-const LISTS: usize = 4;
+/// Number of values of `presence_list_up_to` to try, from 0 (no limit) on.
+const LIST_UP_TO_VALUES: usize = 4;
 
-/// Users with known ids.
+/// Number of users with known ids.
 const USERS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Open,
-    /// As which user, and whether in the flat dialect.
+    Connect,
+    /// The connection, the user, and whether in the flat dialect.
     Hello(Pick, usize, bool),
-    Leave(Pick, usize),
+    Disconnect(Pick, usize),
     OpenChat(Pick, usize),
-    /// To whom; in the flat dialect it may be nobody in particular.
+    /// The connection and the recipient; `None`: a MSG without `to`.
     Msg(Pick, Option<usize>),
     Typing(Pick, Option<usize>, bool),
-    Say(Pick, String),
-    /// Who is online, without one of them; or any other query.
-    Ask(String),
-    /// A heartbeat, or any other body.
-    Post(String),
-    Answer(Pick, bool),
-    Full(Pick),
+    Send(Pick, String),
+    /// GET /presence/online with this query, which may exclude a user.
+    GetOnline(String),
+    /// POST /presence/heartbeat with this body, valid or not.
+    PostHeartbeat(String),
+    ProbeResult(Pick, bool),
+    FillOutbox(Pick),
     Wait(u64),
 }
 
 impl Step {
-    /// The next step of a story.
+    /// Reads the next step from the fuzzer's input.
     fn read(input: &mut Input) -> Option<Self> {
         let user = |input: &mut Input| -> Option<Option<usize>> {
-            // One in five is nobody in particular.
+            // One in five messages has no `to`.
             Some(input.below(USERS + 1)?).map(|user| (user < USERS).then_some(user))
         };
         loop {
             return Some(match input.byte()? {
-                b'o' => Self::Open,
+                b'o' => Self::Connect,
                 b'h' => Self::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
-                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'l' => Self::Disconnect(input.below(8)?, input.below(ENDINGS.len())?),
                 b'c' => Self::OpenChat(input.below(8)?, input.below(USERS)?),
                 b'm' => Self::Msg(input.below(8)?, user(input)?),
                 b't' => Self::Typing(input.below(8)?, user(input)?, input.flag()?),
-                b's' => Self::Say(input.below(8)?, input.text()?),
-                b'g' => Self::Ask(input.text()?),
-                b'p' => Self::Post(input.text()?),
-                b'a' => Self::Answer(input.below(8)?, input.flag()?),
-                b'f' => Self::Full(input.below(8)?),
+                b's' => Self::Send(input.below(8)?, input.text()?),
+                b'g' => Self::GetOnline(input.text()?),
+                b'p' => Self::PostHeartbeat(input.text()?),
+                b'a' => Self::ProbeResult(input.below(8)?, input.flag()?),
+                b'f' => Self::FillOutbox(input.below(8)?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
             });
@@ -86,54 +87,55 @@ fn step() -> impl Strategy<Value = Step> {
         "{}",
     ];
     prop_oneof![
-        4 => Just(Step::Open),
+        4 => Just(Step::Connect),
         6 => (conn.clone(), user.clone(), any::<bool>())
             .prop_map(|(conn, user, is_flat)| Step::Hello(conn, user, is_flat)),
-        2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+        2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
         4 => (conn.clone(), user.clone()).prop_map(|(conn, with)| Step::OpenChat(conn, with)),
         6 => (conn.clone(), prop::option::of(user.clone()))
             .prop_map(|(conn, to)| Step::Msg(conn, to)),
         4 => (conn.clone(), prop::option::of(user), any::<bool>())
             .prop_map(|(conn, to, on)| Step::Typing(conn, to, on)),
         1 => (conn.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
-        1 => prop::option::of(0..USERS).prop_map(|but| {
-            Step::Ask(but.map_or_else(String::new, |but| format!("exclude_user_id={}", id(but))))
+            .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
+        1 => prop::option::of(0..USERS).prop_map(|excluded| {
+            let query = |user| format!("exclude_user_id={}", id(user));
+            Step::GetOnline(excluded.map(query).unwrap_or_default())
         }),
-        4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
-        1 => conn.prop_map(Step::Full),
+        4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::ProbeResult(conn, alive)),
+        1 => conn.prop_map(Step::FillOutbox),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
     ]
 }
 
-/// The id of a user, by its number.
+/// Returns the id of a user.
 fn id(user: usize) -> Uuid {
     Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_0000 + user as u128)
 }
 
-/// What the clients know.
-struct World {
+/// The realm, its clients, and what the clients know.
+struct Model {
     clients: ModelClients<FastChat>,
-    /// Who has said HELLO, and whether it was in the flat dialect.
+    /// The connections that have sent HELLO, and whether in the flat dialect.
     dialects: HashMap<u64, bool>,
-    /// Who got HELLO_ACK as whom, and is there still.
+    /// The user of each connection that was sent HELLO_ACK and is open.
     users: HashMap<u64, Uuid>,
-    /// What PRESENCE told each, put together.
+    /// The users online according to the PRESENCE messages that each connection was sent.
     seen: HashMap<u64, BTreeSet<String>>,
-    /// The pairs of whom one has asked for a chat. It may be there although both lost their connections
-    /// before they were told.
-    asked: BTreeSet<BTreeSet<String>>,
-    /// The pair of each chat that was ever opened.
+    /// The pairs of users of which one has sent OPEN_CHAT. The chat may exist although both connections
+    /// were lost before CHAT_OPENED.
+    opened_pairs: BTreeSet<BTreeSet<String>>,
+    /// The pair of users of each chat id.
     chats: HashMap<String, BTreeSet<String>>,
-    /// Structured messages so far.
-    sent: u64,
-    /// Their readers once more: what is said and in which dialect it is to be answered.
+    /// Number of MSG steps so far; the content of the next message.
+    sent_count: u64,
+    /// A second decoder for each connection: the expected dialect of the answers.
     readers: HashMap<u64, Reader>,
-    /// What the last message says.
+    /// The content of the last MSG, sanitized.
     content: String,
 }
 
-impl World {
+impl Model {
     fn new(list_up_to: usize) -> Self {
         Self {
             clients: ModelClients::new(json!({
@@ -142,55 +144,55 @@ impl World {
             dialects: HashMap::new(),
             users: HashMap::new(),
             seen: HashMap::new(),
-            asked: BTreeSet::new(),
+            opened_pairs: BTreeSet::new(),
             chats: HashMap::new(),
-            sent: 0,
+            sent_count: 0,
             readers: HashMap::new(),
             content: String::new(),
         }
     }
 
-    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+    fn run(mut self, steps: impl IntoIterator<Item = Step>) {
         for step in steps {
-            self.take(step);
+            self.apply(step);
         }
-        self.ends();
+        self.finish();
     }
 
-    fn take(&mut self, step: Step) {
+    fn apply(&mut self, step: Step) {
         match step {
-            Step::Open => {
+            Step::Connect => {
                 let lines = self.clients.opens("/ws").unwrap();
-                self.look(&lines, None);
+                self.check(&lines, None);
             }
             Step::Hello(pick, user, is_flat) => {
                 if let Some(conn) = self.clients.someone(pick) {
                     self.dialects.entry(conn).or_insert(is_flat);
                     let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
-                    self.says_in_its_dialect(pick, "HELLO", data);
+                    self.send_in_dialect(pick, "HELLO", data);
                 }
             }
             Step::OpenChat(conn, with) => {
-                self.says_in_its_dialect(conn, "OPEN_CHAT", json!({"target_user_id": id(with)}));
+                self.send_in_dialect(conn, "OPEN_CHAT", json!({"target_user_id": id(with)}));
             }
             Step::Msg(conn, to) => {
-                self.sent += 1;
-                let mut data = json!({"content": self.sent.to_string()});
+                self.sent_count += 1;
+                let mut data = json!({"content": self.sent_count.to_string()});
                 if let Some(to) = to {
                     data["to"] = json!(id(to));
                 }
-                self.says_in_its_dialect(conn, "MSG", data);
+                self.send_in_dialect(conn, "MSG", data);
             }
             Step::Typing(conn, to, on) => {
                 let mut data = json!({"is_typing": on});
                 if let Some(to) = to {
                     data["to"] = json!(id(to));
                 }
-                self.says_in_its_dialect(conn, "TYPING", data);
+                self.send_in_dialect(conn, "TYPING", data);
             }
-            Step::Say(conn, text) => self.says(conn, &text),
-            Step::Ask(query) => self.asks(&query),
-            Step::Post(body) => {
+            Step::Send(conn, text) => self.send(conn, &text),
+            Step::GetOnline(query) => self.get_online(&query),
+            Step::PostHeartbeat(body) => {
                 if let HttpReply::Ok { body, .. } =
                     self.clients.harness.posts("/presence/heartbeat", &body)
                 {
@@ -199,25 +201,26 @@ impl World {
                     assert_eq!(seen["status"] == "online", is_here, "{seen}");
                 }
             }
-            Step::Leave(conn, how) => {
+            Step::Disconnect(conn, how) => {
                 if let Some(conn) = self.clients.someone(conn) {
-                    self.leaves(conn, ENDINGS[how]);
+                    self.disconnect(conn, ENDINGS[how]);
                 }
             }
-            Step::Answer(conn, alive) => {
+            Step::ProbeResult(conn, alive) => {
                 let lines = self.clients.answers(conn, alive);
-                self.look(&lines, None);
+                self.check(&lines, None);
             }
-            Step::Full(conn) => {
+            Step::FillOutbox(conn) => {
                 if let Some(conn) = self.clients.someone(conn) {
                     self.clients.harness.is_full(conn);
                 }
             }
-            Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
+            Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
         }
     }
 
-    fn says_in_its_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
+    /// Sends a message in the dialect that the connection's HELLO had.
+    fn send_in_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
         let conn = self.clients.someone(pick);
         let is_flat = conn.is_some_and(|conn| self.dialects.get(&conn) == Some(&true));
         let message = if is_flat {
@@ -226,10 +229,10 @@ impl World {
         } else {
             json!({"type": kind, "data": data})
         };
-        self.says(pick, &message.to_string());
+        self.send(pick, &message.to_string());
     }
 
-    fn says(&mut self, conn: Pick, text: &str) {
+    fn send(&mut self, conn: Pick, text: &str) {
         let Some(conn) = self.clients.someone(conn) else {
             return;
         };
@@ -237,23 +240,23 @@ impl World {
         let incoming = codec::decode(reader, &Message::Text(text.into()));
         let is_flat = incoming.dialect == Dialect::Flat;
         if reader.dialect().is_some() {
-            // What a structured HELLO was meant to decide it did.
+            // A HELLO step fixed the dialect that it was meant to.
             assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }
         match (incoming.message, self.users.get(&conn)) {
             (ClientMessage::OpenChat { target }, Some(asker)) => {
                 let pair = BTreeSet::from([asker.to_string(), target.to_string()]);
-                self.asked.insert(pair);
+                self.opened_pairs.insert(pair);
             }
             (ClientMessage::Msg(msg), _) => self.content = msg.content,
             _ => {}
         }
         let lines = self.clients.says(conn, text);
-        self.look(&lines, Some(conn));
+        self.check(&lines, Some(conn));
     }
 
-    /// Somebody asks who is online.
-    fn asks(&mut self, query: &str) {
+    /// Checks the list of users online over HTTP.
+    fn get_online(&mut self, query: &str) {
         let target = format!("/presence/online?{query}");
         let HttpReply::Ok { body, .. } = self.clients.harness.asks(&target) else {
             panic!("{target}");
@@ -263,9 +266,11 @@ impl World {
         assert_eq!(list["count"], listed.len());
         let listed: BTreeSet<&str> = listed.iter().map(|it| it["id"].as_str().unwrap()).collect();
         let parameters = form_urlencoded::parse(query.as_bytes());
-        let but = parameters.filter(|(key, _)| key == "exclude_user_id");
-        let but = but.last().and_then(|(_, id)| Uuid::try_parse(&id).ok());
-        let online = self.users.values().filter(|user| Some(**user) != but);
+        let excluded = parameters.filter(|(key, _)| key == "exclude_user_id");
+        let excluded = excluded
+            .last()
+            .and_then(|(_, id)| Uuid::try_parse(&id).ok());
+        let online = self.users.values().filter(|user| Some(**user) != excluded);
         let online: BTreeSet<String> = online.map(Uuid::to_string).collect();
         assert!(
             listed.iter().eq(online.iter()),
@@ -273,24 +278,24 @@ impl World {
         );
     }
 
-    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
+    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
         self.users.remove(&conn);
         let lines = self.clients.leaves(conn, how);
-        self.look(&lines, None);
+        self.check(&lines, None);
     }
 
-    fn waits(&mut self, time: Duration) {
+    fn wait(&mut self, time: Duration) {
         let lines = self.clients.waits(time);
-        self.look(&lines, None);
+        self.check(&lines, None);
     }
 
-    /// Checks what happened after `sender` said something, or by itself.
-    fn look(&mut self, lines: &[String], sender: Option<u64>) {
+    /// Checks the effects of a message of `sender`, or of another step.
+    fn check(&mut self, lines: &[String], sender: Option<u64>) {
         let mut messages = 0;
         for line in lines {
             match fate(line) {
                 (conn, Fate::Asked) => {
-                    assert!(self.users.contains_key(&conn), "a stranger: {line}")
+                    assert!(self.users.contains_key(&conn), "not registered: {line}")
                 }
                 (conn, Fate::Closed) => {
                     self.users.remove(&conn);
@@ -298,7 +303,7 @@ impl World {
                 (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     messages += u32::from(message["type"] == "MSG");
-                    self.reads(conn, &message, sender);
+                    self.check_message(conn, &message, sender);
                 }
             }
         }
@@ -311,7 +316,8 @@ impl World {
         );
     }
 
-    fn reads(&mut self, conn: u64, message: &Value, sender: Option<u64>) {
+    /// Checks a message that a connection was sent.
+    fn check_message(&mut self, conn: u64, message: &Value, sender: Option<u64>) {
         let is_flat = message.get("data").is_none();
         let data = if is_flat { message } else { &message["data"] };
         if let Some(expected) = self.dialects.get(&conn) {
@@ -325,7 +331,10 @@ impl World {
                 self.seen.insert(conn, BTreeSet::new());
             }
             "PRESENCE" => {
-                let seen = self.seen.get_mut(&conn).expect("who got a HELLO_ACK");
+                let seen = self
+                    .seen
+                    .get_mut(&conn)
+                    .expect("PRESENCE follows HELLO_ACK");
                 if data["action"] == "update" {
                     seen.clear();
                 }
@@ -350,59 +359,61 @@ impl World {
                 );
             }
             "MSG" => {
-                let sender = self.users[&sender.expect("a message has a sender")].to_string();
+                let sender = self.users[&sender.expect("a MSG has a sender")].to_string();
                 if is_flat {
                     assert_eq!(data["sender_id"], sender);
                 } else {
                     assert_eq!((&data["to"], &data["from"]), (&json!(me()), &json!(sender)));
                 }
                 assert_eq!(data["content"], self.content);
-                self.have_a_chat(&me(), &sender);
+                self.assert_chat(&me(), &sender);
             }
-            "TYPING" => self.have_a_chat(&me(), data["user_id"].as_str().unwrap()),
+            "TYPING" => self.assert_chat(&me(), data["user_id"].as_str().unwrap()),
             "ERROR" | "MSG_ACK" | "PONG" => {}
             other => panic!("{other}"),
         }
     }
 
-    fn have_a_chat(&self, one: &str, other: &str) {
+    /// Asserts that one of two users has sent OPEN_CHAT for the other.
+    fn assert_chat(&self, one: &str, other: &str) {
         let pair = BTreeSet::from([one.to_owned(), other.to_owned()]);
-        assert!(self.asked.contains(&pair), "{pair:?}");
+        assert!(self.opened_pairs.contains(&pair), "{pair:?}");
     }
 
-    /// Once it is quiet, everybody knows who is there; and once all are gone, nothing is left.
-    fn ends(mut self) {
-        // Who has no room for the news is closed, which is news again.
+    /// Waits until all changes are sent and checks what the clients have seen; then closes all connections
+    /// and checks that nothing is stored.
+    fn finish(mut self) {
+        // A client whose outbox is full is closed by a broadcast, which is another change.
         for _ in 0..2 + self.users.len() {
-            self.waits(presence::BROADCAST_INTERVAL);
+            self.wait(presence::BROADCAST_INTERVAL);
         }
         let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
         for conn in self.users.keys() {
-            assert_eq!(self.seen[conn], online, "as {conn} sees it");
+            assert_eq!(self.seen[conn], online, "as seen by {conn}");
         }
         while let Some(conn) = self.clients.someone(0) {
-            self.leaves(conn, DisconnectReason::Lost);
+            self.disconnect(conn, DisconnectReason::Lost);
         }
-        self.waits(SPAN);
+        self.wait(SPAN);
         assert!(self.clients.harness.realm.is_empty());
     }
 }
 
-/// Acts a story.
+/// Runs the steps that the fuzzer's input describes.
 pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
-    let list_up_to = input.below(LISTS).unwrap_or_default();
+    let list_up_to = input.below(LIST_UP_TO_VALUES).unwrap_or_default();
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    World::new(list_up_to).goes_through(steps);
+    Model::new(list_up_to).run(steps);
 }
 
 #[cfg(test)]
 proptest! {
     #[test]
-    fn whatever_clients_do(
+    fn the_rules_hold_whatever_clients_do(
         steps in prop::collection::vec(step(), 1..150),
-        list_up_to in 0..LISTS,
+        list_up_to in 0..LIST_UP_TO_VALUES,
     ) {
-        World::new(list_up_to).goes_through(steps);
+        Model::new(list_up_to).run(steps);
     }
 }
