@@ -1,8 +1,10 @@
-//! Which dialect a client speaks, and its messages read in that.
+//! Which dialect a client speaks; its messages are read, and those to it written, in that.
 
-use super::codec_upper_case;
-use super::messages::{self, Code, Command, Mistake};
+use super::messages::{Code, Command, Mistake, Outgoing, Own};
+use super::{codec_document, codec_upper_case};
+use crate::base::frame::Frame;
 use crate::realm::Message;
+use crate::toolkit::dialect::Encode;
 use crate::toolkit::json;
 
 /// How a client speaks.
@@ -46,7 +48,7 @@ impl Reader {
         };
         self.0 = self.0.or_else(|| dialect(&text));
         let command = match self.dialect() {
-            Dialect::Document => messages::read(&text),
+            Dialect::Document => codec_document::read(&text),
             Dialect::UpperCase => codec_upper_case::read(&text),
         };
         Said {
@@ -69,5 +71,27 @@ fn dialect(text: &str) -> Option<Dialect> {
         (true, false) => Some(Dialect::UpperCase),
         (false, true) => Some(Dialect::Document),
         _ => None,
+    }
+}
+
+impl Outgoing<'_> {
+    /// The message for one who stands in it, where the dialect tells it of itself otherwise than
+    /// all others.
+    pub(super) fn personal(&self, dialect: Dialect, own: Own) -> Option<Frame> {
+        match dialect {
+            Dialect::Document => None,
+            Dialect::UpperCase => codec_upper_case::personal(self, own),
+        }
+    }
+}
+
+impl Encode for Outgoing<'_> {
+    type Dialect = Dialect;
+
+    fn encode(&self, dialect: Dialect) -> Vec<Frame> {
+        vec![match dialect {
+            Dialect::Document => codec_document::frame(self),
+            Dialect::UpperCase => codec_upper_case::frame(self),
+        }]
     }
 }

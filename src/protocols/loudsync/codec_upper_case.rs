@@ -3,9 +3,9 @@
 //! Who speaks so is always a guest. A device is told of itself by its own id, by which that
 //! client finds itself in a list; of all others, and by all others, by the ids that are made here.
 
+use super::fields::{self, DEVICE_ID_LENGTH, NAME_LENGTH};
 use super::messages::{
-    self, Code, Command, ConnectionStatus, DEVICE_ID_LENGTH, Departure, Join, MemberInfo, Mistake,
-    NAME_LENGTH, Outgoing, Own, Role,
+    Code, Command, ConnectionStatus, Departure, Join, MemberInfo, Mistake, Outgoing, Own, Role,
 };
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
@@ -46,25 +46,25 @@ struct Fields<'a> {
 pub(super) fn read(text: &str) -> Result<Command, Mistake> {
     let incoming: Incoming = json::object(text)?;
     let kind: String = json::required(incoming.kind, "type", "a string")?;
-    messages::timestamp(incoming.timestamp, "timestamp")?;
-    let fields = fields(incoming.payload)?;
+    fields::timestamp(incoming.timestamp, "timestamp")?;
+    let payload = payload(incoming.payload)?;
     match kind.as_str() {
-        "JOIN" if !messages::is_our_version(fields.version, "payload.version")? => {
+        "JOIN" if !fields::is_our_version(payload.version, "payload.version")? => {
             Ok(Command::JoinOtherVersion)
         }
         "JOIN" => Ok(Command::Join(Join {
-            session_id: json::required(fields.session_id, "payload.sessionId", "a string")?,
-            device: messages::text(fields.device_id, "payload.deviceId", DEVICE_ID_LENGTH)?,
-            name: messages::text(fields.device_name, "payload.deviceName", NAME_LENGTH)?,
+            session_id: json::required(payload.session_id, "payload.sessionId", "a string")?,
+            device: fields::text(payload.device_id, "payload.deviceId", DEVICE_ID_LENGTH)?,
+            name: fields::text(payload.device_name, "payload.deviceName", NAME_LENGTH)?,
             role: Role::Guest,
         })),
         "LEAVE" => {
-            messages::reason(fields.reason, "payload.reason")?;
+            fields::reason(payload.reason, "payload.reason")?;
             Ok(Command::Leave)
         }
         "HEARTBEAT" => Ok(Command::Heartbeat),
         "PING" => {
-            let timestamp = messages::timestamp(fields.timestamp, "payload.timestamp")?;
+            let timestamp = fields::timestamp(payload.timestamp, "payload.timestamp")?;
             Ok(Command::Ping(timestamp.to_owned()))
         }
         "PONG" => Ok(Command::Pong),
@@ -78,7 +78,7 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
 }
 
 /// What stands in the payload. Without one nothing does.
-fn fields(payload: Option<&RawValue>) -> Result<Fields<'_>, InvalidMessage> {
+fn payload(payload: Option<&RawValue>) -> Result<Fields<'_>, InvalidMessage> {
     let Some(payload) = payload else {
         return Ok(Fields::default());
     };

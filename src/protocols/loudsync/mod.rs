@@ -8,13 +8,16 @@
 //! Clients speak two dialects, and meet in the same sessions. The rules know none of them.
 
 mod codec;
+mod codec_document;
 mod codec_upper_case;
+mod fields;
+mod join;
 mod messages;
+mod options;
 mod session;
 mod static_sessions;
 
 use crate::base::close::{CloseReason, DisconnectReason};
-use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
@@ -22,58 +25,17 @@ use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
 use codec::Recipient;
 pub use codec::{Dialect, Reader, Said};
-use messages::{Code, Departure, Details, Outgoing, Role, VERSION};
+use fields::VERSION;
+use messages::{Code, Departure, Outgoing};
 pub use messages::{Command, Join, Kick, Mistake};
-use serde::{Deserialize, Serialize};
+pub use options::Options;
 use serde_json::value::RawValue;
-use session::{Host, Member, Session};
-use static_sessions::Configured;
+use session::{Member, Session};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The fewest members that a session may be limited to (rulings).
-const FEWEST_MEMBERS: u32 = 2;
-
-/// And no more than this: each is told of all others.
-const MOST_MEMBERS: u32 = 256;
-
 /// Why a session ends whose host is not there any more.
 const HOST_IS_LOST: &str = "Host lost its connection";
-
-/// The random part of a client's id.
-const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-const ID_LENGTH: usize = 12;
-
-/// What the configuration may say about a LOUDSYNC listener.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Seconds from the handshake to JOIN; 0: no limit.
-    join_timeout: u32,
-    /// Seconds that a connection has for a sign of life when its device comes again elsewhere.
-    takeover_timeout: u32,
-    /// Seconds without a heartbeat ("Timeout Behavior").
-    heartbeat_timeout: u32,
-    /// Members of a session, its host among them ("Capacity Limits").
-    max_members: u32,
-    /// Sessions that hosts make; 0: no limit.
-    max_sessions: u32,
-    /// Sessions that are there without a host's device.
-    sessions: Vec<Configured>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            join_timeout: 15,
-            takeover_timeout: 2,
-            heartbeat_timeout: 15,
-            max_members: 10,
-            max_sessions: 5000,
-            sessions: Vec::new(),
-        }
-    }
-}
 
 /// The sessions of one listener.
 pub struct Loudsync {
@@ -103,24 +65,7 @@ impl Realm for Loudsync {
     type Command = Said;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        check_minimum(&[
-            ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
-            ("heartbeat_timeout", options.heartbeat_timeout, 1, "seconds"),
-            (
-                "max_members",
-                options.max_members,
-                FEWEST_MEMBERS,
-                "members",
-            ),
-        ])?;
-        if options.max_members > MOST_MEMBERS {
-            let problem = format!(
-                "{} is more than {MOST_MEMBERS} members",
-                options.max_members
-            );
-            return Err(("max_members", problem));
-        }
-        static_sessions::check(&options.sessions, options.max_members)?;
+        options.check()?;
         let sessions = options.sessions.iter().map(|session| {
             let id = session.id.clone();
             (id, Session::configured(session, options.max_members))
@@ -267,107 +212,6 @@ impl Loudsync {
         }
     }
 
-    fn check_max_members(&self, join: &Join) -> Result<(), InvalidMessage> {
-        let Role::Host {
-            max_members: Some(wanted),
-            ..
-        } = join.role
-        else {
-            return Ok(());
-        };
-        let limit = self.options.max_members;
-        if (FEWEST_MEMBERS..=limit).contains(&wanted) {
-            return Ok(());
-        }
-        let problem = format!("is {wanted}; it is from {FEWEST_MEMBERS} to {limit}");
-        Err(InvalidMessage::field("maxMembers", problem))
-    }
-
-    /// Lets somebody into a session, or says why not, and goodbye.
-    fn join(&mut self, cx: &mut Context, from: Recipient, join: Join) {
-        if let Err(mistake) = self.try_to_join(cx, from, join) {
-            refuse(cx, from, &mistake);
-        }
-    }
-
-    fn try_to_join(
-        &mut self,
-        cx: &mut Context,
-        from: Recipient,
-        join: Join,
-    ) -> Result<(), Mistake> {
-        let Some(session) = self.sessions.get_mut(&join.session_id) else {
-            return self.create(cx, from, join);
-        };
-        check_role(&join, &session.host)?;
-        let conn = from.connection;
-        let same_device = |member: &&mut Member| member.device == join.device;
-        let member = session.members_mut().find(same_device);
-        let owner = member.as_ref().and_then(|member| member.connection);
-        match (member, owner) {
-            (Some(_), Some(owner)) => {
-                let patience = Duration::from_secs(self.options.takeover_timeout.into());
-                cx.probe(owner.connection, patience);
-                self.pending
-                    .start_takeover(conn, owner.connection, (from, join));
-                return Ok(());
-            }
-            (Some(member), None) => {
-                member.connection = Some(from);
-                member.name = join.name;
-                member.heartbeat = cx.now;
-                session.welcome(cx, conn, &join.session_id);
-                session.spread_list(cx, Some(conn));
-            }
-            (None, _) => {
-                session.has_capacity()?;
-                let id = new_id(cx, "client", |id| session.has_id(id));
-                session.add(cx, Member::new(cx, from, id, join.device, join.name));
-                session.welcome(cx, conn, &join.session_id);
-            }
-        }
-        self.seat(conn, join.session_id);
-        Ok(())
-    }
-
-    fn create(&mut self, cx: &mut Context, from: Recipient, join: Join) -> Result<(), Mistake> {
-        let Role::Host {
-            session_name,
-            max_members,
-        } = join.role
-        else {
-            let message = "there is no session of this id";
-            return Err(Mistake::new(Code::SessionNotFound, message));
-        };
-        let max_sessions = self.options.max_sessions;
-        // Those of the configuration are the operator's, and never go.
-        let made = self.sessions.len() - self.options.sessions.len();
-        let is_full = max_sessions > 0 && made >= max_sessions as usize;
-        if is_full && !self.end_deserted_session(cx) {
-            return Err(Mistake {
-                code: Code::SessionFull,
-                message: format!("this server has all the sessions it may have ({max_sessions})"),
-                details: Some(Details::Sessions { max_sessions }),
-            });
-        }
-        let id = new_id(cx, "host", |_| false);
-        let session = Session::new(
-            session_name.unwrap_or_else(|| join.name.clone()),
-            max_members.unwrap_or(self.options.max_members) as usize,
-            Member::new(cx, from, id, join.device, join.name),
-        );
-        session.welcome(cx, from.connection, &join.session_id);
-        self.sessions.insert(join.session_id.clone(), session);
-        self.seat(from.connection, join.session_id);
-        Ok(())
-    }
-
-    /// Somebody has come in from the doorstep.
-    fn seat(&mut self, conn: ConnectionId, session: String) {
-        self.pending.remove(conn);
-        self.connections.insert(conn, session);
-    }
-
     /// Does what a member wants.
     fn obey(
         &mut self,
@@ -505,21 +349,6 @@ impl Loudsync {
         }
     }
 
-    /// Ends the session that has waited longest for somebody to come back, none of its members
-    /// being connected. Otherwise who opens sessions and goes would keep all others from it.
-    fn end_deserted_session(&mut self, cx: &mut Context) -> bool {
-        let is_deserted = |session: &Session| session.members().all(|it| it.connection.is_none());
-        // A session whose host is a name waits for nobody.
-        let deserted = self.sessions.iter().filter(|(_, it)| is_deserted(it));
-        let since = deserted.filter_map(|(id, it)| Some((it.host.member()?.heartbeat, id)));
-        let longest = since.min_by_key(|(heartbeat, _)| *heartbeat);
-        let Some(id) = longest.map(|(_, id)| id.clone()) else {
-            return false;
-        };
-        self.end(cx, &id, HOST_IS_LOST);
-        true
-    }
-
     /// Turns those away who wait for a connection's place.
     fn refuse_claimants(&mut self, cx: &mut Context, owner: ConnectionId, why: &Mistake) {
         for (_, (claimant, _)) in self.pending.end_takeovers(owner) {
@@ -535,31 +364,6 @@ impl Loudsync {
             && self.connections.is_empty()
             && self.sessions.len() == self.options.sessions.len()
             && self.sessions.values().all(has_nobody)
-    }
-}
-
-/// Only the device that made a session comes to it as its host.
-fn check_role(join: &Join, host: &Host) -> Result<(), Mistake> {
-    let device = host.member().map(|member| &member.device);
-    let is_its_device = device == Some(&join.device);
-    let message = match (&join.role, device) {
-        (Role::Host { .. }, None) => "this session is the server's own, and no device is its host",
-        (Role::Host { .. }, Some(_)) if !is_its_device => {
-            "this session has a host, and it is not this device"
-        }
-        (Role::Guest, _) if is_its_device => "this device is the session's host, and no guest",
-        _ => return Ok(()),
-    };
-    Err(Mistake::new(Code::Unauthorized, message))
-}
-
-/// A new id for a member, one that is not `taken`.
-fn new_id(cx: &mut Context, prefix: &str, taken: impl Fn(&str) -> bool) -> String {
-    loop {
-        let id = format!("{prefix}-{}", cx.random_string(ID_LETTERS, ID_LENGTH));
-        if !taken(&id) {
-            return id;
-        }
     }
 }
 

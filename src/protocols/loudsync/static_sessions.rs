@@ -1,7 +1,6 @@
 //! Sessions that the configuration names. They live for ever, and their host is a name.
 
-use super::FEWEST_MEMBERS;
-use super::messages::{DEVICE_ID_LENGTH, NAME_LENGTH, check_session_id};
+use super::fields::{DEVICE_ID_LENGTH, FEWEST_MEMBERS, NAME_LENGTH, check_session_id};
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::check_length;
 use serde::de::Error;

@@ -1,9 +1,10 @@
 //! LOUDSYNC's reader under any messages.
 
 use crate::protocols::loudsync::codec::{Dialect, Reader};
-use crate::protocols::loudsync::messages::{
-    Command, DEVICE_ID_LENGTH, NAME_LENGTH, Outgoing, Role, SESSION_ID_LENGTH, check_session_id,
+use crate::protocols::loudsync::fields::{
+    DEVICE_ID_LENGTH, NAME_LENGTH, SESSION_ID_LENGTH, check_session_id,
 };
+use crate::protocols::loudsync::messages::{Command, Outgoing, Role};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::dialect::Encode;

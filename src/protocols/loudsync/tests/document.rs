@@ -68,6 +68,7 @@
 //! | a first message that is neither dialect's is answered in this one | `the_first_message_with_a_type_decides_the_dialect` |
 //! | nothing is kept of a session that is over | `nothing_is_kept_of_who_is_gone` |
 
+use crate::protocols::loudsync::join::ID_LETTERS;
 use crate::protocols::loudsync::*;
 use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
