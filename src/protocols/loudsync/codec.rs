@@ -1,6 +1,6 @@
 //! Which dialect a client speaks; its messages are read, and those to it written, in that.
 
-use super::messages::{Code, Command, Mistake, Outgoing, Own};
+use super::messages::{ClientMessage, ErrorCode, ErrorReply, RecipientIds, ServerMessage};
 use super::{codec_document, codec_upper_case};
 use crate::base::frame::Frame;
 use crate::realm::Message;
@@ -24,9 +24,9 @@ pub(super) type Recipient = crate::toolkit::dialect::Recipient<Dialect>;
 pub struct Reader(Option<Dialect>);
 
 /// What a client says, and in which dialect it is to be answered.
-pub struct Said {
+pub struct Incoming {
     pub(super) dialect: Dialect,
-    pub(super) command: Command,
+    pub(super) message: ClientMessage,
 }
 
 impl Reader {
@@ -37,23 +37,23 @@ impl Reader {
     }
 
     /// Reads a message. The first with a type in letters of one case decides the dialect.
-    pub(super) fn read(&mut self, message: Message) -> Said {
+    pub(super) fn decode(&mut self, message: Message) -> Incoming {
         let Message::Text(text) = message else {
             let message = "messages are text, not binary";
-            let mistake = Mistake::new(Code::InvalidMessage, message);
-            return Said {
+            let error = ErrorReply::new(ErrorCode::InvalidMessage, message);
+            return Incoming {
                 dialect: self.dialect(),
-                command: Command::Wrong(mistake),
+                message: ClientMessage::Invalid(error),
             };
         };
         self.0 = self.0.or_else(|| dialect(&text));
-        let command = match self.dialect() {
-            Dialect::Document => codec_document::read(&text),
-            Dialect::UpperCase => codec_upper_case::read(&text),
+        let message = match self.dialect() {
+            Dialect::Document => codec_document::decode(&text),
+            Dialect::UpperCase => codec_upper_case::decode(&text),
         };
-        Said {
+        Incoming {
             dialect: self.dialect(),
-            command: command.unwrap_or_else(Command::Wrong),
+            message: message.unwrap_or_else(ClientMessage::Invalid),
         }
     }
 
@@ -74,24 +74,24 @@ fn dialect(text: &str) -> Option<Dialect> {
     }
 }
 
-impl Outgoing<'_> {
+impl ServerMessage<'_> {
     /// The message for one who stands in it, where the dialect tells it of itself otherwise than
     /// all others.
-    pub(super) fn personal(&self, dialect: Dialect, own: Own) -> Option<Frame> {
+    pub(super) fn personalized(&self, dialect: Dialect, recipient: RecipientIds) -> Option<Frame> {
         match dialect {
             Dialect::Document => None,
-            Dialect::UpperCase => codec_upper_case::personal(self, own),
+            Dialect::UpperCase => codec_upper_case::encode_personalized(self, recipient),
         }
     }
 }
 
-impl Encode for Outgoing<'_> {
+impl Encode for ServerMessage<'_> {
     type Dialect = Dialect;
 
     fn encode(&self, dialect: Dialect) -> Vec<Frame> {
         vec![match dialect {
-            Dialect::Document => codec_document::frame(self),
-            Dialect::UpperCase => codec_upper_case::frame(self),
+            Dialect::Document => codec_document::encode(self),
+            Dialect::UpperCase => codec_upper_case::encode(self),
         }]
     }
 }

@@ -2,8 +2,8 @@
 
 use super::fields;
 use super::messages::{
-    Code, Command, ConnectionStatus, Departure, Details, Join, Kick, MemberInfo, Mistake, Outgoing,
-    Role,
+    ClientMessage, ConnectionStatus, Details, ErrorCode, ErrorReply, Join, Kick, LeaveReason,
+    MemberInfo, Role, ServerMessage,
 };
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 /// The fields of all types.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Incoming<'a> {
+struct RawMessage<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    message_type: Option<&'a RawValue>,
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -42,29 +42,29 @@ struct DeviceInfo<'a> {
     #[serde(borrow)]
     name: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    device_type: Option<&'a RawValue>,
 }
 
 /// Reads a message of the document's dialect ("Message Validation").
-pub(super) fn read(text: &str) -> Result<Command, Mistake> {
-    let incoming: Incoming = json::object(text)?;
-    let kind: String = json::required(incoming.kind, "type", "a string")?;
-    let timestamp = fields::timestamp(incoming.timestamp, "timestamp")?;
-    match kind.as_str() {
-        "join" if !fields::is_our_version(incoming.version, "version")? => {
-            Ok(Command::JoinOtherVersion)
+pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
+    let raw: RawMessage = json::object(text)?;
+    let message_type: String = json::required(raw.message_type, "type", "a string")?;
+    let timestamp = fields::timestamp(raw.timestamp, "timestamp")?;
+    match message_type.as_str() {
+        "join" if !fields::is_our_version(raw.version, "version")? => {
+            Ok(ClientMessage::JoinOtherVersion)
         }
-        "join" => Ok(Command::Join(join(&incoming)?)),
+        "join" => Ok(ClientMessage::Join(join(&raw)?)),
         "leave" => {
-            fields::reason(incoming.reason, "reason")?;
-            Ok(Command::Leave)
+            fields::reason(raw.reason, "reason")?;
+            Ok(ClientMessage::Leave)
         }
-        "heartbeat" => Ok(Command::Heartbeat),
-        "ping" => Ok(Command::Ping(timestamp.to_owned())),
-        "member_list" => Ok(Command::List),
-        "kick" => Ok(Command::Kick(Kick {
-            member_id: json::required(incoming.member_id, "memberId", "a string")?,
-            reason: fields::reason(incoming.reason, "reason")?,
+        "heartbeat" => Ok(ClientMessage::Heartbeat),
+        "ping" => Ok(ClientMessage::Ping(timestamp.to_owned())),
+        "member_list" => Ok(ClientMessage::MemberList),
+        "kick" => Ok(ClientMessage::Kick(Kick {
+            member_id: json::required(raw.member_id, "memberId", "a string")?,
+            reason: fields::reason(raw.reason, "reason")?,
         })),
         other => {
             let known = "join, leave, heartbeat, ping, member_list and kick";
@@ -74,8 +74,8 @@ pub(super) fn read(text: &str) -> Result<Command, Mistake> {
     }
 }
 
-fn join(incoming: &Incoming) -> Result<Join, Mistake> {
-    let device: DeviceInfo = incoming.device_info.map_or_else(
+fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
+    let device_info: DeviceInfo = raw.device_info.map_or_else(
         || {
             Err(InvalidMessage::field(
                 "deviceInfo",
@@ -87,22 +87,19 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
             json::object(info.get()).map_err(|_| InvalidMessage::field("deviceInfo", problem))
         },
     )?;
-    let session_id: String = json::required(incoming.session_id, "sessionId", "a string")?;
+    let session_id: String = json::required(raw.session_id, "sessionId", "a string")?;
     let types = "\"host\" or \"client\"";
-    let kind: String = json::required(device.kind, "deviceInfo.type", types)?;
-    let role = match kind.as_str() {
+    let device_type: String = json::required(device_info.device_type, "deviceInfo.type", types)?;
+    let role = match device_type.as_str() {
         "host" => {
             fields::check_session_id(&session_id)?;
             let session_name: Option<String> =
-                json::optional(incoming.session_name, "sessionName", "a string")?;
+                json::optional(raw.session_name, "sessionName", "a string")?;
             if let Some(name) = &session_name {
                 json::check_length(name, "sessionName", 1, fields::NAME_LENGTH)?;
             }
-            let max_members = json::optional(
-                incoming.max_members,
-                "maxMembers",
-                "a whole number from 2 on",
-            )?;
+            let max_members =
+                json::optional(raw.max_members, "maxMembers", "a whole number from 2 on")?;
             Role::Host {
                 session_name,
                 max_members,
@@ -116,8 +113,8 @@ fn join(incoming: &Incoming) -> Result<Join, Mistake> {
     };
     Ok(Join {
         session_id,
-        device: fields::text(device.id, "deviceInfo.id", fields::DEVICE_ID_LENGTH)?,
-        name: fields::text(device.name, "deviceInfo.name", fields::NAME_LENGTH)?,
+        device_id: fields::text(device_info.id, "deviceInfo.id", fields::DEVICE_ID_LENGTH)?,
+        device_name: fields::text(device_info.name, "deviceInfo.name", fields::NAME_LENGTH)?,
         role,
     })
 }
@@ -146,7 +143,7 @@ enum Message<'a> {
     MemberLeft {
         timestamp: u64,
         member_id: &'a str,
-        reason: Departure,
+        reason: LeaveReason,
     },
     Kicked {
         timestamp: u64,
@@ -161,7 +158,7 @@ enum Message<'a> {
     },
     Error {
         timestamp: u64,
-        code: Code,
+        code: ErrorCode,
         message: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         details: Option<&'a Details>,
@@ -190,9 +187,9 @@ struct Member<'a> {
 }
 
 /// Writes a message.
-pub(super) fn frame(message: &Outgoing) -> Frame {
+pub(super) fn encode(message: &ServerMessage) -> Frame {
     Frame::json(&match message {
-        Outgoing::Welcome {
+        ServerMessage::Welcome {
             timestamp,
             client_id,
             session_info,
@@ -205,37 +202,37 @@ pub(super) fn frame(message: &Outgoing) -> Frame {
                 host_id: session_info.host_id,
             },
         },
-        Outgoing::MemberList { timestamp, members } => Message::MemberList {
+        ServerMessage::MemberList { timestamp, members } => Message::MemberList {
             timestamp: *timestamp,
             members: members.iter().map(member).collect(),
         },
-        Outgoing::MemberJoined {
+        ServerMessage::MemberJoined {
             timestamp,
             member: joined,
         } => Message::MemberJoined {
             timestamp: *timestamp,
             member: member(joined),
         },
-        Outgoing::MemberLeft {
+        ServerMessage::MemberLeft {
             timestamp,
             member_id,
-            name: _,
+            member_name: _,
             reason,
         } => Message::MemberLeft {
             timestamp: *timestamp,
             member_id,
             reason: *reason,
         },
-        Outgoing::Kicked { timestamp, reason } => Message::Kicked {
+        ServerMessage::Kicked { timestamp, reason } => Message::Kicked {
             timestamp: *timestamp,
             reason,
         },
-        Outgoing::SessionClosed { timestamp, reason } => Message::SessionClosed {
+        ServerMessage::SessionClosed { timestamp, reason } => Message::SessionClosed {
             timestamp: *timestamp,
             reason,
         },
-        Outgoing::Pong { now: _, timestamp } => Message::Pong { timestamp },
-        Outgoing::Error {
+        ServerMessage::Pong { now: _, timestamp } => Message::Pong { timestamp },
+        ServerMessage::Error {
             timestamp,
             code,
             message,

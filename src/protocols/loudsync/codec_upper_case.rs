@@ -5,7 +5,8 @@
 
 use super::fields::{self, DEVICE_ID_LENGTH, NAME_LENGTH};
 use super::messages::{
-    Code, Command, ConnectionStatus, Departure, Join, MemberInfo, Mistake, Outgoing, Own, Role,
+    ClientMessage, ConnectionStatus, ErrorCode, ErrorReply, Join, LeaveReason, MemberInfo,
+    RecipientIds, Role, ServerMessage,
 };
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
-struct Incoming<'a> {
+struct RawMessage<'a> {
     #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
+    message_type: Option<&'a RawValue>,
     #[serde(borrow)]
     timestamp: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -43,32 +44,32 @@ struct Fields<'a> {
 }
 
 /// Reads a message ("Message Validation").
-pub(super) fn read(text: &str) -> Result<Command, Mistake> {
-    let incoming: Incoming = json::object(text)?;
-    let kind: String = json::required(incoming.kind, "type", "a string")?;
-    fields::timestamp(incoming.timestamp, "timestamp")?;
-    let payload = payload(incoming.payload)?;
-    match kind.as_str() {
+pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
+    let raw: RawMessage = json::object(text)?;
+    let message_type: String = json::required(raw.message_type, "type", "a string")?;
+    fields::timestamp(raw.timestamp, "timestamp")?;
+    let payload = payload(raw.payload)?;
+    match message_type.as_str() {
         "JOIN" if !fields::is_our_version(payload.version, "payload.version")? => {
-            Ok(Command::JoinOtherVersion)
+            Ok(ClientMessage::JoinOtherVersion)
         }
-        "JOIN" => Ok(Command::Join(Join {
+        "JOIN" => Ok(ClientMessage::Join(Join {
             session_id: json::required(payload.session_id, "payload.sessionId", "a string")?,
-            device: fields::text(payload.device_id, "payload.deviceId", DEVICE_ID_LENGTH)?,
-            name: fields::text(payload.device_name, "payload.deviceName", NAME_LENGTH)?,
+            device_id: fields::text(payload.device_id, "payload.deviceId", DEVICE_ID_LENGTH)?,
+            device_name: fields::text(payload.device_name, "payload.deviceName", NAME_LENGTH)?,
             role: Role::Guest,
         })),
         "LEAVE" => {
             fields::reason(payload.reason, "payload.reason")?;
-            Ok(Command::Leave)
+            Ok(ClientMessage::Leave)
         }
-        "HEARTBEAT" => Ok(Command::Heartbeat),
+        "HEARTBEAT" => Ok(ClientMessage::Heartbeat),
         "PING" => {
             let timestamp = fields::timestamp(payload.timestamp, "payload.timestamp")?;
-            Ok(Command::Ping(timestamp.to_owned()))
+            Ok(ClientMessage::Ping(timestamp.to_owned()))
         }
-        "PONG" => Ok(Command::Pong),
-        "MEMBER_LIST" => Ok(Command::List),
+        "PONG" => Ok(ClientMessage::Pong),
+        "MEMBER_LIST" => Ok(ClientMessage::MemberList),
         other => {
             let known = "JOIN, LEAVE, HEARTBEAT, PING, PONG and MEMBER_LIST";
             let problem = format!("is {}; there are {known}", Quoted(other));
@@ -90,7 +91,7 @@ fn payload(payload: Option<&RawValue>) -> Result<Fields<'_>, InvalidMessage> {
 #[derive(Serialize)]
 struct Message<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    message_type: &'static str,
     timestamp: u64,
     payload: Payload<'a>,
 }
@@ -116,7 +117,7 @@ enum Payload<'a> {
     MemberLeft {
         device_id: &'a str,
         device_name: &'a str,
-        reason: Departure,
+        reason: LeaveReason,
     },
     Reason {
         reason: &'a str,
@@ -147,29 +148,34 @@ struct Member<'a> {
 }
 
 /// A message for all who do not stand in it.
-pub(super) fn frame(message: &Outgoing) -> Frame {
-    write(message, None)
+pub(super) fn encode(message: &ServerMessage) -> Frame {
+    encode_with(message, None)
 }
 
 /// A message for one who stands in it; none where that is no other than for all. Everybody stands
 /// in the list, so that is written once for each who speaks in capitals.
-pub(super) fn personal(message: &Outgoing, own: Own) -> Option<Frame> {
-    let stands_in_it = match message {
-        Outgoing::Welcome { client_id, .. } => *client_id == own.client_id,
-        Outgoing::MemberList { members, .. } => members.iter().any(|it| it.id == own.client_id),
-        Outgoing::MemberJoined { member, .. } => member.id == own.client_id,
-        Outgoing::MemberLeft { member_id, .. } => *member_id == own.client_id,
-        Outgoing::Kicked { .. }
-        | Outgoing::SessionClosed { .. }
-        | Outgoing::Pong { .. }
-        | Outgoing::Error { .. } => false,
+pub(super) fn encode_personalized(
+    message: &ServerMessage,
+    recipient: RecipientIds,
+) -> Option<Frame> {
+    let is_subject = match message {
+        ServerMessage::Welcome { client_id, .. } => *client_id == recipient.client_id,
+        ServerMessage::MemberList { members, .. } => {
+            members.iter().any(|it| it.id == recipient.client_id)
+        }
+        ServerMessage::MemberJoined { member, .. } => member.id == recipient.client_id,
+        ServerMessage::MemberLeft { member_id, .. } => *member_id == recipient.client_id,
+        ServerMessage::Kicked { .. }
+        | ServerMessage::SessionClosed { .. }
+        | ServerMessage::Pong { .. }
+        | ServerMessage::Error { .. } => false,
     };
-    stands_in_it.then(|| write(message, Some(own)))
+    is_subject.then(|| encode_with(message, Some(recipient)))
 }
 
-fn write(message: &Outgoing, own: Option<Own>) -> Frame {
-    let (kind, timestamp, payload) = match message {
-        Outgoing::Welcome {
+fn encode_with(message: &ServerMessage, recipient: Option<RecipientIds>) -> Frame {
+    let (message_type, timestamp, payload) = match message {
+        ServerMessage::Welcome {
             timestamp,
             client_id,
             session_info,
@@ -177,83 +183,84 @@ fn write(message: &Outgoing, own: Option<Own>) -> Frame {
             let payload = Payload::Welcome {
                 session_id: session_info.id,
                 session_name: session_info.name,
-                host_id: shown(session_info.host_id, own),
+                host_id: id_for(session_info.host_id, recipient),
                 host_name: session_info.host_name,
-                your_device_id: shown(client_id, own),
+                your_device_id: id_for(client_id, recipient),
                 connected_at: *timestamp,
             };
             ("WELCOME", *timestamp, payload)
         }
-        Outgoing::MemberList { timestamp, members } => {
+        ServerMessage::MemberList { timestamp, members } => {
             let payload = Payload::MemberList {
-                members: members.iter().map(|it| member(it, own)).collect(),
+                members: members.iter().map(|it| member(it, recipient)).collect(),
                 total_count: members.len(),
             };
             ("MEMBER_LIST", *timestamp, payload)
         }
-        Outgoing::MemberJoined {
+        ServerMessage::MemberJoined {
             timestamp,
             member: joined,
         } => {
-            let member = member(joined, own);
+            let member = member(joined, recipient);
             (
                 "MEMBER_JOINED",
                 *timestamp,
                 Payload::MemberJoined { member },
             )
         }
-        Outgoing::MemberLeft {
+        ServerMessage::MemberLeft {
             timestamp,
             member_id,
-            name,
+            member_name,
             reason,
         } => {
             let payload = Payload::MemberLeft {
-                device_id: shown(member_id, own),
-                device_name: name,
+                device_id: id_for(member_id, recipient),
+                device_name: member_name,
                 reason: *reason,
             };
             ("MEMBER_LEFT", *timestamp, payload)
         }
-        Outgoing::Kicked { timestamp, reason } => {
+        ServerMessage::Kicked { timestamp, reason } => {
             ("KICKED", *timestamp, Payload::Reason { reason })
         }
-        Outgoing::SessionClosed { timestamp, reason } => {
+        ServerMessage::SessionClosed { timestamp, reason } => {
             ("SESSION_CLOSED", *timestamp, Payload::Reason { reason })
         }
-        Outgoing::Pong { now, timestamp } => {
+        ServerMessage::Pong { now, timestamp } => {
             let payload = Payload::Pong {
                 timestamp: *now,
                 ping_timestamp: timestamp,
             };
             ("PONG", *now, payload)
         }
-        Outgoing::Error {
+        ServerMessage::Error {
             timestamp,
-            code: at_fault,
+            code,
             message,
             details: _,
         } => {
-            let code = code(*at_fault);
+            let code = error_code(*code);
             ("ERROR", *timestamp, Payload::Error { code, message })
         }
     };
     Frame::json(&Message {
-        kind,
+        message_type,
         timestamp,
         payload,
     })
 }
 
 /// The id by which a member is known to the receiver.
-fn shown<'a>(id: &'a str, own: Option<Own<'a>>) -> &'a str {
-    own.filter(|own| own.client_id == id)
-        .map_or(id, |own| own.device)
+fn id_for<'a>(id: &'a str, recipient: Option<RecipientIds<'a>>) -> &'a str {
+    recipient
+        .filter(|recipient| recipient.client_id == id)
+        .map_or(id, |recipient| recipient.device_id)
 }
 
-fn member<'a>(info: &MemberInfo<'a>, own: Option<Own<'a>>) -> Member<'a> {
+fn member<'a>(info: &MemberInfo<'a>, recipient: Option<RecipientIds<'a>>) -> Member<'a> {
     Member {
-        id: shown(info.id, own),
+        id: id_for(info.id, recipient),
         name: info.name,
         role: if info.is_host { "host" } else { "client" },
         connection_status: info.connection_status,
@@ -264,13 +271,13 @@ fn member<'a>(info: &MemberInfo<'a>, own: Option<Own<'a>>) -> Member<'a> {
     }
 }
 
-pub(super) const fn code(code: Code) -> &'static str {
+pub(super) const fn error_code(code: ErrorCode) -> &'static str {
     match code {
-        Code::SessionNotFound => "SESSION_NOT_FOUND",
-        Code::SessionFull => "SESSION_FULL",
-        Code::AlreadyJoined => "ALREADY_JOINED",
-        Code::InvalidMessage => "INVALID_MESSAGE",
-        Code::Unauthorized => "UNAUTHORIZED",
-        Code::VersionMismatch => "VERSION_MISMATCH",
+        ErrorCode::SessionNotFound => "SESSION_NOT_FOUND",
+        ErrorCode::SessionFull => "SESSION_FULL",
+        ErrorCode::AlreadyJoined => "ALREADY_JOINED",
+        ErrorCode::InvalidMessage => "INVALID_MESSAGE",
+        ErrorCode::Unauthorized => "UNAUTHORIZED",
+        ErrorCode::VersionMismatch => "VERSION_MISMATCH",
     }
 }

@@ -20,10 +20,10 @@ pub(super) const SESSION_ID_LENGTH: usize = 64;
 const REASON_LENGTH: usize = 200;
 
 /// The fewest members that a session may be limited to (rulings).
-pub(super) const FEWEST_MEMBERS: u32 = 2;
+pub(super) const MIN_MEMBERS: u32 = 2;
 
 /// And no more than this: each is told of all others.
-pub(super) const MOST_MEMBERS: u32 = 256;
+pub(super) const MAX_MEMBERS: u32 = 256;
 
 /// A time stamp like that of every message ("BaseMessage"), as it was written.
 pub(super) fn timestamp<'a>(

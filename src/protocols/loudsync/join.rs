@@ -1,100 +1,108 @@
 //! JOIN: who comes into which session, and who does not.
 
 use super::codec::Recipient;
-use super::fields::FEWEST_MEMBERS;
-use super::messages::{Code, Details, Join, Mistake, Role};
+use super::fields::MIN_MEMBERS;
+use super::messages::{Details, ErrorCode, ErrorReply, Join, Role};
 use super::session::{Host, Member, Session};
-use super::{HOST_IS_LOST, Loudsync, refuse};
+use super::{HOST_LOST, Loudsync, reject_join};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::json::InvalidMessage;
 use std::time::Duration;
 
 /// The random part of a client's id.
-pub(super) const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+pub(super) const ID_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 const ID_LENGTH: usize = 12;
 
 impl Loudsync {
     /// Lets somebody into a session, or says why not, and goodbye.
-    pub(super) fn join(&mut self, cx: &mut Context, from: Recipient, join: Join) {
-        if let Err(mistake) = self.try_to_join(cx, from, join) {
-            refuse(cx, from, &mistake);
+    pub(super) fn join(&mut self, cx: &mut Context, client: Recipient, join: Join) {
+        if let Err(error) = self.try_to_join(cx, client, join) {
+            reject_join(cx, client, &error);
         }
     }
 
     fn try_to_join(
         &mut self,
         cx: &mut Context,
-        from: Recipient,
+        client: Recipient,
         join: Join,
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), ErrorReply> {
         let Some(session) = self.sessions.get_mut(&join.session_id) else {
-            return self.create(cx, from, join);
+            return self.create(cx, client, join);
         };
         check_role(&join, &session.host)?;
-        let conn = from.connection;
-        let same_device = |member: &&mut Member| member.device == join.device;
+        let conn = client.connection;
+        let same_device = |member: &&mut Member| member.device_id == join.device_id;
         let member = session.members_mut().find(same_device);
-        let owner = member.as_ref().and_then(|member| member.connection);
+        let owner = member.as_ref().and_then(|member| member.recipient);
         match (member, owner) {
             (Some(_), Some(owner)) => {
-                let patience = Duration::from_secs(self.options.takeover_timeout.into());
-                cx.probe(owner.connection, patience);
+                let timeout = Duration::from_secs(self.options.takeover_timeout.into());
+                cx.probe(owner.connection, timeout);
                 self.pending
-                    .start_takeover(conn, owner.connection, (from, join));
+                    .start_takeover(conn, owner.connection, (client, join));
                 return Ok(());
             }
             (Some(member), None) => {
-                member.connection = Some(from);
-                member.name = join.name;
-                member.heartbeat = cx.now;
+                member.recipient = Some(client);
+                member.name = join.device_name;
+                member.last_heartbeat = cx.now;
                 session.welcome(cx, conn, &join.session_id);
-                session.spread_list(cx, Some(conn));
+                session.broadcast_list(cx, Some(conn));
             }
             (None, _) => {
-                session.has_capacity()?;
+                session.check_capacity()?;
                 let id = new_id(cx, "client", |id| session.has_id(id));
-                session.add(cx, Member::new(cx, from, id, join.device, join.name));
+                session.add(
+                    cx,
+                    Member::new(cx, client, id, join.device_id, join.device_name),
+                );
                 session.welcome(cx, conn, &join.session_id);
             }
         }
-        self.seat(conn, join.session_id);
+        self.register(conn, join.session_id);
         Ok(())
     }
 
-    fn create(&mut self, cx: &mut Context, from: Recipient, join: Join) -> Result<(), Mistake> {
+    fn create(
+        &mut self,
+        cx: &mut Context,
+        client: Recipient,
+        join: Join,
+    ) -> Result<(), ErrorReply> {
         let Role::Host {
             session_name,
             max_members,
         } = join.role
         else {
             let message = "there is no session of this id";
-            return Err(Mistake::new(Code::SessionNotFound, message));
+            return Err(ErrorReply::new(ErrorCode::SessionNotFound, message));
         };
         let max_sessions = self.options.max_sessions;
         // Those of the configuration are the operator's, and never go.
         let made = self.sessions.len() - self.options.sessions.len();
         let is_full = max_sessions > 0 && made >= max_sessions as usize;
-        if is_full && !self.end_deserted_session(cx) {
-            return Err(Mistake {
-                code: Code::SessionFull,
+        if is_full && !self.evict_abandoned_session(cx) {
+            return Err(ErrorReply {
+                code: ErrorCode::SessionFull,
                 message: format!("this server has all the sessions it may have ({max_sessions})"),
                 details: Some(Details::Sessions { max_sessions }),
             });
         }
         let id = new_id(cx, "host", |_| false);
         let session = Session::new(
-            session_name.unwrap_or_else(|| join.name.clone()),
+            session_name.unwrap_or_else(|| join.device_name.clone()),
             max_members.unwrap_or(self.options.max_members) as usize,
-            Member::new(cx, from, id, join.device, join.name),
+            Member::new(cx, client, id, join.device_id, join.device_name),
         );
-        session.welcome(cx, from.connection, &join.session_id);
+        session.welcome(cx, client.connection, &join.session_id);
         self.sessions.insert(join.session_id.clone(), session);
-        self.seat(from.connection, join.session_id);
+        self.register(client.connection, join.session_id);
         Ok(())
     }
 
     /// Somebody has come in from the doorstep.
-    fn seat(&mut self, conn: ConnectionId, session: String) {
+    fn register(&mut self, conn: ConnectionId, session: String) {
         self.pending.remove(conn);
         self.connections.insert(conn, session);
     }
@@ -108,33 +116,33 @@ impl Loudsync {
             return Ok(());
         };
         let limit = self.options.max_members;
-        if (FEWEST_MEMBERS..=limit).contains(&wanted) {
+        if (MIN_MEMBERS..=limit).contains(&wanted) {
             return Ok(());
         }
-        let problem = format!("is {wanted}; it is from {FEWEST_MEMBERS} to {limit}");
+        let problem = format!("is {wanted}; it is from {MIN_MEMBERS} to {limit}");
         Err(InvalidMessage::field("maxMembers", problem))
     }
 
     /// Ends the session that has waited longest for somebody to come back, none of its members
     /// being connected. Otherwise who opens sessions and goes would keep all others from it.
-    fn end_deserted_session(&mut self, cx: &mut Context) -> bool {
-        let is_deserted = |session: &Session| session.members().all(|it| it.connection.is_none());
+    fn evict_abandoned_session(&mut self, cx: &mut Context) -> bool {
+        let is_deserted = |session: &Session| session.members().all(|it| it.recipient.is_none());
         // A session whose host is a name waits for nobody.
         let deserted = self.sessions.iter().filter(|(_, it)| is_deserted(it));
-        let since = deserted.filter_map(|(id, it)| Some((it.host.member()?.heartbeat, id)));
+        let since = deserted.filter_map(|(id, it)| Some((it.host.member()?.last_heartbeat, id)));
         let longest = since.min_by_key(|(heartbeat, _)| *heartbeat);
         let Some(id) = longest.map(|(_, id)| id.clone()) else {
             return false;
         };
-        self.end(cx, &id, HOST_IS_LOST);
+        self.end(cx, &id, HOST_LOST);
         true
     }
 }
 
 /// Only the device that made a session comes to it as its host.
-fn check_role(join: &Join, host: &Host) -> Result<(), Mistake> {
-    let device = host.member().map(|member| &member.device);
-    let is_its_device = device == Some(&join.device);
+fn check_role(join: &Join, host: &Host) -> Result<(), ErrorReply> {
+    let device = host.member().map(|member| &member.device_id);
+    let is_its_device = device == Some(&join.device_id);
     let message = match (&join.role, device) {
         (Role::Host { .. }, None) => "this session is the server's own, and no device is its host",
         (Role::Host { .. }, Some(_)) if !is_its_device => {
@@ -143,13 +151,13 @@ fn check_role(join: &Join, host: &Host) -> Result<(), Mistake> {
         (Role::Guest, _) if is_its_device => "this device is the session's host, and no guest",
         _ => return Ok(()),
     };
-    Err(Mistake::new(Code::Unauthorized, message))
+    Err(ErrorReply::new(ErrorCode::Unauthorized, message))
 }
 
 /// A new id for a member, one that is not `taken`.
 fn new_id(cx: &mut Context, prefix: &str, taken: impl Fn(&str) -> bool) -> String {
     loop {
-        let id = format!("{prefix}-{}", cx.random_string(ID_LETTERS, ID_LENGTH));
+        let id = format!("{prefix}-{}", cx.random_string(ID_ALPHABET, ID_LENGTH));
         if !taken(&id) {
             return id;
         }

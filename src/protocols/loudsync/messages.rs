@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// What a client may say, and what it said wrong.
-pub enum Command {
+pub enum ClientMessage {
     /// `join`.
     Join(Join),
     /// `join` in another version of the protocol; the rest of it may be anything.
@@ -19,11 +19,11 @@ pub enum Command {
     /// `PONG`: the answer to a ping that this server does not send.
     Pong,
     /// `member_list`: a request for it (rulings).
-    List,
+    MemberList,
     /// `kick` (rulings).
     Kick(Kick),
     /// None of these.
-    Wrong(Mistake),
+    Invalid(ErrorReply),
 }
 
 /// Who wants into which session.
@@ -31,9 +31,9 @@ pub enum Command {
 pub struct Join {
     pub(super) session_id: String,
     /// `deviceInfo.id`.
-    pub(super) device: String,
+    pub(super) device_id: String,
     /// `deviceInfo.name`.
-    pub(super) name: String,
+    pub(super) device_name: String,
     pub(super) role: Role,
 }
 
@@ -59,7 +59,7 @@ pub struct Kick {
 /// The error codes ("ERROR").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Code {
+pub(super) enum ErrorCode {
     SessionNotFound,
     SessionFull,
     AlreadyJoined,
@@ -70,8 +70,8 @@ pub(super) enum Code {
 
 /// Something that cannot be done, and why.
 #[derive(Debug)]
-pub struct Mistake {
-    pub(super) code: Code,
+pub struct ErrorReply {
+    pub(super) code: ErrorCode,
     pub(super) message: String,
     pub(super) details: Option<Details>,
 }
@@ -92,8 +92,8 @@ pub(super) enum Details {
     },
 }
 
-impl Mistake {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+impl ErrorReply {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -102,18 +102,18 @@ impl Mistake {
     }
 }
 
-impl From<InvalidMessage> for Mistake {
-    fn from(malformed: InvalidMessage) -> Self {
+impl From<InvalidMessage> for ErrorReply {
+    fn from(invalid: InvalidMessage) -> Self {
         Self {
-            code: Code::InvalidMessage,
-            message: malformed.to_string(),
-            details: malformed.name().map(|field| Details::Field { field }),
+            code: ErrorCode::InvalidMessage,
+            message: invalid.to_string(),
+            details: invalid.name().map(|field| Details::Field { field }),
         }
     }
 }
 
 /// A message to clients. Time stamps are milliseconds since the epoch.
-pub(super) enum Outgoing<'a> {
+pub(super) enum ServerMessage<'a> {
     Welcome {
         timestamp: u64,
         client_id: &'a str,
@@ -130,8 +130,8 @@ pub(super) enum Outgoing<'a> {
     MemberLeft {
         timestamp: u64,
         member_id: &'a str,
-        name: &'a str,
-        reason: Departure,
+        member_name: &'a str,
+        reason: LeaveReason,
     },
     Kicked {
         timestamp: u64,
@@ -149,7 +149,7 @@ pub(super) enum Outgoing<'a> {
     },
     Error {
         timestamp: u64,
-        code: Code,
+        code: ErrorCode,
         message: &'a str,
         details: Option<&'a Details>,
     },
@@ -157,10 +157,10 @@ pub(super) enum Outgoing<'a> {
 
 /// Who a message goes to, where it is one of those that the message is about.
 #[derive(Clone, Copy)]
-pub(super) struct Own<'a> {
+pub(super) struct RecipientIds<'a> {
     /// How the others know it.
     pub(super) client_id: &'a str,
-    pub(super) device: &'a str,
+    pub(super) device_id: &'a str,
 }
 
 pub(super) struct SessionInfo<'a> {
@@ -194,7 +194,7 @@ pub(super) enum ConnectionStatus {
 /// Why a member is one no more ("MEMBER_LEFT").
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Departure {
+pub(super) enum LeaveReason {
     Left,
     Kicked,
     Timeout,

@@ -24,10 +24,10 @@ use crate::realm::{
 use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
 use codec::Recipient;
-pub use codec::{Dialect, Reader, Said};
+pub use codec::{Dialect, Incoming, Reader};
 use fields::VERSION;
-use messages::{Code, Departure, Outgoing};
-pub use messages::{Command, Join, Kick, Mistake};
+pub use messages::{ClientMessage, ErrorReply, Join, Kick};
+use messages::{ErrorCode, LeaveReason, ServerMessage};
 pub use options::Options;
 use serde_json::value::RawValue;
 use session::{Member, Session};
@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Why a session ends whose host is not there any more.
-const HOST_IS_LOST: &str = "Host lost its connection";
+const HOST_LOST: &str = "Host lost its connection";
 
 /// The sessions of one listener.
 pub struct Loudsync {
@@ -62,13 +62,13 @@ impl Realm for Loudsync {
 
     type Options = Options;
     type Reader = Reader;
-    type Command = Said;
+    type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         options.check()?;
         let sessions = options.sessions.iter().map(|session| {
             let id = session.id.clone();
-            (id, Session::configured(session, options.max_members))
+            (id, Session::from_config(session, options.max_members))
         });
         Ok(Self {
             pending: PendingClients::new(Duration::from_secs(options.join_timeout.into())),
@@ -83,8 +83,8 @@ impl Realm for Loudsync {
         true
     }
 
-    fn decode(reader: &mut Reader, message: Message) -> Option<Said> {
-        Some(reader.read(message))
+    fn decode(reader: &mut Reader, message: Message) -> Option<Incoming> {
+        Some(reader.decode(message))
     }
 
     fn open(
@@ -97,17 +97,17 @@ impl Realm for Loudsync {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, said: Said) {
-        let from = Recipient {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
+        let client = Recipient {
             connection: conn,
-            dialect: said.dialect,
+            dialect: incoming.dialect,
         };
-        let done = match self.connections.get(&conn).cloned() {
-            Some(session) => self.obey(cx, from, &session, said.command),
-            None => self.admit(cx, from, said.command),
+        let result = match self.connections.get(&conn).cloned() {
+            Some(session) => self.handle(cx, client, &session, incoming.message),
+            None => self.handle_pending(cx, client, incoming.message),
         };
-        if let Err(mistake) = done {
-            send_error(cx, from, &mistake);
+        if let Err(error) = result {
+            send_error(cx, client, &error);
         }
     }
 
@@ -117,7 +117,7 @@ impl Realm for Loudsync {
             // LEAVE, and "a clean Close" (rulings).
             DisconnectReason::Closed(CloseReason::Goodbye)
             | DisconnectReason::Left(None | Some(1000 | 1001)) => {
-                self.depart(cx, conn, Departure::Left);
+                self.remove_member(cx, conn, LeaveReason::Left);
             }
             // "For what it did" (rulings).
             DisconnectReason::Closed(
@@ -126,10 +126,10 @@ impl Realm for Loudsync {
                 | CloseReason::TooBig
                 | CloseReason::TooSlow
                 | CloseReason::ShortOfMemory,
-            ) => self.depart(cx, conn, Departure::Error),
+            ) => self.remove_member(cx, conn, LeaveReason::Error),
             _ => {
                 if let Some(session) = self.disconnect(conn) {
-                    session.spread_list(cx, None);
+                    session.broadcast_list(cx, None);
                 }
             }
         }
@@ -142,7 +142,11 @@ impl Realm for Loudsync {
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
             let message = "this device is connected";
-            self.refuse_claimants(cx, conn, &Mistake::new(Code::AlreadyJoined, message));
+            self.reject_takeovers(
+                cx,
+                conn,
+                &ErrorReply::new(ErrorCode::AlreadyJoined, message),
+            );
         } else if self.pending.has_takeover_of(conn) {
             // So that nobody hears of its loss: the claimant takes its place right away.
             self.disconnect(conn);
@@ -159,11 +163,11 @@ impl Realm for Loudsync {
         let due = due.filter(|(_, session)| {
             session
                 .members()
-                .any(|member| member.is_due(cx.now, timeout))
+                .any(|member| member.has_timed_out(cx.now, timeout))
         });
         let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
         for session in due {
-            self.time_out(cx, &session, timeout);
+            self.remove_timed_out(cx, &session, timeout);
         }
         for session in self.sessions.values_mut() {
             session.tick(cx);
@@ -173,71 +177,79 @@ impl Realm for Loudsync {
     fn stop(&mut self, cx: &mut Context) {
         for session in self.sessions.values() {
             let (timestamp, reason) = (cx.epoch_millis(), "Server is going away");
-            session.broadcast(cx, &Outgoing::SessionClosed { timestamp, reason });
+            session.broadcast(cx, &ServerMessage::SessionClosed { timestamp, reason });
         }
     }
 }
 
 impl Loudsync {
     /// Does what somebody wants who is in no session.
-    fn admit(
+    fn handle_pending(
         &mut self,
         cx: &mut Context,
-        from: Recipient,
-        command: Command,
-    ) -> Result<(), Mistake> {
-        match command {
-            Command::Join(_) if self.pending.is_taking_over(from.connection) => Err(join_again()),
-            Command::JoinOtherVersion => {
+        client: Recipient,
+        message: ClientMessage,
+    ) -> Result<(), ErrorReply> {
+        match message {
+            ClientMessage::Join(_) if self.pending.is_taking_over(client.connection) => {
+                Err(already_joined())
+            }
+            ClientMessage::JoinOtherVersion => {
                 let message = format!("this server speaks version {VERSION}, and no other");
-                refuse(cx, from, &Mistake::new(Code::VersionMismatch, message));
+                reject_join(
+                    cx,
+                    client,
+                    &ErrorReply::new(ErrorCode::VersionMismatch, message),
+                );
                 Ok(())
             }
-            Command::Join(join) => {
+            ClientMessage::Join(join) => {
                 self.check_max_members(&join)?;
-                self.join(cx, from, join);
+                self.join(cx, client, join);
                 Ok(())
             }
-            Command::Ping(timestamp) => {
-                pong(cx, from, &timestamp);
+            ClientMessage::Ping(timestamp) => {
+                send_pong(cx, client, &timestamp);
                 Ok(())
             }
-            Command::Pong => Ok(()),
-            Command::Wrong(mistake) => Err(mistake),
-            _ if self.pending.is_taking_over(from.connection) => {
+            ClientMessage::Pong => Ok(()),
+            ClientMessage::Invalid(error) => Err(error),
+            _ if self.pending.is_taking_over(client.connection) => {
                 let message = "wait: the connection that this device has is being asked";
-                Err(Mistake::new(Code::Unauthorized, message))
+                Err(ErrorReply::new(ErrorCode::Unauthorized, message))
             }
-            _ => Err(Mistake::new(Code::Unauthorized, "join comes first")),
+            _ => Err(ErrorReply::new(ErrorCode::Unauthorized, "join comes first")),
         }
     }
 
     /// Does what a member wants.
-    fn obey(
+    fn handle(
         &mut self,
         cx: &mut Context,
-        from: Recipient,
+        client: Recipient,
         session: &str,
-        command: Command,
-    ) -> Result<(), Mistake> {
-        let conn = from.connection;
-        match command {
-            Command::Leave => cx.close(conn, CloseReason::Goodbye),
-            Command::Heartbeat => {
+        message: ClientMessage,
+    ) -> Result<(), ErrorReply> {
+        let conn = client.connection;
+        match message {
+            ClientMessage::Leave => cx.close(conn, CloseReason::Goodbye),
+            ClientMessage::Heartbeat => {
                 if let Some(member) = self.member(session, conn) {
-                    member.heartbeat = cx.now;
+                    member.last_heartbeat = cx.now;
                 }
             }
-            Command::List => {
+            ClientMessage::MemberList => {
                 if let Some(session) = self.sessions.get(session) {
                     session.send_list(cx, conn);
                 }
             }
-            Command::Kick(kick) => return self.kick(cx, conn, session, kick),
-            Command::Join(_) | Command::JoinOtherVersion => return Err(join_again()),
-            Command::Ping(timestamp) => pong(cx, from, &timestamp),
-            Command::Pong => {}
-            Command::Wrong(mistake) => return Err(mistake),
+            ClientMessage::Kick(kick) => return self.kick(cx, conn, session, kick),
+            ClientMessage::Join(_) | ClientMessage::JoinOtherVersion => {
+                return Err(already_joined());
+            }
+            ClientMessage::Ping(timestamp) => send_pong(cx, client, &timestamp),
+            ClientMessage::Pong => {}
+            ClientMessage::Invalid(error) => return Err(error),
         }
         Ok(())
     }
@@ -248,13 +260,13 @@ impl Loudsync {
         conn: ConnectionId,
         session: &str,
         kick: Kick,
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), ErrorReply> {
         let Some(session) = self.sessions.get_mut(session) else {
             return Ok(());
         };
         if !session.is_hosted_by(conn) {
             let message = "only the host may remove members";
-            return Err(Mistake::new(Code::Unauthorized, message));
+            return Err(ErrorReply::new(ErrorCode::Unauthorized, message));
         }
         let at = session.guests.iter().position(|it| it.id == kick.member_id);
         let Some(at) = at else {
@@ -266,10 +278,10 @@ impl Loudsync {
             return Err(InvalidMessage::field("memberId", problem).into());
         };
         let member = session.guests.remove(at);
-        session.broadcast_left(cx, &member, Departure::Kicked);
-        if let Some(Recipient { connection, .. }) = member.connection {
+        session.broadcast_left(cx, &member, LeaveReason::Kicked);
+        if let Some(Recipient { connection, .. }) = member.recipient {
             let reason = kick.reason.as_deref();
-            let kicked = Outgoing::Kicked {
+            let kicked = ServerMessage::Kicked {
                 timestamp: cx.epoch_millis(),
                 reason: reason.unwrap_or("Host removed you from the session"),
             };
@@ -277,14 +289,14 @@ impl Loudsync {
             cx.close(connection, CloseReason::Kicked);
             // Whoever says to be the same device is as little wanted.
             let message = "the host has just removed this device";
-            let mistake = Mistake::new(Code::Unauthorized, message);
-            self.refuse_claimants(cx, connection, &mistake);
+            let error = ErrorReply::new(ErrorCode::Unauthorized, message);
+            self.reject_takeovers(cx, connection, &error);
         }
         Ok(())
     }
 
     /// A member goes for good, and its session with it if that is the host.
-    fn depart(&mut self, cx: &mut Context, conn: ConnectionId, reason: Departure) {
+    fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId, reason: LeaveReason) {
         let Some(id) = self.connections.remove(&conn) else {
             return;
         };
@@ -293,11 +305,11 @@ impl Loudsync {
         };
         if session.is_hosted_by(conn) {
             let reason = match reason {
-                Departure::Left => "Host ended the session",
-                _ => HOST_IS_LOST,
+                LeaveReason::Left => "Host ended the session",
+                _ => HOST_LOST,
             };
             self.end(cx, &id, reason);
-        } else if let Some(at) = session.guests.iter().position(|it| it.is_at(conn)) {
+        } else if let Some(at) = session.guests.iter().position(|it| it.is_on(conn)) {
             let member = session.guests.remove(at);
             session.broadcast_left(cx, &member, reason);
         }
@@ -306,34 +318,34 @@ impl Loudsync {
     /// A member's connection is not that any more; the member is awaited.
     fn disconnect(&mut self, conn: ConnectionId) -> Option<&mut Session> {
         let id = self.connections.remove(&conn)?;
-        self.member(&id, conn)?.connection = None;
+        self.member(&id, conn)?.recipient = None;
         self.sessions.get_mut(&id)
     }
 
     fn member(&mut self, session: &str, conn: ConnectionId) -> Option<&mut Member> {
         let mut members = self.sessions.get_mut(session)?.members_mut();
-        members.find(|member| member.is_at(conn))
+        members.find(|member| member.is_on(conn))
     }
 
     /// Removes the members of a session who sent no heartbeat.
-    fn time_out(&mut self, cx: &mut Context, id: &str, timeout: Duration) {
+    fn remove_timed_out(&mut self, cx: &mut Context, id: &str, timeout: Duration) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
-        let is_due = |member: &Member| member.is_due(cx.now, timeout);
+        let has_timed_out = |member: &Member| member.has_timed_out(cx.now, timeout);
         let (due, guests) = std::mem::take(&mut session.guests)
             .into_iter()
-            .partition::<Vec<Member>, _>(is_due);
+            .partition::<Vec<Member>, _>(has_timed_out);
         session.guests = guests;
-        let host = session.host.member().filter(|host| is_due(host));
-        for at in due.iter().chain(host).filter_map(|it| it.connection) {
-            cx.close(at.connection, CloseReason::Idle);
+        let host = session.host.member().filter(|host| has_timed_out(host));
+        for recipient in due.iter().chain(host).filter_map(|it| it.recipient) {
+            cx.close(recipient.connection, CloseReason::Idle);
         }
         if host.is_some() {
-            self.end(cx, id, HOST_IS_LOST);
+            self.end(cx, id, HOST_LOST);
         } else {
             for member in &due {
-                session.broadcast_left(cx, member, Departure::Timeout);
+                session.broadcast_left(cx, member, LeaveReason::Timeout);
             }
         }
     }
@@ -342,17 +354,17 @@ impl Loudsync {
     fn end(&mut self, cx: &mut Context, id: &str, reason: &str) {
         if let Some(session) = self.sessions.remove(id) {
             let timestamp = cx.epoch_millis();
-            session.broadcast(cx, &Outgoing::SessionClosed { timestamp, reason });
-            for at in session.members().filter_map(|member| member.connection) {
-                cx.close(at.connection, CloseReason::SessionClosed);
+            session.broadcast(cx, &ServerMessage::SessionClosed { timestamp, reason });
+            for recipient in session.members().filter_map(|member| member.recipient) {
+                cx.close(recipient.connection, CloseReason::SessionClosed);
             }
         }
     }
 
     /// Turns those away who wait for a connection's place.
-    fn refuse_claimants(&mut self, cx: &mut Context, owner: ConnectionId, why: &Mistake) {
+    fn reject_takeovers(&mut self, cx: &mut Context, owner: ConnectionId, why: &ErrorReply) {
         for (_, (claimant, _)) in self.pending.end_takeovers(owner) {
-            refuse(cx, claimant, why);
+            reject_join(cx, claimant, why);
         }
     }
 
@@ -367,29 +379,32 @@ impl Loudsync {
     }
 }
 
-fn send_error(cx: &mut Context, to: Recipient, mistake: &Mistake) {
-    let error = Outgoing::Error {
+fn send_error(cx: &mut Context, to: Recipient, error: &ErrorReply) {
+    let error = ServerMessage::Error {
         timestamp: cx.epoch_millis(),
-        code: mistake.code,
-        message: &mistake.message,
-        details: mistake.details.as_ref(),
+        code: error.code,
+        message: &error.message,
+        details: error.details.as_ref(),
     };
     to.send_to(cx, &error);
 }
 
-fn pong(cx: &mut Context, to: Recipient, timestamp: &RawValue) {
+fn send_pong(cx: &mut Context, to: Recipient, timestamp: &RawValue) {
     let now = cx.epoch_millis();
-    to.send_to(cx, &Outgoing::Pong { now, timestamp });
+    to.send_to(cx, &ServerMessage::Pong { now, timestamp });
 }
 
 /// Says why somebody may not join, and goodbye.
-fn refuse(cx: &mut Context, to: Recipient, mistake: &Mistake) {
-    send_error(cx, to, mistake);
+fn reject_join(cx: &mut Context, to: Recipient, error: &ErrorReply) {
+    send_error(cx, to, error);
     cx.close(to.connection, CloseReason::JoinRefused);
 }
 
-fn join_again() -> Mistake {
-    Mistake::new(Code::AlreadyJoined, "this connection has joined already")
+fn already_joined() -> ErrorReply {
+    ErrorReply::new(
+        ErrorCode::AlreadyJoined,
+        "this connection has joined already",
+    )
 }
 
 #[cfg(any(test, fuzzing))]

@@ -1,7 +1,7 @@
 //! What the configuration may say about a LOUDSYNC listener.
 
-use super::fields::{FEWEST_MEMBERS, MOST_MEMBERS};
-use super::static_sessions::{self, Configured};
+use super::fields::{MAX_MEMBERS, MIN_MEMBERS};
+use super::static_sessions::{self, StaticSession};
 use crate::realm::options::check_minimum;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct Options {
     /// Sessions that hosts make; 0: no limit.
     pub(super) max_sessions: u32,
     /// Sessions that are there without a host's device.
-    pub(super) sessions: Vec<Configured>,
+    pub(super) sessions: Vec<StaticSession>,
 }
 
 impl Default for Options {
@@ -45,10 +45,10 @@ impl Options {
         check_minimum(&[
             ("takeover_timeout", self.takeover_timeout, 1, "seconds"),
             ("heartbeat_timeout", self.heartbeat_timeout, 1, "seconds"),
-            ("max_members", self.max_members, FEWEST_MEMBERS, "members"),
+            ("max_members", self.max_members, MIN_MEMBERS, "members"),
         ])?;
-        if self.max_members > MOST_MEMBERS {
-            let problem = format!("{} is more than {MOST_MEMBERS} members", self.max_members);
+        if self.max_members > MAX_MEMBERS {
+            let problem = format!("{} is more than {MAX_MEMBERS} members", self.max_members);
             return Err(("max_members", problem));
         }
         static_sessions::check(&self.sessions, self.max_members)

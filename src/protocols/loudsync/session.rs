@@ -2,9 +2,10 @@
 
 use super::codec::Recipient;
 use super::messages::{
-    Code, ConnectionStatus, Departure, Details, MemberInfo, Mistake, Outgoing, Own, SessionInfo,
+    ConnectionStatus, Details, ErrorCode, ErrorReply, LeaveReason, MemberInfo, RecipientIds,
+    ServerMessage, SessionInfo,
 };
-use super::static_sessions::Configured;
+use super::static_sessions::StaticSession;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::dialect::Broadcast;
 use crate::toolkit::rate_limit::SlidingWindow;
@@ -13,10 +14,10 @@ use std::time::Duration;
 /// Of so many changes a minute everybody is told at once; further ones are gathered into a list a
 /// second. Otherwise one device that joins and leaves, or is lost and comes back, thousands of
 /// times would flood the others.
-const CHANGES_AT_ONCE: u32 = 60;
+const MAX_CHANGES_PER_MINUTE: u32 = 60;
 
 /// In a session of more members than this it is one change: a list costs members times members.
-const FEW_MEMBERS: usize = 32;
+const SMALL_SESSION: usize = 32;
 
 /// A session, as long as its host has its place in it; for ever where that is no device.
 pub(super) struct Session {
@@ -29,7 +30,7 @@ pub(super) struct Session {
     /// When everybody was told of a change.
     changes: SlidingWindow,
     /// Everybody is to be sent a list at the next opportunity.
-    is_list_due: bool,
+    list_pending: bool,
 }
 
 /// Whose session it is.
@@ -38,7 +39,7 @@ pub(super) enum Host {
     Device(Member),
     /// A name in the configuration, to which no device ever comes. Clients look for a host in the
     /// list, and show the one that they find; so it stands there, and is connected.
-    Named { id: String, name: String },
+    Configured { id: String, name: String },
 }
 
 /// A device in a session.
@@ -46,27 +47,27 @@ pub(super) struct Member {
     /// `clientId` on the wire.
     pub(super) id: String,
     /// `deviceInfo.id`: whoever knows it can take the member's place, so nobody is told.
-    pub(super) device: String,
+    pub(super) device_id: String,
     pub(super) name: String,
     /// Milliseconds since the epoch.
     pub(super) joined_at: u64,
-    pub(super) heartbeat: Duration,
+    pub(super) last_heartbeat: Duration,
     /// None while it is awaited.
-    pub(super) connection: Option<Recipient>,
+    pub(super) recipient: Option<Recipient>,
 }
 
 impl Host {
     pub(super) fn id(&self) -> &str {
         match self {
             Self::Device(member) => &member.id,
-            Self::Named { id, .. } => id,
+            Self::Configured { id, .. } => id,
         }
     }
 
     fn name(&self) -> &str {
         match self {
             Self::Device(member) => &member.name,
-            Self::Named { name, .. } => name,
+            Self::Configured { name, .. } => name,
         }
     }
 
@@ -74,21 +75,21 @@ impl Host {
     pub(super) const fn member(&self) -> Option<&Member> {
         match self {
             Self::Device(member) => Some(member),
-            Self::Named { .. } => None,
+            Self::Configured { .. } => None,
         }
     }
 
     const fn member_mut(&mut self) -> Option<&mut Member> {
         match self {
             Self::Device(member) => Some(member),
-            Self::Named { .. } => None,
+            Self::Configured { .. } => None,
         }
     }
 
     fn info(&self, cx: &Context) -> MemberInfo<'_> {
         match self {
             Self::Device(member) => member.info(cx, true),
-            Self::Named { id, name } => MemberInfo {
+            Self::Configured { id, name } => MemberInfo {
                 id,
                 name,
                 is_host: true,
@@ -110,53 +111,53 @@ fn millis_ago(cx: &Context, time: Duration) -> u64 {
 
 impl Session {
     /// A session that the configuration names.
-    pub(super) fn configured(session: &Configured, max_members: u32) -> Self {
-        let host = Host::Named {
+    pub(super) fn from_config(session: &StaticSession, max_members: u32) -> Self {
+        let host = Host::Configured {
             id: session.host_id.clone(),
             name: session.host_name.clone(),
         };
         let max_members = session.max_members.unwrap_or(max_members) as usize;
-        Self::of(host, session.name.clone(), max_members)
+        Self::with_host(host, session.name.clone(), max_members)
     }
 
     /// A session whose host has just joined.
     pub(super) fn new(name: String, max_members: usize, host: Member) -> Self {
-        Self::of(Host::Device(host), name, max_members)
+        Self::with_host(Host::Device(host), name, max_members)
     }
 
-    fn of(host: Host, name: String, max_members: usize) -> Self {
+    fn with_host(host: Host, name: String, max_members: usize) -> Self {
         Self {
             name,
             max_members,
             host,
             guests: Vec::new(),
             changes: SlidingWindow::default(),
-            is_list_due: false,
+            list_pending: false,
         }
     }
 
     /// Whether everybody may be told of a change now. If not, they get a list soon.
-    fn may_tell(&mut self, cx: &Context) -> bool {
-        let at_once = if self.members().count() <= FEW_MEMBERS {
-            CHANGES_AT_ONCE
+    fn record_change(&mut self, cx: &Context) -> bool {
+        let at_once = if self.members().count() <= SMALL_SESSION {
+            MAX_CHANGES_PER_MINUTE
         } else {
             1
         };
-        self.is_list_due |= self.changes.take(cx.now, at_once).is_err();
-        !self.is_list_due
+        self.list_pending |= self.changes.take(cx.now, at_once).is_err();
+        !self.list_pending
     }
 
     /// Everybody is to have a fresh list, but for whoever has one already.
-    pub(super) fn spread_list(&mut self, cx: &mut Context, but: Option<ConnectionId>) {
-        if self.may_tell(cx) {
-            self.broadcast_except(cx, but, &self.list(cx));
+    pub(super) fn broadcast_list(&mut self, cx: &mut Context, except: Option<ConnectionId>) {
+        if self.record_change(cx) {
+            self.broadcast_except(cx, except, &self.list(cx));
         }
     }
 
     /// Somebody joins, whom nobody has been told of.
     pub(super) fn add(&mut self, cx: &mut Context, member: Member) {
-        if self.may_tell(cx) {
-            let joined = Outgoing::MemberJoined {
+        if self.record_change(cx) {
+            let joined = ServerMessage::MemberJoined {
                 timestamp: cx.epoch_millis(),
                 member: member.info(cx, false),
             };
@@ -167,7 +168,7 @@ impl Session {
 
     /// Sends the list that could not be sent at once.
     pub(super) fn tick(&mut self, cx: &mut Context) {
-        if std::mem::take(&mut self.is_list_due) {
+        if std::mem::take(&mut self.list_pending) {
             self.broadcast(cx, &self.list(cx));
         }
     }
@@ -183,7 +184,7 @@ impl Session {
 
     /// Whether somebody is the host.
     pub(super) fn is_hosted_by(&self, conn: ConnectionId) -> bool {
-        self.host.member().is_some_and(|host| host.is_at(conn))
+        self.host.member().is_some_and(|host| host.is_on(conn))
     }
 
     /// Whether an id is a member's.
@@ -195,13 +196,13 @@ impl Session {
     ///
     /// # Errors
     /// The session is full.
-    pub(super) fn has_capacity(&self) -> Result<(), Mistake> {
+    pub(super) fn check_capacity(&self) -> Result<(), ErrorReply> {
         let (max_members, current_members) = (self.max_members, 1 + self.guests.len());
         if current_members < max_members {
             return Ok(());
         }
-        Err(Mistake {
-            code: Code::SessionFull,
+        Err(ErrorReply {
+            code: ErrorCode::SessionFull,
             message: format!("Session has reached maximum capacity ({max_members} members)"),
             details: Some(Details::Full {
                 max_members,
@@ -211,27 +212,37 @@ impl Session {
     }
 
     /// Sends a message to every member who is connected.
-    pub(super) fn broadcast(&self, cx: &mut Context, message: &Outgoing) {
+    pub(super) fn broadcast(&self, cx: &mut Context, message: &ServerMessage) {
         self.broadcast_except(cx, None, message);
     }
 
-    fn broadcast_except(&self, cx: &mut Context, but: Option<ConnectionId>, message: &Outgoing) {
+    fn broadcast_except(
+        &self,
+        cx: &mut Context,
+        except: Option<ConnectionId>,
+        message: &ServerMessage,
+    ) {
         let mut broadcast = Broadcast::new(message);
-        let others = |member: &&Member| but.is_none_or(|but| !member.is_at(but));
+        let others = |member: &&Member| except.is_none_or(|except| !member.is_on(except));
         for member in self.members().filter(others) {
-            member.hear(cx, message, &mut broadcast);
+            member.send_broadcast(cx, message, &mut broadcast);
         }
     }
 
     /// Somebody is no member any more.
-    pub(super) fn broadcast_left(&mut self, cx: &mut Context, member: &Member, reason: Departure) {
-        if !self.may_tell(cx) {
+    pub(super) fn broadcast_left(
+        &mut self,
+        cx: &mut Context,
+        member: &Member,
+        reason: LeaveReason,
+    ) {
+        if !self.record_change(cx) {
             return;
         }
-        let left = Outgoing::MemberLeft {
+        let left = ServerMessage::MemberLeft {
             timestamp: cx.epoch_millis(),
             member_id: &member.id,
-            name: &member.name,
+            member_name: &member.name,
             reason,
         };
         self.broadcast(cx, &left);
@@ -239,10 +250,10 @@ impl Session {
 
     /// Tells one of the members where it is, and who is there.
     pub(super) fn welcome(&self, cx: &mut Context, conn: ConnectionId, id: &str) {
-        let Some(member) = self.members().find(|member| member.is_at(conn)) else {
+        let Some(member) = self.members().find(|member| member.is_on(conn)) else {
             return;
         };
-        let welcome = Outgoing::Welcome {
+        let welcome = ServerMessage::Welcome {
             timestamp: cx.epoch_millis(),
             client_id: &member.id,
             session_info: SessionInfo {
@@ -258,14 +269,14 @@ impl Session {
 
     /// Tells one of the members who is there.
     pub(super) fn send_list(&self, cx: &mut Context, conn: ConnectionId) {
-        if let Some(member) = self.members().find(|member| member.is_at(conn)) {
+        if let Some(member) = self.members().find(|member| member.is_on(conn)) {
             member.send_to(cx, &self.list(cx));
         }
     }
 
-    fn list(&self, cx: &Context) -> Outgoing<'_> {
+    fn list(&self, cx: &Context) -> ServerMessage<'_> {
         let guests = self.guests.iter().map(|guest| guest.info(cx, false));
-        Outgoing::MemberList {
+        ServerMessage::MemberList {
             timestamp: cx.epoch_millis(),
             members: std::iter::once(self.host.info(cx)).chain(guests).collect(),
         }
@@ -274,74 +285,77 @@ impl Session {
 
 impl Member {
     /// Whether it has sent no heartbeat for so long.
-    pub(super) fn is_due(&self, now: Duration, timeout: Duration) -> bool {
-        self.heartbeat + timeout <= now
+    pub(super) fn has_timed_out(&self, now: Duration, timeout: Duration) -> bool {
+        self.last_heartbeat + timeout <= now
     }
 
     /// Whether its connection is this one.
-    pub(super) fn is_at(&self, conn: ConnectionId) -> bool {
-        self.connection.is_some_and(|at| at.connection == conn)
+    pub(super) fn is_on(&self, conn: ConnectionId) -> bool {
+        self.recipient
+            .is_some_and(|recipient| recipient.connection == conn)
     }
 
     /// Sends it a message, if it is connected.
-    pub(super) fn send_to(&self, cx: &mut Context, message: &Outgoing) {
-        self.hear(cx, message, &mut Broadcast::new(message));
+    pub(super) fn send_to(&self, cx: &mut Context, message: &ServerMessage) {
+        self.send_broadcast(cx, message, &mut Broadcast::new(message));
     }
 
     /// Sends it a message that many get, in words of its own where it stands in it.
-    fn hear<'a>(
+    fn send_broadcast<'a>(
         &self,
         cx: &mut Context,
-        message: &Outgoing<'a>,
-        broadcast: &mut Broadcast<'_, Outgoing<'a>>,
+        message: &ServerMessage<'a>,
+        broadcast: &mut Broadcast<'_, ServerMessage<'a>>,
     ) {
-        let Some(at) = self.connection else {
+        let Some(recipient) = self.recipient else {
             return;
         };
-        let own = Own {
+        let ids = RecipientIds {
             client_id: &self.id,
-            device: &self.device,
+            device_id: &self.device_id,
         };
-        match message.personal(at.dialect, own) {
-            Some(frame) => cx.send(at.connection, frame),
+        match message.personalized(recipient.dialect, ids) {
+            Some(frame) => cx.send(recipient.connection, frame),
             None => {
-                broadcast.send_to(cx, at);
+                broadcast.send_to(cx, recipient);
             }
         }
     }
 
     pub(super) fn new(
         cx: &Context,
-        at: Recipient,
+        recipient: Recipient,
         id: String,
-        device: String,
+        device_id: String,
         name: String,
     ) -> Self {
         Self {
             id,
-            device,
+            device_id,
             name,
             joined_at: cx.epoch_millis(),
-            heartbeat: cx.now,
-            connection: Some(at),
+            last_heartbeat: cx.now,
+            recipient: Some(recipient),
         }
     }
 
     pub(super) fn info(&self, cx: &Context, is_host: bool) -> MemberInfo<'_> {
-        let rtt = self.connection.and_then(|at| cx.rtt(at.connection));
+        let rtt = self
+            .recipient
+            .and_then(|recipient| cx.rtt(recipient.connection));
         // To the nearest millisecond.
         let millis = |time: Duration| u64::try_from((time.as_micros() + 500) / 1000).ok();
         MemberInfo {
             id: &self.id,
             name: &self.name,
             is_host,
-            connection_status: if self.connection.is_some() {
+            connection_status: if self.recipient.is_some() {
                 ConnectionStatus::Connected
             } else {
                 ConnectionStatus::Reconnecting
             },
             joined_at: self.joined_at,
-            last_seen: millis_ago(cx, cx.now.saturating_sub(self.heartbeat)),
+            last_seen: millis_ago(cx, cx.now.saturating_sub(self.last_heartbeat)),
             latency: rtt.and_then(millis),
         }
     }

@@ -1,6 +1,6 @@
 //! Sessions that the configuration names. They live for ever, and their host is a name.
 
-use super::fields::{DEVICE_ID_LENGTH, FEWEST_MEMBERS, NAME_LENGTH, check_session_id};
+use super::fields::{DEVICE_ID_LENGTH, MIN_MEMBERS, NAME_LENGTH, check_session_id};
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::check_length;
 use serde::de::Error;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// One of `sessions`.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Configured {
+pub(super) struct StaticSession {
     /// As in JOIN: 1 to 64 of letters, digits, `-` and `_`.
     #[serde(deserialize_with = "session_id")]
     pub(super) id: String,
@@ -32,7 +32,7 @@ pub(super) struct Configured {
 ///
 /// # Errors
 /// The first mistake, as [`Realm::new`](crate::realm::Realm::new) says it.
-pub(super) fn check(sessions: &[Configured], limit: u32) -> Result<(), (&'static str, String)> {
+pub(super) fn check(sessions: &[StaticSession], limit: u32) -> Result<(), (&'static str, String)> {
     let mut seen = BTreeMap::new();
     for (at, session) in sessions.iter().enumerate() {
         if let Some(earlier) = seen.insert(&session.id, at) {
@@ -41,9 +41,9 @@ pub(super) fn check(sessions: &[Configured], limit: u32) -> Result<(), (&'static
             return Err(("sessions", problem));
         }
         let max_members = session.max_members.unwrap_or(limit);
-        if !(FEWEST_MEMBERS..=limit).contains(&max_members) {
+        if !(MIN_MEMBERS..=limit).contains(&max_members) {
             let problem = format!(
-                "sessions[{at}].max_members is {max_members}; it is from {FEWEST_MEMBERS} to max_members, {limit}"
+                "sessions[{at}].max_members is {max_members}; it is from {MIN_MEMBERS} to max_members, {limit}"
             );
             return Err(("sessions", problem));
         }

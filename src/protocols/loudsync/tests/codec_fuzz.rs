@@ -4,7 +4,7 @@ use crate::protocols::loudsync::codec::{Dialect, Reader};
 use crate::protocols::loudsync::fields::{
     DEVICE_ID_LENGTH, NAME_LENGTH, SESSION_ID_LENGTH, check_session_id,
 };
-use crate::protocols::loudsync::messages::{Command, Outgoing, Role};
+use crate::protocols::loudsync::messages::{ClientMessage, Role, ServerMessage};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::dialect::Encode;
@@ -17,16 +17,16 @@ pub(crate) fn read_all(bytes: &[u8]) {
     for message in messages(bytes) {
         let before = reader.decided();
         let is_text = matches!(message, Message::Text(_));
-        let said = reader.read(message);
-        let (dialect, decided) = (said.dialect, reader.decided());
+        let incoming = reader.decode(message);
+        let (dialect, decided) = (incoming.dialect, reader.decided());
         assert!(before.is_none() || decided == before);
         assert_eq!(dialect, decided.unwrap_or(Dialect::Document));
-        assert!(is_text || matches!(said.command, Command::Wrong(_)));
+        assert!(is_text || matches!(incoming.message, ClientMessage::Invalid(_)));
         let is_of_length = |text: &str, longest| (1..=longest).contains(&text.chars().count());
-        match said.command {
-            Command::Join(join) => {
-                assert!(is_of_length(&join.device, DEVICE_ID_LENGTH));
-                assert!(is_of_length(&join.name, NAME_LENGTH));
+        match incoming.message {
+            ClientMessage::Join(join) => {
+                assert!(is_of_length(&join.device_id, DEVICE_ID_LENGTH));
+                assert!(is_of_length(&join.device_name, NAME_LENGTH));
                 match join.role {
                     Role::Host { session_name, .. } => {
                         assert_eq!(dialect, Dialect::Document);
@@ -38,22 +38,22 @@ pub(crate) fn read_all(bytes: &[u8]) {
                     Role::Guest => assert_eq!(dialect, Dialect::UpperCase),
                 }
             }
-            Command::Ping(timestamp) => {
+            ClientMessage::Ping(timestamp) => {
                 // It is given back as it was written.
                 let timestamp: Value = serde_json::from_str(timestamp.get()).unwrap_or_default();
                 assert!(timestamp.is_number() || timestamp.is_null());
             }
-            Command::Kick(kick) => {
+            ClientMessage::Kick(kick) => {
                 assert_eq!(dialect, Dialect::Document);
                 assert!(kick.reason.is_none_or(|reason| is_of_length(&reason, 200)));
             }
-            Command::Pong => assert_eq!(dialect, Dialect::UpperCase),
-            Command::Wrong(mistake) => {
-                let error = Outgoing::Error {
+            ClientMessage::Pong => assert_eq!(dialect, Dialect::UpperCase),
+            ClientMessage::Invalid(error) => {
+                let error = ServerMessage::Error {
                     timestamp: 0,
-                    code: mistake.code,
-                    message: &mistake.message,
-                    details: mistake.details.as_ref(),
+                    code: error.code,
+                    message: &error.message,
+                    details: error.details.as_ref(),
                 };
                 for frame in error.encode(dialect) {
                     // However long what was said is, what is said of it is not.
@@ -63,7 +63,10 @@ pub(crate) fn read_all(bytes: &[u8]) {
                     assert!(kind.eq_ignore_ascii_case("error"));
                 }
             }
-            Command::JoinOtherVersion | Command::Leave | Command::Heartbeat | Command::List => {}
+            ClientMessage::JoinOtherVersion
+            | ClientMessage::Leave
+            | ClientMessage::Heartbeat
+            | ClientMessage::MemberList => {}
         }
     }
 }

@@ -68,7 +68,7 @@
 //! | a first message that is neither dialect's is answered in this one | `the_first_message_with_a_type_decides_the_dialect` |
 //! | nothing is kept of a session that is over | `nothing_is_kept_of_who_is_gone` |
 
-use crate::protocols::loudsync::join::ID_LETTERS;
+use crate::protocols::loudsync::join::ID_ALPHABET;
 use crate::protocols::loudsync::*;
 use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
@@ -900,7 +900,7 @@ fn ids_are_made_here_and_device_ids_stay_here() {
         .collect();
     for (id, prefix) in ids.iter().zip(["host-", "client-"]) {
         let random = id.strip_prefix(prefix).unwrap();
-        assert!(random.len() == 12 && random.bytes().all(|letter| ID_LETTERS.contains(&letter)));
+        assert!(random.len() == 12 && random.bytes().all(|letter| ID_ALPHABET.contains(&letter)));
     }
     assert_eq!(ids.len(), 2);
     // The same letters twice are not two ids.

@@ -204,9 +204,9 @@ impl World {
     fn says(&mut self, conn: Pick, text: &str) {
         if let Some(conn) = self.clients.someone(conn) {
             let reader = self.readers.entry(conn).or_default();
-            let said = reader.read(Message::Text(text.into()));
+            let incoming = reader.decode(Message::Text(text.into()));
             if reader.decided().is_some() {
-                let is_capital = said.dialect == Dialect::UpperCase;
+                let is_capital = incoming.dialect == Dialect::UpperCase;
                 self.known.capitals.insert(conn, is_capital);
             }
             let lines = self.clients.says(conn, text);
@@ -219,7 +219,7 @@ impl World {
         let sessions = self.clients.harness.realm.sessions.values();
         let members = sessions.flat_map(Session::members);
         let client_ids: HashMap<u64, String> = members
-            .filter_map(|member| Some((member.connection?.connection.0, member.id.clone())))
+            .filter_map(|member| Some((member.recipient?.connection.0, member.id.clone())))
             .collect();
         self.known.look(lines, &client_ids);
     }
@@ -395,12 +395,12 @@ fn may_be_said(text: &str, known: &Known) -> bool {
         .any(|part| text.contains(part));
     let mut readers = [Reader::default(), Reader::default()];
     // Whatever its dialect is: the second reads as one who speaks in capitals.
-    readers[1].read(Message::Text(r#"{"type":"PING"}"#.into()));
-    let names_a_client = |reader: &mut Reader| match reader.read(Message::Text(text.into())).command
-    {
-        Command::Join(join) => known.ids.contains_key(&join.device),
-        _ => false,
-    };
+    readers[1].decode(Message::Text(r#"{"type":"PING"}"#.into()));
+    let names_a_client =
+        |reader: &mut Reader| match reader.decode(Message::Text(text.into())).message {
+            ClientMessage::Join(join) => known.ids.contains_key(&join.device_id),
+            _ => false,
+        };
     !is_secret && !readers.iter_mut().any(names_a_client)
 }
 

@@ -36,7 +36,7 @@ use super::document::{
 use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
 use crate::protocols::loudsync::codec_upper_case;
-use crate::protocols::loudsync::messages::{Code, Departure, Outgoing, Own};
+use crate::protocols::loudsync::messages::{ErrorCode, LeaveReason, RecipientIds, ServerMessage};
 use crate::protocols::loudsync::{Dialect, Loudsync};
 use crate::realm;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -503,14 +503,14 @@ fn the_end_of_a_session_is_told_in_both_dialects() {
 #[test]
 fn every_code_is_in_capitals() {
     for (code, text) in [
-        (Code::SessionNotFound, "SESSION_NOT_FOUND"),
-        (Code::SessionFull, "SESSION_FULL"),
-        (Code::AlreadyJoined, "ALREADY_JOINED"),
-        (Code::InvalidMessage, "INVALID_MESSAGE"),
-        (Code::Unauthorized, "UNAUTHORIZED"),
-        (Code::VersionMismatch, "VERSION_MISMATCH"),
+        (ErrorCode::SessionNotFound, "SESSION_NOT_FOUND"),
+        (ErrorCode::SessionFull, "SESSION_FULL"),
+        (ErrorCode::AlreadyJoined, "ALREADY_JOINED"),
+        (ErrorCode::InvalidMessage, "INVALID_MESSAGE"),
+        (ErrorCode::Unauthorized, "UNAUTHORIZED"),
+        (ErrorCode::VersionMismatch, "VERSION_MISMATCH"),
     ] {
-        assert_eq!(codec_upper_case::code(code), text);
+        assert_eq!(codec_upper_case::error_code(code), text);
         let document = serde_json::to_value(code).unwrap();
         assert_eq!(document.as_str().unwrap().to_uppercase(), text);
     }
@@ -648,31 +648,36 @@ fn a_device_sees_its_own_id_and_nobody_elses() {
 
 #[test]
 fn a_message_is_written_once_in_each_dialect_but_for_whom_it_is_about() {
-    let left = Outgoing::MemberLeft {
+    let left = ServerMessage::MemberLeft {
         timestamp: 1,
         member_id: "client-1",
-        name: "Phone",
-        reason: Departure::Left,
+        member_name: "Phone",
+        reason: LeaveReason::Left,
     };
-    let own = |client_id| Own {
+    let own = |client_id| RecipientIds {
         client_id,
-        device: "phone",
+        device_id: "phone",
     };
     let mut broadcast = Broadcast::new(&left);
     for dialect in [Dialect::Document, Dialect::UpperCase] {
-        let other = left.personal(dialect, own("client-2"));
+        let other = left.personalized(dialect, own("client-2"));
         assert!(other.is_none(), "all others share one");
         let texts = |frames: &[Frame]| frames.iter().map(Frame::as_text).collect::<Vec<_>>();
         let shared = texts(broadcast.frames(dialect));
         assert_eq!(shared, texts(&left.encode(dialect)));
         assert!(shared[0].as_ref().unwrap().contains("client-1"));
     }
-    assert!(left.personal(Dialect::Document, own("client-1")).is_none());
-    let personal = left.personal(Dialect::UpperCase, own("client-1")).unwrap();
+    assert!(
+        left.personalized(Dialect::Document, own("client-1"))
+            .is_none()
+    );
+    let personalized = left
+        .personalized(Dialect::UpperCase, own("client-1"))
+        .unwrap();
     let expected = json!({"type": "MEMBER_LEFT", "timestamp": 1, "payload": {
         "deviceId": "phone", "deviceName": "Phone", "reason": "left",
     }});
-    let told: Value = serde_json::from_str(&personal.as_text().unwrap()).unwrap();
+    let told: Value = serde_json::from_str(&personalized.as_text().unwrap()).unwrap();
     assert_eq!(told, expected);
 }
 
