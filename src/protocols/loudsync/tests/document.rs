@@ -6,67 +6,67 @@
 //!
 //! | demand | test |
 //! | --- | --- |
-//! | any path | `it_is_served_at_any_path` |
-//! | every message has `type` and `timestamp`, a number | `every_message_has_a_type_and_a_timestamp` |
-//! | "validates all incoming messages against schema" | `a_malformed_message_is_answered_with_the_field_at_fault` |
-//! | a binary message is malformed | `a_binary_message_is_answered` |
-//! | the longest that is allowed | `the_longest_names_are_allowed` |
+//! | any path | `any_path_is_accepted` |
+//! | every message has `type` and `timestamp`, a number | `every_message_needs_a_type_and_a_timestamp` |
+//! | "validates all incoming messages against schema" | `the_error_for_an_invalid_message_names_the_field` |
+//! | a binary message is malformed | `a_binary_message_is_an_error` |
+//! | the longest that is allowed | `the_longest_names_are_accepted` |
 //! | unknown fields are ignored | `unknown_fields_are_ignored` |
 //! | "Successful Join Flow" | `the_successful_join_flow` |
-//! | WELCOME, then MEMBER_LIST | `a_welcome_comes_before_the_list` |
+//! | WELCOME, then MEMBER_LIST | `the_welcome_is_sent_before_the_list` |
 //! | "Graceful Leave Flow" | `the_graceful_leave_flow` |
 //! | "Timeout Disconnect Flow" | `the_timeout_disconnect_flow` |
 //! | "Session Closed Flow" | `the_session_closed_flow` |
 //! | "Reconnection Logic" | `the_reconnection_flow` |
-//! | WELCOME's fields | `a_hosts_join_makes_the_session` |
-//! | a host's JOIN makes the session | `a_hosts_join_makes_the_session` |
-//! | `sessionId`: 1 to 64 of letters, digits, `-`, `_` | `a_session_id_is_short_and_plain` |
-//! | `sessionName`: 1 to 100 characters, default the device's name | `a_session_has_the_name_that_its_host_gives_it` |
+//! | WELCOME's fields | `a_join_as_host_creates_the_session` |
+//! | a host's JOIN makes the session | `a_join_as_host_creates_the_session` |
+//! | `sessionId`: 1 to 64 of letters, digits, `-`, `_` | `a_new_session_id_has_1_to_64_letters_digits_hyphens_or_underscores` |
+//! | `sessionName`: 1 to 100 characters, default the device's name | `a_session_is_named_by_its_host_or_after_its_device` |
 //! | `maxMembers`: 2 to the configured 10 | `a_host_may_limit_its_session_to_2_to_10_members` |
 //! | a second host for a live session: `unauthorized` | `a_session_has_one_host` |
-//! | "Session ID must exist" | `a_session_must_exist` |
-//! | "Session must not be full", details | `a_full_session_lets_nobody_in` |
-//! | and not more than the host allows | `a_session_has_no_more_members_than_its_host_allows` |
-//! | joining and leaving again and again is no flood | `a_device_that_joins_and_leaves_again_and_again_floods_nobody`, `a_large_session_is_told_by_a_list_a_second` |
-//! | a deserted session keeps nobody out | `sessions_that_are_deserted_make_room_for_others` |
-//! | sessions are bounded | `there_are_so_many_sessions_and_no_more` |
-//! | "Device must not already be connected" | `a_device_that_is_connected_and_alive_is_not_let_in_again` |
-//! | it is pinged first, and dropped after 2 s | `a_device_whose_connection_is_dead_takes_its_place_again` |
+//! | "Session ID must exist" | `a_guest_cannot_join_a_session_that_does_not_exist` |
+//! | "Session must not be full", details | `a_full_session_rejects_new_members_but_not_returning_ones` |
+//! | and not more than the host allows | `a_session_has_at_most_as_many_members_as_its_host_allows` |
+//! | joining and leaving again and again is no flood | `a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members`, `a_session_of_more_than_32_members_gets_one_list_a_second` |
+//! | a deserted session keeps nobody out | `the_oldest_abandoned_session_is_evicted_at_the_limit` |
+//! | sessions are bounded | `hosts_open_at_most_max_sessions_sessions` |
+//! | "Device must not already be connected" | `a_join_of_a_connected_device_is_rejected_if_its_connection_answers` |
+//! | it is pinged first, and dropped after 2 s | `a_device_takes_its_place_over_from_a_dead_connection` |
 //! | the same over sockets | `a_device_is_let_in_again_when_its_connection_is_dead`, `a_device_is_not_let_in_twice` |
-//! | it goes meanwhile | `a_device_whose_connection_ends_meanwhile_is_let_in` |
-//! | it is lost meanwhile | `a_device_that_is_lost_while_it_is_asked_takes_its_place_again` |
-//! | the session ends meanwhile | `who_waits_for_a_place_in_a_session_that_ends_is_told_so` |
-//! | nobody waits any more | `a_silent_connection_that_nobody_wants_stays` |
-//! | this connection has joined: `already_joined`, stays open | `a_second_join_is_answered_and_changes_nothing` |
-//! | a refused JOIN is closed with 1000, a malformed one is not | `a_refused_join_is_the_end_a_malformed_one_is_not` |
-//! | anything but JOIN and PING before joining: `unauthorized` | `before_joining_one_may_only_ping` |
-//! | `version` with another major than 1: `version_mismatch` | `another_version_is_not_spoken` |
-//! | no JOIN within 15 s: 4401 | `without_a_join_within_15_seconds_it_is_over` |
+//! | it goes meanwhile | `a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member` |
+//! | it is lost meanwhile | `a_device_takes_its_place_over_from_a_connection_lost_during_the_probe` |
+//! | the session ends meanwhile | `a_takeover_is_rejected_if_the_session_ends` |
+//! | nobody waits any more | `a_silent_connection_stays_if_the_takeover_is_gone` |
+//! | this connection has joined: `already_joined`, stays open | `a_second_join_is_an_error_and_changes_nothing` |
+//! | a refused JOIN is closed with 1000, a malformed one is not | `a_rejected_join_closes_the_connection_and_an_invalid_one_does_not` |
+//! | anything but JOIN and PING before joining: `unauthorized` | `only_join_and_ping_are_allowed_before_joining` |
+//! | `version` with another major than 1: `version_mismatch` | `a_join_for_another_major_version_is_rejected` |
+//! | no JOIN within 15 s: 4401 | `a_client_that_does_not_join_within_15_seconds_is_closed` |
 //! | `member_list`: all, in order of joining, the newcomer included | `the_list_has_all_members_in_order_of_joining` |
 //! | MEMBER_LIST "when requested" | `the_list_is_sent_on_request` |
-//! | MemberInfo's fields, `latency` | `latency_is_what_the_server_measured` |
-//! | device ids are told to nobody | `ids_are_made_here_and_device_ids_stay_here` |
-//! | LEAVE or a clean Close is `left` | `leave_and_a_clean_close_are_the_same` |
-//! | otherwise the member is `reconnecting` | `a_lost_member_is_awaited` |
+//! | MemberInfo's fields, `latency` | `latency_is_the_round_trip_that_the_server_measured` |
+//! | device ids are told to nobody | `client_ids_are_random_and_device_ids_are_never_sent` |
+//! | LEAVE or a clean Close is `left` | `leave_and_a_clean_close_have_the_same_effect` |
+//! | otherwise the member is `reconnecting` | `a_member_whose_connection_is_lost_is_reconnecting` |
 //! | it takes its place again | `the_reconnection_flow` |
-//! | with its name and a fresh heartbeat | `who_comes_back_has_its_new_name_and_all_its_time` |
-//! | losing it again and again is no flood | `a_device_that_is_lost_again_and_again_floods_nobody` |
-//! | or `member_left` `timeout`, 15 s after its last heartbeat | `who_does_not_come_back_has_timed_out` |
-//! | only `heartbeat` counts | `only_heartbeats_count` |
+//! | with its name and a fresh heartbeat | `a_returning_device_has_its_new_name_and_a_fresh_heartbeat` |
+//! | losing it again and again is no flood | `a_device_that_is_lost_repeatedly_does_not_flood_the_members` |
+//! | or `member_left` `timeout`, 15 s after its last heartbeat | `a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat` |
+//! | only `heartbeat` counts | `only_heartbeats_keep_a_member` |
 //! | heartbeats have no answer | `a_heartbeat_has_no_answer` |
 //! | "checked every second" | `heartbeats_are_checked_every_second` |
-//! | the host leaves, or is not back: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_waits_for_its_host_no_longer_than_for_others` |
-//! | a host that comes back in time | `a_host_that_comes_back_in_time_finds_its_session` |
+//! | the host leaves, or is not back: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_ends_when_its_host_times_out` |
+//! | a host that comes back in time | `a_host_that_returns_in_time_is_the_host_again` |
 //! | kick: `kicked`, 4403, `member_left` `kicked` | `a_host_kicks_a_member` |
-//! | whoever waits to replace it goes, too | `who_is_kicked_is_not_replaced_by_the_same_device` |
-//! | a member who is awaited can be kicked | `a_host_kicks_a_member_who_is_awaited` |
-//! | only the host kicks | `only_the_host_kicks` |
-//! | the reason that the host gives | `a_reason_is_short` |
-//! | `member_left` `error` | `a_member_who_broke_the_protocol_left_by_error` |
-//! | PONG carries the PING's timestamp | `a_pong_carries_the_pings_timestamp` |
-//! | `session_closed` before 1001 | `at_a_stop_every_session_is_closed`, `at_a_stop_sessions_are_closed_first` |
+//! | whoever waits to replace it goes, too | `a_takeover_is_rejected_if_the_member_is_kicked` |
+//! | a member who is awaited can be kicked | `a_host_kicks_a_member_that_is_reconnecting` |
+//! | only the host kicks | `only_the_host_can_kick` |
+//! | the reason that the host gives | `a_reason_has_at_most_200_characters` |
+//! | `member_left` `error` | `a_member_closed_for_breaking_the_protocol_leaves_by_error` |
+//! | PONG carries the PING's timestamp | `a_pong_has_the_timestamp_of_its_ping` |
+//! | `session_closed` before 1001 | `a_shutdown_closes_every_session`, `at_a_stop_sessions_are_closed_first` |
 //! | a first message that is neither dialect's is answered in this one | `the_first_message_with_a_type_decides_the_dialect` |
-//! | nothing is kept of a session that is over | `nothing_is_kept_of_who_is_gone` |
+//! | nothing is kept of a session that is over | `nothing_is_kept_after_all_clients_have_disconnected` |
 
 use crate::protocols::loudsync::join::ID_ALPHABET;
 use crate::protocols::loudsync::*;
@@ -118,7 +118,7 @@ pub(super) fn party() -> RealmHarness<Loudsync> {
 }
 
 /// Time passes, in which these send their heartbeats.
-pub(super) fn waits(
+pub(super) fn wait_with_heartbeats(
     harness: &mut RealmHarness<Loudsync>,
     time: Duration,
     alive: &[u64],
@@ -133,7 +133,7 @@ pub(super) fn waits(
     lines
 }
 
-pub(super) fn parts(line: &str) -> (u64, Value) {
+pub(super) fn parse_line(line: &str) -> (u64, Value) {
     let (conn, json) = line
         .split_once(" < ")
         .unwrap_or_else(|| panic!("no message: {line}"));
@@ -143,10 +143,10 @@ pub(super) fn parts(line: &str) -> (u64, Value) {
 }
 
 /// Each line as `2 < welcome`, or as it is.
-pub(super) fn kinds(lines: &[String]) -> Vec<String> {
+pub(super) fn summaries(lines: &[String]) -> Vec<String> {
     let kind = |line: &String| {
         if line.contains(" < ") {
-            let (conn, message) = parts(line);
+            let (conn, message) = parse_line(line);
             format!("{conn} < {}", message["type"].as_str().unwrap())
         } else {
             line.clone()
@@ -157,7 +157,7 @@ pub(super) fn kinds(lines: &[String]) -> Vec<String> {
 
 /// The error that somebody gets first.
 pub(super) fn error(lines: &[String], conn: u64) -> Value {
-    let (to, error) = parts(&lines[0]);
+    let (to, error) = parse_line(&lines[0]);
     assert_eq!((to, &error["type"]), (conn, &json!("error")), "{lines:?}");
     assert!(
         error["message"]
@@ -167,13 +167,13 @@ pub(super) fn error(lines: &[String], conn: u64) -> Value {
     error
 }
 
-pub(super) fn code(lines: &[String], conn: u64) -> String {
+pub(super) fn error_code(lines: &[String], conn: u64) -> String {
     error(lines, conn)["code"].as_str().unwrap().to_owned()
 }
 
 /// A member list as `name status` each, the host's with a star.
-pub(super) fn list(line: &str) -> (u64, Vec<String>) {
-    let (conn, message) = parts(line);
+pub(super) fn member_list(line: &str) -> (u64, Vec<String>) {
+    let (conn, message) = parse_line(line);
     assert_eq!(message["type"], "member_list");
     let member = |member: &Value| {
         let star = if member["isHost"] == true { "*" } else { "" };
@@ -194,7 +194,7 @@ pub(super) fn list(line: &str) -> (u64, Vec<String>) {
 /// The id under which the others know a member.
 pub(super) fn client_id(harness: &mut RealmHarness<Loudsync>, conn: u64, at: usize) -> String {
     let lines = harness.says(conn, &bare("member_list"));
-    parts(&lines[0]).1["members"][at]["id"]
+    parse_line(&lines[0]).1["members"][at]["id"]
         .as_str()
         .unwrap()
         .to_owned()
@@ -205,19 +205,19 @@ pub(super) fn kick(member: &str) -> String {
 }
 
 #[test]
-fn it_is_served_at_any_path() {
+fn any_path_is_accepted() {
     for path in ["/", "/ws", "/any/thing", ""] {
         assert!(Loudsync::matches_path(path));
     }
 }
 
 #[test]
-fn a_hosts_join_makes_the_session() {
+fn a_join_as_host_creates_the_session() {
     let mut harness = harness();
     assert_eq!(harness.opens(1, "/"), no_lines());
     let lines = harness.says(1, &join("abc123", "mac", "host"));
-    assert_eq!(kinds(&lines), ["1 < welcome", "1 < member_list"]);
-    let (_, welcome) = parts(&lines[0]);
+    assert_eq!(summaries(&lines), ["1 < welcome", "1 < member_list"]);
+    let (_, welcome) = parse_line(&lines[0]);
     let id = welcome["clientId"].as_str().unwrap();
     let session = json!({"id": "abc123", "name": "mac's name", "hostId": id});
     let expected = json!({
@@ -228,7 +228,7 @@ fn a_hosts_join_makes_the_session() {
         "id": id, "name": "mac's name", "isHost": true, "connectionStatus": "connected",
         "joinedAt": 1_768_557_600_000_u64,
     });
-    assert_eq!(parts(&lines[1]).1["members"], json!([member]));
+    assert_eq!(parse_line(&lines[1]).1["members"], json!([member]));
 }
 
 #[test]
@@ -248,23 +248,23 @@ fn the_successful_join_flow() {
         "3 < member_list",
         "3 < welcome",
     ];
-    assert_eq!(kinds(&lines), expected);
-    let joined = parts(&lines[0]).1["member"].clone();
-    let welcome = parts(&lines[3]).1;
+    assert_eq!(summaries(&lines), expected);
+    let joined = parse_line(&lines[0]).1["member"].clone();
+    let welcome = parse_line(&lines[3]).1;
     let expected = json!({
         "id": welcome["clientId"], "name": "pad's name", "isHost": false,
         "connectionStatus": "connected", "joinedAt": 1_768_557_601_000_u64,
     });
     assert_eq!(joined, expected);
     assert_eq!(harness.says(3, &bare("heartbeat")), no_lines());
-    assert_eq!(kinds(&harness.says(3, &bare("ping"))), ["3 < pong"]);
+    assert_eq!(summaries(&harness.says(3, &bare("ping"))), ["3 < pong"]);
 }
 
 #[test]
-fn a_welcome_comes_before_the_list() {
+fn the_welcome_is_sent_before_the_list() {
     let mut harness = party();
     harness.opens(4, "/");
-    let lines = kinds(&harness.says(4, &join("party", "tv", "client")));
+    let lines = summaries(&harness.says(4, &join("party", "tv", "client")));
     let own: Vec<_> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(own, ["4 < welcome", "4 < member_list"]);
 }
@@ -278,10 +278,10 @@ fn the_graceful_leave_flow() {
         &message("leave", json!({"reason": "User exited session"})),
     );
     assert_eq!(
-        kinds(&lines),
+        summaries(&lines),
         ["2 x 1000 goodbye", "1 < member_left", "3 < member_left"]
     );
-    let left = parts(&lines[1]).1;
+    let left = parse_line(&lines[1]).1;
     let expected = json!({
         "type": "member_left", "timestamp": 1_768_557_600_000_u64, "memberId": id, "reason": "left",
     });
@@ -292,13 +292,16 @@ fn the_graceful_leave_flow() {
 fn the_timeout_disconnect_flow() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
-    assert_eq!(waits(&mut harness, 14 * SECOND, &[1, 3]), no_lines());
-    let lines = waits(&mut harness, SECOND, &[1, 3]);
     assert_eq!(
-        kinds(&lines),
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &[1, 3]),
+        no_lines()
+    );
+    let lines = wait_with_heartbeats(&mut harness, SECOND, &[1, 3]);
+    assert_eq!(
+        summaries(&lines),
         ["2 x 4408 timed out", "1 < member_left", "3 < member_left"]
     );
-    let left = parts(&lines[1]).1;
+    let left = parse_line(&lines[1]).1;
     assert_eq!(
         (&left["memberId"], &left["reason"]),
         (&json!(id), &json!("timeout"))
@@ -316,8 +319,8 @@ fn the_session_closed_flow() {
         "2 x 1000 session closed",
         "3 x 1000 session closed",
     ];
-    assert_eq!(kinds(&lines), expected);
-    assert_eq!(parts(&lines[1]).1["reason"], "Host ended the session");
+    assert_eq!(summaries(&lines), expected);
+    assert_eq!(parse_line(&lines[1]).1["reason"], "Host ended the session");
     assert!(harness.realm.sessions.is_empty());
 }
 
@@ -331,8 +334,11 @@ fn the_reconnection_flow() {
         "phone's name reconnecting",
         "pad's name connected",
     ];
-    assert_eq!(list(&lines[0]), (1, awaited.map(str::to_owned).to_vec()));
-    assert_eq!(list(&lines[1]).0, 3);
+    assert_eq!(
+        member_list(&lines[0]),
+        (1, awaited.map(str::to_owned).to_vec())
+    );
+    assert_eq!(member_list(&lines[1]).0, 3);
     harness.waits(2 * SECOND);
     harness.opens(4, "/");
     let lines = harness.says(4, &join("party", "phone", "client"));
@@ -342,20 +348,20 @@ fn the_reconnection_flow() {
         "1 < member_list",
         "3 < member_list",
     ];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
     // The same ids, the same times of joining, all connected.
     assert_eq!(
-        parts(&before[0]).1["members"],
-        parts(&lines[1]).1["members"]
+        parse_line(&before[0]).1["members"],
+        parse_line(&lines[1]).1["members"]
     );
     assert_eq!(
-        parts(&lines[0]).1["clientId"],
-        parts(&before[0]).1["members"][1]["id"]
+        parse_line(&lines[0]).1["clientId"],
+        parse_line(&before[0]).1["members"][1]["id"]
     );
 }
 
 #[test]
-fn a_session_id_is_short_and_plain() {
+fn a_new_session_id_has_1_to_64_letters_digits_hyphens_or_underscores() {
     let longest = "x".repeat(64);
     for good in ["a", "-", "Az_0-9", &longest] {
         let mut harness = harness();
@@ -376,7 +382,7 @@ fn a_session_id_is_short_and_plain() {
 }
 
 #[test]
-fn a_session_has_the_name_that_its_host_gives_it() {
+fn a_session_is_named_by_its_host_or_after_its_device() {
     let longest = "ü".repeat(100);
     for (given, name) in [
         (json!({}), Some("mac's name")),
@@ -393,7 +399,7 @@ fn a_session_has_the_name_that_its_host_gives_it() {
         harness.opens(1, "/");
         let lines = harness.says(1, &join_with("s", "mac", "host", given.clone()));
         match name {
-            Some(name) => assert_eq!(parts(&lines[0]).1["sessionInfo"]["name"], name),
+            Some(name) => assert_eq!(parse_line(&lines[0]).1["sessionInfo"]["name"], name),
             None => assert_eq!(
                 error(&lines, 1)["details"]["field"],
                 "sessionName",
@@ -420,7 +426,7 @@ fn a_host_may_limit_its_session_to_2_to_10_members() {
             &join_with("s", "mac", "host", json!({"maxMembers": given})),
         );
         if good {
-            assert_eq!(kinds(&lines)[0], "1 < welcome", "{given}");
+            assert_eq!(summaries(&lines)[0], "1 < welcome", "{given}");
         } else {
             let error = error(&lines, 1);
             assert_eq!(error["code"], "invalid_message", "{given}");
@@ -435,37 +441,37 @@ fn a_session_has_one_host() {
     let mut harness = party();
     harness.opens(4, "/");
     let lines = harness.says(4, &join("party", "other", "host"));
-    assert_eq!(code(&lines, 4), "unauthorized");
+    assert_eq!(error_code(&lines, 4), "unauthorized");
     assert_eq!(lines[1..], ["4 x 1000 join refused"]);
     // Nor does a member become it.
     harness.leaves(2, DisconnectReason::Lost);
     harness.opens(5, "/");
     assert_eq!(
-        code(&harness.says(5, &join("party", "phone", "host")), 5),
+        error_code(&harness.says(5, &join("party", "phone", "host")), 5),
         "unauthorized"
     );
     // Nor while it is awaited.
     harness.leaves(1, DisconnectReason::Lost);
     harness.opens(6, "/");
     assert_eq!(
-        code(&harness.says(6, &join("party", "other", "host")), 6),
+        error_code(&harness.says(6, &join("party", "other", "host")), 6),
         "unauthorized"
     );
 }
 
 #[test]
-fn a_session_must_exist() {
+fn a_guest_cannot_join_a_session_that_does_not_exist() {
     let mut harness = party();
     for (conn, id) in [(4, "Party"), (5, ""), (6, "no such id!")] {
         harness.opens(conn, "/");
         let lines = harness.says(conn, &join(id, "x", "client"));
-        assert_eq!(code(&lines, conn), "session_not_found");
+        assert_eq!(error_code(&lines, conn), "session_not_found");
         assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
     }
 }
 
 #[test]
-fn a_full_session_lets_nobody_in() {
+fn a_full_session_rejects_new_members_but_not_returning_ones() {
     let mut harness = harness();
     (1..=11).for_each(|conn| {
         harness.opens(conn, "/");
@@ -490,18 +496,18 @@ fn a_full_session_lets_nobody_in() {
     harness.leaves(10, DisconnectReason::Lost);
     harness.opens(12, "/");
     assert_eq!(
-        code(&harness.says(12, &join("s", "late", "client")), 12),
+        error_code(&harness.says(12, &join("s", "late", "client")), 12),
         "session_full"
     );
     harness.opens(13, "/");
     assert_eq!(
-        kinds(&harness.says(13, &join("s", "d10", "client")))[0],
+        summaries(&harness.says(13, &join("s", "d10", "client")))[0],
         "13 < welcome"
     );
 }
 
 #[test]
-fn a_session_has_no_more_members_than_its_host_allows() {
+fn a_session_has_at_most_as_many_members_as_its_host_allows() {
     let mut harness = harness();
     (1..=3).for_each(|conn| {
         harness.opens(conn, "/");
@@ -516,7 +522,7 @@ fn a_session_has_no_more_members_than_its_host_allows() {
 }
 
 #[test]
-fn there_are_so_many_sessions_and_no_more() {
+fn hosts_open_at_most_max_sessions_sessions() {
     let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 1}));
     (1..=3).for_each(|conn| {
         harness.opens(conn, "/");
@@ -528,30 +534,30 @@ fn there_are_so_many_sessions_and_no_more() {
     assert_eq!(error["details"], json!({"maxSessions": 1}));
     harness.says(1, &bare("leave"));
     assert_eq!(
-        kinds(&harness.says(3, &join("b", "mac", "host")))[0],
+        summaries(&harness.says(3, &join("b", "mac", "host")))[0],
         "3 < welcome"
     );
 }
 
 #[test]
-fn a_device_that_is_connected_and_alive_is_not_let_in_again() {
+fn a_join_of_a_connected_device_is_rejected_if_its_connection_answers() {
     for (device, owner, kind) in [("phone", 2, "client"), ("mac", 1, "host")] {
         let mut harness = party();
         harness.opens(4, "/");
         let ask = harness.says(4, &join("party", device, kind));
         assert_eq!(ask, [format!("{owner} ? 2 s")]);
         let lines = harness.answers(owner);
-        assert_eq!(code(&lines, 4), "already_joined");
+        assert_eq!(error_code(&lines, 4), "already_joined");
         assert_eq!(lines[1..], ["4 x 1000 join refused"]);
         assert_eq!(
-            kinds(&harness.says(owner, &bare("ping"))),
+            summaries(&harness.says(owner, &bare("ping"))),
             [format!("{owner} < pong")]
         );
     }
 }
 
 #[test]
-fn a_device_whose_connection_is_dead_takes_its_place_again() {
+fn a_device_takes_its_place_over_from_a_dead_connection() {
     let mut harness = party();
     let before = client_id(&mut harness, 1, 1);
     harness.opens(4, "/");
@@ -564,25 +570,25 @@ fn a_device_whose_connection_is_dead_takes_its_place_again() {
         "1 < member_list",
         "3 < member_list",
     ];
-    assert_eq!(kinds(&lines), expected);
-    assert_eq!(parts(&lines[1]).1["clientId"], before);
+    assert_eq!(summaries(&lines), expected);
+    assert_eq!(parse_line(&lines[1]).1["clientId"], before);
 }
 
 #[test]
-fn a_device_that_is_lost_while_it_is_asked_takes_its_place_again() {
+fn a_device_takes_its_place_over_from_a_connection_lost_during_the_probe() {
     let mut harness = party();
     let before = client_id(&mut harness, 1, 1);
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = harness.leaves(2, DisconnectReason::Lost);
     let welcome = lines.iter().find(|line| line.contains("welcome")).unwrap();
-    assert_eq!(parts(welcome).1["clientId"], before);
+    assert_eq!(parse_line(welcome).1["clientId"], before);
 }
 
 #[test]
-fn who_comes_back_has_its_new_name_and_all_its_time() {
+fn a_returning_device_has_its_new_name_and_a_fresh_heartbeat() {
     let mut harness = party();
-    waits(&mut harness, 10 * SECOND, &[1, 3]);
+    wait_with_heartbeats(&mut harness, 10 * SECOND, &[1, 3]);
     harness.leaves(2, DisconnectReason::Lost);
     harness.opens(4, "/");
     let info = json!({"id": "phone", "name": "New name", "type": "client"});
@@ -591,16 +597,19 @@ fn who_comes_back_has_its_new_name_and_all_its_time() {
         &message("join", json!({"sessionId": "party", "deviceInfo": info})),
     );
     let lines = harness.says(1, &bare("member_list"));
-    assert_eq!(list(&lines[0]).1[1], "New name connected");
-    assert_eq!(waits(&mut harness, 14 * SECOND, &[1, 3]), no_lines());
+    assert_eq!(member_list(&lines[0]).1[1], "New name connected");
     assert_eq!(
-        waits(&mut harness, SECOND, &[1, 3])[0],
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &[1, 3]),
+        no_lines()
+    );
+    assert_eq!(
+        wait_with_heartbeats(&mut harness, SECOND, &[1, 3])[0],
         "4 x 4408 timed out"
     );
 }
 
 #[test]
-fn a_device_that_is_lost_again_and_again_floods_nobody() {
+fn a_device_that_is_lost_repeatedly_does_not_flood_the_members() {
     let mut harness = party();
     let mut lists = 0;
     for conn in 100..200 {
@@ -611,7 +620,7 @@ fn a_device_that_is_lost_again_and_again_floods_nobody() {
         harness.opens(conn, "/");
         let lines = harness.says(conn, &join("party", "pad", "client"));
         assert_eq!(
-            kinds(&lines)[..2],
+            summaries(&lines)[..2],
             [format!("{conn} < welcome"), format!("{conn} < member_list")]
         );
         lists += lines.iter().filter(|line| line.starts_with("1 < ")).count();
@@ -619,16 +628,16 @@ fn a_device_that_is_lost_again_and_again_floods_nobody() {
     assert!(lists <= 60, "{lists}");
     // What was held back comes a moment later, once.
     let lines = harness.waits(SECOND);
-    assert_eq!(list(&lines[0]).1[2], "pad's name connected");
+    assert_eq!(member_list(&lines[0]).1[2], "pad's name connected");
     assert_eq!(
-        kinds(&lines),
+        summaries(&lines),
         ["1 < member_list", "2 < member_list", "199 < member_list"]
     );
     assert_eq!(harness.waits(SECOND), no_lines());
 }
 
 #[test]
-fn a_large_session_is_told_by_a_list_a_second() {
+fn a_session_of_more_than_32_members_gets_one_list_a_second() {
     let mut harness =
         RealmHarness::<Loudsync>::new(json!({"max_members": 256, "heartbeat_timeout": 3600}));
     harness.opens(1, "/");
@@ -643,19 +652,19 @@ fn a_large_session_is_told_by_a_list_a_second() {
     assert!(told[32..].iter().all(|&lines| lines == 0), "{told:?}");
     let lines = harness.waits(SECOND);
     let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
-    assert_eq!(list(to_host).1.len(), 40);
+    assert_eq!(member_list(to_host).1.len(), 40);
     assert_eq!(lines.len(), 40);
 }
 
 #[test]
-fn a_device_that_joins_and_leaves_again_and_again_floods_nobody() {
+fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
     let mut harness = party();
     let mut news = 0;
     for conn in 100..300 {
         harness.opens(conn, "/");
         let lines = harness.says(conn, &join("party", "guest", "client"));
         assert!(
-            kinds(&lines).contains(&format!("{conn} < welcome")),
+            summaries(&lines).contains(&format!("{conn} < welcome")),
             "it is let in all the same"
         );
         let left = harness.says(conn, &bare("leave"));
@@ -668,20 +677,20 @@ fn a_device_that_joins_and_leaves_again_and_again_floods_nobody() {
     assert!(news <= 60, "{news}");
     let lines = harness.waits(SECOND);
     assert_eq!(
-        kinds(&lines),
+        summaries(&lines),
         ["1 < member_list", "2 < member_list", "3 < member_list"]
     );
-    assert_eq!(list(&lines[0]).1.len(), 3);
+    assert_eq!(member_list(&lines[0]).1.len(), 3);
     // A minute later changes are told at once again.
-    waits(&mut harness, 60 * SECOND, &[1, 2, 3]);
+    wait_with_heartbeats(&mut harness, 60 * SECOND, &[1, 2, 3]);
     assert_eq!(
-        kinds(&harness.says(3, &bare("leave")))[1..],
+        summaries(&harness.says(3, &bare("leave")))[1..],
         ["1 < member_left", "2 < member_left"]
     );
 }
 
 #[test]
-fn sessions_that_are_deserted_make_room_for_others() {
+fn the_oldest_abandoned_session_is_evicted_at_the_limit() {
     let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 2}));
     for (conn, session) in [(1, "a"), (2, "b")] {
         harness.opens(conn, "/");
@@ -697,11 +706,11 @@ fn sessions_that_are_deserted_make_room_for_others() {
 }
 
 #[test]
-fn a_device_whose_connection_ends_meanwhile_is_let_in() {
+fn a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member() {
     let mut harness = party();
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
-    let lines = kinds(&harness.leaves(2, DisconnectReason::Left(Some(1000))));
+    let lines = summaries(&harness.leaves(2, DisconnectReason::Left(Some(1000))));
     // It has left; so this is a new member.
     assert_eq!(lines[..2], ["1 < member_left", "3 < member_left"]);
     assert!(lines.contains(&"4 < welcome".to_owned()));
@@ -709,18 +718,18 @@ fn a_device_whose_connection_ends_meanwhile_is_let_in() {
 }
 
 #[test]
-fn who_waits_for_a_place_in_a_session_that_ends_is_told_so() {
+fn a_takeover_is_rejected_if_the_session_ends() {
     let mut harness = party();
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = harness.says(1, &bare("leave"));
     let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
-    assert_eq!(parts(told[0]).1["code"], "session_not_found");
+    assert_eq!(parse_line(told[0]).1["code"], "session_not_found");
     assert_eq!(told[1], "4 x 1000 join refused");
 }
 
 #[test]
-fn a_silent_connection_that_nobody_wants_stays() {
+fn a_silent_connection_stays_if_the_takeover_is_gone() {
     let mut harness = party();
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
@@ -729,29 +738,29 @@ fn a_silent_connection_that_nobody_wants_stays() {
 }
 
 #[test]
-fn a_second_join_is_answered_and_changes_nothing() {
+fn a_second_join_is_an_error_and_changes_nothing() {
     let mut harness = party();
     let lines = harness.says(2, &join("other", "x", "host"));
     assert_eq!(
-        (code(&lines, 2), lines.len()),
+        (error_code(&lines, 2), lines.len()),
         ("already_joined".to_owned(), 1)
     );
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = harness.says(4, &join("party", "phone", "client"));
     assert_eq!(
-        (code(&lines, 4), lines.len()),
+        (error_code(&lines, 4), lines.len()),
         ("already_joined".to_owned(), 1)
     );
 }
 
 #[test]
-fn a_refused_join_is_the_end_a_malformed_one_is_not() {
+fn a_rejected_join_closes_the_connection_and_an_invalid_one_does_not() {
     let mut harness = party();
     harness.opens(4, "/");
     let lines = harness.says(4, &join("party", "", "client"));
     assert_eq!(
-        (code(&lines, 4), lines.len()),
+        (error_code(&lines, 4), lines.len()),
         ("invalid_message".to_owned(), 1)
     );
     let lines = harness.says(4, &join("nowhere", "x", "client"));
@@ -759,10 +768,10 @@ fn a_refused_join_is_the_end_a_malformed_one_is_not() {
 }
 
 #[test]
-fn before_joining_one_may_only_ping() {
+fn only_join_and_ping_are_allowed_before_joining() {
     let mut harness = harness();
     harness.opens(1, "/");
-    assert_eq!(kinds(&harness.says(1, &bare("ping"))), ["1 < pong"]);
+    assert_eq!(summaries(&harness.says(1, &bare("ping"))), ["1 < pong"]);
     for text in [
         bare("leave"),
         bare("heartbeat"),
@@ -771,7 +780,7 @@ fn before_joining_one_may_only_ping() {
     ] {
         let lines = harness.says(1, &text);
         assert_eq!(
-            (code(&lines, 1), lines.len()),
+            (error_code(&lines, 1), lines.len()),
             ("unauthorized".to_owned(), 1),
             "{text}"
         );
@@ -780,7 +789,7 @@ fn before_joining_one_may_only_ping() {
 }
 
 #[test]
-fn another_version_is_not_spoken() {
+fn a_join_for_another_major_version_is_rejected() {
     for good in [
         json!("1.0"),
         json!("1"),
@@ -792,7 +801,7 @@ fn another_version_is_not_spoken() {
         let mut harness = harness();
         harness.opens(1, "/");
         let lines = harness.says(1, &join_with("s", "mac", "host", json!({"version": good})));
-        assert_eq!(kinds(&lines)[0], "1 < welcome", "{good}");
+        assert_eq!(summaries(&lines)[0], "1 < welcome", "{good}");
     }
     let beyond = json!("18446744073709551617.0");
     for other in [json!("2.0"), json!(2), json!("0.9"), json!("10"), beyond] {
@@ -801,7 +810,7 @@ fn another_version_is_not_spoken() {
         // Whatever else that version demands.
         let more = json!({"version": other, "deviceInfo": 7, "maxMembers": 100});
         let lines = harness.says(1, &join_with("s", "mac", "host", more));
-        assert_eq!(code(&lines, 1), "version_mismatch", "{other}");
+        assert_eq!(error_code(&lines, 1), "version_mismatch", "{other}");
         assert_eq!(lines[1..], ["1 x 1000 join refused"]);
     }
     for wrong in [json!("new"), json!([]), json!(""), json!(-1), json!(true)] {
@@ -813,15 +822,18 @@ fn another_version_is_not_spoken() {
 }
 
 #[test]
-fn without_a_join_within_15_seconds_it_is_over() {
+fn a_client_that_does_not_join_within_15_seconds_is_closed() {
     let mut harness = harness();
     harness.opens(1, "/");
     harness.opens(2, "/");
     harness.says(2, &join("s", "mac", "host"));
-    assert_eq!(waits(&mut harness, 14 * SECOND, &[2]), no_lines());
+    assert_eq!(
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &[2]),
+        no_lines()
+    );
     harness.says(1, &bare("ping"));
     assert_eq!(
-        waits(&mut harness, SECOND, &[2]),
+        wait_with_heartbeats(&mut harness, SECOND, &[2]),
         ["1 x 4401 no HELLO or JOIN in time"]
     );
     let mut patient = RealmHarness::<Loudsync>::new(json!({"join_timeout": 0}));
@@ -838,28 +850,28 @@ fn the_list_has_all_members_in_order_of_joining() {
         .iter()
         .find(|line| line.contains("member_list"))
         .unwrap();
-    let names: Vec<String> = list(own).1;
+    let names: Vec<String> = member_list(own).1;
     assert_eq!(names[0], "*mac's name connected");
     assert_eq!(
         names[1..3],
         ["phone's name connected", "pad's name connected"]
     );
-    assert_eq!((list(own).0, names.len()), (4, 4));
+    assert_eq!((member_list(own).0, names.len()), (4, 4));
 }
 
 #[test]
 fn the_list_is_sent_on_request() {
     let mut harness = party();
     let lines = harness.says(2, &bare("member_list"));
-    assert_eq!(list(&lines[0]).1.len(), 3);
-    assert_eq!(kinds(&lines), ["2 < member_list"]);
+    assert_eq!(member_list(&lines[0]).1.len(), 3);
+    assert_eq!(summaries(&lines), ["2 < member_list"]);
 }
 
 #[test]
-fn latency_is_what_the_server_measured() {
+fn latency_is_the_round_trip_that_the_server_measured() {
     let mut harness = party();
     let latency = |harness: &mut RealmHarness<Loudsync>| {
-        parts(&harness.says(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
+        parse_line(&harness.says(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
     };
     assert_eq!(latency(&mut harness), Value::Null);
     for (micros, millis) in [(23_400, 23), (31_500, 32), (80, 0), (2_000_000, 2000)] {
@@ -874,11 +886,11 @@ fn latency_is_what_the_server_measured() {
         .iter()
         .find(|line| line.contains("member_joined"))
         .unwrap();
-    assert_eq!(parts(joined).1["member"]["latency"], 31);
+    assert_eq!(parse_line(joined).1["member"]["latency"], 31);
 }
 
 #[test]
-fn ids_are_made_here_and_device_ids_stay_here() {
+fn client_ids_are_random_and_device_ids_are_never_sent() {
     let mut harness = harness();
     (1..=2).for_each(|conn| {
         harness.opens(conn, "/");
@@ -896,7 +908,11 @@ fn ids_are_made_here_and_device_ids_stay_here() {
     );
     let ids: Vec<String> = [0, 2, 3]
         .iter()
-        .filter_map(|&at| parts(&lines[at]).1["clientId"].as_str().map(str::to_owned))
+        .filter_map(|&at| {
+            parse_line(&lines[at]).1["clientId"]
+                .as_str()
+                .map(str::to_owned)
+        })
         .collect();
     for (id, prefix) in ids.iter().zip(["host-", "client-"]) {
         let random = id.strip_prefix(prefix).unwrap();
@@ -914,7 +930,7 @@ fn ids_are_made_here_and_device_ids_stay_here() {
         .iter()
         .find(|line| line.contains("member_list"))
         .unwrap();
-    let members = parts(listed).1["members"].clone();
+    let members = parse_line(listed).1["members"].clone();
     let ids: std::collections::BTreeSet<&str> = members
         .as_array()
         .unwrap()
@@ -925,20 +941,20 @@ fn ids_are_made_here_and_device_ids_stay_here() {
 }
 
 #[test]
-fn leave_and_a_clean_close_are_the_same() {
+fn leave_and_a_clean_close_have_the_same_effect() {
     for code in [None, Some(1000), Some(1001)] {
         let mut harness = party();
         let lines = harness.leaves(2, DisconnectReason::Left(code));
-        assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
-        assert_eq!(parts(&lines[0]).1["reason"], "left");
+        assert_eq!(summaries(&lines), ["1 < member_left", "3 < member_left"]);
+        assert_eq!(parse_line(&lines[0]).1["reason"], "left");
         let mut harness = party();
         let lines = harness.leaves(1, DisconnectReason::Left(code));
-        assert_eq!(kinds(&lines)[0], "2 < session_closed");
+        assert_eq!(summaries(&lines)[0], "2 < session_closed");
     }
 }
 
 #[test]
-fn a_lost_member_is_awaited() {
+fn a_member_whose_connection_is_lost_is_reconnecting() {
     for how in [
         DisconnectReason::Lost,
         DisconnectReason::Silent,
@@ -947,42 +963,45 @@ fn a_lost_member_is_awaited() {
     ] {
         let mut harness = party();
         let lines = harness.leaves(3, how);
-        assert_eq!(kinds(&lines), ["1 < member_list", "2 < member_list"]);
-        assert_eq!(list(&lines[0]).1[2], "pad's name reconnecting");
+        assert_eq!(summaries(&lines), ["1 < member_list", "2 < member_list"]);
+        assert_eq!(member_list(&lines[0]).1[2], "pad's name reconnecting");
     }
 }
 
 #[test]
-fn who_does_not_come_back_has_timed_out() {
+fn a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat() {
     let mut harness = party();
-    waits(&mut harness, 4 * SECOND, &[1, 2, 3]);
+    wait_with_heartbeats(&mut harness, 4 * SECOND, &[1, 2, 3]);
     harness.leaves(2, DisconnectReason::Lost);
-    assert_eq!(waits(&mut harness, 13 * SECOND, &[1, 3]), no_lines());
-    let lines = waits(&mut harness, SECOND, &[1, 3]);
     assert_eq!(
-        kinds(&lines),
+        wait_with_heartbeats(&mut harness, 13 * SECOND, &[1, 3]),
+        no_lines()
+    );
+    let lines = wait_with_heartbeats(&mut harness, SECOND, &[1, 3]);
+    assert_eq!(
+        summaries(&lines),
         ["1 < member_left", "3 < member_left"],
         "15 s after its heartbeat"
     );
-    assert_eq!(parts(&lines[0]).1["reason"], "timeout");
+    assert_eq!(parse_line(&lines[0]).1["reason"], "timeout");
     harness.opens(4, "/");
     let lines = harness.says(4, &join("party", "phone", "client"));
     assert!(
-        kinds(&lines).contains(&"1 < member_joined".to_owned()),
+        summaries(&lines).contains(&"1 < member_joined".to_owned()),
         "a new member"
     );
 }
 
 #[test]
-fn only_heartbeats_count() {
+fn only_heartbeats_keep_a_member() {
     let mut harness = party();
     for _ in 0..14 {
         harness.says(2, &bare("ping"));
         harness.says(2, &bare("member_list"));
-        waits(&mut harness, SECOND, &[1, 3]);
+        wait_with_heartbeats(&mut harness, SECOND, &[1, 3]);
     }
     assert_eq!(
-        waits(&mut harness, SECOND, &[1, 3])[0],
+        wait_with_heartbeats(&mut harness, SECOND, &[1, 3])[0],
         "2 x 4408 timed out"
     );
 }
@@ -991,7 +1010,10 @@ fn only_heartbeats_count() {
 fn a_heartbeat_has_no_answer() {
     let mut harness = party();
     assert_eq!(harness.says(2, &bare("heartbeat")), no_lines());
-    assert_eq!(waits(&mut harness, 100 * SECOND, &[1, 2, 3]), no_lines());
+    assert_eq!(
+        wait_with_heartbeats(&mut harness, 100 * SECOND, &[1, 2, 3]),
+        no_lines()
+    );
 }
 
 #[test]
@@ -1008,31 +1030,40 @@ fn heartbeats_are_checked_every_second() {
 }
 
 #[test]
-fn a_session_waits_for_its_host_no_longer_than_for_others() {
+fn a_session_ends_when_its_host_times_out() {
     let mut harness = party();
     let lines = harness.leaves(1, DisconnectReason::Lost);
-    assert_eq!(list(&lines[0]).1[0], "*mac's name reconnecting");
-    assert_eq!(waits(&mut harness, 14 * SECOND, &[2, 3]), no_lines());
-    let lines = waits(&mut harness, SECOND, &[2, 3]);
+    assert_eq!(member_list(&lines[0]).1[0], "*mac's name reconnecting");
+    assert_eq!(
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &[2, 3]),
+        no_lines()
+    );
+    let lines = wait_with_heartbeats(&mut harness, SECOND, &[2, 3]);
     let expected = [
         "2 < session_closed",
         "3 < session_closed",
         "2 x 1000 session closed",
         "3 x 1000 session closed",
     ];
-    assert_eq!(kinds(&lines), expected);
-    assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
+    assert_eq!(summaries(&lines), expected);
+    assert_eq!(
+        parse_line(&lines[0]).1["reason"],
+        "Host lost its connection"
+    );
     // Nor for one whose connection stands but who sends no heartbeats.
     let mut harness = party();
-    assert_eq!(waits(&mut harness, 14 * SECOND, &[2, 3]), no_lines());
     assert_eq!(
-        kinds(&waits(&mut harness, SECOND, &[2, 3]))[..2],
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &[2, 3]),
+        no_lines()
+    );
+    assert_eq!(
+        summaries(&wait_with_heartbeats(&mut harness, SECOND, &[2, 3]))[..2],
         ["1 x 4408 timed out", "2 < session_closed"]
     );
 }
 
 #[test]
-fn a_host_that_comes_back_in_time_finds_its_session() {
+fn a_host_that_returns_in_time_is_the_host_again() {
     let mut harness = party();
     harness.leaves(1, DisconnectReason::Lost);
     harness.opens(4, "/");
@@ -1049,14 +1080,17 @@ fn a_host_that_comes_back_in_time_finds_its_session() {
         "2 < member_list",
         "3 < member_list",
     ];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
     assert_eq!(
-        parts(&lines[0]).1["sessionInfo"]["name"],
+        parse_line(&lines[0]).1["sessionInfo"]["name"],
         "mac's name",
         "the session stands"
     );
     let id = client_id(&mut harness, 4, 1);
-    assert_eq!(kinds(&harness.says(4, &kick(&id)))[1], "3 < member_left");
+    assert_eq!(
+        summaries(&harness.says(4, &kick(&id)))[1],
+        "3 < member_left"
+    );
 }
 
 #[test]
@@ -1071,13 +1105,13 @@ fn a_host_kicks_a_member() {
         "2 x 4403 removed by the host",
         "3 < member_left",
     ];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
     assert_eq!(
-        parts(&lines[1]).1["reason"],
+        parse_line(&lines[1]).1["reason"],
         "Host removed you from the session"
     );
-    assert_eq!(parts(&lines[0]).1["reason"], "kicked");
-    assert_eq!(parts(&lines[0]).1["memberId"], id);
+    assert_eq!(parse_line(&lines[0]).1["reason"], "kicked");
+    assert_eq!(parse_line(&lines[0]).1["memberId"], id);
     let id = client_id(&mut harness, 1, 1);
     harness.opens(4, "/");
     harness.says(4, &join("party", "tv", "client"));
@@ -1089,7 +1123,7 @@ fn a_host_kicks_a_member() {
         .find(|line| line.starts_with("4 <"))
         .unwrap();
     assert_eq!(
-        parts(&kicked).1["reason"],
+        parse_line(&kicked).1["reason"],
         "Host removed you from the session"
     );
     let text = message("kick", json!({"memberId": id, "reason": "too loud"}));
@@ -1098,41 +1132,41 @@ fn a_host_kicks_a_member() {
         .into_iter()
         .find(|line| line.starts_with("3 <"))
         .unwrap();
-    assert_eq!(parts(&kicked).1["reason"], "too loud");
+    assert_eq!(parse_line(&kicked).1["reason"], "too loud");
 }
 
 #[test]
-fn who_is_kicked_is_not_replaced_by_the_same_device() {
+fn a_takeover_is_rejected_if_the_member_is_kicked() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = harness.says(1, &kick(&id));
     let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
-    assert_eq!(parts(told[0]).1["code"], "unauthorized");
+    assert_eq!(parse_line(told[0]).1["code"], "unauthorized");
     assert_eq!(told[1], "4 x 1000 join refused");
     assert!(!lines.iter().any(|line| line.contains("member_joined")));
 }
 
 #[test]
-fn a_host_kicks_a_member_who_is_awaited() {
+fn a_host_kicks_a_member_that_is_reconnecting() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
     harness.leaves(2, DisconnectReason::Lost);
     assert_eq!(
-        kinds(&harness.says(1, &kick(&id))),
+        summaries(&harness.says(1, &kick(&id))),
         ["1 < member_left", "3 < member_left"]
     );
 }
 
 #[test]
-fn only_the_host_kicks() {
+fn only_the_host_can_kick() {
     let mut harness = party();
     let [host, phone, pad] = [0, 1, 2].map(|at| client_id(&mut harness, 1, at));
     for id in [&host, &phone, &pad] {
         let lines = harness.says(2, &kick(id));
         assert_eq!(
-            (code(&lines, 2), lines.len()),
+            (error_code(&lines, 2), lines.len()),
             ("unauthorized".to_owned(), 1)
         );
     }
@@ -1144,11 +1178,14 @@ fn only_the_host_kicks() {
     // Nor the host of another session.
     harness.opens(4, "/");
     harness.says(4, &join("other", "mac", "host"));
-    assert_eq!(code(&harness.says(4, &kick(&phone)), 4), "invalid_message");
+    assert_eq!(
+        error_code(&harness.says(4, &kick(&phone)), 4),
+        "invalid_message"
+    );
 }
 
 #[test]
-fn a_reason_is_short() {
+fn a_reason_has_at_most_200_characters() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
     let with = |reason: Value| message("kick", json!({"memberId": id, "reason": reason}));
@@ -1166,11 +1203,11 @@ fn a_reason_is_short() {
     let empty = message("leave", json!({"reason": ""}));
     assert_eq!(harness.says(3, &empty)[0], "3 x 1000 goodbye");
     let lines = harness.says(1, &with(json!("ü".repeat(200))));
-    assert!(kinds(&lines).contains(&"2 < kicked".to_owned()));
+    assert!(summaries(&lines).contains(&"2 < kicked".to_owned()));
 }
 
 #[test]
-fn a_member_who_broke_the_protocol_left_by_error() {
+fn a_member_closed_for_breaking_the_protocol_leaves_by_error() {
     for why in [
         CloseReason::ProtocolError,
         CloseReason::InvalidUtf8,
@@ -1180,16 +1217,19 @@ fn a_member_who_broke_the_protocol_left_by_error() {
     ] {
         let mut harness = party();
         let lines = harness.leaves(2, DisconnectReason::Closed(why));
-        assert_eq!(kinds(&lines), ["1 < member_left", "3 < member_left"]);
-        assert_eq!(parts(&lines[0]).1["reason"], "error");
+        assert_eq!(summaries(&lines), ["1 < member_left", "3 < member_left"]);
+        assert_eq!(parse_line(&lines[0]).1["reason"], "error");
         let mut harness = party();
         let lines = harness.leaves(1, DisconnectReason::Closed(why));
-        assert_eq!(parts(&lines[0]).1["reason"], "Host lost its connection");
+        assert_eq!(
+            parse_line(&lines[0]).1["reason"],
+            "Host lost its connection"
+        );
     }
 }
 
 #[test]
-fn a_pong_carries_the_pings_timestamp() {
+fn a_pong_has_the_timestamp_of_its_ping() {
     let mut harness = party();
     for timestamp in ["1706889650000", "-1", "1706889650000.25", "1e3", "0"] {
         let text = format!(r#"{{"type":"ping","timestamp":{timestamp}}}"#);
@@ -1199,7 +1239,7 @@ fn a_pong_carries_the_pings_timestamp() {
 }
 
 #[test]
-fn every_message_has_a_type_and_a_timestamp() {
+fn every_message_needs_a_type_and_a_timestamp() {
     let mut harness = party();
     for (text, field) in [
         (r#"{"timestamp":1}"#, "type"),
@@ -1220,7 +1260,7 @@ fn every_message_has_a_type_and_a_timestamp() {
 }
 
 #[test]
-fn a_malformed_message_is_answered_with_the_field_at_fault() {
+fn the_error_for_an_invalid_message_names_the_field() {
     let join = |session: Value, info: Value| {
         message("join", json!({"sessionId": session, "deviceInfo": info}))
     };
@@ -1299,18 +1339,18 @@ fn unknown_fields_are_ignored() {
     let mut harness = party();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!(r#"{{"more":{deep},"type":"ping","timestamp":1,"memberId":7}}"#);
-    assert_eq!(kinds(&harness.says(2, &text)), ["2 < pong"]);
+    assert_eq!(summaries(&harness.says(2, &text)), ["2 < pong"]);
 }
 
 #[test]
-fn a_binary_message_is_answered() {
+fn a_binary_message_is_an_error() {
     let mut harness = party();
     let ping = Message::Binary(bare("ping").into_bytes().into());
-    assert_eq!(code(&harness.sends(2, ping), 2), "invalid_message");
+    assert_eq!(error_code(&harness.sends(2, ping), 2), "invalid_message");
 }
 
 #[test]
-fn at_a_stop_every_session_is_closed() {
+fn a_shutdown_closes_every_session() {
     let mut harness = party();
     harness.opens(4, "/");
     harness.opens(5, "/");
@@ -1318,14 +1358,14 @@ fn at_a_stop_every_session_is_closed() {
     let mut lines = harness.stops();
     lines.sort();
     assert_eq!(
-        kinds(&lines),
+        summaries(&lines),
         [1, 2, 3, 5].map(|conn| format!("{conn} < session_closed"))
     );
-    assert_eq!(parts(&lines[0]).1["reason"], "Server is going away");
+    assert_eq!(parse_line(&lines[0]).1["reason"], "Server is going away");
 }
 
 #[test]
-fn nothing_is_kept_of_who_is_gone() {
+fn nothing_is_kept_after_all_clients_have_disconnected() {
     let mut harness = party();
     harness.opens(4, "/");
     harness.opens(5, "/");
@@ -1363,7 +1403,7 @@ fn the_table_of_demands_is_true() {
 }
 
 #[test]
-fn the_longest_names_are_allowed() {
+fn the_longest_names_are_accepted() {
     let mut harness = harness();
     harness.opens(1, "/");
     let info = json!({"id": "ü".repeat(128), "name": "ü".repeat(100), "type": "host"});
@@ -1371,7 +1411,7 @@ fn the_longest_names_are_allowed() {
         "join",
         json!({"sessionId": "x".repeat(64), "deviceInfo": info}),
     );
-    assert_eq!(kinds(&harness.says(1, &join))[0], "1 < welcome");
+    assert_eq!(summaries(&harness.says(1, &join))[0], "1 < welcome");
     assert_eq!(
         Loudsync::SLOW_CONSUMER_POLICY,
         SlowConsumerPolicy::Disconnect

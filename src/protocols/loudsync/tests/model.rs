@@ -456,7 +456,7 @@ pub(crate) fn run(bytes: &[u8]) {
 #[cfg(test)]
 proptest! {
     #[test]
-    fn whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
+    fn the_model_holds_whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
         World::new().goes_through(steps);
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! | demand | test |
 //! | --- | --- |
-//! | guests of either dialect join it | `guests_of_both_dialects_meet_without_a_host` |
-//! | its host stands in the list, always connected | `the_host_that_is_named_stands_in_the_list` |
-//! | it lives for ever | `it_outlives_everybody_and_every_time_out` |
-//! | a host's JOIN: `unauthorized` | `no_device_is_its_host` |
-//! | nobody is kicked from it | `nobody_is_the_host_who_kicks` |
-//! | `max_members`, its host among them | `it_is_full_with_its_host_counted` |
-//! | its id is no other member's | `no_guest_gets_the_hosts_id` |
-//! | `max_sessions` is for those that hosts make | `it_takes_no_hosts_session_its_place` |
-//! | `session_closed` when the daemon stops | `at_a_stop_its_guests_are_told` |
-//! | mistakes are named with their place | `every_mistake_is_named_with_its_place` |
+//! | guests of either dialect join it | `guests_of_both_dialects_meet_in_a_static_session` |
+//! | its host stands in the list, always connected | `the_configured_host_is_listed_as_connected` |
+//! | it lives for ever | `a_static_session_never_ends` |
+//! | a host's JOIN: `unauthorized` | `no_device_can_host_a_static_session` |
+//! | nobody is kicked from it | `no_member_of_a_static_session_can_kick` |
+//! | `max_members`, its host among them | `the_configured_host_counts_towards_max_members` |
+//! | its id is no other member's | `no_guest_gets_the_id_of_the_configured_host` |
+//! | `max_sessions` is for those that hosts make | `static_sessions_do_not_count_towards_max_sessions` |
+//! | `session_closed` when the daemon stops | `a_shutdown_closes_static_sessions` |
+//! | mistakes are named with their place | `an_error_in_a_static_session_names_its_place` |
 
-use super::document::{SECOND, bare, code, join, kick, kinds, parts, waits};
+use super::document::{
+    SECOND, bare, error_code, join, kick, parse_line, summaries, wait_with_heartbeats,
+};
 use crate::base::close::DisconnectReason;
 use crate::config::Config;
 use crate::protocols::loudsync::Loudsync;
@@ -25,44 +27,44 @@ fn lobby() -> Value {
 }
 
 /// With `lobby`, and more options.
-fn desk_with(mut options: Value) -> RealmHarness<Loudsync> {
+fn harness_with(mut options: Value) -> RealmHarness<Loudsync> {
     options["sessions"] = json!([lobby()]);
     RealmHarness::new(options)
 }
 
-fn capitals(kind: &str, payload: Value) -> String {
+fn upper(kind: &str, payload: Value) -> String {
     json!({"type": kind, "timestamp": 1, "payload": payload}).to_string()
 }
 
-fn join_in_capitals(device: &str) -> String {
+fn upper_join(device: &str) -> String {
     let payload = json!({"sessionId": "lobby", "deviceId": device, "deviceName": device});
-    capitals("JOIN", payload)
+    upper("JOIN", payload)
 }
 
 #[test]
-fn guests_of_both_dialects_meet_without_a_host() {
-    let mut harness = desk_with(json!({}));
+fn guests_of_both_dialects_meet_in_a_static_session() {
+    let mut harness = harness_with(json!({}));
     harness.opens(1, "/");
     harness.opens(2, "/");
     let lines = harness.says(1, &join("lobby", "phone", "client"));
-    assert_eq!(kinds(&lines), ["1 < welcome", "1 < member_list"]);
-    let welcome = parts(&lines[0]).1;
+    assert_eq!(summaries(&lines), ["1 < welcome", "1 < member_list"]);
+    let welcome = parse_line(&lines[0]).1;
     let session = json!({"id": "lobby", "name": "The Lobby", "hostId": "dj"});
     assert_eq!(welcome["sessionInfo"], session);
-    let lines = harness.says(2, &join_in_capitals("tv"));
+    let lines = harness.says(2, &upper_join("tv"));
     let expected = ["1 < member_joined", "2 < WELCOME", "2 < MEMBER_LIST"];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
     let now = START.as_millis() as u64;
     let welcome = json!({
         "sessionId": "lobby", "sessionName": "The Lobby", "hostId": "dj", "hostName": "DJ",
         "yourDeviceId": "tv", "connectedAt": now,
     });
-    assert_eq!(parts(&lines[1]).1["payload"], welcome);
+    assert_eq!(parse_line(&lines[1]).1["payload"], welcome);
 }
 
 #[test]
-fn the_host_that_is_named_stands_in_the_list() {
-    let mut harness = desk_with(json!({}));
+fn the_configured_host_is_listed_as_connected() {
+    let mut harness = harness_with(json!({}));
     let start = START.as_millis() as u64;
     harness.waits(10 * SECOND);
     harness.opens(1, "/");
@@ -72,10 +74,10 @@ fn the_host_that_is_named_stands_in_the_list() {
         "id": "dj", "name": "DJ", "isHost": true, "connectionStatus": "connected",
         "joinedAt": start,
     });
-    let members = parts(&lines[1]).1["members"].clone();
+    let members = parse_line(&lines[1]).1["members"].clone();
     assert_eq!((&members[0], members.as_array().unwrap().len()), (&host, 2));
-    let lines = harness.says(2, &join_in_capitals("tv"));
-    let list = parts(&lines[2]).1["payload"].clone();
+    let lines = harness.says(2, &upper_join("tv"));
+    let list = parse_line(&lines[2]).1["payload"].clone();
     let host = json!({
         "id": "dj", "name": "DJ", "role": "host", "connectionStatus": "connected",
         "joinedAt": start, "lastSeen": start + 10_000, "address": "", "latency": null,
@@ -87,57 +89,60 @@ fn the_host_that_is_named_stands_in_the_list() {
 }
 
 #[test]
-fn it_outlives_everybody_and_every_time_out() {
-    let mut harness = desk_with(json!({}));
+fn a_static_session_never_ends() {
+    let mut harness = harness_with(json!({}));
     for (conn, how) in [
         (1, DisconnectReason::Lost),
         (2, DisconnectReason::Left(Some(1000))),
     ] {
-        assert_eq!(waits(&mut harness, 100 * SECOND, &[]), no_lines());
+        assert_eq!(
+            wait_with_heartbeats(&mut harness, 100 * SECOND, &[]),
+            no_lines()
+        );
         harness.opens(conn, "/");
         assert_eq!(
             harness.says(conn, &join("lobby", "phone", "client")).len(),
             2
         );
-        waits(&mut harness, 100 * SECOND, &[conn]);
+        wait_with_heartbeats(&mut harness, 100 * SECOND, &[conn]);
         harness.leaves(conn, how);
     }
-    waits(&mut harness, 100 * SECOND, &[]);
+    wait_with_heartbeats(&mut harness, 100 * SECOND, &[]);
     assert!(harness.realm.is_empty());
     // Who sends no heartbeat goes, and the others hear of that alone.
     harness.opens(3, "/");
     harness.opens(4, "/");
     harness.says(3, &join("lobby", "phone", "client"));
     harness.says(4, &join("lobby", "pad", "client"));
-    let lines = waits(&mut harness, 20 * SECOND, &[4]);
-    assert_eq!(kinds(&lines), ["3 x 4408 timed out", "4 < member_left"]);
+    let lines = wait_with_heartbeats(&mut harness, 20 * SECOND, &[4]);
+    assert_eq!(summaries(&lines), ["3 x 4408 timed out", "4 < member_left"]);
     assert_eq!(
-        parts(&harness.says(4, &bare("member_list"))[0]).1["members"][0]["id"],
+        parse_line(&harness.says(4, &bare("member_list"))[0]).1["members"][0]["id"],
         "dj"
     );
 }
 
 #[test]
-fn no_device_is_its_host() {
-    let mut harness = desk_with(json!({}));
+fn no_device_can_host_a_static_session() {
+    let mut harness = harness_with(json!({}));
     for (conn, device) in [(1, "mac"), (2, "dj")] {
         harness.opens(conn, "/");
         let lines = harness.says(conn, &join("lobby", device, "host"));
-        assert_eq!(code(&lines, conn), "unauthorized");
+        assert_eq!(error_code(&lines, conn), "unauthorized");
         assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
     }
 }
 
 #[test]
-fn nobody_is_the_host_who_kicks() {
-    let mut harness = desk_with(json!({}));
+fn no_member_of_a_static_session_can_kick() {
+    let mut harness = harness_with(json!({}));
     harness.opens(1, "/");
     harness.says(1, &join("lobby", "dj", "client"));
-    assert_eq!(code(&harness.says(1, &kick("dj")), 1), "unauthorized");
+    assert_eq!(error_code(&harness.says(1, &kick("dj")), 1), "unauthorized");
 }
 
 #[test]
-fn it_is_full_with_its_host_counted() {
+fn the_configured_host_counts_towards_max_members() {
     for (own, limit) in [(json!(null), 4), (json!(3), 3)] {
         let mut session = lobby();
         session["max_members"] = own;
@@ -147,9 +152,9 @@ fn it_is_full_with_its_host_counted() {
             harness.opens(conn, "/");
             let lines = harness.says(conn, &join("lobby", &format!("d{conn}"), "client"));
             if conn < limit {
-                assert!(kinds(&lines).contains(&format!("{conn} < welcome")));
+                assert!(summaries(&lines).contains(&format!("{conn} < welcome")));
             } else {
-                let error = parts(&lines[0]).1;
+                let error = parse_line(&lines[0]).1;
                 let details = json!({"maxMembers": limit, "currentMembers": limit});
                 assert_eq!(error["details"], details);
             }
@@ -158,28 +163,28 @@ fn it_is_full_with_its_host_counted() {
 }
 
 #[test]
-fn no_guest_gets_the_hosts_id() {
-    let mut harness = desk_with(json!({}));
+fn no_guest_gets_the_id_of_the_configured_host() {
+    let mut harness = harness_with(json!({}));
     harness.opens(1, "/");
     let lines = harness.says(1, &join("lobby", "phone", "client"));
-    let drawn = parts(&lines[0]).1["clientId"].clone();
+    let drawn = parse_line(&lines[0]).1["clientId"].clone();
     let mut session = lobby();
     session["host_id"] = drawn.clone();
     let mut harness = RealmHarness::<Loudsync>::new(json!({"sessions": [session]}));
     harness.opens(1, "/");
     let lines = harness.says(1, &join("lobby", "phone", "client"));
-    assert_ne!(parts(&lines[0]).1["clientId"], drawn);
+    assert_ne!(parse_line(&lines[0]).1["clientId"], drawn);
 }
 
 #[test]
-fn it_takes_no_hosts_session_its_place() {
-    let mut harness = desk_with(json!({"max_sessions": 1}));
+fn static_sessions_do_not_count_towards_max_sessions() {
+    let mut harness = harness_with(json!({"max_sessions": 1}));
     (1..=3).for_each(|conn| {
         harness.opens(conn, "/");
     });
     assert_eq!(harness.says(1, &join("a", "mac", "host")).len(), 2);
     assert_eq!(
-        code(&harness.says(2, &join("b", "mac", "host")), 2),
+        error_code(&harness.says(2, &join("b", "mac", "host")), 2),
         "session_full"
     );
     harness.leaves(1, DisconnectReason::Lost);
@@ -189,15 +194,15 @@ fn it_takes_no_hosts_session_its_place() {
 }
 
 #[test]
-fn at_a_stop_its_guests_are_told() {
-    let mut harness = desk_with(json!({}));
+fn a_shutdown_closes_static_sessions() {
+    let mut harness = harness_with(json!({}));
     harness.opens(1, "/");
     harness.says(1, &join("lobby", "phone", "client"));
-    assert_eq!(kinds(&harness.stops()), ["1 < session_closed"]);
+    assert_eq!(summaries(&harness.stops()), ["1 < session_closed"]);
 }
 
 #[test]
-fn every_mistake_is_named_with_its_place() {
+fn an_error_in_a_static_session_names_its_place() {
     let with = |key: &str, value: Value| {
         let mut session = lobby();
         session[key] = value;

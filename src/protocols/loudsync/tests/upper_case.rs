@@ -5,33 +5,33 @@
 //! | demand | test |
 //! | --- | --- |
 //! | the first message decides the dialect, for the connection's life | `the_first_message_with_a_type_decides_the_dialect` |
-//! | a malformed one is answered in the dialect whose shape it has | `a_malformed_first_message_is_answered_in_its_own_shape` |
-//! | a connection that mixes dialects | `who_mixes_dialects_is_answered_in_its_first` |
-//! | JOIN's fields | `a_join_names_the_session_and_the_device` |
-//! | JOIN's `version` | `a_join_of_another_major_version_is_refused` |
-//! | `timestamp` is demanded, `messageId` is not | `every_message_has_a_timestamp_and_may_have_an_id` |
-//! | what is malformed is named | `an_error_names_the_field_at_fault_in_its_text` |
-//! | a binary message | `a_binary_message_is_answered_in_the_dialect` |
-//! | WELCOME, MEMBER_LIST | `who_joins_is_welcomed_and_gets_the_list` |
-//! | MEMBER_JOINED | `all_others_hear_of_a_newcomer_each_in_its_own_dialect` |
-//! | LEAVE, MEMBER_LEFT | `who_leaves_is_its_own_member_whatever_it_says` |
-//! | HEARTBEAT | `a_heartbeat_keeps_the_connections_own_member` |
-//! | PING, PONG | `a_ping_is_answered_with_both_time_stamps`, `a_pong_is_taken_in_silence` |
-//! | the list on request | `the_list_is_there_for_the_asking` |
-//! | KICKED | `who_is_kicked_is_told_why` |
-//! | it is always a guest | `who_speaks_in_capitals_is_a_guest` |
-//! | SESSION_CLOSED | `the_end_of_a_session_is_told_in_both_dialects` |
-//! | ERROR's codes in capitals | `every_code_is_in_capitals` |
-//! | claimants keep their dialect | `who_waits_for_a_place_is_answered_in_its_dialect` |
-//! | a device may come back in another dialect | `a_device_has_its_place_in_whichever_dialect_it_comes_back` |
-//! | `lastSeen`, `latency`, `address`, `connectionStatus` | `a_member_shows_when_it_was_last_seen_and_how_far_it_is` |
-//! | a device sees its own id for itself, and no other device's | `a_device_sees_its_own_id_and_nobody_elses` |
-//! | once per dialect in use, personally for who stands in it | `a_message_is_written_once_in_each_dialect_but_for_whom_it_is_about` |
+//! | a malformed one is answered in the dialect whose shape it has | `an_invalid_first_message_is_answered_in_its_own_dialect` |
+//! | a connection that mixes dialects | `a_client_that_mixes_dialects_is_answered_in_its_first` |
+//! | JOIN's fields | `a_join_needs_a_session_and_a_device` |
+//! | JOIN's `version` | `an_upper_case_join_for_another_major_version_is_rejected` |
+//! | `timestamp` is demanded, `messageId` is not | `every_message_needs_a_timestamp_and_may_have_an_id` |
+//! | what is malformed is named | `the_text_of_an_error_names_the_field` |
+//! | a binary message | `a_binary_message_is_an_error_in_the_dialect_of_the_connection` |
+//! | WELCOME, MEMBER_LIST | `a_client_that_joins_gets_a_welcome_and_the_list` |
+//! | MEMBER_JOINED | `a_new_member_is_announced_to_each_other_member_in_its_dialect` |
+//! | LEAVE, MEMBER_LEFT | `a_leave_removes_the_connections_own_member_whatever_device_it_names` |
+//! | HEARTBEAT | `a_heartbeat_keeps_the_connections_own_member_whatever_device_it_names` |
+//! | PING, PONG | `a_ping_is_answered_with_both_timestamps`, `a_pong_is_ignored` |
+//! | the list on request | `the_upper_case_list_is_sent_on_request` |
+//! | KICKED | `a_kicked_client_is_told_the_reason` |
+//! | it is always a guest | `an_upper_case_client_is_always_a_guest` |
+//! | SESSION_CLOSED | `the_end_of_a_session_is_announced_in_both_dialects` |
+//! | ERROR's codes in capitals | `every_error_code_is_in_upper_case` |
+//! | claimants keep their dialect | `a_takeover_is_rejected_in_the_dialect_of_its_client` |
+//! | a device may come back in another dialect | `a_device_may_return_in_another_dialect` |
+//! | `lastSeen`, `latency`, `address`, `connectionStatus` | `a_member_has_its_last_heartbeat_its_latency_and_no_address` |
+//! | a device sees its own id for itself, and no other device's | `a_device_is_shown_its_own_device_id_and_no_other` |
+//! | once per dialect in use, personally for who stands in it | `a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names` |
 //! | the same over sockets | `a_guest_who_speaks_in_capitals_over_sockets` |
 
 use super::document::{
-    SECOND, bare, client_id, harness, join as document_join, kick, kinds, message as document,
-    parts, party, waits,
+    SECOND, bare, client_id, harness, join as document_join, kick, message as document, parse_line,
+    party, summaries, wait_with_heartbeats,
 };
 use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
@@ -68,12 +68,12 @@ fn mixed_party() -> RealmHarness<Loudsync> {
 }
 
 /// The next message to somebody, who speaks in capitals: its type and its payload.
-fn told(lines: &[String], conn: u64) -> (String, Value) {
+fn message_to(lines: &[String], conn: u64) -> (String, Value) {
     let line = lines
         .iter()
         .find(|line| line.starts_with(&format!("{conn} < ")))
         .unwrap_or_else(|| panic!("nothing for {conn}: {lines:?}"));
-    let (_, mut message) = parts(line);
+    let (_, mut message) = parse_line(line);
     let fields: Vec<&String> = message.as_object().unwrap().keys().collect();
     assert_eq!(fields.len(), 3, "type, timestamp, payload: {line}");
     let kind = message["type"].as_str().unwrap().to_owned();
@@ -82,7 +82,7 @@ fn told(lines: &[String], conn: u64) -> (String, Value) {
 
 /// The error to somebody who speaks in capitals.
 fn error(lines: &[String], conn: u64) -> (String, String) {
-    let (kind, payload) = told(lines, conn);
+    let (kind, payload) = message_to(lines, conn);
     assert_eq!(kind, "ERROR", "{lines:?}");
     assert_eq!(payload.as_object().unwrap().len(), 2, "code and message");
     let text = |key: &str| payload[key].as_str().unwrap().to_owned();
@@ -118,17 +118,17 @@ fn the_first_message_with_a_type_decides_the_dialect() {
         let mut harness = harness();
         harness.opens(1, "/");
         for text in undecided {
-            assert_eq!(kinds(&harness.says(1, text)), ["1 < error"], "{text}");
+            assert_eq!(summaries(&harness.says(1, text)), ["1 < error"], "{text}");
         }
-        assert_eq!(kinds(&harness.says(1, &text)), [format!("1 < {kind}")]);
+        assert_eq!(summaries(&harness.says(1, &text)), [format!("1 < {kind}")]);
         for text in undecided {
-            assert_eq!(kinds(&harness.says(1, text)), [format!("1 < {kind}")]);
+            assert_eq!(summaries(&harness.says(1, text)), [format!("1 < {kind}")]);
         }
     }
 }
 
 #[test]
-fn a_malformed_first_message_is_answered_in_its_own_shape() {
+fn an_invalid_first_message_is_answered_in_its_own_dialect() {
     for (text, kind) in [
         (r#"{"type":"JOIN"}"#, "ERROR"),
         (r#"{"type":"JOIN","timestamp":"1"}"#, "ERROR"),
@@ -140,20 +140,20 @@ fn a_malformed_first_message_is_answered_in_its_own_shape() {
         let mut harness = party();
         harness.opens(4, "/");
         let lines = harness.says(4, text);
-        assert_eq!(kinds(&lines), [format!("4 < {kind}")], "{text}");
+        assert_eq!(summaries(&lines), [format!("4 < {kind}")], "{text}");
         // The connection lives, in that dialect.
         let (welcome, join) = if kind == "ERROR" {
             ("WELCOME", join("party", "tv"))
         } else {
             ("welcome", document_join("party", "tv", "client"))
         };
-        let lines = kinds(&harness.says(4, &join));
+        let lines = summaries(&harness.says(4, &join));
         assert!(lines.contains(&format!("4 < {welcome}")), "{lines:?}");
     }
 }
 
 #[test]
-fn who_mixes_dialects_is_answered_in_its_first() {
+fn a_client_that_mixes_dialects_is_answered_in_its_first() {
     let mut harness = mixed_party();
     for text in [
         bare("ping"),
@@ -166,18 +166,18 @@ fn who_mixes_dialects_is_answered_in_its_first() {
     }
     for text in [upper("PING", json!({"timestamp": 1})), join("party", "x")] {
         let lines = harness.says(2, &text);
-        assert_eq!(parts(&lines[0]).1["code"], "invalid_message");
+        assert_eq!(parse_line(&lines[0]).1["code"], "invalid_message");
     }
     // And nobody was harmed.
     assert_eq!(
-        told(&harness.says(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
+        message_to(&harness.says(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
         "PONG"
     );
-    assert_eq!(kinds(&harness.says(2, &bare("ping"))), ["2 < pong"]);
+    assert_eq!(summaries(&harness.says(2, &bare("ping"))), ["2 < pong"]);
 }
 
 #[test]
-fn a_join_names_the_session_and_the_device() {
+fn a_join_needs_a_session_and_a_device() {
     let good = json!({"sessionId": "party", "deviceId": "tv", "deviceName": "TV"});
     for (field, wrong) in [
         ("sessionId", json!(null)),
@@ -203,14 +203,14 @@ fn a_join_names_the_session_and_the_device() {
         );
         // It may try again; `version` need not be there.
         assert_eq!(
-            told(&harness.says(4, &upper("JOIN", good.clone())), 4).0,
+            message_to(&harness.says(4, &upper("JOIN", good.clone())), 4).0,
             "WELCOME"
         );
     }
 }
 
 #[test]
-fn a_join_of_another_major_version_is_refused() {
+fn an_upper_case_join_for_another_major_version_is_rejected() {
     for (version, good) in [
         ("1.0.0", true),
         ("1.9", true),
@@ -227,7 +227,7 @@ fn a_join_of_another_major_version_is_refused() {
         }
         let lines = harness.says(4, &upper("JOIN", payload));
         if good {
-            assert_eq!(told(&lines, 4).0, "WELCOME");
+            assert_eq!(message_to(&lines, 4).0, "WELCOME");
         } else {
             assert_eq!(error(&lines, 4).0, "VERSION_MISMATCH");
             assert_eq!(lines[1..], ["4 x 1000 join refused"]);
@@ -236,7 +236,7 @@ fn a_join_of_another_major_version_is_refused() {
 }
 
 #[test]
-fn every_message_has_a_timestamp_and_may_have_an_id() {
+fn every_message_needs_a_timestamp_and_may_have_an_id() {
     let mut harness = mixed_party();
     for text in [
         r#"{"type":"HEARTBEAT","payload":{}}"#,
@@ -255,7 +255,7 @@ fn every_message_has_a_timestamp_and_may_have_an_id() {
 }
 
 #[test]
-fn an_error_names_the_field_at_fault_in_its_text() {
+fn the_text_of_an_error_names_the_field() {
     let mut harness = mixed_party();
     for (text, field) in [
         (upper("NOTHING", json!({})), "type"),
@@ -281,7 +281,7 @@ fn an_error_names_the_field_at_fault_in_its_text() {
 }
 
 #[test]
-fn a_binary_message_is_answered_in_the_dialect() {
+fn a_binary_message_is_an_error_in_the_dialect_of_the_connection() {
     let mut harness = mixed_party();
     let ping = upper("PING", json!({"timestamp": 1}));
     let lines = harness.sends(4, realm::Message::Binary(ping.into_bytes().into()));
@@ -290,11 +290,11 @@ fn a_binary_message_is_answered_in_the_dialect() {
     harness.opens(5, "/");
     let ping = upper("PING", json!({"timestamp": 1}));
     let lines = harness.sends(5, realm::Message::Binary(ping.into_bytes().into()));
-    assert_eq!(kinds(&lines), ["5 < error"]);
+    assert_eq!(summaries(&lines), ["5 < error"]);
 }
 
 #[test]
-fn who_joins_is_welcomed_and_gets_the_list() {
+fn a_client_that_joins_gets_a_welcome_and_the_list() {
     let mut harness = party();
     let host = client_id(&mut harness, 1, 0);
     let [phone, pad] = [1, 2].map(|at| client_id(&mut harness, 1, at));
@@ -324,12 +324,12 @@ fn who_joins_is_welcomed_and_gets_the_list() {
         "members": members, "totalCount": 4,
     }});
     assert_eq!(own.len(), 2);
-    assert_eq!(parts(own[0]).1, welcome);
-    assert_eq!(parts(own[1]).1, list);
+    assert_eq!(parse_line(own[0]).1, welcome);
+    assert_eq!(parse_line(own[1]).1, list);
 }
 
 #[test]
-fn all_others_hear_of_a_newcomer_each_in_its_own_dialect() {
+fn a_new_member_is_announced_to_each_other_member_in_its_dialect() {
     let mut harness = mixed_party();
     harness.opens(5, "/");
     let lines = harness.says(5, &join("party", "watch"));
@@ -338,15 +338,15 @@ fn all_others_hear_of_a_newcomer_each_in_its_own_dialect() {
         "2 < member_joined",
         "3 < member_joined",
     ];
-    assert_eq!(kinds(&lines)[..3], expected);
-    let joined = parts(&lines[0]).1["member"].clone();
+    assert_eq!(summaries(&lines)[..3], expected);
+    let joined = parse_line(&lines[0]).1["member"].clone();
     let id = client_id(&mut harness, 1, 4);
     let document = json!({
         "id": id, "name": "watch's name", "isHost": false, "connectionStatus": "connected",
         "joinedAt": NOW,
     });
     assert_eq!(joined, document);
-    let (kind, payload) = told(&lines, 4);
+    let (kind, payload) = message_to(&lines, 4);
     let member = json!({
         "id": id, "name": "watch's name", "role": "client", "connectionStatus": "connected",
         "joinedAt": NOW, "lastSeen": NOW, "address": "", "latency": null,
@@ -358,12 +358,12 @@ fn all_others_hear_of_a_newcomer_each_in_its_own_dialect() {
     // And of one who speaks as the document does.
     harness.opens(6, "/");
     let lines = harness.says(6, &document_join("party", "radio", "client"));
-    assert_eq!(told(&lines, 4).1["member"]["name"], "radio's name");
-    assert!(kinds(&lines).contains(&"5 < MEMBER_JOINED".to_owned()));
+    assert_eq!(message_to(&lines, 4).1["member"]["name"], "radio's name");
+    assert!(summaries(&lines).contains(&"5 < MEMBER_JOINED".to_owned()));
 }
 
 #[test]
-fn who_leaves_is_its_own_member_whatever_it_says() {
+fn a_leave_removes_the_connections_own_member_whatever_device_it_names() {
     let mut harness = mixed_party();
     harness.opens(5, "/");
     harness.says(5, &join("party", "watch"));
@@ -377,35 +377,35 @@ fn who_leaves_is_its_own_member_whatever_it_says() {
         "3 < member_left",
         "5 < MEMBER_LEFT",
     ];
-    assert_eq!(kinds(&lines), expected);
-    assert_eq!(parts(&lines[1]).1["memberId"], tv);
+    assert_eq!(summaries(&lines), expected);
+    assert_eq!(parse_line(&lines[1]).1["memberId"], tv);
     let left = json!({"deviceId": tv, "deviceName": "tv's name", "reason": "left"});
-    assert_eq!(told(&lines, 5).1, left);
+    assert_eq!(message_to(&lines, 5).1, left);
     let lines = harness.says(2, &bare("leave"));
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "left"});
-    assert_eq!(told(&lines, 5), ("MEMBER_LEFT".to_owned(), left));
+    assert_eq!(message_to(&lines, 5), ("MEMBER_LEFT".to_owned(), left));
     // The payload need not be there.
     let lines = harness.says(5, r#"{"type":"LEAVE","timestamp":1}"#);
     assert_eq!(lines[0], "5 x 1000 goodbye");
 }
 
 #[test]
-fn a_heartbeat_keeps_the_connections_own_member() {
+fn a_heartbeat_keeps_the_connections_own_member_whatever_device_it_names() {
     let mut harness = mixed_party();
     let heartbeat = upper("HEARTBEAT", json!({"deviceId": "pad", "timestamp": 1}));
     for _ in 0..20 {
         assert_eq!(harness.says(4, &heartbeat), no_lines());
-        waits(&mut harness, SECOND, &[1, 2]);
+        wait_with_heartbeats(&mut harness, SECOND, &[1, 2]);
     }
     let open: Vec<u64> = harness.open().collect();
     assert_eq!(open, [1, 2, 4], "3 sent none, and nobody else's is its own");
-    let lines = waits(&mut harness, 15 * SECOND, &[1, 2]);
+    let lines = wait_with_heartbeats(&mut harness, 15 * SECOND, &[1, 2]);
     assert_eq!(lines[0], "4 x 4408 timed out");
-    assert_eq!(parts(&lines[1]).1["reason"], "timeout");
+    assert_eq!(parse_line(&lines[1]).1["reason"], "timeout");
 }
 
 #[test]
-fn a_ping_is_answered_with_both_time_stamps() {
+fn a_ping_is_answered_with_both_timestamps() {
     let mut harness = mixed_party();
     harness.opens(5, "/");
     // Also before joining.
@@ -422,7 +422,7 @@ fn a_ping_is_answered_with_both_time_stamps() {
 }
 
 #[test]
-fn a_pong_is_taken_in_silence() {
+fn a_pong_is_ignored() {
     let mut harness = mixed_party();
     harness.opens(5, "/");
     for conn in [4, 5] {
@@ -431,24 +431,24 @@ fn a_pong_is_taken_in_silence() {
     }
     // The document has none.
     let lines = harness.says(2, &bare("pong"));
-    assert_eq!(parts(&lines[0]).1["code"], "invalid_message");
+    assert_eq!(parse_line(&lines[0]).1["code"], "invalid_message");
 }
 
 #[test]
-fn the_list_is_there_for_the_asking() {
+fn the_upper_case_list_is_sent_on_request() {
     let mut harness = mixed_party();
-    let (kind, payload) = told(&harness.says(4, &upper("MEMBER_LIST", json!({}))), 4);
+    let (kind, payload) = message_to(&harness.says(4, &upper("MEMBER_LIST", json!({}))), 4);
     assert_eq!((&*kind, &payload["totalCount"]), ("MEMBER_LIST", &json!(4)));
 }
 
 #[test]
-fn who_is_kicked_is_told_why() {
+fn a_kicked_client_is_told_the_reason() {
     let mut harness = mixed_party();
     let tv = client_id(&mut harness, 1, 3);
     let text = document("kick", json!({"memberId": tv, "reason": "too loud"}));
     let lines = harness.says(1, &text);
     assert_eq!(
-        told(&lines, 4),
+        message_to(&lines, 4),
         ("KICKED".to_owned(), json!({"reason": "too loud"}))
     );
     assert!(lines.contains(&"4 x 4403 removed by the host".to_owned()));
@@ -456,13 +456,13 @@ fn who_is_kicked_is_told_why() {
     harness.opens(5, "/");
     harness.says(5, &join("party", "watch"));
     let phone = client_id(&mut harness, 1, 1);
-    let (kind, payload) = told(&harness.says(1, &kick(&phone)), 5);
+    let (kind, payload) = message_to(&harness.says(1, &kick(&phone)), 5);
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "kicked"});
     assert_eq!((&*kind, payload), ("MEMBER_LEFT", left));
 }
 
 #[test]
-fn who_speaks_in_capitals_is_a_guest() {
+fn an_upper_case_client_is_always_a_guest() {
     let mut harness = harness();
     harness.opens(1, "/");
     let payload = json!({
@@ -485,23 +485,23 @@ fn who_speaks_in_capitals_is_a_guest() {
 }
 
 #[test]
-fn the_end_of_a_session_is_told_in_both_dialects() {
+fn the_end_of_a_session_is_announced_in_both_dialects() {
     let mut harness = mixed_party();
     let lines = harness.says(1, &bare("leave"));
     let closed = json!({"reason": "Host ended the session"});
-    assert_eq!(told(&lines, 4), ("SESSION_CLOSED".to_owned(), closed));
-    assert_eq!(kinds(&lines)[1], "2 < session_closed");
+    assert_eq!(message_to(&lines, 4), ("SESSION_CLOSED".to_owned(), closed));
+    assert_eq!(summaries(&lines)[1], "2 < session_closed");
     assert!(lines.contains(&"4 x 1000 session closed".to_owned()));
     let mut harness = mixed_party();
     let closed = json!({"reason": "Server is going away"});
     assert_eq!(
-        told(&harness.stops(), 4),
+        message_to(&harness.stops(), 4),
         ("SESSION_CLOSED".to_owned(), closed)
     );
 }
 
 #[test]
-fn every_code_is_in_capitals() {
+fn every_error_code_is_in_upper_case() {
     for (code, text) in [
         (ErrorCode::SessionNotFound, "SESSION_NOT_FOUND"),
         (ErrorCode::SessionFull, "SESSION_FULL"),
@@ -536,7 +536,7 @@ fn every_code_is_in_capitals() {
 }
 
 #[test]
-fn who_waits_for_a_place_is_answered_in_its_dialect() {
+fn a_takeover_is_rejected_in_the_dialect_of_its_client() {
     let mut harness = mixed_party();
     for (conn, text) in [
         (5, join("party", "phone")),
@@ -557,11 +557,11 @@ fn who_waits_for_a_place_is_answered_in_its_dialect() {
         "6 < error",
         "6 x 1000 join refused",
     ];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
 }
 
 #[test]
-fn a_device_has_its_place_in_whichever_dialect_it_comes_back() {
+fn a_device_may_return_in_another_dialect() {
     let mut harness = mixed_party();
     let before: Vec<String> = (0..4).map(|at| client_id(&mut harness, 1, at)).collect();
     // It was lost, and its connection is dead.
@@ -575,7 +575,7 @@ fn a_device_has_its_place_in_whichever_dialect_it_comes_back() {
         "3 < member_list",
         "4 < MEMBER_LIST",
     ];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
     harness.opens(6, "/");
     harness.says(6, &document_join("party", "tv", "client"));
     let lines = harness.is_silent(4);
@@ -587,13 +587,13 @@ fn a_device_has_its_place_in_whichever_dialect_it_comes_back() {
         "5 < MEMBER_LIST",
         "3 < member_list",
     ];
-    assert_eq!(kinds(&lines), expected);
+    assert_eq!(summaries(&lines), expected);
     let after: Vec<String> = (0..4).map(|at| client_id(&mut harness, 1, at)).collect();
     assert_eq!(before, after);
 }
 
 #[test]
-fn a_member_shows_when_it_was_last_seen_and_how_far_it_is() {
+fn a_member_has_its_last_heartbeat_its_latency_and_no_address() {
     let mut harness = mixed_party();
     let ask = upper("MEMBER_LIST", json!({}));
     let heartbeat = upper("HEARTBEAT", json!({}));
@@ -605,7 +605,7 @@ fn a_member_shows_when_it_was_last_seen_and_how_far_it_is() {
     harness.says(4, &upper("PING", json!({"timestamp": 1})));
     harness.is_far(2, Duration::from_micros(23_400));
     harness.leaves(3, DisconnectReason::Lost);
-    let members = told(&harness.says(4, &ask), 4).1["members"].take();
+    let members = message_to(&harness.says(4, &ask), 4).1["members"].take();
     let shown = |key: &str| -> Vec<Value> {
         let members = members.as_array().unwrap().iter();
         members.map(|it| it[key].clone()).collect()
@@ -622,14 +622,14 @@ fn a_member_shows_when_it_was_last_seen_and_how_far_it_is() {
 }
 
 #[test]
-fn a_device_sees_its_own_id_and_nobody_elses() {
+fn a_device_is_shown_its_own_device_id_and_no_other() {
     let mut harness = mixed_party();
     harness.opens(5, "/");
     harness.says(5, &join("party", "watch"));
     let known: Vec<String> = (0..5).map(|at| client_id(&mut harness, 1, at)).collect();
     // A change that everybody gets a list for.
     let lines = harness.leaves(2, DisconnectReason::Lost);
-    let list = |conn| told(&lines, conn).1["members"].take();
+    let list = |conn| message_to(&lines, conn).1["members"].take();
     let [for_tv, for_watch] = [list(4), list(5)];
     assert_eq!(
         ids(&for_tv),
@@ -647,7 +647,7 @@ fn a_device_sees_its_own_id_and_nobody_elses() {
 }
 
 #[test]
-fn a_message_is_written_once_in_each_dialect_but_for_whom_it_is_about() {
+fn a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names() {
     let left = ServerMessage::MemberLeft {
         timestamp: 1,
         member_id: "client-1",
