@@ -1,4 +1,4 @@
-//! Which dialect a client speaks; its messages are read, and those to it written, in that.
+//! Chooses the dialect of a connection, and decodes and encodes messages with its codec.
 
 use super::messages::{ClientMessage, ErrorCode, ErrorReply, RecipientIds, ServerMessage};
 use super::{codec_document, codec_upper_case};
@@ -7,66 +7,67 @@ use crate::realm::Message;
 use crate::toolkit::dialect::Encode;
 use crate::toolkit::json;
 
-/// How a client speaks.
+/// A way to write the messages of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// As the document says.
+    /// The document's.
     Document,
-    /// As the React Native client does: types in capitals, fields in `payload`.
+    /// The React Native client's: upper-case types, fields in `payload`.
     UpperCase,
 }
 
-/// Where a client is, and how it is spoken to.
+/// The connection that a message is sent to, and its dialect.
 pub(super) type Recipient = crate::toolkit::dialect::Recipient<Dialect>;
 
-/// What a connection remembers for reading: its dialect, once a message has decided it.
+/// Decoder state of a connection: its dialect, once a message has decided it.
 #[derive(Debug, Default)]
 pub struct Reader(Option<Dialect>);
 
-/// What a client says, and in which dialect it is to be answered.
+/// A message from a client, and the dialect to answer in.
 pub struct Incoming {
     pub(super) dialect: Dialect,
     pub(super) message: ClientMessage,
 }
 
 impl Reader {
-    /// The dialect, once it is decided.
+    /// Returns the dialect, or none before it is decided.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn decided(&self) -> Option<Dialect> {
         self.0
     }
 
-    /// Reads a message. The first with a type in letters of one case decides the dialect.
+    /// Decodes a message. The first message whose type has letters of one case only decides the
+    /// dialect for the life of the connection.
     pub(super) fn decode(&mut self, message: Message) -> Incoming {
-        let Message::Text(text) = message else {
-            let message = "messages are text, not binary";
-            let error = ErrorReply::new(ErrorCode::InvalidMessage, message);
-            return Incoming {
-                dialect: self.dialect(),
-                message: ClientMessage::Invalid(error),
-            };
-        };
-        self.0 = self.0.or_else(|| dialect(&text));
-        let message = match self.dialect() {
-            Dialect::Document => codec_document::decode(&text),
-            Dialect::UpperCase => codec_upper_case::decode(&text),
+        let decoded = match message {
+            Message::Text(text) => {
+                self.0 = self.0.or_else(|| detect_dialect(&text));
+                match self.dialect() {
+                    Dialect::Document => codec_document::decode(&text),
+                    Dialect::UpperCase => codec_upper_case::decode(&text),
+                }
+            }
+            Message::Binary(_) => {
+                let problem = "messages must be text frames, not binary frames";
+                Err(ErrorReply::new(ErrorCode::InvalidMessage, problem))
+            }
         };
         Incoming {
             dialect: self.dialect(),
-            message: message.unwrap_or_else(ClientMessage::Invalid),
+            message: decoded.unwrap_or_else(ClientMessage::Invalid),
         }
     }
 
-    /// The document's as long as nothing else is known.
+    /// Returns the dialect; the document's before it is decided.
     fn dialect(&self) -> Dialect {
         self.0.unwrap_or(Dialect::Document)
     }
 }
 
-/// The dialect that a message's type is of, whatever else is wrong with the message.
-fn dialect(text: &str) -> Option<Dialect> {
-    let kind = json::message_type(text)?;
-    let has = |is_such: fn(&u8) -> bool| kind.as_bytes().iter().any(is_such);
+/// Returns the dialect of a message by its type, even if the rest of the message is invalid.
+fn detect_dialect(text: &str) -> Option<Dialect> {
+    let message_type = json::message_type(text)?;
+    let has = |is_such: fn(&u8) -> bool| message_type.as_bytes().iter().any(is_such);
     match (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase)) {
         (true, false) => Some(Dialect::UpperCase),
         (false, true) => Some(Dialect::Document),
@@ -75,8 +76,8 @@ fn dialect(text: &str) -> Option<Dialect> {
 }
 
 impl ServerMessage<'_> {
-    /// The message for one who stands in it, where the dialect tells it of itself otherwise than
-    /// all others.
+    /// Returns the message as this recipient alone gets it, if it names the recipient and the dialect
+    /// names a recipient differently to itself; otherwise none, and [`Encode::encode`] is for all.
     pub(super) fn personalized(&self, dialect: Dialect, recipient: RecipientIds) -> Option<Frame> {
         match dialect {
             Dialect::Document => None,

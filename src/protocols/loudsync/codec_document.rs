@@ -1,4 +1,4 @@
-//! LOUDSYNC as its document writes it ("Message Structure").
+//! The JSON of the document's dialect ("Message Structure"): lower-case types, fields at the top level.
 
 use super::fields;
 use super::messages::{
@@ -11,7 +11,7 @@ use crate::toolkit::json::{self, InvalidMessage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The fields of all types.
+/// The fields of all message types; which of them a type requires is checked afterwards.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawMessage<'a> {
@@ -35,6 +35,7 @@ struct RawMessage<'a> {
     reason: Option<&'a RawValue>,
 }
 
+/// `deviceInfo` of a JOIN.
 #[derive(Deserialize)]
 struct DeviceInfo<'a> {
     #[serde(borrow)]
@@ -45,7 +46,10 @@ struct DeviceInfo<'a> {
     device_type: Option<&'a RawValue>,
 }
 
-/// Reads a message of the document's dialect ("Message Validation").
+/// Decodes a message and checks its fields ("Message Validation").
+///
+/// # Errors
+/// The error to answer the client with.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let raw: RawMessage = json::object(text)?;
     let message_type: String = json::required(raw.message_type, "type", "a string")?;
@@ -67,26 +71,20 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
             reason: fields::reason(raw.reason, "reason")?,
         })),
         other => {
-            let known = "join, leave, heartbeat, ping, member_list and kick";
-            let problem = format!("is {}; there are {known}", Quoted(other));
+            let known = "join, leave, heartbeat, ping, member_list or kick";
+            let problem = format!("is {}; must be {known}", Quoted(other));
             Err(InvalidMessage::field("type", problem).into())
         }
     }
 }
 
 fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
-    let device_info: DeviceInfo = raw.device_info.map_or_else(
-        || {
-            Err(InvalidMessage::field(
-                "deviceInfo",
-                "is missing; it is an object",
-            ))
-        },
-        |info| {
-            let problem = "is not an object, each key in it once";
-            json::object(info.get()).map_err(|_| InvalidMessage::field("deviceInfo", problem))
-        },
-    )?;
+    let invalid = |problem| InvalidMessage::field("deviceInfo", problem);
+    let device_info = raw
+        .device_info
+        .ok_or_else(|| invalid("is missing; must be an object"))?;
+    let device_info: DeviceInfo = json::object(device_info.get())
+        .map_err(|_| invalid("must be an object without duplicate keys"))?;
     let session_id: String = json::required(raw.session_id, "sessionId", "a string")?;
     let types = "\"host\" or \"client\"";
     let device_type: String = json::required(device_info.device_type, "deviceInfo.type", types)?;
@@ -99,7 +97,7 @@ fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
                 json::check_length(name, "sessionName", 1, fields::NAME_LENGTH)?;
             }
             let max_members =
-                json::optional(raw.max_members, "maxMembers", "a whole number from 2 on")?;
+                json::optional(raw.max_members, "maxMembers", "an integer, at least 2")?;
             Role::Host {
                 session_name,
                 max_members,
@@ -107,7 +105,7 @@ fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
         }
         "client" => Role::Client,
         _ => {
-            let problem = format!("is not {types}");
+            let problem = format!("must be {types}");
             return Err(InvalidMessage::field("deviceInfo.type", problem).into());
         }
     };
@@ -119,7 +117,7 @@ fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
     })
 }
 
-/// A message as it goes over the wire.
+/// A message to clients.
 #[derive(Serialize)]
 #[serde(
     tag = "type",
@@ -165,6 +163,7 @@ enum Message<'a> {
     },
 }
 
+/// `sessionInfo`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Session<'a> {
@@ -173,6 +172,7 @@ struct Session<'a> {
     host_id: &'a str,
 }
 
+/// A `MemberInfo` of the document.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Member<'a> {
@@ -181,12 +181,12 @@ struct Member<'a> {
     is_host: bool,
     connection_status: ConnectionStatus,
     joined_at: u64,
-    /// In milliseconds.
+    /// Milliseconds; left out before the first measurement.
     #[serde(skip_serializing_if = "Option::is_none")]
     latency: Option<u64>,
 }
 
-/// Writes a message.
+/// Encodes a message.
 pub(super) fn encode(message: &ServerMessage) -> Frame {
     Frame::json(&match message {
         ServerMessage::Welcome {

@@ -1,7 +1,8 @@
-//! LOUDSYNC as its React Native client speaks it: types in capitals, fields in `payload`.
+//! The JSON of the upper-case dialect, which the React Native client uses: upper-case types, fields in
+//! `payload`.
 //!
-//! Who speaks so is always a guest. A device is told of itself by its own id, by which that
-//! client finds itself in a list; of all others, and by all others, by the ids that are made here.
+//! Its clients are always guests. A device is shown itself by its own device ID, by which that
+//! client finds itself in a list; all other members are shown by client ID.
 
 use super::fields::{self, DEVICE_ID_LENGTH, NAME_LENGTH};
 use super::messages::{
@@ -14,6 +15,7 @@ use crate::toolkit::json::{self, InvalidMessage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// The fields beside the payload.
 #[derive(Deserialize)]
 struct RawMessage<'a> {
     #[serde(borrow, rename = "type")]
@@ -24,11 +26,11 @@ struct RawMessage<'a> {
     payload: Option<&'a RawValue>,
 }
 
-/// The fields of all types. The device id of LEAVE and HEARTBEAT is not read: both are about the
-/// connection's own member.
+/// The payload fields of all message types. The device ID of LEAVE and HEARTBEAT is ignored: both
+/// always concern the connection's own member.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Fields<'a> {
+struct RawPayload<'a> {
     #[serde(borrow)]
     session_id: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -43,12 +45,15 @@ struct Fields<'a> {
     timestamp: Option<&'a RawValue>,
 }
 
-/// Reads a message ("Message Validation").
+/// Decodes a message and checks its fields ("Message Validation").
+///
+/// # Errors
+/// The error to answer the client with.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let raw: RawMessage = json::object(text)?;
     let message_type: String = json::required(raw.message_type, "type", "a string")?;
     fields::timestamp(raw.timestamp, "timestamp")?;
-    let payload = payload(raw.payload)?;
+    let payload = decode_payload(raw.payload)?;
     match message_type.as_str() {
         "JOIN" if !fields::is_our_version(payload.version, "payload.version")? => {
             Ok(ClientMessage::JoinOtherVersion)
@@ -71,23 +76,23 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         "PONG" => Ok(ClientMessage::Pong),
         "MEMBER_LIST" => Ok(ClientMessage::MemberList),
         other => {
-            let known = "JOIN, LEAVE, HEARTBEAT, PING, PONG and MEMBER_LIST";
-            let problem = format!("is {}; there are {known}", Quoted(other));
+            let known = "JOIN, LEAVE, HEARTBEAT, PING, PONG or MEMBER_LIST";
+            let problem = format!("is {}; must be {known}", Quoted(other));
             Err(InvalidMessage::field("type", problem).into())
         }
     }
 }
 
-/// What stands in the payload. Without one nothing does.
-fn payload(payload: Option<&RawValue>) -> Result<Fields<'_>, InvalidMessage> {
+/// Decodes the payload. A missing payload is an empty one.
+fn decode_payload(payload: Option<&RawValue>) -> Result<RawPayload<'_>, InvalidMessage> {
     let Some(payload) = payload else {
-        return Ok(Fields::default());
+        return Ok(RawPayload::default());
     };
-    let problem = "is not an object, each key in it once";
+    let problem = "must be an object without duplicate keys";
     json::object(payload.get()).map_err(|_| InvalidMessage::field("payload", problem))
 }
 
-/// A message as it goes over the wire. Time stamps are milliseconds since the epoch.
+/// A message to clients. Time stamps are milliseconds since the epoch.
 #[derive(Serialize)]
 struct Message<'a> {
     #[serde(rename = "type")]
@@ -132,6 +137,7 @@ enum Payload<'a> {
     },
 }
 
+/// A member as the client expects it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Member<'a> {
@@ -141,117 +147,101 @@ struct Member<'a> {
     connection_status: ConnectionStatus,
     joined_at: u64,
     last_seen: u64,
-    /// Always empty: nobody needs the others' addresses.
+    /// Always empty: members do not need each other's addresses.
     address: &'static str,
-    /// In milliseconds; null before it is known.
+    /// Milliseconds; null before the first measurement.
     latency: Option<u64>,
 }
 
-/// A message for all who do not stand in it.
+/// Encodes a message for all recipients that it does not name.
 pub(super) fn encode(message: &ServerMessage) -> Frame {
-    encode_with(message, None)
+    encode_for(message, None)
 }
 
-/// A message for one who stands in it; none where that is no other than for all. Everybody stands
-/// in the list, so that is written once for each who speaks in capitals.
+/// Encodes a message for a recipient that it names, or returns none if it does not name it. The list
+/// names every member, so it is encoded once for each recipient of this dialect.
 pub(super) fn encode_personalized(
     message: &ServerMessage,
     recipient: RecipientIds,
 ) -> Option<Frame> {
-    let is_subject = match message {
-        ServerMessage::Welcome { client_id, .. } => *client_id == recipient.client_id,
-        ServerMessage::MemberList { members, .. } => {
-            members.iter().any(|it| it.id == recipient.client_id)
-        }
-        ServerMessage::MemberJoined { member, .. } => member.id == recipient.client_id,
-        ServerMessage::MemberLeft { member_id, .. } => *member_id == recipient.client_id,
+    let id = recipient.client_id;
+    let names_recipient = match message {
+        ServerMessage::Welcome { client_id, .. } => *client_id == id,
+        ServerMessage::MemberList { members, .. } => members.iter().any(|member| member.id == id),
+        ServerMessage::MemberJoined { member, .. } => member.id == id,
+        ServerMessage::MemberLeft { member_id, .. } => *member_id == id,
         ServerMessage::Kicked { .. }
         | ServerMessage::SessionClosed { .. }
         | ServerMessage::Pong { .. }
         | ServerMessage::Error { .. } => false,
     };
-    is_subject.then(|| encode_with(message, Some(recipient)))
+    names_recipient.then(|| encode_for(message, Some(recipient)))
 }
 
-fn encode_with(message: &ServerMessage, recipient: Option<RecipientIds>) -> Frame {
-    let (message_type, timestamp, payload) = match message {
-        ServerMessage::Welcome {
-            timestamp,
-            client_id,
-            session_info,
-        } => {
-            let payload = Payload::Welcome {
-                session_id: session_info.id,
-                session_name: session_info.name,
-                host_id: id_for(session_info.host_id, recipient),
-                host_name: session_info.host_name,
-                your_device_id: id_for(client_id, recipient),
-                connected_at: *timestamp,
-            };
-            ("WELCOME", *timestamp, payload)
-        }
-        ServerMessage::MemberList { timestamp, members } => {
-            let payload = Payload::MemberList {
-                members: members.iter().map(|it| member(it, recipient)).collect(),
-                total_count: members.len(),
-            };
-            ("MEMBER_LIST", *timestamp, payload)
-        }
-        ServerMessage::MemberJoined {
-            timestamp,
-            member: joined,
-        } => {
-            let member = member(joined, recipient);
-            (
-                "MEMBER_JOINED",
-                *timestamp,
-                Payload::MemberJoined { member },
-            )
-        }
-        ServerMessage::MemberLeft {
-            timestamp,
-            member_id,
-            member_name,
-            reason,
-        } => {
-            let payload = Payload::MemberLeft {
-                device_id: id_for(member_id, recipient),
-                device_name: member_name,
-                reason: *reason,
-            };
-            ("MEMBER_LEFT", *timestamp, payload)
-        }
-        ServerMessage::Kicked { timestamp, reason } => {
-            ("KICKED", *timestamp, Payload::Reason { reason })
-        }
-        ServerMessage::SessionClosed { timestamp, reason } => {
-            ("SESSION_CLOSED", *timestamp, Payload::Reason { reason })
-        }
-        ServerMessage::Pong { now, timestamp } => {
-            let payload = Payload::Pong {
-                timestamp: *now,
-                ping_timestamp: timestamp,
-            };
-            ("PONG", *now, payload)
-        }
-        ServerMessage::Error {
-            timestamp,
-            code,
-            message,
-            details: _,
-        } => {
-            let code = error_code(*code);
-            ("ERROR", *timestamp, Payload::Error { code, message })
-        }
+fn encode_for(message: &ServerMessage, recipient: Option<RecipientIds>) -> Frame {
+    let (message_type, timestamp) = match message {
+        ServerMessage::Welcome { timestamp, .. } => ("WELCOME", *timestamp),
+        ServerMessage::MemberList { timestamp, .. } => ("MEMBER_LIST", *timestamp),
+        ServerMessage::MemberJoined { timestamp, .. } => ("MEMBER_JOINED", *timestamp),
+        ServerMessage::MemberLeft { timestamp, .. } => ("MEMBER_LEFT", *timestamp),
+        ServerMessage::Kicked { timestamp, .. } => ("KICKED", *timestamp),
+        ServerMessage::SessionClosed { timestamp, .. } => ("SESSION_CLOSED", *timestamp),
+        ServerMessage::Pong { now, .. } => ("PONG", *now),
+        ServerMessage::Error { timestamp, .. } => ("ERROR", *timestamp),
     };
     Frame::json(&Message {
         message_type,
         timestamp,
-        payload,
+        payload: payload(message, recipient),
     })
 }
 
-/// The id by which a member is known to the receiver.
+fn payload<'a>(message: &'a ServerMessage, recipient: Option<RecipientIds<'a>>) -> Payload<'a> {
+    match message {
+        ServerMessage::Welcome {
+            timestamp,
+            client_id,
+            session_info,
+        } => Payload::Welcome {
+            session_id: session_info.id,
+            session_name: session_info.name,
+            host_id: id_for(session_info.host_id, recipient),
+            host_name: session_info.host_name,
+            your_device_id: id_for(client_id, recipient),
+            connected_at: *timestamp,
+        },
+        ServerMessage::MemberList { members, .. } => Payload::MemberList {
+            members: members.iter().map(|it| member(it, recipient)).collect(),
+            total_count: members.len(),
+        },
+        ServerMessage::MemberJoined { member: joined, .. } => Payload::MemberJoined {
+            member: member(joined, recipient),
+        },
+        ServerMessage::MemberLeft {
+            member_id,
+            member_name,
+            reason,
+            ..
+        } => Payload::MemberLeft {
+            device_id: id_for(member_id, recipient),
+            device_name: member_name,
+            reason: *reason,
+        },
+        ServerMessage::Kicked { reason, .. } | ServerMessage::SessionClosed { reason, .. } => {
+            Payload::Reason { reason }
+        }
+        ServerMessage::Pong { now, timestamp } => Payload::Pong {
+            timestamp: *now,
+            ping_timestamp: timestamp,
+        },
+        ServerMessage::Error { code, message, .. } => Payload::Error {
+            code: error_code(*code),
+            message,
+        },
+    }
+}
+
+/// Returns the ID by which the recipient knows a member: its device ID for itself, otherwise `id`.
 fn id_for<'a>(id: &'a str, recipient: Option<RecipientIds<'a>>) -> &'a str {
     recipient
         .filter(|recipient| recipient.client_id == id)
@@ -271,6 +261,7 @@ fn member<'a>(info: &MemberInfo<'a>, recipient: Option<RecipientIds<'a>>) -> Mem
     }
 }
 
+/// Returns an error code as this dialect writes it.
 pub(super) const fn error_code(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::SessionNotFound => "SESSION_NOT_FOUND",

@@ -1,5 +1,6 @@
-//! Fields that messages of both dialects have, and the configuration: their limits, and how they
-//! are read.
+//! Limits and checks of fields that both dialects, and partly the configuration, have in common.
+//!
+//! `name` is the field's name as the client wrote it, for the error.
 
 use crate::toolkit::json::{self, InvalidMessage};
 use serde_json::value::RawValue;
@@ -7,25 +8,29 @@ use serde_json::value::RawValue;
 /// The major version of the protocol ("Version History").
 pub(super) const VERSION: u64 = 1;
 
-/// The most characters of a device's id, which the server keeps, and nobody is told.
+/// Maximum characters in a device ID. The server keeps it for as long as the member has its place.
 pub(super) const DEVICE_ID_LENGTH: usize = 128;
 
-/// The most characters of names (rulings, for `sessionName`).
+/// Maximum characters in a name (rulings, for `sessionName`).
 pub(super) const NAME_LENGTH: usize = 100;
 
-/// The most characters of a session's id (rulings).
+/// Maximum characters in a session ID (rulings).
 pub(super) const SESSION_ID_LENGTH: usize = 64;
 
-/// The most characters of a reason.
+/// Maximum characters in a reason.
 const REASON_LENGTH: usize = 200;
 
-/// The fewest members that a session may be limited to (rulings).
+/// Minimum of a session's `maxMembers` (rulings).
 pub(super) const MIN_MEMBERS: u32 = 2;
 
-/// And no more than this: each is told of all others.
+/// Maximum of the option `max_members`. Each member is told of all others, so the cost grows with
+/// its square.
 pub(super) const MAX_MEMBERS: u32 = 256;
 
-/// A time stamp like that of every message ("BaseMessage"), as it was written.
+/// Returns a required time stamp ("BaseMessage") as the client wrote it.
+///
+/// # Errors
+/// It is missing, or not a number.
 pub(super) fn timestamp<'a>(
     value: Option<&'a RawValue>,
     name: &'static str,
@@ -38,33 +43,42 @@ pub(super) fn timestamp<'a>(
     {
         Ok(value)
     } else {
-        Err(InvalidMessage::field(name, format_args!("is not {what}")))
+        Err(InvalidMessage::field(name, format_args!("must be {what}")))
     }
 }
 
-/// A text that has to be there and not empty.
+/// Returns a required text of 1 to `max_length` characters.
+///
+/// # Errors
+/// It is missing, not a string, empty or too long.
 pub(super) fn text(
     value: Option<&RawValue>,
     name: &'static str,
-    longest: usize,
+    max_length: usize,
 ) -> Result<String, InvalidMessage> {
     let text: String = json::required(value, name, "a string")?;
-    json::check_length(&text, name, 1, longest).map(|()| text)
+    json::check_length(&text, name, 1, max_length).map(|()| text)
 }
 
-/// A session's id, where somebody makes one.
+/// Checks the ID of a session that is to be created.
+///
+/// # Errors
+/// It is empty, too long or has other characters.
 pub(super) fn check_session_id(id: &str) -> Result<(), InvalidMessage> {
     json::check_length(id, "sessionId", 1, SESSION_ID_LENGTH)?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if id.bytes().all(allowed) {
         Ok(())
     } else {
-        let problem = "has other characters in it than letters, digits, \"-\" and \"_\"";
+        let problem = "must have only the letters A to Z and a to z, digits, \"-\" and \"_\"";
         Err(InvalidMessage::field("sessionId", problem))
     }
 }
 
-/// Whether a client says nothing of a version, or one of the same major number: `"1.0"`, or 1.
+/// Returns whether a version is missing or has this server's major version: `"1.0"`, or the number 1.
+///
+/// # Errors
+/// It is not a version.
 pub(super) fn is_our_version(
     value: Option<&RawValue>,
     name: &'static str,
@@ -75,12 +89,16 @@ pub(super) fn is_our_version(
     let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
     let major = text.split('.').next().unwrap_or_default();
     if major.is_empty() || !major.bytes().all(|digit| digit.is_ascii_digit()) {
-        let problem = "is no version, for example \"1.0\"";
+        let problem = "must be a version such as \"1.0\"";
         return Err(InvalidMessage::field(name, problem));
     }
     Ok(major.parse() == Ok(VERSION))
 }
 
+/// Returns an optional reason; none if it is empty.
+///
+/// # Errors
+/// It is not a string, or too long.
 pub(super) fn reason(
     value: Option<&RawValue>,
     name: &'static str,

@@ -1,4 +1,4 @@
-//! JOIN: who comes into which session, and who does not.
+//! JOIN: which device joins which session, as what, and why it is rejected.
 
 use super::codec::Recipient;
 use super::fields::MIN_MEMBERS;
@@ -9,12 +9,15 @@ use crate::realm::{ConnectionId, Context};
 use crate::toolkit::json::InvalidMessage;
 use std::time::Duration;
 
-/// The random part of a client's id.
+/// Characters of the random part of a client ID: without `l`, `o`, `0` and `1`, which look alike.
 pub(super) const ID_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
+/// Characters in the random part of a client ID (rulings).
 const ID_LENGTH: usize = 12;
 
 impl Loudsync {
-    /// Lets somebody into a session, or says why not, and goodbye.
+    /// Adds the client to the session that its JOIN names, starts a takeover if its device is connected,
+    /// or rejects the JOIN.
     pub(super) fn join(&mut self, cx: &mut Context, client: Recipient, join: Join) {
         if let Err(error) = self.try_to_join(cx, client, join) {
             reject_join(cx, client, &error);
@@ -28,12 +31,12 @@ impl Loudsync {
         join: Join,
     ) -> Result<(), ErrorReply> {
         let Some(session) = self.sessions.get_mut(&join.session_id) else {
-            return self.create(cx, client, join);
+            return self.create_session(cx, client, join);
         };
         check_role(&join, &session.host)?;
         let conn = client.connection;
-        let same_device = |member: &&mut Member| member.device_id == join.device_id;
-        let member = session.members_mut().find(same_device);
+        let is_same_device = |member: &&mut Member| member.device_id == join.device_id;
+        let member = session.members_mut().find(is_same_device);
         let owner = member.as_ref().and_then(|member| member.recipient);
         match (member, owner) {
             (Some(_), Some(owner)) => {
@@ -53,10 +56,8 @@ impl Loudsync {
             (None, _) => {
                 session.check_capacity()?;
                 let id = new_id(cx, "client", |id| session.has_id(id));
-                session.add(
-                    cx,
-                    Member::new(cx, client, id, join.device_id, join.device_name),
-                );
+                let member = Member::new(cx, client, id, join.device_id, join.device_name);
+                session.add(cx, member);
                 session.welcome(cx, conn, &join.session_id);
             }
         }
@@ -64,7 +65,7 @@ impl Loudsync {
         Ok(())
     }
 
-    fn create(
+    fn create_session(
         &mut self,
         cx: &mut Context,
         client: Recipient,
@@ -75,17 +76,19 @@ impl Loudsync {
             max_members,
         } = join.role
         else {
-            let message = "there is no session of this id";
-            return Err(ErrorReply::new(ErrorCode::SessionNotFound, message));
+            let text = "no session has this ID";
+            return Err(ErrorReply::new(ErrorCode::SessionNotFound, text));
         };
         let max_sessions = self.options.max_sessions;
-        // Those of the configuration are the operator's, and never go.
-        let made = self.sessions.len() - self.options.sessions.len();
-        let is_full = max_sessions > 0 && made >= max_sessions as usize;
+        // Sessions from the configuration do not count: they are the operator's, and never end.
+        let hosted = self.sessions.len() - self.options.sessions.len();
+        let is_full = max_sessions > 0 && hosted >= max_sessions as usize;
         if is_full && !self.evict_abandoned_session(cx) {
             return Err(ErrorReply {
                 code: ErrorCode::SessionFull,
-                message: format!("this server has all the sessions it may have ({max_sessions})"),
+                message: format!(
+                    "this server already has {max_sessions} sessions, its maximum; try again later"
+                ),
                 details: Some(Details::Sessions { max_sessions }),
             });
         }
@@ -101,12 +104,16 @@ impl Loudsync {
         Ok(())
     }
 
-    /// Somebody has come in from the doorstep.
-    fn register(&mut self, conn: ConnectionId, session: String) {
+    /// Records that a connection has joined.
+    fn register(&mut self, conn: ConnectionId, session_id: String) {
         self.pending.remove(conn);
-        self.connections.insert(conn, session);
+        self.connections.insert(conn, session_id);
     }
 
+    /// Checks the `maxMembers` of a host's JOIN.
+    ///
+    /// # Errors
+    /// It is out of range.
     pub(super) fn check_max_members(&self, join: &Join) -> Result<(), InvalidMessage> {
         let Role::Host {
             max_members: Some(wanted),
@@ -119,42 +126,48 @@ impl Loudsync {
         if (MIN_MEMBERS..=limit).contains(&wanted) {
             return Ok(());
         }
-        let problem = format!("is {wanted}; it is from {MIN_MEMBERS} to {limit}");
+        let problem = format!("is {wanted}; must be {MIN_MEMBERS} to {limit}");
         Err(InvalidMessage::field("maxMembers", problem))
     }
 
-    /// Ends the session that has waited longest for somebody to come back, none of its members
-    /// being connected. Otherwise who opens sessions and goes would keep all others from it.
+    /// Ends the session whose host's last heartbeat is oldest, of those in which no member is
+    /// connected. Returns false if there is none. Otherwise one client that opens session after
+    /// session and disconnects would lock all others out.
     fn evict_abandoned_session(&mut self, cx: &mut Context) -> bool {
-        let is_deserted = |session: &Session| session.members().all(|it| it.recipient.is_none());
-        // A session whose host is a name waits for nobody.
-        let deserted = self.sessions.iter().filter(|(_, it)| is_deserted(it));
-        let since = deserted.filter_map(|(id, it)| Some((it.host.member()?.last_heartbeat, id)));
-        let longest = since.min_by_key(|(heartbeat, _)| *heartbeat);
-        let Some(id) = longest.map(|(_, id)| id.clone()) else {
+        let is_abandoned = |session: &Session| session.members().all(|it| it.recipient.is_none());
+        let abandoned = self.sessions.iter().filter(|(_, it)| is_abandoned(it));
+        // A session from the configuration has no host device, and so is never evicted.
+        let since = abandoned.filter_map(|(id, it)| Some((it.host.member()?.last_heartbeat, id)));
+        let oldest = since.min_by_key(|(last_heartbeat, _)| *last_heartbeat);
+        let Some(session_id) = oldest.map(|(_, id)| id.clone()) else {
             return false;
         };
-        self.end(cx, &id, HOST_LOST);
+        self.close_session(cx, &session_id, HOST_LOST);
         true
     }
 }
 
-/// Only the device that made a session comes to it as its host.
+/// Checks that a device joins as the host only the session that it opened, and never its own session
+/// as a guest.
 fn check_role(join: &Join, host: &Host) -> Result<(), ErrorReply> {
-    let device = host.member().map(|member| &member.device_id);
-    let is_its_device = device == Some(&join.device_id);
-    let message = match (&join.role, device) {
-        (Role::Host { .. }, None) => "this session is the server's own, and no device is its host",
-        (Role::Host { .. }, Some(_)) if !is_its_device => {
-            "this session has a host, and it is not this device"
+    let host_device = host.member().map(|member| &member.device_id);
+    let is_host_device = host_device == Some(&join.device_id);
+    let text = match (&join.role, host_device) {
+        (Role::Host { .. }, None) => {
+            "this session is part of the server's configuration; no device can host it"
         }
-        (Role::Guest, _) if is_its_device => "this device is the session's host, and no guest",
+        (Role::Host { .. }, Some(_)) if !is_host_device => {
+            "another device is the host of this session"
+        }
+        (Role::Guest, _) if is_host_device => {
+            "this device is the host of this session and cannot join it as a guest"
+        }
         _ => return Ok(()),
     };
-    Err(ErrorReply::new(ErrorCode::Unauthorized, message))
+    Err(ErrorReply::new(ErrorCode::Unauthorized, text))
 }
 
-/// A new id for a member, one that is not `taken`.
+/// Returns a new random client ID that is not `taken`.
 fn new_id(cx: &mut Context, prefix: &str, taken: impl Fn(&str) -> bool) -> String {
     loop {
         let id = format!("{prefix}-{}", cx.random_string(ID_ALPHABET, ID_LENGTH));

@@ -1,57 +1,62 @@
-//! LOUDSYNC's messages: what a client may say, and what it is told, in whichever dialect.
+//! LOUDSYNC's messages and errors, independent of the dialect in which they are written.
 
 use crate::toolkit::json::InvalidMessage;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// What a client may say, and what it said wrong.
+/// A message from a client, or the error that answers an invalid one.
 pub enum ClientMessage {
     /// `join`.
     Join(Join),
-    /// `join` in another version of the protocol; the rest of it may be anything.
+    /// `join` for another major version of the protocol. Its other fields are not checked: that
+    /// version may define them differently.
     JoinOtherVersion,
     /// `leave`.
     Leave,
     /// `heartbeat`.
     Heartbeat,
-    /// `ping`, and its time stamp as it was written.
+    /// `ping`, with its time stamp as the client wrote it.
     Ping(Box<RawValue>),
-    /// `PONG`: the answer to a ping that this server does not send.
+    /// `PONG` of the upper-case dialect. Ignored: this server sends no `PING`.
     Pong,
-    /// `member_list`: a request for it (rulings).
+    /// `member_list`: a request for the list (rulings).
     MemberList,
     /// `kick` (rulings).
     Kick(Kick),
-    /// None of these.
+    /// A message that cannot be read, and the error to answer it with.
     Invalid(ErrorReply),
 }
 
-/// Who wants into which session.
+/// A device's request to join a session.
 #[derive(Debug)]
 pub struct Join {
     pub(super) session_id: String,
-    /// `deviceInfo.id`.
+    /// `deviceInfo.id`. Kept secret: it lets the device take its place again.
     pub(super) device_id: String,
     /// `deviceInfo.name`.
     pub(super) device_name: String,
     pub(super) role: Role,
 }
 
-/// As what somebody joins.
+/// The role in which a device asks to join.
 #[derive(Debug)]
 pub(super) enum Role {
+    /// `host`: opens the session, or returns to it as its host.
     Host {
+        /// Default: the device's name.
         session_name: Option<String>,
+        /// Default: the listener's `max_members`.
         max_members: Option<u32>,
     },
-    /// As whatever its device is in the session; a guest where it is nothing yet.
+    /// `client`: the host again if the device is the session's host, otherwise a guest.
     Client,
-    /// As a guest and nothing else.
+    /// A guest and never the host: every JOIN of the upper-case dialect.
     Guest,
 }
 
-/// Whom a host wants to have removed.
+/// A host's request to remove a member.
 pub struct Kick {
+    /// The client ID of the member.
     pub(super) member_id: String,
     pub(super) reason: Option<String>,
 }
@@ -68,31 +73,33 @@ pub(super) enum ErrorCode {
     VersionMismatch,
 }
 
-/// Something that cannot be done, and why.
+/// An error to answer a client with.
 #[derive(Debug)]
 pub struct ErrorReply {
     pub(super) code: ErrorCode,
+    /// Text for a person.
     pub(super) message: String,
+    /// Values for a program; only the document's dialect has them.
     pub(super) details: Option<Details>,
 }
 
-/// What a program can use of it.
+/// The `details` of an error.
 #[derive(Debug, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub(super) enum Details {
-    Field {
-        field: &'static str,
-    },
+    /// The field that is missing or wrong.
+    Field { field: &'static str },
+    /// The session is full.
     Full {
         max_members: usize,
         current_members: usize,
     },
-    Sessions {
-        max_sessions: u32,
-    },
+    /// The listener has `max_sessions` sessions.
+    Sessions { max_sessions: u32 },
 }
 
 impl ErrorReply {
+    /// Returns an error without details.
     pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -112,7 +119,8 @@ impl From<InvalidMessage> for ErrorReply {
     }
 }
 
-/// A message to clients. Time stamps are milliseconds since the epoch.
+/// A message to clients. A `u64` is a time stamp in milliseconds since the epoch unless stated otherwise.
+/// Some fields are sent in the upper-case dialect only.
 pub(super) enum ServerMessage<'a> {
     Welcome {
         timestamp: u64,
@@ -130,6 +138,7 @@ pub(super) enum ServerMessage<'a> {
     MemberLeft {
         timestamp: u64,
         member_id: &'a str,
+        /// Upper-case dialect only.
         member_name: &'a str,
         reason: LeaveReason,
     },
@@ -142,61 +151,74 @@ pub(super) enum ServerMessage<'a> {
         reason: &'a str,
     },
     Pong {
-        /// When it is sent.
+        /// The time at which it is sent; upper-case dialect only.
         now: u64,
-        /// The ping's.
+        /// The time stamp of the ping, as the client wrote it.
         timestamp: &'a RawValue,
     },
     Error {
         timestamp: u64,
         code: ErrorCode,
         message: &'a str,
+        /// The document's dialect only.
         details: Option<&'a Details>,
     },
 }
 
-/// Who a message goes to, where it is one of those that the message is about.
+/// The IDs of the member that receives a message.
+///
+/// In the upper-case dialect a device finds itself in a message by its own device ID, while all
+/// other members, and the others for it, are shown by client IDs.
 #[derive(Clone, Copy)]
 pub(super) struct RecipientIds<'a> {
-    /// How the others know it.
     pub(super) client_id: &'a str,
     pub(super) device_id: &'a str,
 }
 
+/// The session in a welcome.
 pub(super) struct SessionInfo<'a> {
     pub(super) id: &'a str,
     pub(super) name: &'a str,
     pub(super) host_id: &'a str,
+    /// Upper-case dialect only.
     pub(super) host_name: &'a str,
 }
 
+/// A member as other members see it.
 pub(super) struct MemberInfo<'a> {
     pub(super) id: &'a str,
     pub(super) name: &'a str,
     pub(super) is_host: bool,
     pub(super) connection_status: ConnectionStatus,
+    /// Milliseconds since the epoch.
     pub(super) joined_at: u64,
-    /// Its last heartbeat, or its JOIN where there was none since: milliseconds since the epoch.
+    /// Milliseconds since the epoch of its last heartbeat, or of its JOIN if it has sent none since.
+    /// Upper-case dialect only.
     pub(super) last_seen: u64,
-    /// In milliseconds.
+    /// Round trip in milliseconds; none before the first measurement.
     pub(super) latency: Option<u64>,
 }
 
-/// How a member is connected. The document's `disconnected` is nobody's: who is not connected and
-/// not awaited is no member.
+/// The connection of a member. The document's `disconnected` is never sent: a device that is neither
+/// connected nor expected back is not a member.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ConnectionStatus {
     Connected,
+    /// Lost, and its place is kept.
     Reconnecting,
 }
 
-/// Why a member is one no more ("MEMBER_LEFT").
+/// The reason why a device is no longer a member ("MEMBER_LEFT").
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LeaveReason {
+    /// It sent LEAVE or closed its connection cleanly.
     Left,
+    /// The host removed it.
     Kicked,
+    /// It sent no heartbeat in time.
     Timeout,
+    /// The server closed its connection for breaking a rule, or because it read too slowly.
     Error,
 }

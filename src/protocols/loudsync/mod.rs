@@ -1,11 +1,12 @@
-//! LOUDSYNC: a host opens a session, devices join it, and everybody in it knows who is there and
-//! how well connected.
+//! LOUDSYNC: a host opens a session, devices join it, and each member is told which members there are
+//! and how well they are connected. README.md in this folder describes the protocol to authors of clients.
 //!
-//! A member is a device. Its place outlives a broken connection for as long as its last heartbeat
-//! is good, and a session lives as long as its host's place does; or for ever, where the
-//! configuration has it.
+//! A member is a device. It keeps its place in the session when its connection is lost, until
+//! `heartbeat_timeout` after its last heartbeat. A session ends when its host loses its place; a
+//! session from the configuration (`sessions`) never ends. A member that is not the host is a guest.
 //!
-//! Clients speak two dialects, and meet in the same sessions. The rules know none of them.
+//! Clients use one of two dialects and meet in the same sessions. The rules in this file,
+//! `join.rs` and `session.rs` do not depend on the dialect; only the codecs do.
 
 mod codec;
 mod codec_document;
@@ -34,16 +35,17 @@ use session::{Member, Session};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Why a session ends whose host is not there any more.
+/// The reason in `session_closed` when the host did not end the session itself.
 const HOST_LOST: &str = "Host lost its connection";
 
 /// The sessions of one listener.
 pub struct Loudsync {
     options: Options,
-    /// Who waits for a place there, with where to answer.
+    /// Connections that have not joined. A pending takeover keeps its recipient and its JOIN.
     pending: PendingClients<(Recipient, Join)>,
-    /// In which session each member's connection is.
+    /// The session ID of each connection that has joined.
     connections: BTreeMap<ConnectionId, String>,
+    /// The sessions by ID.
     sessions: BTreeMap<String, Session>,
 }
 
@@ -55,7 +57,7 @@ impl Realm for Loudsync {
         origins: &["*"],
         handshake_timeout: 10,
         max_message_size: 64 << 10,
-        // For the members' latency.
+        // Each Ping measures the `latency` of a member.
         ping_every: 5,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
@@ -78,7 +80,7 @@ impl Realm for Loudsync {
         })
     }
 
-    /// Any (rulings).
+    /// Returns true: every path is accepted (rulings).
     fn matches_path(_: &str) -> bool {
         true
     }
@@ -103,7 +105,7 @@ impl Realm for Loudsync {
             dialect: incoming.dialect,
         };
         let result = match self.connections.get(&conn).cloned() {
-            Some(session) => self.handle(cx, client, &session, incoming.message),
+            Some(session_id) => self.handle(cx, client, &session_id, incoming.message),
             None => self.handle_pending(cx, client, incoming.message),
         };
         if let Err(error) = result {
@@ -114,12 +116,12 @@ impl Realm for Loudsync {
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason) {
         self.pending.remove(conn);
         match how {
-            // LEAVE, and "a clean Close" (rulings).
+            // LEAVE and "a clean Close" are `left` (rulings).
             DisconnectReason::Closed(CloseReason::Goodbye)
             | DisconnectReason::Left(None | Some(1000 | 1001)) => {
                 self.remove_member(cx, conn, LeaveReason::Left);
             }
-            // "For what it did" (rulings).
+            // "closed for what it did" is `error` (rulings).
             DisconnectReason::Closed(
                 CloseReason::ProtocolError
                 | CloseReason::InvalidUtf8
@@ -127,29 +129,28 @@ impl Realm for Loudsync {
                 | CloseReason::TooSlow
                 | CloseReason::ShortOfMemory,
             ) => self.remove_member(cx, conn, LeaveReason::Error),
+            // "A connection lost in any other way leaves its member `reconnecting`" (rulings).
             _ => {
-                if let Some(session) = self.disconnect(conn) {
+                if let Some(session) = self.detach_member(conn) {
                     session.broadcast_list(cx, None);
                 }
             }
         }
-        // Its place may be free now.
-        for (_, (claimant, join)) in self.pending.end_takeovers(conn) {
-            self.join(cx, claimant, join);
+        // The place that takeovers waited for may be free now.
+        for (_, (client, join)) in self.pending.end_takeovers(conn) {
+            self.join(cx, client, join);
         }
     }
 
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
-            let message = "this device is connected";
-            self.reject_takeovers(
-                cx,
-                conn,
-                &ErrorReply::new(ErrorCode::AlreadyJoined, message),
-            );
+            let message = "this device is already connected";
+            let error = ErrorReply::new(ErrorCode::AlreadyJoined, message);
+            self.reject_takeovers(cx, conn, &error);
         } else if self.pending.has_takeover_of(conn) {
-            // So that nobody hears of its loss: the claimant takes its place right away.
-            self.disconnect(conn);
+            // Detached before it is closed, so that the others are not told that it was lost: the
+            // takeover completes at once.
+            self.detach_member(conn);
             cx.close(conn, CloseReason::Replaced);
         }
     }
@@ -159,15 +160,17 @@ impl Realm for Loudsync {
             cx.close(conn, CloseReason::NotIntroduced);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
-        let due = self.sessions.iter();
-        let due = due.filter(|(_, session)| {
-            session
-                .members()
-                .any(|member| member.has_timed_out(cx.now, timeout))
-        });
-        let due: Vec<String> = due.map(|(id, _)| id.clone()).collect();
-        for session in due {
-            self.remove_timed_out(cx, &session, timeout);
+        let has_expired_member = |session: &Session| {
+            let mut members = session.members();
+            members.any(|member| member.has_timed_out(cx.now, timeout))
+        };
+        let affected = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| has_expired_member(session));
+        let affected: Vec<String> = affected.map(|(id, _)| id.clone()).collect();
+        for session_id in affected {
+            self.remove_timed_out(cx, &session_id, timeout);
         }
         for session in self.sessions.values_mut() {
             session.tick(cx);
@@ -183,67 +186,72 @@ impl Realm for Loudsync {
 }
 
 impl Loudsync {
-    /// Does what somebody wants who is in no session.
+    /// Handles a message from a connection that has not joined a session.
+    ///
+    /// # Errors
+    /// The error to answer with; the connection stays open.
     fn handle_pending(
         &mut self,
         cx: &mut Context,
         client: Recipient,
         message: ClientMessage,
     ) -> Result<(), ErrorReply> {
+        let is_taking_over = self.pending.is_taking_over(client.connection);
         match message {
-            ClientMessage::Join(_) if self.pending.is_taking_over(client.connection) => {
-                Err(already_joined())
-            }
+            ClientMessage::Join(_) if is_taking_over => return Err(already_joined()),
             ClientMessage::JoinOtherVersion => {
-                let message = format!("this server speaks version {VERSION}, and no other");
+                let text =
+                    format!("unsupported protocol version; this server speaks version {VERSION}");
                 reject_join(
                     cx,
                     client,
-                    &ErrorReply::new(ErrorCode::VersionMismatch, message),
+                    &ErrorReply::new(ErrorCode::VersionMismatch, text),
                 );
-                Ok(())
             }
             ClientMessage::Join(join) => {
                 self.check_max_members(&join)?;
                 self.join(cx, client, join);
-                Ok(())
             }
-            ClientMessage::Ping(timestamp) => {
-                send_pong(cx, client, &timestamp);
-                Ok(())
+            ClientMessage::Ping(timestamp) => send_pong(cx, client, &timestamp),
+            ClientMessage::Pong => {}
+            ClientMessage::Invalid(error) => return Err(error),
+            _ => {
+                let text = if is_taking_over {
+                    "another connection of this device is being checked; try again after the answer"
+                } else {
+                    "this connection has not joined a session; send join first"
+                };
+                return Err(ErrorReply::new(ErrorCode::Unauthorized, text));
             }
-            ClientMessage::Pong => Ok(()),
-            ClientMessage::Invalid(error) => Err(error),
-            _ if self.pending.is_taking_over(client.connection) => {
-                let message = "wait: the connection that this device has is being asked";
-                Err(ErrorReply::new(ErrorCode::Unauthorized, message))
-            }
-            _ => Err(ErrorReply::new(ErrorCode::Unauthorized, "join comes first")),
         }
+        Ok(())
     }
 
-    /// Does what a member wants.
+    /// Handles a message from a member of a session.
+    ///
+    /// # Errors
+    /// The error to answer with; the connection stays open.
     fn handle(
         &mut self,
         cx: &mut Context,
         client: Recipient,
-        session: &str,
+        session_id: &str,
         message: ClientMessage,
     ) -> Result<(), ErrorReply> {
         let conn = client.connection;
         match message {
             ClientMessage::Leave => cx.close(conn, CloseReason::Goodbye),
             ClientMessage::Heartbeat => {
-                if let Some(member) = self.member(session, conn) {
+                if let Some(member) = self.member_mut(session_id, conn) {
                     member.last_heartbeat = cx.now;
                 }
             }
             ClientMessage::MemberList => {
-                if let Some(session) = self.sessions.get(session) {
+                if let Some(session) = self.sessions.get(session_id) {
                     session.send_list(cx, conn);
                 }
             }
-            ClientMessage::Kick(kick) => return self.kick(cx, conn, session, kick),
+            ClientMessage::Kick(kick) => return self.kick(cx, conn, session_id, kick),
             ClientMessage::Join(_) | ClientMessage::JoinOtherVersion => {
                 return Err(already_joined());
             }
@@ -254,30 +262,32 @@ impl Loudsync {
         Ok(())
     }
 
+    /// Removes a member for its host.
+    ///
+    /// # Errors
+    /// `conn` is not the host, or no guest has the ID.
     fn kick(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        session: &str,
+        session_id: &str,
         kick: Kick,
     ) -> Result<(), ErrorReply> {
-        let Some(session) = self.sessions.get_mut(session) else {
+        let Some(session) = self.sessions.get_mut(session_id) else {
             return Ok(());
         };
         if !session.is_hosted_by(conn) {
-            let message = "only the host may remove members";
-            return Err(ErrorReply::new(ErrorCode::Unauthorized, message));
+            let text = "only the host can remove members";
+            return Err(ErrorReply::new(ErrorCode::Unauthorized, text));
         }
-        let at = session.guests.iter().position(|it| it.id == kick.member_id);
-        let Some(at) = at else {
+        let Some(member) = session.take_guest(|guest| guest.id == kick.member_id) else {
             let problem = if session.host.id() == kick.member_id {
-                "is the host itself, which ends the session by leave"
+                "is the host; to end the session, the host sends leave"
             } else {
-                "is nobody's in this session"
+                "must be the ID of a member of this session"
             };
             return Err(InvalidMessage::field("memberId", problem).into());
         };
-        let member = session.guests.remove(at);
         session.broadcast_left(cx, &member, LeaveReason::Kicked);
         if let Some(Recipient { connection, .. }) = member.recipient {
             let reason = kick.reason.as_deref();
@@ -287,20 +297,20 @@ impl Loudsync {
             };
             member.send_to(cx, &kicked);
             cx.close(connection, CloseReason::Kicked);
-            // Whoever says to be the same device is as little wanted.
-            let message = "the host has just removed this device";
-            let error = ErrorReply::new(ErrorCode::Unauthorized, message);
+            // A connection that waits to take this member's place is the same device.
+            let text = "the host has removed this device from the session";
+            let error = ErrorReply::new(ErrorCode::Unauthorized, text);
             self.reject_takeovers(cx, connection, &error);
         }
         Ok(())
     }
 
-    /// A member goes for good, and its session with it if that is the host.
+    /// Removes the member of a connection; if it is the host, its session ends.
     fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId, reason: LeaveReason) {
-        let Some(id) = self.connections.remove(&conn) else {
+        let Some(session_id) = self.connections.remove(&conn) else {
             return;
         };
-        let Some(session) = self.sessions.get_mut(&id) else {
+        let Some(session) = self.sessions.get_mut(&session_id) else {
             return;
         };
         if session.is_hosted_by(conn) {
@@ -308,51 +318,51 @@ impl Loudsync {
                 LeaveReason::Left => "Host ended the session",
                 _ => HOST_LOST,
             };
-            self.end(cx, &id, reason);
-        } else if let Some(at) = session.guests.iter().position(|it| it.is_on(conn)) {
-            let member = session.guests.remove(at);
+            self.close_session(cx, &session_id, reason);
+        } else if let Some(member) = session.take_guest(|guest| guest.is_on(conn)) {
             session.broadcast_left(cx, &member, reason);
         }
     }
 
-    /// A member's connection is not that any more; the member is awaited.
-    fn disconnect(&mut self, conn: ConnectionId) -> Option<&mut Session> {
-        let id = self.connections.remove(&conn)?;
-        self.member(&id, conn)?.recipient = None;
-        self.sessions.get_mut(&id)
+    /// Separates a member from its connection, so that the member is `reconnecting`. Returns the session.
+    fn detach_member(&mut self, conn: ConnectionId) -> Option<&mut Session> {
+        let session_id = self.connections.remove(&conn)?;
+        self.member_mut(&session_id, conn)?.recipient = None;
+        self.sessions.get_mut(&session_id)
     }
 
-    fn member(&mut self, session: &str, conn: ConnectionId) -> Option<&mut Member> {
-        let mut members = self.sessions.get_mut(session)?.members_mut();
+    fn member_mut(&mut self, session_id: &str, conn: ConnectionId) -> Option<&mut Member> {
+        let mut members = self.sessions.get_mut(session_id)?.members_mut();
         members.find(|member| member.is_on(conn))
     }
 
-    /// Removes the members of a session who sent no heartbeat.
-    fn remove_timed_out(&mut self, cx: &mut Context, id: &str, timeout: Duration) {
-        let Some(session) = self.sessions.get_mut(id) else {
+    /// Removes the members of a session whose last heartbeat is `timeout` ago, and closes their
+    /// connections.
+    fn remove_timed_out(&mut self, cx: &mut Context, session_id: &str, timeout: Duration) {
+        let Some(session) = self.sessions.get_mut(session_id) else {
             return;
         };
         let has_timed_out = |member: &Member| member.has_timed_out(cx.now, timeout);
-        let (due, guests) = std::mem::take(&mut session.guests)
+        let (expired, guests) = std::mem::take(&mut session.guests)
             .into_iter()
             .partition::<Vec<Member>, _>(has_timed_out);
         session.guests = guests;
         let host = session.host.member().filter(|host| has_timed_out(host));
-        for recipient in due.iter().chain(host).filter_map(|it| it.recipient) {
+        for recipient in expired.iter().chain(host).filter_map(|it| it.recipient) {
             cx.close(recipient.connection, CloseReason::Idle);
         }
         if host.is_some() {
-            self.end(cx, id, HOST_LOST);
+            self.close_session(cx, session_id, HOST_LOST);
         } else {
-            for member in &due {
+            for member in &expired {
                 session.broadcast_left(cx, member, LeaveReason::Timeout);
             }
         }
     }
 
-    /// Ends a session, and tells those who are in it still and are not being closed already.
-    fn end(&mut self, cx: &mut Context, id: &str, reason: &str) {
-        if let Some(session) = self.sessions.remove(id) {
+    /// Ends a session: tells its remaining members, and closes their connections.
+    fn close_session(&mut self, cx: &mut Context, session_id: &str, reason: &str) {
+        if let Some(session) = self.sessions.remove(session_id) {
             let timestamp = cx.epoch_millis();
             session.broadcast(cx, &ServerMessage::SessionClosed { timestamp, reason });
             for recipient in session.members().filter_map(|member| member.recipient) {
@@ -361,50 +371,49 @@ impl Loudsync {
         }
     }
 
-    /// Turns those away who wait for a connection's place.
-    fn reject_takeovers(&mut self, cx: &mut Context, owner: ConnectionId, why: &ErrorReply) {
-        for (_, (claimant, _)) in self.pending.end_takeovers(owner) {
-            reject_join(cx, claimant, why);
+    /// Rejects the connections that wait for the place of `owner`.
+    fn reject_takeovers(&mut self, cx: &mut Context, owner: ConnectionId, error: &ErrorReply) {
+        for (_, (client, _)) in self.pending.end_takeovers(owner) {
+            reject_join(cx, client, error);
         }
     }
 
-    /// Whether nothing is kept of anybody.
+    /// Returns whether no connection and no member is left.
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
-        let has_nobody = |session: &Session| session.members().next().is_none();
+        let has_no_member = |session: &Session| session.members().next().is_none();
         self.pending.is_empty()
             && self.connections.is_empty()
             && self.sessions.len() == self.options.sessions.len()
-            && self.sessions.values().all(has_nobody)
+            && self.sessions.values().all(has_no_member)
     }
 }
 
-fn send_error(cx: &mut Context, to: Recipient, error: &ErrorReply) {
+fn send_error(cx: &mut Context, client: Recipient, error: &ErrorReply) {
     let error = ServerMessage::Error {
         timestamp: cx.epoch_millis(),
         code: error.code,
         message: &error.message,
         details: error.details.as_ref(),
     };
-    to.send_to(cx, &error);
+    client.send_to(cx, &error);
 }
 
-fn send_pong(cx: &mut Context, to: Recipient, timestamp: &RawValue) {
+/// Answers a ping with the time stamp that it carried.
+fn send_pong(cx: &mut Context, client: Recipient, timestamp: &RawValue) {
     let now = cx.epoch_millis();
-    to.send_to(cx, &ServerMessage::Pong { now, timestamp });
+    client.send_to(cx, &ServerMessage::Pong { now, timestamp });
 }
 
-/// Says why somebody may not join, and goodbye.
-fn reject_join(cx: &mut Context, to: Recipient, error: &ErrorReply) {
-    send_error(cx, to, error);
-    cx.close(to.connection, CloseReason::JoinRefused);
+/// Sends the reason why a JOIN is rejected, and closes the connection.
+fn reject_join(cx: &mut Context, client: Recipient, error: &ErrorReply) {
+    send_error(cx, client, error);
+    cx.close(client.connection, CloseReason::JoinRefused);
 }
 
 fn already_joined() -> ErrorReply {
-    ErrorReply::new(
-        ErrorCode::AlreadyJoined,
-        "this connection has joined already",
-    )
+    let text = "this connection has already sent join";
+    ErrorReply::new(ErrorCode::AlreadyJoined, text)
 }
 
 #[cfg(any(test, fuzzing))]

@@ -1,25 +1,25 @@
-//! What the configuration may say about a LOUDSYNC listener.
+//! The options of a LOUDSYNC listener in the configuration.
 
 use super::fields::{MAX_MEMBERS, MIN_MEMBERS};
 use super::static_sessions::{self, StaticSession};
 use crate::realm::options::check_minimum;
 use serde::{Deserialize, Serialize};
 
-/// What the configuration may say about a LOUDSYNC listener.
+/// The options of a LOUDSYNC listener in the configuration.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
     /// Seconds from the handshake to JOIN; 0: no limit.
     pub(super) join_timeout: u32,
-    /// Seconds that a connection has for a sign of life when its device comes again elsewhere.
+    /// Seconds for a connection to give a sign of life when its device joins from another connection.
     pub(super) takeover_timeout: u32,
-    /// Seconds without a heartbeat ("Timeout Behavior").
+    /// Seconds without a heartbeat after which a member is removed ("Timeout Behavior").
     pub(super) heartbeat_timeout: u32,
-    /// Members of a session, its host among them ("Capacity Limits").
+    /// Members of a session, its host included ("Capacity Limits").
     pub(super) max_members: u32,
-    /// Sessions that hosts make; 0: no limit.
+    /// Sessions opened by hosts; 0: no limit.
     pub(super) max_sessions: u32,
-    /// Sessions that are there without a host's device.
+    /// Sessions that always exist and have no host device.
     pub(super) sessions: Vec<StaticSession>,
 }
 
@@ -37,10 +37,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Checks what each option allows.
+    /// Checks the range of each option.
     ///
     /// # Errors
-    /// The first mistake, as [`Realm::new`](crate::realm::Realm::new) says it.
+    /// The first option that is out of range, as [`Realm::new`](crate::realm::Realm::new) returns it.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         check_minimum(&[
             ("takeover_timeout", self.takeover_timeout, 1, "seconds"),
@@ -48,7 +48,10 @@ impl Options {
             ("max_members", self.max_members, MIN_MEMBERS, "members"),
         ])?;
         if self.max_members > MAX_MEMBERS {
-            let problem = format!("{} is more than {MAX_MEMBERS} members", self.max_members);
+            let problem = format!(
+                "{} is too many; must be at most {MAX_MEMBERS}",
+                self.max_members
+            );
             return Err(("max_members", problem));
         }
         static_sessions::check(&self.sessions, self.max_members)

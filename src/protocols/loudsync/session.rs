@@ -1,4 +1,4 @@
-//! A session and its members: who is in it, and what they are told of each other.
+//! A session and its members, and what the members are told about each other.
 
 use super::codec::Recipient;
 use super::messages::{
@@ -11,52 +11,56 @@ use crate::toolkit::dialect::Broadcast;
 use crate::toolkit::rate_limit::SlidingWindow;
 use std::time::Duration;
 
-/// Of so many changes a minute everybody is told at once; further ones are gathered into a list a
-/// second. Otherwise one device that joins and leaves, or is lost and comes back, thousands of
-/// times would flood the others.
+/// Changes per minute that a session announces at once. Above the limit, changes are gathered
+/// into one list a second. Without it, one device that joins and leaves, or is lost and returns,
+/// thousands of times would flood the other members.
 const MAX_CHANGES_PER_MINUTE: u32 = 60;
 
-/// In a session of more members than this it is one change: a list costs members times members.
+/// Members up to which that limit holds. A larger session announces one change per minute at once:
+/// the cost of a list to all members grows with the square of their number.
 const SMALL_SESSION: usize = 32;
 
-/// A session, as long as its host has its place in it; for ever where that is no device.
+/// A session. It exists for as long as its host device has its place, or always if its host is from the
+/// configuration.
 pub(super) struct Session {
     pub(super) name: String,
-    /// The host among them.
+    /// Maximum of members, the host included.
     pub(super) max_members: usize,
     pub(super) host: Host,
-    /// In order of joining.
+    /// All members but the host, in order of joining.
     pub(super) guests: Vec<Member>,
-    /// When everybody was told of a change.
+    /// The changes of the last minute that were announced at once.
     changes: SlidingWindow,
-    /// Everybody is to be sent a list at the next opportunity.
+    /// Whether the next tick sends all members the list.
     list_pending: bool,
 }
 
-/// Whose session it is.
+/// The host of a session.
 pub(super) enum Host {
-    /// The device that made it.
+    /// The device that opened the session.
     Device(Member),
-    /// A name in the configuration, to which no device ever comes. Clients look for a host in the
-    /// list, and show the one that they find; so it stands there, and is connected.
+    /// A name from the configuration, which no device ever takes. Clients look for the host in the list
+    /// and show it, so the list has it as a connected member.
     Configured { id: String, name: String },
 }
 
 /// A device in a session.
 pub(super) struct Member {
-    /// `clientId` on the wire.
+    /// The client ID, which other members are shown.
     pub(super) id: String,
-    /// `deviceInfo.id`: whoever knows it can take the member's place, so nobody is told.
+    /// Sent to no other member: a device that knows it can take the member's place.
     pub(super) device_id: String,
     pub(super) name: String,
     /// Milliseconds since the epoch.
     pub(super) joined_at: u64,
+    /// Time of the last heartbeat, or of the JOIN if there was none since.
     pub(super) last_heartbeat: Duration,
-    /// None while it is awaited.
+    /// The member's connection; none while the member is reconnecting.
     pub(super) recipient: Option<Recipient>,
 }
 
 impl Host {
+    /// Returns its client ID.
     pub(super) fn id(&self) -> &str {
         match self {
             Self::Device(member) => &member.id,
@@ -71,7 +75,7 @@ impl Host {
         }
     }
 
-    /// The device; none where it is a name.
+    /// Returns the host device, or none if the host is from the configuration.
     pub(super) const fn member(&self) -> Option<&Member> {
         match self {
             Self::Device(member) => Some(member),
@@ -94,7 +98,7 @@ impl Host {
                 name,
                 is_host: true,
                 connection_status: ConnectionStatus::Connected,
-                // As long as the daemon, and always there.
+                // `cx.now` is the time since the daemon started, and with it the session.
                 joined_at: millis_ago(cx, cx.now),
                 last_seen: cx.epoch_millis(),
                 latency: None,
@@ -103,14 +107,14 @@ impl Host {
     }
 }
 
-/// Milliseconds since the epoch, so long ago.
-fn millis_ago(cx: &Context, time: Duration) -> u64 {
-    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+/// Returns the time that is `ago` before now, in milliseconds since the epoch.
+fn millis_ago(cx: &Context, ago: Duration) -> u64 {
+    let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
     cx.epoch_millis().saturating_sub(millis)
 }
 
 impl Session {
-    /// A session that the configuration names.
+    /// Returns a session from the configuration. `max_members` is its default.
     pub(super) fn from_config(session: &StaticSession, max_members: u32) -> Self {
         let host = Host::Configured {
             id: session.host_id.clone(),
@@ -120,7 +124,7 @@ impl Session {
         Self::with_host(host, session.name.clone(), max_members)
     }
 
-    /// A session whose host has just joined.
+    /// Returns a session that a host device opens.
     pub(super) fn new(name: String, max_members: usize, host: Member) -> Self {
         Self::with_host(Host::Device(host), name, max_members)
     }
@@ -136,25 +140,26 @@ impl Session {
         }
     }
 
-    /// Whether everybody may be told of a change now. If not, they get a list soon.
+    /// Records a change of the members. Returns whether to announce it at once; if not, the next tick
+    /// sends the list.
     fn record_change(&mut self, cx: &Context) -> bool {
-        let at_once = if self.members().count() <= SMALL_SESSION {
+        let limit = if self.members().count() <= SMALL_SESSION {
             MAX_CHANGES_PER_MINUTE
         } else {
             1
         };
-        self.list_pending |= self.changes.take(cx.now, at_once).is_err();
+        self.list_pending |= self.changes.take(cx.now, limit).is_err();
         !self.list_pending
     }
 
-    /// Everybody is to have a fresh list, but for whoever has one already.
+    /// Sends the list to all members except one that has it already.
     pub(super) fn broadcast_list(&mut self, cx: &mut Context, except: Option<ConnectionId>) {
         if self.record_change(cx) {
             self.broadcast_except(cx, except, &self.list(cx));
         }
     }
 
-    /// Somebody joins, whom nobody has been told of.
+    /// Adds a guest, and announces it to the other members.
     pub(super) fn add(&mut self, cx: &mut Context, member: Member) {
         if self.record_change(cx) {
             let joined = ServerMessage::MemberJoined {
@@ -166,33 +171,40 @@ impl Session {
         self.guests.push(member);
     }
 
-    /// Sends the list that could not be sent at once.
+    /// Removes and returns the first guest that `matches`.
+    pub(super) fn take_guest(&mut self, matches: impl Fn(&Member) -> bool) -> Option<Member> {
+        let index = self.guests.iter().position(matches)?;
+        Some(self.guests.remove(index))
+    }
+
+    /// Sends all members the list if a change was not announced at once.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         if std::mem::take(&mut self.list_pending) {
             self.broadcast(cx, &self.list(cx));
         }
     }
 
-    /// All members who are devices, the host first: in order of joining.
+    /// Returns all members that are devices, in order of joining: the host first.
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
         self.host.member().into_iter().chain(&self.guests)
     }
 
+    /// Returns the same as [`Self::members`], to change them.
     pub(super) fn members_mut(&mut self) -> impl Iterator<Item = &mut Member> {
         self.host.member_mut().into_iter().chain(&mut self.guests)
     }
 
-    /// Whether somebody is the host.
+    /// Returns whether a connection is the host's.
     pub(super) fn is_hosted_by(&self, conn: ConnectionId) -> bool {
         self.host.member().is_some_and(|host| host.is_on(conn))
     }
 
-    /// Whether an id is a member's.
+    /// Returns whether a client ID is in use.
     pub(super) fn has_id(&self, id: &str) -> bool {
         self.host.id() == id || self.guests.iter().any(|guest| guest.id == id)
     }
 
-    /// Whether another may join.
+    /// Checks that another device may join.
     ///
     /// # Errors
     /// The session is full.
@@ -203,6 +215,7 @@ impl Session {
         }
         Err(ErrorReply {
             code: ErrorCode::SessionFull,
+            // As the document's example has it ("ERROR").
             message: format!("Session has reached maximum capacity ({max_members} members)"),
             details: Some(Details::Full {
                 max_members,
@@ -211,7 +224,7 @@ impl Session {
         })
     }
 
-    /// Sends a message to every member who is connected.
+    /// Sends a message to every connected member.
     pub(super) fn broadcast(&self, cx: &mut Context, message: &ServerMessage) {
         self.broadcast_except(cx, None, message);
     }
@@ -223,13 +236,13 @@ impl Session {
         message: &ServerMessage,
     ) {
         let mut broadcast = Broadcast::new(message);
-        let others = |member: &&Member| except.is_none_or(|except| !member.is_on(except));
-        for member in self.members().filter(others) {
+        let is_included = |member: &&Member| except.is_none_or(|except| !member.is_on(except));
+        for member in self.members().filter(is_included) {
             member.send_broadcast(cx, message, &mut broadcast);
         }
     }
 
-    /// Somebody is no member any more.
+    /// Announces that a device, already removed, is no longer a member.
     pub(super) fn broadcast_left(
         &mut self,
         cx: &mut Context,
@@ -248,7 +261,7 @@ impl Session {
         self.broadcast(cx, &left);
     }
 
-    /// Tells one of the members where it is, and who is there.
+    /// Sends the welcome and the list to the member on a connection. `id` is the session's ID.
     pub(super) fn welcome(&self, cx: &mut Context, conn: ConnectionId, id: &str) {
         let Some(member) = self.members().find(|member| member.is_on(conn)) else {
             return;
@@ -267,7 +280,7 @@ impl Session {
         member.send_to(cx, &self.list(cx));
     }
 
-    /// Tells one of the members who is there.
+    /// Sends the list to the member on a connection.
     pub(super) fn send_list(&self, cx: &mut Context, conn: ConnectionId) {
         if let Some(member) = self.members().find(|member| member.is_on(conn)) {
             member.send_to(cx, &self.list(cx));
@@ -284,12 +297,30 @@ impl Session {
 }
 
 impl Member {
-    /// Whether it has sent no heartbeat for so long.
+    /// Returns a member that has just joined.
+    pub(super) fn new(
+        cx: &Context,
+        recipient: Recipient,
+        id: String,
+        device_id: String,
+        name: String,
+    ) -> Self {
+        Self {
+            id,
+            device_id,
+            name,
+            joined_at: cx.epoch_millis(),
+            last_heartbeat: cx.now,
+            recipient: Some(recipient),
+        }
+    }
+
+    /// Returns whether its last heartbeat is at least `timeout` ago.
     pub(super) fn has_timed_out(&self, now: Duration, timeout: Duration) -> bool {
         self.last_heartbeat + timeout <= now
     }
 
-    /// Whether its connection is this one.
+    /// Returns whether this is its connection.
     pub(super) fn is_on(&self, conn: ConnectionId) -> bool {
         self.recipient
             .is_some_and(|recipient| recipient.connection == conn)
@@ -300,7 +331,8 @@ impl Member {
         self.send_broadcast(cx, message, &mut Broadcast::new(message));
     }
 
-    /// Sends it a message that many get, in words of its own where it stands in it.
+    /// Sends it a message that other members get as well: personalized if its dialect requires that,
+    /// otherwise the shared frame of its dialect.
     fn send_broadcast<'a>(
         &self,
         cx: &mut Context,
@@ -322,29 +354,12 @@ impl Member {
         }
     }
 
-    pub(super) fn new(
-        cx: &Context,
-        recipient: Recipient,
-        id: String,
-        device_id: String,
-        name: String,
-    ) -> Self {
-        Self {
-            id,
-            device_id,
-            name,
-            joined_at: cx.epoch_millis(),
-            last_heartbeat: cx.now,
-            recipient: Some(recipient),
-        }
-    }
-
-    pub(super) fn info(&self, cx: &Context, is_host: bool) -> MemberInfo<'_> {
+    fn info(&self, cx: &Context, is_host: bool) -> MemberInfo<'_> {
         let rtt = self
             .recipient
             .and_then(|recipient| cx.rtt(recipient.connection));
-        // To the nearest millisecond.
-        let millis = |time: Duration| u64::try_from((time.as_micros() + 500) / 1000).ok();
+        // Rounded to the nearest millisecond.
+        let to_millis = |rtt: Duration| u64::try_from((rtt.as_micros() + 500) / 1000).ok();
         MemberInfo {
             id: &self.id,
             name: &self.name,
@@ -356,7 +371,7 @@ impl Member {
             },
             joined_at: self.joined_at,
             last_seen: millis_ago(cx, cx.now.saturating_sub(self.last_heartbeat)),
-            latency: rtt.and_then(millis),
+            latency: rtt.and_then(to_millis),
         }
     }
 }

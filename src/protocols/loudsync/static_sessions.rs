@@ -1,4 +1,4 @@
-//! Sessions that the configuration names. They live for ever, and their host is a name.
+//! Sessions from the configuration (`sessions`). They never end, and their host is a name, not a device.
 
 use super::fields::{DEVICE_ID_LENGTH, MIN_MEMBERS, NAME_LENGTH, check_session_id};
 use crate::base::log_escape::Quoted;
@@ -17,65 +17,68 @@ pub(super) struct StaticSession {
     /// 1 to 100 characters.
     #[serde(deserialize_with = "name")]
     pub(super) name: String,
-    /// 1 to 128 characters, which everybody is shown.
+    /// 1 to 128 characters. It is not a secret: every member is shown it.
     #[serde(deserialize_with = "host_id")]
     pub(super) host_id: String,
     /// 1 to 100 characters.
     #[serde(deserialize_with = "name")]
     pub(super) host_name: String,
-    /// Its host among them, who takes a place as any other does.
+    /// Members, the host included. Default: the listener's `max_members`.
     #[serde(default)]
     pub(super) max_members: Option<u32>,
 }
 
-/// Checks what no session can be told alone: that each id is there once, and the limits.
+/// Checks the sessions against each other and the listener's `max_members`: IDs must be unique,
+/// limits in range.
 ///
 /// # Errors
-/// The first mistake, as [`Realm::new`](crate::realm::Realm::new) says it.
+/// The first session that is wrong, as [`Realm::new`](crate::realm::Realm::new) returns it.
 pub(super) fn check(sessions: &[StaticSession], limit: u32) -> Result<(), (&'static str, String)> {
     let mut seen = BTreeMap::new();
-    for (at, session) in sessions.iter().enumerate() {
-        if let Some(earlier) = seen.insert(&session.id, at) {
+    for (index, session) in sessions.iter().enumerate() {
+        if let Some(earlier) = seen.insert(&session.id, index) {
             let id = Quoted(&session.id);
-            let problem = format!("sessions[{at}].id is {id}, as sessions[{earlier}].id is");
+            let problem = format!(
+                "sessions[{index}].id is {id}, as is sessions[{earlier}].id; must be unique"
+            );
             return Err(("sessions", problem));
         }
         let max_members = session.max_members.unwrap_or(limit);
         if !(MIN_MEMBERS..=limit).contains(&max_members) {
-            let problem = format!(
-                "sessions[{at}].max_members is {max_members}; it is from {MIN_MEMBERS} to max_members, {limit}"
-            );
+            let key = format!("sessions[{index}].max_members");
+            let range = format!("{MIN_MEMBERS} to {limit} (max_members)");
+            let problem = format!("{key} is {max_members}; must be {range}");
             return Err(("sessions", problem));
         }
     }
     Ok(())
 }
 
-fn session_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    let id = String::deserialize(from)?;
+fn session_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
     match check_session_id(&id) {
         Ok(()) => Ok(id),
         Err(_) => {
-            let what = "1 to 64 letters, digits, \"-\" and \"_\"";
-            Err(D::Error::custom(format!("{} is not {what}", Quoted(&id))))
+            let what = "1 to 64 letters, digits, \"-\" or \"_\"";
+            Err(D::Error::custom(format!("{} must be {what}", Quoted(&id))))
         }
     }
 }
 
-fn name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    text(from, NAME_LENGTH)
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, NAME_LENGTH)
 }
 
-fn host_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    text(from, DEVICE_ID_LENGTH)
+fn host_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer, DEVICE_ID_LENGTH)
 }
 
-fn text<'de, D: Deserializer<'de>>(from: D, longest: usize) -> Result<String, D::Error> {
-    let text = String::deserialize(from)?;
-    match check_length(&text, "", 1, longest) {
+fn text<'de, D: Deserializer<'de>>(deserializer: D, max_length: usize) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match check_length(&text, "", 1, max_length) {
         Ok(()) => Ok(text),
         Err(_) => Err(D::Error::custom(format!(
-            "{} is not 1 to {longest} characters long",
+            "{} must be 1 to {max_length} characters long",
             Quoted(&text)
         ))),
     }

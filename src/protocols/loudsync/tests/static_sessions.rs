@@ -213,7 +213,7 @@ fn an_error_in_a_static_session_names_its_place() {
         session.as_object_mut().unwrap().remove(key);
         session
     };
-    let id = "is not 1 to 64 letters, digits, \"-\" and \"_\"";
+    let id = "must be 1 to 64 letters, digits, \"-\" or \"_\"";
     for (sessions, problem) in [
         (
             json!([7]),
@@ -233,7 +233,7 @@ fn an_error_in_a_static_session_names_its_place() {
         ),
         (
             json!([lobby(), with("name", json!(""))]),
-            "sessions[1].name: \"\" is not 1 to 100 characters long".to_owned(),
+            "sessions[1].name: \"\" must be 1 to 100 characters long".to_owned(),
         ),
         (
             json!([with("host_name", json!(7))]),
@@ -241,7 +241,7 @@ fn an_error_in_a_static_session_names_its_place() {
         ),
         (
             json!([with("host_id", json!(""))]),
-            "sessions[0].host_id: \"\" is not 1 to 128 characters long".to_owned(),
+            "sessions[0].host_id: \"\" must be 1 to 128 characters long".to_owned(),
         ),
         (
             json!([without("id")]),
@@ -265,15 +265,16 @@ fn an_error_in_a_static_session_names_its_place() {
         ),
         (
             json!([lobby(), lobby()]),
-            "sessions: sessions[1].id is \"lobby\", as sessions[0].id is".to_owned(),
+            "sessions: sessions[1].id is \"lobby\", as is sessions[0].id; must be unique"
+                .to_owned(),
         ),
         (
             json!([with("max_members", json!(1))]),
-            "sessions: sessions[0].max_members is 1; it is from 2 to max_members, 10".to_owned(),
+            "sessions: sessions[0].max_members is 1; must be 2 to 10 (max_members)".to_owned(),
         ),
         (
             json!([with("max_members", json!(11))]),
-            "sessions: sessions[0].max_members is 11; it is from 2 to max_members, 10".to_owned(),
+            "sessions: sessions[0].max_members is 11; must be 2 to 10 (max_members)".to_owned(),
         ),
         (
             json!([with("max_members", json!(-2))]),
