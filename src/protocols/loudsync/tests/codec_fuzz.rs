@@ -1,4 +1,4 @@
-//! LOUDSYNC's reader under any messages.
+//! LOUDSYNC's codecs under any input.
 
 use crate::protocols::loudsync::codec::{Dialect, Reader};
 use crate::protocols::loudsync::fields::{
@@ -10,42 +10,42 @@ use crate::testing::messages;
 use crate::toolkit::dialect::Encode;
 use serde_json::Value;
 
-/// One connection's messages, a line each. Each is understood, or answered with what is wrong with it; once
-/// a dialect is decided it stays; and what goes to others is within its bounds.
+/// Decodes the messages of one connection, one per line. Each must be decoded or answered with an error,
+/// a decided dialect must not change, and decoded texts must be within their limits.
 pub(crate) fn read_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
-        let before = reader.decided();
+        let previous = reader.decided();
         let is_text = matches!(message, Message::Text(_));
         let incoming = reader.decode(message);
         let (dialect, decided) = (incoming.dialect, reader.decided());
-        assert!(before.is_none() || decided == before);
+        assert!(previous.is_none() || decided == previous);
         assert_eq!(dialect, decided.unwrap_or(Dialect::Document));
         assert!(is_text || matches!(incoming.message, ClientMessage::Invalid(_)));
-        let is_of_length = |text: &str, longest| (1..=longest).contains(&text.chars().count());
+        let has_length = |text: &str, max_length| (1..=max_length).contains(&text.chars().count());
         match incoming.message {
             ClientMessage::Join(join) => {
-                assert!(is_of_length(&join.device_id, DEVICE_ID_LENGTH));
-                assert!(is_of_length(&join.device_name, NAME_LENGTH));
+                assert!(has_length(&join.device_id, DEVICE_ID_LENGTH));
+                assert!(has_length(&join.device_name, NAME_LENGTH));
                 match join.role {
                     Role::Host { session_name, .. } => {
                         assert_eq!(dialect, Dialect::Document);
-                        assert!(is_of_length(&join.session_id, SESSION_ID_LENGTH));
+                        assert!(has_length(&join.session_id, SESSION_ID_LENGTH));
                         assert_eq!(check_session_id(&join.session_id), Ok(()));
-                        assert!(session_name.is_none_or(|name| is_of_length(&name, NAME_LENGTH)));
+                        assert!(session_name.is_none_or(|name| has_length(&name, NAME_LENGTH)));
                     }
                     Role::Client => assert_eq!(dialect, Dialect::Document),
                     Role::Guest => assert_eq!(dialect, Dialect::UpperCase),
                 }
             }
             ClientMessage::Ping(timestamp) => {
-                // It is given back as it was written.
+                // The server sends the time stamp back as the client wrote it.
                 let timestamp: Value = serde_json::from_str(timestamp.get()).unwrap_or_default();
                 assert!(timestamp.is_number() || timestamp.is_null());
             }
             ClientMessage::Kick(kick) => {
                 assert_eq!(dialect, Dialect::Document);
-                assert!(kick.reason.is_none_or(|reason| is_of_length(&reason, 200)));
+                assert!(kick.reason.is_none_or(|reason| has_length(&reason, 200)));
             }
             ClientMessage::Pong => assert_eq!(dialect, Dialect::UpperCase),
             ClientMessage::Invalid(error) => {
@@ -56,11 +56,11 @@ pub(crate) fn read_all(bytes: &[u8]) {
                     details: error.details.as_ref(),
                 };
                 for frame in error.encode(dialect) {
-                    // However long what was said is, what is said of it is not.
+                    // An error is short however long the message is.
                     assert!(frame.len() < 4096);
                     let error: Value = serde_json::from_str(&frame.as_text().unwrap()).unwrap();
-                    let kind = error["type"].as_str().unwrap();
-                    assert!(kind.eq_ignore_ascii_case("error"));
+                    let message_type = error["type"].as_str().unwrap();
+                    assert!(message_type.eq_ignore_ascii_case("error"));
                 }
             }
             ClientMessage::JoinOtherVersion

@@ -1,72 +1,72 @@
-//! What the document and the rulings demand of LOUDSYNC, each rule at the desk.
+//! Each demand of the document and of the rulings on LOUDSYNC, with the test that holds it.
 //!
-//! The document's sentences, and those of the rulings, with the test that holds each. Tests that
-//! need sockets stand in `tests/loudsync.rs`, random walks in `walk.rs`; those of the other dialect
-//! in `upper_case/tests.rs`, of the configuration's sessions in `configured/tests.rs`.
+//! These tests use no sockets; those that do are in `tests/loudsync.rs`. The upper-case dialect is in
+//! `upper_case.rs`, sessions from the configuration are in `static_sessions.rs`, and random sequences of
+//! client actions in `model.rs`.
 //!
 //! | demand | test |
 //! | --- | --- |
 //! | any path | `any_path_is_accepted` |
 //! | every message has `type` and `timestamp`, a number | `every_message_needs_a_type_and_a_timestamp` |
 //! | "validates all incoming messages against schema" | `the_error_for_an_invalid_message_names_the_field` |
-//! | a binary message is malformed | `a_binary_message_is_an_error` |
-//! | the longest that is allowed | `the_longest_names_are_accepted` |
+//! | a binary message is invalid | `a_binary_message_is_an_error` |
+//! | the longest allowed names | `the_longest_names_are_accepted` |
 //! | unknown fields are ignored | `unknown_fields_are_ignored` |
 //! | "Successful Join Flow" | `the_successful_join_flow` |
-//! | WELCOME, then MEMBER_LIST | `the_welcome_is_sent_before_the_list` |
+//! | WELCOME is sent before MEMBER_LIST | `the_welcome_is_sent_before_the_list` |
 //! | "Graceful Leave Flow" | `the_graceful_leave_flow` |
 //! | "Timeout Disconnect Flow" | `the_timeout_disconnect_flow` |
 //! | "Session Closed Flow" | `the_session_closed_flow` |
 //! | "Reconnection Logic" | `the_reconnection_flow` |
 //! | WELCOME's fields | `a_join_as_host_creates_the_session` |
-//! | a host's JOIN makes the session | `a_join_as_host_creates_the_session` |
+//! | a host's JOIN creates the session | `a_join_as_host_creates_the_session` |
 //! | `sessionId`: 1 to 64 of letters, digits, `-`, `_` | `a_new_session_id_has_1_to_64_letters_digits_hyphens_or_underscores` |
 //! | `sessionName`: 1 to 100 characters, default the device's name | `a_session_is_named_by_its_host_or_after_its_device` |
 //! | `maxMembers`: 2 to the configured 10 | `a_host_may_limit_its_session_to_2_to_10_members` |
 //! | a second host for a live session: `unauthorized` | `a_session_has_one_host` |
 //! | "Session ID must exist" | `a_guest_cannot_join_a_session_that_does_not_exist` |
 //! | "Session must not be full", details | `a_full_session_rejects_new_members_but_not_returning_ones` |
-//! | and not more than the host allows | `a_session_has_at_most_as_many_members_as_its_host_allows` |
-//! | joining and leaving again and again is no flood | `a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members`, `a_session_of_more_than_32_members_gets_one_list_a_second` |
-//! | a deserted session keeps nobody out | `the_oldest_abandoned_session_is_evicted_at_the_limit` |
-//! | sessions are bounded | `hosts_open_at_most_max_sessions_sessions` |
+//! | nor have more members than the host allows | `a_session_has_at_most_as_many_members_as_its_host_allows` |
+//! | joining and leaving repeatedly is not a flood | `a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members`, `a_session_of_more_than_32_members_gets_one_list_a_second` |
+//! | an abandoned session locks no other host out | `the_oldest_abandoned_session_is_evicted_at_the_limit` |
+//! | the number of sessions is limited | `hosts_open_at_most_max_sessions_sessions` |
 //! | "Device must not already be connected" | `a_join_of_a_connected_device_is_rejected_if_its_connection_answers` |
-//! | it is pinged first, and dropped after 2 s | `a_device_takes_its_place_over_from_a_dead_connection` |
+//! | its connection is probed first, and closed after 2 s without an answer | `a_device_takes_its_place_over_from_a_dead_connection` |
 //! | the same over sockets | `a_device_is_let_in_again_when_its_connection_is_dead`, `a_device_is_not_let_in_twice` |
-//! | it goes meanwhile | `a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member` |
-//! | it is lost meanwhile | `a_device_takes_its_place_over_from_a_connection_lost_during_the_probe` |
+//! | the connection leaves meanwhile | `a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member` |
+//! | the connection is lost meanwhile | `a_device_takes_its_place_over_from_a_connection_lost_during_the_probe` |
 //! | the session ends meanwhile | `a_takeover_is_rejected_if_the_session_ends` |
-//! | nobody waits any more | `a_silent_connection_stays_if_the_takeover_is_gone` |
+//! | the takeover ends meanwhile | `a_silent_connection_stays_if_the_takeover_is_gone` |
 //! | this connection has joined: `already_joined`, stays open | `a_second_join_is_an_error_and_changes_nothing` |
-//! | a refused JOIN is closed with 1000, a malformed one is not | `a_rejected_join_closes_the_connection_and_an_invalid_one_does_not` |
+//! | a rejected JOIN closes with 1000, an invalid one does not | `a_rejected_join_closes_the_connection_and_an_invalid_one_does_not` |
 //! | anything but JOIN and PING before joining: `unauthorized` | `only_join_and_ping_are_allowed_before_joining` |
 //! | `version` with another major than 1: `version_mismatch` | `a_join_for_another_major_version_is_rejected` |
 //! | no JOIN within 15 s: 4401 | `a_client_that_does_not_join_within_15_seconds_is_closed` |
 //! | `member_list`: all, in order of joining, the newcomer included | `the_list_has_all_members_in_order_of_joining` |
 //! | MEMBER_LIST "when requested" | `the_list_is_sent_on_request` |
 //! | MemberInfo's fields, `latency` | `latency_is_the_round_trip_that_the_server_measured` |
-//! | device ids are told to nobody | `client_ids_are_random_and_device_ids_are_never_sent` |
+//! | device IDs are sent to no client | `client_ids_are_random_and_device_ids_are_never_sent` |
 //! | LEAVE or a clean Close is `left` | `leave_and_a_clean_close_have_the_same_effect` |
 //! | otherwise the member is `reconnecting` | `a_member_whose_connection_is_lost_is_reconnecting` |
-//! | it takes its place again | `the_reconnection_flow` |
+//! | the device takes its place again | `the_reconnection_flow` |
 //! | with its name and a fresh heartbeat | `a_returning_device_has_its_new_name_and_a_fresh_heartbeat` |
-//! | losing it again and again is no flood | `a_device_that_is_lost_repeatedly_does_not_flood_the_members` |
+//! | losing the connection repeatedly is not a flood | `a_device_that_is_lost_repeatedly_does_not_flood_the_members` |
 //! | or `member_left` `timeout`, 15 s after its last heartbeat | `a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat` |
 //! | only `heartbeat` counts | `only_heartbeats_keep_a_member` |
 //! | heartbeats have no answer | `a_heartbeat_has_no_answer` |
 //! | "checked every second" | `heartbeats_are_checked_every_second` |
-//! | the host leaves, or is not back: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_ends_when_its_host_times_out` |
-//! | a host that comes back in time | `a_host_that_returns_in_time_is_the_host_again` |
+//! | the host leaves, or does not return: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_ends_when_its_host_times_out` |
+//! | a host that returns in time | `a_host_that_returns_in_time_is_the_host_again` |
 //! | kick: `kicked`, 4403, `member_left` `kicked` | `a_host_kicks_a_member` |
-//! | whoever waits to replace it goes, too | `a_takeover_is_rejected_if_the_member_is_kicked` |
-//! | a member who is awaited can be kicked | `a_host_kicks_a_member_that_is_reconnecting` |
+//! | a pending takeover of its place is rejected | `a_takeover_is_rejected_if_the_member_is_kicked` |
+//! | a reconnecting member can be kicked | `a_host_kicks_a_member_that_is_reconnecting` |
 //! | only the host kicks | `only_the_host_can_kick` |
 //! | the reason that the host gives | `a_reason_has_at_most_200_characters` |
 //! | `member_left` `error` | `a_member_closed_for_breaking_the_protocol_leaves_by_error` |
 //! | PONG carries the PING's timestamp | `a_pong_has_the_timestamp_of_its_ping` |
 //! | `session_closed` before 1001 | `a_shutdown_closes_every_session`, `at_a_stop_sessions_are_closed_first` |
-//! | a first message that is neither dialect's is answered in this one | `the_first_message_with_a_type_decides_the_dialect` |
-//! | nothing is kept of a session that is over | `nothing_is_kept_after_all_clients_have_disconnected` |
+//! | a first message of neither dialect is answered in the document's | `the_first_message_with_a_type_decides_the_dialect` |
+//! | nothing is kept of a session that has ended | `nothing_is_kept_after_all_clients_have_disconnected` |
 
 use crate::protocols::loudsync::join::ID_ALPHABET;
 use crate::protocols::loudsync::*;
@@ -79,7 +79,7 @@ pub(super) fn harness() -> RealmHarness<Loudsync> {
     RealmHarness::new(json!({}))
 }
 
-/// A message of the document's shape; its fields are added to what all have.
+/// Returns a message with these fields beside its type and time stamp.
 pub(super) fn message(kind: &str, fields: Value) -> String {
     let mut message = json!({"type": kind, "timestamp": 1_706_889_600_000_u64});
     let fields = fields.as_object().unwrap().clone();
@@ -96,7 +96,7 @@ pub(super) fn join(session: &str, device: &str, kind: &str) -> String {
     message("join", json!({"sessionId": session, "deviceInfo": info}))
 }
 
-/// The same with more fields.
+/// Returns the same JOIN with more fields.
 fn join_with(session: &str, device: &str, kind: &str, more: Value) -> String {
     let mut join: Value = serde_json::from_str(&join(session, device, kind)).unwrap();
     join.as_object_mut()
@@ -105,7 +105,8 @@ fn join_with(session: &str, device: &str, kind: &str, more: Value) -> String {
     join.to_string()
 }
 
-/// 1 hosts the session `party` with the device `mac`, 2 and 3 are in it with `phone` and `pad`.
+/// Returns a realm with the session `party`: connection 1 is its host with the device `mac`, 2 and 3 are
+/// guests with `phone` and `pad`.
 pub(super) fn party() -> RealmHarness<Loudsync> {
     let mut harness = harness();
     for conn in 1..=3 {
@@ -117,7 +118,7 @@ pub(super) fn party() -> RealmHarness<Loudsync> {
     harness
 }
 
-/// Time passes, in which these send their heartbeats.
+/// Moves the clock by whole seconds, in each of which the `alive` connections send a heartbeat.
 pub(super) fn wait_with_heartbeats(
     harness: &mut RealmHarness<Loudsync>,
     time: Duration,
@@ -142,7 +143,7 @@ pub(super) fn parse_line(line: &str) -> (u64, Value) {
     (conn.parse().unwrap(), message)
 }
 
-/// Each line as `2 < welcome`, or as it is.
+/// Returns each message as `2 < welcome`, and other lines unchanged.
 pub(super) fn summaries(lines: &[String]) -> Vec<String> {
     let kind = |line: &String| {
         if line.contains(" < ") {
@@ -155,7 +156,7 @@ pub(super) fn summaries(lines: &[String]) -> Vec<String> {
     lines.iter().map(kind).collect()
 }
 
-/// The error that somebody gets first.
+/// Returns the first line, which must be an error to `conn`.
 pub(super) fn error(lines: &[String], conn: u64) -> Value {
     let (to, error) = parse_line(&lines[0]);
     assert_eq!((to, &error["type"]), (conn, &json!("error")), "{lines:?}");
@@ -171,7 +172,7 @@ pub(super) fn error_code(lines: &[String], conn: u64) -> String {
     error(lines, conn)["code"].as_str().unwrap().to_owned()
 }
 
-/// A member list as `name status` each, the host's with a star.
+/// Returns the recipient of a member list and its members as `name status`, the host with a star.
 pub(super) fn member_list(line: &str) -> (u64, Vec<String>) {
     let (conn, message) = parse_line(line);
     assert_eq!(message["type"], "member_list");
@@ -191,10 +192,10 @@ pub(super) fn member_list(line: &str) -> (u64, Vec<String>) {
     )
 }
 
-/// The id under which the others know a member.
-pub(super) fn client_id(harness: &mut RealmHarness<Loudsync>, conn: u64, at: usize) -> String {
+/// Returns the client ID of the member at an index of the list.
+pub(super) fn client_id(harness: &mut RealmHarness<Loudsync>, conn: u64, index: usize) -> String {
     let lines = harness.says(conn, &bare("member_list"));
-    parse_line(&lines[0]).1["members"][at]["id"]
+    parse_line(&lines[0]).1["members"][index]["id"]
         .as_str()
         .unwrap()
         .to_owned()
@@ -329,14 +330,14 @@ fn the_reconnection_flow() {
     let mut harness = party();
     let before = harness.says(1, &bare("member_list"));
     let lines = harness.leaves(2, DisconnectReason::Lost);
-    let awaited = [
+    let members = [
         "*mac's name connected",
         "phone's name reconnecting",
         "pad's name connected",
     ];
     assert_eq!(
         member_list(&lines[0]),
-        (1, awaited.map(str::to_owned).to_vec())
+        (1, members.map(str::to_owned).to_vec())
     );
     assert_eq!(member_list(&lines[1]).0, 3);
     harness.waits(2 * SECOND);
@@ -349,7 +350,7 @@ fn the_reconnection_flow() {
         "3 < member_list",
     ];
     assert_eq!(summaries(&lines), expected);
-    // The same ids, the same times of joining, all connected.
+    // The same IDs and times of joining, all connected.
     assert_eq!(
         parse_line(&before[0]).1["members"],
         parse_line(&lines[1]).1["members"]
@@ -431,7 +432,7 @@ fn a_host_may_limit_its_session_to_2_to_10_members() {
             let error = error(&lines, 1);
             assert_eq!(error["code"], "invalid_message", "{given}");
             assert_eq!(error["details"]["field"], "maxMembers");
-            assert_eq!(lines.len(), 1, "it may try again");
+            assert_eq!(lines.len(), 1, "the connection stays open");
         }
     }
 }
@@ -443,14 +444,14 @@ fn a_session_has_one_host() {
     let lines = harness.says(4, &join("party", "other", "host"));
     assert_eq!(error_code(&lines, 4), "unauthorized");
     assert_eq!(lines[1..], ["4 x 1000 join refused"]);
-    // Nor does a member become it.
+    // A guest does not become the host.
     harness.leaves(2, DisconnectReason::Lost);
     harness.opens(5, "/");
     assert_eq!(
         error_code(&harness.says(5, &join("party", "phone", "host")), 5),
         "unauthorized"
     );
-    // Nor while it is awaited.
+    // No other device becomes the host while the host is reconnecting.
     harness.leaves(1, DisconnectReason::Lost);
     harness.opens(6, "/");
     assert_eq!(
@@ -492,7 +493,7 @@ fn a_full_session_rejects_new_members_but_not_returning_ones() {
         json!({"maxMembers": 10, "currentMembers": 10})
     );
     assert_eq!(lines[1..], ["11 x 1000 join refused"]);
-    // Who is awaited keeps its place.
+    // A reconnecting member keeps its place.
     harness.leaves(10, DisconnectReason::Lost);
     harness.opens(12, "/");
     assert_eq!(
@@ -626,7 +627,7 @@ fn a_device_that_is_lost_repeatedly_does_not_flood_the_members() {
         lists += lines.iter().filter(|line| line.starts_with("1 < ")).count();
     }
     assert!(lists <= 60, "{lists}");
-    // What was held back comes a moment later, once.
+    // The changes that were not announced follow in one list.
     let lines = harness.waits(SECOND);
     assert_eq!(member_list(&lines[0]).1[2], "pad's name connected");
     assert_eq!(
@@ -647,9 +648,15 @@ fn a_session_of_more_than_32_members_gets_one_list_a_second() {
         let lines = harness.says(conn, &join("party", &format!("device {conn}"), "client"));
         lines.iter().filter(|line| line.starts_with("1 < ")).count()
     };
-    let told: Vec<usize> = (2..=40).map(&mut joins).collect();
-    assert!(told[..31].iter().all(|&lines| lines == 1), "{told:?}");
-    assert!(told[32..].iter().all(|&lines| lines == 0), "{told:?}");
+    let received: Vec<usize> = (2..=40).map(&mut joins).collect();
+    assert!(
+        received[..31].iter().all(|&lines| lines == 1),
+        "{received:?}"
+    );
+    assert!(
+        received[32..].iter().all(|&lines| lines == 0),
+        "{received:?}"
+    );
     let lines = harness.waits(SECOND);
     let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
     assert_eq!(member_list(to_host).1.len(), 40);
@@ -659,29 +666,29 @@ fn a_session_of_more_than_32_members_gets_one_list_a_second() {
 #[test]
 fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
     let mut harness = party();
-    let mut news = 0;
+    let mut announcements = 0;
     for conn in 100..300 {
         harness.opens(conn, "/");
         let lines = harness.says(conn, &join("party", "guest", "client"));
         assert!(
             summaries(&lines).contains(&format!("{conn} < welcome")),
-            "it is let in all the same"
+            "it joins all the same"
         );
         let left = harness.says(conn, &bare("leave"));
-        news += lines
+        announcements += lines
             .iter()
             .chain(&left)
             .filter(|line| line.starts_with("1 < "))
             .count();
     }
-    assert!(news <= 60, "{news}");
+    assert!(announcements <= 60, "{announcements}");
     let lines = harness.waits(SECOND);
     assert_eq!(
         summaries(&lines),
         ["1 < member_list", "2 < member_list", "3 < member_list"]
     );
     assert_eq!(member_list(&lines[0]).1.len(), 3);
-    // A minute later changes are told at once again.
+    // A minute later changes are announced at once again.
     wait_with_heartbeats(&mut harness, 60 * SECOND, &[1, 2, 3]);
     assert_eq!(
         summaries(&harness.says(3, &bare("leave")))[1..],
@@ -711,7 +718,7 @@ fn a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member() {
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = summaries(&harness.leaves(2, DisconnectReason::Left(Some(1000))));
-    // It has left; so this is a new member.
+    // The old member has left, so this is a new one.
     assert_eq!(lines[..2], ["1 < member_left", "3 < member_left"]);
     assert!(lines.contains(&"4 < welcome".to_owned()));
     assert!(lines.contains(&"1 < member_joined".to_owned()));
@@ -723,9 +730,9 @@ fn a_takeover_is_rejected_if_the_session_ends() {
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = harness.says(1, &bare("leave"));
-    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
-    assert_eq!(parse_line(told[0]).1["code"], "session_not_found");
-    assert_eq!(told[1], "4 x 1000 join refused");
+    let received: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
+    assert_eq!(parse_line(received[0]).1["code"], "session_not_found");
+    assert_eq!(received[1], "4 x 1000 join refused");
 }
 
 #[test]
@@ -807,7 +814,7 @@ fn a_join_for_another_major_version_is_rejected() {
     for other in [json!("2.0"), json!(2), json!("0.9"), json!("10"), beyond] {
         let mut harness = harness();
         harness.opens(1, "/");
-        // Whatever else that version demands.
+        // The other fields are not checked: that version may define them differently.
         let more = json!({"version": other, "deviceInfo": 7, "maxMembers": 100});
         let lines = harness.says(1, &join_with("s", "mac", "host", more));
         assert_eq!(error_code(&lines, 1), "version_mismatch", "{other}");
@@ -836,9 +843,9 @@ fn a_client_that_does_not_join_within_15_seconds_is_closed() {
         wait_with_heartbeats(&mut harness, SECOND, &[2]),
         ["1 x 4401 no HELLO or JOIN in time"]
     );
-    let mut patient = RealmHarness::<Loudsync>::new(json!({"join_timeout": 0}));
-    patient.opens(1, "/");
-    assert_eq!(patient.waits(1000 * SECOND), no_lines());
+    let mut without_limit = RealmHarness::<Loudsync>::new(json!({"join_timeout": 0}));
+    without_limit.opens(1, "/");
+    assert_eq!(without_limit.waits(1000 * SECOND), no_lines());
 }
 
 #[test]
@@ -878,7 +885,7 @@ fn latency_is_the_round_trip_that_the_server_measured() {
         harness.is_far(2, Duration::from_micros(micros));
         assert_eq!(latency(&mut harness), json!(millis));
     }
-    // Also in the news of a newcomer who has been measured already.
+    // A new member is announced with its latency if it was measured before it joined.
     harness.opens(4, "/");
     harness.is_far(4, Duration::from_millis(31));
     let lines = harness.says(4, &join("party", "tv", "client"));
@@ -919,7 +926,7 @@ fn client_ids_are_random_and_device_ids_are_never_sent() {
         assert!(random.len() == 12 && random.bytes().all(|letter| ID_ALPHABET.contains(&letter)));
     }
     assert_eq!(ids.len(), 2);
-    // The same letters twice are not two ids.
+    // An ID that is drawn twice is not used twice.
     (3..=4).for_each(|conn| {
         harness.opens(conn, "/");
     });
@@ -1024,7 +1031,7 @@ fn heartbeats_are_checked_every_second() {
     assert_eq!(
         harness.waits(Duration::from_millis(1)).len(),
         3,
-        "all at once, and nobody is told"
+        "all are closed at once, so no member is told of another"
     );
     assert!(harness.realm.is_empty());
 }
@@ -1050,7 +1057,7 @@ fn a_session_ends_when_its_host_times_out() {
         parse_line(&lines[0]).1["reason"],
         "Host lost its connection"
     );
-    // Nor for one whose connection stands but who sends no heartbeats.
+    // The same for a host that is connected and sends no heartbeats.
     let mut harness = party();
     assert_eq!(
         wait_with_heartbeats(&mut harness, 14 * SECOND, &[2, 3]),
@@ -1084,7 +1091,7 @@ fn a_host_that_returns_in_time_is_the_host_again() {
     assert_eq!(
         parse_line(&lines[0]).1["sessionInfo"]["name"],
         "mac's name",
-        "the session stands"
+        "the session keeps its name"
     );
     let id = client_id(&mut harness, 4, 1);
     assert_eq!(
@@ -1142,9 +1149,9 @@ fn a_takeover_is_rejected_if_the_member_is_kicked() {
     harness.opens(4, "/");
     harness.says(4, &join("party", "phone", "client"));
     let lines = harness.says(1, &kick(&id));
-    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
-    assert_eq!(parse_line(told[0]).1["code"], "unauthorized");
-    assert_eq!(told[1], "4 x 1000 join refused");
+    let received: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
+    assert_eq!(parse_line(received[0]).1["code"], "unauthorized");
+    assert_eq!(received[1], "4 x 1000 join refused");
     assert!(!lines.iter().any(|line| line.contains("member_joined")));
 }
 
@@ -1170,12 +1177,12 @@ fn only_the_host_can_kick() {
             ("unauthorized".to_owned(), 1)
         );
     }
-    for id in [host.as_str(), "client-nobody", ""] {
+    for id in [host.as_str(), "client-unknown", ""] {
         let error = error(&harness.says(1, &kick(id)), 1);
         assert_eq!(error["code"], "invalid_message");
         assert_eq!(error["details"], json!({"field": "memberId"}));
     }
-    // Nor the host of another session.
+    // The host of another session cannot either.
     harness.opens(4, "/");
     harness.says(4, &join("other", "mac", "host"));
     assert_eq!(

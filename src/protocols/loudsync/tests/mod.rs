@@ -1,5 +1,6 @@
-//! LOUDSYNC's rules, one test each (`document`), its model under random stories (`model`), and its
-//! codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
+//! Tests of LOUDSYNC: its rules one by one (`document`, `upper_case`, `static_sessions`), the realm
+//! under random sequences of client actions (`model`), and the codecs under any input (`codec_fuzz`). The
+//! fuzzer runs the last two.
 
 pub(crate) mod codec_fuzz;
 #[cfg(test)]

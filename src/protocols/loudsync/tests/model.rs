@@ -1,17 +1,17 @@
-//! LOUDSYNC under clients that do whatever comes to their minds, in either dialect or in both.
+//! LOUDSYNC under random sequences of client actions, in either dialect or in both.
 //!
-//! What holds at every step, whatever they do:
+//! What holds at every step:
 //!
-//! - whatever is told of a session is told to its members and to nobody else;
-//! - an id is that of one member of one session, and nobody else ever gets it;
-//! - a list has one host, and whoever gets it stands in it;
+//! - messages about a session are sent to its members only;
+//! - a client ID belongs to one member of one session, and is never given to another;
+//! - a list has one host, and the member that receives it;
 //! - a device has one place in a session, and one connection;
-//! - what the others were told of who joined, left or was lost adds up to the list;
-//! - the list says `connected` of those who are, and of nobody else;
-//! - a client hears one dialect alone, which its first message decided;
-//! - a device's id is told to that device alone;
-//! - a session ends with its host, that of the configuration never, and once all are gone, nothing
-//!   is kept of anybody.
+//! - the announcements of members that joined, left or were lost add up to the list;
+//! - the list says `connected` of exactly the members that are connected;
+//! - a client is sent one dialect only, which its first message decided;
+//! - a device ID is sent to that device only;
+//! - a session ends with its host, one from the configuration never, and nothing is kept after all
+//!   clients have disconnected.
 
 use crate::protocols::loudsync::*;
 use crate::testing::Input;
@@ -21,15 +21,19 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
+/// An index into a list whose length is not known in advance; it wraps around.
 type Pick = usize;
 
-/// As what somebody joins: as the document says it, or in capitals, which is as a guest.
+/// `deviceInfo.type` of a JOIN in the document's dialect; none: a JOIN in the upper-case dialect.
 const ROLES: [Option<&str>; 3] = [Some("host"), Some("client"), None];
 
-/// The session of the configuration, and its host.
-const CONFIGURED: &str = "s2";
-const NAMED_HOST: &str = "named host";
+/// The ID of the session from the configuration.
+const STATIC_SESSION: &str = "s2";
 
+/// The ID of its host.
+const STATIC_HOST: &str = "named host";
+
+/// An action of a client, or of its surroundings.
 #[derive(Clone, Debug)]
 enum Step {
     Open,
@@ -39,16 +43,19 @@ enum Step {
         device: usize,
         role: Pick,
     },
-    Say(Pick, String),
+    Send(Pick, String),
     Kick(Pick, Pick),
     Leave(Pick, usize),
+    /// A probed connection gives a sign of life, or none in time.
     Answer(Pick, bool),
+    /// An outbox is full from now on.
     Full(Pick),
+    /// Milliseconds.
     Wait(u64),
 }
 
 impl Step {
-    /// The next step of a story.
+    /// Reads the next step from the input of a fuzzer.
     fn read(input: &mut Input) -> Option<Self> {
         loop {
             return Some(match input.byte()? {
@@ -59,7 +66,7 @@ impl Step {
                     device: input.below(5)?,
                     role: input.below(ROLES.len())?,
                 },
-                b's' => Self::Say(input.below(8)?, input.text()?),
+                b's' => Self::Send(input.below(8)?, input.text()?),
                 b'k' => Self::Kick(input.below(8)?, input.below(8)?),
                 b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
                 b'a' => Self::Answer(input.below(8)?, input.flag()?),
@@ -92,8 +99,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
             .prop_map(|(conn, session, device, role)| Step::Join { conn, session, device, role }),
         6 => (conn.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(conn, text)| Step::Say(conn, text.to_owned())),
-        1 => (conn.clone(), conn.clone()).prop_map(|(conn, whom)| Step::Kick(conn, whom)),
+            .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
+        1 => (conn.clone(), conn.clone()).prop_map(|(conn, member)| Step::Kick(conn, member)),
         2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
         4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
         1 => conn.prop_map(Step::Full),
@@ -101,57 +108,57 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Members by id, each with whether it is connected.
+/// Members by client ID, each with whether it is connected.
 type List = BTreeMap<String, bool>;
 
-/// What the clients know.
-struct Known {
-    /// Who was welcomed to which session, as whom, and is there still.
+/// What the clients were sent.
+struct Observed {
+    /// Session ID and client ID of each connection that is a member.
     members: HashMap<u64, (String, String)>,
-    /// Each member's list, kept up to date by what it is told.
-    seen: HashMap<u64, List>,
-    /// The session of each id that was ever given.
+    /// The list of each member, kept up to date by announcements.
+    lists: HashMap<u64, List>,
+    /// The session of each client ID that was ever given.
     ids: HashMap<String, String>,
-    /// Who speaks in capitals, of those who have decided.
-    capitals: HashMap<u64, bool>,
-    /// The id by which each who does so knows itself.
+    /// Whether a connection uses the upper-case dialect, once it has decided.
+    upper_case: HashMap<u64, bool>,
+    /// The device ID of each member that uses the upper-case dialect.
     devices: HashMap<u64, String>,
 }
 
-struct World {
+struct Model {
     clients: ModelClients<Loudsync>,
-    known: Known,
-    /// The clients' readers once more: in which dialect each is to be answered.
+    observed: Observed,
+    /// A second decoder for each connection, to know the dialect to expect in answers.
     readers: HashMap<u64, Reader>,
 }
 
-impl World {
+impl Model {
     fn new() -> Self {
         let session = json!({
-            "id": CONFIGURED, "name": "S", "host_id": NAMED_HOST, "host_name": "H",
+            "id": STATIC_SESSION, "name": "S", "host_id": STATIC_HOST, "host_name": "H",
         });
         Self {
             clients: ModelClients::new(json!({"max_members": 3, "sessions": [session]})),
-            known: Known::new(),
+            observed: Observed::new(),
             readers: HashMap::new(),
         }
     }
 
-    fn goes_through(mut self, steps: impl IntoIterator<Item = Step>) {
+    fn run_steps(mut self, steps: impl IntoIterator<Item = Step>) {
         for step in steps {
-            self.take(step);
+            self.run_step(step);
         }
-        // Lists that were held back come within a second.
-        self.waits(Duration::from_secs(1));
-        self.agrees();
-        self.ends();
+        // Lists that were not sent at once follow within a second.
+        self.wait(Duration::from_secs(1));
+        self.check_lists();
+        self.finish();
     }
 
-    fn take(&mut self, step: Step) {
+    fn run_step(&mut self, step: Step) {
         match step {
             Step::Open => {
                 let lines = self.clients.opens("/").unwrap();
-                self.look(&lines);
+                self.observe(&lines);
             }
             Step::Join {
                 conn,
@@ -169,132 +176,134 @@ impl World {
                         "sessionId": session, "deviceId": device, "deviceName": "N",
                     }}),
                 };
-                self.says(conn, &join.to_string());
+                self.send(conn, &join.to_string());
             }
-            Step::Say(conn, text) if may_be_said(&text, &self.known) => self.says(conn, &text),
-            Step::Say(..) => {}
-            Step::Kick(conn, whom) => {
-                let ids: Vec<&String> = self.known.members.values().map(|(_, id)| id).collect();
+            Step::Send(conn, text) if is_predictable(&text, &self.observed) => {
+                self.send(conn, &text)
+            }
+            Step::Send(..) => {}
+            Step::Kick(conn, member) => {
+                let ids: Vec<&String> = self.observed.members.values().map(|(_, id)| id).collect();
                 let id = ids
-                    .get(whom % ids.len().max(1))
+                    .get(member % ids.len().max(1))
                     .copied()
                     .cloned()
                     .unwrap_or_default();
                 let kick = json!({"type": "kick", "timestamp": 1, "memberId": id});
-                self.says(conn, &kick.to_string());
+                self.send(conn, &kick.to_string());
             }
             Step::Leave(conn, how) => {
                 if let Some(conn) = self.clients.someone(conn) {
-                    self.leaves(conn, ENDINGS[how]);
+                    self.disconnect(conn, ENDINGS[how]);
                 }
             }
             Step::Answer(conn, alive) => {
                 let lines = self.clients.answers(conn, alive);
-                self.look(&lines);
+                self.observe(&lines);
             }
             Step::Full(conn) => {
                 if let Some(conn) = self.clients.someone(conn) {
                     self.clients.harness.is_full(conn);
                 }
             }
-            Step::Wait(millis) => self.waits(Duration::from_millis(millis)),
+            Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
         }
     }
 
-    fn says(&mut self, conn: Pick, text: &str) {
+    fn send(&mut self, conn: Pick, text: &str) {
         if let Some(conn) = self.clients.someone(conn) {
             let reader = self.readers.entry(conn).or_default();
             let incoming = reader.decode(Message::Text(text.into()));
             if reader.decided().is_some() {
-                let is_capital = incoming.dialect == Dialect::UpperCase;
-                self.known.capitals.insert(conn, is_capital);
+                let is_upper_case = incoming.dialect == Dialect::UpperCase;
+                self.observed.upper_case.insert(conn, is_upper_case);
             }
             let lines = self.clients.says(conn, text);
-            self.look(&lines);
+            self.observe(&lines);
         }
     }
 
-    /// Everybody reads what it got.
-    fn look(&mut self, lines: &[String]) {
+    /// Hands each client the messages that it was sent.
+    fn observe(&mut self, lines: &[String]) {
         let sessions = self.clients.harness.realm.sessions.values();
         let members = sessions.flat_map(Session::members);
         let client_ids: HashMap<u64, String> = members
             .filter_map(|member| Some((member.recipient?.connection.0, member.id.clone())))
             .collect();
-        self.known.look(lines, &client_ids);
+        self.observed.receive_all(lines, &client_ids);
     }
 
-    fn leaves(&mut self, conn: u64, how: DisconnectReason) {
-        self.known.members.remove(&conn);
+    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
+        self.observed.members.remove(&conn);
         let lines = self.clients.leaves(conn, how);
-        self.look(&lines);
+        self.observe(&lines);
     }
 
-    fn waits(&mut self, time: Duration) {
+    fn wait(&mut self, time: Duration) {
         let lines = self.clients.waits(time);
-        self.look(&lines);
+        self.observe(&lines);
     }
 
-    /// What everybody was told adds up to what everybody would be told now.
-    fn agrees(&mut self) {
-        let members: Vec<u64> = self.known.members.keys().copied().collect();
+    /// Checks that the announcements that each member received add up to the list that it gets on request.
+    fn check_lists(&mut self) {
+        let members: Vec<u64> = self.observed.members.keys().copied().collect();
         for conn in members {
-            // Another's question may have been its end.
-            if !self.known.members.contains_key(&conn) {
+            // A request of another member may have closed this one.
+            if !self.observed.members.contains_key(&conn) {
                 continue;
             }
-            let told = self.known.seen[&conn].clone();
-            let kind = if self.known.capitals[&conn] {
+            let announced = self.observed.lists[&conn].clone();
+            let kind = if self.observed.upper_case[&conn] {
                 "MEMBER_LIST"
             } else {
                 "member_list"
             };
             let ask = json!({"type": kind, "timestamp": 1});
             let lines = self.clients.says(conn, &ask.to_string());
-            self.look(&lines);
-            // It may have had no room for the answer.
-            let Some((session, _)) = self.known.members.get(&conn) else {
+            self.observe(&lines);
+            // The answer may have overrun its outbox.
+            let Some((session, _)) = self.observed.members.get(&conn) else {
                 continue;
             };
-            let list = &self.known.seen[&conn];
-            assert_eq!(&told, list, "as {conn} sees it");
+            let list = &self.observed.lists[&conn];
+            assert_eq!(&announced, list, "as connection {conn} sees it");
             let mut connected: Vec<&String> = self
-                .known
+                .observed
                 .members
                 .values()
                 .filter(|(of, _)| of == session)
                 .map(|(_, id)| id)
                 .collect();
             connected.sort();
-            let shown = list.iter().filter(|(_, connected)| **connected);
-            let shown = shown.filter(|(id, _)| *id != NAMED_HOST);
-            assert_eq!(connected, shown.map(|(id, _)| id).collect::<Vec<_>>());
+            let listed = list.iter().filter(|(_, connected)| **connected);
+            let listed = listed.filter(|(id, _)| *id != STATIC_HOST);
+            assert_eq!(connected, listed.map(|(id, _)| id).collect::<Vec<_>>());
         }
     }
 
-    fn ends(mut self) {
+    fn finish(mut self) {
         while let Some(conn) = self.clients.someone(0) {
-            self.leaves(conn, DisconnectReason::Lost);
+            self.disconnect(conn, DisconnectReason::Lost);
         }
-        self.waits(Duration::from_secs(15));
+        self.wait(Duration::from_secs(15));
         assert!(self.clients.harness.realm.is_empty());
     }
 }
 
-impl Known {
+impl Observed {
     fn new() -> Self {
-        let named = (NAMED_HOST.to_owned(), CONFIGURED.to_owned());
+        let static_host = (STATIC_HOST.to_owned(), STATIC_SESSION.to_owned());
         Self {
             members: HashMap::new(),
-            seen: HashMap::new(),
-            ids: HashMap::from([named]),
-            capitals: HashMap::new(),
+            lists: HashMap::new(),
+            ids: HashMap::from([static_host]),
+            upper_case: HashMap::new(),
             devices: HashMap::new(),
         }
     }
 
-    /// `client_ids` are those of who is a member now.
-    fn look(&mut self, lines: &[String], client_ids: &HashMap<u64, String>) {
+    /// `client_ids` are the client IDs of the connections that are members now.
+    fn receive_all(&mut self, lines: &[String], client_ids: &HashMap<u64, String>) {
         for line in lines {
             match fate(line) {
                 (conn, Fate::Asked) => assert!(self.members.contains_key(&conn), "{line}"),
@@ -303,36 +312,37 @@ impl Known {
                 }
                 (conn, Fate::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
-                    let capitals = self.capitals.get(&conn).copied().unwrap_or(false);
-                    assert_eq!(in_capitals(&message), capitals, "{line}");
+                    let upper_case = self.upper_case.get(&conn).copied().unwrap_or(false);
+                    assert_eq!(is_upper_case_message(&message), upper_case, "{line}");
                     let device = message["payload"]["yourDeviceId"].as_str();
                     if let Some(device) = device {
                         self.devices.insert(conn, device.to_owned());
                     }
                     let device = self.devices.get(&conn);
                     let is_secret = device.is_some_and(|device| device.contains("secret"));
-                    let own = usize::from(capitals && names_receiver(&message) && is_secret);
+                    let own = usize::from(upper_case && names_recipient(&message) && is_secret);
                     assert_eq!(text.matches("secret").count(), own, "{line}");
-                    // It is not told its client id, and has none any more if it is gone already.
+                    // A client of the upper-case dialect is not told its client ID, and one that is no
+                    // longer a member has none.
                     let gone = format!("gone {conn}");
                     let known = self.members.get(&conn).map(|(_, id)| id.clone());
                     let own = known.as_ref().or(client_ids.get(&conn)).unwrap_or(&gone);
-                    let message = if capitals {
+                    let message = if upper_case {
                         let device = self.devices.get(&conn).map_or("", String::as_str);
-                        as_in_the_document(&message, device, own)
+                        to_document(&message, device, own)
                     } else {
                         message
                     };
-                    self.reads(conn, &message);
+                    self.receive(conn, &message);
                 }
             }
         }
     }
 
-    fn reads(&mut self, conn: u64, message: &Value) {
+    fn receive(&mut self, conn: u64, message: &Value) {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let kind = message["type"].as_str().unwrap();
-        if kind == "welcome" {
+        let message_type = message["type"].as_str().unwrap();
+        if message_type == "welcome" {
             let (session, id) = (
                 text(&message["sessionInfo"]["id"]),
                 text(&message["clientId"]),
@@ -347,39 +357,46 @@ impl Known {
             self.members.insert(conn, (session, id));
             return;
         }
-        if ["error", "pong"].contains(&kind) {
+        if ["error", "pong"].contains(&message_type) {
             return;
         }
         let (session, me) = self.members.get(&conn).expect("a member");
-        match kind {
+        match message_type {
             "member_list" => {
                 let mut list = List::new();
                 let mut hosts = 0;
                 for member in message["members"].as_array().unwrap() {
                     let id = text(&member["id"]);
-                    // One in capitals may have been welcomed and have gone again before it was asked for
-                    // its id.
+                    // A member of the upper-case dialect may have joined and left before its client ID was
+                    // looked up.
                     let of = self.ids.entry(id.clone()).or_insert(session.clone());
                     assert_eq!(of, session);
                     hosts += u32::from(member["isHost"] == true);
                     let connected = member["connectionStatus"] == "connected";
-                    assert_eq!(list.insert(id, connected), None, "twice in a list");
+                    assert_eq!(
+                        list.insert(id, connected),
+                        None,
+                        "a list names a member twice"
+                    );
                 }
                 assert_eq!(hosts, 1);
                 assert_eq!(list.get(me), Some(&true));
-                self.seen.insert(conn, list);
+                self.lists.insert(conn, list);
             }
             "member_joined" => {
                 let joined = text(&message["member"]["id"]);
-                // The others hear of a newcomer before it is welcomed.
+                // A new member is announced before it is welcomed.
                 let of = self.ids.entry(joined.clone()).or_insert(session.clone());
                 assert_eq!(of, session);
-                assert_eq!(self.seen.get_mut(&conn).unwrap().insert(joined, true), None);
+                assert_eq!(
+                    self.lists.get_mut(&conn).unwrap().insert(joined, true),
+                    None
+                );
             }
             "member_left" => {
                 let left = text(&message["memberId"]);
                 assert_eq!(self.ids.get(&left), Some(session));
-                assert!(self.seen.get_mut(&conn).unwrap().remove(&left).is_some());
+                assert!(self.lists.get_mut(&conn).unwrap().remove(&left).is_some());
             }
             "kicked" | "session_closed" => {}
             other => panic!("{other}"),
@@ -387,36 +404,38 @@ impl Known {
     }
 }
 
-/// Whether the model can tell what comes of it: nothing in it reads as a secret device's id, and
-/// no device has the id of a client.
-fn may_be_said(text: &str, known: &Known) -> bool {
+/// Returns whether the model can predict the effect of a message: no text in it looks like a secret
+/// device ID, and it joins with no device ID that is a client ID.
+fn is_predictable(text: &str, observed: &Observed) -> bool {
     let is_secret = ["secret", "\\u006", "\\u007"]
         .iter()
         .any(|part| text.contains(part));
     let mut readers = [Reader::default(), Reader::default()];
-    // Whatever its dialect is: the second reads as one who speaks in capitals.
+    // The dialect of the sender is not known here: the second decoder is for the upper-case dialect.
     readers[1].decode(Message::Text(r#"{"type":"PING"}"#.into()));
     let names_a_client =
         |reader: &mut Reader| match reader.decode(Message::Text(text.into())).message {
-            ClientMessage::Join(join) => known.ids.contains_key(&join.device_id),
+            ClientMessage::Join(join) => observed.ids.contains_key(&join.device_id),
             _ => false,
         };
     !is_secret && !readers.iter_mut().any(names_a_client)
 }
 
-fn in_capitals(message: &Value) -> bool {
-    let kind = message["type"].as_str().unwrap();
-    kind.bytes().any(|letter| letter.is_ascii_uppercase())
+fn is_upper_case_message(message: &Value) -> bool {
+    let message_type = message["type"].as_str().unwrap();
+    message_type
+        .bytes()
+        .any(|letter| letter.is_ascii_uppercase())
 }
 
-/// Whether its receiver stands in a message in capitals.
-fn names_receiver(message: &Value) -> bool {
+/// Returns whether a message of the upper-case dialect always names its recipient.
+fn names_recipient(message: &Value) -> bool {
     ["WELCOME", "MEMBER_LIST"].contains(&message["type"].as_str().unwrap())
 }
 
-/// A message in capitals to the device that has this client id, in the document's words.
-fn as_in_the_document(message: &Value, device: &str, client_id: &str) -> Value {
-    let kind = message["type"].as_str().unwrap().to_lowercase();
+/// Translates a message of the upper-case dialect, to a device with this client ID, to the document's.
+fn to_document(message: &Value, device: &str, client_id: &str) -> Value {
+    let message_type = message["type"].as_str().unwrap().to_lowercase();
     let payload = &message["payload"];
     let id = |id: &Value| {
         if id == device {
@@ -437,7 +456,7 @@ fn as_in_the_document(message: &Value, device: &str, client_id: &str) -> Value {
     }
     let members: Option<Vec<Value>> = list.map(|list| list.iter().map(member).collect());
     json!({
-        "type": kind,
+        "type": message_type,
         "clientId": client_id,
         "sessionInfo": {"id": payload["sessionId"]},
         "members": members,
@@ -446,17 +465,17 @@ fn as_in_the_document(message: &Value, device: &str, client_id: &str) -> Value {
     })
 }
 
-/// Acts a story.
+/// Runs the steps that a fuzzer's input encodes.
 pub(crate) fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    World::new().goes_through(steps);
+    Model::new().run_steps(steps);
 }
 
 #[cfg(test)]
 proptest! {
     #[test]
     fn the_model_holds_whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        World::new().goes_through(steps);
+        Model::new().run_steps(steps);
     }
 }

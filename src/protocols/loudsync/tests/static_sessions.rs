@@ -1,17 +1,17 @@
-//! Sessions of the configuration, each rule at the desk.
+//! Each demand on sessions from the configuration, with the test that holds it.
 //!
 //! | demand | test |
 //! | --- | --- |
-//! | guests of either dialect join it | `guests_of_both_dialects_meet_in_a_static_session` |
-//! | its host stands in the list, always connected | `the_configured_host_is_listed_as_connected` |
-//! | it lives for ever | `a_static_session_never_ends` |
+//! | guests of both dialects join it | `guests_of_both_dialects_meet_in_a_static_session` |
+//! | its host is in the list, always connected | `the_configured_host_is_listed_as_connected` |
+//! | it never ends | `a_static_session_never_ends` |
 //! | a host's JOIN: `unauthorized` | `no_device_can_host_a_static_session` |
-//! | nobody is kicked from it | `no_member_of_a_static_session_can_kick` |
-//! | `max_members`, its host among them | `the_configured_host_counts_towards_max_members` |
-//! | its id is no other member's | `no_guest_gets_the_id_of_the_configured_host` |
-//! | `max_sessions` is for those that hosts make | `static_sessions_do_not_count_towards_max_sessions` |
+//! | no member is kicked from it | `no_member_of_a_static_session_can_kick` |
+//! | `max_members`, its host included | `the_configured_host_counts_towards_max_members` |
+//! | the ID of its host is no other member's | `no_guest_gets_the_id_of_the_configured_host` |
+//! | `max_sessions` counts only sessions that hosts open | `static_sessions_do_not_count_towards_max_sessions` |
 //! | `session_closed` when the daemon stops | `a_shutdown_closes_static_sessions` |
-//! | mistakes are named with their place | `an_error_in_a_static_session_names_its_place` |
+//! | an error names its place in the configuration | `an_error_in_a_static_session_names_its_place` |
 
 use super::document::{
     SECOND, bare, error_code, join, kick, parse_line, summaries, wait_with_heartbeats,
@@ -26,7 +26,7 @@ fn lobby() -> Value {
     json!({"id": "lobby", "name": "The Lobby", "host_id": "dj", "host_name": "DJ"})
 }
 
-/// With `lobby`, and more options.
+/// Returns a realm with these options and the session `lobby`.
 fn harness_with(mut options: Value) -> RealmHarness<Loudsync> {
     options["sessions"] = json!([lobby()]);
     RealmHarness::new(options)
@@ -109,7 +109,7 @@ fn a_static_session_never_ends() {
     }
     wait_with_heartbeats(&mut harness, 100 * SECOND, &[]);
     assert!(harness.realm.is_empty());
-    // Who sends no heartbeat goes, and the others hear of that alone.
+    // A guest that sends no heartbeat times out, and the session goes on.
     harness.opens(3, "/");
     harness.opens(4, "/");
     harness.says(3, &join("lobby", "phone", "client"));
@@ -188,7 +188,7 @@ fn static_sessions_do_not_count_towards_max_sessions() {
         "session_full"
     );
     harness.leaves(1, DisconnectReason::Lost);
-    // The deserted one makes room, and not the one that has nobody in it.
+    // The abandoned session is evicted, and the static one, which is empty, is not.
     assert_eq!(harness.says(3, &join("b", "mac", "host")).len(), 2);
     assert!(harness.realm.sessions.keys().eq(["b", "lobby"]));
 }
@@ -294,7 +294,7 @@ fn an_error_in_a_static_session_names_its_place() {
     ] {
         let config = json!({"listeners": [{"protocol": "loudsync", "sessions": good}]});
         let config = Config::from_json(&config.to_string()).unwrap();
-        // What is printed of it is a configuration again.
+        // Printed, it is a valid configuration again.
         Config::from_json(&config.to_json()).unwrap();
     }
 }

@@ -1,16 +1,16 @@
-//! LOUDSYNC's dialect in capitals, each rule at the desk.
+//! Each demand on LOUDSYNC's upper-case dialect, with the test that holds it.
 //!
-//! What the rules say to whom stands in `loudsync/tests.rs`; here is how it is said.
+//! Which client is sent which message is tested in `document.rs`; here is how it is written.
 //!
 //! | demand | test |
 //! | --- | --- |
 //! | the first message decides the dialect, for the connection's life | `the_first_message_with_a_type_decides_the_dialect` |
-//! | a malformed one is answered in the dialect whose shape it has | `an_invalid_first_message_is_answered_in_its_own_dialect` |
+//! | an invalid one is answered in the dialect whose shape it has | `an_invalid_first_message_is_answered_in_its_own_dialect` |
 //! | a connection that mixes dialects | `a_client_that_mixes_dialects_is_answered_in_its_first` |
 //! | JOIN's fields | `a_join_needs_a_session_and_a_device` |
 //! | JOIN's `version` | `an_upper_case_join_for_another_major_version_is_rejected` |
-//! | `timestamp` is demanded, `messageId` is not | `every_message_needs_a_timestamp_and_may_have_an_id` |
-//! | what is malformed is named | `the_text_of_an_error_names_the_field` |
+//! | `timestamp` is required, `messageId` is not | `every_message_needs_a_timestamp_and_may_have_an_id` |
+//! | an invalid field is named | `the_text_of_an_error_names_the_field` |
 //! | a binary message | `a_binary_message_is_an_error_in_the_dialect_of_the_connection` |
 //! | WELCOME, MEMBER_LIST | `a_client_that_joins_gets_a_welcome_and_the_list` |
 //! | MEMBER_JOINED | `a_new_member_is_announced_to_each_other_member_in_its_dialect` |
@@ -19,14 +19,14 @@
 //! | PING, PONG | `a_ping_is_answered_with_both_timestamps`, `a_pong_is_ignored` |
 //! | the list on request | `the_upper_case_list_is_sent_on_request` |
 //! | KICKED | `a_kicked_client_is_told_the_reason` |
-//! | it is always a guest | `an_upper_case_client_is_always_a_guest` |
+//! | its client is always a guest | `an_upper_case_client_is_always_a_guest` |
 //! | SESSION_CLOSED | `the_end_of_a_session_is_announced_in_both_dialects` |
-//! | ERROR's codes in capitals | `every_error_code_is_in_upper_case` |
-//! | claimants keep their dialect | `a_takeover_is_rejected_in_the_dialect_of_its_client` |
-//! | a device may come back in another dialect | `a_device_may_return_in_another_dialect` |
+//! | ERROR's codes in upper case | `every_error_code_is_in_upper_case` |
+//! | a takeover keeps its dialect | `a_takeover_is_rejected_in_the_dialect_of_its_client` |
+//! | a device may return in another dialect | `a_device_may_return_in_another_dialect` |
 //! | `lastSeen`, `latency`, `address`, `connectionStatus` | `a_member_has_its_last_heartbeat_its_latency_and_no_address` |
-//! | a device sees its own id for itself, and no other device's | `a_device_is_shown_its_own_device_id_and_no_other` |
-//! | once per dialect in use, personally for who stands in it | `a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names` |
+//! | a device is shown its own device ID for itself, and no other device's | `a_device_is_shown_its_own_device_id_and_no_other` |
+//! | one frame per dialect in use, and one for each recipient that is named | `a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names` |
 //! | the same over sockets | `a_guest_who_speaks_in_capitals_over_sockets` |
 
 use super::document::{
@@ -46,7 +46,7 @@ use std::time::Duration;
 
 const NOW: u64 = 1_768_557_600_000;
 
-/// A message of this dialect.
+/// Returns a message of this dialect.
 fn upper(kind: &str, payload: Value) -> String {
     json!({"type": kind, "timestamp": 1_706_889_600_000_u64, "payload": payload}).to_string()
 }
@@ -59,7 +59,7 @@ fn join(session: &str, device: &str) -> String {
     upper("JOIN", payload)
 }
 
-/// The party, and 4 in it, who speaks in capitals, with `tv`.
+/// Returns the party with a guest of this dialect: connection 4 with the device `tv`.
 fn mixed_party() -> RealmHarness<Loudsync> {
     let mut harness = party();
     harness.opens(4, "/");
@@ -67,7 +67,7 @@ fn mixed_party() -> RealmHarness<Loudsync> {
     harness
 }
 
-/// The next message to somebody, who speaks in capitals: its type and its payload.
+/// Returns the first message to a client of this dialect: its type and its payload.
 fn message_to(lines: &[String], conn: u64) -> (String, Value) {
     let line = lines
         .iter()
@@ -80,7 +80,7 @@ fn message_to(lines: &[String], conn: u64) -> (String, Value) {
     (kind, message["payload"].take())
 }
 
-/// The error to somebody who speaks in capitals.
+/// Returns the first message to a client of this dialect, which must be an error: its code and its text.
 fn error(lines: &[String], conn: u64) -> (String, String) {
     let (kind, payload) = message_to(lines, conn);
     assert_eq!(kind, "ERROR", "{lines:?}");
@@ -141,7 +141,7 @@ fn an_invalid_first_message_is_answered_in_its_own_dialect() {
         harness.opens(4, "/");
         let lines = harness.says(4, text);
         assert_eq!(summaries(&lines), [format!("4 < {kind}")], "{text}");
-        // The connection lives, in that dialect.
+        // The connection stays open, in that dialect.
         let (welcome, join) = if kind == "ERROR" {
             ("WELCOME", join("party", "tv"))
         } else {
@@ -168,7 +168,7 @@ fn a_client_that_mixes_dialects_is_answered_in_its_first() {
         let lines = harness.says(2, &text);
         assert_eq!(parse_line(&lines[0]).1["code"], "invalid_message");
     }
-    // And nobody was harmed.
+    // Both connections still work.
     assert_eq!(
         message_to(&harness.says(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
         "PONG"
@@ -201,7 +201,7 @@ fn a_join_needs_a_session_and_a_device() {
             message.starts_with(&format!("\"payload.{field}\" ")),
             "{message}"
         );
-        // It may try again; `version` need not be there.
+        // The client may try again. `version` is optional.
         assert_eq!(
             message_to(&harness.says(4, &upper("JOIN", good.clone())), 4).0,
             "WELCOME"
@@ -286,7 +286,7 @@ fn a_binary_message_is_an_error_in_the_dialect_of_the_connection() {
     let ping = upper("PING", json!({"timestamp": 1}));
     let lines = harness.sends(4, realm::Message::Binary(ping.into_bytes().into()));
     assert_eq!(error(&lines, 4).0, "INVALID_MESSAGE");
-    // And it decides nothing.
+    // A binary message does not decide the dialect.
     harness.opens(5, "/");
     let ping = upper("PING", json!({"timestamp": 1}));
     let lines = harness.sends(5, realm::Message::Binary(ping.into_bytes().into()));
@@ -355,7 +355,7 @@ fn a_new_member_is_announced_to_each_other_member_in_its_dialect() {
         (&*kind, payload),
         ("MEMBER_JOINED", json!({"member": member}))
     );
-    // And of one who speaks as the document does.
+    // A new member of the document's dialect is announced in the same way.
     harness.opens(6, "/");
     let lines = harness.says(6, &document_join("party", "radio", "client"));
     assert_eq!(message_to(&lines, 4).1["member"]["name"], "radio's name");
@@ -384,7 +384,7 @@ fn a_leave_removes_the_connections_own_member_whatever_device_it_names() {
     let lines = harness.says(2, &bare("leave"));
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "left"});
     assert_eq!(message_to(&lines, 5), ("MEMBER_LEFT".to_owned(), left));
-    // The payload need not be there.
+    // The payload is optional.
     let lines = harness.says(5, r#"{"type":"LEAVE","timestamp":1}"#);
     assert_eq!(lines[0], "5 x 1000 goodbye");
 }
@@ -398,7 +398,11 @@ fn a_heartbeat_keeps_the_connections_own_member_whatever_device_it_names() {
         wait_with_heartbeats(&mut harness, SECOND, &[1, 2]);
     }
     let open: Vec<u64> = harness.open().collect();
-    assert_eq!(open, [1, 2, 4], "3 sent none, and nobody else's is its own");
+    assert_eq!(
+        open,
+        [1, 2, 4],
+        "3 sent no heartbeat, and a heartbeat of 4 is not counted for it"
+    );
     let lines = wait_with_heartbeats(&mut harness, 15 * SECOND, &[1, 2]);
     assert_eq!(lines[0], "4 x 4408 timed out");
     assert_eq!(parse_line(&lines[1]).1["reason"], "timeout");
@@ -429,7 +433,7 @@ fn a_pong_is_ignored() {
         let pong = json!({"timestamp": 2, "pingTimestamp": 1});
         assert_eq!(harness.says(conn, &upper("PONG", pong)), no_lines());
     }
-    // The document has none.
+    // The document's dialect has no pong from clients.
     let lines = harness.says(2, &bare("pong"));
     assert_eq!(parse_line(&lines[0]).1["code"], "invalid_message");
 }
@@ -452,7 +456,7 @@ fn a_kicked_client_is_told_the_reason() {
         ("KICKED".to_owned(), json!({"reason": "too loud"}))
     );
     assert!(lines.contains(&"4 x 4403 removed by the host".to_owned()));
-    // And the others of its dialect, of whoever is.
+    // Other clients of the dialect are told which member was kicked.
     harness.opens(5, "/");
     harness.says(5, &join("party", "watch"));
     let phone = client_id(&mut harness, 1, 1);
@@ -471,7 +475,7 @@ fn an_upper_case_client_is_always_a_guest() {
     let lines = harness.says(1, &upper("JOIN", payload));
     assert_eq!(error(&lines, 1).0, "SESSION_NOT_FOUND");
     assert_eq!(lines[1..], ["1 x 1000 join refused"]);
-    // Nor does the host's device become it again in this way, connected or awaited.
+    // The host's device cannot return as the host in this dialect, whether it is connected or lost.
     let mut harness = mixed_party();
     for conn in [5, 6] {
         harness.opens(conn, "/");
@@ -564,7 +568,7 @@ fn a_takeover_is_rejected_in_the_dialect_of_its_client() {
 fn a_device_may_return_in_another_dialect() {
     let mut harness = mixed_party();
     let before: Vec<String> = (0..4).map(|at| client_id(&mut harness, 1, at)).collect();
-    // It was lost, and its connection is dead.
+    // One device was lost, and the connection of the other is dead.
     harness.leaves(2, DisconnectReason::Lost);
     harness.opens(5, "/");
     let lines = harness.says(5, &join("party", "phone"));
@@ -601,7 +605,7 @@ fn a_member_has_its_last_heartbeat_its_latency_and_no_address() {
     harness.says(4, &heartbeat);
     harness.says(2, &bare("heartbeat"));
     harness.waits(Duration::from_millis(1500));
-    // A ping is no heartbeat, and is not what keeps a member.
+    // A ping does not count as a heartbeat.
     harness.says(4, &upper("PING", json!({"timestamp": 1})));
     harness.is_far(2, Duration::from_micros(23_400));
     harness.leaves(3, DisconnectReason::Lost);
@@ -627,7 +631,7 @@ fn a_device_is_shown_its_own_device_id_and_no_other() {
     harness.opens(5, "/");
     harness.says(5, &join("party", "watch"));
     let known: Vec<String> = (0..5).map(|at| client_id(&mut harness, 1, at)).collect();
-    // A change that everybody gets a list for.
+    // A change for which all members get the list.
     let lines = harness.leaves(2, DisconnectReason::Lost);
     let list = |conn| message_to(&lines, conn).1["members"].take();
     let [for_tv, for_watch] = [list(4), list(5)];
@@ -661,7 +665,7 @@ fn a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names
     let mut broadcast = Broadcast::new(&left);
     for dialect in [Dialect::Document, Dialect::UpperCase] {
         let other = left.personalized(dialect, own("client-2"));
-        assert!(other.is_none(), "all others share one");
+        assert!(other.is_none(), "all other recipients share one frame");
         let texts = |frames: &[Frame]| frames.iter().map(Frame::as_text).collect::<Vec<_>>();
         let shared = texts(broadcast.frames(dialect));
         assert_eq!(shared, texts(&left.encode(dialect)));
@@ -677,8 +681,8 @@ fn a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names
     let expected = json!({"type": "MEMBER_LEFT", "timestamp": 1, "payload": {
         "deviceId": "phone", "deviceName": "Phone", "reason": "left",
     }});
-    let told: Value = serde_json::from_str(&personalized.as_text().unwrap()).unwrap();
-    assert_eq!(told, expected);
+    let decoded: Value = serde_json::from_str(&personalized.as_text().unwrap()).unwrap();
+    assert_eq!(decoded, expected);
 }
 
 #[test]
