@@ -1,8 +1,8 @@
-//! The connections as the broker knows them: a number, an outbox, and how they fare.
+//! The connections as the broker knows them: id, outbox, and liveness.
 
 use super::Now;
 use super::keepalive::KeepaliveConfig;
-use super::outbox::{Outbox, Ping};
+use super::outbox::{Outbox, PingReason};
 use super::socket_status::SocketStatus;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
@@ -11,70 +11,75 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+/// A connection from its opening handshake to its [`Event::Disconnected`](super::Event).
 pub(super) struct Connection {
+    /// Index of the listener in the configuration.
     pub(super) listener: usize,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
-    /// When it was sent a Ping, to the second.
-    pub(super) pinged: Option<Duration>,
-    /// When its round trip is to be measured next, if that is wanted.
-    pub(super) next_ping: Duration,
-    /// Its realm waits for a sign of life.
+    /// When a keep-alive Ping was sent that is not yet answered, rounded down to seconds.
+    pub(super) pinged_at: Option<Duration>,
+    /// When to send the next Ping that measures the round trip, if the listener wants them.
+    pub(super) next_rtt_ping: Duration,
+    /// A probe of the realm that is not yet answered.
     pub(super) probe: Option<Probe>,
-    /// For the sake of how many others it is not read from.
+    /// Number of full outboxes this connection is paused for: while it is above 0, the connection
+    /// is not read from.
     pub(super) paused_by: usize,
-    /// Who is held for the sake of this one.
+    /// Connections that are paused because they sent to this one while its outbox was full. May
+    /// hold one more than once.
     pub(super) paused_senders: Vec<ConnectionId>,
-    /// Its realm has been told that it is gone.
+    /// Set once the realm has been told, or is about to be told, that the connection is closed.
     pub(super) closing: bool,
-    /// What it held when it was closed for that, in bytes.
-    pub(super) releasing: Option<usize>,
+    /// Bytes held by this connection when it was evicted; `None` if it was not.
+    pub(super) releasing_bytes: Option<usize>,
 }
 
 impl Connection {
-    /// Whether its outbox is full only because its task has not had its turn. Its socket would
-    /// take more, so it is not slow.
+    /// Returns whether the outbox is full only because the connection's task has not been
+    /// scheduled. Its socket would accept more, so the client is not slow.
     pub(super) fn is_unscheduled(&self) -> bool {
-        !self.status.is_blocked() && !self.outbox.exceeds_hard_limit()
+        !self.status.is_write_blocked() && !self.outbox.exceeds_hard_limit()
     }
 
-    /// Sends a Ping for the round trip, when it is time for one.
-    pub(super) fn measure(
+    /// Sends a Ping that measures the round trip if one is due.
+    pub(super) fn measure_rtt(
         &mut self,
         now: Now,
         keepalive: KeepaliveConfig,
         wakers: &mut Vec<Waker>,
     ) {
-        if !keepalive.ping_every.is_zero() && now.monotonic >= self.next_ping {
-            self.next_ping = now.monotonic + keepalive.ping_every;
-            self.outbox.ping(Ping::RoundTrip, wakers);
+        if !keepalive.ping_every.is_zero() && now.monotonic >= self.next_rtt_ping {
+            self.next_rtt_ping = now.monotonic + keepalive.ping_every;
+            self.outbox.ping(PingReason::MeasureRtt, wakers);
         }
     }
 }
 
-/// A realm's question whether a connection is alive.
+/// A realm's question whether a client is still there.
 #[derive(Clone, Copy)]
 pub(super) struct Probe {
-    /// When it was asked, to the second.
-    pub(super) asked: Duration,
-    pub(super) until: Duration,
+    /// When the Ping was sent, rounded down to seconds.
+    pub(super) sent_at: Duration,
+    pub(super) deadline: Duration,
 }
 
-pub(super) type Table = HashMap<ConnectionId, Connection, BuildHasherDefault<IdHasher>>;
+pub(super) type ConnectionTable =
+    HashMap<ConnectionId, Connection, BuildHasherDefault<ConnectionIdHasher>>;
 
-impl Connections for Table {
+impl Connections for ConnectionTable {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.get(&conn)
             .and_then(|connection| connection.status.rtt())
     }
 }
 
-/// Connection ids are numbers of our own making, one after the other: nobody can choose them so
-/// that they collide, and one multiplication spreads them over a table.
+/// A hasher that multiplies once (Fibonacci hashing). Connection ids are sequence numbers of our
+/// own, so no client can choose them to collide.
 #[derive(Default)]
-pub(super) struct IdHasher(u64);
+pub(super) struct ConnectionIdHasher(u64);
 
-impl Hasher for IdHasher {
+impl Hasher for ConnectionIdHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -86,6 +91,7 @@ impl Hasher for IdHasher {
     }
 
     fn write_u64(&mut self, id: u64) {
+        // 2^64 divided by the golden ratio.
         self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }

@@ -1,4 +1,4 @@
-//! Carrying out what realms want done: frames into outboxes, and what happens when one is full.
+//! Applies effects of realms: puts frames into outboxes, and handles full ones.
 
 use super::outbox::NotifyWhen;
 use super::{Broker, Now};
@@ -7,29 +7,32 @@ use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Effect, SlowConsumerPolicy};
 
 impl Broker {
+    /// Applies one effect. `sender` is the connection whose message caused it, if any.
     pub(super) fn apply(&mut self, now: Now, effect: Effect, sender: Option<ConnectionId>) {
         match effect {
-            Effect::Send(to, frame) => self.send(to, frame, sender),
-            Effect::Deliver(to, frame, receipt) => {
-                let news = if self.deliver(to, frame, sender) {
+            Effect::Send(recipient, frame) => self.send(recipient, frame, sender),
+            Effect::Deliver(recipient, frame, receipt) => {
+                let receipt_frame = if self.deliver(recipient, frame, sender) {
                     receipt.delivered
                 } else {
                     receipt.failed
                 };
-                news.into_iter()
-                    .for_each(|news| self.send(receipt.to, news, sender));
+                if let Some(frame) = receipt_frame {
+                    self.send(receipt.to, frame, sender);
+                }
             }
-            Effect::Close(conn, why) => self.close(conn, why),
-            Effect::Probe(conn, patience) => self.probe(now, conn, patience),
+            Effect::Close(conn, reason) => self.close(conn, reason),
+            Effect::Probe(conn, timeout) => self.probe(now, conn, timeout),
         }
     }
 
-    /// Puts a frame into an outbox; what is to be done if there is no room is the realm's policy.
-    pub(super) fn send(&mut self, to: ConnectionId, frame: Frame, sender: Option<ConnectionId>) {
-        let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
+    /// Queues a frame for a connection. If its outbox is full, the listener's
+    /// [`SlowConsumerPolicy`] decides.
+    fn send(&mut self, recipient: ConnectionId, frame: Frame, sender: Option<ConnectionId>) {
+        let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return;
         };
-        if self.opening == Some(to) {
+        if self.opening == Some(recipient) {
             connection.outbox.push_initial(frame, &mut self.wakers);
             return;
         }
@@ -41,63 +44,67 @@ impl Broker {
         };
         match slot.slow_consumer_policy {
             SlowConsumerPolicy::Backpressure if sender.is_some() => {
-                self.push_past_limit(to, frame, NotifyWhen::LowWatermark, sender);
+                self.push_past_limit(recipient, frame, NotifyWhen::LowWatermark, sender);
             }
             SlowConsumerPolicy::Disconnect if connection.is_unscheduled() => {
-                self.push_past_limit(to, frame, NotifyWhen::Flushed, sender);
+                self.push_past_limit(recipient, frame, NotifyWhen::Flushed, sender);
             }
-            _ => self.close(to, CloseReason::TooSlow),
+            _ => self.close(recipient, CloseReason::TooSlow),
         }
     }
 
-    /// Puts a frame into an outbox if there is room, and says whether there was. Nobody is closed
-    /// for what a single other one sends.
-    pub(super) fn deliver(
+    /// Queues a frame for a connection if its outbox has capacity, and returns whether it had. The
+    /// recipient is not closed otherwise: a client must not lose its connection through the
+    /// messages of a single other client.
+    fn deliver(
         &mut self,
-        to: ConnectionId,
+        recipient: ConnectionId,
         frame: Frame,
         sender: Option<ConnectionId>,
     ) -> bool {
-        let Some(connection) = self.connections.get(&to).filter(|it| !it.closing) else {
+        let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return false;
         };
         match connection.outbox.push_relayed(frame, &mut self.wakers) {
             Ok(()) => true,
             Err(frame) if connection.is_unscheduled() => {
-                self.push_past_limit(to, frame, NotifyWhen::Flushed, sender);
+                self.push_past_limit(recipient, frame, NotifyWhen::Flushed, sender);
                 true
             }
             Err(_) => false,
         }
     }
 
-    /// Puts a frame into an outbox although there is no room, while its sender, if there is one,
-    /// waits for a report.
-    pub(super) fn push_past_limit(
+    /// Queues a frame above the outbox's limit, and pauses its sender, if it has one, until the
+    /// recipient's connection reports that the outbox has drained.
+    fn push_past_limit(
         &mut self,
-        to: ConnectionId,
+        recipient: ConnectionId,
         frame: Frame,
-        report: NotifyWhen,
+        notify: NotifyWhen,
         sender: Option<ConnectionId>,
     ) {
-        if let Some(connection) = self.connections.get_mut(&to) {
-            connection
-                .outbox
-                .push_past_limit(frame, report, &mut self.wakers);
-            connection.paused_senders.extend(sender);
-            sender
-                .into_iter()
-                .for_each(|sender| self.pause_reading(sender));
+        let Some(connection) = self.connections.get_mut(&recipient) else {
+            return;
+        };
+        connection
+            .outbox
+            .push_past_limit(frame, notify, &mut self.wakers);
+        if let Some(sender) = sender {
+            connection.paused_senders.push(sender);
+            self.pause_reading(sender);
         }
     }
 
-    pub(super) fn pause_reading(&mut self, conn: ConnectionId) {
+    fn pause_reading(&mut self, conn: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.paused_by += 1;
-            connection.outbox.pause_reading(true, &mut self.wakers);
+            connection.outbox.set_reading_paused(true, &mut self.wakers);
         }
     }
 
+    /// Resumes reading from the connections that were paused for this one, unless they are paused
+    /// for another one, too.
     pub(super) fn resume_senders_of(&mut self, conn: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
@@ -106,9 +113,12 @@ impl Broker {
             if let Some(connection) = self.connections.get_mut(&sender) {
                 connection.paused_by -= 1;
                 if connection.paused_by == 0 {
-                    connection.pinged = None;
+                    // Time in which a client was not read from is no silence (rulings, "liveness").
+                    connection.pinged_at = None;
                     connection.status.record_activity();
-                    connection.outbox.pause_reading(false, &mut self.wakers);
+                    connection
+                        .outbox
+                        .set_reading_paused(false, &mut self.wakers);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What the broker is told, by connections, handshakes and the daemon itself.
+//! The events that connections, handshakes and the daemon send to the broker.
 
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
@@ -9,54 +9,56 @@ use futures::channel::oneshot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What the broker is told.
+/// A message to the broker.
 pub(crate) enum Event {
-    /// Somebody stands at the door.
+    /// A valid opening handshake waits for the realm's decision.
     Open(Box<OpenEvent>),
-    /// Somebody asks something.
+    /// A plain HTTP request waits for the realm's reply.
     Request(Box<HttpEvent>),
-    /// A connection's messages, in their order. Not more before these are taken.
+    /// Decoded messages of a connection, in order. The connection sends no more before the broker
+    /// has taken these.
     Commands {
         conn: ConnectionId,
         commands: Vec<AnyCommand>,
-        /// For so many of their octets the connection is charged until they are done.
-        charged: usize,
+        /// Bytes of the connection's `receive_memory` to release once the commands are handled.
+        reserved_bytes: usize,
     },
-    /// A connection's outbox has room again, or has been written as far as its socket goes.
+    /// A connection has done what the outbox's `NotifyWhen` asked for: senders paused for it may
+    /// be read again.
     OutboxDrained(ConnectionId),
-    /// A connection that was asked for a sign of life has given one.
-    Alive(ConnectionId),
-    /// What a connection has received has overdrawn the budget.
+    /// A connection has received a message after it was probed.
+    ProbeAnswered(ConnectionId),
+    /// Receiving has taken the process above its memory budget.
     BudgetExceeded,
-    /// A connection is gone. Nothing comes from it after this.
-    Ended(ConnectionId, DisconnectReason),
-    /// A second has passed.
+    /// A connection has ended. It sends nothing after this.
+    Disconnected(ConnectionId, DisconnectReason),
+    /// Sent once per second.
     Tick,
     /// The daemon stops.
     Stop,
-    /// How have connections ended so far?
+    /// Asks how connections have ended so far.
     Count(oneshot::Sender<DisconnectCounts>),
 }
 
-/// An opening handshake that is in order and waits for an answer.
+/// A valid opening handshake.
 pub(crate) struct OpenEvent {
-    /// The place of the listener in the configuration.
+    /// Index of the listener in the configuration.
     pub(crate) listener: usize,
     pub(crate) conn: ConnectionId,
-    pub(crate) hello: ConnectRequest,
+    pub(crate) request: ConnectRequest,
     pub(crate) outbox: Outbox,
     pub(crate) status: Arc<SocketStatus>,
-    /// Whether to complete the handshake.
-    pub(crate) answer: oneshot::Sender<Result<(), Rejection>>,
+    /// Receives whether to complete the handshake; dropped when the broker is stopping.
+    pub(crate) reply_to: oneshot::Sender<Result<(), Rejection>>,
 }
 
 /// A plain HTTP request for a realm.
 pub(crate) struct HttpEvent {
-    /// The place of the listener in the configuration.
+    /// Index of the listener in the configuration.
     pub(crate) listener: usize,
     pub(crate) request: Request,
-    pub(crate) answer: oneshot::Sender<HttpReply>,
+    pub(crate) reply_to: oneshot::Sender<HttpReply>,
 }
 
-/// How many connections ended in which way, for the log.
+/// Number of ended connections by [`DisconnectReason::name`], for the log.
 pub(crate) type DisconnectCounts = BTreeMap<&'static str, u64>;

@@ -1,99 +1,100 @@
-//! What the broker does when clients make the process hold more than its budget.
+//! Eviction: closes the connections that hold the most memory when the process is above its
+//! `memory_budget` (rulings, "memory").
 
 use super::connections::Connection;
+use super::outbox::{CloseOrder, Outbox};
+use super::socket_status::SocketStatus;
 use super::{Broker, Now};
 use crate::base::close::CloseReason;
-use crate::broker::outbox::{CloseOrder, Outbox};
-use crate::broker::socket_status::SocketStatus;
 use crate::realm::ConnectionId;
 use std::sync::Arc;
 
-/// So many parts of the budget there are, and one of them is free when room has been made: so the
-/// next time is not at once, and whoever fills it has to bring that much.
-const PARTS: usize = 8;
+/// An eviction leaves one in this many parts of the budget free, so that the next one is not due at
+/// once, and a client that wants to cause it has to send that much again.
+const FREE_PART: usize = 8;
 
-/// Goodbyes that hold less than this are not worth remembering, in bytes: they cannot hold more later.
-const WORTHWHILE: usize = 16 * 1024;
+/// Bytes that a closing connection must hold to be tracked. It can hold no more later, and aborting
+/// it for less is not worthwhile.
+const MIN_TRACKED_BYTES: usize = 16 * 1024;
 
-/// Whoever holds less than this is not closed for it, in bytes: that would free nothing to speak of.
-const LEAST: usize = 2 * 1024;
+/// Bytes that a connection must hold to be evicted. Closing it for less frees next to nothing.
+const MIN_EVICTED_BYTES: usize = 2 * 1024;
 
-/// A connection that says goodbye.
+/// A connection in its closing handshake, of which the broker keeps what it needs to abort it.
 pub(super) struct ClosingConnection {
     outbox: Outbox,
     status: Arc<SocketStatus>,
-    /// What it held when it was cut for that, in bytes.
-    releasing: Option<usize>,
+    /// Bytes it held when it was aborted; `None` if it was not.
+    releasing_bytes: Option<usize>,
 }
 
+/// Returns the bytes that a connection holds: what it has received and what is queued for it.
 fn usage(outbox: &Outbox, status: &SocketStatus) -> usize {
     status.receive_memory.bytes() + outbox.share()
 }
 
 impl Broker {
-    /// Remembers a connection for as long as its goodbyes take, if that is much to hold.
+    /// Keeps track of a connection during its closing handshake if it holds much memory.
     pub(super) fn track_closing(&mut self, connection: Connection) {
         let Connection { outbox, status, .. } = connection;
-        if usage(&outbox, &status) >= WORTHWHILE {
+        if usage(&outbox, &status) >= MIN_TRACKED_BYTES {
             self.closing_connections.push(ClosingConnection {
                 outbox,
                 status,
-                releasing: None,
+                releasing_bytes: None,
             });
         }
     }
 
-    /// Forgets those who have said goodbye.
+    /// Removes the connections whose closing handshake is over.
     pub(super) fn reap_closed(&mut self) {
-        let releasing = &mut self.releasing;
-        self.closing_connections.retain(|closing_connections| {
-            let is_gone = closing_connections.outbox.is_orphaned();
-            if is_gone {
-                *releasing -= closing_connections.releasing.unwrap_or_default();
+        let releasing_bytes = &mut self.releasing_bytes;
+        self.closing_connections.retain(|closing| {
+            let is_closed = closing.outbox.is_disconnected();
+            if is_closed {
+                *releasing_bytes -= closing.releasing_bytes.unwrap_or_default();
             }
-            !is_gone
+            !is_closed
         });
     }
 
-    /// Cuts the goodbyes of those who are gone for the realms.
+    /// Aborts all closing handshakes that are tracked.
     fn abort_closing(&mut self) {
-        for closing_connections in self
-            .closing_connections
-            .iter_mut()
-            .filter(|it| it.releasing.is_none())
-        {
-            let bytes = usage(&closing_connections.outbox, &closing_connections.status);
-            closing_connections.releasing = Some(bytes);
-            self.releasing += bytes;
-            closing_connections
-                .outbox
-                .end(CloseOrder::Abort, &mut self.wakers);
+        for closing in &mut self.closing_connections {
+            if closing.releasing_bytes.is_some() {
+                continue;
+            }
+            let bytes = usage(&closing.outbox, &closing.status);
+            closing.releasing_bytes = Some(bytes);
+            self.releasing_bytes += bytes;
+            closing.outbox.close(CloseOrder::Abort, &mut self.wakers);
         }
     }
 
-    /// What is held and not about to be given back, in bytes.
-    fn left(&self) -> usize {
-        self.budget.reserved().saturating_sub(self.releasing)
+    /// Returns the bytes that are reserved and not about to be released.
+    fn remaining_bytes(&self) -> usize {
+        self.budget.reserved().saturating_sub(self.releasing_bytes)
     }
 
-    /// Closes those who hold most, until what the others hold leaves room. How much work that was.
+    /// Closes the connections that hold the most until the rest leaves one in [`FREE_PART`] parts of
+    /// the budget free. Does nothing within the budget. Returns the units of work.
     pub(super) fn evict_largest(&mut self, now: Now) -> usize {
         if !self.budget.is_exceeded() || self.stopping {
             return 0;
         }
         self.reap_closed();
-        if self.left() > self.budget.limit() {
+        if self.remaining_bytes() > self.budget.limit() {
             self.abort_closing();
         }
-        let left = self.left();
-        if left <= self.budget.limit() {
+        let remaining = self.remaining_bytes();
+        if remaining <= self.budget.limit() {
             return 1;
         }
-        let wanted = self.budget.limit() - self.budget.limit() / PARTS;
-        let mut excess = left - wanted;
-        let (closed, before) = (self.usage_by_connection(), self.releasing);
+        let target = self.budget.limit() - self.budget.limit() / FREE_PART;
+        let mut excess = remaining - target;
+        let releasing_before = self.releasing_bytes;
         let mut count = 0;
-        for (bytes, conn) in closed {
+        for (bytes, conn) in self.usage_by_connection() {
             if excess == 0 {
                 break;
             }
@@ -105,27 +106,26 @@ impl Broker {
             return 1;
         }
         log::warn!(
-            "memory_budget is used up: closes the {count} clients that hold most, {} bytes of {left}",
-            self.releasing - before,
+            "memory_budget is used up: closing the {count} clients that hold the most, \
+             {} of {remaining} bytes",
+            self.releasing_bytes - releasing_before,
         );
         count + self.deliver_pending_closes(now)
     }
 
-    /// Who holds how many bytes, the biggest holder first, without those who have been closed for it.
+    /// Returns the connections that can be evicted, each with the bytes it holds, largest first.
     fn usage_by_connection(&self) -> Vec<(usize, ConnectionId)> {
         let mut usage_by_connection: Vec<(usize, ConnectionId)> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.releasing.is_none())
+            .filter(|(_, connection)| connection.releasing_bytes.is_none())
             .map(|(&conn, connection)| {
-                let stored_bytes = self.slots.get(connection.listener);
-                let stored_bytes = stored_bytes.map_or(0, |slot| slot.realm.stored_bytes_of(conn));
-                (
-                    usage(&connection.outbox, &connection.status) + stored_bytes,
-                    conn,
-                )
+                let slot = self.slots.get(connection.listener);
+                let stored_bytes = slot.map_or(0, |slot| slot.realm.stored_bytes_of(conn));
+                let usage = usage(&connection.outbox, &connection.status) + stored_bytes;
+                (usage, conn)
             })
-            .filter(|(bytes, _)| *bytes >= LEAST)
+            .filter(|(bytes, _)| *bytes >= MIN_EVICTED_BYTES)
             .collect();
         usage_by_connection.sort_unstable_by(|one, other| other.cmp(one));
         usage_by_connection
@@ -135,11 +135,11 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
         };
-        connection.releasing = Some(bytes);
-        self.releasing += bytes;
+        connection.releasing_bytes = Some(bytes);
+        self.releasing_bytes += bytes;
         if connection.closing {
-            // It has been told why, and takes its time.
-            connection.outbox.end(CloseOrder::Abort, &mut self.wakers);
+            // The Close frame waits behind the queued frames, which is what takes the memory.
+            connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
         } else {
             self.close(conn, CloseReason::ShortOfMemory);
         }
@@ -150,176 +150,180 @@ impl Broker {
 mod tests {
     use super::*;
     use crate::base::close::DisconnectReason;
+    use crate::base::memory_budget::MemoryReservation;
     use crate::broker::outbox::OutboxReceiver;
-    use crate::broker::tests::{BrokerHarness, MockRealm, Order, send, take};
+    use crate::broker::tests::harness::{Action, BrokerHarness, MockRealm, drain, send};
     use crate::broker::{Event, SlowConsumerPolicy};
 
     const BUDGET: usize = 80_000;
 
-    /// A broker with that budget, and so many who are connected.
+    /// A broker with that budget and this many connections, numbered from 1.
     fn harness(clients: u64) -> (BrokerHarness, Vec<OutboxReceiver>) {
-        let mut harness = BrokerHarness::within(
-            BUDGET,
-            SlowConsumerPolicy::Backpressure,
-            MockRealm::default(),
-        );
-        let clients = (1..=clients).map(|conn| harness.open(conn).0).collect();
-        harness.log();
+        harness_with_realm(clients, MockRealm::default())
+    }
+
+    fn harness_with_realm(clients: u64, realm: MockRealm) -> (BrokerHarness, Vec<OutboxReceiver>) {
+        let mut harness =
+            BrokerHarness::with_budget(BUDGET, SlowConsumerPolicy::Backpressure, realm);
+        let clients = (1..=clients).map(|conn| harness.connect(conn)).collect();
+        harness.take_log();
         (harness, clients)
     }
 
-    /// Somebody has sent a part of a message.
-    fn receives(harness: &BrokerHarness, conn: u64, bytes: usize) {
+    /// Receives bytes of an unfinished message.
+    fn receive(harness: &BrokerHarness, conn: u64, bytes: usize) {
         let connection = &harness.broker.connections[&ConnectionId(conn)];
         connection.status.receive_memory.grow(bytes);
     }
 
-    /// Who is closed, in this order.
-    fn closed(harness: &mut BrokerHarness) -> Vec<String> {
-        harness.tell(Event::BudgetExceeded);
+    /// Runs an eviction, and returns what the realm is told, in order.
+    fn evict(harness: &mut BrokerHarness) -> Vec<String> {
+        harness.handle(Event::BudgetExceeded);
         harness.evict_largest();
-        harness.log()
+        harness.take_log()
     }
 
-    fn short_of_memory(conn: u64) -> String {
+    /// What the realm is told of an evicted connection.
+    fn evicted(conn: u64) -> String {
         format!("close {conn} {}", CloseReason::ShortOfMemory.reason())
     }
 
     #[test]
-    fn nobody_is_closed_for_what_the_budget_has_room_for() {
+    fn no_connection_is_closed_within_the_budget() {
         let (mut harness, _clients) = harness(2);
-        receives(&harness, 1, BUDGET / 2);
-        receives(&harness, 2, BUDGET / 2);
-        assert_eq!(closed(&mut harness), [""; 0]);
+        receive(&harness, 1, BUDGET / 2);
+        receive(&harness, 2, BUDGET / 2);
+        assert_eq!(evict(&mut harness), [""; 0]);
     }
 
     #[test]
-    fn the_biggest_holder_is_closed_first_and_no_more_than_leaves_an_eighth_free() {
+    fn the_largest_are_closed_until_an_eighth_of_the_budget_is_free() {
         let (mut harness, clients) = harness(4);
         for (conn, bytes) in [(1, 21_000), (2, 30_000), (3, 25_000), (4, 20_000)] {
-            receives(&harness, conn, bytes);
+            receive(&harness, conn, bytes);
         }
-        // Of 96,000 at most 70,000 are to stay.
-        assert_eq!(closed(&mut harness), [short_of_memory(2)]);
-        let end = Some(CloseOrder::Graceful(CloseReason::ShortOfMemory));
-        assert_eq!(take(&clients[1]).1.end, end);
-        assert_eq!(closed(&mut harness), [""; 0], "what it held is on its way");
-        receives(&harness, 1, 15_000);
-        assert_eq!(closed(&mut harness), [short_of_memory(1)]);
+        // At most 70,000 of the 96,000 bytes may remain.
+        assert_eq!(evict(&mut harness), [evicted(2)]);
+        let close = Some(CloseOrder::Graceful(CloseReason::ShortOfMemory));
+        assert_eq!(drain(&clients[1]).directives.close, close);
+        assert_eq!(
+            evict(&mut harness),
+            [""; 0],
+            "the memory of connection 2 is about to be released"
+        );
+        receive(&harness, 1, 15_000);
+        assert_eq!(evict(&mut harness), [evicted(1)]);
     }
 
     #[test]
-    fn what_counts_is_what_they_sent_what_waits_for_them_and_what_is_kept_of_them() {
-        let realm = MockRealm::that_keeps(30_000);
-        let mut harness = BrokerHarness::within(BUDGET, SlowConsumerPolicy::Backpressure, realm);
-        let clients: Vec<_> = (1..=3).map(|conn| harness.open(conn).0).collect();
-        receives(&harness, 2, 29_000);
+    fn received_queued_and_stored_bytes_count() {
+        let (mut harness, _clients) = harness_with_realm(3, MockRealm::storing(30_000));
+        receive(&harness, 2, 29_000);
         harness.command(1, vec![send(3, &"x".repeat(28_000))]);
-        harness.log();
-        assert_eq!(closed(&mut harness), [short_of_memory(1)]);
-        receives(&harness, 3, 1000);
-        receives(&harness, 2, 30_000);
-        assert_eq!(closed(&mut harness), [short_of_memory(2)]);
-        receives(&harness, 3, 60_000);
-        assert_eq!(closed(&mut harness), [short_of_memory(3)]);
-        drop(clients);
+        harness.take_log();
+        assert_eq!(evict(&mut harness), [evicted(1)]);
+        receive(&harness, 3, 1000);
+        receive(&harness, 2, 30_000);
+        assert_eq!(evict(&mut harness), [evicted(2)]);
+        receive(&harness, 3, 60_000);
+        assert_eq!(evict(&mut harness), [evicted(3)]);
     }
 
     #[test]
-    fn what_many_wait_for_is_there_once() {
+    fn a_frame_queued_for_many_clients_counts_once() {
         let (mut harness, _clients) = harness(100);
         let text = "x".repeat(40_000);
         harness.command(1, (1..=100).map(|to| send(to, &text)).collect());
-        harness.log();
-        assert_eq!(closed(&mut harness).len(), 99, "these were 100 frames");
+        harness.take_log();
+        assert_eq!(evict(&mut harness).len(), 99, "these were 100 frames");
         let (mut harness, _clients) = self::harness(100);
-        harness.command(1, vec![Order::Spread(text)]);
-        harness.log();
-        assert_eq!(closed(&mut harness), [""; 0]);
-        // And whoever waits for it does not hold more than one who holds a tenth of it alone.
-        receives(&harness, 7, 4000);
-        receives(&harness, 8, 38_000);
-        assert_eq!(closed(&mut harness), [short_of_memory(8)]);
+        harness.command(1, vec![Action::Broadcast(text)]);
+        harness.take_log();
+        assert_eq!(evict(&mut harness), [""; 0]);
+        // A client that waits for it holds less than one that holds a tenth of it alone.
+        receive(&harness, 7, 4000);
+        receive(&harness, 8, 38_000);
+        assert_eq!(evict(&mut harness), [evicted(8)]);
     }
 
     #[test]
-    fn whoever_holds_next_to_nothing_is_not_closed_for_what_others_hold() {
+    fn a_connection_that_holds_less_than_2_kib_is_not_evicted() {
         let (mut harness, clients) = harness(3);
-        harness.command(3, vec![send(1, "a few octets")]);
-        receives(&harness, 2, LEAST - 1);
-        // Nobody's any more, as far as the broker knows.
-        let elsewhere =
-            crate::base::memory_budget::MemoryReservation::new(&harness.broker.budget, BUDGET);
-        harness.log();
-        assert_eq!(closed(&mut harness), [""; 0]);
-        receives(&harness, 2, 1);
-        assert_eq!(closed(&mut harness), [short_of_memory(2)]);
-        drop((clients, elsewhere));
+        harness.command(3, vec![send(1, "a few bytes")]);
+        receive(&harness, 2, MIN_EVICTED_BYTES - 1);
+        // Memory that the broker cannot attribute to a connection.
+        let unattributed = MemoryReservation::new(&harness.broker.budget, BUDGET);
+        harness.take_log();
+        assert_eq!(evict(&mut harness), [""; 0]);
+        receive(&harness, 2, 1);
+        assert_eq!(evict(&mut harness), [evicted(2)]);
+        drop((clients, unattributed));
     }
 
     #[test]
-    fn what_is_given_back_is_free() {
+    fn memory_is_free_again_after_the_disconnect() {
         let (mut harness, _clients) = harness(2);
-        receives(&harness, 1, BUDGET + 1);
-        assert_eq!(closed(&mut harness), [short_of_memory(1)]);
-        let ending = DisconnectReason::Closed(CloseReason::ShortOfMemory);
-        harness.tell(Event::Ended(ConnectionId(1), ending));
-        receives(&harness, 2, BUDGET);
-        assert_eq!(closed(&mut harness), [""; 0]);
-        receives(&harness, 2, 1);
-        assert_eq!(closed(&mut harness), [short_of_memory(2)]);
+        receive(&harness, 1, BUDGET + 1);
+        assert_eq!(evict(&mut harness), [evicted(1)]);
+        let reason = DisconnectReason::Closed(CloseReason::ShortOfMemory);
+        harness.handle(Event::Disconnected(ConnectionId(1), reason));
+        receive(&harness, 2, BUDGET);
+        assert_eq!(evict(&mut harness), [""; 0]);
+        receive(&harness, 2, 1);
+        assert_eq!(evict(&mut harness), [evicted(2)]);
     }
 
     #[test]
-    fn a_message_on_its_way_to_the_realm_is_its_senders_until_it_is_done() {
+    fn a_commands_memory_is_released_once_the_command_is_handled() {
         let (mut harness, _clients) = harness(2);
-        receives(&harness, 1, BUDGET);
+        receive(&harness, 1, BUDGET);
         let command = vec![send(2, &"x".repeat(1000))];
-        harness.tell(Event::Commands {
+        harness.handle(Event::Commands {
             conn: ConnectionId(1),
             commands: vec![Box::new(command)],
-            charged: BUDGET,
+            reserved_bytes: BUDGET,
         });
-        harness.log();
-        assert_eq!(closed(&mut harness), [""; 0]);
+        harness.take_log();
+        assert_eq!(evict(&mut harness), [""; 0]);
     }
 
     #[test]
-    fn whoever_is_being_closed_and_takes_its_time_is_cut() {
+    fn a_connection_that_is_already_closing_is_aborted() {
         let (mut harness, clients) = harness(2);
         harness.command(1, vec![send(2, &"x".repeat(BUDGET))]);
-        harness.command(1, vec![Order::Close(2, CloseReason::PeerLeft)]);
-        harness.log();
-        receives(&harness, 1, 1000);
-        assert_eq!(closed(&mut harness), [""; 0], "its realm knows already");
-        assert_eq!(take(&clients[1]).1.end, Some(CloseOrder::Abort));
+        harness.command(1, vec![Action::Close(2, CloseReason::PeerLeft)]);
+        harness.take_log();
+        receive(&harness, 1, 1000);
+        assert_eq!(evict(&mut harness), [""; 0], "the realm knows already");
+        assert_eq!(drain(&clients[1]).directives.close, Some(CloseOrder::Abort));
     }
 
     #[test]
-    fn goodbyes_are_cut_before_anybody_is_closed() {
+    fn closing_handshakes_are_aborted_before_a_connection_is_evicted() {
         let (mut harness, clients) = harness(2);
         harness.command(2, vec![send(1, &"x".repeat(BUDGET / 2))]);
-        harness.tell(Event::Ended(ConnectionId(1), DisconnectReason::Left(None)));
-        harness.log();
-        receives(&harness, 2, BUDGET * 3 / 4);
-        assert_eq!(closed(&mut harness), [""; 0]);
-        assert_eq!(take(&clients[0]).1.end, Some(CloseOrder::Abort));
+        let left = DisconnectReason::Left(None);
+        harness.handle(Event::Disconnected(ConnectionId(1), left));
+        harness.take_log();
+        receive(&harness, 2, BUDGET * 3 / 4);
+        assert_eq!(evict(&mut harness), [""; 0]);
+        assert_eq!(drain(&clients[0]).directives.close, Some(CloseOrder::Abort));
         drop(clients);
-        assert_eq!(closed(&mut harness), [""; 0]);
-        receives(&harness, 2, BUDGET / 2);
+        assert_eq!(evict(&mut harness), [""; 0]);
+        receive(&harness, 2, BUDGET / 2);
         assert_eq!(
-            closed(&mut harness),
-            [short_of_memory(2)],
-            "nothing else can be given back"
+            evict(&mut harness),
+            [evicted(2)],
+            "no closing handshake is left to abort"
         );
     }
 
     #[test]
-    fn who_is_about_to_stop_closes_nobody_for_it() {
+    fn no_connection_is_evicted_while_the_daemon_stops() {
         let (mut harness, _clients) = harness(1);
-        harness.tell(Event::Stop);
-        harness.log();
-        receives(&harness, 1, BUDGET + 1);
-        assert_eq!(closed(&mut harness), [""; 0]);
+        harness.handle(Event::Stop);
+        harness.take_log();
+        receive(&harness, 1, BUDGET + 1);
+        assert_eq!(evict(&mut harness), [""; 0]);
     }
 }

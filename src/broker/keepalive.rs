@@ -1,98 +1,111 @@
-//! Who is still there (rulings, "liveness"): a decision made once a second for each connection.
+//! Keep-alive (rulings, "liveness"): once per second, decides for each connection whether to send a
+//! Ping or to drop it; and answers realms that probe a connection.
 
 use super::connections::{Connection, Probe};
-use super::outbox::{CloseOrder, Ping};
+use super::outbox::{CloseOrder, PingReason};
 use super::{Broker, Now};
 use crate::base::close::DisconnectReason;
 use crate::realm::ConnectionId;
 use std::time::Duration;
 
-/// How long silence may last.
+/// How long a client may be silent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepaliveConfig {
-    /// A Ping is sent after this long; 0: never.
+    /// Silence after which a Ping is sent; 0: never.
     pub(crate) ping_after: Duration,
-    /// And this much later the connection is dropped.
+    /// Time after the Ping in which something must be received, or the connection is dropped.
     pub(crate) pong_timeout: Duration,
-    /// Besides, a Ping is sent this often to measure the round trip; 0: never.
+    /// Interval of the Pings that measure the round trip, which are sent besides; 0: never.
     pub(crate) ping_every: Duration,
 }
 
-/// What is to be done about a connection.
+/// What to do about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing; it has been heard since the last Ping.
+    /// Nothing: there was activity since the last Ping.
     Alive,
     /// Send a Ping.
     Ping,
-    /// Nothing yet; a Ping is on its way.
+    /// Nothing yet: a Ping is unanswered, and its time is not up.
     Wait,
-    /// Drop it.
+    /// Drop the connection.
     TimedOut,
 }
 
-/// Judges a connection that was last heard at `heard`, and sent a Ping at `pinged` that it has
-/// not been seen to answer. All times since the daemon started, to the second.
+/// Decides about a connection with the given `last_activity`, to which a Ping was sent at
+/// `pinged_at` that has not been seen to be answered. All times are since the daemon started, rounded
+/// down to seconds.
 fn check(
     now: Duration,
-    heard: Duration,
-    pinged: Option<Duration>,
+    last_activity: Duration,
+    pinged_at: Option<Duration>,
     config: KeepaliveConfig,
 ) -> Verdict {
-    match pinged.filter(|&pinged| heard < pinged) {
-        Some(pinged) if now >= pinged + config.pong_timeout => Verdict::TimedOut,
+    match pinged_at.filter(|&pinged_at| last_activity < pinged_at) {
+        Some(pinged_at) if now >= pinged_at + config.pong_timeout => Verdict::TimedOut,
         Some(_) => Verdict::Wait,
-        None if config.ping_after.is_zero() || now < heard + config.ping_after => Verdict::Alive,
+        None if config.ping_after.is_zero() || now < last_activity + config.ping_after => {
+            Verdict::Alive
+        }
         None => Verdict::Ping,
     }
 }
 
 impl Broker {
-    /// Sends Pings that are due, drops connections that are silent, and returns the answers to
-    /// probes whose time is up.
+    /// Sends the Pings that are due and drops the connections that timed out. Returns the probes
+    /// whose time is up, each with whether the client is alive.
     pub(super) fn check_connections(&mut self, now: Now) -> Vec<(ConnectionId, bool)> {
-        let mut silent = Vec::new();
-        let mut probe_result = Vec::new();
+        let mut timed_out = Vec::new();
+        let mut probe_results = Vec::new();
         for (&conn, connection) in &mut self.connections {
-            if connection.paused_by > 0 && !connection.status.is_blocked() {
-                // Nobody listens to it, so its silence means nothing.
-                connection.pinged = None;
+            if connection.paused_by > 0 && !connection.status.is_write_blocked() {
+                // The connection is not read from, so its silence means nothing.
+                connection.pinged_at = None;
                 continue;
             }
             let Some(slot) = self.slots.get(connection.listener) else {
                 continue;
             };
-            connection.measure(now, slot.keepalive, &mut self.wakers);
-            let heard = connection.status.last_activity();
+            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
+            let last_activity = connection.status.last_activity();
             if let Some(probe) = connection
                 .probe
-                .take_if(|probe| now.monotonic >= probe.until)
+                .take_if(|probe| now.monotonic >= probe.deadline)
             {
-                // What was heard in the second of the question may have come before it.
-                probe_result.push((conn, heard > probe.asked));
+                // Activity in the second of the probe may be older than the probe.
+                probe_results.push((conn, last_activity > probe.sent_at));
             }
-            match check(now.seconds(), heard, connection.pinged, slot.keepalive) {
-                Verdict::Alive => connection.pinged = None,
+            let verdict = check(
+                now.whole_seconds(),
+                last_activity,
+                connection.pinged_at,
+                slot.keepalive,
+            );
+            match verdict {
+                Verdict::Alive => connection.pinged_at = None,
                 Verdict::Wait => {}
                 Verdict::Ping => {
-                    connection.pinged = Some(now.seconds());
-                    connection.outbox.ping(Ping::Silence, &mut self.wakers);
+                    connection.pinged_at = Some(now.whole_seconds());
+                    connection
+                        .outbox
+                        .ping(PingReason::Silence, &mut self.wakers);
                 }
                 Verdict::TimedOut => {
-                    connection.outbox.end(CloseOrder::Abort, &mut self.wakers);
-                    silent.push(conn);
+                    connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
+                    timed_out.push(conn);
                 }
             }
         }
-        silent
-            .into_iter()
-            .for_each(|conn| self.mark_closing(conn, DisconnectReason::Silent));
-        probe_result
+        for conn in timed_out {
+            self.mark_closing(conn, DisconnectReason::Silent);
+        }
+        probe_results
     }
 
-    pub(super) fn alive(&mut self, now: Now, conn: ConnectionId) -> usize {
+    /// Handles the first message of a client after a probe. Returns the units of work.
+    pub(super) fn probe_answered(&mut self, now: Now, conn: ConnectionId) -> usize {
         let connection = self.connections.get_mut(&conn);
-        // Its time may have been up just before.
+        // No probe is left if the answer arrives just after the deadline.
         if connection.is_some_and(|connection| connection.probe.take().is_some()) {
             self.probe_result(now, conn, true)
         } else {
@@ -100,7 +113,8 @@ impl Broker {
         }
     }
 
-    /// Tells a realm what became of its question, unless the connection is gone meanwhile.
+    /// Tells the realm the result of its probe, unless the connection is closed by now. Returns the
+    /// units of work.
     pub(super) fn probe_result(&mut self, now: Now, conn: ConnectionId, alive: bool) -> usize {
         match self.connections.get(&conn) {
             Some(&Connection {
@@ -114,14 +128,16 @@ impl Broker {
         }
     }
 
-    pub(super) fn probe(&mut self, now: Now, conn: ConnectionId, patience: Duration) {
+    /// Sends a probe to a client that must be answered within `timeout`, unless one is already
+    /// unanswered.
+    pub(super) fn probe(&mut self, now: Now, conn: ConnectionId, timeout: Duration) {
         let connection = self.connections.get_mut(&conn);
         if let Some(connection) = connection.filter(|it| !it.closing && it.probe.is_none()) {
             connection.probe = Some(Probe {
-                asked: now.seconds(),
-                until: now.monotonic + patience,
+                sent_at: now.whole_seconds(),
+                deadline: now.monotonic + timeout,
             });
-            connection.outbox.ping(Ping::Probe, &mut self.wakers);
+            connection.outbox.ping(PingReason::Probe, &mut self.wakers);
         }
     }
 }
@@ -141,19 +157,19 @@ mod tests {
     };
 
     #[test]
-    fn who_has_been_heard_lately_is_left_alone() {
+    fn a_client_with_recent_activity_is_alive() {
         assert_eq!(check(s(114), s(100), None, CONFIG), Verdict::Alive);
         assert_eq!(check(s(130), s(116), Some(s(115)), CONFIG), Verdict::Alive);
     }
 
     #[test]
-    fn silence_of_15_seconds_is_answered_with_a_ping() {
+    fn a_ping_is_sent_after_15_seconds_of_silence() {
         assert_eq!(check(s(115), s(100), None, CONFIG), Verdict::Ping);
         assert_eq!(check(s(131), s(116), Some(s(115)), CONFIG), Verdict::Ping);
     }
 
     #[test]
-    fn nothing_within_another_5_seconds_is_the_end() {
+    fn a_ping_that_is_unanswered_for_5_seconds_is_a_timeout() {
         assert_eq!(check(s(119), s(100), Some(s(115)), CONFIG), Verdict::Wait);
         assert_eq!(
             check(s(120), s(100), Some(s(115)), CONFIG),
@@ -162,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sign_of_life_in_the_second_of_the_ping_counts() {
+    fn activity_in_the_second_of_the_ping_answers_it() {
         assert_eq!(check(s(120), s(115), Some(s(115)), CONFIG), Verdict::Alive);
     }
 
     #[test]
-    fn without_a_limit_nobody_is_asked() {
+    fn no_ping_is_sent_if_ping_after_is_0() {
         let never = KeepaliveConfig {
             ping_after: s(0),
             ..CONFIG

@@ -1,8 +1,8 @@
-//! The central task: it owns all state, hears of everything over one channel, and never waits
-//! for anything else.
+//! The broker: one task that owns all state, receives every event over one channel and waits for
+//! nothing else.
 //!
-//! It keeps the promises of [`crate::realm`], and owns what realms share and must not know:
-//! connections, outboxes, liveness, counters.
+//! It hosts the realms, keeps the promises of [`crate::realm`], and owns what realms share and
+//! must not know: connections, outboxes, keep-alive, memory and counters.
 
 mod connections;
 mod delivery;
@@ -17,13 +17,13 @@ use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
 use async_std::task::yield_now;
-use connections::{Connection, Table};
+use connections::{Connection, ConnectionTable};
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
 use eviction::ClosingConnection;
 use futures::StreamExt;
 use futures::channel::mpsc;
 pub(crate) use keepalive::KeepaliveConfig;
-pub(crate) use outbox::{CloseOrder, OutboxReceiver, Ping, outbox};
+pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
 pub(crate) use socket_status::SocketStatus;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
-/// After this much work the broker lets others run. A command counts 1, and so do
+/// Units of work after which the broker yields to other tasks. A command is one unit. So are
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
-/// [`BYTES_PER_UNIT`] octets of an answer, which has been put together.
-const BATCH: usize = 32;
+/// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
+const WORK_PER_BATCH: usize = 32;
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
@@ -45,40 +45,42 @@ pub(crate) struct RealmSlot {
     pub(crate) keepalive: KeepaliveConfig,
 }
 
-/// All that the daemon knows.
+/// The state of the daemon, owned by one task.
 pub(crate) struct Broker {
+    /// The realms, by listener index.
     slots: Vec<RealmSlot>,
-    connections: Table,
-    /// What the realm at work wants done.
+    connections: ConnectionTable,
+    /// Effects of the current realm call; kept between calls to reuse the allocation.
     effects: Vec<Effect>,
-    /// Who is being let in.
+    /// The connection whose `open` is running. Frames to it are exempt from its outbox's limit.
     opening: Option<ConnectionId>,
-    /// Ends that realms have not been told of yet: on which listener, of whom, and how.
+    /// Closes that their realm has not been told of yet: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
-    /// Tasks to wake at the end of this batch.
+    /// Connection tasks to wake at the end of the batch.
     wakers: Vec<Waker>,
     budget: Arc<MemoryBudget>,
-    /// For what each realm keeps.
+    /// Memory reserved for what each realm stores, by listener index.
     stored_bytes: Vec<MemoryReservation>,
-    /// What those will give back who have been closed for what they hold, in bytes.
-    releasing: usize,
-    /// Who is gone for the realms and still says goodbye, and holds something for that.
+    /// Bytes that evicted connections still hold and are about to release.
+    releasing_bytes: usize,
+    /// Connections that are closed for their realm and still hold memory for the closing handshake.
     closing_connections: Vec<ClosingConnection>,
     started: Instant,
     stopping: bool,
-    endings: DisconnectCounts,
+    disconnect_counts: DisconnectCounts,
 }
 
 /// The time, read once per batch.
 #[derive(Clone, Copy)]
 struct Now {
-    /// Since the daemon started.
+    /// Time since the daemon started.
     monotonic: Duration,
     wall: SystemTime,
 }
 
 impl Now {
-    fn seconds(self) -> Duration {
+    /// Returns the time since the daemon started, rounded down to seconds.
+    fn whole_seconds(self) -> Duration {
         Duration::from_secs(self.monotonic.as_secs())
     }
 }
@@ -91,21 +93,21 @@ impl Broker {
                 .map(|_| MemoryReservation::new(&budget, 0))
                 .collect(),
             slots,
-            connections: Table::default(),
+            connections: ConnectionTable::default(),
             effects: Vec::new(),
             opening: None,
             pending_closes: VecDeque::new(),
             wakers: Vec::new(),
             budget,
-            releasing: 0,
+            releasing_bytes: 0,
             closing_connections: Vec::new(),
             started,
             stopping: false,
-            endings: DisconnectCounts::new(),
+            disconnect_counts: DisconnectCounts::new(),
         }
     }
 
-    /// Works until everybody who could tell it something is gone.
+    /// Handles events until all senders of `inbox` are dropped.
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
         while let Some(first) = inbox.next().await {
             let now = Now {
@@ -113,31 +115,31 @@ impl Broker {
                 wall: SystemTime::now(),
             };
             let mut work = self.handle(now, first);
-            while work < BATCH {
+            while work < WORK_PER_BATCH {
                 let Ok(event) = inbox.try_recv() else { break };
                 work += self.handle(now, event);
             }
             work += self.evict_largest(now);
             self.wakers.drain(..).for_each(Waker::wake);
-            if work >= BATCH {
+            if work >= WORK_PER_BATCH {
                 yield_now().await;
             }
         }
     }
 
-    /// Handles one event; how much work it was.
+    /// Handles one event and returns the units of work it took.
     fn handle(&mut self, now: Now, event: Event) -> usize {
         match event {
-            Event::Open(opening) => self.open(now, *opening),
+            Event::Open(event) => self.open(now, *event),
             Event::Request(event) => self.request(now, *event),
             Event::Commands {
                 conn,
                 commands,
-                charged,
+                reserved_bytes,
             } => {
                 let work = self.commands(now, conn, commands);
                 if let Some(connection) = self.connections.get(&conn) {
-                    connection.status.receive_memory.shrink(charged);
+                    connection.status.receive_memory.shrink(reserved_bytes);
                 }
                 work
             }
@@ -145,31 +147,31 @@ impl Broker {
                 self.resume_senders_of(conn);
                 1
             }
-            Event::Alive(conn) => self.alive(now, conn),
-            // There is room made after each batch.
+            Event::ProbeAnswered(conn) => self.probe_answered(now, conn),
+            // Only starts a batch: each batch ends with an eviction if one is needed.
             Event::BudgetExceeded => 1,
-            Event::Ended(conn, ending) => self.ended(now, conn, ending),
+            Event::Disconnected(conn, reason) => self.disconnected(now, conn, reason),
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
-            Event::Count(answer) => {
-                // Whoever asked may have lost interest.
-                let _ = answer.send(self.endings.clone());
+            Event::Count(reply_to) => {
+                // Fails only if the requester no longer waits.
+                let _ = reply_to.send(self.disconnect_counts.clone());
                 1
             }
         }
     }
 
-    fn open(&mut self, now: Now, opening: OpenEvent) -> usize {
+    fn open(&mut self, now: Now, event: OpenEvent) -> usize {
         let OpenEvent {
             listener,
             conn,
-            hello,
+            request,
             outbox,
             status,
-            answer,
-        } = opening;
+            reply_to,
+        } = event;
         if self.stopping {
-            // The handshake's task hears of it by the loss of its answer.
+            // Dropping `reply_to` tells the handshake.
             return 1;
         }
         self.connections.insert(
@@ -178,31 +180,31 @@ impl Broker {
                 listener,
                 outbox,
                 status,
-                pinged: None,
-                next_ping: now.monotonic,
+                pinged_at: None,
+                next_rtt_ping: now.monotonic,
                 probe: None,
                 paused_by: 0,
                 paused_senders: Vec::new(),
                 closing: false,
-                releasing: None,
+                releasing_bytes: None,
             },
         );
-        let mut refused = None;
+        let mut result = Ok(());
         self.opening = Some(conn);
         let work = self.run_realm(now, listener, None, |realm, cx| {
-            refused = realm.open(cx, conn, hello).err();
+            result = realm.open(cx, conn, request);
         });
         self.opening = None;
-        if refused.is_some() {
+        if result.is_err() {
             self.connections.remove(&conn);
         }
         if let (Some(slot), Some(connection)) =
             (self.slots.get(listener), self.connections.get_mut(&conn))
         {
-            connection.measure(now, slot.keepalive, &mut self.wakers);
+            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
         }
-        // When the client went meanwhile, its task says so by Ended.
-        let _ = answer.send(refused.map_or(Ok(()), Err));
+        // The handshake waits for this. If the client is gone by then, `Disconnected` will follow.
+        let _ = reply_to.send(result);
         work
     }
 
@@ -210,7 +212,7 @@ impl Broker {
         let HttpEvent {
             listener,
             request,
-            answer,
+            reply_to,
         } = event;
         let mut reply = None;
         let work = self.run_realm(now, listener, None, |realm, cx| {
@@ -220,14 +222,15 @@ impl Broker {
             Some(HttpReply::Ok { body, .. }) => body.len(),
             _ => 0,
         };
-        // Whoever asked may be gone.
-        let _ = reply.map(|reply| answer.send(reply));
+        // Fails only if the client has disconnected.
+        let _ = reply.map(|reply| reply_to.send(reply));
         work + size / BYTES_PER_UNIT
     }
 
     fn commands(&mut self, now: Now, conn: ConnectionId, commands: Vec<AnyCommand>) -> usize {
         let mut work = 0;
         for command in commands {
+            // Looked up again for each command: the one before may have closed the connection.
             let Some(connection) = self.connections.get(&conn) else {
                 break;
             };
@@ -242,23 +245,23 @@ impl Broker {
         work.max(1)
     }
 
-    fn ended(&mut self, now: Now, conn: ConnectionId, ending: DisconnectReason) -> usize {
+    fn disconnected(&mut self, now: Now, conn: ConnectionId, reason: DisconnectReason) -> usize {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return 1;
         };
-        *self.endings.entry(ending.name()).or_default() += 1;
+        *self.disconnect_counts.entry(reason.name()).or_default() += 1;
         let listener = connection.listener;
-        let told = std::mem::replace(&mut connection.closing, true);
-        self.releasing -= connection.releasing.unwrap_or_default();
+        let realm_knows = std::mem::replace(&mut connection.closing, true);
+        self.releasing_bytes -= connection.releasing_bytes.unwrap_or_default();
         self.resume_senders_of(conn);
         if let Some(connection) = self.connections.remove(&conn) {
             self.track_closing(connection);
         }
-        if told || self.stopping {
+        if realm_knows || self.stopping {
             return 1;
         }
         self.run_realm(now, listener, None, |realm, cx| {
-            realm.close(cx, conn, ending)
+            realm.close(cx, conn, reason)
         })
     }
 
@@ -267,9 +270,9 @@ impl Broker {
             return 1;
         }
         self.reap_closed();
-        let probe_result = self.check_connections(now);
+        let probe_results = self.check_connections(now);
         let mut work = 1 + self.deliver_pending_closes(now);
-        for (conn, alive) in probe_result {
+        for (conn, alive) in probe_results {
             work += self.probe_result(now, conn, alive);
         }
         for listener in 0..self.slots.len() {
@@ -283,46 +286,49 @@ impl Broker {
             self.call_realm(now, listener, None, |realm, cx| realm.stop(cx));
         }
         self.stopping = true;
-        // Realms are told nothing more: there will be nobody left to whom they could speak.
+        // Realms are not told of these closes: no client is left that they could send to.
         for connection in self.connections.values_mut() {
             connection.closing = true;
-            connection.outbox.end(
+            connection.outbox.close(
                 CloseOrder::Graceful(CloseReason::ShuttingDown),
                 &mut self.wakers,
             );
         }
-        BATCH
+        WORK_PER_BATCH
     }
 
-    /// Lets a realm do something, and then does what it wants done, until all is quiet. `sender`
-    /// is the connection whose message it is about.
+    /// Calls a realm, then delivers the closes that follow from its effects, and those that follow
+    /// from them, until none is pending. `sender` is the connection whose message is handled.
+    /// Returns the units of work.
     fn run_realm(
         &mut self,
         now: Now,
         listener: usize,
         sender: Option<ConnectionId>,
-        act: impl FnOnce(&mut dyn AnyRealm, &mut Context),
+        call: impl FnOnce(&mut dyn AnyRealm, &mut Context),
     ) -> usize {
-        1 + self.call_realm(now, listener, sender, act) + self.deliver_pending_closes(now)
+        1 + self.call_realm(now, listener, sender, call) + self.deliver_pending_closes(now)
     }
 
-    /// Tells realms of those who are gone, and does what they want done about it.
+    /// Calls `close` of the realms whose connections were closed, and applies the effects. Returns
+    /// the units of work.
     fn deliver_pending_closes(&mut self, now: Now) -> usize {
         let mut work = 0;
-        while let Some((listener, gone, ending)) = self.pending_closes.pop_front() {
+        while let Some((listener, conn, reason)) = self.pending_closes.pop_front() {
             work += self.call_realm(now, listener, None, |realm, cx| {
-                realm.close(cx, gone, ending)
+                realm.close(cx, conn, reason)
             });
         }
         work
     }
 
+    /// Calls a realm and applies its effects in order. Returns the units of work.
     fn call_realm(
         &mut self,
         now: Now,
         listener: usize,
         sender: Option<ConnectionId>,
-        act: impl FnOnce(&mut dyn AnyRealm, &mut Context),
+        call: impl FnOnce(&mut dyn AnyRealm, &mut Context),
     ) -> usize {
         let Some(slot) = self.slots.get_mut(listener) else {
             return 0;
@@ -336,7 +342,7 @@ impl Broker {
             &mut ids,
             &mut effects,
         );
-        act(slot.realm.as_mut(), &mut cx);
+        call(slot.realm.as_mut(), &mut cx);
         if let Some(stored_bytes) = self.stored_bytes.get_mut(listener) {
             stored_bytes.set(slot.realm.stored_bytes());
         }
@@ -348,7 +354,8 @@ impl Broker {
         count / EFFECTS_PER_UNIT
     }
 
-    fn close(&mut self, conn: ConnectionId, why: CloseReason) {
+    /// Closes a connection with a Close frame, unless it is already closing.
+    fn close(&mut self, conn: ConnectionId, reason: CloseReason) {
         if let Some(connection) = self
             .connections
             .get(&conn)
@@ -356,16 +363,18 @@ impl Broker {
         {
             connection
                 .outbox
-                .end(CloseOrder::Graceful(why), &mut self.wakers);
-            self.mark_closing(conn, DisconnectReason::Closed(why));
+                .close(CloseOrder::Graceful(reason), &mut self.wakers);
+            self.mark_closing(conn, DisconnectReason::Closed(reason));
         }
     }
 
-    fn mark_closing(&mut self, conn: ConnectionId, ending: DisconnectReason) {
+    /// Queues the realm's `close`, once per connection, and resumes the senders that were paused
+    /// for this connection.
+    fn mark_closing(&mut self, conn: ConnectionId, reason: DisconnectReason) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             if !std::mem::replace(&mut connection.closing, true) {
                 self.pending_closes
-                    .push_back((connection.listener, conn, ending));
+                    .push_back((connection.listener, conn, reason));
             }
         }
         self.resume_senders_of(conn);

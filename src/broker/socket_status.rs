@@ -1,4 +1,4 @@
-//! What a connection's socket and the broker know of each other without a message.
+//! State that a connection's socket shares with the broker without sending messages.
 
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
@@ -7,122 +7,126 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// What the broker may see of a client's socket: when it last gave a sign of life, to the second,
-/// how long a Ping took to come back, whether it takes what is sent, and what it has sent itself that
-/// is still here.
+/// What the broker can see of a client's socket: its last activity, the last round trip, whether
+/// writes are blocked, and how much memory received data takes.
 pub(crate) struct SocketStatus {
-    origin: Instant,
+    /// When the daemon started.
+    started: Instant,
+    /// Second of the last activity, counted from `started`.
     activity_second: AtomicU32,
-    /// In microseconds, at least 1; 0 before the first.
-    rtt: AtomicU32,
-    /// Odd while the socket has no room for what is sent. Each time it has room again it goes on
-    /// to the next even number, so that a write that failed before that cannot be noted after it.
-    epoch: AtomicU32,
-    writer: AtomicWaker,
-    /// For what was received and has not been done yet. The connection adds what it reads; what it
-    /// hands to the broker is for that to take off.
+    /// Last round trip of a Ping in microseconds, at least 1; 0 before the first.
+    rtt_micros: AtomicU32,
+    /// Odd while the socket accepts no more bytes. Becoming writable moves it on to the next even
+    /// number, so that a write that failed before that cannot mark the socket as blocked after it.
+    write_epoch: AtomicU32,
+    write_waker: AtomicWaker,
+    /// Memory reserved for received data that is not yet handled. The connection grows it by what it
+    /// reads; what it hands to the broker is for the broker to release.
     pub(crate) receive_memory: MemoryReservation,
 }
 
 impl SocketStatus {
-    /// A client heard just now; `origin` is when the daemon started.
-    pub(crate) fn new(origin: Instant, budget: &Arc<MemoryBudget>) -> Self {
+    /// Creates the status of a client that was active just now. `started` is when the daemon started.
+    pub(crate) fn new(started: Instant, budget: &Arc<MemoryBudget>) -> Self {
         let status = Self {
-            origin,
+            started,
             activity_second: AtomicU32::new(0),
-            rtt: AtomicU32::new(0),
-            epoch: AtomicU32::new(0),
-            writer: AtomicWaker::new(),
+            rtt_micros: AtomicU32::new(0),
+            write_epoch: AtomicU32::new(0),
+            write_waker: AtomicWaker::new(),
             receive_memory: MemoryReservation::new(budget, 0),
         };
         status.record_activity();
         status
     }
 
-    /// Notes a sign of life.
+    /// Records that the client was active just now.
     pub(crate) fn record_activity(&self) {
-        let activity_second = u32::try_from(self.origin.elapsed().as_secs()).unwrap_or(u32::MAX);
-        self.activity_second
-            .store(activity_second, Ordering::Relaxed);
+        let second = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        self.activity_second.store(second, Ordering::Relaxed);
     }
 
-    /// Notes how long a Ping took to come back.
-    pub(crate) fn record_rtt(&self, time: Duration) {
-        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        self.rtt.store(micros.max(1), Ordering::Relaxed);
+    /// Returns the time of the last activity since the daemon started, rounded down to seconds.
+    pub(crate) fn last_activity(&self) -> Duration {
+        Duration::from_secs(self.activity_second.load(Ordering::Relaxed).into())
     }
 
-    /// The last round trip of a Ping that was measured.
+    /// Records the round trip of a Ping.
+    pub(crate) fn record_rtt(&self, rtt: Duration) {
+        let micros = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
+        self.rtt_micros.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// Returns the last recorded round trip of a Ping.
     pub(crate) fn rtt(&self) -> Option<Duration> {
-        let micros = self.rtt.load(Ordering::Relaxed);
+        let micros = self.rtt_micros.load(Ordering::Relaxed);
         (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
-    /// Whether the client's socket has no room for what is sent to it.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.epoch.load(Ordering::Relaxed) % 2 == 1
+    /// Returns whether the socket accepts no more bytes at present.
+    pub(crate) fn is_write_blocked(&self) -> bool {
+        self.write_epoch.load(Ordering::Relaxed) % 2 == 1
     }
 
-    /// The number of this moment, for [`SocketStatus::set_blocked`] after a write that began in it.
+    /// Returns the current epoch, to be read before a write and passed to
+    /// [`SocketStatus::set_write_blocked`] if that write does not succeed.
     pub(crate) fn write_epoch(&self) -> u32 {
-        self.epoch.load(Ordering::Relaxed)
+        self.write_epoch.load(Ordering::Relaxed)
     }
 
-    /// The task to wake when the socket has room again.
+    /// Registers the task to wake when the socket becomes writable.
     pub(crate) fn register_writer(&self, waker: &Waker) {
-        self.writer.register(waker);
+        self.write_waker.register(waker);
     }
 
-    /// Notes that a write found no room, unless there has been room since `before`, the number
-    /// then. This is the start of a silence.
-    pub(crate) fn set_blocked(&self, before: u32) {
+    /// Records that a write which began in `epoch` was blocked, unless the socket has become writable
+    /// since. Counts as activity when it begins: silence is measured from here.
+    pub(crate) fn set_write_blocked(&self, epoch: u32) {
         let order = Ordering::Relaxed;
-        let blocked = before | 1;
-        if self.epoch.compare_exchange(before, blocked, order, order) == Ok(before & !1) {
+        let exchange = self
+            .write_epoch
+            .compare_exchange(epoch, epoch | 1, order, order);
+        let was_writable = epoch % 2 == 0;
+        if exchange.is_ok() && was_writable {
             self.record_activity();
         }
     }
 
-    /// Notes that there is room. Where there was none it is a sign of life, the only one of a
-    /// client that has much to read before our Ping.
-    pub(crate) fn set_free(&self) {
-        let next = |epoch: u32| Some((epoch | 1).wrapping_add(1));
+    /// Records that the socket is writable. If it was not, this is activity: the only one of a client
+    /// that still has much to read before our Ping.
+    pub(crate) fn set_writable(&self) {
+        let next_even = |epoch: u32| Some((epoch | 1).wrapping_add(1));
         let before = self
-            .epoch
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+            .write_epoch
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next_even);
         if before.is_ok_and(|before| before % 2 == 1) {
             self.record_activity();
         }
     }
 
-    /// A client that was heard last at this second, for a test.
+    /// Sets the second of the last activity, for tests.
     #[cfg(test)]
     pub(crate) fn set_last_activity(&self, second: u32) {
         self.activity_second.store(second, Ordering::Relaxed);
     }
 
-    /// A client that takes nothing of what is sent to it, for a test.
+    /// Makes the socket accept no more bytes, for tests.
     #[cfg(test)]
-    pub(crate) fn block(&self) {
-        self.set_blocked(self.write_epoch());
-    }
-
-    /// When the last sign of life was, since the daemon started, rounded down to seconds.
-    pub(crate) fn last_activity(&self) -> Duration {
-        Duration::from_secs(self.activity_second.load(Ordering::Relaxed).into())
+    pub(crate) fn block_writes(&self) {
+        self.set_write_blocked(self.write_epoch());
     }
 }
 
-/// Called when the socket has room again: it is not the client's fault if its task has to wait
-/// for its turn from then on.
+/// Wakes the writer, and records that the socket is writable at once rather than when the task runs:
+/// a client must not count as slow because its task waits to be scheduled.
 impl Wake for SocketStatus {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.set_free();
-        self.writer.wake();
+        self.set_writable();
+        self.write_waker.wake();
     }
 }
 
@@ -131,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_round_trip_is_known_to_the_microsecond() {
+    fn the_last_round_trip_is_recorded_in_microseconds() {
         let status = SocketStatus::new(Instant::now(), &MemoryBudget::new(0));
         assert_eq!(status.rtt(), None);
         for micros in [23_456, 1, 4_000_000_000] {

@@ -83,7 +83,7 @@ impl FrameWriter {
         let frames = std::mem::take(&mut self.queue);
         let bytes = frames.iter().map(Frame::len).sum();
         // Whoever is held for this client's sake is let go when the broker hears of its end.
-        let _ = outbox_receiver.written(frames.len(), bytes);
+        let _ = outbox_receiver.release(frames.len(), bytes);
     }
 
     /// Whether the client has a part of a frame.
@@ -125,14 +125,14 @@ impl FrameWriter {
                 Poll::Ready(Ok(bytes)) => {
                     let (frames, bytes) = self.advance(bytes);
                     self.frames_sent += frames as u64;
-                    room |= outbox_receiver.written(frames, bytes);
+                    room |= outbox_receiver.release(frames, bytes);
                 }
                 Poll::Pending => break,
             }
         }
         if self.broken {
             let (frames, bytes) = self.advance(usize::MAX);
-            room |= outbox_receiver.written(frames, bytes);
+            room |= outbox_receiver.release(frames, bytes);
         }
         if self.queue.is_empty() && self.queue.capacity() > RETAINED_CAPACITY {
             self.queue = VecDeque::new();

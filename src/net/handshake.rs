@@ -68,19 +68,19 @@ pub(crate) async fn accept_client(
 
     let conn = ConnectionId(listener.server.connections.fetch_add(1, Ordering::Relaxed));
     let (outbox, outbox_receiver) = outbox(listener.settings.outbox_size, &listener.server.budget);
-    let (answer, answered) = oneshot::channel();
+    let (reply_to, reply) = oneshot::channel();
     let mut inbox = listener.server.inbox.clone();
     let opening = OpenEvent {
         listener: listener.index,
         conn,
-        hello: hello(&head, address),
+        request: hello(&head, address),
         outbox,
         status,
-        answer,
+        reply_to,
     };
     // When the broker is gone, so is the answer.
     let _ = inbox.send(Event::Open(Box::new(opening))).await;
-    let refusal = match answered.await {
+    let refusal = match reply.await {
         Ok(Ok(())) => None,
         Ok(Err(refusal)) => Some(Response::new(refusal.status, refusal.text)),
         Err(oneshot::Canceled) => Some(going_away()),
@@ -262,7 +262,7 @@ async fn ask(
     address: IpAddr,
     listener: &ListenerState,
 ) -> Response {
-    let (answer, answered) = oneshot::channel();
+    let (reply_to, reply) = oneshot::channel();
     let event = HttpEvent {
         listener: listener.index,
         request: Request {
@@ -274,12 +274,12 @@ async fn ask(
             },
             body,
         },
-        answer,
+        reply_to,
     };
     // When the broker is gone, so is the answer.
     let mut inbox = listener.server.inbox.clone();
     let _ = inbox.send(Event::Request(Box::new(event))).await;
-    match answered.await {
+    match reply.await {
         Ok(HttpReply::Ok { content_type, body }) => Response::ok(content_type, body),
         Ok(HttpReply::UpgradeRequired { target }) => upgrade_required(head, &target),
         Ok(HttpReply::Rejected(refusal)) => {

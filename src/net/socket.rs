@@ -149,10 +149,10 @@ impl AsyncWrite for ClientSocket {
         let before = self.status.write_epoch();
         let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, pieces);
         match &written {
-            Poll::Pending => self.status.set_blocked(before),
+            Poll::Pending => self.status.set_write_blocked(before),
             Poll::Ready(result) => {
-                if self.status.is_blocked() {
-                    self.status.set_free();
+                if self.status.is_write_blocked() {
+                    self.status.set_writable();
                 }
                 self.sent += *result.as_ref().unwrap_or(&0) as u64;
             }

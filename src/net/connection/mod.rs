@@ -124,7 +124,9 @@ impl Connection {
         }
         // Fails only when the broker is gone, and then there is nobody to tell.
         let _ = poll_fn(|cx| pump.inbox.poll_ready(cx)).await;
-        let _ = pump.inbox.start_send(Event::Ended(pump.conn, ending));
+        let _ = pump
+            .inbox
+            .start_send(Event::Disconnected(pump.conn, ending));
         let wire = pump.socket.get_ref();
         report(Summary {
             ending,

@@ -3,7 +3,7 @@
 use super::closing::PumpExit;
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
-use crate::broker::{CloseOrder, Event, OutboxReceiver, Ping};
+use crate::broker::{CloseOrder, Event, OutboxReceiver, PingReason};
 use crate::net::frame_writer::FrameWriter;
 use crate::protocols::Protocol;
 use crate::realm::erased::{AnyCommand, AnyReader};
@@ -82,7 +82,7 @@ impl Pump {
             if let Some(why) = directives.ping {
                 self.ping(why);
             }
-            match directives.end {
+            match directives.close {
                 Some(CloseOrder::Abort) => return Poll::Ready(PumpEvent::Exit(PumpExit::Drop)),
                 Some(CloseOrder::Graceful(close)) if close.discards_outbox() => {
                     return Poll::Ready(PumpEvent::Exit(PumpExit::Close(close)));
@@ -151,13 +151,13 @@ impl Pump {
         stopped_by_controls
     }
 
-    fn ping(&mut self, why: Ping) {
+    fn ping(&mut self, why: PingReason) {
         let payload = Uuid::new_v4();
         self.pinged = Some((payload, Instant::now()));
         let frame = Frame::ping(payload.as_bytes());
         self.socket.get_mut().control(frame);
-        self.quiet |= why == Ping::Silence;
-        self.probing |= why == Ping::Probe;
+        self.quiet |= why == PingReason::Silence;
+        self.probing |= why == PingReason::Probe;
     }
 
     fn received(&mut self, message: Received) {
@@ -212,15 +212,15 @@ impl Pump {
                 Event::OutboxDrained(self.conn)
             } else if !self.commands.is_empty() {
                 // Before the sign of life: it may be that the client leaves.
-                let charged = std::mem::take(&mut self.decoded).min(self.charged);
-                self.charged -= charged;
+                let reserved_bytes = std::mem::take(&mut self.decoded).min(self.charged);
+                self.charged -= reserved_bytes;
                 Event::Commands {
                     conn: self.conn,
                     commands: std::mem::take(&mut self.commands),
-                    charged,
+                    reserved_bytes,
                 }
             } else if std::mem::take(&mut self.alive) {
-                Event::Alive(self.conn)
+                Event::ProbeAnswered(self.conn)
             } else {
                 self.budget_exceeded = false;
                 Event::BudgetExceeded

@@ -1,0 +1,316 @@
+//! A broker without connection tasks: tests send the events and look at the outboxes.
+
+use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::frame::Frame;
+use crate::base::memory_budget::MemoryBudget;
+use crate::broker::outbox::{Directives, OutboxReceiver, outbox};
+use crate::broker::{Broker, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus};
+use crate::realm::erased::{AnyCommand, AnyRealm};
+use crate::realm::{
+    ConnectRequest, ConnectionId, Context, HttpReply, Receipt, Rejection, Request,
+    SlowConsumerPolicy,
+};
+use futures::channel::oneshot;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Waker};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What a test makes [`MockRealm`] do. A list of these is a command.
+pub(crate) enum Action {
+    /// Sends a text to a connection.
+    Send(u64, String),
+    /// Sends a text to connections 1 to 100, in one shared frame.
+    Broadcast(String),
+    /// Closes a connection.
+    Close(u64, CloseReason),
+    /// Delivers a text to a connection. The receipt, `ok` or `failed`, is sent to connection 1.
+    Deliver(u64, String),
+    /// Probes a connection with a timeout of 5 s.
+    Probe(u64),
+}
+
+/// Shorthand for [`Action::Send`].
+pub(crate) fn send(to: u64, text: &str) -> Action {
+    Action::Send(to, text.to_owned())
+}
+
+/// A realm that does what its commands say, and logs each call.
+#[derive(Default)]
+pub(crate) struct MockRealm {
+    log: Arc<Mutex<Vec<String>>>,
+    rejects: bool,
+    sends_at_open: Vec<String>,
+    closes_with: Vec<(u64, u64)>,
+    stored_bytes: usize,
+}
+
+impl MockRealm {
+    /// A realm that rejects each connection with status 429.
+    pub(crate) fn rejecting() -> Self {
+        Self {
+            rejects: true,
+            ..Self::default()
+        }
+    }
+
+    /// A realm that sends 100 texts of 60 bytes to each new connection.
+    pub(crate) fn sending_at_open() -> Self {
+        Self {
+            sends_at_open: vec!["x".repeat(60); 100],
+            ..Self::default()
+        }
+    }
+
+    /// A realm that closes the second connection of a pair when the first is closed.
+    pub(crate) fn closing(pairs: &[(u64, u64)]) -> Self {
+        Self {
+            closes_with: pairs.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// A realm that stores this many bytes on behalf of connection 1.
+    pub(crate) fn storing(bytes: usize) -> Self {
+        Self {
+            stored_bytes: bytes,
+            ..Self::default()
+        }
+    }
+
+    fn log(&self, entry: String) {
+        self.log.lock().unwrap().push(entry);
+    }
+
+    fn act(cx: &mut Context, action: Action) {
+        match action {
+            Action::Send(to, text) => cx.send(ConnectionId(to), Frame::text(text)),
+            Action::Broadcast(text) => {
+                let frame = Frame::text(text);
+                (1..=100).for_each(|to| cx.send(ConnectionId(to), frame.clone()));
+            }
+            Action::Close(conn, reason) => cx.close(ConnectionId(conn), reason),
+            Action::Deliver(to, text) => {
+                let receipt = Receipt {
+                    to: ConnectionId(1),
+                    delivered: Some(Frame::text("ok")),
+                    failed: Some(Frame::text("failed")),
+                };
+                cx.deliver(ConnectionId(to), Frame::text(text), receipt);
+            }
+            Action::Probe(conn) => cx.probe(ConnectionId(conn), Duration::from_secs(5)),
+        }
+    }
+}
+
+impl AnyRealm for MockRealm {
+    /// Replies with as many bytes as the query has.
+    fn request(&mut self, _: &mut Context, request: &Request) -> HttpReply {
+        self.log(format!("request {}", request.hello.path));
+        HttpReply::Ok {
+            content_type: "text/plain",
+            body: "x".repeat(request.hello.query.len()).into(),
+        }
+    }
+
+    fn open(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        _: ConnectRequest,
+    ) -> Result<(), Rejection> {
+        self.log(format!("open {}", conn.0));
+        for text in &self.sends_at_open {
+            cx.send(conn, Frame::text(text.clone()));
+        }
+        if self.rejects {
+            Err(Rejection {
+                status: 429,
+                text: "no",
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: AnyCommand) {
+        self.log(format!("command {}", conn.0));
+        for action in *command.downcast::<Vec<Action>>().unwrap() {
+            Self::act(cx, action);
+        }
+    }
+
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
+        self.log(format!("close {} {}", conn.0, reason.name()));
+        for &(closed, other) in &self.closes_with {
+            if closed == conn.0 {
+                cx.close(ConnectionId(other), CloseReason::PeerLeft);
+            }
+        }
+    }
+
+    fn probe_result(&mut self, _: &mut Context, conn: ConnectionId, alive: bool) {
+        self.log(format!("probe_result {} {alive}", conn.0));
+    }
+
+    fn stored_bytes(&self) -> usize {
+        self.stored_bytes
+    }
+
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        if conn.0 == 1 { self.stored_bytes } else { 0 }
+    }
+
+    fn tick(&mut self, _: &mut Context) {
+        self.log("tick".to_owned());
+    }
+
+    /// Sends to connection 1, and closes connection 3.
+    fn stop(&mut self, cx: &mut Context) {
+        self.log("stop".to_owned());
+        cx.send(ConnectionId(1), Frame::text("last words"));
+        cx.close(ConnectionId(3), CloseReason::PeerLeft);
+    }
+}
+
+/// A broker with one [`MockRealm`], and a clock that tests move. A client is silent for 15 s before
+/// it is sent a Ping, and has 5 s to answer.
+pub(crate) struct BrokerHarness {
+    pub(crate) broker: Broker,
+    /// Time since the daemon started.
+    pub(crate) now: Duration,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl BrokerHarness {
+    pub(crate) fn new(policy: SlowConsumerPolicy) -> Self {
+        Self::with_realm(policy, MockRealm::default())
+    }
+
+    pub(crate) fn with_realm(policy: SlowConsumerPolicy, realm: MockRealm) -> Self {
+        Self::with_budget(0, policy, realm)
+    }
+
+    /// A harness with a memory budget in bytes; 0: no limit.
+    pub(crate) fn with_budget(budget: usize, policy: SlowConsumerPolicy, realm: MockRealm) -> Self {
+        let log = Arc::clone(&realm.log);
+        let slot = RealmSlot {
+            realm: Box::new(realm),
+            slow_consumer_policy: policy,
+            keepalive: KeepaliveConfig {
+                ping_after: Duration::from_secs(15),
+                pong_timeout: Duration::from_secs(5),
+                ping_every: Duration::ZERO,
+            },
+        };
+        Self {
+            broker: Broker::new(vec![slot], MemoryBudget::new(budget), Instant::now()),
+            now: Duration::ZERO,
+            log,
+        }
+    }
+
+    /// Handles an event, and returns the units of work.
+    pub(crate) fn handle(&mut self, event: Event) -> usize {
+        let now = self.broker_now();
+        self.broker.handle(now, event)
+    }
+
+    /// Does what ends a batch.
+    pub(crate) fn evict_largest(&mut self) {
+        let now = self.broker_now();
+        self.broker.evict_largest(now);
+    }
+
+    fn broker_now(&self) -> Now {
+        Now {
+            monotonic: self.now,
+            wall: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    /// Sets the clock to this second, and ticks.
+    pub(crate) fn tick_at(&mut self, second: u64) {
+        self.now = Duration::from_secs(second);
+        self.handle(Event::Tick);
+    }
+
+    /// Opens a connection with an outbox of 120 bytes. Returns the connection's end of it, and the
+    /// broker's reply, if there is one.
+    pub(crate) fn open(&mut self, conn: u64) -> (OutboxReceiver, Option<Result<(), Rejection>>) {
+        let (outbox, receiver) = outbox(120, &self.broker.budget);
+        let (reply_to, mut reply) = oneshot::channel();
+        let status = SocketStatus::new(self.broker.started, &self.broker.budget);
+        let event = OpenEvent {
+            listener: 0,
+            conn: ConnectionId(conn),
+            request: ConnectRequest {
+                path: String::new(),
+                query: String::new(),
+                address: [127, 0, 0, 1].into(),
+            },
+            outbox,
+            status: Arc::new(status),
+            reply_to,
+        };
+        self.handle(Event::Open(Box::new(event)));
+        (receiver, reply.try_recv().unwrap_or_default())
+    }
+
+    /// Opens a connection, which must be admitted.
+    pub(crate) fn connect(&mut self, conn: u64) -> OutboxReceiver {
+        let (receiver, reply) = self.open(conn);
+        assert_eq!(reply, Some(Ok(())));
+        receiver
+    }
+
+    /// Ends a connection as its task would.
+    pub(crate) fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
+        self.handle(Event::Disconnected(ConnectionId(conn), reason));
+    }
+
+    pub(crate) fn status(&self, conn: u64) -> &SocketStatus {
+        &self.broker.connections[&ConnectionId(conn)].status
+    }
+
+    /// Handles one command of a connection.
+    pub(crate) fn command(&mut self, conn: u64, actions: Vec<Action>) {
+        self.commands(conn, vec![actions]);
+    }
+
+    /// Handles several commands of a connection in one event.
+    pub(crate) fn commands(&mut self, conn: u64, commands: Vec<Vec<Action>>) {
+        self.handle(Event::Commands {
+            conn: ConnectionId(conn),
+            commands: commands
+                .into_iter()
+                .map(|actions| Box::new(actions) as AnyCommand)
+                .collect(),
+            reserved_bytes: 0,
+        });
+    }
+
+    /// Returns the realm's log since the last time.
+    pub(crate) fn take_log(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+}
+
+/// What an outbox held.
+pub(crate) struct Drained {
+    pub(crate) texts: Vec<String>,
+    pub(crate) directives: Directives,
+}
+
+/// Takes everything out of an outbox, as a connection with a fast client would.
+pub(crate) fn drain(receiver: &OutboxReceiver) -> Drained {
+    let mut frames = VecDeque::new();
+    let directives = receiver.take(&mut TaskContext::from_waker(Waker::noop()), &mut frames);
+    let bytes = frames.iter().map(Frame::len).sum();
+    let _ = receiver.release(frames.len(), bytes);
+    let texts = frames.iter().map(|frame| frame.as_text().unwrap());
+    Drained {
+        texts: texts.collect(),
+        directives,
+    }
+}

@@ -1,0 +1,181 @@
+//! Open, commands, requests, close and stop: the promises of [`crate::realm`].
+
+use super::harness::{Action, BrokerHarness, MockRealm, drain, send};
+use crate::base::close::{CloseReason, DisconnectReason};
+use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent};
+use crate::realm::{
+    ConnectRequest, HttpReply, Method, Rejection, Request,
+    SlowConsumerPolicy::{Backpressure, Disconnect},
+};
+use futures::channel::oneshot;
+
+const SHUTTING_DOWN: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::ShuttingDown));
+
+#[test]
+fn each_open_is_followed_by_one_close_however_the_connection_ends() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let _receivers: Vec<_> = (1..=4).map(|conn| harness.connect(conn)).collect();
+    harness.take_log();
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(harness.take_log(), ["close 1 lost"]);
+    harness.command(
+        2,
+        vec![
+            Action::Close(2, CloseReason::Idle),
+            Action::Close(2, CloseReason::PeerLeft),
+        ],
+    );
+    assert_eq!(harness.take_log(), ["command 2", "close 2 timed out"]);
+    harness.disconnect(2, DisconnectReason::Closed(CloseReason::Idle));
+    assert_eq!(harness.take_log(), [""; 0]);
+    harness.status(4).block_writes();
+    harness.command(3, vec![send(4, &"x".repeat(60)), send(4, "one too many")]);
+    assert_eq!(harness.take_log(), ["command 3", "close 4 too slow"]);
+    harness.disconnect(4, DisconnectReason::Lost);
+    assert_eq!(harness.take_log(), [""; 0]);
+}
+
+#[test]
+fn a_rejected_open_is_followed_by_no_close() {
+    let realm = MockRealm::rejecting();
+    let mut harness = BrokerHarness::with_realm(Disconnect, realm);
+    let (_, reply) = harness.open(1);
+    let rejection = Rejection {
+        status: 429,
+        text: "no",
+    };
+    assert_eq!(reply, Some(Err(rejection)));
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(harness.take_log(), ["open 1"]);
+}
+
+#[test]
+fn effects_are_applied_in_order_and_before_the_next_command() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let receiver = harness.connect(1);
+    harness.commands(
+        1,
+        vec![vec![send(1, "a"), send(1, "b")], vec![send(1, "c")]],
+    );
+    assert_eq!(drain(&receiver).texts, ["a", "b", "c"]);
+}
+
+#[test]
+fn commands_after_the_one_that_closes_the_connection_are_dropped() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let _receiver = harness.connect(1);
+    harness.commands(
+        1,
+        vec![
+            vec![Action::Close(1, CloseReason::Idle)],
+            vec![send(1, "too late")],
+        ],
+    );
+    assert_eq!(
+        harness.take_log(),
+        ["open 1", "command 1", "close 1 timed out"]
+    );
+}
+
+#[test]
+fn a_closed_connection_is_sent_nothing_and_its_commands_are_dropped() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let (closed, _other) = (harness.connect(1), harness.connect(2));
+    harness.take_log();
+    harness.command(
+        2,
+        vec![
+            send(1, "before"),
+            Action::Close(1, CloseReason::Idle),
+            send(1, "after"),
+        ],
+    );
+    let drained = drain(&closed);
+    assert_eq!(drained.texts, ["before"]);
+    assert_eq!(
+        drained.directives.close,
+        Some(CloseOrder::Graceful(CloseReason::Idle))
+    );
+    harness.command(1, vec![send(2, "too late")]);
+    assert_eq!(harness.take_log(), ["command 2", "close 1 timed out"]);
+}
+
+#[test]
+fn a_realm_is_told_of_the_closes_it_causes_after_its_call_has_returned() {
+    // The close of 1 closes 2, whose close closes 3.
+    let realm = MockRealm::closing(&[(1, 2), (2, 3)]);
+    let mut harness = BrokerHarness::with_realm(Disconnect, realm);
+    let _receivers: Vec<_> = (1..=3).map(|conn| harness.connect(conn)).collect();
+    harness.take_log();
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(
+        harness.take_log(),
+        ["close 1 lost", "close 2 peer left", "close 3 peer left"]
+    );
+}
+
+#[test]
+fn a_new_client_gets_everything_that_open_sends() {
+    for policy in [Disconnect, Backpressure] {
+        let realm = MockRealm::sending_at_open();
+        let mut harness = BrokerHarness::with_realm(policy, realm);
+        let drained = drain(&harness.connect(1));
+        assert_eq!(drained.texts.len(), 100);
+        assert_eq!(drained.directives.close, None);
+    }
+}
+
+#[test]
+fn a_stop_closes_every_connection_and_admits_no_new_one() {
+    let realm = MockRealm::closing(&[(1, 2)]);
+    let mut harness = BrokerHarness::with_realm(Disconnect, realm);
+    let receivers = [harness.connect(1), harness.connect(2)];
+    harness.handle(Event::Stop);
+    for receiver in &receivers {
+        assert_eq!(drain(receiver).directives.close, SHUTTING_DOWN);
+    }
+    harness.disconnect(1, DisconnectReason::Closed(CloseReason::ShuttingDown));
+    assert_eq!(harness.take_log(), ["open 1", "open 2", "stop"]);
+    assert_eq!(harness.open(3).1, None);
+}
+
+#[test]
+fn effects_of_stop_are_applied_before_the_connections_are_closed() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let (one, _two, three) = (harness.connect(1), harness.connect(2), harness.connect(3));
+    harness.take_log();
+    harness.handle(Event::Stop);
+    let drained = drain(&one);
+    assert_eq!(drained.texts, ["last words"]);
+    assert_eq!(drained.directives.close, SHUTTING_DOWN);
+    assert_eq!(
+        drain(&three).directives.close,
+        Some(CloseOrder::Graceful(CloseReason::PeerLeft))
+    );
+    harness.handle(Event::Tick);
+    assert_eq!(harness.take_log(), ["stop"]);
+}
+
+#[test]
+fn a_request_is_answered_by_its_realm_and_a_long_reply_is_more_work() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let (reply_to, mut reply) = oneshot::channel();
+    let connect_request = ConnectRequest {
+        path: "/path".to_owned(),
+        query: "x".repeat(5 * BYTES_PER_UNIT),
+        address: [127, 0, 0, 1].into(),
+    };
+    let event = HttpEvent {
+        listener: 0,
+        request: Request {
+            hello: connect_request,
+            method: Method::Get,
+            body: Vec::new(),
+        },
+        reply_to,
+    };
+    assert_eq!(harness.handle(Event::Request(Box::new(event))), 1 + 5);
+    assert_eq!(harness.take_log(), ["request /path"]);
+    let reply = reply.try_recv().unwrap();
+    assert!(matches!(reply, Some(HttpReply::Ok { body, .. }) if body.len() == 5 * BYTES_PER_UNIT));
+}
