@@ -127,13 +127,13 @@ impl Server {
         let state = Arc::new(ServerState {
             started,
             inbox: inbox.clone(),
-            connections: AtomicU64::new(1),
+            next_id: AtomicU64::new(1),
             permits: ConnectionLimit::new(self.max_connections),
             budget: Arc::clone(&budget),
-            requests: MemoryBudget::new(self.memory_budget / BUDGET_PER_REQUEST_BUDGET),
+            request_budget: MemoryBudget::new(self.memory_budget / BUDGET_PER_REQUEST_BUDGET),
             rejecting: ConnectionLimit::new(MAX_REJECTING),
             stopping: on_stop.shared(),
-            _all_gone: all_gone,
+            _task_guard: all_gone,
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, started).run(events));

@@ -58,7 +58,7 @@ fn the_http_api_as_a_browser_sees_it() {
             "wscat -c 'ws://h/peerjs?key=peerjs&id=ID&token=TOKEN'",
         ),
         ("OPTIONS", "/peerjs/id", "204 No Content", ""),
-        ("POST", "/peerjs/id", "405 Method Not Allowed", "only GET"),
+        ("POST", "/peerjs/id", "405 Method Not Allowed", "one of GET"),
         ("GET", "/peerjs/id", "200 OK", "-"),
     ] {
         // All of it on one connection.

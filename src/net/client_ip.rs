@@ -1,13 +1,13 @@
-//! A client's address where its requests come through proxies.
+//! The address of a client that connects through proxies.
 
 use crate::base::ip::Network;
 use std::net::{IpAddr, SocketAddr};
 
-/// The client's address: the nearest one that is not a trusted proxy's.
+/// Returns the client's address: the nearest one that is not a trusted proxy's.
 ///
-/// `forwarded_for` is the value of `X-Forwarded-For`, to which each proxy adds at the right whom
-/// it heard from. A hop is believed only when a trusted proxy wrote it, so nobody can choose an
-/// address by sending the header.
+/// `forwarded_for` is the value of `X-Forwarded-For`. Each proxy appends the address that its request
+/// came from. An entry counts only if a trusted proxy wrote it, so a client cannot choose its address
+/// by sending the header.
 pub fn client(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) -> IpAddr {
     let mut client = peer.to_canonical();
     let mut hops = forwarded_for.rsplit(',').map(str::trim);
@@ -20,11 +20,12 @@ pub fn client(peer: IpAddr, forwarded_for: &str, trusted: &[Network]) -> IpAddr 
     client
 }
 
-/// Whether an address is a trusted proxy's.
+/// Returns whether an address is a trusted proxy's.
 pub fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     trusted.iter().any(|proxy| proxy.contains(address))
 }
 
+/// Parses an entry: an IP address, IPv6 also in brackets, with or without a port.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let with_port = || hop.parse::<SocketAddr>().ok().map(|address| address.ip());
     let bare = hop
@@ -47,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_cannot_choose_its_address() {
+    fn an_untrusted_client_cannot_choose_its_address() {
         let trusted = networks(&["127.0.0.1"]);
         assert_eq!(
             client(ip("192.0.2.9"), "10.0.0.1", &trusted),
@@ -61,14 +62,14 @@ mod tests {
     }
 
     #[test]
-    fn trusted_proxies_may_stand_in_a_row() {
+    fn several_trusted_proxies_can_be_chained() {
         let trusted = networks(&["127.0.0.0/8", "10.0.0.0/8"]);
         let header = "6.6.6.6, 192.0.2.9:4711, 10.0.0.7";
         assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("192.0.2.9"));
     }
 
     #[test]
-    fn what_is_no_address_ends_the_row() {
+    fn an_entry_that_is_not_an_address_ends_the_search() {
         let trusted = networks(&["127.0.0.1"]);
         for header in ["", "unknown", "192.0.2.9, _hidden"] {
             assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("127.0.0.1"));

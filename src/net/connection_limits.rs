@@ -1,100 +1,102 @@
-//! Who may come in: places, so many and no more, given back by being dropped.
+//! Limits on the number of connections. A permit is freed by dropping it.
 
 use crate::base::ip::SubnetKey;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A number of places.
+/// A limit on connections, whatever their address.
 pub(crate) struct ConnectionLimit {
     /// 0: no limit.
     limit: usize,
-    taken: AtomicUsize,
+    in_use: AtomicUsize,
 }
 
 impl ConnectionLimit {
+    /// Creates a limit; 0: no limit.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            taken: AtomicUsize::new(0),
+            in_use: AtomicUsize::new(0),
         })
     }
 
-    /// Takes a place if there is one.
+    /// Acquires a permit, unless the limit is reached.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
         let limit = if self.limit == 0 {
             usize::MAX
         } else {
             self.limit
         };
-        let more = |taken| (taken < limit).then_some(taken + 1);
-        self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+        let one_more = |in_use| (in_use < limit).then_some(in_use + 1);
+        self.in_use
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .ok()?;
         Some(Permit(Arc::clone(self)))
     }
 }
 
-/// One of them.
+/// A permit of a [`ConnectionLimit`].
 pub(crate) struct Permit(Arc<ConnectionLimit>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_use.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A number of places for each subscriber. Remembers only those who have one.
+/// A limit on connections from each subnet. Subnets without a connection take no memory.
 pub(crate) struct PerSubnetLimit {
     /// 0: no limit, and nothing is counted.
     limit: usize,
-    taken: Mutex<HashMap<SubnetKey, usize>>,
+    in_use: Mutex<HashMap<SubnetKey, usize>>,
 }
 
 impl PerSubnetLimit {
+    /// Creates a limit; 0: no limit.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
-            taken: Mutex::default(),
+            in_use: Mutex::default(),
         })
     }
 
-    /// Takes a place for a subscriber if it has one left.
-    pub(crate) fn try_acquire(self: &Arc<Self>, conn: SubnetKey) -> Option<SubnetPermit> {
+    /// Acquires a permit for a subnet, unless its limit is reached.
+    pub(crate) fn try_acquire(self: &Arc<Self>, subnet: SubnetKey) -> Option<SubnetPermit> {
         if self.limit > 0 {
-            let mut taken = self.lock();
-            let count = taken.entry(conn).or_default();
+            let mut in_use = self.lock();
+            let count = in_use.entry(subnet).or_default();
             if *count >= self.limit {
                 return None;
             }
             *count += 1;
         }
         Some(SubnetPermit {
-            conn,
+            subnet,
             limit: Arc::clone(self),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SubnetKey, usize>> {
-        // Counting cannot panic half-way.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        // No code that holds the lock can panic in the middle of a change.
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One of a subscriber's places.
+/// A permit of a [`PerSubnetLimit`].
 pub(crate) struct SubnetPermit {
-    conn: SubnetKey,
+    subnet: SubnetKey,
     limit: Arc<PerSubnetLimit>,
 }
 
 impl Drop for SubnetPermit {
     fn drop(&mut self) {
         if self.limit.limit > 0 {
-            let mut taken = self.limit.lock();
-            match taken.get_mut(&self.conn) {
+            let mut in_use = self.limit.lock();
+            match in_use.get_mut(&self.subnet) {
                 Some(count) if *count > 1 => *count -= 1,
                 _ => {
-                    taken.remove(&self.conn);
+                    in_use.remove(&self.subnet);
                 }
             }
         }
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_so_many_places_and_no_more() {
+    fn a_permit_can_be_acquired_again_once_it_is_dropped() {
         let limit = ConnectionLimit::new(2);
         let first = limit.try_acquire();
         let second = limit.try_acquire();
@@ -125,14 +127,14 @@ mod tests {
                 .all(|permit| permit.is_some())
         );
         let limit = PerSubnetLimit::new(0);
-        let conn = SubnetKey::of([127, 0, 0, 1].into());
-        let taken: Vec<_> = (0..10_000).map(|_| limit.try_acquire(conn)).collect();
-        assert!(taken.iter().all(Option::is_some));
+        let subnet = SubnetKey::of([127, 0, 0, 1].into());
+        let permits: Vec<_> = (0..10_000).map(|_| limit.try_acquire(subnet)).collect();
+        assert!(permits.iter().all(Option::is_some));
         assert!(limit.lock().is_empty());
     }
 
     #[test]
-    fn a_subscriber_has_its_own_places_and_leaves_nothing_behind() {
+    fn each_subnet_has_its_own_limit_and_is_forgotten_with_its_last_permit() {
         let limit = PerSubnetLimit::new(2);
         let [one, other] = [1, 2].map(|last| SubnetKey::of([192, 0, 2, last].into()));
         let first = limit.try_acquire(one);
@@ -141,9 +143,9 @@ mod tests {
         let others = limit.try_acquire(other);
         assert!(others.is_some());
         drop(first);
-        let again = limit.try_acquire(one);
-        assert!(again.is_some());
-        drop((second, others, again));
+        let third = limit.try_acquire(one);
+        assert!(third.is_some());
+        drop((second, others, third));
         assert!(limit.lock().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What the tasks of all listeners share, and what those of one do.
+//! The state that the tasks of all listeners share, and that of one listener.
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::Event;
@@ -12,37 +12,42 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-/// How many clients are told at a time that there is no room; more are cut off without a word.
+/// Number of clients that are told at the same time that the server is full. More are closed without
+/// a response.
 pub(crate) const MAX_REJECTING: usize = 32;
 
-/// What all ports have in common.
+/// State shared by all listeners.
 pub(crate) struct ServerState {
     pub(crate) started: Instant,
-    /// How the broker is told; everybody sends from a clone.
+    /// The channel to the broker; each task sends through a clone of its own.
     pub(crate) inbox: mpsc::Sender<Event>,
-    /// The number of the next connection.
-    pub(crate) connections: AtomicU64,
+    /// Id of the next connection.
+    pub(crate) next_id: AtomicU64,
+    /// `max_connections` of the process.
     pub(crate) permits: Arc<ConnectionLimit>,
     pub(crate) budget: Arc<MemoryBudget>,
-    /// For large requests: they come before anybody is let in, or instead.
-    pub(crate) requests: Arc<MemoryBudget>,
-    /// For those who are told that there is none.
+    /// Budget for large HTTP requests. It is apart from `budget` because they come from clients that
+    /// have no connection yet, which eviction could close.
+    pub(crate) request_budget: Arc<MemoryBudget>,
+    /// Limits the clients that are being told that the server is full.
     pub(crate) rejecting: Arc<ConnectionLimit>,
-    /// Ends when the daemon stops.
+    /// Completes when the daemon stops.
     pub(crate) stopping: Shared<oneshot::Receiver<()>>,
-    /// Dropped with the last task that serves a client.
-    pub(crate) _all_gone: mpsc::Sender<()>,
+    /// Closes its channel when the last task that serves a client has ended.
+    pub(crate) _task_guard: mpsc::Sender<()>,
 }
 
-/// A port and what is spoken there.
+/// State of one listener.
 pub(crate) struct ListenerState {
     pub(crate) server: Arc<ServerState>,
-    /// Its place in the configuration.
+    /// Index in the configuration.
     pub(crate) index: usize,
     pub(crate) address: SocketAddr,
     pub(crate) protocol: &'static Protocol,
     pub(crate) settings: Settings,
+    /// `max_connections` of the listener.
     pub(crate) permits: Arc<ConnectionLimit>,
+    /// `max_connections_per_ip` of the listener.
     pub(crate) subnets: Arc<PerSubnetLimit>,
 }
 
@@ -65,11 +70,13 @@ impl ListenerState {
         }
     }
 
-    /// What it is called in the log.
+    /// Returns the listener's name in the log.
     pub(crate) fn name(&self) -> &'static str {
         self.protocol.name
     }
 
+    /// Acquires the permits for a new connection, or one to tell it that the server is full. `None` if
+    /// even that is not to be had.
     pub(crate) fn admit(&self) -> Option<Admission> {
         match (
             self.server.permits.try_acquire(),
@@ -88,9 +95,11 @@ impl ListenerState {
     }
 }
 
-/// A client's places, or the one that it has until it has been told that there are none. They are
-/// free again when its socket is closed and not before, since that is what they are counted for.
+/// The permits of an accepted connection. They are freed when its socket is closed and not earlier,
+/// since open sockets are what they limit.
 pub(crate) enum Admission {
+    /// The connection is within `max_connections`.
     Admitted { _process: Permit, _listener: Permit },
+    /// It is not, and only stays to be told so.
     Full { _permit: Permit },
 }

@@ -5,7 +5,7 @@ use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::config::Listener;
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
-use crate::net::handshake::first_answer;
+use crate::net::handshake::local_response;
 use crate::net::http::request::{
     MAX_BODY, MAX_HEAD, MAX_HEADERS, RequestError, RequestHead, read_body, read_head,
 };
@@ -113,13 +113,13 @@ fn read_requests(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, St
                 assert_well_formed(&bytes[start..end]);
                 head
             }
-            Err(RequestError::Refused(response)) => {
+            Err(RequestError::Rejected(response)) => {
                 // After a rejected head nothing more is read.
                 assert!(unread - stream.remaining.len() <= MAX_HEAD + 1024);
                 transcript.push_str(&encode(&response));
                 return (requests, transcript);
             }
-            Err(RequestError::Gone) => {
+            Err(RequestError::Disconnected) => {
                 transcript.push_str("gone");
                 return (requests, transcript);
             }
@@ -222,13 +222,13 @@ thread_local! {
             let server = Arc::new(ServerState {
                 started: Instant::now(),
                 inbox,
-                connections: AtomicU64::new(1),
+                next_id: AtomicU64::new(1),
                 permits: ConnectionLimit::new(0),
                 budget: MemoryBudget::new(0),
-                requests: MemoryBudget::new(0),
+                request_budget: MemoryBudget::new(0),
                 rejecting: ConnectionLimit::new(0),
                 stopping: stopping.shared(),
-                _all_gone: all_gone,
+                _task_guard: all_gone,
             });
             ListenerState::new(server, index, listener, address)
         })
@@ -237,7 +237,7 @@ thread_local! {
 
 /// Checks the response that a listener gives without its realm, if it gives one.
 fn check_first_response(head: &RequestHead, listener: &ListenerState) {
-    if let Some(response) = first_answer(head, listener) {
+    if let Some(response) = local_response(head, listener) {
         encode(&response);
     }
 }

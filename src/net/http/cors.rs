@@ -1,4 +1,4 @@
-//! Which pages may read answers, and the answer to OPTIONS (CORS protocol of the Fetch standard).
+//! Which web pages may read responses (the CORS protocol of the Fetch standard), and OPTIONS.
 
 use super::request::RequestHead;
 use super::response::Response;
@@ -6,8 +6,8 @@ use crate::net::listener::ListenerState;
 use crate::protocols::Protocol;
 use crate::realm::Method;
 
-/// The methods that there are, for people and for browsers.
-pub(crate) fn methods(protocol: &Protocol) -> &'static str {
+/// Returns the methods that a protocol's listener accepts, as the `Allow` header has them.
+pub(crate) fn allowed_methods(protocol: &Protocol) -> &'static str {
     if protocol.methods.contains(&Method::Post) {
         "GET, HEAD, POST, OPTIONS"
     } else {
@@ -15,39 +15,40 @@ pub(crate) fn methods(protocol: &Protocol) -> &'static str {
     }
 }
 
-/// The answer to OPTIONS, which may be a browser that asks what a page may do (CORS preflight).
-pub(crate) fn options(head: &RequestHead, listener: &ListenerState) -> Response {
-    let methods = methods(listener.protocol);
-    let answer = Response::new(204, "").with("Allow", methods);
+/// Returns the response to OPTIONS, which may be a browser's CORS preflight.
+pub(crate) fn options_response(head: &RequestHead, listener: &ListenerState) -> Response {
+    let methods = allowed_methods(listener.protocol);
+    let response = Response::new(204, "").with_header("Allow", methods);
     if !listener.protocol.answers_requests() {
-        return answer;
+        return response;
     }
-    let wanted = head.first("Access-Control-Request-Headers");
-    answer
-        .with("Access-Control-Allow-Methods", methods)
-        .with("Access-Control-Allow-Headers", wanted.unwrap_or("*"))
+    let requested = head.first("Access-Control-Request-Headers");
+    response
+        .with_header("Access-Control-Allow-Methods", methods)
+        .with_header("Access-Control-Allow-Headers", requested.unwrap_or("*"))
 }
 
-pub(crate) fn lets_in(head: &RequestHead, listener: &ListenerState) -> bool {
+/// Returns whether the listener's `origins` allow this request.
+pub(crate) fn is_origin_allowed(head: &RequestHead, listener: &ListenerState) -> bool {
     let origins = &listener.settings.origins;
     origins.let_in(head.first("Origin"), head.first("Host"))
 }
 
-/// Lets pages of origins that may connect read an answer, where there is an HTTP API for them (CORS
-/// protocol of the Fetch standard). Without a head it is not known whose page it is, and the answer
-/// has no secrets.
-pub(crate) fn with_cors(
-    answer: Response,
+/// Adds the headers that let pages of allowed origins read a response, where the protocol has an HTTP
+/// API for them. Without a `head` the origin is unknown; such a response holds no secrets, so that any
+/// page may read it.
+pub(crate) fn with_cors_headers(
+    response: Response,
     head: Option<&RequestHead>,
     listener: &ListenerState,
 ) -> Response {
     if !listener.protocol.answers_requests() {
-        return answer;
+        return response;
     }
-    let answer = answer.with("Vary", "Origin");
-    if head.is_some_and(|head| !lets_in(head, listener)) {
-        return answer;
+    let response = response.with_header("Vary", "Origin");
+    if head.is_some_and(|head| !is_origin_allowed(head, listener)) {
+        return response;
     }
     let origin = head.and_then(|head| head.first("Origin"));
-    answer.with("Access-Control-Allow-Origin", origin.unwrap_or("*"))
+    response.with_header("Access-Control-Allow-Origin", origin.unwrap_or("*"))
 }

@@ -1,5 +1,6 @@
-//! HTTP as far as it comes before a WebSocket, or instead of one.
+//! HTTP/1.1, as far as it is needed before a WebSocket or instead of one.
 
+pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod request;
 pub(crate) mod response;

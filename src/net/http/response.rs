@@ -1,20 +1,22 @@
-//! Plain HTTP answers (RFC 9112 section 6, RFC 9110).
+//! Plain HTTP responses (RFC 9112 section 6, RFC 9110).
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-/// A plain answer: a status and a body, which is one line of text unless it says otherwise.
+/// A plain response: a status and a body, which is one line of text unless `content_type` says
+/// otherwise.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     content_type: &'static str,
     body: Arc<str>,
-    /// Whether the connection stands for another request.
+    /// Whether the connection stays open for another request.
     keep_alive: bool,
     headers: Vec<(&'static str, String)>,
 }
 
 impl Response {
+    /// Creates a response with one line of text.
     pub(crate) fn new(status: u16, text: impl fmt::Display) -> Self {
         Self {
             status,
@@ -25,7 +27,7 @@ impl Response {
         }
     }
 
-    /// 200, with this body.
+    /// Creates a response of status 200 with this body.
     pub(crate) fn ok(content_type: &'static str, body: Arc<str>) -> Self {
         Self {
             content_type,
@@ -34,25 +36,26 @@ impl Response {
         }
     }
 
-    /// The connection stands after it.
+    /// Creates a response that asks the client to try again later.
+    pub(crate) fn unavailable(status: u16, text: &str) -> Self {
+        // 10 seconds are a guess, but spread the retries.
+        Self::new(status, text).with_header("Retry-After", "10")
+    }
+
+    /// Announces that the connection stays open.
     pub(crate) fn keep_alive(mut self) -> Self {
         self.keep_alive = true;
         self
     }
 
     /// Adds a header.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// There is no room just now, for this reason.
-    pub(crate) fn unavailable(status: u16, text: &str) -> Self {
-        // In seconds: a guess, but one that spreads the tries.
-        Self::new(status, text).with("Retry-After", "10")
-    }
-
-    /// What goes over the wire: the head, and behind it the body. One to HEAD has none.
+    /// Returns the head and the body as they go over the wire, for a request with this method. The
+    /// response to HEAD has no body.
     pub(crate) fn encode(&self, method: &str) -> (String, &str) {
         let body = if method == "HEAD" { "" } else { &self.body };
         (self.head(), if self.has_body() { body } else { "" })
@@ -63,9 +66,13 @@ impl Response {
     }
 
     fn head(&self) -> String {
-        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status));
+        let mut head = format!(
+            "HTTP/1.1 {} {}\r\n",
+            self.status,
+            reason_phrase(self.status)
+        );
         let mut header = |name: &str, value: &str| {
-            write!(head, "{name}: {value}\r\n").expect("a String takes all");
+            write!(head, "{name}: {value}\r\n").expect("writing to a String cannot fail");
         };
         if self.has_body() {
             header("Content-Type", self.content_type);
@@ -90,7 +97,7 @@ impl Response {
     }
 }
 
-fn phrase(status: u16) -> &'static str {
+fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
@@ -114,9 +121,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_has_a_length_and_one_line() {
-        let answer = Response::new(404, "nothing here");
-        let (head, body) = answer.encode("GET");
+    fn a_response_has_a_length_and_one_line_of_text() {
+        let response = Response::new(404, "nothing here");
+        let (head, body) = response.encode("GET");
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"));
         assert!(head.contains("\r\nContent-Length: 13\r\n"));
         assert!(head.ends_with("\r\n\r\n"));
@@ -124,15 +131,15 @@ mod tests {
     }
 
     #[test]
-    fn one_to_head_has_no_body_and_its_length() {
-        let answer = Response::new(404, "nothing here");
-        assert_eq!(answer.encode("HEAD"), (answer.encode("GET").0, ""));
+    fn a_response_to_head_has_the_length_of_the_body_but_no_body() {
+        let response = Response::new(404, "nothing here");
+        assert_eq!(response.encode("HEAD"), (response.encode("GET").0, ""));
     }
 
     #[test]
-    fn no_content_has_neither_body_nor_length() {
-        let answer = Response::new(204, "");
-        let (head, body) = answer.encode("OPTIONS");
+    fn a_204_response_has_neither_body_nor_length() {
+        let response = Response::new(204, "");
+        let (head, body) = response.encode("OPTIONS");
         assert!(!head.contains("Content-"), "{head}");
         assert_eq!(body, "");
     }

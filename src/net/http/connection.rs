@@ -1,0 +1,152 @@
+//! A client's connection before it is a WebSocket: requests in, responses out, each within its time.
+
+use super::cors::with_cors_headers;
+use super::request::{RequestError, RequestHead, read_body, read_head};
+use super::response::Response;
+use crate::base::memory_budget::MemoryReservation;
+use crate::net::listener::ListenerState;
+use crate::net::socket::ClientSocket;
+use async_std::future::timeout;
+use futures::AsyncWriteExt;
+use futures::future::{Either, select};
+use std::io::ErrorKind::TimedOut;
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+/// The longest time that writing a response may take. The list of all ids of a full PeerJS server is
+/// 200 KB: enough for a modem.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Sent to a client that waits for it before it sends a body (RFC 9110 section 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A connection on which HTTP is spoken.
+pub(crate) struct HttpConnection<'a> {
+    pub(crate) socket: ClientSocket,
+    /// The client's address, as far as it is known: it may be in the headers of a request.
+    pub(crate) address: IpAddr,
+    /// Bytes that were read after the last request.
+    pub(crate) already_read: Vec<u8>,
+    /// Memory reserved for the request that is being read.
+    memory: MemoryReservation,
+    pub(crate) listener: &'a ListenerState,
+}
+
+impl<'a> HttpConnection<'a> {
+    pub(crate) fn new(socket: ClientSocket, address: IpAddr, listener: &'a ListenerState) -> Self {
+        Self {
+            socket,
+            address,
+            already_read: Vec::new(),
+            memory: MemoryReservation::new(&listener.server.request_budget, 0),
+            listener,
+        }
+    }
+
+    /// Reads the head of the next request.
+    ///
+    /// # Errors
+    /// Those of [`read_head`], and [`RequestError::Disconnected`] after the `handshake_timeout`.
+    pub(crate) async fn read_head(&mut self) -> Result<RequestHead, RequestError> {
+        let already_read = std::mem::take(&mut self.already_read);
+        let read = read_head(&mut self.socket, already_read, &mut self.memory);
+        let (head, rest) = in_time(read, self.listener).await?;
+        self.already_read = rest;
+        Ok(head)
+    }
+
+    /// Reads the body of a request, of this length in bytes.
+    ///
+    /// # Errors
+    /// Those of [`read_body`], and [`RequestError::Disconnected`] after the `handshake_timeout`.
+    pub(crate) async fn read_body(
+        &mut self,
+        head: &RequestHead,
+        length: usize,
+    ) -> Result<Vec<u8>, RequestError> {
+        if head.expects_continue() && self.already_read.len() < length {
+            let written = self.socket.write_all(CONTINUE).await;
+            written.map_err(|_| RequestError::Disconnected)?;
+        }
+        let read = read_body(
+            &mut self.socket,
+            &mut self.already_read,
+            length,
+            &mut self.memory,
+        );
+        in_time(read, self.listener).await
+    }
+
+    /// Writes a response after which the client may send another request.
+    pub(crate) async fn respond(
+        &mut self,
+        head: &RequestHead,
+        response: Response,
+    ) -> std::io::Result<()> {
+        self.log(&response);
+        let response = with_cors_headers(response.keep_alive(), Some(head), self.listener);
+        self.write(&response, &head.method).await
+    }
+
+    /// Writes the last response, and closes the connection once the client has read it, or after the
+    /// `close_timeout`. `head` is `None` if no request could be read.
+    pub(crate) async fn respond_and_close(
+        mut self,
+        head: Option<&RequestHead>,
+        response: Response,
+    ) {
+        self.log(&response);
+        let response = with_cors_headers(response, head, self.listener);
+        let method = head.map_or("", |head| &head.method);
+        if self.write(&response, method).await.is_ok() {
+            let _ = timeout(self.listener.settings.close_timeout, self.socket.linger()).await;
+        }
+    }
+
+    fn log(&self, response: &Response) {
+        let name = self.listener.name();
+        log::debug!(
+            "{name}: the response to {} is {}",
+            self.address,
+            response.status
+        );
+    }
+
+    /// Writes a response. It fails if the client reads nothing for the `close_timeout`, or not all
+    /// within [`RESPONSE_TIMEOUT`].
+    async fn write(&mut self, response: &Response, method: &str) -> std::io::Result<()> {
+        let (head, body) = response.encode(method);
+        let (mut head, mut body) = (head.as_bytes(), body.as_bytes());
+        let write_all = async {
+            while !(head.is_empty() && body.is_empty()) {
+                let pieces = [IoSlice::new(head), IoSlice::new(body)];
+                let write = timeout(
+                    self.listener.settings.close_timeout,
+                    self.socket.write_vectored(&pieces),
+                );
+                let written = write.await.unwrap_or_else(|_| Err(TimedOut.into()))?;
+                let of_head = written.min(head.len());
+                head = head.get(of_head..).unwrap_or_default();
+                body = body.get(written - of_head..).unwrap_or_default();
+            }
+            Ok(())
+        };
+        let written = timeout(RESPONSE_TIMEOUT, write_all).await;
+        written.unwrap_or_else(|_| Err(TimedOut.into()))
+    }
+}
+
+/// Waits for a part of a request. A client that takes longer than the `handshake_timeout` is treated as
+/// disconnected, and so is every client once the daemon stops.
+async fn in_time<T>(
+    read: impl Future<Output = Result<T, RequestError>>,
+    listener: &ListenerState,
+) -> Result<T, RequestError> {
+    let read = timeout(listener.settings.handshake_timeout, read);
+    match select(pin!(read), listener.server.stopping.clone()).await {
+        Either::Left((result, _)) => result.unwrap_or(Err(RequestError::Disconnected)),
+        Either::Right(_) => Err(RequestError::Disconnected),
+    }
+}
