@@ -17,7 +17,8 @@ pub(super) struct Connection {
     pub(super) listener: usize,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
-    /// When a keep-alive Ping was sent that is not yet answered, rounded down to seconds.
+    /// When the last keep-alive Ping was sent, rounded down to seconds; `None` once a check has found
+    /// activity after it.
     pub(super) pinged_at: Option<Duration>,
     /// When to send the next Ping that measures the round trip, if the listener wants them.
     pub(super) next_rtt_ping: Duration,

@@ -32,9 +32,9 @@ pub(crate) enum Verdict {
     TimedOut,
 }
 
-/// Decides about a connection with the given `last_activity`, to which a Ping was sent at
-/// `pinged_at` that has not been seen to be answered. All times are since the daemon started, rounded
-/// down to seconds.
+/// Decides about a connection with the given `last_activity`. `pinged_at` is when the last keep-alive Ping
+/// was sent, unless a check since then has found activity after it. All times are since the daemon
+/// started, rounded down to seconds.
 fn check(
     now: Duration,
     last_activity: Duration,

@@ -1,4 +1,5 @@
-//! One port's accept loop: it admits or turns away, and spawns; it never waits for a client.
+//! The accept loop of one listener. It admits or rejects connections and spawns a task for each; it
+//! never waits for a client.
 
 use crate::net::connection::Summary;
 use crate::net::handshake::{self, AcceptedClient};
@@ -9,35 +10,35 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long accepting rests after it failed, which is mostly for want of file descriptors:
-/// doubled each time it fails again, up to the longest.
-const SHORTEST_REST: Duration = Duration::from_millis(50);
-const LONGEST_REST: Duration = Duration::from_secs(1);
+/// How long to wait before accepting again after a failure, most often for want of file descriptors.
+/// Doubled with each failure, from the minimum to the maximum.
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Accepts connections until its task is cancelled.
 pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
-    let mut rest = Duration::ZERO;
+    let mut backoff = Duration::ZERO;
     loop {
         match socket.accept().await {
             Ok((tcp, peer)) => {
-                if !rest.is_zero() {
+                if !backoff.is_zero() {
                     log::info!("{}: can accept connections again", listener.address);
-                    rest = Duration::ZERO;
+                    backoff = Duration::ZERO;
                 }
                 if let Some(admission) = listener.admit() {
                     task::spawn(serve(tcp, peer.ip(), Arc::clone(&listener), admission));
                 }
             }
             Err(error) => {
-                if rest.is_zero() {
+                if backoff.is_zero() {
                     log::warn!(
-                        "{}: cannot accept connections: {error}; if these are too many open \
-                         files, raise the limit (LimitNOFILE) or lower max_connections",
+                        "{}: cannot accept connections: {error}; if too many files are open, \
+                         raise the limit (LimitNOFILE) or lower max_connections",
                         listener.address,
                     );
                 }
-                rest = (2 * rest).clamp(SHORTEST_REST, LONGEST_REST);
-                task::sleep(rest).await;
+                backoff = (2 * backoff).clamp(MIN_BACKOFF, MAX_BACKOFF);
+                task::sleep(backoff).await;
             }
         }
     }
@@ -45,7 +46,7 @@ pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
 
 /// Serves one client from its first byte to its last.
 async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, admission: Admission) {
-    // In a box of its own, so that a connection does not carry the handshake's memory for life.
+    // Boxed, so that the connection's future does not keep the handshake's memory.
     let accepted = Box::pin(handshake::accept_client(tcp, peer, &listener, &admission)).await;
     let Some(AcceptedClient {
         connection,
@@ -55,21 +56,21 @@ async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, admis
     else {
         return;
     };
-    let (name, conn, since) = (listener.name(), connection.id().0, Instant::now());
+    let (name, conn, opened_at) = (listener.name(), connection.id().0, Instant::now());
     log::info!("{name} #{conn}: opened from {address}");
-    let report = |Summary {
-                      ending,
-                      received,
-                      sent,
-                      bytes_received,
-                      bytes_sent,
-                  }| {
-        let seconds = since.elapsed().as_secs_f64();
+    let log_summary = |Summary {
+                           reason,
+                           messages_received,
+                           messages_sent,
+                           bytes_received,
+                           bytes_sent,
+                       }| {
+        let seconds = opened_at.elapsed().as_secs_f64();
         log::info!(
-            "{name} #{conn}: {ending}; {seconds:.1} s, \
-             {received} messages ({bytes_received} bytes) in, {sent} ({bytes_sent} bytes) out"
+            "{name} #{conn}: {reason}; {seconds:.1} s, {messages_received} messages \
+             ({bytes_received} bytes) in, {messages_sent} ({bytes_sent} bytes) out"
         );
     };
-    connection.run(report).await;
+    connection.run(log_summary).await;
     drop(admission);
 }

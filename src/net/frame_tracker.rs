@@ -1,66 +1,71 @@
-//! Where in a client's frames the reading stands.
+//! Follows the frames in the bytes that a client sends.
 //!
-//! tungstenite keeps its read buffer for good once a large frame has made it large. A new one can
-//! take its place only between two messages, and tungstenite does not tell when that is.
+//! tungstenite never shrinks its read buffer after a large frame (snapview/tungstenite-rs#480, #496). The
+//! buffer can be replaced only between two messages, and tungstenite does not tell when that is.
 
 use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use std::io::Cursor;
 
-/// A payload above this size is read up to its end and not beyond, so that there is a moment at
-/// which nothing is buffered.
-pub(crate) const LARGE: u64 = 16 * 1024;
+/// Size in bytes above which a payload is read up to its end and no further, so that nothing is left in
+/// the read buffer at that moment.
+pub(crate) const LARGE_PAYLOAD: u64 = 16 * 1024;
 
 /// The longest frame header: 64 bits of length and a mask (RFC 6455 section 5.2).
 const LONGEST_HEADER: usize = 14;
 
-/// Follows the frame headers in what is read.
+/// The position in a stream of frames.
 #[derive(Default)]
 pub(crate) struct FrameTracker {
+    /// Bytes of an incomplete frame header.
     header: Vec<u8>,
+    /// Bytes of the current frame's payload that are still to be read.
     payload_left: u64,
-    in_large: bool,
-    /// The last read began within a large frame and ended with it.
+    /// Whether the current frame is larger than [`LARGE_PAYLOAD`].
+    in_large_frame: bool,
+    /// Set if the last read began within a large frame and ended with it.
     pub(crate) large_frame_ended: bool,
+    /// Whether the current message has fragments that are still to be read.
     in_message: bool,
-    in_control: bool,
-    /// Octets so far of the payload of this frame, and of the earlier fragments of its message.
-    frame: usize,
-    fragments: usize,
-    lost: bool,
-    /// The most octets of one payload since this was last set to 0.
+    in_control_frame: bool,
+    /// Bytes read of the current frame's payload.
+    frame_bytes: usize,
+    /// Bytes of the earlier fragments of the current message.
+    fragment_bytes: usize,
+    /// Set by bytes that are not a frame. Nothing is followed after them.
+    is_invalid: bool,
+    /// The most bytes read of a single payload since this was last reset.
     pub(crate) largest_payload: usize,
-    /// Frames that were not large since the last one that was.
+    /// Number of frames since the last large one.
     pub(crate) consecutive_small_frames: u32,
 }
 
 impl FrameTracker {
-    /// Whether all that was read so far are whole messages. Control frames in between are whole,
-    /// too.
+    /// Returns whether only whole messages and whole control frames have been read.
     pub(crate) fn between_messages(&self) -> bool {
-        !self.lost && !self.in_message && self.payload_left == 0 && self.header.is_empty()
+        !self.is_invalid && !self.in_message && self.payload_left == 0 && self.header.is_empty()
     }
 
-    /// What tungstenite keeps at the most, in bytes, if its buffer was of this size at first: it has
-    /// grown with the largest frame, and the fragments that came before are put together elsewhere.
+    /// Returns the most bytes that tungstenite holds, if its read buffer had `buffer` bytes at first: the
+    /// buffer has grown with the largest frame, and earlier fragments are collected apart from it.
     pub(crate) fn buffered_bytes(&self, buffer: usize) -> usize {
-        buffer.max(self.largest_payload) + self.fragments
+        buffer.max(self.largest_payload) + self.fragment_bytes
     }
 
-    /// How much of a buffer of this size may be filled by the next read.
+    /// Returns how many bytes of a buffer of this size the next read may fill.
     pub(crate) fn limit(&self, size: usize) -> usize {
-        if self.in_large {
+        if self.in_large_frame {
             size.min(usize::try_from(self.payload_left).unwrap_or(usize::MAX))
         } else {
             size
         }
     }
 
-    /// Follows what was read.
+    /// Follows the bytes of one read.
     pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
-        // What else a read brings that began before a large frame is with tungstenite still.
-        let began_in_large = self.in_large;
-        while !bytes.is_empty() && !self.lost {
+        // If the read began before the large frame, tungstenite may still hold the frames before it.
+        let began_in_large = self.in_large_frame;
+        while !bytes.is_empty() && !self.is_invalid {
             bytes = if self.payload_left > 0 {
                 self.payload(bytes)
             } else {
@@ -70,32 +75,34 @@ impl FrameTracker {
         self.large_frame_ended &= began_in_large;
     }
 
+    /// Follows payload, and returns the bytes after it.
     fn payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let here = usize::try_from(self.payload_left)
+        let length = usize::try_from(self.payload_left)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
-        self.payload_left -= here as u64;
-        self.large_frame_ended = self.in_large && self.payload_left == 0;
-        self.in_large &= self.payload_left > 0;
-        self.frame += here;
-        self.largest_payload = self.largest_payload.max(self.frame);
-        self.finish();
-        bytes.get(here..).unwrap_or_default()
+        self.payload_left -= length as u64;
+        self.large_frame_ended = self.in_large_frame && self.payload_left == 0;
+        self.in_large_frame &= self.payload_left > 0;
+        self.frame_bytes += length;
+        self.largest_payload = self.largest_payload.max(self.frame_bytes);
+        self.end_frame();
+        bytes.get(length..).unwrap_or_default()
     }
 
-    /// Ends the frame, if this is its end.
-    fn finish(&mut self) {
+    /// Ends the frame if all of its payload has been read.
+    fn end_frame(&mut self) {
         if self.payload_left > 0 {
             return;
         }
-        let bytes = std::mem::take(&mut self.frame);
+        let bytes = std::mem::take(&mut self.frame_bytes);
         if !self.in_message {
-            self.fragments = 0;
-        } else if !self.in_control {
-            self.fragments += bytes;
+            self.fragment_bytes = 0;
+        } else if !self.in_control_frame {
+            self.fragment_bytes += bytes;
         }
     }
 
+    /// Follows a header, and returns the bytes after it.
     fn header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         self.large_frame_ended = false;
         let before = self.header.len();
@@ -108,23 +115,23 @@ impl FrameTracker {
                 let used = usize::try_from(cursor.position()).unwrap_or(before) - before;
                 self.header.clear();
                 self.payload_left = length;
-                self.in_large = length > LARGE;
-                self.consecutive_small_frames = if self.in_large {
+                self.in_large_frame = length > LARGE_PAYLOAD;
+                self.consecutive_small_frames = if self.in_large_frame {
                     0
                 } else {
                     self.consecutive_small_frames.saturating_add(1)
                 };
-                self.in_control = matches!(header.opcode, OpCode::Control(_));
-                if !self.in_control {
+                self.in_control_frame = matches!(header.opcode, OpCode::Control(_));
+                if !self.in_control_frame {
                     self.in_message = !header.is_final;
                 }
-                self.finish();
+                self.end_frame();
                 bytes.get(used..).unwrap_or_default()
             }
             Ok(None) => bytes.get(new..).unwrap_or_default(),
             Err(_) => {
-                // No frame at all; tungstenite will say so.
-                self.lost = true;
+                // tungstenite will report the error.
+                self.is_invalid = true;
                 &[]
             }
         }
@@ -139,6 +146,7 @@ mod tests {
     use async_tungstenite::tungstenite::protocol::frame::coding::Data;
     use proptest::prelude::*;
 
+    /// A masked frame, as clients send it; `last` if it ends its message.
     fn frame(size: usize, last: bool) -> Vec<u8> {
         let mut frame = Frame::message(Bytes::from(vec![7; size]), OpCode::Data(Data::Text), last);
         frame.header_mut().mask = Some([1, 2, 3, 4]);
@@ -147,14 +155,15 @@ mod tests {
         bytes
     }
 
+    /// A tracker that has followed these bytes.
     fn after(bytes: &[u8]) -> FrameTracker {
-        let mut frames = FrameTracker::default();
-        frames.advance(bytes);
-        frames
+        let mut tracker = FrameTracker::default();
+        tracker.advance(bytes);
+        tracker
     }
 
     #[test]
-    fn only_whole_messages_end_between_messages() {
+    fn after_a_whole_message_and_only_then_the_position_is_between_messages() {
         for size in [0, 1, 125, 126, 65_535, 65_536] {
             let bytes = frame(size, true);
             assert!(after(&bytes).between_messages());
@@ -168,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_ends_with_its_last_fragment_whatever_control_frames_come_between() {
+    fn a_message_ends_with_its_last_fragment_despite_control_frames_in_between() {
         let mut bytes = frame(10, false);
         assert!(!after(&bytes).between_messages());
         bytes.extend([0x89, 0x80, 1, 2, 3, 4]);
@@ -178,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_kept_until_their_message_is_whole() {
+    fn fragments_count_as_buffered_until_their_message_is_whole() {
         let mut bytes = frame(1000, false);
         bytes.extend([0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8]);
         bytes.extend([0x00, 0x82, 1, 2, 3, 4, 5, 6]);
@@ -188,18 +197,18 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_grows_with_what_came_of_the_largest_frame_and_stays_so() {
+    fn the_buffer_grows_with_the_received_part_of_the_largest_frame_and_does_not_shrink() {
         let bytes = frame(100_000, false);
         assert_eq!(
             after(&bytes[..14]).buffered_bytes(2048),
             2048,
-            "nothing but announced"
+            "the payload is announced, but none is received"
         );
         assert_eq!(after(&bytes[..50_014]).buffered_bytes(2048), 50_000);
         assert_eq!(
             after(&bytes).buffered_bytes(2048),
             200_000,
-            "there and put together"
+            "in the buffer and collected as a fragment"
         );
         let bytes = [bytes, frame(1, true)].concat();
         assert_eq!(after(&bytes).buffered_bytes(2048), 100_000);
@@ -207,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_frame_is_read_to_its_end_and_not_beyond() {
+    fn a_large_frame_is_read_to_its_end_and_no_further() {
         let bytes = frame(100_000, true);
         assert_eq!(after(&bytes[..bytes.len() - 10]).limit(4096), 10);
         assert_eq!(after(&bytes[..bytes.len() - 10_000]).limit(4096), 4096);
@@ -216,31 +225,31 @@ mod tests {
     }
 
     #[test]
-    fn only_a_read_within_a_large_frame_can_be_known_to_have_been_used_up_with_it() {
+    fn only_a_read_that_began_within_a_large_frame_can_end_with_it() {
         let mut bytes = frame(1, true);
         bytes.extend(frame(20_000, true));
         assert!(!after(&bytes).large_frame_ended);
-        let mut frames = after(&bytes[..100]);
-        frames.advance(&bytes[100..]);
-        assert!(frames.large_frame_ended);
-        frames.advance(&frame(1, true));
-        assert!(!frames.large_frame_ended);
+        let mut tracker = after(&bytes[..100]);
+        tracker.advance(&bytes[100..]);
+        assert!(tracker.large_frame_ended);
+        tracker.advance(&frame(1, true));
+        assert!(!tracker.large_frame_ended);
     }
 
     proptest! {
         #[test]
-        fn it_does_not_matter_how_the_octets_are_cut(
+        fn the_position_does_not_depend_on_how_the_bytes_are_cut(
             sizes in prop::collection::vec((0usize..200_000, any::<bool>()), 1..5),
             step in 1usize..5000,
         ) {
             let bytes: Vec<u8> = sizes.iter().flat_map(|&(size, last)| frame(size, last)).collect();
-            let mut frames = FrameTracker::default();
-            bytes.chunks(step).for_each(|chunk| frames.advance(chunk));
-            prop_assert_eq!(frames.between_messages(), sizes.last().unwrap().1);
+            let mut tracker = FrameTracker::default();
+            bytes.chunks(step).for_each(|chunk| tracker.advance(chunk));
+            prop_assert_eq!(tracker.between_messages(), sizes.last().unwrap().1);
         }
 
         #[test]
-        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             after(&bytes);
         }
     }

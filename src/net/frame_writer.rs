@@ -1,9 +1,8 @@
-//! What tungstenite takes for the socket: it reads from it, and writes its control frames to it;
-//! our own frames, encoded already, join them on the way out.
+//! The writing side of a connection. tungstenite takes it for the socket: it reads through it, and
+//! writes its control frames to it. Our own frames, which are already encoded, are queued beside them.
 //!
-//! tungstenite would copy every outgoing frame into a buffer of its own for each client, keep
-//! that buffer as large as the largest frame ever, and move what is left of it at each partial
-//! write. So data frames go past it, as the octets that they are.
+//! tungstenite would copy each outgoing frame into a buffer per client, never shrink that buffer, and move
+//! its rest at each partial write. So data frames bypass tungstenite.
 
 use crate::base::frame::Frame;
 use crate::broker::OutboxReceiver;
@@ -16,145 +15,151 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Pieces up to this size are put together and written as one, up to this much at a time: to copy
-/// them costs less than to have the kernel gather them.
-const COALESCE_UP_TO: usize = 8 * 1024;
-const COALESCE_LIMIT: usize = 64 * 1024;
+/// Largest piece in bytes that is copied, together with its neighbors, into one buffer before it is
+/// written. Copying small pieces costs less than having the kernel gather them.
+const MAX_COALESCED_PIECE: usize = 8 * 1024;
+
+/// Largest size of that buffer in bytes.
+const MAX_COALESCED_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    /// Where pieces are put together; empty between two writes.
+    /// The buffer that small pieces are copied into. Its content is used within one write only.
     static COALESCE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Beyond this many frames a queue that has run dry gives its memory back.
+/// Frames that a queue keeps its memory for. A longer one is freed once it is empty.
 const RETAINED_CAPACITY: usize = 64;
 
-/// A frame that the socket has taken a part of.
+/// A frame of which a part is written, or none yet.
 struct PartialFrame {
     frame: Frame,
     written: usize,
-    from_outbox: bool,
+    is_data: bool,
 }
 
-/// A client's socket with what is to be sent.
+/// A client's socket with the frames to be written to it.
 pub(crate) struct FrameWriter {
-    pub(crate) stream: ClientSocket,
-    pub(crate) frames: FrameTracker,
-    /// Data frames, in their order.
+    pub(crate) socket: ClientSocket,
+    /// Follows the frames that are read.
+    pub(crate) tracker: FrameTracker,
+    /// Data frames from the outbox.
     pub(crate) queue: VecDeque<Frame>,
-    /// Pings, and tungstenite's Pongs and Close frames. They go before the data frames, since
-    /// they may (RFC 6455 section 5.4), and a Pong should go at once (section 5.5.3).
+    /// Control frames: our Pings, and tungstenite's Pongs and Close frames. They are sent before the
+    /// data frames: RFC 6455 allows it (section 5.4), and a Pong should be sent at once (section 5.5.3).
     controls: VecDeque<Frame>,
-    started: Option<PartialFrame>,
-    /// Nothing can be written any more.
-    broken: bool,
-    /// Data frames written so far.
+    /// The frame to be finished before all others.
+    partial: Option<PartialFrame>,
+    /// Set once a write has failed: nothing can be written any more.
+    has_failed: bool,
+    /// Number of data frames written.
     pub(crate) frames_sent: u64,
 }
 
 impl FrameWriter {
-    /// `already_read` is what came with the handshake; tungstenite gets it separately.
-    pub(crate) fn new(stream: ClientSocket, already_read: &[u8]) -> Self {
-        let mut frames = FrameTracker::default();
-        frames.advance(already_read);
+    /// Creates a writer. `already_read` are bytes that were read with the handshake; tungstenite gets them
+    /// separately.
+    pub(crate) fn new(socket: ClientSocket, already_read: &[u8]) -> Self {
+        let mut tracker = FrameTracker::default();
+        tracker.advance(already_read);
         Self {
-            stream,
-            frames,
+            socket,
+            tracker,
             queue: VecDeque::new(),
             controls: VecDeque::new(),
-            started: None,
-            broken: false,
+            partial: None,
+            has_failed: false,
             frames_sent: 0,
         }
     }
 
-    /// Sends a control frame as soon as no other is half written.
-    pub(crate) fn control(&mut self, frame: Frame) {
+    /// Queues a control frame, to be sent after the partial frame and the control frames before it.
+    pub(crate) fn queue_control(&mut self, frame: Frame) {
         self.controls.push_back(frame);
     }
 
-    /// How many control frames wait.
-    pub(crate) fn waiting_controls(&self) -> usize {
+    /// Returns the number of queued control frames.
+    pub(crate) fn queued_controls(&self) -> usize {
         self.controls.len()
     }
 
-    /// Throws away the data frames of which the client has seen nothing.
-    pub(crate) fn discard(&mut self, outbox_receiver: &OutboxReceiver) {
+    /// Discards the data frames of which nothing is written.
+    pub(crate) fn discard_queue(&mut self, outbox_receiver: &OutboxReceiver) {
         let frames = std::mem::take(&mut self.queue);
         let bytes = frames.iter().map(Frame::len).sum();
-        // Whoever is held for this client's sake is let go when the broker hears of its end.
+        // The broker resumes the paused senders when it is told of the connection's end.
         let _ = outbox_receiver.release(frames.len(), bytes);
     }
 
-    /// Whether the client has a part of a frame.
-    pub(crate) fn is_within_a_frame(&self) -> bool {
-        self.started.is_some()
+    /// Returns whether a frame is written in part.
+    pub(crate) fn has_partial_frame(&self) -> bool {
+        self.partial.is_some()
     }
 
-    /// Whether all is written.
+    /// Returns whether all frames are written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.started.is_none() && self.controls.is_empty() && self.queue.is_empty()
+        self.partial.is_none() && self.controls.is_empty() && self.queue.is_empty()
     }
 
-    /// Writes until all is written or the socket takes no more; in the latter case `cx` is woken
-    /// when it does. `outbox_receiver` is told what went, and the answer says whether it has room now
-    /// for which somebody is held.
+    /// Writes until all frames are written or the socket accepts no more; in the latter case the task of
+    /// `cx` is woken once it does. Frees the capacity of the outbox, and returns whether the broker must be
+    /// notified of that.
     ///
-    /// When nothing can be written any more, what waits is thrown away, here and from then on. It
-    /// is for the reading to find the end: what the client sent before it went may still be
-    /// unread.
+    /// Once a write has failed, all frames are discarded, now and later. The end of the connection is left
+    /// to be found by reading: what the client sent before it disconnected may still be unread.
+    #[must_use]
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, outbox_receiver: &OutboxReceiver) -> bool {
-        let mut room = false;
-        while !self.broken && !self.is_empty() {
+        let mut notify_broker = false;
+        while !self.has_failed && !self.is_empty() {
             let Self {
-                stream,
+                socket,
                 queue,
                 controls,
-                started,
+                partial,
                 ..
             } = self;
-            let started = started
+            let partial = partial
                 .iter()
-                .map(|started| (&started.frame, started.written));
-            let waiting = controls.iter().chain(&*queue).map(|frame| (frame, 0));
-            let pieces = started
-                .chain(waiting)
+                .map(|partial| (&partial.frame, partial.written));
+            let queued = controls.iter().chain(&*queue).map(|frame| (frame, 0));
+            let pieces = partial
+                .chain(queued)
                 .flat_map(|(frame, skip)| frame.pieces(skip));
-            match poll_write(stream, cx, pieces) {
-                Poll::Ready(Ok(0) | Err(_)) => self.broken = true,
+            match poll_write(socket, cx, pieces) {
+                Poll::Ready(Ok(0) | Err(_)) => self.has_failed = true,
                 Poll::Ready(Ok(bytes)) => {
-                    let (frames, bytes) = self.advance(bytes);
+                    let (frames, bytes) = self.remove(bytes);
                     self.frames_sent += frames as u64;
-                    room |= outbox_receiver.release(frames, bytes);
+                    notify_broker |= outbox_receiver.release(frames, bytes);
                 }
                 Poll::Pending => break,
             }
         }
-        if self.broken {
-            let (frames, bytes) = self.advance(usize::MAX);
-            room |= outbox_receiver.release(frames, bytes);
+        if self.has_failed {
+            let (frames, bytes) = self.remove(usize::MAX);
+            notify_broker |= outbox_receiver.release(frames, bytes);
         }
         if self.queue.is_empty() && self.queue.capacity() > RETAINED_CAPACITY {
             self.queue = VecDeque::new();
         }
-        room
+        notify_broker
     }
 
-    /// Takes so many octets from the front. How many data frames that were, and their octets.
-    fn advance(&mut self, mut bytes: usize) -> (usize, usize) {
+    /// Removes written bytes from the front of the queues. Returns how many data frames are written
+    /// whole by them, and the bytes of these frames.
+    fn remove(&mut self, mut bytes: usize) -> (usize, usize) {
         let (mut frames_done, mut bytes_done) = (0, 0);
         while bytes > 0 {
-            let Some(mut first) = self.started.take().or_else(|| self.next()) else {
+            let Some(mut first) = self.partial.take().or_else(|| self.next()) else {
                 break;
             };
             let left = first.frame.len() - first.written;
             if bytes < left {
                 first.written += bytes;
-                self.started = Some(first);
+                self.partial = Some(first);
                 break;
             }
             bytes -= left;
-            if first.from_outbox {
+            if first.is_data {
                 frames_done += 1;
                 bytes_done += first.frame.len();
             }
@@ -162,20 +167,22 @@ impl FrameWriter {
         (frames_done, bytes_done)
     }
 
+    /// Removes the next frame from the queues.
     fn next(&mut self) -> Option<PartialFrame> {
         let control = self.controls.pop_front().map(|frame| (frame, false));
         let next = control.or_else(|| self.queue.pop_front().map(|frame| (frame, true)));
-        next.map(|(frame, from_outbox)| PartialFrame {
+        next.map(|(frame, is_data)| PartialFrame {
             frame,
             written: 0,
-            from_outbox,
+            is_data,
         })
     }
 }
 
-/// Writes the first of these pieces: all small ones up to a large one, and that one, too.
+/// Writes the first of these pieces: the small ones before the first large one, coalesced, and the large
+/// one.
 fn poll_write<'a>(
-    stream: &mut ClientSocket,
+    socket: &mut ClientSocket,
     cx: &mut Context<'_>,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> Poll<io::Result<usize>> {
@@ -183,17 +190,17 @@ fn poll_write<'a>(
         small.clear();
         let mut large: &[u8] = &[];
         for piece in pieces {
-            if piece.len() > COALESCE_UP_TO {
+            if piece.len() > MAX_COALESCED_PIECE {
                 large = piece;
                 break;
             }
-            if small.len() + piece.len() > COALESCE_LIMIT {
+            if small.len() + piece.len() > MAX_COALESCED_BYTES {
                 break;
             }
             small.extend_from_slice(piece);
         }
         let both = [IoSlice::new(small), IoSlice::new(large)];
-        Pin::new(stream).poll_write_vectored(cx, &both)
+        Pin::new(socket).poll_write_vectored(cx, &both)
     })
 }
 
@@ -203,23 +210,24 @@ impl AsyncRead for FrameWriter {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let limit = self.frames.limit(buffer.len());
+        let limit = self.tracker.limit(buffer.len());
         let buffer = buffer.get_mut(..limit).unwrap_or_default();
-        let bytes = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.frames.advance(buffer.get(..bytes).unwrap_or_default());
+        let bytes = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        self.tracker
+            .advance(buffer.get(..bytes).unwrap_or_default());
         Poll::Ready(Ok(bytes))
     }
 }
 
-/// Takes tungstenite's own frames, always whole, and always at once: their number is bounded by
-/// not reading on while too many of them wait.
+/// Queues tungstenite's own control frames, always whole, and never blocks: their number is bounded by
+/// not reading while too many of them are queued.
 impl AsyncWrite for FrameWriter {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.control(Frame::encoded(bytes));
+        self.queue_control(Frame::encoded(bytes));
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -81,7 +81,7 @@ pub(crate) async fn accept_client(
     }
     let connection = Connection::new(Parts {
         conn,
-        stream: socket,
+        socket,
         switching,
         already_read,
         outbox_receiver,

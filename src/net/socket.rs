@@ -1,4 +1,4 @@
-//! A TCP stream that gives way, and notes when it last heard something.
+//! A client's TCP socket. It yields to other tasks while it reads, and records activity.
 
 use crate::broker::SocketStatus;
 use async_std::net::TcpStream;
@@ -10,26 +10,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
-/// After reading this much in one go a connection lets others have their turn. The runtime
-/// counts nothing of the kind: without it one flooding client stops everybody else.
-const BYTES_PER_TURN: usize = 16 * 1024;
+/// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
+/// without it, a client that floods the server would starve all others.
+const READ_BUDGET: usize = 16 * 1024;
 
-/// Remembers whether the socket may have something to read. The runtime would try a `read` each
-/// time the task wakes, whatever it was woken for.
-struct Readable {
-    maybe: AtomicBool,
+/// Whether the socket may have something to read. Saves a `read` system call each time the task is woken
+/// for another reason.
+struct ReadReadiness {
+    may_be_ready: AtomicBool,
     reader: AtomicWaker,
 }
 
-impl Wake for Readable {
+impl Wake for ReadReadiness {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.maybe.store(true, Ordering::Release);
+        self.may_be_ready.store(true, Ordering::Release);
         self.reader.wake();
     }
 }
@@ -37,60 +36,53 @@ impl Wake for Readable {
 /// One client's socket.
 pub(crate) struct ClientSocket {
     tcp: TcpStream,
-    readable: Arc<Readable>,
-    left_in_turn: usize,
+    readiness: Arc<ReadReadiness>,
+    read_budget_left: usize,
     status: Arc<SocketStatus>,
-    /// What is received is no sign of life any more, only that what is sent is taken.
+    /// If set, received bytes do not count as activity; only accepting what is sent does.
     pub(crate) ignore_received_as_activity: bool,
-    /// Octets so far.
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) bytes_sent: u64,
 }
 
 impl ClientSocket {
     pub(crate) fn new(tcp: TcpStream, status: Arc<SocketStatus>) -> Self {
-        // What is written is complete and wanted now. Fails only on a socket that is dead, which
-        // the next read will say.
+        // Each write is a complete flush. Fails only on a dead socket, as the next read will.
         let _ = tcp.set_nodelay(true);
-        let readable = Readable {
-            maybe: AtomicBool::new(true),
+        let readiness = ReadReadiness {
+            may_be_ready: AtomicBool::new(true),
             reader: AtomicWaker::new(),
         };
         Self {
             tcp,
-            readable: Arc::new(readable),
-            left_in_turn: BYTES_PER_TURN,
+            readiness: Arc::new(readiness),
+            read_budget_left: READ_BUDGET,
             status,
             ignore_received_as_activity: false,
-            received: 0,
-            sent: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
         }
     }
 
-    /// Whether reading could bring anything. Once it could not, `poll_read`'s waker is called
-    /// when it can.
+    /// Returns whether a read could return anything. If not, the waker of the last `poll_read` is called
+    /// once it could.
     pub(crate) fn may_be_readable(&self) -> bool {
-        self.readable.maybe.load(Ordering::Acquire)
+        self.readiness.may_be_ready.load(Ordering::Acquire)
     }
 
-    /// What the broker may see of this.
+    /// Returns the state that is shared with the broker.
     pub(crate) fn status(&self) -> &SocketStatus {
         &self.status
     }
 
-    /// Notes that a Ping came back.
-    pub(crate) fn record_rtt(&self, time: Duration) {
-        self.status.record_rtt(time);
-    }
-
-    /// Ends the sending direction, and waits until the client is gone, too. To close at once would
-    /// be a reset where the client still sends, which could take what we sent last with it
-    /// (RFC 6455 section 7.1.1). The caller sets a limit.
+    /// Shuts down the sending direction, and reads until the client closes its own. Closing at once would
+    /// reset the connection if the client still sends, and the client could lose what it was sent last
+    /// (RFC 6455 section 7.1.1). The caller limits the time.
     pub(crate) async fn linger(mut self) {
-        // Fails only when the connection is gone already.
+        // Fails only if the connection is closed already.
         let _ = self.tcp.shutdown(Shutdown::Write);
-        let mut unread = [0; 512];
-        while self.read(&mut unread).await.is_ok_and(|bytes| bytes > 0) {}
+        let mut discarded = [0; 512];
+        while self.read(&mut discarded).await.is_ok_and(|bytes| bytes > 0) {}
     }
 }
 
@@ -100,25 +92,25 @@ impl AsyncRead for ClientSocket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.left_in_turn == 0 {
-            self.left_in_turn = BYTES_PER_TURN;
+        if self.read_budget_left == 0 {
+            self.read_budget_left = READ_BUDGET;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.readable.reader.register(cx.waker());
-        if !self.readable.maybe.swap(false, Ordering::AcqRel) {
-            self.left_in_turn = BYTES_PER_TURN;
+        self.readiness.reader.register(cx.waker());
+        if !self.readiness.may_be_ready.swap(false, Ordering::AcqRel) {
+            self.read_budget_left = READ_BUDGET;
             return Poll::Pending;
         }
-        let waker = Waker::from(Arc::clone(&self.readable));
+        let waker = Waker::from(Arc::clone(&self.readiness));
         let read = Pin::new(&mut self.tcp).poll_read(&mut Context::from_waker(&waker), buffer);
         match &read {
-            Poll::Pending => self.left_in_turn = BYTES_PER_TURN,
+            Poll::Pending => self.read_budget_left = READ_BUDGET,
             Poll::Ready(result) => {
-                self.readable.maybe.store(true, Ordering::Release);
+                self.readiness.may_be_ready.store(true, Ordering::Release);
                 if let Ok(bytes) = *result {
-                    self.left_in_turn = self.left_in_turn.saturating_sub(bytes.max(1));
-                    self.received += bytes as u64;
+                    self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
+                    self.bytes_received += bytes as u64;
                     if !self.ignore_received_as_activity {
                         self.status.record_activity();
                     }
@@ -146,15 +138,15 @@ impl AsyncWrite for ClientSocket {
         self.status.register_writer(cx.waker());
         let waker = Waker::from(Arc::clone(&self.status));
         let mut cx = Context::from_waker(&waker);
-        let before = self.status.write_epoch();
+        let epoch = self.status.write_epoch();
         let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, pieces);
         match &written {
-            Poll::Pending => self.status.set_write_blocked(before),
+            Poll::Pending => self.status.set_write_blocked(epoch),
             Poll::Ready(result) => {
                 if self.status.is_write_blocked() {
                     self.status.set_writable();
                 }
-                self.sent += *result.as_ref().unwrap_or(&0) as u64;
+                self.bytes_sent += *result.as_ref().unwrap_or(&0) as u64;
             }
         }
         written

@@ -1,4 +1,4 @@
-//! How a connection ends: why, and the closing handshake (RFC 6455 section 7).
+//! How a connection ends: the reason, and the closing handshake (RFC 6455 section 7).
 
 use super::pump::Pump;
 use crate::base::close::{CloseReason, DisconnectReason};
@@ -10,28 +10,30 @@ use futures::StreamExt;
 use futures::future::poll_fn;
 use std::task::Poll;
 
-/// Why a connection's work is done.
+/// Why the pump has stopped.
 #[derive(Clone, Debug)]
 pub(super) enum PumpExit {
-    /// The server closes it, with a Close frame.
+    /// The server closes the connection with a Close frame.
     Close(CloseReason),
-    /// The client broke the protocol: a Close frame, but nothing that it sends is read any more.
+    /// The client broke the protocol (RFC 6455 section 7.1.7): it is sent a Close frame, but nothing more
+    /// is read from it.
     Fail(CloseReason),
-    /// The client sent a Close frame.
+    /// The client sent a Close frame, with this code if it has one.
     Left(Option<u16>),
-    /// It broke.
+    /// The connection broke.
     Lost,
-    /// The broker gave it up.
-    Drop,
+    /// The broker aborted the connection.
+    Abort,
 }
 
 impl PumpExit {
-    pub(super) const fn ending(&self) -> DisconnectReason {
+    pub(super) const fn disconnect_reason(&self) -> DisconnectReason {
         match *self {
-            Self::Close(close) | Self::Fail(close) => DisconnectReason::Closed(close),
+            Self::Close(reason) | Self::Fail(reason) => DisconnectReason::Closed(reason),
             Self::Left(code) => DisconnectReason::Left(code),
             Self::Lost => DisconnectReason::Lost,
-            Self::Drop => DisconnectReason::Silent,
+            // The broker aborts a connection that is not yet closing only for silence.
+            Self::Abort => DisconnectReason::Silent,
         }
     }
 
@@ -47,17 +49,18 @@ impl PumpExit {
 }
 
 impl Pump {
-    /// Writes all that waits, unless the broker gives the connection up.
+    /// Writes all queued frames, unless the broker aborts the connection.
     async fn flush(&mut self) {
         let Self {
-            socket,
+            websocket,
             outbox_receiver,
             ..
         } = self;
         poll_fn(|cx| {
-            let wire = socket.get_mut();
-            wire.send(cx, outbox_receiver);
-            if wire.is_empty() || outbox_receiver.is_aborted(cx) {
+            let writer = websocket.get_mut();
+            // The broker knows that this connection has ended, and needs no notification.
+            let _ = writer.send(cx, outbox_receiver);
+            if writer.is_empty() || outbox_receiver.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -66,19 +69,19 @@ impl Pump {
         .await;
     }
 
-    /// Reads until the client has sent its Close frame, or what comes instead, or came before, is more
-    /// than fits the buffer that everybody has.
-    async fn hear_close(&mut self) {
+    /// Reads until the client has sent its Close frame. Gives up when the client sends more than fits the
+    /// buffer that each connection has, and when the broker aborts the connection.
+    async fn await_close_frame(&mut self) {
         poll_fn(|cx| {
             loop {
-                match self.socket.poll_next_unpin(cx) {
+                match self.websocket.poll_next_unpin(cx) {
                     Poll::Ready(Some(Ok(message))) if !message.is_close() => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => break,
                 }
             }
-            self.charge();
-            if self.charged > 0 || self.outbox_receiver.is_aborted(cx) {
+            self.update_reservation();
+            if self.reserved_bytes > 0 || self.outbox_receiver.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -87,39 +90,42 @@ impl Pump {
         .await;
     }
 
-    /// The socket alone: what was received and not done is given up, and what was not sent.
+    /// Returns the socket alone. Frees the received messages that were not handled, and the frames that
+    /// were not sent.
     fn into_socket(mut self: Box<Self>) -> ClientSocket {
-        self.uncharge();
-        self.socket.into_inner().stream
+        self.release_reservation();
+        self.websocket.into_inner().socket
     }
 }
 
-/// Ends a connection as its `exit` asks: the Close frame, the client's answer to it, and then
-/// nothing until the client is gone, too. The caller sets a limit.
-pub(super) async fn say_goodbye(mut pump: Box<Pump>, exit: PumpExit) {
-    let wire = pump.socket.get_mut();
+/// Closes a connection as its `exit` demands: sends the Close frame, reads the client's, and waits until
+/// the client has closed its socket. The caller limits the time.
+pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
+    let writer = pump.websocket.get_mut();
     match exit {
-        PumpExit::Drop | PumpExit::Lost => return,
-        // The rest of that frame would have to come before the Close frame.
-        PumpExit::Close(CloseReason::ShortOfMemory) if wire.is_within_a_frame() => return,
-        PumpExit::Left(_) | PumpExit::Fail(_) => wire.discard(&pump.outbox_receiver),
-        PumpExit::Close(close) if close.discards_outbox() => wire.discard(&pump.outbox_receiver),
+        PumpExit::Abort | PumpExit::Lost => return,
+        // The rest of the partial frame would have to be sent before the Close frame.
+        PumpExit::Close(CloseReason::ShortOfMemory) if writer.has_partial_frame() => return,
+        PumpExit::Left(_) | PumpExit::Fail(_) => writer.discard_queue(&pump.outbox_receiver),
+        PumpExit::Close(reason) if reason.discards_outbox() => {
+            writer.discard_queue(&pump.outbox_receiver);
+        }
         PumpExit::Close(_) => {}
     }
     match exit {
-        // Nothing that it sends is of interest any more.
-        PumpExit::Fail(close) | PumpExit::Close(close @ CloseReason::ShortOfMemory) => {
-            wire.control(Frame::close(close));
+        // Nothing is read any more, so the Close frame does not go through tungstenite.
+        PumpExit::Fail(reason) | PumpExit::Close(reason @ CloseReason::ShortOfMemory) => {
+            writer.queue_control(Frame::close(reason));
             pump.flush().await;
         }
-        PumpExit::Close(close) => {
-            let _ = pump.socket.close(Some(close_frame(close))).await;
+        PumpExit::Close(reason) => {
+            let _ = pump.websocket.close(Some(close_frame(reason))).await;
             pump.flush().await;
-            pump.hear_close().await;
+            pump.await_close_frame().await;
         }
         _ => {
-            // The answer to the client's own Close frame is still with tungstenite.
-            let _ = poll_fn(|cx| Poll::Ready(pump.socket.poll_next_unpin(cx).is_ready())).await;
+            // Polling makes tungstenite write its reply to the client's Close frame.
+            let _ = poll_fn(|cx| Poll::Ready(pump.websocket.poll_next_unpin(cx).is_ready())).await;
             pump.flush().await;
         }
     }

@@ -1,7 +1,7 @@
-//! One WebSocket, from 101 to the last byte: a single task that reads and writes at once.
+//! A WebSocket connection, from the 101 response to the last byte: one task that reads and writes.
 //!
-//! It knows no protocol by name. What the client says is decoded and goes to the broker; what
-//! the outbox holds goes to the client, all of it before the task sleeps again.
+//! It knows no protocol by name. Messages of the client are decoded and sent to the broker; frames in the
+//! outbox are sent to the client, all of them before the task waits again.
 
 mod closing;
 mod pump;
@@ -15,22 +15,22 @@ use crate::net::frame_writer::FrameWriter;
 use crate::net::socket::ClientSocket;
 use crate::protocols::Protocol;
 use crate::realm::ConnectionId;
-use closing::{PumpExit, say_goodbye};
+use closing::PumpExit;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::poll_fn;
 use pump::{Pump, PumpEvent};
-use read_buffer::{SMALL_BUFFER, config, open};
+use read_buffer::{ReadBufferSize, open_websocket};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// What a connection is made of, after its handshake.
 pub(crate) struct Parts {
     pub(crate) conn: ConnectionId,
-    pub(crate) stream: ClientSocket,
-    /// The answer to the handshake. It leaves together with the first frames.
+    pub(crate) socket: ClientSocket,
+    /// The response to the handshake. It is sent together with the first frames.
     pub(crate) switching: Vec<u8>,
-    /// What the client sent right behind its handshake.
+    /// Bytes that the client sent right after its handshake.
     pub(crate) already_read: Vec<u8>,
     pub(crate) outbox_receiver: OutboxReceiver,
     pub(crate) inbox: mpsc::Sender<Event>,
@@ -39,19 +39,18 @@ pub(crate) struct Parts {
     pub(crate) close_timeout: Duration,
 }
 
-/// What went through a connection, and how it ended.
+/// The traffic of a connection, and how it ended.
 pub(crate) struct Summary {
-    pub(crate) ending: DisconnectReason,
-    /// Messages.
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
+    pub(crate) reason: DisconnectReason,
+    pub(crate) messages_received: u64,
+    pub(crate) messages_sent: u64,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
 }
 
-/// A client that has been let in.
+/// The connection of an admitted client.
 pub(crate) struct Connection {
-    /// In a box, since a task would otherwise carry it twice.
+    /// Boxed, since the task would otherwise hold it twice.
     pump: Box<Pump>,
     max_message_size: usize,
     close_timeout: Duration,
@@ -59,31 +58,36 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(parts: Parts) -> Self {
-        let mut wire = FrameWriter::new(parts.stream, &parts.already_read);
-        wire.control(Frame::encoded(&parts.switching));
-        let config = config(SMALL_BUFFER, parts.max_message_size);
+        let mut writer = FrameWriter::new(parts.socket, &parts.already_read);
+        writer.queue_control(Frame::encoded(&parts.switching));
+        let buffer_size = ReadBufferSize::Small;
         let pump = Pump {
-            socket: open(wire, parts.already_read, config),
+            websocket: open_websocket(
+                writer,
+                parts.already_read,
+                buffer_size,
+                parts.max_message_size,
+            ),
             outbox_receiver: parts.outbox_receiver,
             inbox: parts.inbox,
             conn: parts.conn,
             protocol: parts.protocol,
             reader: (parts.protocol.reader)(),
             commands: Vec::new(),
+            decoded_bytes: 0,
+            reserved_bytes: 0,
             notify_broker: false,
-            reading_paused: false,
-            pinged: None,
-            quiet: false,
-            probing: false,
-            alive: false,
-            large_buffer: false,
-            end: None,
-            exit: None,
-            received: 0,
-            decoded: 0,
-            charged: 0,
             budget_exceeded: false,
             yields: 0,
+            reading_paused: false,
+            last_ping: None,
+            is_silent: false,
+            is_probed: false,
+            probe_answered: false,
+            buffer_size,
+            closing: None,
+            exit: None,
+            messages_received: 0,
         };
         Self {
             pump: Box::new(pump),
@@ -92,22 +96,22 @@ impl Connection {
         }
     }
 
-    /// The number by which the broker knows it.
+    /// Returns the id by which the broker knows the connection.
     pub(crate) fn id(&self) -> ConnectionId {
         self.pump.conn
     }
 
-    /// Lives through it. The broker is told of its end before the goodbyes, which may take as
-    /// long as `close_timeout`.
-    pub(crate) async fn run(mut self, report: impl FnOnce(Summary)) {
+    /// Runs the connection to its end. The broker is told of the end, and `summarize` is called, before
+    /// the closing handshake, which may take as long as the `close_timeout`.
+    pub(crate) async fn run(mut self, summarize: impl FnOnce(Summary)) {
         let exit = loop {
-            let step = poll_fn(|cx| self.pump.poll(cx));
-            match AssertUnwindSafe(step).catch_unwind().await {
+            let poll = poll_fn(|cx| self.pump.poll(cx));
+            match AssertUnwindSafe(poll).catch_unwind().await {
                 Ok(PumpEvent::Exit(exit)) => break exit,
-                Ok(PumpEvent::NewBuffer { large }) => {
-                    self.pump = self.pump.with_new_buffer(large, self.max_message_size);
+                Ok(PumpEvent::ReplaceBuffer(size)) => {
+                    self.pump = self.pump.with_new_buffer(size, self.max_message_size);
                 }
-                // Nobody knows what it was at, so nothing more is read or sent.
+                // The pump's state is unknown, so nothing more is read from the client.
                 Err(_panic) => break PumpExit::Fail(CloseReason::InternalError),
             }
         };
@@ -116,27 +120,27 @@ impl Connection {
             max_message_size,
             close_timeout,
         } = self;
-        let ending = exit.ending();
+        let reason = exit.disconnect_reason();
         if let PumpExit::Close(CloseReason::ShortOfMemory) = exit {
-            // Before the broker looks for the next one: what there is of a message is given up.
-            pump = pump.with_new_buffer(false, max_message_size);
-            pump.uncharge();
+            // Frees an incomplete message before the broker decides whether to evict more connections.
+            pump = pump.with_new_buffer(ReadBufferSize::Small, max_message_size);
+            pump.release_reservation();
         }
-        // Fails only when the broker is gone, and then there is nobody to tell.
+        // Fails only if the broker is gone; then there is no need to tell it.
         let _ = poll_fn(|cx| pump.inbox.poll_ready(cx)).await;
         let _ = pump
             .inbox
-            .start_send(Event::Disconnected(pump.conn, ending));
-        let wire = pump.socket.get_ref();
-        report(Summary {
-            ending,
-            received: pump.received,
-            sent: wire.frames_sent,
-            bytes_received: wire.stream.received,
-            bytes_sent: wire.stream.sent,
+            .start_send(Event::Disconnected(pump.conn, reason));
+        let writer = pump.websocket.get_ref();
+        summarize(Summary {
+            reason,
+            messages_received: pump.messages_received,
+            messages_sent: writer.frames_sent,
+            bytes_received: writer.socket.bytes_received,
+            bytes_sent: writer.socket.bytes_sent,
         });
-        // In a box, so that a connection does not carry the memory for its end for life.
-        let goodbye = Box::pin(say_goodbye(pump, exit));
-        let _ = async_std::future::timeout(close_timeout, goodbye).await;
+        // Boxed, so that the connection's future does not reserve the memory for it.
+        let closing = Box::pin(closing::close(pump, exit));
+        let _ = async_std::future::timeout(close_timeout, closing).await;
     }
 }

@@ -1,84 +1,102 @@
-//! tungstenite's read buffer: how large it is, and when another may take its place.
+//! tungstenite's read buffer: its size, and when it is replaced.
 //!
-//! tungstenite keeps its read buffer as large as the largest message ever; so a connection that has
-//! read a large one gets a new buffer at the next moment when the old one is empty.
+//! tungstenite never shrinks its read buffer (snapview/tungstenite-rs#480, #496). So a connection that has
+//! read a large message gets a new buffer as soon as the old one is empty.
 
 use super::pump::Pump;
-use crate::net::frame_tracker::LARGE;
+use crate::net::frame_tracker::LARGE_PAYLOAD;
 use crate::net::frame_writer::FrameWriter;
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use futures::FutureExt;
 
-/// Read buffers: what every connection has, which is most of what an idle one costs, and what
-/// those get that send large messages, for which few system calls matter more.
-pub(super) const SMALL_BUFFER: usize = 2 * 1024;
-pub(super) const LARGE_BUFFER: usize = 64 * 1024;
-
-/// A payload of this size leaves more memory behind in the read buffer than is worth keeping.
-const HUGE: usize = 2 * LARGE_BUFFER;
-
-/// So many frames that are not large in a row, and the large buffer goes: enough that a new one
-/// now and then costs nothing against them.
-const SMALL_FRAMES: u32 = 256;
-
-pub(super) fn open(
-    wire: FrameWriter,
-    already_read: Vec<u8>,
-    config: WebSocketConfig,
-) -> WebSocketStream<FrameWriter> {
-    WebSocketStream::from_partially_read(wire, already_read, Role::Server, Some(config))
-        .now_or_never()
-        .expect("making a socket waits for nothing")
+/// The initial size of a read buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadBufferSize {
+    /// What each connection has at first. It is most of what an idle connection costs.
+    Small,
+    /// What a connection has that receives large messages: it makes fewer system calls.
+    Large,
 }
 
-pub(super) fn config(read_buffer: usize, max_message_size: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(read_buffer)
-        // Its own frames go to the wire at once; they never wait in tungstenite.
+impl ReadBufferSize {
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Small => 2 * 1024,
+            Self::Large => 64 * 1024,
+        }
+    }
+
+    /// Returns the largest payload in bytes that the buffer is kept for. A larger one leaves more memory
+    /// behind in it than is worth keeping.
+    const fn max_payload(self) -> usize {
+        match self {
+            Self::Small => LARGE_PAYLOAD as usize,
+            Self::Large => 2 * Self::Large.bytes(),
+        }
+    }
+}
+
+/// Number of consecutive small frames after which a large buffer is replaced by a small one. Compared
+/// with them, allocating a large one again costs nothing.
+const MAX_SMALL_FRAMES: u32 = 256;
+
+/// Creates a WebSocket with a new read buffer. `already_read` are bytes that were read after the handshake.
+pub(super) fn open_websocket(
+    writer: FrameWriter,
+    already_read: Vec<u8>,
+    buffer_size: ReadBufferSize,
+    max_message_size: usize,
+) -> WebSocketStream<FrameWriter> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(buffer_size.bytes())
+        // tungstenite's own frames go to the writer at once.
         .write_buffer_size(0)
         .max_write_buffer_size(1024)
         .max_message_size(Some(max_message_size))
-        .max_frame_size(Some(max_message_size))
+        .max_frame_size(Some(max_message_size));
+    WebSocketStream::from_partially_read(writer, already_read, Role::Server, Some(config))
+        .now_or_never()
+        .expect("creating a WebSocket waits for nothing")
 }
 
 impl Pump {
-    /// The same with a read buffer that has nothing in it.
+    /// Replaces the read buffer by an empty one. What was in it is lost.
     pub(super) fn with_new_buffer(
         self: Box<Self>,
-        large: bool,
+        buffer_size: ReadBufferSize,
         max_message_size: usize,
     ) -> Box<Self> {
         let pump = *self;
-        let size = if large { LARGE_BUFFER } else { SMALL_BUFFER };
-        let mut wire = pump.socket.into_inner();
-        wire.frames.largest_payload = 0;
+        let mut writer = pump.websocket.into_inner();
+        writer.tracker.largest_payload = 0;
         Box::new(Self {
-            socket: open(wire, Vec::new(), config(size, max_message_size)),
-            large_buffer: large,
+            websocket: open_websocket(writer, Vec::new(), buffer_size, max_message_size),
+            buffer_size,
             ..pump
         })
     }
 
-    /// Whether the read buffer should be another now, and may be: only between two messages, and
-    /// when tungstenite has given out all that it read, is nothing in it.
-    pub(super) fn buffer_to_change(&self) -> Option<bool> {
-        let wire = self.socket.get_ref();
-        let frames = &wire.frames;
-        let (size, most) = if self.large_buffer {
-            (LARGE_BUFFER, HUGE)
-        } else {
-            (SMALL_BUFFER, LARGE as usize)
-        };
-        let outgrown = frames.largest_payload > most;
-        let idle = self.quiet || frames.consecutive_small_frames > SMALL_FRAMES;
-        let too_large = idle && size.max(frames.largest_payload) > SMALL_BUFFER;
-        if !outgrown && !too_large || !frames.between_messages() {
+    /// Returns the size of the buffer that is to replace the current one now, if one is. A buffer can be
+    /// replaced only when it is empty: between two messages, and after tungstenite has returned all that
+    /// it read.
+    pub(super) fn replacement_buffer(&self) -> Option<ReadBufferSize> {
+        let writer = self.websocket.get_ref();
+        let tracker = &writer.tracker;
+        let is_outgrown = tracker.largest_payload > self.buffer_size.max_payload();
+        let is_idle = self.is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
+        let grown_size = self.buffer_size.bytes().max(tracker.largest_payload);
+        let is_too_large = is_idle && grown_size > ReadBufferSize::Small.bytes();
+        if !is_outgrown && !is_too_large || !tracker.between_messages() {
             return None;
         }
-        // tungstenite reads on only when it has no whole frame left; so the end of a large frame,
-        // beyond which it was not let, or a read that brought nothing, is the end of its buffer.
-        let is_empty = frames.large_frame_ended || !wire.stream.may_be_readable();
-        is_empty.then_some(!too_large)
+        // tungstenite reads only when it holds no whole frame. So its buffer is empty after a read that
+        // returned nothing, and at the end of a large frame, beyond which it cannot read.
+        let is_empty = tracker.large_frame_ended || !writer.socket.may_be_readable();
+        is_empty.then_some(if is_too_large {
+            ReadBufferSize::Small
+        } else {
+            ReadBufferSize::Large
+        })
     }
 }

@@ -1,41 +1,45 @@
-//! What a connection has received and not handed over, counted against the budget.
+//! Memory of received data that is not yet handled, counted in the memory budget.
 
 use super::pump::Pump;
-use super::read_buffer::{LARGE_BUFFER, SMALL_BUFFER};
+use super::read_buffer::ReadBufferSize;
 use std::task::Context;
 
-/// What a connection may have besides the small buffer without its being counted, in bytes: so that
-/// small messages, which are done at once, cost no counting.
-const UNCOUNTED: usize = 2 * 1024;
+/// Bytes besides the small read buffer that a connection may hold without counting them. Small messages,
+/// which are handled at once, need no counting.
+const UNCOUNTED_BYTES: usize = 2 * 1024;
 
-/// So often others have their turn before anything is read while more is held than may be: enough for
-/// those who are closed for it, and no stand-still where nobody can be.
+/// How often this task yields before it reads again while the memory budget is exceeded. Enough for
+/// evicted connections to free memory; bounded, so that reading does not stall if none can be evicted.
 const MAX_YIELDS: u32 = 16;
 
 impl Pump {
-    /// Counts what was received and not handed over against the budget, beyond what any connection
-    /// may have. Where that is too much, nothing more is read before the broker knows.
-    pub(super) fn charge(&mut self) {
-        let wire = self.socket.get_ref();
-        let buffer = if self.large_buffer {
-            LARGE_BUFFER
-        } else {
-            SMALL_BUFFER
-        };
-        let here = wire.frames.buffered_bytes(buffer) - SMALL_BUFFER + self.decoded;
-        let charged = if here > UNCOUNTED { here } else { 0 };
-        let receive_memory = &wire.stream.status().receive_memory;
-        receive_memory.grow(charged.saturating_sub(self.charged));
-        receive_memory.shrink(self.charged.saturating_sub(charged));
-        self.budget_exceeded = charged > self.charged && receive_memory.budget().is_exceeded();
-        self.charged = charged;
+    /// Reserves memory for the received data that this connection holds, above what each connection may
+    /// hold. If that exceeds the budget, nothing more is read before the broker has been told.
+    pub(super) fn update_reservation(&mut self) {
+        let writer = self.websocket.get_ref();
+        let buffered = writer.tracker.buffered_bytes(self.buffer_size.bytes());
+        let held = buffered - ReadBufferSize::Small.bytes() + self.decoded_bytes;
+        let reserved = if held > UNCOUNTED_BYTES { held } else { 0 };
+        let receive_memory = &writer.socket.status().receive_memory;
+        receive_memory.grow(reserved.saturating_sub(self.reserved_bytes));
+        receive_memory.shrink(self.reserved_bytes.saturating_sub(reserved));
+        self.budget_exceeded =
+            reserved > self.reserved_bytes && receive_memory.budget().is_exceeded();
+        self.reserved_bytes = reserved;
     }
 
-    /// Whether the budget has room for what may be read now. Where it has none, the broker has its
-    /// turn first, and those whom it closes have theirs: else all connections would read before
-    /// anything is given back.
+    /// Releases the memory that is reserved for received data.
+    pub(super) fn release_reservation(&mut self) {
+        let reserved = std::mem::take(&mut self.reserved_bytes);
+        let status = self.websocket.get_ref().socket.status();
+        status.receive_memory.shrink(reserved);
+    }
+
+    /// Returns whether to read now. While the budget is exceeded, first tells the broker, and then yields
+    /// to the connections that it evicts: otherwise all connections would read on before any memory is
+    /// freed. If the result is `false`, the task of `cx` is woken later.
     pub(super) fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let status = self.socket.get_ref().stream.status();
+        let status = self.websocket.get_ref().socket.status();
         if !status.receive_memory.budget().is_exceeded() {
             self.yields = 0;
             return true;
@@ -43,7 +47,7 @@ impl Pump {
         if self.yields == 0 {
             self.budget_exceeded = true;
         }
-        // The place for the next event is free once the last one has been taken.
+        // The channel has capacity for the next event once the broker has taken the last one.
         if !self.tell_broker(cx) || self.inbox.poll_ready(cx).is_pending() {
             return false;
         }
@@ -54,15 +58,5 @@ impl Pump {
         }
         self.yields = 0;
         true
-    }
-
-    pub(super) fn uncharge(&mut self) {
-        let charged = std::mem::take(&mut self.charged);
-        self.socket
-            .get_ref()
-            .stream
-            .status()
-            .receive_memory
-            .shrink(charged);
     }
 }
