@@ -12,7 +12,7 @@ const MESSAGE: usize = 64 * 1024;
 #[test]
 fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
     const MESSAGES: usize = 600;
-    let daemon = Daemon::with(json!({"protocol": "peerdrop", "ping_after": 0}));
+    let daemon = Daemon::of("peerdrop", json!({}));
     let (mut sender, mut reader) = pair(&daemon);
     let message = |number: usize| format!("{number:08}{}", "x".repeat(MESSAGE - 8));
     let before = daemon.resident();
@@ -68,7 +68,7 @@ fn held_or_not_a_sender_may_be_answered_by_its_peer() {
 
 #[test]
 fn a_peer_that_goes_frees_a_sender_that_is_held() {
-    let daemon = Daemon::with(json!({"protocol": "peerdrop", "ping_after": 0}));
+    let daemon = Daemon::of("peerdrop", json!({}));
     let (mut sender, reader) = pair(&daemon);
     sender
         .socket
@@ -85,7 +85,7 @@ fn a_peer_that_goes_frees_a_sender_that_is_held() {
 fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing() {
     const MESSAGES: usize = 150;
     let daemon = Daemon::with(json!({
-        "protocol": "workspace", "messages_per_minute": 0, "ping_after": 0, "close_timeout": 1000,
+        "protocol": "workspace", "messages_per_minute": 0,
     }));
     let enter = |name: &str| {
         let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));

@@ -1,20 +1,18 @@
 //! FastChat as its clients see it. What the document demands of the rules is tested at the desk,
 //! beside the rules; here is what takes sockets.
 
-use crate::common::{Client, Daemon, http, receive_http, tcp, with};
+use crate::common::{Client, Daemon, http, receive_http, tcp};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 
-/// A daemon that has all the time in the world for its clients, unless it is told otherwise.
 fn daemon(settings: Value) -> Daemon {
-    let patient = json!({"hello_timeout": 0, "takeover_timeout": 3600});
-    Daemon::of("fastchat", with(patient, &settings))
+    Daemon::of("fastchat", settings)
 }
 
-fn hello(id: &str, name: &str) -> String {
+pub fn hello(id: &str, name: &str) -> String {
     json!({"type": "HELLO", "data": {"user_id": id, "display_name": name}}).to_string()
 }
 

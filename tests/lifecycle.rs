@@ -140,8 +140,8 @@ fn the_log_has_addresses_and_figures_and_never_contents() {
     let listener = json!({"protocol": "workspace", "trusted_proxies": ["127.0.0.1"]});
     let daemon = Daemon::start(json!({"log": "debug", "listeners": [listener]}));
     let headers = [("x-forwarded-for", "192.0.2.7")];
-    let mut client = Client::try_connect(daemon.address(), "/ws?username=Marker", &headers);
-    let client = client.as_mut().ok().unwrap();
+    let client = Client::try_connect(daemon.address(), "/ws?username=Marker", &headers);
+    let mut client = client.ok().unwrap();
     client.text();
     client.says(r#"{"type":"message:send","text":"Marker"}"#);
     client.text();
@@ -149,6 +149,8 @@ fn the_log_has_addresses_and_figures_and_never_contents() {
     client.text();
     daemon.signal(Signal::TERM);
     client.closed();
+    // The daemon ends when the client's socket is closed.
+    drop(client);
     let log: Vec<String> = std::iter::from_fn(|| daemon.next_line_if_any()).collect();
     assert!(
         log.iter()

@@ -2,7 +2,7 @@
 //! beside the rules; here is what takes sockets.
 
 use crate::common::{
-    Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, read_head, tcp, with,
+    Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, read_head, tcp,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -10,12 +10,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-/// A daemon that has all the time in the world for its clients, unless it is told otherwise.
 fn daemon(settings: Value) -> Daemon {
-    let patient = json!({
-        "join_timeout": 0, "heartbeat_timeout": 3600, "takeover_timeout": 3600,
-    });
-    Daemon::of("loudsync", with(patient, &settings))
+    Daemon::of("loudsync", settings)
 }
 
 fn join(device: &str, kind: &str) -> String {
@@ -259,5 +255,7 @@ fn at_a_stop_sessions_are_closed_first() {
         );
         assert_eq!(client.closed(), (1001, "server going away".to_owned()));
     }
+    // The daemon ends when the clients' sockets are closed.
+    drop((host, phone));
     assert!(daemon.ends().success());
 }

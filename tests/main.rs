@@ -2,7 +2,8 @@
 //!
 //! Each file is about one thing; `common` has what they need for it. No test sleeps, but where
 //! pauses are the attack: what is waited for is a frame, a line of the log or the end of the process,
-//! and a deadline far beyond any slow machine turns a lost one into a failure.
+//! and a deadline far beyond any slow machine turns a lost one into a failure. For the same reason the
+//! daemon's own time-outs are off, or as good as off, but for the one that a test is about.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -17,7 +17,7 @@ const SLACK: u64 = 8 << 20;
 fn daemon(protocol: &str, memory_budget: usize) -> Daemon {
     Daemon::start(json!({
         "memory_budget": memory_budget,
-        "listeners": [{"protocol": protocol, "ping_after": 0}],
+        "listeners": [{"protocol": protocol}],
     }))
 }
 
@@ -119,7 +119,7 @@ fn so_it_is_with_what_waits_for_clients_that_read_nothing() {
 fn whoever_says_goodbye_and_holds_much_is_cut_before_anybody_is_closed() {
     let daemon = Daemon::start(json!({
         "memory_budget": 16 * MIB,
-        "listeners": [{"protocol": "peerdrop", "ping_after": 0, "close_timeout": 1000}],
+        "listeners": [{"protocol": "peerdrop"}],
     }));
     let (mut sender, mut reader) = pair(&daemon);
     set_socket_recv_buffer_size(&reader.socket.get_ref().0, 64 * 1024).unwrap();
@@ -138,7 +138,7 @@ fn whoever_says_goodbye_and_holds_much_is_cut_before_anybody_is_closed() {
 fn whoever_is_told_goodbye_and_goes_on_sending_holds_nothing() {
     let daemon = Daemon::start(json!({
         "memory_budget": 16 * MIB,
-        "listeners": [{"protocol": "peerdrop", "ping_after": 0, "close_timeout": 1000}],
+        "listeners": [{"protocol": "peerdrop"}],
     }));
     let (mut one, mut other) = pair(&daemon);
     let (leaver, mut sender) = pair(&daemon);
@@ -213,7 +213,7 @@ fn large_requests_that_do_not_end_leave_room_for_usual_ones() {
 fn and_with_what_is_stored_for_peers_that_are_not_there() {
     let daemon = Daemon::start(json!({
         "memory_budget": 4 * MIB,
-        "listeners": [{"protocol": "peerjs", "expire_timeout": 1000}],
+        "listeners": [{"protocol": "peerjs"}],
     }));
     let mut sources = ["ann", "bob", "cat"].map(|id| crate::peerjs::enter(&daemon, id));
     let payload = "x".repeat(MIB / 2);

@@ -268,7 +268,7 @@ fn a_page_can_read_every_answer() {
 #[test]
 fn a_proxys_connection_carries_requests_of_many() {
     let daemon = daemon(json!({
-        "trusted_proxies": ["127.0.0.1"], "max_connections_per_ip": 1, "handshake_timeout": 60,
+        "trusted_proxies": ["127.0.0.1"], "max_connections_per_ip": 1,
     }));
     let mut stream = tcp(daemon.address());
     let mut ask_for = |client: &str| {
@@ -315,7 +315,7 @@ fn beyond_max_connections_it_says_the_same() {
 
 #[test]
 fn a_list_larger_than_the_socket_takes_is_sent_whole() {
-    let daemon = daemon(json!({"allow_discovery": true, "close_timeout": 60}));
+    let daemon = daemon(json!({"allow_discovery": true}));
     let ids: Vec<String> = (0..100).map(|at| format!("{at:0>256}")).collect();
     let _peers: Vec<Client> = ids.iter().map(|id| enter(&daemon, id)).collect();
     let mut stream = tcp(daemon.address());
@@ -331,7 +331,7 @@ fn a_list_larger_than_the_socket_takes_is_sent_whole() {
 
 #[test]
 fn who_comes_gets_all_that_is_stored_for_it() {
-    let daemon = daemon(json!({"expire_timeout": 60}));
+    let daemon = daemon(json!({}));
     let (mut a, mut b) = (enter(&daemon, "a"), enter(&daemon, "b"));
     // More than any outbox may hold otherwise.
     let large = "x".repeat(1 << 20);

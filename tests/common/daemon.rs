@@ -50,6 +50,35 @@ pub fn with(mut settings: Value, others: &Value) -> Value {
     settings
 }
 
+/// Settings with which a listener of this protocol waits for its clients as long as they take. On a
+/// loaded machine a test may be kept from its turn for longer than any time-out that users would want,
+/// and then its clients would be closed. A test that is about a time-out sets that one.
+fn patience(protocol: &str) -> Value {
+    let own = match protocol {
+        "fastchat" => json!({"hello_timeout": 0, "takeover_timeout": LONG}),
+        "workspace" => json!({"idle_timeout": 0}),
+        "loudsync" => json!({
+            "join_timeout": 0, "heartbeat_timeout": LONG, "takeover_timeout": LONG,
+        }),
+        "peerjs" => json!({"alive_timeout": 0, "expire_timeout": LONG}),
+        _ => json!({}),
+    };
+    let all = json!({"handshake_timeout": LONG, "ping_after": 0, "close_timeout": LONG});
+    with(all, &own)
+}
+
+/// Longer than any test runs, in seconds, for time-outs that cannot be without a limit.
+const LONG: u32 = 3600;
+
+/// This configuration, in which time-outs that it does not name are without end (see [`patience`]).
+fn patient(config: &Value) -> Value {
+    let mut config = with(json!({"shutdown_timeout": LONG}), config);
+    for listener in config["listeners"].as_array_mut().unwrap() {
+        *listener = with(patience(listener["protocol"].as_str().unwrap()), listener);
+    }
+    config
+}
+
 /// A running daemon, ended with the test.
 pub struct Daemon {
     child: Child,
@@ -72,15 +101,20 @@ impl Daemon {
     }
 
     /// A daemon with this configuration. Listeners that name no address get a port from the
-    /// system.
+    /// system, and time-outs that the configuration does not name are without end (see [`patience`]).
     pub fn start(config: Value) -> Self {
-        Self::launch(program(), config)
+        Self::as_configured(patient(&config))
     }
 
     /// The same, started by another program, which is given the daemon's and its arguments.
     pub fn start_by(mut launcher: Command, config: Value) -> Self {
         launcher.arg(program().get_program());
-        Self::launch(launcher, config)
+        Self::launch(launcher, patient(&config))
+    }
+
+    /// One with the time-outs that users have, as a benchmark wants it.
+    pub fn as_configured(config: Value) -> Self {
+        Self::launch(program(), config)
     }
 
     fn launch(mut program: Command, mut config: Value) -> Self {

@@ -86,9 +86,8 @@ fn enters_fastchat(house: &House, is_flat: bool, id: &str, name: &str) -> Client
 
 #[test]
 fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
-    let special = [("fastchat", json!({"takeover_timeout": 3600}))];
     for is_flat in [false, true] {
-        let house = House::furnished(&json!({}), &special);
+        let house = House::new();
         let mut ann = enters_fastchat(&house, false, ANN, "Ann");
         let mut bob = enters_fastchat(&house, true, BOB, "Bob");
         for id in [ANN, &ANN.to_uppercase()] {
@@ -177,8 +176,7 @@ fn upper(kind: &str, payload: Value) -> String {
 
 #[test]
 fn a_guest_is_no_host() {
-    let patient = json!({"heartbeat_timeout": 3600, "takeover_timeout": 3600});
-    let house = House::furnished(&json!({}), &[("loudsync", patient)]);
+    let house = House::new();
     let mut host = house.enter("loudsync");
     host.says(join("mac", "host"));
     let welcome = host.until_type("welcome");

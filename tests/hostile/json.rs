@@ -367,7 +367,6 @@ fn house() -> House {
             "workspace",
             json!({"messages_per_minute": 0, "signals_per_minute": 0}),
         ),
-        ("loudsync", json!({"heartbeat_timeout": 3600})),
     ];
     House::furnished(&room, &special)
 }
