@@ -214,6 +214,17 @@ impl Daemon {
         })
     }
 
+    /// How many sockets the daemon has open.
+    pub fn sockets(&self) -> usize {
+        let files = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
+        let files = std::fs::read_dir(files).unwrap();
+        // A file that is closed meanwhile is not there.
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        targets
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+
     /// Resident memory, in bytes.
     pub fn resident(&self) -> u64 {
         memory(self.pid(), "VmRSS:").unwrap()

@@ -10,7 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Stops a flood even when the test fails, which could not end otherwise.
 struct StopAtTheEnd<'a>(&'a AtomicBool);
@@ -169,6 +169,8 @@ fn out_of_file_descriptors_it_waits_and_recovers() {
     let house = House::furnished(&json!({}), &[("workspace", json!({"ping_every": 1}))]);
     let mut guest = house.enter("workspace");
     guest.until_type("connected");
+    // A file that the daemon closed later would be room for a client more.
+    house.sees_off_all_but(1);
     let limits = limit_files(&house.daemon, 2);
     // More than there is room for; the system takes them all.
     let waiting: Vec<(&str, TcpStream)> = (0..20)
@@ -178,15 +180,19 @@ fn out_of_file_descriptors_it_waits_and_recovers() {
     for _ in house.doors() {
         house.daemon.logs("cannot accept connections");
     }
-    // Nothing changes for some seconds, in which somebody who is in is served.
-    let before = house.daemon.cpu();
+    // Nothing changes for some seconds, in which a client that is in is served. The Pings that came
+    // before are read first, since they tell nothing of these seconds.
+    let (since, before) = (Instant::now(), house.daemon.cpu());
+    guest.pings();
     let mut pings = 0;
     while pings < 3 {
         pings += usize::from(guest.socket.read().unwrap().is_ping());
         guest.socket.flush().unwrap();
     }
     let computed = house.daemon.cpu() - before;
-    assert!(computed < Duration::from_secs(1), "{computed:?} of work");
+    // A share of the time that has passed: on a slow machine both are longer.
+    let waited = since.elapsed();
+    assert!(4 * computed < waited, "{computed:?} of work in {waited:?}");
     prlimit(Some(house.daemon.pid()), Resource::Nofile, limits).unwrap();
     // The next line of its kind: it was said once for each, not once for each attempt.
     for _ in house.doors() {

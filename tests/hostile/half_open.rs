@@ -61,10 +61,12 @@ fn five_thousand_connections_that_are_reset_leave_nothing_behind() {
         for number in 0..5000 {
             let (protocol, address) = doors[number % doors.len()];
             reset(address, protocol, stop);
-            // Meanwhile, too; and so those before are gone. Where thousands wait to be noticed, the C
-            // library keeps some of the memory that they need at once.
+            // Meanwhile, too; and then all connections before have been accepted, and their ends are
+            // waited for. Where thousands are to be noticed, the C library keeps some of the memory
+            // that they need at once.
             if number % 250 == 249 {
                 house.serves();
+                house.sees_off_all_but(0);
             }
         }
         house.withstands(&format!("5,000 connections reset {case}"), "forgotten");

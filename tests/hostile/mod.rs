@@ -34,9 +34,11 @@ const SLACK: u64 = 4 << 20;
 /// an arena once that is twice the largest block that it ever got from the system for itself.
 const LARGE: u64 = 12 << 20;
 
-/// A daemon in which all protocols run, as a user starts it.
+/// A daemon in which all protocols run, as a user starts it but for its time-outs.
 struct House {
     daemon: Daemon,
+    /// How many sockets it had open before the first client came.
+    sockets: usize,
     /// Resident memory before anything happened.
     before: u64,
 }
@@ -59,7 +61,11 @@ impl House {
     }
 
     fn opened(daemon: Daemon) -> Self {
-        let mut house = Self { daemon, before: 0 };
+        let mut house = Self {
+            sockets: daemon.sockets(),
+            daemon,
+            before: 0,
+        };
         // Each thread of the daemon allocates for the first time, and each page of the program that
         // serves anybody is loaded.
         for _ in 0..10 {
@@ -116,6 +122,15 @@ impl House {
             pair.leaves();
         }
         since.elapsed()
+    }
+
+    /// Waits until the daemon has closed the sockets of all clients but those that stay, which are so
+    /// many. That a client is gone is not yet known to the daemon.
+    fn sees_off_all_but(&self, staying: usize) {
+        let expected = self.sockets + staying;
+        wait_until("the sockets of those who went are closed", || {
+            self.daemon.sockets() == expected
+        });
     }
 
     /// All is as before: everybody is served, and memory is back.
