@@ -241,6 +241,7 @@ impl BrokerHarness {
         let (outbox, receiver) = outbox(120, &self.broker.budget);
         let (reply_to, mut reply) = oneshot::channel();
         let status = SocketStatus::new(self.broker.started, &self.broker.budget);
+        status.set_last_activity(self.second());
         let event = OpenEvent {
             listener: 0,
             conn: ConnectionId(conn),
@@ -271,6 +272,18 @@ impl BrokerHarness {
 
     pub(crate) fn status(&self, conn: u64) -> &SocketStatus {
         &self.broker.connections[&ConnectionId(conn)].status
+    }
+
+    /// Makes the socket of a connection accept no more bytes.
+    pub(crate) fn block_writes(&self, conn: u64) {
+        self.status(conn).block_writes();
+        self.status(conn).set_last_activity(self.second());
+    }
+
+    /// Returns the harness's time for a socket status, whose own clock goes on while a loaded machine
+    /// keeps the test waiting.
+    fn second(&self) -> u32 {
+        self.now.as_secs() as u32
     }
 
     /// Handles one command of a connection.

@@ -48,7 +48,7 @@ fn a_paused_client_is_not_silent() {
 #[test]
 fn a_paused_client_that_accepts_no_bytes_is_dropped() {
     let (mut harness, [paused, _recipient]) = with_a_paused_client();
-    harness.status(1).block_writes();
+    harness.block_writes(1);
     harness.tick_at(15);
     harness.tick_at(20);
     assert_eq!(drain(&paused).directives.close, Some(CloseOrder::Abort));

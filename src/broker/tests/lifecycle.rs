@@ -28,7 +28,7 @@ fn each_open_is_followed_by_one_close_however_the_connection_ends() {
     assert_eq!(harness.take_log(), ["command 2", "close 2 timed out"]);
     harness.disconnect(2, DisconnectReason::Closed(CloseReason::Idle));
     assert_eq!(harness.take_log(), [""; 0]);
-    harness.status(4).block_writes();
+    harness.block_writes(4);
     harness.command(3, vec![send(4, &"x".repeat(60)), send(4, "one too many")]);
     assert_eq!(harness.take_log(), ["command 3", "close 4 too slow"]);
     harness.disconnect(4, DisconnectReason::Lost);

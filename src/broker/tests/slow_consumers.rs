@@ -16,7 +16,7 @@ fn initial_frames_and_a_large_message_leave_capacity_for_more() {
     let realm = MockRealm::sending_at_open();
     let mut harness = BrokerHarness::with_realm(Disconnect, realm);
     let (recipient, _sender) = (harness.connect(1), harness.connect(2));
-    harness.status(1).block_writes();
+    harness.block_writes(1);
     harness.command(2, vec![send(1, "sent by the server")]);
     assert_eq!(drain(&recipient).directives.close, None);
     // The same with a message larger than the whole outbox.
@@ -29,7 +29,7 @@ fn initial_frames_and_a_large_message_leave_capacity_for_more() {
 fn a_slow_client_is_closed_and_no_other() {
     let mut harness = BrokerHarness::new(Disconnect);
     let (slow, fast) = (harness.connect(1), harness.connect(2));
-    harness.status(1).block_writes();
+    harness.block_writes(1);
     for _ in 0..3 {
         harness.command(2, vec![send(1, &"x".repeat(60)), send(2, "x")]);
         drain(&fast);
@@ -129,7 +129,7 @@ fn a_receipt_says_whether_the_frame_is_in_the_outbox() {
 fn delivered_frames_fill_half_of_a_slow_clients_outbox_and_do_not_close_it() {
     let mut harness = BrokerHarness::new(Disconnect);
     let (sender, recipient) = (harness.connect(1), harness.connect(2));
-    harness.status(2).block_writes();
+    harness.block_writes(2);
     for receipt in ["ok", "failed", "failed"] {
         harness.command(1, vec![Action::Deliver(2, "x".repeat(20))]);
         assert_eq!(drain(&sender).texts, [receipt]);
