@@ -1,7 +1,7 @@
 //! The daemon that is tormented: started again and again on the same ports, its log in one file.
 
 use crate::process::{cpu, memory, program, temporary_file};
-use crate::world::{DEADLINE, GLANCE, Protocol};
+use crate::shared_state::{DEADLINE, GLANCE, Protocol};
 use async_std::task;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! What was seen: messages, promises checked and broken, faults survived, memory and time.
 
-use crate::world::Protocol;
+use crate::shared_state::Protocol;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,9 +1,9 @@
 //! FastChat's people: who they are, who believes whom to be there, and their chats.
 
-use crate::person::Broken;
-use crate::place::Place;
-use crate::post::Post;
-use crate::world::{Protocol, Ticket, World};
+use crate::client_task::Broken;
+use crate::expectations::Place;
+use crate::expectations::message_ledger::Post;
+use crate::shared_state::{Protocol, Ticket, World};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use uuid::{Builder, Uuid};

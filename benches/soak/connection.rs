@@ -1,6 +1,6 @@
 //! One WebSocket, and all the ways to end it.
 
-use crate::world::{DEADLINE, GLANCE, Protocol, World};
+use crate::shared_state::{DEADLINE, GLANCE, Protocol, World};
 use async_std::future::timeout;
 use async_std::net::TcpStream;
 use async_std::task;

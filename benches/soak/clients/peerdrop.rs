@@ -3,10 +3,10 @@
 //! Due is everything that was said in a session while both are in it. If one leaves with a Close
 //! frame, also what it said right before; if it is cut, that may be lost, and only that.
 
-use crate::link::{End, Farewell};
-use crate::person::{Broken, Person, Say};
-use crate::place::Place;
-use crate::world::{Chance, GLANCE, Protocol, World, text};
+use crate::client_task::{Broken, Person, Say};
+use crate::connection::{End, Farewell};
+use crate::expectations::Place;
+use crate::shared_state::{Chance, GLANCE, Protocol, World, text};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! The life that all clients lead: they come, talk and idle, pause, vanish in one way or another,
 //! and come back. What they say, and what they may be told, is their protocol's.
 
-use crate::link::{End, Farewell, Link, News};
-use crate::world::{Chance, Counted, DEADLINE, GLANCE, Phase, Protocol, World};
+use crate::connection::{End, Farewell, Link, News};
+use crate::shared_state::{Chance, Counted, DEADLINE, GLANCE, Phase, Protocol, World};
 use async_std::task;
 use std::rc::Rc;
 use std::time::{Duration, Instant};

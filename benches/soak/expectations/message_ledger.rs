@@ -4,8 +4,8 @@
 //! its receiver lasts from before it was sent until the moment of quiet in which that is asked. On
 //! PeerJS it is also due to somebody who was gone then and came, unless it expired meanwhile.
 
-use crate::person::Broken;
-use crate::world::{DEADLINE, Ticket, text};
+use crate::client_task::Broken;
+use crate::shared_state::{DEADLINE, Ticket, text};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 

@@ -6,10 +6,12 @@
 //! id). A member that is cut and back within the time of its last heartbeat keeps its place. When
 //! the host goes for good, everybody is told and sent away; whom it kicks is, too.
 
-use crate::link::{End, Farewell};
-use crate::party::{CLOSED, KICKED, MEMBERS, Party, SEATS, Seen, Session, is_upper, name};
-use crate::person::{Broken, Person, Say};
-use crate::world::{Chance, Phase, Protocol, Ticket, World};
+use crate::client_task::{Broken, Person, Say};
+use crate::connection::{End, Farewell};
+use crate::expectations::loudsync::{
+    CLOSED, KICKED, MEMBERS, Party, SEATS, Seen, Session, is_upper, name,
+};
+use crate::shared_state::{Chance, Phase, Protocol, Ticket, World};
 use serde_json::{Value, json};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};

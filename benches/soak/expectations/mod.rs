@@ -1,6 +1,12 @@
 //! Where people of one protocol meet, as whoever checks them sees it.
 
-use crate::person::Broken;
+pub mod accepted_rate;
+pub mod fastchat;
+pub mod loudsync;
+pub mod message_ledger;
+pub mod workspace;
+
+use crate::client_task::Broken;
 
 /// One protocol's people, looked at in a moment of quiet.
 pub trait Place {

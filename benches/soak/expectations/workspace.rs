@@ -1,8 +1,8 @@
 //! Workspace's room: what is said in it, in which order, and who has heard what.
 
-use crate::person::Broken;
-use crate::place::{Place, Visit};
-use crate::world::Ticket;
+use crate::client_task::Broken;
+use crate::expectations::{Place, Visit};
+use crate::shared_state::Ticket;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 

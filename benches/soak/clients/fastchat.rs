@@ -5,11 +5,11 @@
 //! nothing between them is refused but for its rate. Who is there is what a client has that starts
 //! from nothing at HELLO_ACK and merges each PRESENCE (the flat dialect: `update` is the list).
 
-use crate::link::{End, Farewell};
-use crate::person::{Broken, Person, Say};
-use crate::rate::{Accepted, MINUTE};
-use crate::town::{CHATS, PRESENCE, Town};
-use crate::world::{Chance, GLANCE, Protocol, Ticket, World, origin};
+use crate::client_task::{Broken, Person, Say};
+use crate::connection::{End, Farewell};
+use crate::expectations::accepted_rate::{Accepted, MINUTE};
+use crate::expectations::fastchat::{CHATS, PRESENCE, Town};
+use crate::shared_state::{Chance, GLANCE, Protocol, Ticket, World, origin};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;

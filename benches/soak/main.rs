@@ -30,12 +30,10 @@
 //!
 //! # How it is built
 //!
-//! [`person`] leads the life of a client; what it says and may hear is in the model of its
-//! protocol ([`peerdrop`], [`fastchat`], [`workspace`], [`loudsync`], [`peerjs`]), which does no
-//! input or output. Each has a [`place`] where all of its people are known ([`town`], [`room`] and
-//! [`party`] are such). [`link`] is a
-//! connection and the ways to end it, [`post`] what goes from one person to another, [`director`]
-//! the story. Everything is on one thread. What happens follows from the seed; when, from the
+//! [`client_task`] leads the life of a client; what it says and may hear is in the model of its
+//! protocol ([`clients`]), which does no
+//! input or output. What all clients of a protocol are to have seen is in [`expectations`]. [`connection`] is a
+//! connection and the ways to end it, [`scenario`] the story. Everything is on one thread. What happens follows from the seed; when, from the
 //! machine, too.
 #![allow(
     clippy::unwrap_used,
@@ -43,58 +41,34 @@
     reason = "a benchmark may fail by a panic"
 )]
 
-#[path = "soak/daemon.rs"]
+mod client_task;
+mod clients;
+mod connection;
 mod daemon;
-#[path = "soak/director.rs"]
-mod director;
-#[path = "soak/fastchat.rs"]
-mod fastchat;
-#[path = "soak/link.rs"]
-mod link;
-#[path = "soak/loudsync.rs"]
-mod loudsync;
-#[path = "soak/party.rs"]
-mod party;
-#[path = "soak/peerdrop.rs"]
-mod peerdrop;
-#[path = "soak/peerjs.rs"]
-mod peerjs;
-#[path = "soak/person.rs"]
-mod person;
-#[path = "soak/place.rs"]
-mod place;
-#[path = "soak/post.rs"]
-mod post;
-#[path = "../tests/common/daemon.rs"]
+mod expectations;
+#[path = "../../tests/common/daemon.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod process;
-#[path = "soak/rate.rs"]
-mod rate;
-#[path = "soak/report.rs"]
 mod report;
-#[path = "soak/room.rs"]
-mod room;
-#[path = "soak/town.rs"]
-mod town;
-#[path = "soak/workspace.rs"]
-mod workspace;
-#[path = "soak/world.rs"]
-mod world;
+mod scenario;
+mod shared_state;
 
 /// How long to wait for the daemon.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 use async_global_executor::{block_on, spawn_local};
+use client_task::{Life, Person};
+use clients::{fastchat, loudsync, peerdrop, peerjs, workspace};
 use daemon::Daemon;
-use director::Director;
-use person::{Life, Person};
+use expectations::{fastchat::Town, loudsync::Party, workspace::Room};
+use scenario::Director;
+use shared_state::{Chance, Protocol, World};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 use uuid::Uuid;
-use world::{Chance, Protocol, World};
 
 fn main() -> ExitCode {
     // Without it cargo only tries whether this works.
@@ -118,9 +92,9 @@ async fn run(world: Rc<World>, length: Duration, seed: u64) -> ExitCode {
     world.begin(daemon.addresses.clone());
     let size = world.size;
     let pairs = Rc::new(RefCell::new(peerdrop::Pairs::new(size)));
-    let town = Rc::new(RefCell::new(town::Town::new(&world)));
-    let room = Rc::new(RefCell::new(room::Room::new(size)));
-    let party = Rc::new(RefCell::new(party::Party::new(size)));
+    let town = Rc::new(RefCell::new(Town::new(&world)));
+    let room = Rc::new(RefCell::new(Room::new(size)));
+    let party = Rc::new(RefCell::new(Party::new(size)));
     let exchange = Rc::new(RefCell::new(peerjs::Exchange::new(size)));
     for index in 0..size {
         lives(&world, index, peerdrop::Peer::new(&world, &pairs, index));

@@ -6,11 +6,11 @@
 //! be right about all who came, went, or said what they do after it had come itself. The newer
 //! dialect hears `userCount` instead.
 
-use crate::link::{End, Farewell};
-use crate::person::{Broken, Person, Say};
-use crate::rate::{Accepted, MINUTE};
-use crate::room::{Doing, Member, ORDER, Room, Said, name};
-use crate::world::{Chance, GLANCE, Protocol, Ticket, World, origin, text};
+use crate::client_task::{Broken, Person, Say};
+use crate::connection::{End, Farewell};
+use crate::expectations::accepted_rate::{Accepted, MINUTE};
+use crate::expectations::workspace::{Doing, Member, ORDER, Room, Said, name};
+use crate::shared_state::{Chance, GLANCE, Protocol, Ticket, World, origin, text};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 use std::cell::RefCell;

@@ -1,8 +1,8 @@
 //! LOUDSYNC's sessions: who is in them, and what each of these knows of the others.
 
-use crate::person::Broken;
-use crate::place::Place;
-use crate::world::Ticket;
+use crate::client_task::Broken;
+use crate::expectations::Place;
+use crate::shared_state::Ticket;
 use std::collections::BTreeMap;
 
 /// The host and its guests.

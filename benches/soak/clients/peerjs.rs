@@ -5,11 +5,11 @@
 //! EXPIRE comes instead; never both. An impostor is told that the id is taken, and whoever comes
 //! again with its own token takes over.
 
-use crate::link::{End, Farewell};
-use crate::person::{Broken, Person, Say};
-use crate::place::Place;
-use crate::post::Post;
-use crate::world::{Chance, DEADLINE, GLANCE, Protocol, Ticket, World, origin};
+use crate::client_task::{Broken, Person, Say};
+use crate::connection::{End, Farewell};
+use crate::expectations::Place;
+use crate::expectations::message_ledger::Post;
+use crate::shared_state::{Chance, DEADLINE, GLANCE, Protocol, Ticket, World, origin};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::cell::RefCell;

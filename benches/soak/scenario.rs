@@ -1,12 +1,12 @@
 //! The story: when it is quiet and all are asked what they know, and what is done to the daemon.
 
+use crate::clients::peerjs::{self, Exchange};
+use crate::connection::{End, Link, News};
 use crate::daemon::Daemon;
-use crate::link::{End, Link, News};
-use crate::peerjs::{self, Exchange};
-use crate::place::Place;
+use crate::expectations::Place;
 use crate::process::cpu;
 use crate::report::mib;
-use crate::world::{Chance, DEADLINE, GLANCE, Phase, Protocol, World};
+use crate::shared_state::{Chance, DEADLINE, GLANCE, Phase, Protocol, World};
 use async_std::task;
 use rustix::process::{Signal, getpid};
 use std::cell::RefCell;
