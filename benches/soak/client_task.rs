@@ -1,147 +1,101 @@
-//! The life that all clients lead: they come, talk and idle, pause, vanish in one way or another,
-//! and come back. What they say, and what they may be told, is their protocol's.
+//! The life cycle of one client of any protocol: it connects, acts, stops reading, disconnects in one of
+//! many ways, and reconnects.
 
-use crate::connection::{End, Farewell, Link, News};
-use crate::shared_state::{Chance, Counted, DEADLINE, GLANCE, Phase, Protocol, World};
+use crate::checks::{ADMITTED, CLOSED_WITH_REASON, Violation};
+use crate::clients::{ClientModel, Outgoing};
+use crate::connection::{Connection, ConnectionEnd, Disconnect, Event};
+use crate::random::Random;
+use crate::shared_state::{CountGuard, DEADLINE, POLL_INTERVAL, Phase, SharedState};
 use async_std::task;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What somebody says next.
-pub type Say = Vec<String>;
+/// How long a slow client does not read. This and the time between two of its messages together must
+/// stay below the time after which the daemon drops a silent client.
+const READ_PAUSE: Duration = Duration::from_secs(6);
 
-/// A promise that was broken: which, and what was seen.
-pub type Broken = (&'static str, String);
-
-/// A client's model: what it does and what it may see. It does no input or output by itself.
-pub trait Person {
-    const PROTOCOL: Protocol;
-
-    /// Where to connect now; none if that is not possible now.
-    fn target(&mut self) -> Option<String>;
-
-    /// The connection is open.
-    fn arrives(&mut self, say: &mut Say);
-
-    /// The server has let it in.
-    fn is_settled(&self) -> bool;
-
-    /// The server says something.
-    fn hears(&mut self, text: &str, say: &mut Say) -> Result<(), Broken>;
-
-    /// When it does something next.
-    fn due(&self) -> Instant;
-
-    /// It does something; if it is quiet, only what keeps it alive.
-    fn acts(&mut self, say: &mut Say);
-
-    /// It is about to go, and nothing is due to it any more. Its last words, for a goodbye.
-    fn goes(&mut self, how: Farewell, say: &mut Say);
-
-    /// The server ended the connection, which is well otherwise. Nothing is due to it any more.
-    fn is_ended(&mut self, end: &End) -> Result<(), Broken>;
-
-    /// The connection is at an end, whoever ended it.
-    fn is_gone(&mut self);
-
-    /// How it may go other than all do.
-    fn may_take_over(&self) -> bool {
-        false
-    }
-
-    /// Whether it reads nothing for a while now, besides when chance has it so.
-    fn pauses(&mut self) -> bool {
-        false
-    }
-}
-
-/// How long a slow reader does not read. Together with the time between two signs of life it must
-/// stay below what the daemon allows.
-const PAUSE: Duration = Duration::from_secs(6);
-
-/// Somebody's life.
-pub struct Life<P> {
-    pub world: Rc<World>,
-    pub person: P,
+/// One client: its model, and what happens to it.
+pub struct ClientTask<M> {
+    pub shared: Rc<SharedState>,
+    pub model: M,
+    /// For the report.
     pub name: String,
-    pub chance: Chance,
+    pub random: Random,
 }
 
-impl<P: Person> Life<P> {
-    /// Leads it, as long as the program runs.
-    pub async fn lead(mut self) {
-        // At first all come, within a few seconds.
-        task::sleep(self.chance.seconds(0, 4)).await;
+impl<M: ClientModel> ClientTask<M> {
+    /// Runs as long as the program does.
+    pub async fn run(mut self) {
+        // At first all clients connect within a few seconds.
+        task::sleep(self.random.seconds(0, 4)).await;
         loop {
-            self.world.stirs().await;
-            let busy = self.world.busy();
-            if let Some(target) = self.person.target() {
-                let generation = self.world.generation();
-                match Link::open(&self.world, P::PROTOCOL, &target).await {
-                    Ok(link) => self.visit(link, busy).await,
+            self.shared.wait_until_active().await;
+            let transition = self.shared.begin_transition();
+            if let Some(target) = self.model.connect_target() {
+                let generation = self.shared.generation();
+                match Connection::open(&self.shared, M::PROTOCOL, &target).await {
+                    Ok(connection) => self.use_connection(connection, transition).await,
                     Err(problem) => {
-                        drop(busy);
-                        self.person.is_gone();
-                        if self.world.is_well_since(generation) {
-                            self.broken(("everybody gets in", problem));
+                        drop(transition);
+                        self.model.on_gone();
+                        if self.shared.is_running_since(generation) {
+                            self.report_violation((ADMITTED, problem));
                         }
                     }
                 }
             } else {
-                drop(busy);
-                task::sleep(GLANCE * 3).await;
+                drop(transition);
+                task::sleep(POLL_INTERVAL * 3).await;
                 continue;
             }
-            let away = if self.world.phase() == Phase::Up {
-                self.chance.seconds(3, 20)
+            let offline = if self.shared.phase() == Phase::Up {
+                self.random.seconds(3, 20)
             } else {
-                self.chance.seconds(1, 6)
+                self.random.seconds(1, 6)
             };
-            task::sleep(away).await;
+            task::sleep(offline).await;
         }
     }
 
-    /// One connection from its beginning to its end, and those that take over from it.
-    async fn visit(&mut self, mut link: Link, mut busy: Counted) {
+    /// Uses one connection until it ends, and those that take over from it.
+    async fn use_connection(&mut self, mut connection: Connection, mut transition: CountGuard) {
         loop {
-            let how = match self.stay(&mut link, &mut Some(busy)).await {
+            let how = match self
+                .stay_connected(&mut connection, &mut Some(transition))
+                .await
+            {
                 Ok(how) => how,
-                Err(end) => return self.ended(&link, &end),
+                Err(end) => return self.closed_by_server(&connection, &end),
             };
-            busy = self.world.busy();
-            let mut words = Say::new();
-            self.person.goes(how, &mut words);
-            self.world.report.fault(match how {
-                Farewell::Close => "left with a Close frame",
-                Farewell::Goodbye => "left with the protocol's goodbye",
-                Farewell::Reset => "cut by a reset",
-                Farewell::ResetInFrame => "reset in the middle of a frame",
-                Farewell::EndInFrame => "ended in the middle of a frame",
-                Farewell::Silence => "fell silent, and was dropped",
-                Farewell::Takeover => "came again while connected, and took over",
-            });
-            if how != Farewell::Takeover {
-                let ended = link.end(how, &mut words).await;
-                self.person.is_gone();
-                return self.check("whoever goes is let go", ended);
+            transition = self.shared.begin_transition();
+            let mut outgoing = Outgoing::new();
+            self.model.on_disconnecting(how, &mut outgoing);
+            self.shared.report.fault(how.description());
+            if how != Disconnect::Takeover {
+                let ended = connection.disconnect(how, &mut outgoing).await;
+                self.model.on_gone();
+                return self.check(
+                    "the server ends the connection of a client that left",
+                    ended,
+                );
             }
-            let Some(target) = self.person.target() else {
-                return self.person.is_gone();
+            let Some(target) = self.model.connect_target() else {
+                return self.model.on_gone();
             };
-            let old = link;
-            let new = Link::open(&self.world, P::PROTOCOL, &target).await;
-            let counts = old.counts();
+            let old = connection;
+            let new = Connection::open(&self.shared, M::PROTOCOL, &target).await;
+            let is_checked = old.is_checked();
             match new {
                 Ok(new) => {
-                    let replaced = old.sees_replacement().await;
-                    self.check("who comes again takes over", replaced);
-                    self.person.is_gone();
-                    link = new;
+                    let replaced = old.wait_for_takeover().await;
+                    self.check("a reconnecting client replaces its connection", replaced);
+                    self.model.on_gone();
+                    connection = new;
                 }
                 Err(problem) => {
-                    self.person.is_gone();
-                    if counts {
-                        self.broken(("everybody gets in", problem));
+                    self.model.on_gone();
+                    if is_checked {
+                        self.report_violation((ADMITTED, problem));
                     }
                     return;
                 }
@@ -149,110 +103,117 @@ impl<P: Person> Life<P> {
         }
     }
 
-    /// Lives until it is time to go, and says how; or until the other side ends it.
-    async fn stay(&mut self, link: &mut Link, busy: &mut Option<Counted>) -> Result<Farewell, End> {
-        let _connected = self.world.connected();
-        let mut say = Say::new();
-        self.person.arrives(&mut say);
-        link.say(&mut say).await;
-        let arrived = Instant::now();
-        let mut slow = false;
-        let mut goes = arrived + self.chance.seconds(20, 240);
+    /// Acts until the client is to disconnect, and returns how; or until the server ends the connection.
+    /// The transition ends when the client is settled.
+    async fn stay_connected(
+        &mut self,
+        connection: &mut Connection,
+        transition: &mut Option<CountGuard>,
+    ) -> Result<Disconnect, ConnectionEnd> {
+        let _connected = self.shared.count_connected();
+        let mut outgoing = Outgoing::new();
+        self.model.on_connected(&mut outgoing);
+        connection.send_all(&mut outgoing).await;
+        let connected_at = Instant::now();
+        let mut must_pause = false;
+        let mut leaves_at = connected_at + self.random.seconds(20, 240);
         loop {
-            let is_settled = self.person.is_settled();
-            if is_settled && busy.take().is_some() {
-                self.world.report.checked("everybody gets in");
+            let is_settled = self.model.is_settled();
+            if is_settled && transition.take().is_some() {
+                self.shared.report.checked(ADMITTED);
             }
             let until = if is_settled {
-                self.person.due().min(goes)
+                self.model.next_action().min(leaves_at)
             } else {
-                arrived + DEADLINE
+                connected_at + DEADLINE
             };
-            match link.next(until).await {
-                News::Text(text) => {
-                    if let Err(broken) = self.person.hears(&text, &mut say) {
-                        if link.counts() {
-                            self.broken(broken);
+            match connection.next(until).await {
+                Event::Text(text) => {
+                    if let Err(violation) = self.model.on_message(&text, &mut outgoing) {
+                        if connection.is_checked() {
+                            self.report_violation(violation);
                         }
                     }
                 }
-                News::Ended(end) => return Err(end),
-                News::Time if !is_settled => {
-                    self.broken(("everybody gets in", "no word in time".to_owned()));
-                    return Ok(Farewell::Reset);
+                Event::Ended(end) => return Err(end),
+                Event::Timeout if !is_settled => {
+                    self.report_violation((ADMITTED, "no answer in time".to_owned()));
+                    return Ok(Disconnect::Reset);
                 }
-                News::Time if Instant::now() >= goes => {
-                    if self.world.is_quiet() || self.world.phase() != Phase::Up {
-                        goes = Instant::now() + self.chance.seconds(5, 30);
+                Event::Timeout if Instant::now() >= leaves_at => {
+                    if self.shared.is_quiet() || self.shared.phase() != Phase::Up {
+                        leaves_at = Instant::now() + self.random.seconds(5, 30);
                     } else {
-                        return Ok(self.farewell());
+                        return Ok(self.choose_disconnect());
                     }
                 }
-                News::Time => {
-                    self.person.acts(&mut say);
-                    slow = self.chance.once_in(200);
+                Event::Timeout => {
+                    self.model.act(&mut outgoing);
+                    must_pause = self.random.one_in(200);
                 }
             }
-            link.say(&mut say).await;
-            if (std::mem::take(&mut slow) || self.person.pauses()) && !self.world.is_quiet() {
-                self.world.report.fault("read nothing for a while");
-                link.pause(PAUSE).await;
+            connection.send_all(&mut outgoing).await;
+            let must_pause = std::mem::take(&mut must_pause) || self.model.must_stop_reading();
+            if must_pause && !self.shared.is_quiet() {
+                self.shared.report.fault("read nothing for a while");
+                connection.pause_reading(READ_PAUSE).await;
             }
         }
     }
 
-    fn farewell(&mut self) -> Farewell {
-        match self.chance.below(20) {
-            0..=5 => Farewell::Close,
-            6..=8 => Farewell::Goodbye,
-            9..=13 => Farewell::Reset,
-            14 | 15 => Farewell::ResetInFrame,
-            16 | 17 => Farewell::EndInFrame,
-            18 if !self.world.brief => Farewell::Silence,
-            _ if self.person.may_take_over() => Farewell::Takeover,
-            _ => Farewell::Reset,
+    fn choose_disconnect(&mut self) -> Disconnect {
+        match self.random.below(20) {
+            0..=5 => Disconnect::CloseFrame,
+            6..=8 => Disconnect::LeaveMessage,
+            9..=13 => Disconnect::Reset,
+            14 | 15 => Disconnect::ResetInFrame,
+            16 | 17 => Disconnect::EndInFrame,
+            18 if !self.shared.is_smoke_test => Disconnect::Silence,
+            _ if self.model.supports_takeover() => Disconnect::Takeover,
+            _ => Disconnect::Reset,
         }
     }
 
-    /// The other side has ended the connection.
-    fn ended(&mut self, link: &Link, end: &End) {
-        let allowed = self.person.is_ended(end);
-        self.person.is_gone();
-        if link.counts() {
+    /// Handles that the server has ended the connection: checks that it had a reason, or that a stopping
+    /// daemon sent a Close frame.
+    fn closed_by_server(&mut self, connection: &Connection, end: &ConnectionEnd) {
+        use ConnectionEnd::{Closed, Lost};
+        let allowed = self.model.on_closed_by_server(end);
+        self.model.on_gone();
+        if connection.is_checked() {
+            let report = &self.shared.report;
             match (end, allowed) {
-                (End::Closed(1013, reason), _) if reason == "too slow" => {
-                    self.world.report.fault("closed for being too slow");
+                (Closed(1013, reason), _) if reason == "too slow" => {
+                    report.fault("closed for being too slow");
                 }
-                (End::Closed(1001, _), _) => {
-                    self.broken(("nobody is sent away without a reason", format!("{end:?}")));
+                (Closed(1001, _), _) => {
+                    self.report_violation((CLOSED_WITH_REASON, format!("{end:?}")));
                 }
-                (End::Lost(_) | End::Closed(4408, _), _) if self.world.has_stalled() => {
-                    self.world
-                        .report
-                        .fault("taken for dead while this program stood still");
+                (Lost(_) | Closed(4408, _), _) if self.shared.has_stalled() => {
+                    report.fault("dropped as silent after this program stalled");
                 }
                 (_, Ok(())) => {}
-                (_, Err(broken)) => self.broken(broken),
+                (_, Err(violation)) => self.report_violation(violation),
             }
-        } else if self.world.phase() == Phase::Stopping {
+        } else if self.shared.phase() == Phase::Stopping {
             let told = match end {
-                // It was on its way to another end already, or it was this one.
-                End::Closed(..) => allowed.map_err(|(_, seen)| seen),
-                End::Lost(how) => Err(how.clone()),
+                // Either for the shutdown, or for a reason of before it.
+                Closed(..) => allowed.map_err(|(_, seen)| seen),
+                Lost(how) => Err(how.clone()),
             };
-            self.check("who is connected is told when the daemon stops", told);
+            self.check("a stopping daemon sends its clients a Close frame", told);
         }
     }
 
-    fn check(&self, promise: &'static str, kept: Result<(), String>) {
-        self.world.report.checked(promise);
-        if let Err(seen) = kept {
-            self.broken((promise, seen));
+    fn check(&self, name: &'static str, result: Result<(), String>) {
+        self.shared.report.checked(name);
+        if let Err(seen) = result {
+            self.report_violation((name, seen));
         }
     }
 
-    fn broken(&self, (promise, seen): Broken) {
-        let at = self.world.elapsed();
-        self.world.report.broken(at, promise, &self.name, &seen);
+    fn report_violation(&self, (check, seen): Violation) {
+        let at = self.shared.elapsed();
+        self.shared.report.violation(at, check, &self.name, &seen);
     }
 }

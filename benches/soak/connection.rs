@@ -1,6 +1,6 @@
-//! One WebSocket, and all the ways to end it.
+//! A client's WebSocket connection, and all the ways in which it can end.
 
-use crate::shared_state::{DEADLINE, GLANCE, Protocol, World};
+use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol, SharedState};
 use async_std::future::timeout;
 use async_std::net::TcpStream;
 use async_std::task;
@@ -14,63 +14,83 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Longer than the daemon waits before it asks a silent client, and for the answer.
+/// Longer than the daemon's time before it pings a silent client, plus that for the answer.
 const SILENCE: Duration = Duration::from_secs(22);
 
-/// What comes next.
-pub enum News {
+/// What happens next on a connection.
+pub enum Event {
     Text(Utf8Bytes),
-    Ended(End),
-    /// Nothing until it was time for something else.
-    Time,
+    Ended(ConnectionEnd),
+    /// Nothing until the given time.
+    Timeout,
 }
 
-/// How a connection ended that its client did not end.
+/// How a connection ended that the client did not end.
 #[derive(Debug)]
-pub enum End {
+pub enum ConnectionEnd {
+    /// The code and the reason of a Close frame. 1005: a Close frame without a code.
     Closed(u16, String),
-    /// Without a Close frame.
+    /// No Close frame.
     Lost(String),
 }
 
-/// How somebody goes.
+/// How a client disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
-    /// With a Close frame.
-    Close,
-    /// With the protocol's own word for it, where there is one.
-    Goodbye,
-    /// The connection is reset.
+pub enum Disconnect {
+    /// Sends a Close frame.
+    CloseFrame,
+    /// Sends the protocol's own message for it; a Close frame if there is none.
+    LeaveMessage,
+    /// Resets the TCP connection.
     Reset,
-    /// Reset in the middle of a frame.
+    /// Resets it in the middle of a frame.
     ResetInFrame,
-    /// Ended in the middle of a frame.
+    /// Shuts down its sending side in the middle of a frame.
     EndInFrame,
-    /// Neither reads nor says anything any more.
+    /// Neither reads nor sends any more.
     Silence,
-    /// Comes again elsewhere before it goes.
+    /// Opens a second connection under the same id, which replaces this one.
     Takeover,
 }
 
-/// Somebody's connection.
-pub struct Link {
+impl Disconnect {
+    /// Returns the name of this fault in the report.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::CloseFrame => "left with a Close frame",
+            Self::LeaveMessage => "left with the protocol's own message",
+            Self::Reset => "reset the connection",
+            Self::ResetInFrame => "reset the connection in the middle of a frame",
+            Self::EndInFrame => "ended the connection in the middle of a frame",
+            Self::Silence => "fell silent, and was dropped",
+            Self::Takeover => "connected again while connected, and took over",
+        }
+    }
+}
+
+/// A client's connection.
+pub struct Connection {
     socket: WebSocketStream<TcpStream>,
-    world: Rc<World>,
-    /// Of which daemon.
+    shared: Rc<SharedState>,
+    /// The daemon process that it is to.
     generation: u64,
 }
 
-impl Link {
-    /// Connects, and is let in.
-    pub async fn open(world: &Rc<World>, protocol: Protocol, target: &str) -> Result<Self, String> {
-        let generation = world.generation();
-        let address = world.address(protocol);
-        // To this machine that takes no time.
+impl Connection {
+    /// Connects and completes the handshake. An error says why that failed.
+    pub async fn open(
+        shared: &Rc<SharedState>,
+        protocol: Protocol,
+        target: &str,
+    ) -> Result<Self, String> {
+        let generation = shared.generation();
+        let address = shared.address(protocol);
+        // Blocks for a moment only: the address is on this machine.
         let tcp = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5))
             .map_err(|error| error.to_string())?;
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
-        // Whoever goes without a word resets its connection. Whoever says goodbye waits for the
-        // other side's, after which there is nothing to reset.
+        // A linger time of 0 makes dropping the socket a reset. After a closing handshake both sides
+        // have ended the connection, and there is nothing left to reset.
         set_socket_linger(&tcp, Some(Duration::ZERO)).map_err(|error| error.to_string())?;
         let config = WebSocketConfig::default()
             .read_buffer_size(4 << 10)
@@ -80,44 +100,44 @@ impl Link {
         match timeout(DEADLINE, handshake).await {
             Ok(Ok((socket, _))) => Ok(Self {
                 socket,
-                world: Rc::clone(world),
+                shared: Rc::clone(shared),
                 generation,
             }),
-            Ok(Err(Error::Http(answer))) => Err(format!("HTTP {}", answer.status())),
+            Ok(Err(Error::Http(response))) => Err(format!("HTTP {}", response.status())),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("no answer to the handshake".to_owned()),
         }
     }
 
-    /// Whether the daemon has to keep its promises on this connection.
-    pub fn counts(&self) -> bool {
-        self.world.is_well_since(self.generation)
+    /// Returns whether the checks apply to this connection: its daemon runs and was not told to stop.
+    pub fn is_checked(&self) -> bool {
+        self.shared.is_running_since(self.generation)
     }
 
-    /// What comes next, until it is time for something else.
-    pub async fn next(&mut self, until: Instant) -> News {
+    /// Waits for the next event, until the given time.
+    pub async fn next(&mut self, until: Instant) -> Event {
         loop {
             let rest = until.saturating_duration_since(Instant::now());
             match timeout(rest, self.socket.next()).await {
-                Err(_) => return News::Time,
-                Ok(Some(Ok(Message::Text(text)))) => return News::Text(text),
+                Err(_) => return Event::Timeout,
+                Ok(Some(Ok(Message::Text(text)))) => return Event::Text(text),
                 Ok(Some(Ok(Message::Close(close)))) => {
                     let (code, reason) = close.map_or((1005, String::new()), |close| {
                         (close.code.into(), close.reason.as_str().to_owned())
                     });
-                    self.drain().await;
-                    return News::Ended(End::Closed(code, reason));
+                    self.read_to_end().await;
+                    return Event::Ended(ConnectionEnd::Closed(code, reason));
                 }
                 Ok(Some(Ok(Message::Ping(_) | Message::Pong(_)))) => {}
-                Ok(Some(Ok(other))) => return News::Ended(End::Lost(format!("got {other:?}"))),
-                Ok(Some(Err(error))) => return News::Ended(End::Lost(error.to_string())),
-                Ok(None) => return News::Ended(End::Lost("no more".to_owned())),
+                Ok(Some(Ok(other))) => return lost(format!("got {other:?}")),
+                Ok(Some(Err(error))) => return lost(error.to_string()),
+                Ok(None) => return lost("the stream ended".to_owned()),
             }
         }
     }
 
-    /// Says something. What is wrong with the connection is found when it is read from.
-    pub async fn say(&mut self, texts: &mut Vec<String>) {
+    /// Sends these texts. An error is not reported here: the next read finds it, too.
+    pub async fn send_all(&mut self, texts: &mut Vec<String>) {
         for text in texts.drain(..) {
             if self.socket.send(Message::text(text)).await.is_err() {
                 break;
@@ -125,81 +145,89 @@ impl Link {
         }
     }
 
-    /// Reads nothing for a while, and says so little that it counts as alive all the same.
-    pub async fn pause(&mut self, time: Duration) {
+    /// Reads nothing for this time. A ping before it shows the daemon that the client is alive.
+    pub async fn pause_reading(&mut self, time: Duration) {
         let _ = self.socket.send(Message::Ping(Bytes::new())).await;
         let until = Instant::now() + time;
-        // Whoever slept through the daemon's end would be thought to be there still.
-        while Instant::now() < until && self.counts() {
-            task::sleep(GLANCE).await;
+        // Ends early with the daemon: the client would count as connected otherwise.
+        while Instant::now() < until && self.is_checked() {
+            task::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Reads to the end, and whatever comes does not matter. Whether there was an end.
-    async fn drain(&mut self) -> bool {
+    /// Reads and drops everything up to the end. Returns whether the end came in time.
+    async fn read_to_end(&mut self) -> bool {
         let reading = async { while let Some(Ok(_)) = self.socket.next().await {} };
         timeout(DEADLINE, reading).await.is_ok()
     }
 
-    /// Goes in some way. What the daemon did not do about it as it should.
-    pub async fn end(mut self, how: Farewell, words: &mut Vec<String>) -> Result<(), String> {
+    /// Disconnects. An error says what the daemon did not do about it.
+    pub async fn disconnect(
+        mut self,
+        how: Disconnect,
+        outgoing: &mut Vec<String>,
+    ) -> Result<(), String> {
         match how {
-            Farewell::Goodbye if !words.is_empty() => self.say(words).await,
-            Farewell::Close | Farewell::Goodbye => {
+            Disconnect::LeaveMessage if !outgoing.is_empty() => self.send_all(outgoing).await,
+            Disconnect::CloseFrame | Disconnect::LeaveMessage => {
                 let _ = self.socket.send(Message::Close(None)).await;
             }
-            Farewell::Reset | Farewell::Takeover => return Ok(()),
-            Farewell::ResetInFrame => {
-                self.begin_frame().await;
+            Disconnect::Reset | Disconnect::Takeover => return Ok(()),
+            Disconnect::ResetInFrame => {
+                self.send_partial_frame().await;
                 return Ok(());
             }
-            Farewell::EndInFrame => {
-                self.begin_frame().await;
+            Disconnect::EndInFrame => {
+                self.send_partial_frame().await;
                 let _ = self.socket.get_ref().shutdown(Shutdown::Write);
             }
-            Farewell::Silence => {
+            Disconnect::Silence => {
                 task::sleep(SILENCE).await;
-                return self.is_dropped().await;
+                return self.wait_until_dropped().await;
             }
         }
-        if self.drain().await || !self.counts() {
+        if self.read_to_end().await || !self.is_checked() {
             Ok(())
         } else {
             Err(format!(
-                "the daemon does not end a connection after {how:?}"
+                "the daemon did not end the connection after {how:?}"
             ))
         }
     }
 
-    /// Waits for the old connection's end after a takeover.
-    pub async fn sees_replacement(mut self) -> Result<(), String> {
+    /// Waits until the daemon closes this connection because another one has replaced it.
+    pub async fn wait_for_takeover(mut self) -> Result<(), String> {
         let until = Instant::now() + DEADLINE;
         loop {
             match self.next(until).await {
-                News::Text(_) => {}
-                News::Ended(End::Closed(4409, _)) => return Ok(()),
-                _ if !self.counts() => return Ok(()),
-                News::Ended(end) => return Err(format!("the replaced one got {end:?}")),
-                News::Time => return Err("the replaced one was not closed".to_owned()),
+                Event::Text(_) => {}
+                Event::Ended(ConnectionEnd::Closed(4409, _)) => return Ok(()),
+                _ if !self.is_checked() => return Ok(()),
+                Event::Ended(end) => return Err(format!("the replaced connection got {end:?}")),
+                Event::Timeout => return Err("the replaced connection was not closed".to_owned()),
             }
         }
     }
 
-    /// A text message of 40 octets of which 8 come.
-    async fn begin_frame(&mut self) {
-        let head = [0x81, 0x80 | 40, 0, 0, 0, 0];
-        let _ = self.socket.get_mut().write_all(&head).await;
+    /// Sends the header of a text frame of 40 bytes and 8 of those.
+    async fn send_partial_frame(&mut self) {
+        let header = [0x81, 0x80 | 40, 0, 0, 0, 0];
+        let _ = self.socket.get_mut().write_all(&header).await;
         let _ = self.socket.get_mut().write_all(b"half a f").await;
     }
 
-    /// Whether the daemon has dropped the connection by itself: nothing is answered here.
-    async fn is_dropped(&mut self) -> Result<(), String> {
+    /// Waits until the daemon drops the connection, without answering anything.
+    async fn wait_until_dropped(&mut self) -> Result<(), String> {
         let mut bytes = vec![0; 4 << 10];
         let tcp = self.socket.get_mut();
         let reading = async { while matches!(tcp.read(&mut bytes).await, Ok(1..)) {} };
         match timeout(DEADLINE, reading).await {
-            Err(_) if self.counts() => Err("a silent client was not dropped".to_owned()),
+            Err(_) if self.is_checked() => Err("a silent client was not dropped".to_owned()),
             _ => Ok(()),
         }
     }
+}
+
+fn lost(how: String) -> Event {
+    Event::Ended(ConnectionEnd::Lost(how))
 }

@@ -1,7 +1,7 @@
-//! The daemon that is tormented: started again and again on the same ports, its log in one file.
+//! The daemon under test as a process, which is started several times with one configuration and one log.
 
 use crate::process::{cpu, memory, program, temporary_file};
-use crate::shared_state::{DEADLINE, GLANCE, Protocol};
+use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol};
 use async_std::task;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -12,25 +12,27 @@ use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::time::Instant;
 
+/// The daemon process, killed on drop.
 pub struct Daemon {
     child: Child,
     config: PathBuf,
-    /// In the order of [`Protocol::ALL`].
+    /// Where it listens, in the order of [`Protocol::ALL`].
     pub addresses: Vec<SocketAddr>,
+    /// The file that has its log, which is kept.
     pub log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts the first one, on ports that are free.
+    /// Starts the daemon on free ports, and waits until it is ready.
     pub async fn start(seed: u64) -> Self {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let listeners: Vec<TcpListener> = Protocol::ALL.iter().map(|_| listen()).collect();
         let addresses = listeners.iter().map(|it| it.local_addr().expect("bound"));
         let addresses: Vec<SocketAddr> = addresses.collect();
         drop(listeners);
-        let config = temporary_file(&settings(&addresses).to_string());
+        let config = temporary_file(&configuration(&addresses).to_string());
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("soak-{seed}.log"));
-        File::create(&log).expect("a file for the log");
+        File::create(&log).expect("the log can be created");
         let child = launch(&config, &log).await;
         Self {
             child,
@@ -40,38 +42,38 @@ impl Daemon {
         }
     }
 
-    /// Starts it again, after its end.
+    /// Starts the daemon again after it has exited, on the same ports.
     pub async fn start_again(&mut self) {
         self.child = launch(&self.config, &self.log).await;
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it is there");
+        kill_process(Pid::from_child(&self.child), signal).expect("the process exists");
     }
 
-    /// How it has ended, if it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("it was started here")
+    /// Returns the exit status, if the daemon has exited.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child of this process")
     }
 
-    /// Waits for its end; none if it does not come.
-    pub async fn ends(&mut self) -> Option<ExitStatus> {
+    /// Waits for the daemon to exit. Returns none if it does not in time.
+    pub async fn wait_for_exit(&mut self) -> Option<ExitStatus> {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
-            if let Some(status) = self.ended() {
+            if let Some(status) = self.exit_status() {
                 return Some(status);
             }
-            task::sleep(GLANCE / 10).await;
+            task::sleep(POLL_INTERVAL / 10).await;
         }
         None
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     pub fn resident(&self) -> u64 {
         memory(Pid::from_child(&self.child), "VmRSS:").unwrap_or_default()
     }
 
-    /// User and system time, in seconds.
+    /// Returns the user and system time, in seconds.
     pub fn cpu(&self) -> f64 {
         cpu(Pid::from_child(&self.child))
             .unwrap_or_default()
@@ -87,18 +89,18 @@ impl Drop for Daemon {
     }
 }
 
-/// Defaults but for what 2,000 clients of one address and one process need.
-fn settings(addresses: &[SocketAddr]) -> Value {
+/// Returns the configuration: the defaults, but for what thousands of clients of one address need.
+fn configuration(addresses: &[SocketAddr]) -> Value {
     let listener = |(protocol, address): (Protocol, &SocketAddr)| {
         let mut settings = json!({"protocol": protocol.name(), "address": address});
         if protocol == Protocol::PeerDrop {
-            // All come from one address, and some with the code of a session that just ended.
+            // All clients have one address, and some use the code of a session that has just ended.
             settings["wrong_codes_per_minute"] = json!(0);
         }
         settings
     };
     let listeners = Protocol::ALL.into_iter().zip(addresses).map(listener);
-    // All clients are one busy process: it may take a while until each has said goodbye.
+    // All clients are in one busy process, and need a while to answer their Close frames.
     json!({
         "log": "info",
         "shutdown_timeout": 30,
@@ -106,26 +108,27 @@ fn settings(addresses: &[SocketAddr]) -> Value {
     })
 }
 
+/// Starts the process, and waits for the line in its log that says it is ready.
 async fn launch(config: &PathBuf, log: &PathBuf) -> Child {
     let output = OpenOptions::new().append(true).open(log);
-    let before = std::fs::metadata(log).expect("the log is there").len();
+    let before = std::fs::metadata(log).expect("the log exists").len();
     let written = || {
-        let mut file = File::open(log).expect("the log is there");
-        file.seek(SeekFrom::Start(before)).expect("a file");
+        let mut file = File::open(log).expect("the log exists");
+        file.seek(SeekFrom::Start(before)).expect("a regular file");
         std::io::read_to_string(file).expect("a log in UTF-8")
     };
     let mut child = program()
         .arg("--config")
         .arg(config)
-        .stdout(output.expect("the log is there"))
+        .stdout(output.expect("the log exists"))
         .spawn()
-        .expect("the daemon was built");
+        .expect("cargo has built the daemon");
     let deadline = Instant::now() + DEADLINE;
     while !written().contains("ready in") {
-        let ended = child.try_wait().expect("it was started here");
-        assert!(ended.is_none(), "the daemon does not start: {}", written());
-        assert!(Instant::now() < deadline, "the daemon is not ready");
-        task::sleep(GLANCE / 10).await;
+        let exited = child.try_wait().expect("a child of this process");
+        assert!(exited.is_none(), "the daemon does not start: {}", written());
+        assert!(Instant::now() < deadline, "the daemon is not ready in time");
+        task::sleep(POLL_INTERVAL / 10).await;
     }
     child
 }

@@ -1,77 +1,93 @@
-//! A long day in the life of the daemon: people of all five protocols come, talk, idle, vanish and
-//! come back, it is stopped, killed and started again, and every promise is checked that a client
-//! can see.
+//! A soak test: clients of all five protocols connect, exchange messages, idle, fail and reconnect,
+//! while the daemon is suspended, stopped, killed and restarted. Every guarantee that a client can
+//! observe is checked.
 //!
 //! `cargo bench --bench soak -- [SECONDS [CLIENTS [SEED]]]`, by default 60 s, 2,000 clients and a
-//! new seed each time. A line a minute says how it goes, and a table at the end what was checked.
-//! The exit status is 1 if a promise was broken, if memory at the end is more than a quarter and
-//! 4 MiB above that in the middle, or if the daemon ended by itself. Its log is kept. Memory is
-//! judged only if the daemon was there for five minutes before the middle: in runs of 50 minutes
-//! and more.
+//! random seed. `benches/README.md` says how to read the output. The exit status is 1 if a check
+//! failed, if the daemon ended by itself, or if its memory grew: by more than a quarter and 4 MiB
+//! between the middle of the run and its end. Memory is judged only if the daemon had been running for
+//! five minutes in the middle, which is so in runs of 50 minutes and more.
 //!
-//! # What is due
+//! # What is checked
 //!
-//! A *life* is the time from when a client knows that it is in to when it goes, is cut, or knows
-//! that it is out. What is said to somebody is due if its life lasts from before that was said
-//! until the next *moment of quiet*. In such a moment nobody begins anything, and all who came or
-//! went are done with it. Then there is nothing on its way, and everybody must have heard what is
-//! due, and believe what is so. That is asked again and again until it is right, or a minute is
-//! over.
+//! A client is *admitted* from when it knows that the server accepted it until it disconnects, is cut
+//! or knows that it was closed. A message is *due* to a recipient that stays admitted from before the
+//! message was sent until the next *quiescent point*: a point in time at which no client begins
+//! anything, none is connecting or disconnecting, and so nothing is in flight. There all due
+//! messages must have arrived, and what each client was told of the others must be true. The check is
+//! repeated until it passes, for at most a minute.
 //!
-//! What must never be fails at once: what was not sent, or to somebody else, or is refused, or
-//! comes twice, or before what was said earlier.
+//! Some things fail at once, whenever they are seen: a message that was not sent, that was sent to
+//! another client, that was rejected, that arrives twice or after a later one.
 //!
-//! What may be lost: what is on its way to or from somebody who is cut; everything when the daemon
-//! is killed. After a restart it knows nothing, and all promises hold anew.
+//! Messages may be lost on their way to or from a client whose connection is cut; all may be lost when
+//! the daemon is killed. A restarted daemon knows nothing of before, and all checks begin anew.
 //!
-//! Nothing depends on how fast this machine is, but that clients keep alive: they send their
-//! heartbeats in time or know that they did not. Where this program itself got no turn for some
-//! seconds, a client that is taken for dead then counts as a fault and not as a failure.
+//! The speed of the machine does not matter but for keep-alive: clients must send their heartbeats in
+//! time, or know that they did not. If this program itself was not scheduled for seconds, a client that
+//! the daemon dropped as silent is counted as a fault and not as a failure.
 //!
-//! # How it is built
+//! # Modules
 //!
-//! [`client_task`] leads the life of a client; what it says and may hear is in the model of its
-//! protocol ([`clients`]), which does no
-//! input or output. What all clients of a protocol are to have seen is in [`expectations`]. [`connection`] is a
-//! connection and the ways to end it, [`scenario`] the story. Everything is on one thread. What happens follows from the seed; when, from the
-//! machine, too.
+//! - [`scenario`]: the timeline of a run, its quiescent points and its result; [`daemon_faults`]: what is
+//!   done to the daemon meanwhile; [`daemon`]: the process.
+//! - [`client_task`]: the life cycle of one client and the faults that happen to it; [`connection`]: its
+//!   WebSocket and the ways to end it.
+//! - [`clients`]: for each protocol what a client sends, and the checks on each message that it gets.
+//!   These do no input or output.
+//! - [`expectations`]: for each protocol what all of its clients together must have seen at a quiescent
+//!   point.
+//! - [`shared_state`], [`random`], [`payload`], [`checks`] and [`report`]: what these use.
+//!
+//! Everything runs on one thread. The seed decides what happens; when it happens also depends on the
+//! machine.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a benchmark may fail by a panic"
 )]
 
+mod checks;
 mod client_task;
 mod clients;
 mod connection;
 mod daemon;
+mod daemon_faults;
 mod expectations;
+mod payload;
 #[path = "../../tests/common/daemon.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod process;
+mod random;
 mod report;
 mod scenario;
 mod shared_state;
 
-/// How long to wait for the daemon.
-const DEADLINE: Duration = Duration::from_secs(60);
-
 use async_global_executor::{block_on, spawn_local};
-use client_task::{Life, Person};
-use clients::{fastchat, loudsync, peerdrop, peerjs, workspace};
+use client_task::ClientTask;
+use clients::ClientModel;
+use clients::fastchat::FastChatClient;
+use clients::loudsync::LoudsyncClient;
+use clients::peerdrop::PeerDropClient;
+use clients::peerjs::PeerJsClient;
+use clients::workspace::WorkspaceClient;
 use daemon::Daemon;
-use expectations::{fastchat::Town, loudsync::Party, workspace::Room};
-use scenario::Director;
-use shared_state::{Chance, Protocol, World};
+use expectations::Expectations;
+use expectations::fastchat::FastChatExpectations;
+use expectations::loudsync::LoudsyncExpectations;
+use expectations::peerdrop::PeerDropExpectations;
+use expectations::peerjs::PeerJsExpectations;
+use expectations::workspace::WorkspaceExpectations;
+use scenario::Scenario;
+use shared_state::{DEADLINE, Protocol, SharedState};
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 use uuid::Uuid;
 
 fn main() -> ExitCode {
-    // Without it cargo only tries whether this works.
+    // `cargo test --benches` runs this without the flag, to see whether it works.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
     let mut numbers = std::env::args().filter_map(|argument| argument.parse().ok());
     let (seconds, clients) = if is_bench { (60, 2000) } else { (5, 100) };
@@ -81,68 +97,70 @@ fn main() -> ExitCode {
         .next()
         .unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 16);
     println!("{clients} clients for {seconds} s, seed {seed}");
-    let size = (clients as usize).div_ceil(Protocol::ALL.len());
-    let world = World::new(size, seed, !is_bench);
-    block_on(run(world, Duration::from_secs(seconds), seed))
+    let clients_per_protocol = (clients as usize).div_ceil(Protocol::ALL.len());
+    let shared = SharedState::new(clients_per_protocol, seed, !is_bench);
+    block_on(run(shared, Duration::from_secs(seconds), seed))
 }
 
-async fn run(world: Rc<World>, length: Duration, seed: u64) -> ExitCode {
+async fn run(shared: Rc<SharedState>, length: Duration, seed: u64) -> ExitCode {
     let daemon = Daemon::start(seed).await;
-    println!("the daemon's log is in {}", daemon.log.display());
-    world.begin(daemon.addresses.clone());
-    let size = world.size;
-    let pairs = Rc::new(RefCell::new(peerdrop::Pairs::new(size)));
-    let town = Rc::new(RefCell::new(Town::new(&world)));
-    let room = Rc::new(RefCell::new(Room::new(size)));
-    let party = Rc::new(RefCell::new(Party::new(size)));
-    let exchange = Rc::new(RefCell::new(peerjs::Exchange::new(size)));
-    for index in 0..size {
-        lives(&world, index, peerdrop::Peer::new(&world, &pairs, index));
-        lives(&world, index, fastchat::User::new(&world, &town, index));
-        lives(&world, index, workspace::Guest::new(&world, &room, index));
-        lives(&world, index, loudsync::Member::new(&world, &party, index));
-        lives(&world, index, peerjs::Caller::new(&world, &exchange, index));
+    println!("the daemon's log is {}", daemon.log.display());
+    shared.daemon_started(daemon.addresses.clone());
+    let count = shared.clients_per_protocol;
+    let peerdrop = Rc::new(RefCell::new(PeerDropExpectations::new(count)));
+    let fastchat = Rc::new(RefCell::new(FastChatExpectations::new(&shared)));
+    let workspace = Rc::new(RefCell::new(WorkspaceExpectations::new(count)));
+    let loudsync = Rc::new(RefCell::new(LoudsyncExpectations::new(count)));
+    let peerjs = Rc::new(RefCell::new(PeerJsExpectations::new(count)));
+    for index in 0..count {
+        spawn_client(
+            &shared,
+            index,
+            PeerDropClient::new(&shared, &peerdrop, index),
+        );
+        spawn_client(
+            &shared,
+            index,
+            FastChatClient::new(&shared, &fastchat, index),
+        );
+        spawn_client(
+            &shared,
+            index,
+            WorkspaceClient::new(&shared, &workspace, index),
+        );
+        spawn_client(
+            &shared,
+            index,
+            LoudsyncClient::new(&shared, &loudsync, index),
+        );
+        spawn_client(&shared, index, PeerJsClient::new(&shared, &peerjs, index));
     }
-    let mut director = Director {
-        world: Rc::clone(&world),
-        daemon,
-        places: vec![
-            (Protocol::PeerDrop, pairs),
-            (Protocol::FastChat, town),
-            (Protocol::Workspace, room),
-            (Protocol::Loudsync, party),
-            (Protocol::PeerJs, Rc::clone(&exchange) as _),
-        ],
-        exchange,
-        chance: Chance::of(seed),
-        length,
-        spent: 0.0,
-        told: Duration::ZERO,
-        resident: VecDeque::new(),
-        since: Duration::ZERO,
-        is_warm: false,
-        has_ended: false,
-    };
-    director.directs().await;
-    if world.report.failures() == 0 {
-        println!("all promises were kept");
+    let expectations: Vec<(Protocol, Rc<RefCell<dyn Expectations>>)> = vec![
+        (Protocol::PeerDrop, peerdrop),
+        (Protocol::FastChat, fastchat),
+        (Protocol::Workspace, workspace),
+        (Protocol::Loudsync, loudsync),
+        (Protocol::PeerJs, Rc::clone(&peerjs) as _),
+    ];
+    let mut scenario = Scenario::new(&shared, daemon, expectations, peerjs, length, seed);
+    scenario.run().await;
+    let failures = shared.report.failures();
+    if failures == 0 {
+        println!("all checks passed");
         ExitCode::SUCCESS
     } else {
-        println!(
-            "{} promises were broken; the seed was {seed}",
-            world.report.failures()
-        );
+        println!("{failures} checks failed; the seed was {seed}");
         ExitCode::FAILURE
     }
 }
 
-/// Another client begins its life.
-fn lives<P: Person + 'static>(world: &Rc<World>, index: usize, person: P) {
-    let life = Life {
-        world: Rc::clone(world),
-        person,
-        name: format!("{} {index}", P::PROTOCOL.name()),
-        chance: world.chance(P::PROTOCOL, index),
+/// Starts the task of one client.
+fn spawn_client<M: ClientModel + 'static>(shared: &Rc<SharedState>, index: usize, model: M) {
+    let task = ClientTask {
+        shared: Rc::clone(shared),
+        model,
+        name: format!("{} {index}", M::PROTOCOL.name()),
+        random: shared.random(M::PROTOCOL, index),
     };
-    spawn_local(life.lead()).detach();
+    spawn_local(task.run()).detach();
 }

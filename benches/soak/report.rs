@@ -1,4 +1,4 @@
-//! What was seen: messages, promises checked and broken, faults survived, memory and time.
+//! The figures of a run: messages, checks made and failed, faults, memory.
 
 use crate::shared_state::Protocol;
 use std::cell::RefCell;
@@ -6,92 +6,98 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// A promise that is broken so often is told of in detail.
-const TOLD: u64 = 5;
+/// How many failures of each check are printed in detail.
+const DETAILED: u64 = 5;
 
-/// And with so many characters of what was seen.
-const SEEN: usize = 500;
+/// The most characters of what was seen instead.
+const DETAIL_LENGTH: usize = 500;
 
-/// All figures.
+/// The figures, filled by all tasks.
 #[derive(Default)]
 pub struct Report(RefCell<Figures>);
 
 #[derive(Default)]
 struct Figures {
+    /// Messages to other clients.
     sent: BTreeMap<Protocol, u64>,
-    checked: BTreeMap<Protocol, u64>,
-    /// How often each promise was checked.
-    promises: BTreeMap<&'static str, u64>,
+    /// Messages that arrived and were right.
+    received: BTreeMap<Protocol, u64>,
+    /// How often each check was made.
+    checks: BTreeMap<&'static str, u64>,
     faults: BTreeMap<&'static str, u64>,
-    failures: BTreeMap<&'static str, u64>,
-    told: Vec<String>,
+    /// How often each check failed.
+    violations: BTreeMap<&'static str, u64>,
+    /// The failures that were printed.
+    details: Vec<String>,
+    /// The daemon's resident memory at named points of the run, in bytes.
     memory: Vec<(&'static str, u64)>,
 }
 
 impl Report {
-    /// Somebody says something to others.
+    /// Counts a message that a client sends to others.
     pub fn sent(&self, protocol: Protocol) {
         *self.0.borrow_mut().sent.entry(protocol).or_default() += 1;
     }
 
-    /// Somebody got it, and it was as it should be.
+    /// Counts a message that arrived and was right.
     pub fn received(&self, protocol: Protocol) {
-        *self.0.borrow_mut().checked.entry(protocol).or_default() += 1;
+        *self.0.borrow_mut().received.entry(protocol).or_default() += 1;
     }
 
-    /// A promise was looked at.
-    pub fn checked(&self, promise: &'static str) {
-        *self.0.borrow_mut().promises.entry(promise).or_default() += 1;
+    /// Counts a check, whether it passed or not.
+    pub fn checked(&self, check: &'static str) {
+        *self.0.borrow_mut().checks.entry(check).or_default() += 1;
     }
 
-    /// Something was done to a client or to the daemon.
+    /// Counts a fault: something that was done to a client or to the daemon.
     pub fn fault(&self, kind: &'static str) {
         *self.0.borrow_mut().faults.entry(kind).or_default() += 1;
     }
 
-    /// A promise was broken.
-    pub fn broken(&self, at: Duration, promise: &'static str, who: &str, seen: &str) {
+    /// Counts a failed check, and prints the first ones: when, which client, and what was seen.
+    pub fn violation(&self, at: Duration, check: &'static str, client: &str, seen: &str) {
         let mut figures = self.0.borrow_mut();
-        let times = figures.failures.entry(promise).or_default();
+        let times = figures.violations.entry(check).or_default();
         *times += 1;
-        if *times <= TOLD {
-            let seen: String = seen.chars().take(SEEN).collect();
-            let line = format!("{:.1} s: {promise}: {who}: {seen}", at.as_secs_f64());
-            eprintln!("BROKEN {line}");
-            figures.told.push(line);
+        if *times <= DETAILED {
+            let seen: String = seen.chars().take(DETAIL_LENGTH).collect();
+            let line = format!("{:.1} s: {check}: {client}: {seen}", at.as_secs_f64());
+            eprintln!("FAILED {line}");
+            figures.details.push(line);
         }
     }
 
-    /// The daemon's resident memory at some point.
+    /// Records the daemon's resident memory at a point of the run.
     pub fn memory(&self, when: &'static str, bytes: u64) {
         self.0.borrow_mut().memory.push((when, bytes));
     }
 
-    /// What the daemon needed at such a point.
+    /// Returns the memory at a point, if it was recorded.
     pub fn memory_at(&self, when: &str) -> Option<u64> {
         let figures = self.0.borrow();
         let found = figures.memory.iter().find(|(at, _)| *at == when);
         found.map(|(_, bytes)| *bytes)
     }
 
+    /// Returns how many checks failed.
     pub fn failures(&self) -> u64 {
-        self.0.borrow().failures.values().sum()
+        self.0.borrow().violations.values().sum()
     }
 
-    /// Messages sent and received, and faults.
-    pub fn line(&self) -> String {
+    /// Returns the totals, for a line of progress.
+    pub fn summary(&self) -> String {
         let figures = self.0.borrow();
         let sum = |of: &BTreeMap<Protocol, u64>| of.values().sum::<u64>();
         format!(
-            "{} messages sent, {} received and checked, {} faults, {} broken promises",
+            "{} messages sent, {} received and checked, {} faults, {} failed checks",
             sum(&figures.sent),
-            sum(&figures.checked),
+            sum(&figures.received),
             figures.faults.values().sum::<u64>(),
-            figures.failures.values().sum::<u64>(),
+            figures.violations.values().sum::<u64>(),
         )
     }
 
-    /// All of it.
+    /// Returns all figures as text.
     pub fn table(&self) -> String {
         let figures = self.0.borrow();
         let mut table = String::from("protocol       messages sent   received and checked\n");
@@ -99,24 +105,24 @@ impl Report {
             let of = |figures: &BTreeMap<Protocol, u64>| {
                 figures.get(&protocol).copied().unwrap_or_default()
             };
-            let (sent, checked) = (of(&figures.sent), of(&figures.checked));
-            let _ = writeln!(table, "{:<12}{sent:>16}{checked:>23}", protocol.name());
+            let (sent, received) = (of(&figures.sent), of(&figures.received));
+            let _ = writeln!(table, "{:<12}{sent:>16}{received:>23}", protocol.name());
         }
         let mut list = |title: &str, entries: &BTreeMap<&'static str, u64>| {
             let _ = writeln!(table, "\n{title}");
-            for (what, count) in entries {
-                let _ = writeln!(table, "{count:>12}  {what}");
+            for (name, count) in entries {
+                let _ = writeln!(table, "{count:>12}  {name}");
             }
         };
-        list("promises checked, times", &figures.promises);
-        list("faults survived", &figures.faults);
-        list("promises broken", &figures.failures);
-        let _ = writeln!(table, "\nmemory of the daemon");
+        list("checks made", &figures.checks);
+        list("faults injected", &figures.faults);
+        list("checks failed", &figures.violations);
+        let _ = writeln!(table, "\nresident memory of the daemon");
         for (when, bytes) in &figures.memory {
             let _ = writeln!(table, "{:>8.1} MiB  {when}", mib(*bytes));
         }
-        for line in &figures.told {
-            let _ = writeln!(table, "broken at {line}");
+        for line in &figures.details {
+            let _ = writeln!(table, "failed at {line}");
         }
         table
     }

@@ -1,12 +1,15 @@
-//! The story: when it is quiet and all are asked what they know, and what is done to the daemon.
+//! The timeline of a run: when clients act freely, when the quiescent points are, when the daemon is
+//! restarted, and what is judged at the end.
 
-use crate::clients::peerjs::{self, Exchange};
-use crate::connection::{End, Link, News};
+use crate::checks::{NO_GROWTH, Violation};
+use crate::connection::{Connection, Event};
 use crate::daemon::Daemon;
-use crate::expectations::Place;
+use crate::expectations::peerjs::PeerJsExpectations;
+use crate::expectations::{Expectations, Visitor};
 use crate::process::cpu;
+use crate::random::Random;
 use crate::report::mib;
-use crate::shared_state::{Chance, DEADLINE, GLANCE, Phase, Protocol, World};
+use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol, SharedState};
 use async_std::task;
 use rustix::process::{Signal, getpid};
 use std::cell::RefCell;
@@ -14,325 +17,278 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// Until all are settled: a silent client takes a while to be dropped, and then the next.
-const SETTLING: Duration = Duration::from_secs(180);
+/// How long connecting and disconnecting clients may take before a quiescent point. A silent client is
+/// dropped only after a while, and others may wait for it.
+const SETTLE_TIME: Duration = Duration::from_secs(180);
 
-/// Between two moments of quiet.
-const BETWEEN: Duration = Duration::from_secs(150);
+/// The time between two quiescent points.
+const QUIESCENCE_INTERVAL: Duration = Duration::from_secs(150);
 
-/// A daemon that was started of late has not seen yet all that there is, floods above all.
-const WARM: Duration = Duration::from_secs(300);
+/// How long a daemon must have been running for its memory to be judged. Before that it has not seen
+/// every kind of load, above all no flood.
+const WARM_UP: Duration = Duration::from_secs(300);
 
-/// A client that had no turn for so long may be taken for dead, which is nobody's fault.
+/// If this program was not scheduled for that long, the daemon may drop its clients as silent.
 const STALL: Duration = Duration::from_secs(3);
 
-/// So many glances make a figure of memory, the median.
+/// Samples of the resident memory, one a poll, of which the median counts.
 const SAMPLES: usize = 150;
 
-/// More than this above the middle is a leak: a quarter, and as many octets.
+/// Growth above the middle of the run, in bytes, that is a leak if it is also more than a quarter.
 const LEAK: u64 = 4 << 20;
 
-pub struct Director {
-    pub world: Rc<World>,
+/// A run.
+pub struct Scenario {
+    pub shared: Rc<SharedState>,
     pub daemon: Daemon,
-    pub places: Vec<(Protocol, Rc<RefCell<dyn Place>>)>,
-    pub exchange: Rc<RefCell<Exchange>>,
-    pub chance: Chance,
-    /// How long all of it is to take.
-    pub length: Duration,
-    /// The CPU time of the daemons before this one.
-    pub spent: f64,
-    pub told: Duration,
-    /// The daemon's resident memory of late, the newest last.
+    pub expectations: Vec<(Protocol, Rc<RefCell<dyn Expectations>>)>,
+    /// Those of PeerJS, once more.
+    pub peerjs: Rc<RefCell<PeerJsExpectations>>,
+    pub random: Random,
+    /// How long the run is to take.
+    length: Duration,
+    /// The CPU time of the daemon processes before this one, in seconds.
+    pub cpu_before: f64,
+    /// When progress was printed last.
+    printed_at: Duration,
+    /// The newest samples of the daemon's resident memory in bytes, the newest last.
     pub resident: VecDeque<u64>,
-    /// When this daemon was started.
-    pub since: Duration,
-    /// In the middle it was there for long enough to need no more than before.
-    pub is_warm: bool,
-    pub has_ended: bool,
+    /// When this daemon process was started.
+    pub started_at: Duration,
+    /// In the middle of the run the daemon had been running for [`WARM_UP`].
+    is_warm: bool,
+    /// The daemon ended by itself.
+    has_ended: bool,
 }
 
-impl Director {
-    /// The whole story. In its first half the daemon is stopped and killed, and comes again; in
-    /// the second it has to live with all that clients do.
-    pub async fn directs(&mut self) {
-        self.all_come().await;
-        self.world
-            .report
-            .memory("with all connected", self.daemon.resident());
-        let rest = self.length.saturating_sub(self.world.elapsed());
-        let start = self.world.elapsed();
-        let restarts: &[Signal] = if self.world.brief {
+impl Scenario {
+    pub fn new(
+        shared: &Rc<SharedState>,
+        daemon: Daemon,
+        expectations: Vec<(Protocol, Rc<RefCell<dyn Expectations>>)>,
+        peerjs: Rc<RefCell<PeerJsExpectations>>,
+        length: Duration,
+        seed: u64,
+    ) -> Self {
+        Self {
+            shared: Rc::clone(shared),
+            daemon,
+            expectations,
+            peerjs,
+            random: Random::from_seed(seed),
+            length,
+            cpu_before: 0.0,
+            printed_at: Duration::ZERO,
+            resident: VecDeque::new(),
+            started_at: Duration::ZERO,
+            is_warm: false,
+            has_ended: false,
+        }
+    }
+
+    /// Runs from beginning to end. In the first half the daemon is stopped and killed, and restarted;
+    /// in the second half it runs through, and its memory in the middle and at the end is compared.
+    pub async fn run(&mut self) {
+        self.wait_for_clients().await;
+        let resident = self.daemon.resident();
+        self.shared.report.memory("with all connected", resident);
+        let rest = self.length.saturating_sub(self.shared.elapsed());
+        let start = self.shared.elapsed();
+        let restarts: &[Signal] = if self.shared.is_smoke_test {
             &[]
         } else {
             &[Signal::TERM, Signal::KILL, Signal::TERM, Signal::KILL]
         };
-        for (at, signal) in (1..).zip(restarts) {
-            self.lasts_until(start + rest * at / 8).await;
-            self.has_quiet().await;
+        for (eighths, signal) in (1..).zip(restarts) {
+            self.run_until(start + rest * eighths / 8).await;
+            self.check_quiescent_point().await;
             if self.has_ended || self.is_over() {
                 break;
             }
-            self.restarts(*signal).await;
-            self.all_come().await;
+            self.restart_daemon(*signal).await;
+            self.wait_for_clients().await;
         }
-        self.lasts_until(start + rest * 5 / 8).await;
-        self.remembers("in the middle");
-        self.is_warm = self.world.elapsed() > self.since + WARM;
-        self.lasts_until(self.length).await;
-        self.has_quiet().await;
-        self.remembers("at the end");
-        self.ends().await;
+        self.run_until(start + rest * 5 / 8).await;
+        self.record_memory("in the middle");
+        self.is_warm = self.shared.elapsed() > self.started_at + WARM_UP;
+        self.run_until(self.length).await;
+        self.check_quiescent_point().await;
+        self.record_memory("at the end");
+        self.finish().await;
     }
 
     fn is_over(&self) -> bool {
-        self.world.elapsed() >= self.length
+        self.shared.elapsed() >= self.length
     }
 
-    async fn all_come(&mut self) {
-        let all = self.world.size * Protocol::ALL.len();
+    /// Waits until almost all clients are connected.
+    async fn wait_for_clients(&mut self) {
+        let all = self.shared.clients_per_protocol * Protocol::ALL.len();
         let deadline = Instant::now() + DEADLINE.min(self.length);
-        while self.world.connected_count() < all * 97 / 100 && Instant::now() < deadline {
-            self.glance().await;
+        while self.shared.connected_count() < all * 97 / 100 && Instant::now() < deadline {
+            self.poll().await;
         }
     }
 
-    /// Lets life go on, with moments of quiet.
-    async fn lasts_until(&mut self, until: Duration) {
-        let mut quiet = self.world.elapsed() + BETWEEN;
-        while self.world.elapsed() < until && !self.has_ended {
-            self.glance().await;
-            if self.world.elapsed() > quiet && self.world.elapsed() + BETWEEN / 2 < until {
-                self.has_quiet().await;
-                quiet = self.world.elapsed() + BETWEEN;
+    /// Lets the clients act until a time of the run, with quiescent points and faults in between.
+    async fn run_until(&mut self, until: Duration) {
+        let mut next_check = self.shared.elapsed() + QUIESCENCE_INTERVAL;
+        while self.shared.elapsed() < until && !self.has_ended {
+            self.poll().await;
+            let now = self.shared.elapsed();
+            if now > next_check && now + QUIESCENCE_INTERVAL / 2 < until {
+                self.check_quiescent_point().await;
+                next_check = self.shared.elapsed() + QUIESCENCE_INTERVAL;
             }
-            if !self.world.brief && self.chance.once_in(200) {
-                self.halts().await;
+            if !self.shared.is_smoke_test && self.random.one_in(200) {
+                self.suspend_daemon().await;
             }
-            if self.chance.once_in(40) {
-                self.sends_impostor().await;
+            if self.random.one_in(40) {
+                self.try_taken_id().await;
             }
         }
     }
 
-    /// A moment, in which it is looked after the daemon, and told how things are.
-    async fn glance(&mut self) {
+    /// Waits for one interval, looks after the daemon, and prints progress when that is due.
+    async fn poll(&mut self) {
         let before = Instant::now();
-        task::sleep(GLANCE).await;
+        task::sleep(POLL_INTERVAL).await;
         if before.elapsed() > STALL {
-            self.world
-                .report
-                .fault("this program had no turn for seconds");
-            self.world.stalls();
+            let report = &self.shared.report;
+            report.fault("this program was not scheduled for seconds");
+            self.shared.record_stall();
         }
-        if let Some(status) = self.daemon.ended() {
+        if let Some(status) = self.daemon.exit_status() {
             self.has_ended = true;
-            self.broken(
-                "the daemon lives until it is told to end",
-                &status.to_string(),
-            );
+            self.violation("the daemon runs until it is stopped", &status.to_string());
         }
-        // One large message that is on its way says nothing about the memory that a daemon needs.
-        let few = if self.world.brief { 10 } else { SAMPLES };
+        // A single sample would depend on whether a large message was in flight.
+        let is_smoke_test = self.shared.is_smoke_test;
+        let samples = if is_smoke_test { 10 } else { SAMPLES };
         self.resident.push_back(self.daemon.resident());
-        let surplus = self.resident.len().saturating_sub(few);
+        let surplus = self.resident.len().saturating_sub(samples);
         self.resident.drain(..surplus);
-        let every = Duration::from_secs(if self.world.brief { 5 } else { 60 });
-        if self.world.elapsed() >= self.told + every {
-            self.told = self.world.elapsed();
-            self.tells();
+        let interval = Duration::from_secs(if is_smoke_test { 5 } else { 60 });
+        if self.shared.elapsed() >= self.printed_at + interval {
+            self.printed_at = self.shared.elapsed();
+            self.print_progress();
         }
     }
 
-    fn tells(&self) {
+    fn print_progress(&self) {
         println!(
             "{:>5.0} s: {} connected; {}; daemon: {:.1} MiB, {:.1} s CPU; clients: {:.1} s CPU",
-            self.world.elapsed().as_secs_f64(),
-            self.world.connected_count(),
-            self.world.report.line(),
+            self.shared.elapsed().as_secs_f64(),
+            self.shared.connected_count(),
+            self.shared.report.summary(),
             mib(self.daemon.resident()),
-            self.spent + self.daemon.cpu(),
+            self.cpu_before + self.daemon.cpu(),
             cpu(getpid()).unwrap_or_default().as_secs_f64(),
         );
     }
 
-    fn remembers(&self, when: &'static str) {
+    /// Records the median of the newest samples of the daemon's memory.
+    fn record_memory(&self, when: &'static str) {
         let mut resident: Vec<u64> = self.resident.iter().copied().collect();
         resident.sort_unstable();
         let median = resident.get(resident.len() / 2).copied();
-        self.world
-            .report
-            .memory(when, median.unwrap_or_else(|| self.daemon.resident()));
+        let bytes = median.unwrap_or_else(|| self.daemon.resident());
+        self.shared.report.memory(when, bytes);
     }
 
-    /// Nobody begins anything, and all who came or went are done with it; then all must agree.
-    async fn has_quiet(&mut self) {
-        self.world.set_quiet(true);
-        let deadline = Instant::now() + SETTLING;
-        while self.world.busy_count() > 0 && Instant::now() < deadline && !self.has_ended {
-            self.glance().await;
+    /// Brings about a quiescent point, and checks there that everything due has arrived.
+    async fn check_quiescent_point(&mut self) {
+        self.shared.set_quiet(true);
+        let deadline = Instant::now() + SETTLE_TIME;
+        while self.shared.transition_count() > 0 && Instant::now() < deadline && !self.has_ended {
+            self.poll().await;
         }
-        if self.world.busy_count() > 0 {
-            let seen = format!("{} of them do not", self.world.busy_count());
-            self.broken("who comes or goes gets there", &seen);
+        let unsettled = self.shared.transition_count();
+        if unsettled > 0 {
+            let seen = format!("{unsettled} clients are still connecting or disconnecting");
+            self.violation("clients finish connecting and disconnecting", &seen);
         }
         let deadline = Instant::now() + DEADLINE;
-        while self.disagree() && Instant::now() < deadline && !self.has_ended {
-            self.glance().await;
+        while self.has_violations() && Instant::now() < deadline && !self.has_ended {
+            self.poll().await;
         }
-        for (protocol, place) in &self.places {
-            for (promise, seen) in place.borrow().disagreements() {
-                let at = self.world.elapsed();
-                self.world
-                    .report
-                    .broken(at, promise, protocol.name(), &seen);
+        for (protocol, expectations) in &self.expectations {
+            for (check, seen) in expectations.borrow().violations() {
+                let at = self.shared.elapsed();
+                let report = &self.shared.report;
+                report.violation(at, check, protocol.name(), &seen);
             }
         }
-        self.receives_visits().await;
-        for (_, place) in &self.places {
-            for (promise, times) in place.borrow_mut().forget() {
-                (0..times).for_each(|_| self.world.report.checked(promise));
+        self.check_visitors().await;
+        let report = &self.shared.report;
+        for (_, expectations) in &self.expectations {
+            for (check, times) in expectations.borrow_mut().start_anew() {
+                (0..times).for_each(|_| report.checked(check));
             }
         }
-        self.world
-            .report
-            .checked("moments of quiet in which all agree");
-        self.world.set_quiet(false);
+        report.checked("quiescent points");
+        self.shared.set_quiet(false);
     }
 
-    fn disagree(&self) -> bool {
-        let disagree = |place: &Rc<RefCell<dyn Place>>| !place.borrow().disagreements().is_empty();
-        self.places.iter().any(|(_, place)| disagree(place))
+    fn has_violations(&self) -> bool {
+        let mut all = self.expectations.iter();
+        all.any(|(_, expectations)| !expectations.borrow().violations().is_empty())
     }
 
-    async fn receives_visits(&mut self) {
-        for (protocol, place) in &self.places {
-            let Some(visit) = place.borrow().visits() else {
+    /// Has a visitor connect where the first message tells it how many users are online.
+    async fn check_visitors(&self) {
+        for (protocol, expectations) in &self.expectations {
+            let Some(visitor) = expectations.borrow().visitor() else {
                 continue;
             };
-            let promise = "a visitor is told how many are there";
-            self.world.report.checked(promise);
-            let seen = match Link::open(&self.world, *protocol, &visit.target).await {
-                Err(problem) => problem,
-                Ok(mut link) => match link.next(Instant::now() + DEADLINE).await {
-                    News::Text(text) if text.contains(&visit.told) => continue,
-                    News::Text(text) => format!("{text} instead of {}", visit.told),
-                    News::Ended(end) => format!("{end:?}"),
-                    News::Time => "nothing".to_owned(),
-                },
-            };
-            self.broken(promise, &seen);
+            let check = "a new client is told how many users are online";
+            self.shared.report.checked(check);
+            if let Err(seen) = self.connect_visitor(*protocol, &visitor).await {
+                self.violation(check, &seen);
+            }
+        }
+    }
+
+    async fn connect_visitor(&self, protocol: Protocol, visitor: &Visitor) -> Result<(), String> {
+        let mut connection = Connection::open(&self.shared, protocol, &visitor.target).await?;
+        match connection.next(Instant::now() + DEADLINE).await {
+            Event::Text(text) if text.contains(&visitor.expected) => Ok(()),
+            Event::Text(text) => Err(format!("{text} instead of {}", visitor.expected)),
+            Event::Ended(end) => Err(format!("{end:?}")),
+            Event::Timeout => Err("no message".to_owned()),
         }
     }
 
-    /// Stops the daemon, or kills it, and starts it again.
-    async fn restarts(&mut self, signal: Signal) {
-        let is_kill = signal == Signal::KILL;
-        let (kind, phase) = if is_kill {
-            ("the daemon was killed", Phase::Down)
-        } else {
-            ("the daemon was stopped", Phase::Stopping)
-        };
-        self.world.report.fault(kind);
-        // Not in a moment of quiet, but in the middle of life.
-        task::sleep(self.chance.seconds(3, 8)).await;
-        self.stops(signal, phase).await;
-        self.daemon.start_again().await;
-        self.resident.clear();
-        self.since = self.world.elapsed();
-        self.world.begin(self.daemon.addresses.clone());
-    }
-
-    async fn stops(&mut self, signal: Signal, phase: Phase) {
-        let cpu = self.daemon.cpu();
-        self.world.set_phase(phase);
-        self.daemon.signal(signal);
-        let status = self.daemon.ends().await;
-        self.spent += cpu;
-        if phase == Phase::Stopping {
-            let promise = "a daemon that is told to stop does, with status 0";
-            self.world.report.checked(promise);
-            match status {
-                Some(status) if status.success() => {}
-                Some(status) => self.broken(promise, &status.to_string()),
-                None => self.broken(promise, "it does not end"),
-            }
-            // All that it said last is still to be read.
-            let deadline = Instant::now() + DEADLINE;
-            while self.world.connected_count() > 0 && Instant::now() < deadline {
-                task::sleep(GLANCE).await;
-            }
-        }
-        self.world.set_phase(Phase::Down);
-    }
-
-    async fn halts(&mut self) {
-        self.world
-            .report
-            .fault("the daemon stood still for a while");
-        self.world.set_phase(Phase::Halted);
-        self.daemon.signal(Signal::STOP);
-        task::sleep(self.chance.seconds(1, 3)).await;
-        self.daemon.signal(Signal::CONT);
-        self.world.set_phase(Phase::Up);
-    }
-
-    /// Somebody says to be another, who is there.
-    async fn sends_impostor(&mut self) {
-        let someone = self.exchange.borrow().someone(&mut self.chance);
-        let Some((who, life)) = someone else {
-            return;
-        };
-        let promise = "an id that is taken is nobody else's";
-        let target = peerjs::target(who, "another");
-        let seen = match Link::open(&self.world, Protocol::PeerJs, &target).await {
-            Err(problem) => problem,
-            Ok(mut link) => {
-                let deadline = Instant::now() + DEADLINE;
-                let first = link.next(deadline).await;
-                let second = link.next(deadline).await;
-                match (first, second) {
-                    (News::Text(text), News::Ended(End::Closed(4409, _)))
-                        if text.contains("ID-TAKEN") =>
-                    {
-                        return self.world.report.checked(promise);
-                    }
-                    (News::Text(text), _) => text.as_str().to_owned(),
-                    (News::Ended(end), _) => format!("{end:?}"),
-                    (News::Time, _) => "nothing".to_owned(),
-                }
-            }
-        };
-        // Otherwise the id may have been free.
-        if self.exchange.borrow().life(who) == life {
-            self.broken(promise, &seen);
-        }
-    }
-
-    async fn ends(&mut self) {
+    /// Stops the daemon, judges its memory and prints the report.
+    async fn finish(&mut self) {
         if !self.has_ended {
-            self.tells();
-            self.stops(Signal::TERM, Phase::Stopping).await;
+            self.print_progress();
+            self.stop_daemon(Signal::TERM).await;
         }
-        let report = &self.world.report;
-        let (middle, end) = (
-            report.memory_at("in the middle"),
-            report.memory_at("at the end"),
-        );
-        let judges = self.is_warm && !self.has_ended;
-        if let (Some(middle), Some(end), true) = (middle, end, judges) {
-            report.checked("memory does not grow");
+        if let Err((check, seen)) = self.check_memory() {
+            self.violation(check, &seen);
+        }
+        println!("\n{}", self.shared.report.table());
+        println!("the daemon's log is {}", self.daemon.log.display());
+    }
+
+    fn check_memory(&self) -> Result<(), Violation> {
+        let report = &self.shared.report;
+        let middle = report.memory_at("in the middle");
+        let end = report.memory_at("at the end");
+        let is_judged = self.is_warm && !self.has_ended;
+        if let (Some(middle), Some(end), true) = (middle, end, is_judged) {
+            report.checked(NO_GROWTH);
             if end > middle + middle / 4 && end > middle + LEAK {
                 let seen = format!("{:.1} MiB, then {:.1} MiB", mib(middle), mib(end));
-                self.broken("memory does not grow", &seen);
+                return Err((NO_GROWTH, seen));
             }
         }
-        println!("\n{}", self.world.report.table());
-        println!("the daemon's log is in {}", self.daemon.log.display());
+        Ok(())
     }
 
-    fn broken(&self, promise: &'static str, seen: &str) {
-        let at = self.world.elapsed();
-        self.world.report.broken(at, promise, "the director", seen);
+    pub fn violation(&self, check: &'static str, seen: &str) {
+        let at = self.shared.elapsed();
+        self.shared.report.violation(at, check, "scenario", seen);
     }
 }

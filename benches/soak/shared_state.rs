@@ -1,6 +1,7 @@
-//! What all share: the clock, chance, the daemon's state as its tormentors know it, and the
-//! moments of quiet in which nobody begins anything.
+//! What all client tasks and the scenario share: the protocols, the clock, the phase of the daemon, and
+//! whether the clients are to be quiet.
 
+use crate::random::Random;
 use crate::report::Report;
 use async_std::task;
 use std::cell::{Cell, RefCell};
@@ -8,13 +9,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long anything may take that must come. Far more than it takes anywhere.
+/// How long to wait for anything that must happen. Far longer than it takes on any machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How often is looked for what gives no sign of its own.
-pub const GLANCE: Duration = Duration::from_millis(200);
+/// How often to look for a change that is not signalled.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The five, in the order of the daemon's configuration.
+/// The five protocols, in the order of the daemon's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     PeerDrop,
@@ -33,7 +34,7 @@ impl Protocol {
         Self::PeerJs,
     ];
 
-    /// As the configuration names it.
+    /// Returns the name in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::PeerDrop => "peerdrop",
@@ -45,81 +46,83 @@ impl Protocol {
     }
 }
 
-/// What is being done to the daemon.
+/// The state of the daemon process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Nothing; it has to keep its promises.
+    /// Running: all checks apply.
     Up,
-    /// It stands still for a while, and keeps them later.
-    Halted,
-    /// It has been asked to stop, and says goodbye.
+    /// Suspended by SIGSTOP for a while: all checks apply, but later.
+    Suspended,
+    /// Stopping after SIGTERM: it closes its clients.
     Stopping,
-    /// It has been killed, or has ended.
+    /// Not running.
     Down,
 }
 
-/// A number for each event that matters, in the order of events.
-pub type Ticket = u64;
+/// A number for each event that a check compares, in the order of events; 0 is before all of them.
+pub type LogicalTime = u64;
 
-/// What all share.
-pub struct World {
+/// The state that all tasks share. They run on one thread.
+pub struct SharedState {
     pub report: Report,
     /// How many clients of each protocol there are.
-    pub size: usize,
-    /// No faults that take long: there is no time for them.
-    pub brief: bool,
+    pub clients_per_protocol: usize,
+    /// A run of seconds that only shows that the program works: no fault that takes long is injected.
+    pub is_smoke_test: bool,
     start: Instant,
     seed: u64,
     phase: Cell<Phase>,
-    /// Which of the daemons this is, one after the other.
+    /// The number of the daemon process: 1 for the first, one more after each restart.
     generation: Cell<u64>,
     addresses: RefCell<Vec<SocketAddr>>,
-    tickets: Cell<Ticket>,
-    quiet: Cell<bool>,
-    busy: Cell<usize>,
+    logical_time: Cell<LogicalTime>,
+    is_quiet: Cell<bool>,
+    transitions: Cell<usize>,
     connected: Cell<usize>,
-    /// When this program was last found to have had no turn for so long that clients may have
-    /// been taken for dead.
-    stalled: Cell<Option<Instant>>,
-    /// Somebody fills a connection whose reader reads nothing.
-    flooding: Cell<bool>,
+    /// When this program was last found to have been stalled for so long that the daemon may have
+    /// dropped its clients as silent.
+    stalled_at: Cell<Option<Instant>>,
+    /// A client is sending more than fits to a recipient that does not read.
+    is_flooding: Cell<bool>,
 }
 
-impl World {
-    pub fn new(size: usize, seed: u64, brief: bool) -> Rc<Self> {
+impl SharedState {
+    pub fn new(clients_per_protocol: usize, seed: u64, is_smoke_test: bool) -> Rc<Self> {
         Rc::new(Self {
             report: Report::default(),
-            size,
-            brief,
+            clients_per_protocol,
+            is_smoke_test,
             start: Instant::now(),
             seed,
             phase: Cell::new(Phase::Down),
             generation: Cell::new(0),
             addresses: RefCell::default(),
-            tickets: Cell::new(0),
-            quiet: Cell::new(false),
-            busy: Cell::new(0),
+            logical_time: Cell::new(0),
+            is_quiet: Cell::new(false),
+            transitions: Cell::new(0),
             connected: Cell::new(0),
-            stalled: Cell::new(None),
-            flooding: Cell::new(false),
+            stalled_at: Cell::new(None),
+            is_flooding: Cell::new(false),
         })
     }
 
-    /// Chance for one of the clients, the same in each run with the same seed.
-    pub fn chance(&self, protocol: Protocol, index: usize) -> Chance {
-        let mut chance = Chance(self.seed ^ ((protocol as u64 + 1) << 32) ^ index as u64);
-        // So that neighbours do not begin alike.
-        chance.number();
-        chance
+    /// Returns the random numbers of one client, the same in each run with the same seed.
+    pub fn random(&self, protocol: Protocol, index: usize) -> Random {
+        let seed = self.seed ^ ((protocol as u64 + 1) << 32) ^ index as u64;
+        let mut random = Random::from_seed(seed);
+        // The first numbers of adjacent seeds are alike.
+        random.number();
+        random
     }
 
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    pub fn ticket(&self) -> Ticket {
-        self.tickets.set(self.tickets.get() + 1);
-        self.tickets.get()
+    /// Returns the logical time of an event that happens now, later than all before it.
+    pub fn next_event(&self) -> LogicalTime {
+        self.logical_time.set(self.logical_time.get() + 1);
+        self.logical_time.get()
     }
 
     pub fn phase(&self) -> Phase {
@@ -130,8 +133,8 @@ impl World {
         self.phase.set(phase);
     }
 
-    /// A new daemon is there.
-    pub fn begin(&self, addresses: Vec<SocketAddr>) {
+    /// Records that a new daemon process is ready at these addresses.
+    pub fn daemon_started(&self, addresses: Vec<SocketAddr>) {
         *self.addresses.borrow_mut() = addresses;
         self.generation.set(self.generation.get() + 1);
         self.phase.set(Phase::Up);
@@ -141,140 +144,92 @@ impl World {
         self.generation.get()
     }
 
-    /// Whether it is the same daemon as it was, and nobody has done anything to it.
-    pub fn is_well_since(&self, generation: u64) -> bool {
-        self.generation.get() == generation && matches!(self.phase.get(), Phase::Up | Phase::Halted)
+    /// Returns whether the daemon process of this generation still runs and was not told to stop.
+    pub fn is_running_since(&self, generation: u64) -> bool {
+        let is_running = matches!(self.phase.get(), Phase::Up | Phase::Suspended);
+        self.generation.get() == generation && is_running
     }
 
     pub fn address(&self, protocol: Protocol) -> SocketAddr {
         self.addresses.borrow()[protocol as usize]
     }
 
-    /// Whether nobody may begin anything.
+    /// Returns whether clients must begin nothing, because a quiescent point is being reached or checked.
     pub fn is_quiet(&self) -> bool {
-        self.quiet.get()
+        self.is_quiet.get()
     }
 
-    pub fn set_quiet(&self, quiet: bool) {
-        self.quiet.set(quiet);
+    pub fn set_quiet(&self, is_quiet: bool) {
+        self.is_quiet.set(is_quiet);
     }
 
-    /// Waits until things may begin.
-    pub async fn stirs(&self) {
+    /// Waits until clients may begin things.
+    pub async fn wait_until_active(&self) {
         while self.is_quiet() || self.phase() != Phase::Up {
-            task::sleep(GLANCE).await;
+            task::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Somebody comes or goes, for as long as this lives.
-    pub fn busy(self: &Rc<Self>) -> Counted {
-        Counted::new(self, |world| &world.busy)
+    /// Counts a client as connecting or disconnecting for as long as the guard lives.
+    pub fn begin_transition(self: &Rc<Self>) -> CountGuard {
+        CountGuard::new(self, |shared| &shared.transitions)
     }
 
-    /// How many come or go.
-    pub fn busy_count(&self) -> usize {
-        self.busy.get()
+    /// Returns how many clients are connecting or disconnecting.
+    pub fn transition_count(&self) -> usize {
+        self.transitions.get()
     }
 
-    /// Somebody is connected, for as long as this lives.
-    pub fn connected(self: &Rc<Self>) -> Counted {
-        Counted::new(self, |world| &world.connected)
+    /// Counts a client as connected for as long as the guard lives.
+    pub fn count_connected(self: &Rc<Self>) -> CountGuard {
+        CountGuard::new(self, |shared| &shared.connected)
     }
 
     pub fn connected_count(&self) -> usize {
         self.connected.get()
     }
 
-    /// This program had no turn for a while.
-    pub fn stalls(&self) {
-        self.stalled.set(Some(Instant::now()));
+    /// Records that this program was not scheduled for seconds.
+    pub fn record_stall(&self) {
+        self.stalled_at.set(Some(Instant::now()));
     }
 
-    /// Whether that was of late.
+    /// Returns whether this program was stalled within the last [`DEADLINE`].
     pub fn has_stalled(&self) -> bool {
-        let at = self.stalled.get();
+        let at = self.stalled_at.get();
         at.is_some_and(|at| at.elapsed() < DEADLINE)
     }
 
-    /// Whether one may flood now: one at a time, so that the daemon's memory tells something.
-    pub fn may_flood(&self) -> bool {
-        !self.flooding.replace(true)
+    /// Returns whether a client may flood its peer now. There is one flood at a time, so that the
+    /// daemon's memory stays comparable between samples.
+    pub fn try_begin_flood(&self) -> bool {
+        !self.is_flooding.replace(true)
     }
 
-    pub fn floods_no_more(&self) {
-        self.flooding.set(false);
+    pub fn end_flood(&self) {
+        self.is_flooding.set(false);
     }
 }
 
-/// One more of something, as long as it lives.
-pub struct Counted {
-    world: Rc<World>,
-    counter: fn(&World) -> &Cell<usize>,
+/// One more in a counter, until it is dropped.
+pub struct CountGuard {
+    shared: Rc<SharedState>,
+    counter: fn(&SharedState) -> &Cell<usize>,
 }
 
-impl Counted {
-    fn new(world: &Rc<World>, counter: fn(&World) -> &Cell<usize>) -> Self {
-        counter(world).set(counter(world).get() + 1);
+impl CountGuard {
+    fn new(shared: &Rc<SharedState>, counter: fn(&SharedState) -> &Cell<usize>) -> Self {
+        counter(shared).set(counter(shared).get() + 1);
         Self {
-            world: Rc::clone(world),
+            shared: Rc::clone(shared),
             counter,
         }
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
-        let counter = (self.counter)(&self.world);
+        let counter = (self.counter)(&self.shared);
         counter.set(counter.get() - 1);
     }
-}
-
-/// Chance: SplitMix64.
-pub struct Chance(u64);
-
-impl Chance {
-    pub const fn of(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below this, which is not 0.
-    pub fn below(&mut self, end: usize) -> usize {
-        (self.number() % end as u64) as usize
-    }
-
-    /// Once in so many times.
-    pub fn once_in(&mut self, times: usize) -> bool {
-        self.below(times) == 0
-    }
-
-    /// A time between these, in seconds.
-    pub fn seconds(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least * 1000 + self.number() % ((most - least) * 1000))
-    }
-}
-
-/// A text of which each letter follows from who says it and how many it has said before.
-pub fn text(who: usize, number: u64, letters: usize) -> String {
-    let mut text = format!("{who}.{number} ");
-    let mut chance = Chance::of((who as u64) << 40 ^ number);
-    const LETTERS: [char; 8] = ['a', 'e', ' ', 'ß', 'n', '字', '"', '\\'];
-    text.extend((0..letters).map(|_| LETTERS[chance.below(LETTERS.len())]));
-    // What stands at an end might be trimmed.
-    text.push('.');
-    text
-}
-
-/// Who says a [`text`], and its number.
-pub fn origin(text: &str) -> Option<(usize, u64)> {
-    let (who, rest) = text.split_once('.')?;
-    let (number, _) = rest.split_once(' ')?;
-    Some((who.parse().ok()?, number.parse().ok()?))
 }

@@ -1,15 +1,22 @@
-//! FastChat: people who see who is there, and write to each other in chats.
+//! FastChat clients, which see which users are online and send each other messages in chats.
 //!
-//! Every MSG is answered, by MSG_ACK or ERROR. What is acknowledged is due to its receiver if that
-//! one stays; what is refused must never come. As long as two people stay, their chat does, and
-//! nothing between them is refused but for its rate. Who is there is what a client has that starts
-//! from nothing at HELLO_ACK and merges each PRESENCE (the flat dialect: `update` is the list).
+//! Each MSG is answered by MSG_ACK or ERROR. An acknowledged message is due to its recipient; a rejected
+//! one must not arrive. As long as two users stay, so does their chat, and nothing between them is
+//! rejected but for the rate limit. A client that starts with an empty list at HELLO_ACK and merges each
+//! PRESENCE must know which users are online (in the flat dialect, `update` replaces the list). Every
+//! second client speaks the flat dialect.
 
-use crate::client_task::{Broken, Person, Say};
-use crate::connection::{End, Farewell};
-use crate::expectations::accepted_rate::{Accepted, MINUTE};
-use crate::expectations::fastchat::{CHATS, PRESENCE, Town};
-use crate::shared_state::{Chance, GLANCE, Protocol, Ticket, World, origin};
+use super::{ClientModel, Outgoing};
+use crate::checks::{
+    ADMITTED, ANSWERED_ONCE, CLOSED_WITH_REASON, DOCUMENTED, PONG, REJECTED_WITH_REASON,
+    RIGHT_RECIPIENT, UNCHANGED, Violation, WAS_SENT,
+};
+use crate::connection::{ConnectionEnd, Disconnect};
+use crate::expectations::accepted_rate::{AcceptedRate, MINUTE};
+use crate::expectations::fastchat::{CHATS, FastChatExpectations, PRESENCE};
+use crate::payload::parse_origin;
+use crate::random::Random;
+use crate::shared_state::{LogicalTime, POLL_INTERVAL, Protocol, SharedState};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,56 +25,62 @@ use std::time::{Duration, Instant};
 
 /// Messages of one user in a minute, as the document has it.
 const LIMIT: usize = 60;
-const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 
-const RATE: &str = "60 messages a minute, and not more";
+const RATE: &str = "at most 60 messages a minute are accepted";
 
-/// One of them.
-pub struct User {
-    world: Rc<World>,
-    town: Rc<RefCell<Town>>,
+/// A client.
+pub struct FastChatClient {
+    shared: Rc<SharedState>,
+    expectations: Rc<RefCell<FastChatExpectations>>,
     index: usize,
     is_flat: bool,
-    chance: Chance,
-    life: Ticket,
+    random: Random,
+    /// 0 if it is not admitted.
+    admitted_at: LogicalTime,
+    /// The daemon process that it was connected to last.
     generation: u64,
+    /// The number of the last message that it sent.
     number: u64,
-    /// To whom it writes, in which life of that one.
-    partner: Option<(usize, Ticket)>,
-    /// It has asked for a chat with its partner, and has no answer yet.
-    asks: bool,
-    pings: usize,
-    pinged: Instant,
-    due: Instant,
-    /// When it sent something in the last minute and a bit.
+    /// The client that it writes to, and when that one had been admitted.
+    partner: Option<(usize, LogicalTime)>,
+    /// It has sent OPEN_CHAT for its partner, and has no answer yet.
+    awaits_chat: bool,
+    pings_in_flight: usize,
+    pinged_at: Instant,
+    next_action: Instant,
+    /// The number and time of its messages of the last two minutes.
     sent: VecDeque<(u64, Instant)>,
-    /// When it sent the last so many that were accepted.
-    accepted: Accepted,
+    accepted: AcceptedRate,
 }
 
-impl User {
-    pub fn new(world: &Rc<World>, town: &Rc<RefCell<Town>>, index: usize) -> Self {
+impl FastChatClient {
+    pub fn new(
+        shared: &Rc<SharedState>,
+        expectations: &Rc<RefCell<FastChatExpectations>>,
+        index: usize,
+    ) -> Self {
         Self {
-            world: Rc::clone(world),
-            town: Rc::clone(town),
+            shared: Rc::clone(shared),
+            expectations: Rc::clone(expectations),
             index,
             is_flat: index % 2 == 1,
-            chance: world.chance(Protocol::FastChat, index + (1 << 20)),
-            life: 0,
+            random: shared.random(Protocol::FastChat, index + (1 << 20)),
+            admitted_at: 0,
             generation: 0,
             number: 0,
             partner: None,
-            asks: false,
-            pings: 0,
-            pinged: Instant::now(),
-            due: Instant::now(),
+            awaits_chat: false,
+            pings_in_flight: 0,
+            pinged_at: Instant::now(),
+            next_action: Instant::now(),
             sent: VecDeque::new(),
-            accepted: Accepted::default(),
+            accepted: AcceptedRate::default(),
         }
     }
 
-    /// A message in its dialect.
-    fn message(&self, kind: &str, fields: Value) -> String {
+    /// Returns a message in this client's dialect.
+    fn encode(&self, kind: &str, fields: Value) -> String {
         if !self.is_flat {
             return json!({"type": kind, "data": fields}).to_string();
         }
@@ -76,49 +89,53 @@ impl User {
         message.to_string()
     }
 
-    fn write(&mut self, to: usize, say: &mut Say) {
-        let (letters, names) = (
-            self.chance.below(200),
-            !self.is_flat || !self.chance.once_in(10),
-        );
+    fn send_message(&mut self, recipient: usize, outgoing: &mut Outgoing) {
+        let length = self.random.below(200);
+        // In the flat dialect a message without `to` goes to the current partner.
+        let has_to = !self.is_flat || !self.random.one_in(10);
         self.number += 1;
-        let known = names.then_some(to);
-        let mut town = self.town.borrow_mut();
-        let content = town.post.send(self.index, self.number, known, letters);
+        let named = has_to.then_some(recipient);
+        let mut expectations = self.expectations.borrow_mut();
+        let ledger = &mut expectations.ledger;
+        let content = ledger.send(self.index, self.number, named, length);
         let id = format!("{}.{}", self.index, self.number);
         let mut fields = json!({"content": content, "message_id": id});
-        if names {
-            fields["to"] = json!(town.ids[to]);
+        if has_to {
+            fields["to"] = json!(expectations.ids[recipient]);
         }
-        drop(town);
+        drop(expectations);
         let now = Instant::now();
         self.sent.push_back((self.number, now));
         self.sent.retain(|(_, at)| now < *at + MINUTE * 2);
-        self.world.report.sent(Protocol::FastChat);
-        say.push(self.message("MSG", fields));
+        self.shared.report.sent(Protocol::FastChat);
+        outgoing.push(self.encode("MSG", fields));
     }
 
-    /// The number of one of its own messages.
-    fn own_number(&self, id: &Value) -> Result<u64, Broken> {
+    fn send_typing(&mut self, recipient: usize, outgoing: &mut Outgoing) {
+        let is_typing = self.random.one_in(2);
+        let to = self.expectations.borrow().ids[recipient];
+        let typing = json!({"is_typing": is_typing, "to": to});
+        outgoing.push(self.encode("TYPING", typing));
+    }
+
+    /// Returns the number of this client's message with this id.
+    fn own_number(&self, id: &Value) -> Result<u64, Violation> {
         let id = id.as_str().unwrap_or_default();
-        let number = id
-            .split_once('.')
-            .filter(|(who, _)| *who == self.index.to_string());
+        let own = self.index.to_string();
+        let number = id.split_once('.').filter(|(sender, _)| *sender == own);
         let number = number.and_then(|(_, number)| number.parse().ok());
-        number.ok_or_else(|| ("each message is answered once", format!("about {id:?}")))
+        number.ok_or_else(|| (ANSWERED_ONCE, format!("about {id:?}")))
     }
 
-    fn is_acknowledged(&mut self, number: u64) -> Result<(), Broken> {
-        self.town
-            .borrow_mut()
-            .post
-            .answered(self.index, number, true)?;
+    fn on_ack(&mut self, number: u64) -> Result<(), Violation> {
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        ledger.answer(self.index, number, true)?;
         let sent = self.sent.iter().find(|(it, _)| *it == number);
-        let Some((_, sent)) = sent.copied() else {
+        let Some((_, sent_at)) = sent.copied() else {
             return Ok(());
         };
-        if let Some(time) = self.accepted.add(sent, LIMIT) {
-            self.world.report.checked(RATE);
+        if let Some(time) = self.accepted.add(sent_at, LIMIT) {
+            self.shared.report.checked(RATE);
             if time < MINUTE {
                 return Err((RATE, format!("{} in {time:?}", LIMIT + 1)));
             }
@@ -126,276 +143,289 @@ impl User {
         Ok(())
     }
 
-    fn is_refused(&mut self, code: &str, details: &Value) -> Result<(), Broken> {
-        let seen = || format!("{code} {details}");
-        let unexpected = Err(("nothing is refused without a reason", seen()));
-        if details["message_id"].is_null() {
-            // TYPING has a limit, too, which chance may reach.
-            if code == "RATE_LIMITED" && !self.asks {
-                return Ok(());
-            }
-            let asked = std::mem::take(&mut self.asks);
-            let stayed = self
-                .partner
-                .take()
-                .is_some_and(|(who, life)| self.town.borrow().post.life(who) == life);
-            return if asked && !stayed && code == "USER_NOT_FOUND" {
-                Ok(())
+    fn on_error(&mut self, code: &str, details: &Value) -> Result<(), Violation> {
+        let unexpected = Err((REJECTED_WITH_REASON, format!("{code} {details}")));
+        let is_expected = if details["message_id"].is_null() {
+            self.may_reject_other(code)
+        } else {
+            let number = self.own_number(&details["message_id"])?;
+            let mut expectations = self.expectations.borrow_mut();
+            expectations.ledger.answer(self.index, number, false)?;
+            drop(expectations);
+            if code == "RATE_LIMITED" {
+                self.may_be_rate_limited(number, details)
             } else {
-                unexpected
-            };
-        }
-        let number = self.own_number(&details["message_id"])?;
-        self.town
-            .borrow_mut()
-            .post
-            .answered(self.index, number, false)?;
-        if code == "RATE_LIMITED" {
-            self.world.report.checked(RATE);
-            let retry = details["retry_after_ms"].as_u64().unwrap_or_default();
-            let at = self.sent.iter().find(|(it, _)| *it == number);
-            let at = at.map_or_else(Instant::now, |(_, at)| *at);
-            // With some time for what was on its way.
-            let lately = |then: &Instant| at < *then + MINUTE + Duration::from_secs(30);
-            let before = self
-                .sent
-                .iter()
-                .filter(|(it, then)| *it < number && lately(then));
-            if before.count() < LIMIT || !(1..=60_000).contains(&retry) {
-                return unexpected;
+                let may_reject = self.may_reject_message(number);
+                if may_reject {
+                    self.partner = None;
+                }
+                may_reject
             }
-            return Ok(());
+        };
+        if is_expected { Ok(()) } else { unexpected }
+    }
+
+    /// Returns whether an ERROR about no message may have this code.
+    fn may_reject_other(&mut self, code: &str) -> bool {
+        // TYPING has a rate limit, too, which random clients may reach.
+        if code == "RATE_LIMITED" && !self.awaits_chat {
+            return true;
         }
-        let town = self.town.borrow();
-        let to = town.post.due_to(self.index, number);
-        if to.is_some_and(|to| town.have_chat(self.index, to)) {
-            return unexpected;
+        let awaited = std::mem::take(&mut self.awaits_chat);
+        let ledger = &self.expectations.borrow().ledger;
+        let partner = self.partner.take();
+        let stayed = partner.is_some_and(|(client, at)| ledger.admitted_at(client) == at);
+        awaited && !stayed && code == "USER_NOT_FOUND"
+    }
+
+    /// Returns whether a message of this number may have been above the rate limit.
+    fn may_be_rate_limited(&self, number: u64, details: &Value) -> bool {
+        self.shared.report.checked(RATE);
+        let retry = details["retry_after_ms"].as_u64().unwrap_or_default();
+        let sent_at = self.sent.iter().find(|(it, _)| *it == number);
+        let sent_at = sent_at.map_or_else(Instant::now, |(_, at)| *at);
+        // Half a minute more than the limit says, for messages that were in flight.
+        let window = MINUTE + Duration::from_secs(30);
+        let is_counted = |(it, at): &&(u64, Instant)| *it < number && sent_at < *at + window;
+        let count = self.sent.iter().filter(is_counted).count();
+        count >= LIMIT && (1..=60_000).contains(&retry)
+    }
+
+    /// Returns whether a message may be rejected: unless both users have stayed in a chat.
+    fn may_reject_message(&self, number: u64) -> bool {
+        let expectations = self.expectations.borrow();
+        let recipient = expectations.ledger.due_recipient(self.index, number);
+        !recipient.is_some_and(|recipient| expectations.have_chat(self.index, recipient))
+    }
+
+    fn on_presence(&mut self, fields: &Value) -> Result<(), Violation> {
+        let mut expectations = self.expectations.borrow_mut();
+        if fields["action"] == "update" {
+            expectations.presence[self.index].clear();
         }
-        self.partner = None;
+        for entry in fields["users"].as_array().into_iter().flatten() {
+            let client = expectations.client_of(&entry["user_id"])?;
+            if entry["display_name"] != json!(name(client)) {
+                return Err((PRESENCE, format!("{client} has another name: {entry}")));
+            }
+            let presence = &mut expectations.presence[self.index];
+            if entry["online"] == true {
+                presence.insert(client);
+            } else {
+                presence.remove(&client);
+            }
+        }
         Ok(())
     }
 
-    fn partner_stayed(&self, town: &Town) -> bool {
-        self.partner.is_some_and(|(who, life)| {
-            town.post.life(who) == life && town.have_chat(self.index, who)
+    fn on_msg(&mut self, fields: &Value, outgoing: &mut Outgoing) -> Result<(), Violation> {
+        let key = if self.is_flat { "sender_id" } else { "from" };
+        let mut expectations = self.expectations.borrow_mut();
+        let sender = expectations.client_of(&fields[key])?;
+        let content = fields["content"].as_str().unwrap_or_default();
+        let Some((origin, number)) = parse_origin(content) else {
+            return Err((WAS_SENT, format!("{fields}")));
+        };
+        let id = &fields["message_id"];
+        if origin != sender || *id != json!(format!("{origin}.{number}")) {
+            return Err((UNCHANGED, format!("{fields}")));
+        }
+        if !self.is_flat && fields["to"] != json!(expectations.ids[self.index]) {
+            return Err((RIGHT_RECIPIENT, format!("{fields}")));
+        }
+        let ledger = &mut expectations.ledger;
+        ledger.receive(sender, number, self.index, content)?;
+        drop(expectations);
+        self.shared.report.received(Protocol::FastChat);
+        if !self.is_flat {
+            outgoing.push(self.encode("MSG_ACK", json!({"message_id": id})));
+        }
+        Ok(())
+    }
+
+    fn on_chat_opened(&mut self, fields: &Value, outgoing: &mut Outgoing) -> Result<(), Violation> {
+        let mut expectations = self.expectations.borrow_mut();
+        let other = expectations.client_of(&fields["target_user_id"])?;
+        let own_id = json!(expectations.ids[self.index]);
+        let other_id = json!(expectations.ids[other]);
+        let participants = fields["participants"].as_array();
+        let is_pair =
+            |ids: &Vec<Value>| ids.len() == 2 && ids.contains(&own_id) && ids.contains(&other_id);
+        if !participants.is_some_and(is_pair) {
+            return Err((CHATS, format!("{fields}")));
+        }
+        let chat = fields["chat_id"].as_str().unwrap_or_default();
+        expectations.record_chat(self.index, other, chat)?;
+        self.shared.report.checked(CHATS);
+        drop(expectations);
+        if self.awaits_chat && self.partner.is_some_and(|(client, _)| client == other) {
+            self.awaits_chat = false;
+            self.send_message(other, outgoing);
+        }
+        Ok(())
+    }
+
+    fn on_typing(&self, fields: &Value) -> Result<(), Violation> {
+        let expectations = self.expectations.borrow();
+        let sender = expectations.client_of(&fields["user_id"])?;
+        if expectations.had_chat(sender, self.index) {
+            Ok(())
+        } else {
+            Err((RIGHT_RECIPIENT, format!("TYPING {fields}")))
+        }
+    }
+
+    fn partner_stayed(&self) -> bool {
+        let expectations = self.expectations.borrow();
+        self.partner.is_some_and(|(client, at)| {
+            let admitted_at = expectations.ledger.admitted_at(client);
+            admitted_at == at && expectations.have_chat(self.index, client)
         })
     }
 
-    fn sees(&mut self, fields: &Value) -> Result<(), Broken> {
-        let mut town = self.town.borrow_mut();
-        if fields["action"] == "update" {
-            town.views[self.index].clear();
-        }
-        for entry in fields["users"].as_array().into_iter().flatten() {
-            let who = town.who(&entry["user_id"])?;
-            if entry["display_name"] != json!(name(who)) {
-                return Err((PRESENCE, format!("{who} has another name: {entry}")));
-            }
-            if entry["online"] == true {
-                town.views[self.index].insert(who);
-            } else {
-                town.views[self.index].remove(&who);
-            }
-        }
-        Ok(())
-    }
-
-    fn receives(&mut self, fields: &Value, say: &mut Say) -> Result<(), Broken> {
-        let from = if self.is_flat { "sender_id" } else { "from" };
-        let from = self.town.borrow().who(&fields[from])?;
-        let content = fields["content"].as_str().unwrap_or_default();
-        let Some((author, number)) = origin(content) else {
-            return Err(("nothing comes that nobody sent", format!("{fields}")));
-        };
-        let id = &fields["message_id"];
-        if author != from || *id != json!(format!("{author}.{number}")) {
-            return Err(("messages come as they were sent", format!("{fields}")));
-        }
-        let mut town = self.town.borrow_mut();
-        if !self.is_flat && fields["to"] != json!(town.ids[self.index]) {
-            return Err(("nothing comes to others", format!("{fields}")));
-        }
-        town.post.receive(from, number, self.index, content)?;
-        drop(town);
-        self.world.report.received(Protocol::FastChat);
-        if !self.is_flat {
-            say.push(self.message("MSG_ACK", json!({"message_id": id})));
-        }
-        Ok(())
-    }
-
-    fn is_in_chat(&mut self, fields: &Value, say: &mut Say) -> Result<(), Broken> {
-        let mut town = self.town.borrow_mut();
-        let other = town.who(&fields["target_user_id"])?;
-        let me = json!(town.ids[self.index]);
-        let them = json!(town.ids[other]);
-        let both = fields["participants"].as_array();
-        if !both.is_some_and(|both| both.len() == 2 && both.contains(&me) && both.contains(&them)) {
-            return Err((CHATS, format!("{fields}")));
-        }
-        town.opened(
-            self.index,
-            other,
-            fields["chat_id"].as_str().unwrap_or_default(),
-        )?;
-        self.world.report.checked(CHATS);
-        drop(town);
-        if self.asks && self.partner.is_some_and(|(who, _)| who == other) {
-            self.asks = false;
-            self.write(other, say);
-        }
-        Ok(())
-    }
-
-    fn seeks_partner(&mut self, say: &mut Say) {
-        let town = self.town.borrow();
-        let there: Vec<usize> = town.post.present().filter(|it| *it != self.index).collect();
-        if there.is_empty() {
+    /// Asks for a chat with some user that is online.
+    fn choose_partner(&mut self, outgoing: &mut Outgoing) {
+        let expectations = self.expectations.borrow();
+        let ledger = &expectations.ledger;
+        let others: Vec<usize> = ledger.online().filter(|it| *it != self.index).collect();
+        if others.is_empty() {
             return;
         }
-        let who = there[self.chance.below(there.len())];
-        let ask = json!({"target_user_id": town.ids[who], "target_display_name": name(who)});
-        self.partner = Some((who, town.post.life(who)));
-        drop(town);
-        self.asks = true;
-        say.push(self.message("OPEN_CHAT", ask));
+        let partner = others[self.random.below(others.len())];
+        let id = expectations.ids[partner];
+        let fields = json!({"target_user_id": id, "target_display_name": name(partner)});
+        self.partner = Some((partner, ledger.admitted_at(partner)));
+        drop(expectations);
+        self.awaits_chat = true;
+        outgoing.push(self.encode("OPEN_CHAT", fields));
     }
 }
 
-fn name(who: usize) -> String {
-    format!("Citizen {who}")
+fn name(client: usize) -> String {
+    format!("Citizen {client}")
 }
 
-impl Person for User {
+impl ClientModel for FastChatClient {
     const PROTOCOL: Protocol = Protocol::FastChat;
 
-    fn target(&mut self) -> Option<String> {
+    fn connect_target(&mut self) -> Option<String> {
         Some("/ws".to_owned())
     }
 
-    fn arrives(&mut self, say: &mut Say) {
-        self.life = 0;
+    fn on_connected(&mut self, outgoing: &mut Outgoing) {
+        self.admitted_at = 0;
         self.partner = None;
-        self.asks = false;
-        self.pings = 0;
-        if std::mem::replace(&mut self.generation, self.world.generation()) != self.generation {
-            // A new daemon knows nothing of what was said to the old one.
+        self.awaits_chat = false;
+        self.pings_in_flight = 0;
+        let generation = self.shared.generation();
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            // A restarted daemon counts anew.
             self.accepted.clear();
         }
-        let id = self.town.borrow().ids[self.index];
+        let id = self.expectations.borrow().ids[self.index];
         let hello = json!({"user_id": id, "display_name": name(self.index)});
-        say.push(self.message("HELLO", hello));
+        outgoing.push(self.encode("HELLO", hello));
     }
 
     fn is_settled(&self) -> bool {
-        self.life != 0
+        self.admitted_at != 0
     }
 
-    fn hears(&mut self, seen: &str, say: &mut Say) -> Result<(), Broken> {
-        let unknown = || ("only what the document has is said", seen.to_owned());
+    fn on_message(&mut self, seen: &str, outgoing: &mut Outgoing) -> Result<(), Violation> {
+        let unknown = || (DOCUMENTED, seen.to_owned());
         let message: Value = serde_json::from_str(seen).map_err(|_| unknown())?;
         let fields = if self.is_flat {
             &message
         } else {
             &message["data"]
         };
+        let is_admitted = self.admitted_at != 0;
         match message["type"].as_str().unwrap_or_default() {
-            "HELLO_ACK" if self.life == 0 => {
-                self.life = self.world.ticket();
-                let mut town = self.town.borrow_mut();
-                town.views[self.index].clear();
-                town.post.set_life(self.index, self.life);
-                if fields["user_id"] == json!(town.ids[self.index]) {
+            "HELLO_ACK" if !is_admitted => {
+                self.admitted_at = self.shared.next_event();
+                let mut expectations = self.expectations.borrow_mut();
+                expectations.presence[self.index].clear();
+                let ledger = &mut expectations.ledger;
+                ledger.set_admitted(self.index, self.admitted_at);
+                if fields["user_id"] == json!(expectations.ids[self.index]) {
                     Ok(())
                 } else {
-                    Err(("everybody gets in", seen.to_owned()))
+                    Err((ADMITTED, seen.to_owned()))
                 }
             }
-            "PRESENCE" if self.life != 0 => self.sees(fields),
-            "CHAT_OPENED" if self.life != 0 => self.is_in_chat(fields, say),
-            "MSG" if self.life != 0 => self.receives(fields, say),
+            "PRESENCE" if is_admitted => self.on_presence(fields),
+            "CHAT_OPENED" if is_admitted => self.on_chat_opened(fields, outgoing),
+            "MSG" if is_admitted => self.on_msg(fields, outgoing),
             "MSG_ACK" => {
                 let number = self.own_number(&fields["message_id"])?;
-                self.is_acknowledged(number)
+                self.on_ack(number)
             }
-            "TYPING" => {
-                let who = self.town.borrow().who(&fields["user_id"])?;
-                let chats = &self.town.borrow().chats;
-                let pair = (who.min(self.index), who.max(self.index));
-                if chats.contains_key(&pair) {
-                    Ok(())
-                } else {
-                    Err(("nothing comes to others", seen.to_owned()))
-                }
-            }
-            "PONG" if self.pings > 0 => {
-                self.pings -= 1;
-                self.world.report.checked("PING is answered by PONG");
+            "TYPING" => self.on_typing(fields),
+            "PONG" if self.pings_in_flight > 0 => {
+                self.pings_in_flight -= 1;
+                self.shared.report.checked(PONG);
                 Ok(())
             }
-            "ERROR" if self.life != 0 => {
+            "ERROR" if is_admitted => {
                 let key = if self.is_flat { "error_code" } else { "code" };
                 let code = fields[key].as_str().unwrap_or_default();
-                self.is_refused(code, &fields["details"])
+                self.on_error(code, &fields["details"])
             }
             _ => Err(unknown()),
         }
     }
 
-    fn due(&self) -> Instant {
-        self.due
+    fn next_action(&self) -> Instant {
+        self.next_action
     }
 
-    fn acts(&mut self, say: &mut Say) {
+    fn act(&mut self, outgoing: &mut Outgoing) {
         let now = Instant::now();
-        if now >= self.pinged + PING_EVERY {
-            self.pinged = now;
-            self.pings += 1;
-            say.push(self.message("PING", json!({})));
+        if now >= self.pinged_at + PING_INTERVAL {
+            self.pinged_at = now;
+            self.pings_in_flight += 1;
+            outgoing.push(self.encode("PING", json!({})));
         }
-        if self.world.is_quiet() {
-            self.due = now + GLANCE * 5;
+        if self.shared.is_quiet() {
+            self.next_action = now + POLL_INTERVAL * 5;
             return;
         }
-        self.due = now + self.chance.seconds(4, 14);
-        let partner_stayed = self.partner_stayed(&self.town.borrow());
+        self.next_action = now + self.random.seconds(4, 14);
+        let partner_stayed = self.partner_stayed();
         match self.partner {
-            _ if self.asks => {}
-            Some((who, _)) if partner_stayed && !self.chance.once_in(8) => {
-                if self.chance.once_in(4) {
-                    let is_typing = self.chance.once_in(2);
-                    let to = self.town.borrow().ids[who];
-                    let typing = json!({"is_typing": is_typing, "to": to});
-                    say.push(self.message("TYPING", typing));
+            _ if self.awaits_chat => {}
+            Some((partner, _)) if partner_stayed && !self.random.one_in(8) => {
+                if self.random.one_in(4) {
+                    self.send_typing(partner, outgoing);
                 }
-                // Once in a while somebody says far too much.
-                let many = if self.chance.once_in(400) {
-                    self.world
-                        .report
-                        .fault("said more than is allowed in a minute");
+                // Rarely, more than the rate limit allows.
+                let count = if self.random.one_in(400) {
+                    let report = &self.shared.report;
+                    report.fault("sent more than the rate limit allows");
                     LIMIT + 8
                 } else {
-                    1 + self.chance.below(2)
+                    1 + self.random.below(2)
                 };
-                (0..many).for_each(|_| self.write(who, say));
+                (0..count).for_each(|_| self.send_message(partner, outgoing));
             }
-            _ => self.seeks_partner(say),
+            _ => self.choose_partner(outgoing),
         }
     }
 
-    fn goes(&mut self, _: Farewell, _: &mut Say) {
-        self.is_gone();
+    fn on_disconnecting(&mut self, _: Disconnect, _: &mut Outgoing) {
+        self.on_gone();
     }
 
-    fn is_ended(&mut self, end: &End) -> Result<(), Broken> {
+    fn on_closed_by_server(&mut self, end: &ConnectionEnd) -> Result<(), Violation> {
         match end {
-            End::Closed(1001, _) => Ok(()),
-            _ => Err(("nobody is sent away without a reason", format!("{end:?}"))),
+            ConnectionEnd::Closed(1001, _) => Ok(()),
+            _ => Err((CLOSED_WITH_REASON, format!("{end:?}"))),
         }
     }
 
-    fn is_gone(&mut self) {
-        self.life = 0;
-        self.town.borrow_mut().post.set_life(self.index, 0);
+    fn on_gone(&mut self) {
+        self.admitted_at = 0;
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        ledger.set_admitted(self.index, 0);
     }
 }

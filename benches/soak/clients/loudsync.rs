@@ -1,110 +1,123 @@
-//! LOUDSYNC: sessions of a host and nine guests, who all know who is there.
+//! LOUDSYNC clients, in sessions of a host and nine guests that all know the members.
 //!
-//! What a member knows is the newest `member_list` with each `member_joined` and `member_left`
-//! since. In a moment of quiet it is exactly who is there, each connected, and each with the same
-//! id and `joinedAt` in everybody's eyes (but that the upper-case dialect shows a device its own
-//! id). A member that is cut and back within the time of its last heartbeat keeps its place. When
-//! the host goes for good, everybody is told and sent away; whom it kicks is, too.
+//! A client that takes the newest `member_list` and applies each `member_joined` and `member_left` since
+//! must know, at a quiescent point, exactly the members of its session: each of them connected, and for
+//! all clients with the same id and `joinedAt` (but that the upper-case dialect tells a device its own id).
+//! A member whose connection is cut, and that is back before its last heartbeat expires, keeps its place.
+//! When the host leaves, all members are told so and closed; so is a member that the host kicks.
 
-use crate::client_task::{Broken, Person, Say};
-use crate::connection::{End, Farewell};
+use super::{ClientModel, Outgoing};
+use crate::checks::{CLOSED_WITH_REASON, DOCUMENTED, PONG, REJECTED_WITH_REASON, Violation};
+use crate::connection::{ConnectionEnd, Disconnect};
 use crate::expectations::loudsync::{
-    CLOSED, KICKED, MEMBERS, Party, SEATS, Seen, Session, is_upper, name,
+    CLOSED, KICKED, LoudsyncExpectations, MEMBERS, MEMBERS_PER_SESSION, MemberView, SessionState,
+    is_upper_case, name,
 };
-use crate::shared_state::{Chance, Phase, Protocol, Ticket, World};
+use crate::random::Random;
+use crate::shared_state::{LogicalTime, Phase, Protocol, SharedState};
 use serde_json::{Value, json};
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-const BEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a heartbeat is good, as the document has it.
-const GOOD: Duration = Duration::from_secs(15);
+/// How long after a heartbeat the server keeps a member, as the document has it.
+const HEARTBEAT_LIFETIME: Duration = Duration::from_secs(15);
 
-/// Whoever was kept so long from sending its heartbeats may be late.
-const LATE: Duration = Duration::from_secs(12);
+/// A longer time between two heartbeats, because this client was kept from sending them, may be too long
+/// for the server.
+const LATE_HEARTBEAT: Duration = Duration::from_secs(12);
 
-const PLACE: &str = "a device that comes back in time has its place";
+const PLACE: &str = "a member that is back in time has its place";
 
-/// What of a place outlives a broken connection.
-struct Kept {
+/// The place in a session that a member keeps when its connection is cut.
+struct KeptPlace {
     generation: u64,
-    seen: Seen,
+    view: MemberView,
+    /// Of the session.
     epoch: u64,
+    /// When the server may remove the member.
     until: Instant,
 }
 
-/// One member.
-pub struct Member {
-    world: Rc<World>,
-    party: Rc<RefCell<Party>>,
+/// A client: slot 0 of each session is its host.
+pub struct LoudsyncClient {
+    shared: Rc<SharedState>,
+    expectations: Rc<RefCell<LoudsyncExpectations>>,
     session: usize,
-    seat: usize,
-    chance: Chance,
-    /// When it set out, and the life of the host then.
-    began: Ticket,
-    host_life: Ticket,
-    is_welcome: bool,
-    is_closed: bool,
+    slot: usize,
+    random: Random,
+    connecting_at: LogicalTime,
+    /// When the host had been admitted before this client connected.
+    host_admitted_at: LogicalTime,
+    has_welcome: bool,
+    /// The server has sent `session_closed`.
+    is_session_closed: bool,
     is_kicked: bool,
-    /// The server said why it may not join.
-    is_refused: bool,
-    kept: Option<Kept>,
-    /// When the newest heartbeat was sent that the server is known to have read.
-    good: Option<Instant>,
-    last_beat: Instant,
+    /// The server has said why this client may not join.
+    is_rejected: bool,
+    kept_place: Option<KeptPlace>,
+    /// When it sent the newest heartbeat that the server is known to have read.
+    confirmed_heartbeat: Option<Instant>,
+    last_heartbeat: Instant,
     longest_gap: Duration,
-    pings: VecDeque<(Ticket, Instant)>,
-    /// Whom it has kicked last, and in which life of that one.
-    kicked: Option<(usize, Ticket)>,
-    due: Instant,
+    /// The timestamps of its pings in flight, and when it sent them.
+    pings: VecDeque<(LogicalTime, Instant)>,
+    /// The slot of the guest that it kicked last, and when that guest had been admitted.
+    kicked: Option<(usize, LogicalTime)>,
+    next_action: Instant,
 }
 
-impl Member {
-    pub fn new(world: &Rc<World>, party: &Rc<RefCell<Party>>, index: usize) -> Self {
+impl LoudsyncClient {
+    pub fn new(
+        shared: &Rc<SharedState>,
+        expectations: &Rc<RefCell<LoudsyncExpectations>>,
+        index: usize,
+    ) -> Self {
         Self {
-            world: Rc::clone(world),
-            party: Rc::clone(party),
-            session: index / SEATS,
-            seat: index % SEATS,
-            chance: world.chance(Protocol::Loudsync, index + (1 << 20)),
-            began: 0,
-            host_life: 0,
-            is_welcome: false,
-            is_closed: false,
+            shared: Rc::clone(shared),
+            expectations: Rc::clone(expectations),
+            session: index / MEMBERS_PER_SESSION,
+            slot: index % MEMBERS_PER_SESSION,
+            random: shared.random(Protocol::Loudsync, index + (1 << 20)),
+            connecting_at: 0,
+            host_admitted_at: 0,
+            has_welcome: false,
+            is_session_closed: false,
             is_kicked: false,
-            is_refused: false,
-            kept: None,
-            good: None,
-            last_beat: Instant::now(),
+            is_rejected: false,
+            kept_place: None,
+            confirmed_heartbeat: None,
+            last_heartbeat: Instant::now(),
             longest_gap: Duration::ZERO,
             pings: VecDeque::new(),
             kicked: None,
-            due: Instant::now(),
+            next_action: Instant::now(),
         }
     }
 
-    fn session(&self) -> RefMut<'_, Session> {
-        RefMut::map(self.party.borrow_mut(), |it| &mut it.sessions[self.session])
+    fn session(&self) -> RefMut<'_, SessionState> {
+        let expectations = self.expectations.borrow_mut();
+        RefMut::map(expectations, |it| &mut it.sessions[self.session])
     }
 
-    fn life(&self) -> Ticket {
-        self.session().seats[self.seat].life
+    fn admitted_at(&self) -> LogicalTime {
+        self.session().slots[self.slot].admitted_at
     }
 
     fn name(&self) -> String {
-        name(self.session, self.seat)
+        name(self.session, self.slot)
     }
 
-    fn device(&self) -> String {
-        format!("device-{}-{}", self.session, self.seat)
+    fn device_id(&self) -> String {
+        format!("device-{}-{}", self.session, self.slot)
     }
 
-    /// A message in its dialect.
-    fn message(&self, kind: &str, fields: Value, timestamp: u64) -> String {
-        if is_upper(self.seat) {
+    /// Returns a message in this client's dialect.
+    fn encode(&self, kind: &str, fields: Value, timestamp: u64) -> String {
+        if is_upper_case(self.slot) {
             let kind = kind.to_uppercase();
             return json!({"type": kind, "timestamp": timestamp, "payload": fields}).to_string();
         }
@@ -114,341 +127,349 @@ impl Member {
         message.to_string()
     }
 
-    fn beats(&mut self, say: &mut Say) {
+    /// Sends a heartbeat, and a ping whose answer confirms it.
+    fn send_heartbeat(&mut self, outgoing: &mut Outgoing) {
         let now = Instant::now();
-        self.longest_gap = self.longest_gap.max(now - self.last_beat);
-        self.last_beat = now;
-        let ticket = self.world.ticket();
-        self.pings.push_back((ticket, now));
-        let device = json!({"deviceId": self.device(), "timestamp": ticket});
-        let upper = is_upper(self.seat);
-        let fields = if upper { device } else { json!({}) };
-        say.push(self.message("heartbeat", fields.clone(), ticket));
-        say.push(self.message("ping", fields, ticket));
+        self.longest_gap = self.longest_gap.max(now - self.last_heartbeat);
+        self.last_heartbeat = now;
+        let timestamp = self.shared.next_event();
+        self.pings.push_back((timestamp, now));
+        let fields = if is_upper_case(self.slot) {
+            json!({"deviceId": self.device_id(), "timestamp": timestamp})
+        } else {
+            json!({})
+        };
+        outgoing.push(self.encode("heartbeat", fields.clone(), timestamp));
+        outgoing.push(self.encode("ping", fields, timestamp));
     }
 
-    fn kicks(&mut self, say: &mut Say) {
-        let seat = 1 + self.chance.below(SEATS - 1);
+    /// Kicks some guest, if this host knows it by now.
+    fn send_kick(&mut self, outgoing: &mut Outgoing) {
+        let slot = 1 + self.random.below(MEMBERS_PER_SESSION - 1);
         let mut session = self.session();
-        let (host, guest) = (session.seats[0].life, session.seats[seat].life);
-        let view = &session.seats[0].view;
-        let Some(seen) = view.get(&name(self.session, seat)).filter(|_| guest != 0) else {
+        let host = session.slots[0].admitted_at;
+        let guest = session.slots[slot].admitted_at;
+        let known = &session.slots[0].known_members;
+        let view = known.get(&name(self.session, slot));
+        let Some(view) = view.filter(|_| guest != 0) else {
             return;
         };
-        let id = seen.id.clone();
-        session.seats[seat].kicked = Some((guest, host));
+        let id = view.id.clone();
+        session.slots[slot].kicked = Some((guest, host));
         drop(session);
-        self.kicked = Some((seat, guest));
-        self.world.report.fault("was kicked by the host");
-        say.push(self.message("kick", json!({"memberId": id}), self.world.ticket()));
+        self.kicked = Some((slot, guest));
+        self.shared.report.fault("was kicked by the host");
+        let timestamp = self.shared.next_event();
+        outgoing.push(self.encode("kick", json!({"memberId": id}), timestamp));
     }
 
-    /// It has its first list: it is in.
-    fn settles(&mut self) -> Result<(), Broken> {
-        let life = self.world.ticket();
+    /// Handles the first member list: the client is admitted. Checks that it has the place that it kept.
+    fn on_admitted(&mut self) -> Result<(), Violation> {
+        let admitted_at = self.shared.next_event();
         let own = self.name();
         let mut session = self.session();
-        let seen = session.seats[self.seat].view.get(&own).cloned();
-        let Some(seen) = seen else {
-            return Err((MEMBERS, format!("{own} does not stand in its first list")));
+        let view = session.slots[self.slot].known_members.get(&own).cloned();
+        let Some(view) = view else {
+            return Err((MEMBERS, format!("{own} is not in its own first list")));
         };
-        let generation = self.world.generation();
-        let kept = self
-            .kept
-            .as_ref()
-            .filter(|kept| kept.generation == generation);
-        // Who was kicked meanwhile is not in the same place.
-        let kept = kept.filter(|_| session.seats[self.seat].kicked.is_none());
-        let has_place = kept.filter(|kept| Instant::now() < kept.until);
-        let stands = |kept: &Kept| kept.seen.id == seen.id && kept.seen.joined_at == seen.joined_at;
-        let kept_place = kept.is_some_and(stands);
-        if self.seat == 0 && !kept_place {
+        let generation = self.shared.generation();
+        let kept_place = self.kept_place.as_ref();
+        let kept_place = kept_place.filter(|kept| kept.generation == generation);
+        // A member that was kicked meanwhile has lost its place.
+        let kept_place = kept_place.filter(|_| session.slots[self.slot].kicked.is_none());
+        let is_same =
+            |kept: &KeptPlace| kept.view.id == view.id && kept.view.joined_at == view.joined_at;
+        let has_place = kept_place.is_some_and(is_same);
+        if self.slot == 0 && !has_place {
             session.epoch += 1;
         }
         let epoch = session.epoch;
-        let was_same = has_place.filter(|kept| self.seat == 0 || kept.epoch == epoch);
-        let is_broken = was_same.is_some() && !kept_place;
-        let seat = &mut session.seats[self.seat];
-        (seat.life, seat.epoch, seat.kicked) = (life, epoch, None);
+        let in_time = kept_place.filter(|kept| Instant::now() < kept.until);
+        // A guest has lost its place if the session has ended meanwhile.
+        let must_have_place = in_time.is_some_and(|kept| self.slot == 0 || kept.epoch == epoch);
+        let slot = &mut session.slots[self.slot];
+        (slot.admitted_at, slot.epoch, slot.kicked) = (admitted_at, epoch, None);
         drop(session);
-        if was_same.is_some() {
-            self.world.report.checked(PLACE);
+        if must_have_place {
+            self.shared.report.checked(PLACE);
         }
-        let before = self.kept.take();
-        if is_broken {
-            let before = before.map(|kept| kept.seen);
-            return Err((PLACE, format!("{own} was {before:?}, and now is {seen:?}")));
-        }
-        Ok(())
-    }
-
-    fn sees(&mut self, members: &Value) -> Result<(), Broken> {
-        let seen = members.as_array().into_iter().flatten().map(seen);
-        let view: Option<BTreeMap<String, Seen>> = seen.collect();
-        let strange = || (MEMBERS, format!("{members}"));
-        let view = view.ok_or_else(strange)?;
-        let is_own = |name: &String| name.starts_with(&format!("m{}-", self.session));
-        if !view.keys().all(is_own) || view.len() != members.as_array().map_or(0, Vec::len) {
-            return Err(strange());
-        }
-        self.session().seats[self.seat].view = view;
-        self.world.report.received(Protocol::Loudsync);
-        if self.life() == 0 && self.is_welcome && !self.is_closed && !self.is_kicked {
-            return self.settles();
+        let before = self.kept_place.take().map(|kept| kept.view);
+        if must_have_place && !has_place {
+            return Err((PLACE, format!("{own} was {before:?}, and now is {view:?}")));
         }
         Ok(())
     }
 
-    fn is_told(&mut self, kind: &str, fields: &Value) -> Result<(), Broken> {
-        match kind {
-            "member_joined" => {
-                let Some((name, seen)) = seen(&fields["member"]) else {
-                    return Err((MEMBERS, format!("{fields}")));
-                };
-                self.session().seats[self.seat].view.insert(name, seen);
-            }
-            "member_left" => {
-                let key = if is_upper(self.seat) {
-                    "deviceId"
-                } else {
-                    "memberId"
-                };
-                let view = &mut self.session().seats[self.seat].view;
-                let before = view.len();
-                view.retain(|_, seen| fields[key] != json!(seen.id));
-                let reasons = ["left", "kicked", "timeout", "error"].map(|it| json!(it));
-                if view.len() + 1 != before || !reasons.contains(&fields["reason"]) {
-                    return Err((MEMBERS, format!("of {before} left {fields}")));
-                }
-            }
-            "kicked" => {
-                self.is_kicked = true;
-                let mut session = self.session();
-                let was = session.seats[self.seat].kicked;
-                let is_due = was.is_some_and(|(life, _)| life == session.seats[self.seat].life);
-                session.seats[self.seat].life = 0;
-                if !is_due {
-                    return Err((
-                        KICKED,
-                        format!("{}: {was:?}", name(self.session, self.seat)),
-                    ));
-                }
-            }
-            _ => {
-                self.is_closed = true;
-                let mut session = self.session();
-                let went = session.host_went > self.began;
-                session.seats[self.seat].life = 0;
-                if !went && self.world.phase() == Phase::Up {
-                    return Err((
-                        CLOSED,
-                        format!("{}: {fields}", name(self.session, self.seat)),
-                    ));
-                }
-            }
+    fn on_member_list(&mut self, members: &Value) -> Result<(), Violation> {
+        let views = members.as_array().into_iter().flatten().map(parse_member);
+        let known: Option<BTreeMap<String, MemberView>> = views.collect();
+        let unexpected = || (MEMBERS, format!("{members}"));
+        let known = known.ok_or_else(unexpected)?;
+        let prefix = format!("m{}-", self.session);
+        let is_own_session = known.keys().all(|name| name.starts_with(&prefix));
+        if !is_own_session || known.len() != members.as_array().map_or(0, Vec::len) {
+            return Err(unexpected());
         }
-        self.world.report.received(Protocol::Loudsync);
+        self.session().slots[self.slot].known_members = known;
+        self.shared.report.received(Protocol::Loudsync);
+        let may_join = self.has_welcome && !self.is_session_closed && !self.is_kicked;
+        if self.admitted_at() == 0 && may_join {
+            return self.on_admitted();
+        }
         Ok(())
     }
 
-    fn hears_pong(&mut self, stamp: &Value) -> Result<(), Broken> {
+    fn on_member_joined(&mut self, member: &Value) -> Result<(), Violation> {
+        let Some((name, view)) = parse_member(member) else {
+            return Err((MEMBERS, format!("joined: {member}")));
+        };
+        let slot = &mut self.session().slots[self.slot];
+        slot.known_members.insert(name, view);
+        Ok(())
+    }
+
+    fn on_member_left(&mut self, fields: &Value) -> Result<(), Violation> {
+        let key = if is_upper_case(self.slot) {
+            "deviceId"
+        } else {
+            "memberId"
+        };
+        let known = &mut self.session().slots[self.slot].known_members;
+        let before = known.len();
+        known.retain(|_, view| fields[key] != json!(view.id));
+        let reasons = ["left", "kicked", "timeout", "error"].map(|it| json!(it));
+        if known.len() + 1 != before || !reasons.contains(&fields["reason"]) {
+            return Err((MEMBERS, format!("of {before} left {fields}")));
+        }
+        Ok(())
+    }
+
+    fn on_kicked(&mut self) -> Result<(), Violation> {
+        self.is_kicked = true;
+        let name = self.name();
+        let slot = &mut self.session().slots[self.slot];
+        let admitted_at = std::mem::take(&mut slot.admitted_at);
+        let is_due = slot.kicked.is_some_and(|(guest, _)| guest == admitted_at);
+        if !is_due {
+            return Err((KICKED, format!("{name}: {:?}", slot.kicked)));
+        }
+        Ok(())
+    }
+
+    fn on_session_closed(&mut self, fields: &Value) -> Result<(), Violation> {
+        self.is_session_closed = true;
+        let name = self.name();
+        let mut session = self.session();
+        session.slots[self.slot].admitted_at = 0;
+        let host_left = session.host_left_at > self.connecting_at;
+        if !host_left && self.shared.phase() == Phase::Up {
+            return Err((CLOSED, format!("{name}: {fields}")));
+        }
+        Ok(())
+    }
+
+    fn on_pong(&mut self, timestamp: &Value) -> Result<(), Violation> {
         let ping = self.pings.pop_front();
-        self.world.report.checked("PING is answered by PONG");
+        self.shared.report.checked(PONG);
         match ping {
-            Some((ticket, beat)) if *stamp == json!(ticket) => {
-                self.good = Some(beat);
+            Some((expected, sent_at)) if *timestamp == json!(expected) => {
+                self.confirmed_heartbeat = Some(sent_at);
                 Ok(())
             }
-            _ => Err(("PING is answered by PONG", format!("{stamp}, not {ping:?}"))),
+            _ => Err((PONG, format!("{timestamp}, not {ping:?}"))),
         }
     }
 
-    fn is_wrong(&mut self, error: &Value) -> Result<(), Broken> {
+    fn on_error(&mut self, error: &Value) -> Result<(), Violation> {
         let code = error["code"].as_str().unwrap_or_default().to_lowercase();
-        let unexpected = Err(("nothing is refused without a reason", format!("{error}")));
-        if self.life() == 0 {
-            self.is_refused = true;
-            let stayed = self.session().seats[0].life == self.host_life;
-            return if code == "session_not_found" && self.seat != 0 && !stayed {
-                Ok(())
-            } else {
-                unexpected
-            };
-        }
-        let kicked = self.kicked.take();
-        let missed = kicked.is_some_and(|(seat, life)| self.session().seats[seat].life != life);
-        if code == "invalid_message" && missed {
+        let is_expected = if self.admitted_at() == 0 {
+            self.is_rejected = true;
+            let host_stayed = self.session().slots[0].admitted_at == self.host_admitted_at;
+            code == "session_not_found" && self.slot != 0 && !host_stayed
+        } else {
+            // The guest that this host kicked may have left before.
+            let kicked = self.kicked.take();
+            let has_left =
+                |(slot, at): (usize, LogicalTime)| self.session().slots[slot].admitted_at != at;
+            code == "invalid_message" && kicked.is_some_and(has_left)
+        };
+        if is_expected {
             Ok(())
         } else {
-            unexpected
+            Err((REJECTED_WITH_REASON, format!("{error}")))
         }
     }
 }
 
-/// A member as either dialect has it.
-fn seen(member: &Value) -> Option<(String, Seen)> {
-    let seen = Seen {
+/// Returns the name and the view of a member in a message of either dialect.
+fn parse_member(member: &Value) -> Option<(String, MemberView)> {
+    let view = MemberView {
         id: member["id"].as_str()?.to_owned(),
         joined_at: member["joinedAt"].as_u64()?,
         is_host: member["isHost"] == true || member["role"] == "host",
         is_connected: member["connectionStatus"] == "connected",
     };
-    Some((member["name"].as_str()?.to_owned(), seen))
+    Some((member["name"].as_str()?.to_owned(), view))
 }
 
-impl Person for Member {
+impl ClientModel for LoudsyncClient {
     const PROTOCOL: Protocol = Protocol::Loudsync;
 
-    fn target(&mut self) -> Option<String> {
-        let host_life = self.session().seats[0].life;
-        self.host_life = host_life;
-        self.began = self.world.ticket();
-        (self.seat == 0 || self.host_life != 0).then(|| "/".to_owned())
+    fn connect_target(&mut self) -> Option<String> {
+        let host_admitted_at = self.session().slots[0].admitted_at;
+        self.host_admitted_at = host_admitted_at;
+        self.connecting_at = self.shared.next_event();
+        (self.slot == 0 || self.host_admitted_at != 0).then(|| "/".to_owned())
     }
 
-    fn arrives(&mut self, say: &mut Say) {
-        (self.is_welcome, self.is_closed) = (false, false);
-        (self.is_kicked, self.is_refused) = (false, false);
+    fn on_connected(&mut self, outgoing: &mut Outgoing) {
+        (self.has_welcome, self.is_session_closed) = (false, false);
+        (self.is_kicked, self.is_rejected) = (false, false);
         self.pings.clear();
-        self.good = None;
+        self.confirmed_heartbeat = None;
         self.longest_gap = Duration::ZERO;
-        self.last_beat = Instant::now();
-        self.due = Instant::now() + self.chance.seconds(0, 5);
+        self.last_heartbeat = Instant::now();
+        self.next_action = Instant::now() + self.random.seconds(0, 5);
         let session = format!("s{}", self.session);
-        let join = if is_upper(self.seat) {
-            json!({"sessionId": session, "deviceId": self.device(), "deviceName": self.name(),
+        let join = if is_upper_case(self.slot) {
+            json!({"sessionId": session, "deviceId": self.device_id(), "deviceName": self.name(),
                    "version": "1.0.0"})
         } else {
-            let kind = if self.seat == 0 { "host" } else { "client" };
-            let device = json!({"id": self.device(), "name": self.name(), "type": kind});
+            let kind = if self.slot == 0 { "host" } else { "client" };
+            let device = json!({"id": self.device_id(), "name": self.name(), "type": kind});
             json!({"sessionId": session, "deviceInfo": device})
         };
-        say.push(self.message("join", join, self.world.ticket()));
+        outgoing.push(self.encode("join", join, self.shared.next_event()));
     }
 
     fn is_settled(&self) -> bool {
-        self.life() != 0 || self.is_closed || self.is_kicked || self.is_refused
+        self.admitted_at() != 0 || self.is_session_closed || self.is_kicked || self.is_rejected
     }
 
-    fn hears(&mut self, text: &str, _: &mut Say) -> Result<(), Broken> {
-        let unknown = || ("only what the document has is said", text.to_owned());
+    fn on_message(&mut self, text: &str, _: &mut Outgoing) -> Result<(), Violation> {
+        let unknown = || (DOCUMENTED, text.to_owned());
         let message: Value = serde_json::from_str(text).map_err(|_| unknown())?;
         let kind = message["type"].as_str().unwrap_or_default();
-        let upper = is_upper(self.seat);
-        if upper != kind.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
+        let is_upper = is_upper_case(self.slot);
+        if is_upper != kind.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
             return Err(unknown());
         }
-        let fields = if upper { &message["payload"] } else { &message };
+        let fields = if is_upper {
+            &message["payload"]
+        } else {
+            &message
+        };
         match kind.to_lowercase().as_str() {
-            "welcome" if !self.is_welcome => {
-                self.is_welcome = true;
-                let is_own = !upper || fields["yourDeviceId"] == json!(self.device());
+            "welcome" if !self.has_welcome => {
+                self.has_welcome = true;
+                let is_own = !is_upper || fields["yourDeviceId"] == json!(self.device_id());
                 if is_own { Ok(()) } else { Err(unknown()) }
             }
-            "member_list" if self.is_welcome => self.sees(&fields["members"]),
+            "member_list" if self.has_welcome => self.on_member_list(&fields["members"]),
             kind @ ("member_joined" | "member_left" | "kicked" | "session_closed")
-                if self.is_welcome =>
+                if self.has_welcome =>
             {
-                self.is_told(kind, fields)
+                match kind {
+                    "member_joined" => self.on_member_joined(&fields["member"]),
+                    "member_left" => self.on_member_left(fields),
+                    "kicked" => self.on_kicked(),
+                    _ => self.on_session_closed(fields),
+                }?;
+                self.shared.report.received(Protocol::Loudsync);
+                Ok(())
             }
-            "pong" => {
-                let stamp = if upper {
-                    &fields["pingTimestamp"]
-                } else {
-                    &fields["timestamp"]
-                };
-                self.hears_pong(stamp)
-            }
-            "error" => self.is_wrong(fields),
+            "pong" => self.on_pong(if is_upper {
+                &fields["pingTimestamp"]
+            } else {
+                &fields["timestamp"]
+            }),
+            "error" => self.on_error(fields),
             _ => Err(unknown()),
         }
     }
 
-    fn due(&self) -> Instant {
-        self.due
+    fn next_action(&self) -> Instant {
+        self.next_action
     }
 
-    fn acts(&mut self, say: &mut Say) {
-        self.due = Instant::now() + BEAT;
-        if self.life() == 0 {
+    fn act(&mut self, outgoing: &mut Outgoing) {
+        self.next_action = Instant::now() + HEARTBEAT_INTERVAL;
+        if self.admitted_at() == 0 {
             return;
         }
-        self.beats(say);
-        if self.world.is_quiet() {
+        self.send_heartbeat(outgoing);
+        if self.shared.is_quiet() {
             return;
         }
-        self.world.report.sent(Protocol::Loudsync);
-        if self.chance.once_in(10) {
-            say.push(self.message("member_list", json!({}), self.world.ticket()));
+        self.shared.report.sent(Protocol::Loudsync);
+        if self.random.one_in(10) {
+            let timestamp = self.shared.next_event();
+            outgoing.push(self.encode("member_list", json!({}), timestamp));
         }
-        if self.seat == 0 && self.chance.once_in(20) {
-            self.kicks(say);
+        if self.slot == 0 && self.random.one_in(20) {
+            self.send_kick(outgoing);
         }
     }
 
-    fn goes(&mut self, how: Farewell, say: &mut Say) {
+    fn on_disconnecting(&mut self, how: Disconnect, outgoing: &mut Outgoing) {
         let own = self.name();
-        let seat = self.seat;
+        let left_at = self.shared.next_event();
         let mut session = self.session();
-        let (epoch, seen) = (
-            session.seats[seat].epoch,
-            session.seats[seat].view.get(&own),
-        );
-        let seen = seen.cloned();
-        session.seats[seat].life = 0;
-        if seat == 0 {
-            session.host_went = self.world.ticket();
+        if self.slot == 0 {
+            session.host_left_at = left_at;
         }
+        let slot = &mut session.slots[self.slot];
+        slot.admitted_at = 0;
+        let epoch = slot.epoch;
+        let view = slot.known_members.get(&own).cloned();
         drop(session);
-        let generation = self.world.generation();
+        let generation = self.shared.generation();
         let is_cut = matches!(
             how,
-            Farewell::Reset | Farewell::ResetInFrame | Farewell::EndInFrame
+            Disconnect::Reset | Disconnect::ResetInFrame | Disconnect::EndInFrame
         );
-        self.kept = seen
-            .zip(self.good)
-            .filter(|_| is_cut)
-            .map(|(seen, good)| Kept {
-                generation,
-                seen,
-                epoch,
-                until: good + GOOD,
-            });
-        if how == Farewell::Goodbye {
-            let fields = json!({"deviceId": self.device(), "reason": "left"});
-            say.push(self.message("leave", fields, self.world.ticket()));
+        let kept = view.zip(self.confirmed_heartbeat).filter(|_| is_cut);
+        self.kept_place = kept.map(|(view, heartbeat)| KeptPlace {
+            generation,
+            view,
+            epoch,
+            until: heartbeat + HEARTBEAT_LIFETIME,
+        });
+        if how == Disconnect::LeaveMessage {
+            let fields = json!({"deviceId": self.device_id(), "reason": "left"});
+            outgoing.push(self.encode("leave", fields, self.shared.next_event()));
         }
     }
 
-    fn is_ended(&mut self, end: &End) -> Result<(), Broken> {
-        self.kept = None;
+    fn on_closed_by_server(&mut self, end: &ConnectionEnd) -> Result<(), Violation> {
+        self.kept_place = None;
+        let longest_gap = self.longest_gap.max(self.last_heartbeat.elapsed());
         match end {
-            End::Closed(1001, _) | End::Closed(1000, _) if self.is_closed => Ok(()),
-            End::Closed(1001, _) if self.life() == 0 => Ok(()),
-            End::Closed(1000, _) if self.is_refused => Ok(()),
-            End::Closed(4403, _) if self.is_kicked => Ok(()),
-            End::Closed(4408, _) if self.longest_gap.max(self.last_beat.elapsed()) > LATE => {
-                self.world
-                    .report
-                    .fault("sent its heartbeats late, and was closed");
+            ConnectionEnd::Closed(1000 | 1001, _) if self.is_session_closed => Ok(()),
+            ConnectionEnd::Closed(1001, _) if self.admitted_at() == 0 => Ok(()),
+            ConnectionEnd::Closed(1000, _) if self.is_rejected => Ok(()),
+            ConnectionEnd::Closed(4403, _) if self.is_kicked => Ok(()),
+            ConnectionEnd::Closed(4408, _) if longest_gap > LATE_HEARTBEAT => {
+                let report = &self.shared.report;
+                report.fault("closed for heartbeats that it sent late");
                 Ok(())
             }
             _ => {
                 let seen = format!(
-                    "{end:?}; welcome: {}, session_closed: {}, kicked: {}, refused: {}",
-                    self.is_welcome, self.is_closed, self.is_kicked, self.is_refused
+                    "{end:?}; welcome: {}, session_closed: {}, kicked: {}, rejected: {}",
+                    self.has_welcome, self.is_session_closed, self.is_kicked, self.is_rejected
                 );
-                Err(("nobody is sent away without a reason", seen))
+                Err((CLOSED_WITH_REASON, seen))
             }
         }
     }
 
-    fn is_gone(&mut self) {
-        let went = self.world.ticket();
+    fn on_gone(&mut self) {
+        let left_at = self.shared.next_event();
         let mut session = self.session();
-        let seat = &mut session.seats[self.seat];
-        if std::mem::take(&mut seat.life) != 0 && self.seat == 0 {
-            session.host_went = went;
+        let slot = &mut session.slots[self.slot];
+        if std::mem::take(&mut slot.admitted_at) != 0 && self.slot == 0 {
+            session.host_left_at = left_at;
         }
     }
 }

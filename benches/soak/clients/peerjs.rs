@@ -1,15 +1,18 @@
-//! PeerJS: people who call each other, some of whom are not there.
+//! PeerJS clients that call each other, online or not.
 //!
-//! A call is an OFFER, to which the other says ANSWER, and then both some CANDIDATEs. It comes to
-//! whom it is for, from whom it is, as it was written. If nobody is there who fetches it in time,
-//! EXPIRE comes instead; never both. An impostor is told that the id is taken, and whoever comes
-//! again with its own token takes over.
+//! A call is an OFFER, which the callee answers by an ANSWER; then both send some CANDIDATEs. A message
+//! must arrive at its destination, under the id of its source, with the payload as it was written. If the
+//! callee does not connect in time, an EXPIRE must arrive instead; never both. A client that connects
+//! with the id of another one and a wrong token is told that the id is taken; one that connects again
+//! with its own token takes over.
 
-use crate::client_task::{Broken, Person, Say};
-use crate::connection::{End, Farewell};
-use crate::expectations::Place;
-use crate::expectations::message_ledger::Post;
-use crate::shared_state::{Chance, DEADLINE, GLANCE, Protocol, Ticket, World, origin};
+use super::{ClientModel, Outgoing};
+use crate::checks::{CLOSED_WITH_REASON, DOCUMENTED, RIGHT_RECIPIENT, UNCHANGED, Violation};
+use crate::connection::{ConnectionEnd, Disconnect};
+use crate::expectations::peerjs::{PeerJsExpectations, client_of, connect_target, peer_id};
+use crate::payload::parse_origin;
+use crate::random::Random;
+use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol, SharedState};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -17,76 +20,40 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-const HEARTBEAT: Duration = Duration::from_secs(20);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
 
-const FATE: &str = "a call is answered, or EXPIRE comes";
+const OUTCOME: &str = "a call is answered, or it expires";
 
-/// Everybody on PeerJS.
-pub struct Exchange {
-    post: Post,
-}
-
-impl Exchange {
-    pub fn new(size: usize) -> Self {
-        Self {
-            // One more, who never comes.
-            post: Post::new(size + 1, false),
-        }
-    }
-
-    /// Somebody who is there, and in which life.
-    pub fn someone(&self, chance: &mut Chance) -> Option<(usize, Ticket)> {
-        let there: Vec<usize> = self.post.present().collect();
-        let who = *there.get(chance.below(there.len().max(1)))?;
-        Some((who, self.post.life(who)))
-    }
-
-    pub fn life(&self, who: usize) -> Ticket {
-        self.post.life(who)
-    }
-}
-
-impl Place for Exchange {
-    fn disagreements(&self) -> Vec<Broken> {
-        self.post.missing()
-    }
-
-    fn forget(&mut self) -> Vec<(&'static str, usize)> {
-        vec![(
-            "messages reach those to whom they are due",
-            self.post.forget(),
-        )]
-    }
-}
-
-/// An OFFER without an ANSWER.
+/// An OFFER that has no ANSWER yet.
 struct Call {
-    to: usize,
+    callee: usize,
     number: u64,
     since: Instant,
-    /// How often the other had come and gone before.
-    changes: u64,
+    /// The number of transitions of the callee before.
+    transitions: u64,
 }
 
-/// One of them.
-pub struct Caller {
-    world: Rc<World>,
-    exchange: Rc<RefCell<Exchange>>,
+/// A client.
+pub struct PeerJsClient {
+    shared: Rc<SharedState>,
+    expectations: Rc<RefCell<PeerJsExpectations>>,
     index: usize,
-    chance: Chance,
+    random: Random,
+    /// The number of the last message that it sent.
     number: u64,
     call: Option<Call>,
-    /// To whom it has something to say besides: CANDIDATEs.
-    says: VecDeque<usize>,
-    /// To whom it has said something of late that was no OFFER, and may expire, too.
-    lately: VecDeque<(usize, Instant)>,
-    beat: Instant,
-    due: Instant,
-    /// The server has closed its connection, or will have when it is gone.
-    is_let_go: bool,
+    /// The clients to send a CANDIDATE to.
+    candidates_to: VecDeque<usize>,
+    /// When and to which clients it sent anything but an OFFER. That may expire, too, and an EXPIRE does
+    /// not say for which message it is.
+    other_messages: VecDeque<(usize, Instant)>,
+    heartbeat_at: Instant,
+    next_action: Instant,
+    /// The server closes the connection that is being ended.
+    is_closed_by_server: bool,
 }
 
-/// What comes, with the payload as it was written.
+/// A message of the server, with its payload as it was written.
 #[derive(serde::Deserialize)]
 struct Message<'a> {
     #[serde(rename = "type")]
@@ -97,230 +64,232 @@ struct Message<'a> {
     payload: Option<&'a RawValue>,
 }
 
-impl Caller {
-    pub fn new(world: &Rc<World>, exchange: &Rc<RefCell<Exchange>>, index: usize) -> Self {
+impl PeerJsClient {
+    pub fn new(
+        shared: &Rc<SharedState>,
+        expectations: &Rc<RefCell<PeerJsExpectations>>,
+        index: usize,
+    ) -> Self {
         Self {
-            world: Rc::clone(world),
-            exchange: Rc::clone(exchange),
+            shared: Rc::clone(shared),
+            expectations: Rc::clone(expectations),
             index,
-            chance: world.chance(Protocol::PeerJs, index + (1 << 20)),
+            random: shared.random(Protocol::PeerJs, index + (1 << 20)),
             number: 0,
             call: None,
-            says: VecDeque::new(),
-            lately: VecDeque::new(),
-            beat: Instant::now(),
-            due: Instant::now(),
-            is_let_go: false,
+            candidates_to: VecDeque::new(),
+            other_messages: VecDeque::new(),
+            heartbeat_at: Instant::now(),
+            next_action: Instant::now(),
+            is_closed_by_server: false,
         }
     }
 
-    fn sends(&mut self, kind: &str, to: usize, say: &mut Say) {
+    fn send(&mut self, kind: &str, recipient: usize, outgoing: &mut Outgoing) {
         self.number += 1;
         if kind != "OFFER" {
-            self.lately.push_back((to, Instant::now()));
+            let message = (recipient, Instant::now());
+            self.other_messages.push_back(message);
         }
-        let letters = self.chance.below(1500);
-        let mut exchange = self.exchange.borrow_mut();
-        let text = exchange
-            .post
-            .send(self.index, self.number, Some(to), letters);
-        self.world.report.sent(Protocol::PeerJs);
-        // The payload is written unlike any program would write it.
+        let length = self.random.below(1500);
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        let text = ledger.send(self.index, self.number, Some(recipient), length);
+        self.shared.report.sent(Protocol::PeerJs);
         let payload = payload(&text);
-        let to = json!(id(to));
-        say.push(format!(
-            r#"{{"type":"{kind}","payload":{payload},"dst":{to},"src":"nobody"}}"#
+        let dst = json!(peer_id(recipient));
+        outgoing.push(format!(
+            r#"{{"type":"{kind}","payload":{payload},"dst":{dst},"src":"forged"}}"#
         ));
     }
 
-    fn receives(&mut self, message: &Message, say: &mut Say) -> Result<(), Broken> {
+    fn receive(&mut self, message: &Message, outgoing: &mut Outgoing) -> Result<(), Violation> {
         let what = || format!("{:?} from {:?}", message.kind, message.src);
-        let strange = || ("messages come as they were sent", what());
-        let from = message.src.and_then(who).ok_or_else(strange)?;
-        if message.dst != Some(id(self.index).as_str()) {
-            return Err(("nothing comes to others", what()));
+        let changed = || (UNCHANGED, what());
+        let sender = message.src.and_then(client_of).ok_or_else(changed)?;
+        if message.dst != Some(peer_id(self.index).as_str()) {
+            return Err((RIGHT_RECIPIENT, what()));
         }
-        let raw = message.payload.ok_or_else(strange)?.get();
-        let parsed: Value = serde_json::from_str(raw).map_err(|_| strange())?;
+        let raw = message.payload.ok_or_else(changed)?.get();
+        let parsed: Value = serde_json::from_str(raw).map_err(|_| changed())?;
         let text = parsed["text"].as_str().unwrap_or_default();
-        let (author, number) = origin(text).ok_or_else(strange)?;
-        if raw != payload(text) || author != from {
-            return Err(strange());
+        let (origin, number) = parse_origin(text).ok_or_else(changed)?;
+        if raw != payload(text) || origin != sender {
+            return Err(changed());
         }
-        let mut exchange = self.exchange.borrow_mut();
-        exchange.post.receive(from, number, self.index, text)?;
-        drop(exchange);
-        self.world.report.received(Protocol::PeerJs);
+        let mut expectations = self.expectations.borrow_mut();
+        let ledger = &mut expectations.ledger;
+        ledger.receive(sender, number, self.index, text)?;
+        drop(expectations);
+        self.shared.report.received(Protocol::PeerJs);
         match message.kind {
             "OFFER" => {
-                self.sends("ANSWER", from, say);
-                self.says.push_back(from);
+                self.send("ANSWER", sender, outgoing);
+                self.candidates_to.push_back(sender);
             }
-            "ANSWER" if self.call.as_ref().is_some_and(|call| call.to == from) => {
+            "ANSWER" if self.call.as_ref().is_some_and(|it| it.callee == sender) => {
                 self.call = None;
-                self.world.report.checked(FATE);
-                self.says.extend([from, from]);
+                self.shared.report.checked(OUTCOME);
+                self.candidates_to.extend([sender, sender]);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn expires(&mut self, message: &Message) -> Result<(), Broken> {
-        let Some(src) = message.src.and_then(who) else {
-            return Err((FATE, format!("EXPIRE from {:?}", message.src)));
+    fn on_expire(&mut self, message: &Message) -> Result<(), Violation> {
+        let Some(callee) = message.src.and_then(client_of) else {
+            return Err((OUTCOME, format!("EXPIRE from {:?}", message.src)));
         };
-        let Some(call) = self.call.take_if(|call| call.to == src) else {
-            // An ANSWER or a CANDIDATE to somebody who has just gone.
-            self.exchange.borrow_mut().post.is_doubtful(self.index, src);
+        let has_other_messages = self.has_other_messages_to(callee);
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        let Some(call) = self.call.take_if(|call| call.callee == callee) else {
+            // It is for an ANSWER or a CANDIDATE to a client that has just left.
+            ledger.set_doubtful(self.index, callee);
             return Ok(());
         };
-        let mut exchange = self.exchange.borrow_mut();
-        if self.spoke_lately_to(src) {
-            exchange.post.is_doubtful(self.index, src);
+        if has_other_messages {
+            ledger.set_doubtful(self.index, callee);
             return Ok(());
         }
-        self.world.report.checked(FATE);
-        if exchange.post.due_to(self.index, call.number).is_some() {
-            let seen = format!("{}.{} to {src}, who is there", self.index, call.number);
-            return Err((FATE, seen));
+        self.shared.report.checked(OUTCOME);
+        let number = call.number;
+        if ledger.due_recipient(self.index, number).is_some() {
+            let seen = format!("{}.{number} to {callee} expired while online", self.index);
+            return Err((OUTCOME, seen));
         }
-        exchange.post.answered(self.index, call.number, false)
+        ledger.answer(self.index, number, false)
     }
 
-    fn spoke_lately_to(&self, who: usize) -> bool {
-        self.lately.iter().any(|(to, _)| *to == who)
+    fn has_other_messages_to(&self, recipient: usize) -> bool {
+        let mut messages = self.other_messages.iter();
+        messages.any(|(to, _)| *to == recipient)
     }
 
-    /// A call without an answer: it is given up if the other has come or gone meanwhile, since it
-    /// may have been lost with a connection. Otherwise there has to be something in time.
-    fn waits(&mut self, now: Instant) {
+    /// Looks after a call that has no answer: if the callee connected or disconnected meanwhile, the call
+    /// may be lost with a connection, and is given up. Otherwise there must be an answer in time.
+    fn check_call(&mut self, now: Instant) {
         let Some(call) = &self.call else {
             return;
         };
-        let is_late = now > call.since + DEADLINE && !self.world.is_quiet();
-        let is_lost = self.exchange.borrow().post.changes(call.to) != call.changes;
-        if is_late && !is_lost {
-            let seen = format!("{}.{} to {}", self.index, call.number, call.to);
-            let at = self.world.elapsed();
-            self.world.report.broken(at, FATE, &id(self.index), &seen);
+        let (number, callee) = (call.number, call.callee);
+        let is_late = now > call.since + DEADLINE && !self.shared.is_quiet();
+        let transitions = self.expectations.borrow().ledger.transitions(callee);
+        let may_be_lost = transitions != call.transitions;
+        if is_late && !may_be_lost {
+            let seen = format!("{}.{number} to {callee}", self.index);
+            let at = self.shared.elapsed();
+            let name = peer_id(self.index);
+            self.shared.report.violation(at, OUTCOME, &name, &seen);
         }
-        if is_late || is_lost && now > call.since + DEADLINE / 2 {
+        if is_late || may_be_lost && now > call.since + DEADLINE / 2 {
             self.call = None;
         }
     }
 }
 
-/// The id that somebody has.
-pub fn id(who: usize) -> String {
-    format!("peer {who}+ü")
-}
-
-/// Whose id it is.
-fn who(id: &str) -> Option<usize> {
-    id.strip_prefix("peer ")?.strip_suffix("+ü")?.parse().ok()
-}
-
-/// Where somebody connects.
-pub fn target(who: usize, token: &str) -> String {
-    format!("/peerjs?key=peerjs&id=peer+{who}%2B%C3%BC&token={token}")
-}
-
+/// Returns a payload with spaces and a number that no JSON library would write like this, to see that it
+/// is passed on as it is.
 fn payload(text: &str) -> String {
     format!(r#"{{ "z":1e2,  "text" :{},"a":[ ]}}"#, json!(text))
 }
 
-impl Person for Caller {
+impl ClientModel for PeerJsClient {
     const PROTOCOL: Protocol = Protocol::PeerJs;
 
-    fn target(&mut self) -> Option<String> {
-        Some(target(self.index, &format!("token{}", self.index)))
+    fn connect_target(&mut self) -> Option<String> {
+        let token = format!("token{}", self.index);
+        Some(connect_target(self.index, &token))
     }
 
-    fn arrives(&mut self, _: &mut Say) {
+    fn on_connected(&mut self, _: &mut Outgoing) {
         self.call = None;
-        self.says.clear();
-        self.exchange.borrow_mut().post.set_life(self.index, 0);
+        self.candidates_to.clear();
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        ledger.set_admitted(self.index, 0);
     }
 
     fn is_settled(&self) -> bool {
-        self.exchange.borrow().life(self.index) != 0
+        self.expectations.borrow().admitted_at(self.index) != 0
     }
 
-    fn hears(&mut self, text: &str, say: &mut Say) -> Result<(), Broken> {
-        let unknown = || ("only what the document has is said", text.to_owned());
+    fn on_message(&mut self, text: &str, outgoing: &mut Outgoing) -> Result<(), Violation> {
+        let unknown = || (DOCUMENTED, text.to_owned());
         let message: Message = serde_json::from_str(text).map_err(|_| unknown())?;
         match message.kind {
             "OPEN" if !self.is_settled() => {
-                let life = self.world.ticket();
-                self.exchange.borrow_mut().post.set_life(self.index, life);
+                let admitted_at = self.shared.next_event();
+                let ledger = &mut self.expectations.borrow_mut().ledger;
+                ledger.set_admitted(self.index, admitted_at);
                 Ok(())
             }
-            _ if !self.is_settled() => Err(("OPEN comes first", text.to_owned())),
-            "OFFER" | "ANSWER" | "CANDIDATE" => self.receives(&message, say),
-            "EXPIRE" => self.expires(&message),
+            _ if !self.is_settled() => Err(("OPEN is the first message", text.to_owned())),
+            "OFFER" | "ANSWER" | "CANDIDATE" => self.receive(&message, outgoing),
+            "EXPIRE" => self.on_expire(&message),
             _ => Err(unknown()),
         }
     }
 
-    fn due(&self) -> Instant {
-        self.due
+    fn next_action(&self) -> Instant {
+        self.next_action
     }
 
-    fn acts(&mut self, say: &mut Say) {
+    fn act(&mut self, outgoing: &mut Outgoing) {
         let now = Instant::now();
-        if now >= self.beat + HEARTBEAT {
-            self.beat = now;
-            say.push(json!({"type": "HEARTBEAT"}).to_string());
+        if now >= self.heartbeat_at + HEARTBEAT_INTERVAL {
+            self.heartbeat_at = now;
+            outgoing.push(json!({"type": "HEARTBEAT"}).to_string());
         }
-        self.due = now + GLANCE * 5;
-        self.waits(now);
-        self.lately.retain(|(_, at)| now < *at + DEADLINE / 2);
-        if self.world.is_quiet() {
+        self.next_action = now + POLL_INTERVAL * 5;
+        self.check_call(now);
+        let messages = &mut self.other_messages;
+        messages.retain(|(_, at)| now < *at + DEADLINE / 2);
+        if self.shared.is_quiet() {
             return;
         }
-        self.due = now + self.chance.seconds(3, 15);
-        if let Some(to) = self.says.pop_front() {
-            return self.sends("CANDIDATE", to, say);
+        self.next_action = now + self.random.seconds(3, 15);
+        if let Some(recipient) = self.candidates_to.pop_front() {
+            return self.send("CANDIDATE", recipient, outgoing);
         }
-        let some = self.chance.below(self.world.size * 21 / 20 + 1);
-        let to = some.min(self.world.size);
-        if self.call.is_none() && to != self.index && !self.spoke_lately_to(to) {
-            self.sends("OFFER", to, say);
+        // One call in 20 is to the client that never connects.
+        let clients = self.shared.clients_per_protocol;
+        let callee = self.random.below(clients * 21 / 20 + 1).min(clients);
+        if self.call.is_none() && callee != self.index && !self.has_other_messages_to(callee) {
+            self.send("OFFER", callee, outgoing);
             self.call = Some(Call {
-                to,
+                callee,
                 number: self.number,
                 since: now,
-                changes: self.exchange.borrow().post.changes(to),
+                transitions: self.expectations.borrow().ledger.transitions(callee),
             });
         }
     }
 
-    fn goes(&mut self, how: Farewell, say: &mut Say) {
-        self.exchange.borrow_mut().post.set_life(self.index, 0);
-        self.is_let_go = matches!(how, Farewell::Close | Farewell::Goodbye);
-        if how == Farewell::Goodbye {
-            say.push(json!({"type": "LEAVE"}).to_string());
+    fn on_disconnecting(&mut self, how: Disconnect, outgoing: &mut Outgoing) {
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        ledger.set_admitted(self.index, 0);
+        self.is_closed_by_server = matches!(how, Disconnect::CloseFrame | Disconnect::LeaveMessage);
+        if how == Disconnect::LeaveMessage {
+            outgoing.push(json!({"type": "LEAVE"}).to_string());
         }
     }
 
-    fn is_ended(&mut self, end: &End) -> Result<(), Broken> {
+    fn on_closed_by_server(&mut self, end: &ConnectionEnd) -> Result<(), Violation> {
         match end {
-            End::Closed(1001, _) => Ok(()),
-            _ => Err(("nobody is sent away without a reason", format!("{end:?}"))),
+            ConnectionEnd::Closed(1001, _) => Ok(()),
+            _ => Err((CLOSED_WITH_REASON, format!("{end:?}"))),
         }
     }
 
-    fn is_gone(&mut self) {
-        let mut exchange = self.exchange.borrow_mut();
-        if std::mem::take(&mut self.is_let_go) {
-            exchange.post.is_gone(self.index);
+    fn on_gone(&mut self) {
+        let ledger = &mut self.expectations.borrow_mut().ledger;
+        if std::mem::take(&mut self.is_closed_by_server) {
+            ledger.set_gone(self.index);
         } else {
-            exchange.post.set_life(self.index, 0);
+            ledger.set_admitted(self.index, 0);
         }
     }
 
-    fn may_take_over(&self) -> bool {
+    fn supports_takeover(&self) -> bool {
         true
     }
 }

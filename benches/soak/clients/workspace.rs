@@ -1,16 +1,24 @@
-//! Workspace: one room, in which everybody hears everything.
+//! Workspace clients, all in one room.
 //!
-//! Every message has a place in one order, that of the ids, and everybody who is in the room from
-//! before it was said until a moment of quiet has heard all of them, without a gap, its own
-//! included. What somebody believes of another is the last word that it heard of that one; it must
-//! be right about all who came, went, or said what they do after it had come itself. The newer
-//! dialect hears `userCount` instead.
+//! All messages have one order, that of their ids. A client that is in the room from before a message was
+//! sent until a quiescent point must have received it and all after it, its own included. What a client
+//! was told last of another client must be true, if that client joined, left or changed its activity
+//! after the first had joined. Every third client speaks the dialect of the Electron client, which gets
+//! `userCount` instead.
 
-use crate::client_task::{Broken, Person, Say};
-use crate::connection::{End, Farewell};
-use crate::expectations::accepted_rate::{Accepted, MINUTE};
-use crate::expectations::workspace::{Doing, Member, ORDER, Room, Said, name};
-use crate::shared_state::{Chance, GLANCE, Protocol, Ticket, World, origin, text};
+use super::{ClientModel, Outgoing};
+use crate::checks::{
+    CLOSED_WITH_REASON, DOCUMENTED, KNOWN_USERS, REJECTED_WITH_REASON, RIGHT_RECIPIENT, UNCHANGED,
+    Violation,
+};
+use crate::connection::{ConnectionEnd, Disconnect};
+use crate::expectations::accepted_rate::{AcceptedRate, MINUTE};
+use crate::expectations::workspace::{
+    Activity, Member, ORDER, SentMessage, WorkspaceExpectations, name,
+};
+use crate::payload::{parse_origin, text};
+use crate::random::Random;
+use crate::shared_state::{LogicalTime, POLL_INTERVAL, Protocol, SharedState};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -21,129 +29,155 @@ use std::time::Instant;
 /// Messages of one user in a minute, as the document has it.
 const LIMIT: usize = 100;
 
-const RATE: &str = "100 messages a minute, and not more";
+const RATE: &str = "at most 100 messages a minute are accepted";
 
-/// One of them.
-pub struct Guest {
-    world: Rc<World>,
-    room: Rc<RefCell<Room>>,
+/// A client.
+pub struct WorkspaceClient {
+    shared: Rc<SharedState>,
+    expectations: Rc<RefCell<WorkspaceExpectations>>,
     index: usize,
-    is_newer: bool,
-    chance: Chance,
-    began: Ticket,
+    is_electron: bool,
+    random: Random,
+    connecting_at: LogicalTime,
+    /// The daemon process that it was connected to last.
     generation: u64,
+    /// The number of the last message that it sent.
     number: u64,
-    /// What it said and has not heard itself.
-    unheard: VecDeque<(u64, Instant)>,
-    /// When it said something in the last minute and a bit.
-    sent: VecDeque<Instant>,
-    /// When it said the last so many that were accepted.
-    accepted: Accepted,
-    due: Instant,
+    /// The messages that it has sent and not received itself, and when it sent them.
+    unreceived: VecDeque<(u64, Instant)>,
+    /// When it sent its messages of the last two minutes.
+    sent_at: VecDeque<Instant>,
+    accepted: AcceptedRate,
+    next_action: Instant,
 }
 
-impl Guest {
-    pub fn new(world: &Rc<World>, room: &Rc<RefCell<Room>>, index: usize) -> Self {
+impl WorkspaceClient {
+    pub fn new(
+        shared: &Rc<SharedState>,
+        expectations: &Rc<RefCell<WorkspaceExpectations>>,
+        index: usize,
+    ) -> Self {
         Self {
-            world: Rc::clone(world),
-            room: Rc::clone(room),
+            shared: Rc::clone(shared),
+            expectations: Rc::clone(expectations),
             index,
-            is_newer: index % 3 == 2,
-            chance: world.chance(Protocol::Workspace, index + (1 << 20)),
-            began: 0,
+            is_electron: index % 3 == 2,
+            random: shared.random(Protocol::Workspace, index + (1 << 20)),
+            connecting_at: 0,
             generation: 0,
             number: 0,
-            unheard: VecDeque::new(),
-            sent: VecDeque::new(),
-            accepted: Accepted::default(),
-            due: Instant::now(),
+            unreceived: VecDeque::new(),
+            sent_at: VecDeque::new(),
+            accepted: AcceptedRate::default(),
+            next_action: Instant::now(),
         }
     }
 
-    fn settles(&mut self) {
-        let life = self.world.ticket();
-        let mut room = self.room.borrow_mut();
-        let member = &mut room.members[self.index];
-        let (words, count) = (std::mem::take(&mut member.words), member.count.take());
+    /// Handles the message by which the server admits this client.
+    fn on_admitted(&mut self) {
+        let admitted_at = self.shared.next_event();
+        let member = &mut self.expectations.borrow_mut().members[self.index];
+        let known_activity = std::mem::take(&mut member.known_activity);
+        let user_count = member.user_count.take();
         *member = Member {
-            life,
-            came: (self.began, life),
-            is_newer: self.is_newer,
-            doing: Doing {
+            admitted_at,
+            joined: (self.connecting_at, admitted_at),
+            is_electron: self.is_electron,
+            activity: Activity {
                 status: "online".to_owned(),
-                typing: false,
+                is_typing: false,
             },
-            words,
-            count,
-            first: member.first,
-            last: member.last,
-            heard: member.heard,
+            known_activity,
+            user_count,
+            first_received: member.first_received,
+            last_received: member.last_received,
+            received: member.received,
             ..Member::default()
         };
     }
 
-    fn speaks(&mut self, say: &mut Say) {
+    fn send_message(&mut self, outgoing: &mut Outgoing) {
         self.number += 1;
-        let letters = self.chance.below(120);
-        let mut room = self.room.borrow_mut();
-        let last = room.members[self.index].last;
-        let replies = self.is_newer && last != 0 && self.chance.once_in(4);
-        let reply_to = replies.then(|| format!("msg_{last}"));
-        let said = Said {
-            at: self.world.ticket(),
-            life: room.members[self.index].life,
-            letters,
+        let length = self.random.below(120);
+        let mut expectations = self.expectations.borrow_mut();
+        let member = &expectations.members[self.index];
+        let last = member.last_received;
+        let is_reply = self.is_electron && last != 0 && self.random.one_in(4);
+        let reply_to = is_reply.then(|| format!("msg_{last}"));
+        let message = SentMessage {
+            sent_at: self.shared.next_event(),
+            sender_admitted_at: member.admitted_at,
+            length,
             reply_to: reply_to.clone(),
             id: None,
-            refused: false,
+            is_rejected: false,
         };
-        room.said.insert((self.index, self.number), said);
-        let text = text(self.index, self.number, letters);
+        let key = (self.index, self.number);
+        expectations.messages.insert(key, message);
+        let text = text(self.index, self.number, length);
         let now = Instant::now();
-        self.unheard.push_back((self.number, now));
-        self.sent.push_back(now);
-        self.sent.retain(|at| now < *at + MINUTE * 2);
-        self.world.report.sent(Protocol::Workspace);
-        say.push(match (self.is_newer, reply_to) {
+        self.unreceived.push_back((self.number, now));
+        self.sent_at.push_back(now);
+        self.sent_at.retain(|at| now < *at + MINUTE * 2);
+        self.shared.report.sent(Protocol::Workspace);
+        outgoing.push(match (self.is_electron, reply_to) {
             (false, _) => json!({"type": "message:send", "text": text}).to_string(),
             (_, None) => json!({"type": "message", "text": text}).to_string(),
             (_, id) => json!({"type": "message", "text": text, "replyTo": id}).to_string(),
         });
     }
 
-    fn hears_message(&mut self, data: &Value) -> Result<(), Broken> {
-        let strange = || ("messages come as they were sent", format!("{data}"));
-        let content = data["text"].as_str().unwrap_or_default();
-        let (who, number) = origin(content).ok_or_else(strange)?;
-        let id = data["id"].as_str().and_then(|id| id.strip_prefix("msg_"));
-        let id: u64 = id.and_then(|id| id.parse().ok()).ok_or_else(strange)?;
-        let mut room = self.room.borrow_mut();
-        room.heard(self.index, id, who, number)?;
-        let said = &room.said[&(who, number)];
-        // Those who speak as the document does are not told what a message answers.
-        let knows = self.is_newer && room.members[self.index].life != 0;
-        let reply_to = said.reply_to.as_ref().filter(|_| knows);
-        let expected = json!([name(who), text(who, number, said.letters), reply_to]);
-        let is_same = json!([data["username"], data["text"], data["replyTo"]]) == expected;
-        drop(room);
-        self.world.report.received(Protocol::Workspace);
-        if !is_same {
-            let seen = format!("{data} instead of {expected}");
-            return Err(("messages come as they were sent", seen));
+    fn send_activity(&mut self, outgoing: &mut Outgoing) {
+        let member = &mut self.expectations.borrow_mut().members[self.index];
+        if self.random.one_in(2) {
+            let status = ["online", "away", "busy"][self.random.below(3)];
+            member.activity.status = status.to_owned();
+            member.status_changed_at = self.shared.next_event();
+            outgoing.push(json!({"type": "presence:update", "status": status}).to_string());
+        } else {
+            let is_typing = !member.activity.is_typing;
+            member.activity.is_typing = is_typing;
+            member.typing_changed_at = self.shared.next_event();
+            outgoing.push(json!({"type": "typing:indicator", "isTyping": is_typing}).to_string());
         }
-        if who == self.index {
-            return self.is_accepted(number);
+    }
+
+    fn on_new_message(&mut self, data: &Value) -> Result<(), Violation> {
+        let changed = || (UNCHANGED, format!("{data}"));
+        let content = data["text"].as_str().unwrap_or_default();
+        let (sender, number) = parse_origin(content).ok_or_else(changed)?;
+        let id = data["id"].as_str().and_then(|id| id.strip_prefix("msg_"));
+        let id: u64 = id.and_then(|id| id.parse().ok()).ok_or_else(changed)?;
+        let mut expectations = self.expectations.borrow_mut();
+        expectations.receive(self.index, id, sender, number)?;
+        let message = &expectations.messages[&(sender, number)];
+        // Only the Electron dialect has `replyTo`.
+        let is_admitted = expectations.members[self.index].admitted_at != 0;
+        let has_reply_to = self.is_electron && is_admitted;
+        let reply_to = message.reply_to.as_ref().filter(|_| has_reply_to);
+        let text = text(sender, number, message.length);
+        let expected = json!([name(sender), text, reply_to]);
+        let is_same = json!([data["username"], data["text"], data["replyTo"]]) == expected;
+        drop(expectations);
+        self.shared.report.received(Protocol::Workspace);
+        if !is_same {
+            return Err((UNCHANGED, format!("{data} instead of {expected}")));
+        }
+        if sender == self.index {
+            return self.on_accepted(number);
         }
         Ok(())
     }
 
-    /// It hears itself.
-    fn is_accepted(&mut self, number: u64) -> Result<(), Broken> {
-        let Some((_, sent)) = self.unheard.pop_front().filter(|(it, _)| *it == number) else {
-            return Err((ORDER, format!("{} hears itself say {number}", self.index)));
+    /// Handles the arrival of one of its own messages.
+    fn on_accepted(&mut self, number: u64) -> Result<(), Violation> {
+        let own = self.unreceived.pop_front();
+        let Some((_, sent_at)) = own.filter(|(expected, _)| *expected == number) else {
+            let seen = format!("{} received its own message {number}", self.index);
+            return Err((ORDER, seen));
         };
-        if let Some(time) = self.accepted.add(sent, LIMIT) {
-            self.world.report.checked(RATE);
+        if let Some(time) = self.accepted.add(sent_at, LIMIT) {
+            self.shared.report.checked(RATE);
             if time < MINUTE {
                 return Err((RATE, format!("{} in {time:?}", LIMIT + 1)));
             }
@@ -151,173 +185,163 @@ impl Guest {
         Ok(())
     }
 
-    fn is_refused(&mut self, error: &Value) -> Result<(), Broken> {
-        let unexpected = || ("nothing is refused without a reason", format!("{error}"));
+    fn on_error(&mut self, error: &Value) -> Result<(), Violation> {
+        let unexpected = || (REJECTED_WITH_REASON, format!("{error}"));
         if error["code"] != "RATE_LIMITED" {
             return Err(unexpected());
         }
-        self.world.report.checked(RATE);
-        let (number, at) = self.unheard.pop_front().ok_or_else(unexpected)?;
-        if let Some(said) = self.room.borrow_mut().said.get_mut(&(self.index, number)) {
-            said.refused = true;
+        self.shared.report.checked(RATE);
+        let (number, sent_at) = self.unreceived.pop_front().ok_or_else(unexpected)?;
+        let messages = &mut self.expectations.borrow_mut().messages;
+        if let Some(message) = messages.get_mut(&(self.index, number)) {
+            message.is_rejected = true;
         }
-        // With some time for what was on its way.
-        let lately = |then: &&Instant| **then <= at && at < **then + MINUTE + MINUTE / 2;
-        if self.sent.iter().filter(lately).count() <= LIMIT {
+        // Half a minute more than the limit says, for messages that were in flight.
+        let window = MINUTE + MINUTE / 2;
+        let is_counted = |at: &&Instant| **at <= sent_at && sent_at < **at + window;
+        if self.sent_at.iter().filter(is_counted).count() <= LIMIT {
             return Err(unexpected());
         }
         Ok(())
     }
 
-    fn hears_word(&mut self, message: &Value) -> Result<(), Broken> {
+    /// Handles `presence:update` and `typing:indicator`.
+    fn on_activity(&mut self, message: &Value) -> Result<(), Violation> {
         let data = &message["data"];
         let username = data["username"].as_str().unwrap_or_default();
-        // Made-up names are those of newer clients before they say who they are.
+        // The scenario's visitor, and the names that the server makes up for Electron clients until they
+        // have sent their token.
         if username == "visitor" || username.starts_with("User_") {
             return Ok(());
         }
-        let who = username.strip_prefix('w').and_then(|who| who.parse().ok());
-        let who: usize = who
-            .filter(|who| *who < self.world.size)
-            .ok_or_else(|| ("nobody is told of strangers", format!("{message}")))?;
-        // The first message that is read decides which words a client is told.
-        if who == self.index || self.is_newer && self.is_settled() {
-            return Err(("nothing comes to others", format!("{message}")));
+        let other = username.strip_prefix('w').and_then(|it| it.parse().ok());
+        let other: usize = other
+            .filter(|other| *other < self.shared.clients_per_protocol)
+            .ok_or_else(|| (KNOWN_USERS, format!("{message}")))?;
+        // Until its first message has been read, an Electron client gets the document's messages.
+        if other == self.index || self.is_electron && self.is_settled() {
+            return Err((RIGHT_RECIPIENT, format!("{message}")));
         }
-        let mut room = self.room.borrow_mut();
-        let word = room.members[self.index].words.entry(who).or_default();
+        let member = &mut self.expectations.borrow_mut().members[self.index];
+        let known = member.known_activity.entry(other).or_default();
         match data["isTyping"].as_bool() {
-            Some(typing) => word.typing = typing,
-            None => word.status = data["status"].as_str().unwrap_or_default().to_owned(),
+            Some(is_typing) => known.is_typing = is_typing,
+            None => known.status = data["status"].as_str().unwrap_or_default().to_owned(),
         }
         Ok(())
     }
 
-    /// Its first words, which make it this user.
+    /// Returns the token by which an Electron client says its name. Its signature is not verified, as no
+    /// secret is configured.
     fn token(&self) -> String {
         let part = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
         let header = part(json!({"alg": "HS256", "typ": "JWT"}));
-        format!(
-            "{header}.{}.c2lnbmF0dXJl",
-            part(json!({"username": name(self.index)}))
-        )
+        let claims = part(json!({"username": name(self.index)}));
+        format!("{header}.{claims}.c2lnbmF0dXJl")
     }
 }
 
-impl Person for Guest {
+impl ClientModel for WorkspaceClient {
     const PROTOCOL: Protocol = Protocol::Workspace;
 
-    fn target(&mut self) -> Option<String> {
-        self.began = self.world.ticket();
-        Some(if self.is_newer {
+    fn connect_target(&mut self) -> Option<String> {
+        self.connecting_at = self.shared.next_event();
+        Some(if self.is_electron {
             "/ws".to_owned()
         } else {
             format!("/ws?username={}", name(self.index))
         })
     }
 
-    fn arrives(&mut self, say: &mut Say) {
-        let mut room = self.room.borrow_mut();
-        let member = &mut room.members[self.index];
-        member.words.clear();
-        member.count = Value::Null;
-        (member.first, member.last, member.heard) = (None, 0, 0);
-        self.unheard.clear();
-        if std::mem::replace(&mut self.generation, self.world.generation()) != self.generation {
-            // A new daemon knows nothing of what was said to the old one.
+    fn on_connected(&mut self, outgoing: &mut Outgoing) {
+        let member = &mut self.expectations.borrow_mut().members[self.index];
+        member.known_activity.clear();
+        member.user_count = Value::Null;
+        member.first_received = None;
+        (member.last_received, member.received) = (0, 0);
+        self.unreceived.clear();
+        let generation = self.shared.generation();
+        if std::mem::replace(&mut self.generation, generation) != generation {
+            // A restarted daemon counts anew.
             self.accepted.clear();
         }
-        if self.is_newer {
-            say.push(json!({"type": "auth", "token": self.token()}).to_string());
+        if self.is_electron {
+            outgoing.push(json!({"type": "auth", "token": self.token()}).to_string());
         }
     }
 
     fn is_settled(&self) -> bool {
-        self.room.borrow().members[self.index].life != 0
+        self.expectations.borrow().members[self.index].admitted_at != 0
     }
 
-    fn hears(&mut self, seen: &str, _: &mut Say) -> Result<(), Broken> {
-        let unknown = || ("only what the document has is said", seen.to_owned());
+    fn on_message(&mut self, seen: &str, _: &mut Outgoing) -> Result<(), Violation> {
+        let unknown = || (DOCUMENTED, seen.to_owned());
         let message: Value = serde_json::from_str(seen).map_err(|_| unknown())?;
         match message["type"].as_str().unwrap_or_default() {
             "connected" if !self.is_settled() => {
-                if !self.is_newer {
-                    self.settles();
+                if !self.is_electron {
+                    self.on_admitted();
                 }
                 Ok(())
             }
-            "auth:ack" if self.is_newer && !self.is_settled() => {
-                self.settles();
+            "auth:ack" if self.is_electron && !self.is_settled() => {
+                self.on_admitted();
                 Ok(())
             }
-            "message:new" => self.hears_message(&message["data"]),
-            "presence:update" | "typing:indicator" => self.hears_word(&message),
-            "userCount" if self.is_newer => {
+            "message:new" => self.on_new_message(&message["data"]),
+            "presence:update" | "typing:indicator" => self.on_activity(&message),
+            "userCount" if self.is_electron => {
                 let count = json!({"count": message["count"], "users": message["users"]});
-                self.room.borrow_mut().members[self.index].count = count;
+                let members = &mut self.expectations.borrow_mut().members;
+                members[self.index].user_count = count;
                 Ok(())
             }
-            "error" => self.is_refused(&message),
+            "error" => self.on_error(&message),
             _ => Err(unknown()),
         }
     }
 
-    fn due(&self) -> Instant {
-        self.due
+    fn next_action(&self) -> Instant {
+        self.next_action
     }
 
-    fn acts(&mut self, say: &mut Say) {
+    fn act(&mut self, outgoing: &mut Outgoing) {
         let now = Instant::now();
-        if self.world.is_quiet() {
-            self.due = now + GLANCE * 5;
+        if self.shared.is_quiet() {
+            self.next_action = now + POLL_INTERVAL * 5;
             return;
         }
-        self.due = now + self.chance.seconds(8, 30);
-        if !self.is_newer && self.chance.once_in(8) {
-            let mut room = self.room.borrow_mut();
-            let member = &mut room.members[self.index];
-            if self.chance.once_in(2) {
-                let status = ["online", "away", "busy"][self.chance.below(3)];
-                member.doing.status = status.to_owned();
-                member.did = self.world.ticket();
-                say.push(json!({"type": "presence:update", "status": status}).to_string());
-            } else {
-                member.doing.typing = !member.doing.typing;
-                member.typed = self.world.ticket();
-                let typing = member.doing.typing;
-                say.push(json!({"type": "typing:indicator", "isTyping": typing}).to_string());
-            }
-            return;
+        self.next_action = now + self.random.seconds(8, 30);
+        if !self.is_electron && self.random.one_in(8) {
+            return self.send_activity(outgoing);
         }
-        // Once in a while somebody says far too much.
-        let many = if self.chance.once_in(4000) {
-            self.world
-                .report
-                .fault("said more than is allowed in a minute");
+        // Rarely, more than the rate limit allows.
+        let count = if self.random.one_in(4000) {
+            let report = &self.shared.report;
+            report.fault("sent more than the rate limit allows");
             LIMIT + 8
         } else {
             1
         };
-        (0..many).for_each(|_| self.speaks(say));
+        (0..count).for_each(|_| self.send_message(outgoing));
     }
 
-    fn goes(&mut self, _: Farewell, _: &mut Say) {
-        self.is_gone();
+    fn on_disconnecting(&mut self, _: Disconnect, _: &mut Outgoing) {
+        self.on_gone();
     }
 
-    fn is_ended(&mut self, end: &End) -> Result<(), Broken> {
+    fn on_closed_by_server(&mut self, end: &ConnectionEnd) -> Result<(), Violation> {
         match end {
-            End::Closed(1001, _) => Ok(()),
-            _ => Err(("nobody is sent away without a reason", format!("{end:?}"))),
+            ConnectionEnd::Closed(1001, _) => Ok(()),
+            _ => Err((CLOSED_WITH_REASON, format!("{end:?}"))),
         }
     }
 
-    fn is_gone(&mut self) {
-        let went = self.world.ticket();
-        let mut room = self.room.borrow_mut();
-        let member = &mut room.members[self.index];
-        if std::mem::take(&mut member.life) != 0 {
-            member.went = went;
+    fn on_gone(&mut self) {
+        let left_at = self.shared.next_event();
+        let member = &mut self.expectations.borrow_mut().members[self.index];
+        if std::mem::take(&mut member.admitted_at) != 0 {
+            member.left_at = left_at;
         }
     }
 }

@@ -1,17 +1,19 @@
-//! Rate limits as a client can check them: so many messages that are accepted take a minute.
+//! Rate limits as a client can check them: more accepted messages than the limit take at least a minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// The time span of the documents' rate limits.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
-/// When somebody sent the last messages that were accepted.
+/// When a client sent its newest accepted messages.
 #[derive(Default)]
-pub struct Accepted(VecDeque<Instant>);
+pub struct AcceptedRate(VecDeque<Instant>);
 
-impl Accepted {
-    /// One more was, that was sent then. Where there are `limit` before it: how long all of them
-    /// took. It was longer until they got there, and the answer took time, too; so they were closer.
+impl AcceptedRate {
+    /// Records that the message sent at `sent` was accepted. If `limit` messages were accepted before it,
+    /// returns how long ago the first of these was sent. At the server they arrived within less time
+    /// than that, because the first needed time to get there and the answer time to get back.
     pub fn add(&mut self, sent: Instant, limit: usize) -> Option<Duration> {
         self.0.push_back(sent);
         if self.0.len() <= limit {
@@ -20,7 +22,7 @@ impl Accepted {
         self.0.pop_front().map(|first| first.elapsed())
     }
 
-    /// The count begins anew.
+    /// Forgets all messages.
     pub fn clear(&mut self) {
         self.0.clear();
     }

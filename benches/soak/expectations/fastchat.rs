@@ -1,95 +1,115 @@
-//! FastChat's people: who they are, who believes whom to be there, and their chats.
+//! FastChat: which users are online, which of them each client believes to be online, and their chats.
 
-use crate::client_task::Broken;
-use crate::expectations::Place;
-use crate::expectations::message_ledger::Post;
-use crate::shared_state::{Protocol, Ticket, World};
+use super::Expectations;
+use super::message_ledger::MessageLedger;
+use crate::checks::{DELIVERED, KNOWN_USERS, Violation};
+use crate::shared_state::{LogicalTime, Protocol, SharedState};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use uuid::{Builder, Uuid};
 
-pub const PRESENCE: &str = "PRESENCE adds up to who is there";
-pub const CHATS: &str = "a chat is the same for both, as long as both stay";
+pub const PRESENCE: &str = "PRESENCE adds up to the users that are online";
+pub const CHATS: &str = "both members are told the same chat as long as both stay";
 
-/// Everybody on FastChat.
-pub struct Town {
-    pub post: Post,
+/// The chat of two users: its id, and when each of them had been admitted.
+type Chat = (String, [LogicalTime; 2]);
+
+/// The expectations of all FastChat clients.
+pub struct FastChatExpectations {
+    pub ledger: MessageLedger,
     /// By user id.
-    pub people: HashMap<Uuid, usize>,
+    clients: HashMap<Uuid, usize>,
+    /// The user id of each client.
     pub ids: Vec<Uuid>,
-    /// Whom each believes to be there.
-    pub views: Vec<BTreeSet<usize>>,
-    /// The chat of two, and the lives of both when that was told, the lower index first.
-    pub chats: HashMap<(usize, usize), (String, [Ticket; 2])>,
+    /// The clients that each client was told are online.
+    pub presence: Vec<BTreeSet<usize>>,
+    /// By the two clients, the lower index first.
+    chats: HashMap<(usize, usize), Chat>,
 }
 
-impl Town {
-    pub fn new(world: &World) -> Self {
-        let mut chance = world.chance(Protocol::FastChat, 1 << 21);
-        let mut id = |_| {
-            let number = u128::from(chance.number()) << 64 | u128::from(chance.number());
+impl FastChatExpectations {
+    pub fn new(shared: &SharedState) -> Self {
+        let count = shared.clients_per_protocol;
+        let mut random = shared.random(Protocol::FastChat, 1 << 21);
+        let mut random_id = |_| {
+            let number = u128::from(random.number()) << 64 | u128::from(random.number());
             Builder::from_random_bytes(number.to_be_bytes()).into_uuid()
         };
-        let ids: Vec<Uuid> = (0..world.size).map(&mut id).collect();
+        let ids: Vec<Uuid> = (0..count).map(&mut random_id).collect();
+        let by_id = ids.iter().enumerate().map(|(client, id)| (*id, client));
         Self {
-            post: Post::new(world.size, true),
-            people: ids.iter().enumerate().map(|(who, id)| (*id, who)).collect(),
+            ledger: MessageLedger::new(count, true),
+            clients: by_id.collect(),
             ids,
-            views: vec![BTreeSet::new(); world.size],
+            presence: vec![BTreeSet::new(); count],
             chats: HashMap::new(),
         }
     }
 
-    pub fn who(&self, id: &Value) -> Result<usize, Broken> {
+    /// Returns the client with this user id.
+    pub fn client_of(&self, id: &Value) -> Result<usize, Violation> {
         let known = id.as_str().and_then(|id| id.parse::<Uuid>().ok());
-        let known = known.and_then(|id| self.people.get(&id).copied());
-        known.ok_or_else(|| ("nobody is told of strangers", format!("{id}")))
+        let known = known.and_then(|id| self.clients.get(&id).copied());
+        known.ok_or_else(|| (KNOWN_USERS, format!("{id}")))
     }
 
-    /// Two are told of their chat.
-    pub fn opened(&mut self, one: usize, other: usize, chat: &str) -> Result<(), Broken> {
-        let pair = (one.min(other), one.max(other));
-        let lives = [self.post.life(pair.0), self.post.life(pair.1)];
-        let before = self.chats.insert(pair, (chat.to_owned(), lives));
+    /// Records that one of two users was told of their chat. Fails if the chat is another than before.
+    pub fn record_chat(&mut self, one: usize, other: usize, chat: &str) -> Result<(), Violation> {
+        let (pair, admitted_at) = self.pair(one, other);
+        let before = self.chats.insert(pair, (chat.to_owned(), admitted_at));
         match before {
-            Some((before, then)) if then == lives && !lives.contains(&0) && before != chat => {
+            Some((before, then))
+                if then == admitted_at && !admitted_at.contains(&0) && before != chat =>
+            {
                 Err((CHATS, format!("{pair:?}: {before}, and now {chat}")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether two have a chat, and have stayed since they were told.
+    /// Returns whether these two ever had a chat.
+    pub fn had_chat(&self, one: usize, other: usize) -> bool {
+        self.chats.contains_key(&self.pair(one, other).0)
+    }
+
+    /// Returns whether two users were told of their chat and have both stayed since.
     pub fn have_chat(&self, one: usize, other: usize) -> bool {
-        let pair = (one.min(other), one.max(other));
-        let lives = [self.post.life(pair.0), self.post.life(pair.1)];
+        let (pair, admitted_at) = self.pair(one, other);
         let chat = self.chats.get(&pair);
-        !lives.contains(&0) && chat.is_some_and(|(_, then)| *then == lives)
+        !admitted_at.contains(&0) && chat.is_some_and(|(_, then)| *then == admitted_at)
+    }
+
+    /// Returns two clients, the lower index first, and when they were admitted.
+    fn pair(&self, one: usize, other: usize) -> ((usize, usize), [LogicalTime; 2]) {
+        let pair = (one.min(other), one.max(other));
+        let admitted_at = [
+            self.ledger.admitted_at(pair.0),
+            self.ledger.admitted_at(pair.1),
+        ];
+        (pair, admitted_at)
     }
 }
 
-impl Place for Town {
-    fn disagreements(&self) -> Vec<Broken> {
-        let mut broken = self.post.missing();
-        let there: BTreeSet<usize> = self.post.present().collect();
-        for who in &there {
-            let view = &self.views[*who];
-            if *view != there {
-                let lacks: Vec<_> = there.difference(view).collect();
-                let has: Vec<_> = view.difference(&there).collect();
-                broken.push((PRESENCE, format!("{who} lacks {lacks:?} and has {has:?}")));
+impl Expectations for FastChatExpectations {
+    fn violations(&self) -> Vec<Violation> {
+        let mut violations = self.ledger.missing();
+        let online: BTreeSet<usize> = self.ledger.online().collect();
+        for client in &online {
+            let presence = &self.presence[*client];
+            if *presence != online {
+                let lacks: Vec<_> = online.difference(presence).collect();
+                let has: Vec<_> = presence.difference(&online).collect();
+                let seen = format!("{client} lacks {lacks:?} and wrongly has {has:?}");
+                violations.push((PRESENCE, seen));
             }
         }
-        broken
+        violations
     }
 
-    fn forget(&mut self) -> Vec<(&'static str, usize)> {
+    fn start_anew(&mut self) -> Vec<(&'static str, usize)> {
         vec![
-            (PRESENCE, self.post.present().count()),
-            (
-                "messages reach those to whom they are due",
-                self.post.forget(),
-            ),
+            (PRESENCE, self.ledger.online().count()),
+            (DELIVERED, self.ledger.start_anew()),
         ]
     }
 }

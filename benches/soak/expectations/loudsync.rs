@@ -1,132 +1,140 @@
-//! LOUDSYNC's sessions: who is in them, and what each of these knows of the others.
+//! LOUDSYNC: the members of each session, and what each of them was told of the others.
 
-use crate::client_task::Broken;
-use crate::expectations::Place;
-use crate::shared_state::Ticket;
+use super::Expectations;
+use crate::checks::Violation;
+use crate::shared_state::LogicalTime;
 use std::collections::BTreeMap;
 
 /// The host and its guests.
-pub const SEATS: usize = 10;
+pub const MEMBERS_PER_SESSION: usize = 10;
 
-pub const MEMBERS: &str = "the members whom each knows of are those who are there";
-pub const CLOSED: &str = "session_closed comes when the host goes, and only then";
-pub const KICKED: &str = "who is kicked is told and sent away, and nobody else";
+pub const MEMBERS: &str = "each member knows exactly the members of its session";
+pub const CLOSED: &str = "session_closed arrives when the host leaves, and only then";
+pub const KICKED: &str = "a kicked member, and no other, is told so and closed";
 
-/// A member in somebody's eyes.
+/// A member as another member knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct MemberView {
     pub id: String,
     pub joined_at: u64,
     pub is_host: bool,
     pub is_connected: bool,
 }
 
-/// One seat of a session.
+/// One client's place in a session, used again each time the client joins. Slot 0 is the host's.
 #[derive(Default)]
-pub struct Seat {
-    /// 0 if nobody sits there.
-    pub life: Ticket,
-    /// Of which session, of those one after the other.
+pub struct MemberSlot {
+    /// 0 if the client is not admitted.
+    pub admitted_at: LogicalTime,
+    /// The [epoch](SessionState::epoch) of the session that it joined.
     pub epoch: u64,
-    /// By name, which is the device's alone.
-    pub view: BTreeMap<String, Seen>,
-    /// The life in which the host kicked it, and the host's.
-    pub kicked: Option<(Ticket, Ticket)>,
+    /// The members that it knows, itself included, by name. Each name is used by one device only.
+    pub known_members: BTreeMap<String, MemberView>,
+    /// When it and the host had been admitted when the host kicked it.
+    pub kicked: Option<(LogicalTime, LogicalTime)>,
 }
 
-/// A session, again and again.
-pub struct Session {
-    pub seats: Vec<Seat>,
-    /// Counts the sessions, one after the other.
+/// A session of one id, which is opened again each time the host joins.
+pub struct SessionState {
+    pub slots: Vec<MemberSlot>,
+    /// The number of times that it was opened.
     pub epoch: u64,
-    /// When the host went last.
-    pub host_went: Ticket,
+    /// When the host left last.
+    pub host_left_at: LogicalTime,
 }
 
-/// Everybody on LOUDSYNC.
-pub struct Party {
-    pub sessions: Vec<Session>,
+/// The expectations of all LOUDSYNC clients.
+pub struct LoudsyncExpectations {
+    pub sessions: Vec<SessionState>,
 }
 
-impl Party {
-    pub fn new(size: usize) -> Self {
-        let session = |_| Session {
-            seats: (0..SEATS).map(|_| Seat::default()).collect(),
+impl LoudsyncExpectations {
+    pub fn new(clients: usize) -> Self {
+        let session = |_| SessionState {
+            slots: (0..MEMBERS_PER_SESSION)
+                .map(|_| MemberSlot::default())
+                .collect(),
             epoch: 0,
-            host_went: 0,
+            host_left_at: 0,
         };
         Self {
-            sessions: (0..size.div_ceil(SEATS)).map(session).collect(),
+            sessions: (0..clients.div_ceil(MEMBERS_PER_SESSION))
+                .map(session)
+                .collect(),
         }
     }
 }
 
-impl Session {
-    pub fn disagreements(&self, number: usize) -> Vec<Broken> {
-        let mut broken = Vec::new();
-        let there = self.seats.iter().enumerate().filter(|(_, it)| it.life != 0);
-        let there: Vec<(String, usize, &Seat)> = there
-            .map(|(at, seat)| (name(number, at), at, seat))
+impl SessionState {
+    /// Returns what is wrong in this session, which has this number.
+    fn violations(&self, number: usize) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let members: BTreeMap<String, (usize, &MemberSlot)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.admitted_at != 0)
+            .map(|(index, slot)| (name(number, index), (index, slot)))
             .collect();
-        let host_life = self.seats[0].life;
-        for (name, at, seat) in &there {
-            if host_life == 0 || seat.epoch != self.epoch {
-                broken.push((CLOSED, format!("{name} is in a session that has ended")));
+        let host_admitted_at = self.slots[0].admitted_at;
+        for (name, (index, slot)) in &members {
+            if host_admitted_at == 0 || slot.epoch != self.epoch {
+                violations.push((CLOSED, format!("{name} is in a session that has ended")));
                 continue;
             }
-            if seat.kicked == Some((seat.life, host_life)) {
-                broken.push((KICKED, format!("{name} is there still")));
+            if slot.kicked == Some((slot.admitted_at, host_admitted_at)) {
+                violations.push((KICKED, format!("{name} is still a member")));
             }
-            let names: Vec<&String> = there.iter().map(|(name, ..)| name).collect();
-            let known: Vec<&String> = seat.view.keys().collect();
-            let mut sorted = names.clone();
-            sorted.sort();
-            if known != sorted {
-                broken.push((
-                    MEMBERS,
-                    format!("{name} knows {known:?}, there are {sorted:?}"),
-                ));
+            let actual: Vec<&String> = members.keys().collect();
+            let known: Vec<&String> = slot.known_members.keys().collect();
+            if known != actual {
+                let seen = format!("{name} knows {known:?}, the members are {actual:?}");
+                violations.push((MEMBERS, seen));
                 continue;
             }
-            for (other, seen) in &seat.view {
-                let Some((_, at_other, theirs)) = there.iter().find(|(it, ..)| it == other) else {
+            for (other, seen) in &slot.known_members {
+                let Some((other_index, other_slot)) = members.get(other) else {
                     continue;
                 };
-                let Some(own) = theirs.view.get(other) else {
+                let Some(own) = other_slot.known_members.get(other) else {
                     continue;
                 };
-                let same_id = own.id == seen.id || is_upper(*at_other) && at_other != at;
-                let is_same = same_id
+                // In the upper-case dialect a device knows itself by its device id.
+                let is_other_id = is_upper_case(*other_index) && other_index != index;
+                let is_same = (own.id == seen.id || is_other_id)
                     && seen.joined_at == own.joined_at
                     && seen.is_connected
-                    && seen.is_host == (*at_other == 0);
+                    && seen.is_host == (*other_index == 0);
                 if !is_same {
-                    broken.push((MEMBERS, format!("{name} knows {seen:?}, but it is {own:?}")));
+                    let seen = format!("{name} knows {seen:?}, which is {own:?}");
+                    violations.push((MEMBERS, seen));
                 }
             }
         }
-        broken
+        violations
     }
 }
 
-impl Place for Party {
-    fn disagreements(&self) -> Vec<Broken> {
+impl Expectations for LoudsyncExpectations {
+    fn violations(&self) -> Vec<Violation> {
         let sessions = self.sessions.iter().enumerate();
-        let broken = sessions.map(|(number, session)| session.disagreements(number));
-        broken.flatten().collect()
+        let violations = sessions.map(|(number, session)| session.violations(number));
+        violations.flatten().collect()
     }
 
-    fn forget(&mut self) -> Vec<(&'static str, usize)> {
-        let seats = self.sessions.iter().flat_map(|session| &session.seats);
-        vec![(MEMBERS, seats.filter(|seat| seat.life != 0).count())]
+    fn start_anew(&mut self) -> Vec<(&'static str, usize)> {
+        let slots = self.sessions.iter().flat_map(|session| &session.slots);
+        let members = slots.filter(|slot| slot.admitted_at != 0);
+        vec![(MEMBERS, members.count())]
     }
 }
 
-/// Every second guest speaks in capitals.
-pub const fn is_upper(seat: usize) -> bool {
-    seat % 2 == 1
+/// Returns whether the client in this slot speaks the upper-case dialect: every second guest does.
+pub const fn is_upper_case(slot: usize) -> bool {
+    slot % 2 == 1
 }
 
-pub fn name(session: usize, seat: usize) -> String {
-    format!("m{session}-{seat}")
+/// Returns the name of the client in this slot of this session.
+pub fn name(session: usize, slot: usize) -> String {
+    format!("m{session}-{slot}")
 }

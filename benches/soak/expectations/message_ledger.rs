@@ -1,227 +1,246 @@
-//! What goes from one person to another, as it was sent and as it came: FastChat and PeerJS.
+//! A ledger of messages from one client to another, as they were sent and as they arrived: for FastChat
+//! and PeerJS.
 //!
-//! A life is the time from being let in to the end of a connection. A letter is due if the life of
-//! its receiver lasts from before it was sent until the moment of quiet in which that is asked. On
-//! PeerJS it is also due to somebody who was gone then and came, unless it expired meanwhile.
+//! A message is due if its recipient stays admitted from before the message was sent until the quiescent
+//! point. On PeerJS, which stores messages, it is also due to a recipient that was gone and then
+//! connected, unless it has expired.
 
-use crate::client_task::Broken;
-use crate::shared_state::{DEADLINE, Ticket, text};
+use crate::checks::{
+    ANSWERED_ONCE, DELIVERED, IN_ORDER, REJECTED_UNDELIVERED, RIGHT_RECIPIENT, UNCHANGED,
+    Violation, WAS_SENT,
+};
+use crate::payload::text;
+use crate::shared_state::{DEADLINE, LogicalTime};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long the server may take to know what it has said itself.
-const A_WHILE: Duration = Duration::from_secs(2);
+/// How long after the end of a connection the server certainly knows that the client is gone.
+const SERVER_LAG: Duration = Duration::from_secs(2);
 
+/// What the server has said about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Sent,
-    /// The server says that it is delivered.
+enum Answer {
+    None,
     Delivered,
-    /// The server says that it is not.
-    Refused,
-    /// The server says that something is not, and this may be it.
+    Rejected,
+    /// Some message to this recipient was not delivered, and this may be the one.
     Doubtful,
 }
 
 #[derive(Debug)]
-struct Letter {
-    /// None: only the server knows.
-    to: Option<usize>,
-    from_life: Ticket,
-    since: Instant,
-    /// 0 if nobody was there.
-    to_life: Ticket,
-    /// How often the receiver had come and gone.
-    changes: u64,
-    /// The server knew for sure that the receiver was gone.
-    was_gone: bool,
-    letters: usize,
-    fate: Fate,
+struct SentMessage {
+    /// None if only the server knows the recipient.
+    recipient: Option<usize>,
+    sender_admitted_at: LogicalTime,
+    sent_at: Instant,
+    /// 0 if the recipient was not admitted.
+    recipient_admitted_at: LogicalTime,
+    /// The number of transitions of the recipient before.
+    recipient_transitions: u64,
+    /// The server certainly knew that the recipient was gone.
+    recipient_was_gone: bool,
+    /// Of its random text, in characters.
+    length: usize,
+    answer: Answer,
     received: bool,
 }
 
-/// All that is on its way, and who is there.
-pub struct Post {
-    lives: Vec<Ticket>,
-    /// How often each has come and gone.
-    changes: Vec<u64>,
-    /// Since when the server knows for sure that somebody is gone.
-    gone: Vec<Option<Instant>>,
-    letters: HashMap<(usize, u64), Letter>,
-    /// The number of the last letter, by receiver and sender.
-    last: HashMap<(usize, usize), u64>,
-    /// Whether each letter is answered by the server.
-    answers: bool,
+/// All messages since the last quiescent point, and which clients are admitted.
+pub struct MessageLedger {
+    /// When each client was admitted; 0 if it is not.
+    admitted_at: Vec<LogicalTime>,
+    /// How often each client's state has changed: see [`transitions`](Self::transitions).
+    transitions: Vec<u64>,
+    /// When the server closed the connection of each client that is gone.
+    gone_at: Vec<Option<Instant>>,
+    /// By sender and number.
+    messages: HashMap<(usize, u64), SentMessage>,
+    /// The number of the last message received, by recipient and sender.
+    last_received: HashMap<(usize, usize), u64>,
+    /// The server answers each message.
+    has_answers: bool,
 }
 
-impl Post {
-    pub fn new(size: usize, answers: bool) -> Self {
+impl MessageLedger {
+    pub fn new(clients: usize, has_answers: bool) -> Self {
         Self {
-            lives: vec![0; size],
-            changes: vec![0; size],
-            gone: vec![Some(Instant::now()); size],
-            letters: HashMap::new(),
-            last: HashMap::new(),
-            answers,
+            admitted_at: vec![0; clients],
+            transitions: vec![0; clients],
+            gone_at: vec![Some(Instant::now()); clients],
+            messages: HashMap::new(),
+            last_received: HashMap::new(),
+            has_answers,
         }
     }
 
-    /// The life that somebody has now; 0 if none.
-    pub fn life(&self, who: usize) -> Ticket {
-        self.lives[who]
+    /// Returns when a client was admitted; 0 if it is not.
+    pub fn admitted_at(&self, client: usize) -> LogicalTime {
+        self.admitted_at[client]
     }
 
-    pub fn set_life(&mut self, who: usize, life: Ticket) {
-        self.lives[who] = life;
-        self.changes[who] += 1;
-        self.gone[who] = None;
+    /// Records that a client was admitted at this time; 0: that it no longer is, or that it connects.
+    pub fn set_admitted(&mut self, client: usize, at: LogicalTime) {
+        self.admitted_at[client] = at;
+        self.transitions[client] += 1;
+        self.gone_at[client] = None;
     }
 
-    /// Somebody is gone, and the server knows it: it has closed the connection.
-    pub fn is_gone(&mut self, who: usize) {
-        self.set_life(who, 0);
-        self.gone[who] = Some(Instant::now());
+    /// Records that a client is gone and that the server knows, as it has closed the connection.
+    pub fn set_gone(&mut self, client: usize) {
+        self.set_admitted(client, 0);
+        self.gone_at[client] = Some(Instant::now());
     }
 
-    /// How often somebody has come and gone: four times for each life, when it sets out and is let
-    /// in, when it is about to go and when it is gone.
-    pub fn changes(&self, who: usize) -> u64 {
-        self.changes[who]
+    /// Returns the number of transitions of a client, four for each connection: when it connects, is
+    /// admitted, begins to disconnect, and is gone.
+    pub fn transitions(&self, client: usize) -> u64 {
+        self.transitions[client]
     }
 
-    /// Who is there.
-    pub fn present(&self) -> impl Iterator<Item = usize> {
-        let all = self.lives.iter().enumerate();
-        all.filter(|(_, life)| **life != 0).map(|(who, _)| who)
+    /// Returns the clients that are admitted.
+    pub fn online(&self) -> impl Iterator<Item = usize> {
+        let all = self.admitted_at.iter().enumerate();
+        all.filter(|(_, at)| **at != 0).map(|(client, _)| client)
     }
 
-    /// A letter sets out. Its text.
-    pub fn send(&mut self, from: usize, number: u64, to: Option<usize>, letters: usize) -> String {
-        let letter = Letter {
-            to,
-            from_life: self.life(from),
-            since: Instant::now(),
-            to_life: to.map_or(0, |to| self.life(to)),
-            changes: to.map_or(0, |to| self.changes(to)),
-            was_gone: to.is_some_and(|to| self.gone[to].is_some_and(|at| at.elapsed() > A_WHILE)),
-            letters,
-            fate: Fate::Sent,
+    /// Records a message that is being sent, and returns its text.
+    pub fn send(
+        &mut self,
+        sender: usize,
+        number: u64,
+        recipient: Option<usize>,
+        length: usize,
+    ) -> String {
+        let is_gone =
+            |client: usize| self.gone_at[client].is_some_and(|at| at.elapsed() > SERVER_LAG);
+        let message = SentMessage {
+            recipient,
+            sender_admitted_at: self.admitted_at(sender),
+            sent_at: Instant::now(),
+            recipient_admitted_at: recipient.map_or(0, |client| self.admitted_at(client)),
+            recipient_transitions: recipient.map_or(0, |client| self.transitions(client)),
+            recipient_was_gone: recipient.is_some_and(is_gone),
+            length,
+            answer: Answer::None,
             received: false,
         };
-        self.letters.insert((from, number), letter);
-        text(from, number, letters)
+        self.messages.insert((sender, number), message);
+        text(sender, number, length)
     }
 
-    /// A letter has come.
+    /// Checks and records that a message has arrived with this text.
     pub fn receive(
         &mut self,
-        from: usize,
+        sender: usize,
         number: u64,
-        by: usize,
+        recipient: usize,
         seen: &str,
-    ) -> Result<(), Broken> {
-        let what = || format!("{from}.{number} came to {by}");
-        let last = self.last.entry((by, from)).or_default();
+    ) -> Result<(), Violation> {
+        let what = || format!("{sender}.{number} arrived at {recipient}");
+        let last = self.last_received.entry((recipient, sender)).or_default();
         if *last >= number {
-            let promise = "messages come once, in the order in which they were sent";
-            return Err((promise, format!("{} after {from}.{last}", what())));
+            return Err((IN_ORDER, format!("{} after {sender}.{last}", what())));
         }
         *last = number;
-        let Some(letter) = self.letters.get_mut(&(from, number)) else {
-            return Err(("nothing comes that nobody sent", what()));
+        let Some(message) = self.messages.get_mut(&(sender, number)) else {
+            return Err((WAS_SENT, what()));
         };
-        if letter.to.is_some_and(|to| to != by) {
-            return Err(("nothing comes to others", format!("{}: {letter:?}", what())));
+        if message.recipient.is_some_and(|named| named != recipient) {
+            return Err((RIGHT_RECIPIENT, format!("{}: {message:?}", what())));
         }
-        if std::mem::replace(&mut letter.received, true) {
-            return Err((
-                "messages come once, in the order in which they were sent",
-                what(),
-            ));
+        if std::mem::replace(&mut message.received, true) {
+            return Err((IN_ORDER, what()));
         }
-        if letter.fate == Fate::Refused {
-            return Err(("what is refused is not delivered", what()));
+        if message.answer == Answer::Rejected {
+            return Err((REJECTED_UNDELIVERED, what()));
         }
-        if seen != text(from, number, letter.letters) {
-            let seen = format!("{}: {seen:?}", what());
-            return Err(("messages come as they were sent", seen));
+        if seen != text(sender, number, message.length) {
+            return Err((UNCHANGED, format!("{}: {seen:?}", what())));
         }
         Ok(())
     }
 
-    /// The server says what has become of a letter.
-    pub fn answered(&mut self, from: usize, number: u64, delivered: bool) -> Result<(), Broken> {
-        let what = format!("{from}.{number}, delivered: {delivered}");
-        let promise = "each message is answered once";
-        let Some(letter) = self.letters.get_mut(&(from, number)) else {
-            return Err((promise, format!("{what}; it was not sent, or long ago")));
+    /// Checks and records the server's answer to a message.
+    pub fn answer(&mut self, sender: usize, number: u64, delivered: bool) -> Result<(), Violation> {
+        let what = format!("{sender}.{number}, delivered: {delivered}");
+        let Some(message) = self.messages.get_mut(&(sender, number)) else {
+            return Err((ANSWERED_ONCE, format!("{what}; not sent, or long ago")));
         };
-        if letter.fate != Fate::Sent {
-            return Err((promise, format!("{what}; before that {:?}", letter.fate)));
+        if message.answer != Answer::None {
+            let before = message.answer;
+            return Err((ANSWERED_ONCE, format!("{what}; before that {before:?}")));
         }
-        letter.fate = if delivered {
-            Fate::Delivered
+        message.answer = if delivered {
+            Answer::Delivered
         } else {
-            Fate::Refused
+            Answer::Rejected
         };
-        if letter.received && !delivered {
-            return Err(("what is refused is not delivered", what));
+        if message.received && !delivered {
+            return Err((REJECTED_UNDELIVERED, what));
         }
         Ok(())
     }
 
-    /// The server says that something does not get to somebody, but not what.
-    pub fn is_doubtful(&mut self, from: usize, to: usize) {
-        let letters = self.letters.iter_mut();
-        for (_, letter) in letters.filter(|((author, _), it)| *author == from && it.to == Some(to))
-        {
-            letter.fate = Fate::Doubtful;
+    /// Records that the server could not deliver some message to this recipient, without saying which.
+    pub fn set_doubtful(&mut self, sender: usize, recipient: usize) {
+        for ((from, _), message) in &mut self.messages {
+            if *from == sender && message.recipient == Some(recipient) {
+                message.answer = Answer::Doubtful;
+            }
         }
     }
 
-    /// To whom a letter goes, if that one is there since before it was sent.
-    pub fn due_to(&self, from: usize, number: u64) -> Option<usize> {
-        let letter = self.letters.get(&(from, number))?;
-        letter.to.filter(|_| self.reader_stayed(letter))
+    /// Returns the recipient of a message that is due: that has stayed admitted since before it was sent.
+    pub fn due_recipient(&self, sender: usize, number: u64) -> Option<usize> {
+        let message = self.messages.get(&(sender, number))?;
+        message.recipient.filter(|_| self.recipient_stayed(message))
     }
 
-    fn reader_stayed(&self, letter: &Letter) -> bool {
-        letter.to_life != 0 && letter.to.is_some_and(|to| self.life(to) == letter.to_life)
+    fn recipient_stayed(&self, message: &SentMessage) -> bool {
+        let since = message.recipient_admitted_at;
+        let stayed = |client: usize| self.admitted_at(client) == since;
+        since != 0 && message.recipient.is_some_and(stayed)
     }
 
-    /// Whether a letter waited for somebody who was gone, and now is there.
-    fn reader_came(&self, letter: &Letter) -> bool {
-        let came = |to: usize| self.life(to) != 0 && self.changes(to) == letter.changes + 2;
-        letter.was_gone && letter.to.is_some_and(came)
+    /// Returns whether the recipient was gone when the message was sent, and connected after that.
+    fn recipient_connected(&self, message: &SentMessage) -> bool {
+        let connected = |client: usize| {
+            let transitions = message.recipient_transitions + 2;
+            self.admitted_at(client) != 0 && self.transitions(client) == transitions
+        };
+        message.recipient_was_gone && message.recipient.is_some_and(connected)
     }
 
-    /// What is due and has not come.
-    pub fn missing(&self) -> Vec<Broken> {
+    /// Returns the answers and messages that are due and have not arrived.
+    pub fn missing(&self) -> Vec<Violation> {
         let mut missing = Vec::new();
-        for ((from, number), letter) in &self.letters {
-            let sender_stayed = self.life(*from) == letter.from_life;
-            let what = || format!("{from}.{number}: {letter:?}");
-            if self.answers && sender_stayed && letter.fate == Fate::Sent {
-                missing.push(("each message is answered once", what()));
+        for ((sender, number), message) in &self.messages {
+            let sender_stayed = self.admitted_at(*sender) == message.sender_admitted_at;
+            let what = || format!("{sender}.{number}: {message:?}");
+            if self.has_answers && sender_stayed && message.answer == Answer::None {
+                missing.push((ANSWERED_ONCE, what()));
             }
-            let was_taken = match letter.fate {
-                Fate::Delivered => true,
-                Fate::Sent => !self.answers && sender_stayed,
-                Fate::Refused | Fate::Doubtful => false,
+            let was_accepted = match message.answer {
+                Answer::Delivered => true,
+                Answer::None => !self.has_answers && sender_stayed,
+                Answer::Rejected | Answer::Doubtful => false,
             };
-            let is_kept = !self.answers && self.reader_came(letter);
-            if was_taken && !letter.received && (self.reader_stayed(letter) || is_kept) {
-                missing.push(("messages reach those to whom they are due", what()));
+            let was_stored = !self.has_answers && self.recipient_connected(message);
+            let is_due = self.recipient_stayed(message) || was_stored;
+            if was_accepted && !message.received && is_due {
+                missing.push((DELIVERED, what()));
             }
         }
         missing
     }
 
-    /// Everything is where it belongs, or waits for somebody who may come still. How much that is.
-    pub fn forget(&mut self) -> usize {
-        let count = self.letters.len();
-        self.letters.retain(|_, letter| {
-            !letter.received && letter.fate == Fate::Sent && letter.since.elapsed() < DEADLINE
+    /// Forgets all messages but those that may still be delivered to a client that connects later.
+    /// Returns how many there were.
+    pub fn start_anew(&mut self) -> usize {
+        let count = self.messages.len();
+        self.messages.retain(|_, message| {
+            let is_recent = message.sent_at.elapsed() < DEADLINE;
+            !message.received && message.answer == Answer::None && is_recent
         });
         count
     }

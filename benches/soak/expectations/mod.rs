@@ -1,31 +1,35 @@
-//! Where people of one protocol meet, as whoever checks them sees it.
+//! For each protocol what all of its clients together must have seen: filled by the clients, checked at
+//! quiescent points.
 
 pub mod accepted_rate;
 pub mod fastchat;
 pub mod loudsync;
 pub mod message_ledger;
+pub mod peerdrop;
+pub mod peerjs;
 pub mod workspace;
 
-use crate::client_task::Broken;
+use crate::checks::Violation;
 
-/// One protocol's people, looked at in a moment of quiet.
-pub trait Place {
-    /// What does not agree, and may be because it is on its way still.
-    fn disagreements(&self) -> Vec<Broken>;
+/// The expectations of one protocol.
+pub trait Expectations {
+    /// Returns what is missing or wrong now. Some of it may still be in flight.
+    fn violations(&self) -> Vec<Violation>;
 
-    /// All agrees, and what was before need not be known any more. What was checked how often.
-    fn forget(&mut self) -> Vec<(&'static str, usize)>;
+    /// Forgets the past, of which nothing is missing or wrong any more. Returns which checks were made
+    /// at this quiescent point, and how often.
+    fn start_anew(&mut self) -> Vec<(&'static str, usize)>;
 
-    /// Who is to come while it is quiet, if that tells anything.
-    fn visits(&self) -> Option<Visit> {
+    /// Returns the visitor to connect at a quiescent point, if the protocol has a use for one.
+    fn visitor(&self) -> Option<Visitor> {
         None
     }
 }
 
-/// Somebody comes while it is quiet, and is told how many are there.
-pub struct Visit {
-    /// Where it connects.
+/// A client that connects at a quiescent point, only to read its first message.
+pub struct Visitor {
+    /// The path and query to connect to.
     pub target: String,
-    /// What the first message contains.
-    pub told: String,
+    /// What the first message must contain.
+    pub expected: String,
 }

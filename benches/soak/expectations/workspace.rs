@@ -1,226 +1,254 @@
-//! Workspace's room: what is said in it, in which order, and who has heard what.
+//! Workspace: the messages of the one room in their order, what each member received of them, and what it
+//! was told of the others.
 
-use crate::client_task::Broken;
-use crate::expectations::{Place, Visit};
-use crate::shared_state::Ticket;
+use super::{Expectations, Visitor};
+use crate::checks::{REJECTED_UNDELIVERED, Violation, WAS_SENT};
+use crate::shared_state::LogicalTime;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// So many names stand in `userCount`.
-const NAMED: usize = 200;
+/// The most names in `userCount`.
+const LISTED_NAMES: usize = 200;
 
-pub const ORDER: &str = "everybody in the room hears everything, in one order";
-const PRESENCE: &str = "presence:update adds up to who is there and what they do";
-const COUNT: &str = "userCount is who is there";
+pub const ORDER: &str = "every member receives every message, in one order";
+const PRESENCE: &str = "presence:update adds up to the users that are online and their activity";
+const COUNT: &str = "userCount lists the users that are online";
 
-/// What somebody said, and nobody has forgotten.
-pub struct Said {
-    pub at: Ticket,
-    /// The life in which it was said.
-    pub life: Ticket,
-    pub letters: usize,
+/// A message to the room, since the last quiescent point.
+pub struct SentMessage {
+    pub sent_at: LogicalTime,
+    pub sender_admitted_at: LogicalTime,
+    /// Of its random text, in characters.
+    pub length: usize,
     pub reply_to: Option<String>,
-    /// `msg_` and this, once somebody has heard it.
+    /// The number in its id `msg_N`, once a member has received it.
     pub id: Option<u64>,
-    pub refused: bool,
+    pub is_rejected: bool,
 }
 
-/// What somebody does, as it is, or as another believes.
+/// The activity of a member, as it is or as another member was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Doing {
+pub struct Activity {
     pub status: String,
-    pub typing: bool,
+    pub is_typing: bool,
 }
 
-/// One who is or was in the room.
+/// A client that is or was in the room.
 #[derive(Default)]
 pub struct Member {
-    /// 0 if it is not there.
-    pub life: Ticket,
-    /// When it came last: when that began, and when it was done.
-    pub came: (Ticket, Ticket),
-    pub went: Ticket,
-    pub doing: Doing,
-    pub did: Ticket,
-    pub typed: Ticket,
-    /// The id of what it heard first since it came or since all was forgotten, of what it heard
-    /// last, and how much that is.
-    pub first: Option<u64>,
-    pub last: u64,
-    pub heard: usize,
-    /// The last words about others.
-    pub words: HashMap<usize, Doing>,
-    pub is_newer: bool,
-    /// The newest `userCount`.
-    pub count: Value,
+    /// 0 if it is not admitted.
+    pub admitted_at: LogicalTime,
+    /// When it last joined: when that began, and when it was completed.
+    pub joined: (LogicalTime, LogicalTime),
+    pub left_at: LogicalTime,
+    pub activity: Activity,
+    pub status_changed_at: LogicalTime,
+    pub typing_changed_at: LogicalTime,
+    /// The id of the first message that it received since it joined or since the last quiescent point.
+    pub first_received: Option<u64>,
+    /// The id of the last message that it received.
+    pub last_received: u64,
+    /// How many messages it received since the first.
+    pub received: usize,
+    /// The activity that it was told last, by member.
+    pub known_activity: HashMap<usize, Activity>,
+    /// It speaks the dialect of the Electron client.
+    pub is_electron: bool,
+    /// The last `userCount` that it got.
+    pub user_count: Value,
 }
 
-/// Everybody on Workspace.
-pub struct Room {
+/// The expectations of all Workspace clients.
+pub struct WorkspaceExpectations {
     pub members: Vec<Member>,
-    pub said: HashMap<(usize, u64), Said>,
-    /// Who said what, in the order of the ids.
-    pub log: BTreeMap<u64, (usize, u64)>,
+    /// By sender and number.
+    pub messages: HashMap<(usize, u64), SentMessage>,
+    /// The sender and number of each message that a member received, by its id.
+    order: BTreeMap<u64, (usize, u64)>,
 }
 
-impl Room {
-    pub fn new(size: usize) -> Self {
+impl WorkspaceExpectations {
+    pub fn new(clients: usize) -> Self {
         Self {
-            members: (0..size).map(|_| Member::default()).collect(),
-            said: HashMap::new(),
-            log: BTreeMap::new(),
+            members: (0..clients).map(|_| Member::default()).collect(),
+            messages: HashMap::new(),
+            order: BTreeMap::new(),
         }
     }
 
-    /// Somebody hears a message.
-    pub fn heard(&mut self, by: usize, id: u64, who: usize, number: u64) -> Result<(), Broken> {
-        let what = || format!("{by} hears {who}.{number} as msg_{id}");
-        let said = self.said.get_mut(&(who, number));
-        let said = said.ok_or_else(|| ("nothing comes that nobody sent", what()))?;
-        if said.refused {
-            return Err(("what is refused is not delivered", what()));
+    /// Checks and records that a member received a message under this id.
+    pub fn receive(
+        &mut self,
+        recipient: usize,
+        id: u64,
+        sender: usize,
+        number: u64,
+    ) -> Result<(), Violation> {
+        let what = || format!("{recipient} received {sender}.{number} as msg_{id}");
+        let message = self.messages.get_mut(&(sender, number));
+        let message = message.ok_or_else(|| (WAS_SENT, what()))?;
+        if message.is_rejected {
+            return Err((REJECTED_UNDELIVERED, what()));
         }
-        match said.id {
+        match message.id {
             Some(known) if known != id => {
-                return Err((ORDER, format!("{}, it was msg_{known}", what())));
+                return Err((ORDER, format!("{}, others as msg_{known}", what())));
             }
-            _ => said.id = Some(id),
+            _ => message.id = Some(id),
         }
-        let named = self.log.insert(id, (who, number));
-        if named.is_some_and(|named| named != (who, number)) {
-            return Err((ORDER, format!("{}, that was {named:?}", what())));
+        let before = self.order.insert(id, (sender, number));
+        if let Some(before) = before.filter(|before| *before != (sender, number)) {
+            return Err((ORDER, format!("{}, others received {before:?}", what())));
         }
-        let member = &mut self.members[by];
-        let last = std::mem::replace(&mut member.last, id);
-        let begins = member.first.get_or_insert(id) == &id;
+        let member = &mut self.members[recipient];
+        let last = std::mem::replace(&mut member.last_received, id);
+        let is_first = member.first_received.get_or_insert(id) == &id;
         if id <= last {
             return Err((ORDER, format!("{} after msg_{last}", what())));
         }
-        member.heard += 1;
-        let missed = self.log.range(last + 1..id).next();
-        match missed {
-            Some((_, missed)) if !begins => Err((ORDER, format!("{}, not {missed:?}", what()))),
+        member.received += 1;
+        let skipped = self.order.range(last + 1..id).next();
+        match skipped {
+            Some((_, skipped)) if !is_first => {
+                Err((ORDER, format!("{}, but not {skipped:?} before", what())))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Whether somebody has heard all that it should have.
-    pub fn has_heard_all(&self, who: usize) -> Result<(), Broken> {
-        let member = &self.members[who];
-        let due = |at: &(usize, u64)| self.said.get(at).is_some_and(|it| it.at > member.came.1);
-        let first_due = self.log.iter().find(|(_, at)| due(at));
-        let Some((first_due, at)) = first_due else {
+    /// Checks that a member has received all messages that are due to it.
+    fn check_received(&self, recipient: usize) -> Result<(), Violation> {
+        let member = &self.members[recipient];
+        let is_due = |key: &(usize, u64)| {
+            let message = self.messages.get(key);
+            message.is_some_and(|message| message.sent_at > member.joined.1)
+        };
+        let Some((first_due, key)) = self.order.iter().find(|(_, key)| is_due(key)) else {
             return Ok(());
         };
-        let from = member.first.unwrap_or(u64::MAX);
-        if from > *first_due {
-            return Err((
-                ORDER,
-                format!("{who} has not heard {at:?}, but from msg_{from}"),
-            ));
+        let first = member.first_received.unwrap_or(u64::MAX);
+        if first > *first_due {
+            let seen = format!("{recipient} did not receive {key:?}; its first is msg_{first}");
+            return Err((ORDER, seen));
         }
-        let there = self.log.range(from..).count();
-        if there == member.heard {
+        let expected = self.order.range(first..).count();
+        let (received, last) = (member.received, member.last_received);
+        if expected == received {
             return Ok(());
         }
-        let heard = member.heard;
-        Err((
-            ORDER,
-            format!(
-                "{who} has heard {heard} of {there}, last msg_{}",
-                member.last
-            ),
-        ))
+        let seen = format!("{recipient} received {received} of {expected}, the last is msg_{last}");
+        Err((ORDER, seen))
     }
 
-    /// Whether somebody knows of another what it must.
-    pub fn knows(&self, who: usize, of: usize) -> bool {
-        let (reader, other) = (&self.members[who], &self.members[of]);
-        let since = reader.came.1;
-        let word = reader.words.get(&of);
-        let is_offline = word.is_some_and(|word| word.status == "offline");
-        if other.life == 0 {
-            return other.went < since || is_offline;
+    /// Returns whether a member was told what it must know of another one: that it is online or not, and
+    /// its activity, where that changed after the member had joined.
+    fn is_informed(&self, member: usize, other: usize) -> bool {
+        let (member, known) = (
+            &self.members[member],
+            self.members[member].known_activity.get(&other),
+        );
+        let other = &self.members[other];
+        let since = member.joined.1;
+        let is_offline = known.is_some_and(|known| known.status == "offline");
+        if other.admitted_at == 0 {
+            return other.left_at < since || is_offline;
         }
-        let news = other.came.0 > since;
-        (word.is_some() || !news)
+        let must_be_told = other.joined.0 > since;
+        let has_status = known.is_some_and(|known| known.status == other.activity.status);
+        let has_typing = known.is_some_and(|known| known.is_typing == other.activity.is_typing);
+        (known.is_some() || !must_be_told)
             && !is_offline
-            && (other.did < since || word.is_some_and(|it| it.status == other.doing.status))
-            && (other.typed < since || word.is_some_and(|it| it.typing == other.doing.typing))
+            && (other.status_changed_at < since || has_status)
+            && (other.typing_changed_at < since || has_typing)
     }
 
-    pub fn present(&self) -> impl Iterator<Item = usize> {
+    fn online(&self) -> impl Iterator<Item = usize> {
         let members = self.members.iter().enumerate();
-        members.filter(|(_, it)| it.life != 0).map(|(who, _)| who)
+        members
+            .filter(|(_, member)| member.admitted_at != 0)
+            .map(|(index, _)| index)
     }
-}
 
-impl Place for Room {
-    fn disagreements(&self) -> Vec<Broken> {
-        let mut broken = Vec::new();
-        for ((who, number), said) in &self.said {
-            let stayed = self.members[*who].life == said.life;
-            if stayed && said.id.is_none() && !said.refused {
-                broken.push((ORDER, format!("{who}.{number} is heard by nobody")));
+    /// Returns the messages that no member received, and those that are out of their sender's order.
+    fn order_violations(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        for ((sender, number), message) in &self.messages {
+            let stayed = self.members[*sender].admitted_at == message.sender_admitted_at;
+            if stayed && message.id.is_none() && !message.is_rejected {
+                violations.push((ORDER, format!("no member received {sender}.{number}")));
             }
         }
         let mut last: HashMap<usize, u64> = HashMap::new();
-        for (who, number) in self.log.values() {
-            if last
-                .insert(*who, *number)
-                .is_some_and(|last| last >= *number)
-            {
-                broken.push((ORDER, format!("{who}.{number} comes after later ones")));
+        for (sender, number) in self.order.values() {
+            let before = last.insert(*sender, *number);
+            if before.is_some_and(|before| before >= *number) {
+                violations.push((ORDER, format!("{sender}.{number} is after later ones")));
             }
         }
-        let mut names: Vec<String> = self.present().map(name).collect();
+        violations
+    }
+}
+
+impl Expectations for WorkspaceExpectations {
+    fn violations(&self) -> Vec<Violation> {
+        let mut violations = self.order_violations();
+        let mut names: Vec<String> = self.online().map(name).collect();
         names.sort();
-        let count = json!({"count": names.len(), "users": names[..names.len().min(NAMED)]});
-        for who in self.present() {
-            broken.extend(self.has_heard_all(who).err());
-            let member = &self.members[who];
-            if member.is_newer {
-                if member.count != count {
-                    broken.push((COUNT, format!("{who}: {} and not {count}", member.count)));
+        let listed = &names[..names.len().min(LISTED_NAMES)];
+        let user_count = json!({"count": names.len(), "users": listed});
+        for index in self.online() {
+            violations.extend(self.check_received(index).err());
+            let member = &self.members[index];
+            if member.is_electron {
+                if member.user_count != user_count {
+                    let seen = format!("{index}: {} instead of {user_count}", member.user_count);
+                    violations.push((COUNT, seen));
                 }
                 continue;
             }
-            let others = (0..self.members.len()).filter(|of| *of != who);
-            for of in others.filter(|of| !self.knows(who, *of)) {
-                let (word, is) = (member.words.get(&of), &self.members[of].doing);
-                let there = self.members[of].life != 0;
-                let seen = format!("{who} of {of}: {word:?}, it is there: {there}, does {is:?}");
-                broken.push((PRESENCE, seen));
+            let others = (0..self.members.len()).filter(|other| *other != index);
+            for other in others.filter(|other| !self.is_informed(index, *other)) {
+                let known = member.known_activity.get(&other);
+                let Member {
+                    activity,
+                    admitted_at,
+                    ..
+                } = &self.members[other];
+                let is_online = *admitted_at != 0;
+                let seen = format!("{index} knows {known:?} of {other}");
+                let actual = format!("online: {is_online}, {activity:?}");
+                violations.push((PRESENCE, format!("{seen}, which is {actual}")));
             }
         }
-        broken
+        violations
     }
 
-    fn forget(&mut self) -> Vec<(&'static str, usize)> {
-        let present = self.present().count();
-        let newer = self.members.iter().filter(|it| it.life != 0 && it.is_newer);
-        let newer = newer.count();
-        self.said.clear();
-        self.log.clear();
+    fn start_anew(&mut self) -> Vec<(&'static str, usize)> {
+        let online = self.online().count();
+        let is_electron = |index: &usize| self.members[*index].is_electron;
+        let electron = self.online().filter(is_electron).count();
+        self.messages.clear();
+        self.order.clear();
         for member in &mut self.members {
-            member.first = None;
-            member.heard = 0;
+            member.first_received = None;
+            member.received = 0;
         }
         vec![
-            (ORDER, present),
-            (PRESENCE, present - newer),
-            (COUNT, newer),
+            (ORDER, online),
+            (PRESENCE, online - electron),
+            (COUNT, electron),
         ]
     }
 
-    fn visits(&self) -> Option<Visit> {
-        Some(Visit {
+    fn visitor(&self) -> Option<Visitor> {
+        Some(Visitor {
             target: "/ws?username=visitor".to_owned(),
-            told: format!(r#""connectedUsers":{}"#, self.present().count() + 1),
+            expected: format!(r#""connectedUsers":{}"#, self.online().count() + 1),
         })
     }
 }
 
-pub fn name(who: usize) -> String {
-    format!("w{who}")
+/// Returns the user name of a client.
+pub fn name(client: usize) -> String {
+    format!("w{client}")
 }
