@@ -1,10 +1,11 @@
-//! FastChat users who all come and go within a short time: what it costs to tell everybody.
+//! Measures what it costs to tell all FastChat users which users are online, while all of them connect
+//! and disconnect within a short time.
 //!
 //! `cargo bench --bench come_and_go -- [USERS [SECONDS [ROUNDS]]]`, by default 2,000 users in 10 s,
-//! once. Each
-//! comes at a moment of its own in the first half and goes at one in the second; in between it
-//! reads what it is sent. The figures are printed, and nothing is asserted but that everybody got
-//! in and nobody was closed. It takes a minute more, to see what memory is left when all are forgotten.
+//! one round. Each user connects at a time of its own in the first half of the round, disconnects at
+//! one in the second half, and reads everything in between. The figures are printed; nothing is
+//! asserted but that each user is admitted and that the daemon closes none of them. After the last round
+//! the benchmark waits for 65 s, after which the daemon has forgotten all users, and prints its memory.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,6 +19,9 @@ mod daemon;
 /// How long to wait for the daemon.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// After this time the daemon has forgotten users that are gone, and their chats.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(65);
+
 use async_std::net::TcpStream;
 use async_std::task;
 use async_tungstenite::client_async;
@@ -30,22 +34,22 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// What one user was sent.
+/// What one user received.
 #[derive(Default)]
 struct Received {
     frames: u64,
     bytes: u64,
 }
 
-/// One user's whole visit.
-async fn visit(address: SocketAddr, comes: Duration, goes: Duration) -> Received {
+/// Connects a user after a delay, and disconnects it at another time. Both count from now.
+async fn run_user(address: SocketAddr, connect_at: Duration, leave_at: Duration) -> Received {
     let start = Instant::now();
-    task::sleep(comes).await;
+    task::sleep(connect_at).await;
     let tcp = TcpStream::connect(address).await.unwrap();
     let (mut socket, _) = client_async(format!("ws://{address}/ws"), tcp)
         .await
         .unwrap();
-    let data = json!({"user_id": Uuid::new_v4(), "display_name": "Somebody Or Other"});
+    let data = json!({"user_id": Uuid::new_v4(), "display_name": "Alexandra Example"});
     let hello = json!({"type": "HELLO", "data": data}).to_string();
     socket.send(Message::text(hello)).await.unwrap();
     let ack = socket.next().await.unwrap().unwrap();
@@ -53,7 +57,7 @@ async fn visit(address: SocketAddr, comes: Duration, goes: Duration) -> Received
         frames: 1,
         bytes: ack.len() as u64,
     };
-    let stay = goes.saturating_sub(start.elapsed());
+    let rest = leave_at.saturating_sub(start.elapsed());
     let reading = async {
         while let Some(message) = socket.next().await {
             received.frames += 1;
@@ -61,7 +65,7 @@ async fn visit(address: SocketAddr, comes: Duration, goes: Duration) -> Received
         }
         panic!("closed by the daemon");
     };
-    let _ = async_std::future::timeout(stay, reading).await;
+    let _ = async_std::future::timeout(rest, reading).await;
     socket.close(None).await.unwrap();
     received
 }
@@ -76,27 +80,31 @@ fn main() {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("resident: {:.1} MiB before", mib(daemon.resident()));
     for _ in 0..rounds {
-        let (start, busy) = (Instant::now(), daemon.cpu());
+        let (start, cpu_before) = (Instant::now(), daemon.cpu());
         let half = span / 2;
-        let visits = (0..users).map(|user| {
-            // Evenly spread, and those who come first go in no order that follows from that.
+        let tasks = (0..users).map(|user| {
+            // Both times are evenly spread. The factor is a prime, so that users do not leave in the
+            // order in which they connected.
             let share = |number: u64| half * (number % users) as u32 / users as u32;
-            visit(daemon.address(), share(user), half + share(user * 7919))
+            run_user(daemon.address(), share(user), half + share(user * 7919))
         });
-        let received = task::block_on(join_all(visits.map(task::spawn)));
+        let received = task::block_on(join_all(tasks.map(task::spawn)));
         let time = start.elapsed().as_secs_f64();
         let frames: u64 = received.iter().map(|received| received.frames).sum();
         let bytes: u64 = received.iter().map(|received| received.bytes).sum();
         println!(
-            "{users} users came and went in {time:.1} s: {frames} frames to them, {:.1} MB; \
-             CPU {:.2} s; resident: {:.1} MiB, {:.1} at most",
+            "{users} users connected and disconnected in {time:.1} s: {frames} frames to them, \
+             {:.1} MB; CPU {:.2} s; resident: {:.1} MiB, at most {:.1} MiB",
             bytes as f64 / 1e6,
-            (daemon.cpu() - busy).as_secs_f64(),
+            (daemon.cpu() - cpu_before).as_secs_f64(),
             mib(daemon.resident()),
             mib(memory(daemon.pid(), "VmHWM:").unwrap())
         );
     }
-    // By then the users and their chats are forgotten.
-    std::thread::sleep(Duration::from_secs(65));
-    println!("a minute later: {:.1} MiB", mib(daemon.resident()));
+    std::thread::sleep(FORGOTTEN_AFTER);
+    println!(
+        "resident: {:.1} MiB after {} s without users",
+        mib(daemon.resident()),
+        FORGOTTEN_AFTER.as_secs()
+    );
 }
