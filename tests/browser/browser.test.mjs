@@ -1,4 +1,4 @@
-// The npm package peerjs, unmodified, in headless Chromium: what its users do all day.
+// The unmodified npm package peerjs in headless Chromium, against switchboard: what its users do.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,7 +9,10 @@ import { chromium } from "playwright-core";
 import { startDaemon } from "./daemon.mjs";
 
 const client = createRequire(import.meta.url).resolve("peerjs/dist/peerjs.min.js");
-const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+const documentation = readFileSync(
+  new URL("../../src/protocols/peerjs/README.md", import.meta.url),
+  "utf8",
+);
 const deadline = { timeout: 60_000 };
 
 let daemon, site, browser;
@@ -19,10 +22,10 @@ before(async () => {
   const files = {
     "/": ["text/html", '<script src="/peerjs.min.js"></script>'],
     "/peerjs.min.js": ["text/javascript", readFileSync(client)],
-    "/readme": ["text/html", readmePage(daemon.port)],
+    "/documented": ["text/html", documentedPage(daemon.port)],
   };
   site = createServer((request, response) => {
-    const [type, content] = files[request.url] ?? ["text/plain", "nothing here"];
+    const [type, content] = files[request.url] ?? ["text/plain", "not found"];
     response.setHeader("Content-Type", type);
     response.end(content);
   });
@@ -36,7 +39,7 @@ before(async () => {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
-      // Both ends are on this machine, which may have no other network.
+      // Both peers are on this machine, which may have no network besides loopback.
       "--allow-loopback-in-peer-connection",
       "--disable-features=WebRtcHideLocalIpsWithMdns",
       "--use-fake-device-for-media-stream",
@@ -51,14 +54,14 @@ after(async () => {
   await daemon?.stop();
 });
 
-/** The page in the README, to talk with a daemon on this port. */
-function readmePage(port) {
-  const [page] = /<!doctype html>[^]*?<\/script>\n(?=\n)/.exec(readme);
-  assert.ok(page.includes("port: 9000"));
-  return page.replace("port: 9000", `port: ${port}`);
+/** Returns the web page in src/protocols/peerjs/README.md, with the port of the daemon under test. */
+function documentedPage(port) {
+  const [block] = /^ {4}<!doctype html>[^]*?<\/script>\n(?=\n)/m.exec(documentation);
+  assert.ok(block.includes("port: 9000"));
+  return block.replace(/^ {4}/gm, "").replace("port: 9000", `port: ${port}`);
 }
 
-/** A page of its own with a peer, that is open; `id` may be left to the server. */
+/** Opens a web page and an open peer in it. Without an `id` the server chooses one. */
 async function peer(id) {
   const page = await browser.newPage();
   await page.goto(`http://localhost:${site.address().port}/`);
@@ -79,19 +82,19 @@ async function peer(id) {
   return { page, id: opened };
 }
 
-/** Waits for a peer's error of this type. */
-const error = (page, type) =>
+/** Waits until the peer in a page has an error of this type. */
+const waitForError = (page, type) =>
   page.waitForFunction((type) => window.errors.includes(type), type, deadline);
 
-test("peers open with ids of their own and of the server", deadline, async () => {
-  const [own, made] = [await peer("own-id"), await peer()];
-  assert.equal(own.id, "own-id");
-  assert.match(made.id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+test("peers open with their own ids and with ids of the server", deadline, async () => {
+  const [named, unnamed] = [await peer("own-id"), await peer()];
+  assert.equal(named.id, "own-id");
+  assert.match(unnamed.id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
 });
 
-test("100 messages go each way over a data channel", deadline, async () => {
-  const [one, other] = [await peer("one"), await peer()];
-  await other.page.evaluate(() => {
+test("100 messages arrive each way over a data channel", deadline, async () => {
+  const [sender, echo] = [await peer("sender"), await peer()];
+  await echo.page.evaluate(() => {
     window.got = [];
     window.peer.on("connection", (connection) => {
       connection.on("data", (data) => {
@@ -100,7 +103,7 @@ test("100 messages go each way over a data channel", deadline, async () => {
       });
     });
   });
-  const back = await one.page.evaluate(
+  const back = await sender.page.evaluate(
     (id) =>
       new Promise((resolve) => {
         const connection = window.peer.connect(id, { reliable: true });
@@ -112,14 +115,14 @@ test("100 messages go each way over a data channel", deadline, async () => {
           if (back.push(data) === 100) resolve(back);
         });
       }),
-    other.id,
+    echo.id,
   );
   const numbers = Array.from({ length: 100 }, (_, number) => number);
-  assert.deepEqual(await other.page.evaluate(() => window.got), numbers);
+  assert.deepEqual(await echo.page.evaluate(() => window.got), numbers);
   assert.deepEqual(back, numbers.map((number) => `back ${number}`));
 });
 
-test("a call brings the other's video", deadline, async () => {
+test("a call brings the video of the callee", deadline, async () => {
   const [caller, callee] = [await peer(), await peer()];
   const media = { audio: true, video: true };
   await callee.page.evaluate((media) => {
@@ -144,29 +147,29 @@ test("a call brings the other's video", deadline, async () => {
   assert.ok(tracks.width > 0, "frames arrive");
 });
 
-test("the page in the README does what it says", deadline, async () => {
+test("the documented web page works", deadline, async () => {
   const page = await browser.newPage();
-  await page.goto(`http://localhost:${site.address().port}/readme`);
+  await page.goto(`http://localhost:${site.address().port}/documented`);
   const isDone = () => document.querySelector("#log").textContent.split("\n").length > 2;
   await page.waitForFunction(isDone, null, deadline);
   const log = await page.evaluate(() => document.querySelector("#log").textContent);
   assert.equal(log, "ann hears: hello\nbob hears: hello back\n");
 });
 
-test("an id that somebody has is unavailable", deadline, async () => {
+test("an id in use is unavailable", deadline, async () => {
   await peer("taken");
   await assert.rejects(peer("taken"), /unavailable-id/);
 });
 
-test("a peer that is not there is unavailable", deadline, async () => {
+test("a peer that is not connected is unavailable", deadline, async () => {
   const { page } = await peer();
-  await page.evaluate(() => window.peer.connect("nobody-has-this-id"));
-  await error(page, "peer-unavailable");
+  await page.evaluate(() => window.peer.connect("an-unused-id"));
+  await waitForError(page, "peer-unavailable");
 });
 
 test("a peer that disconnects reconnects under the same id", deadline, async () => {
-  const [gone, other] = [await peer("back-again"), await peer()];
-  const id = await gone.page.evaluate(
+  const [reconnecting, other] = [await peer("back-again"), await peer()];
+  const id = await reconnecting.page.evaluate(
     () =>
       new Promise((resolve) => {
         window.peer.once("disconnected", () => {
@@ -180,17 +183,17 @@ test("a peer that disconnects reconnects under the same id", deadline, async () 
       }),
   );
   assert.equal(id, "back-again");
-  const said = await other.page.evaluate(
+  const received = await other.page.evaluate(
     (id) =>
       new Promise((resolve) => {
         window.peer.connect(id).on("data", resolve);
       }),
     id,
   );
-  assert.equal(said, "here again");
+  assert.equal(received, "here again");
 });
 
-test("all peers are listed where that is allowed", deadline, async () => {
+test("all peers are listed if discovery is allowed", deadline, async () => {
   const [{ page, id }, other] = [await peer(), await peer("listed")];
   const listed = await page.evaluate(
     () => new Promise((resolve) => window.peer.listAllPeers(resolve)),

@@ -1,27 +1,30 @@
-// A client of either server that says what it is told to and notes what it gets.
+// A PeerJS client of either server, which sends what a test says and records everything that it gets.
 
 import WebSocket from "ws";
 
 export class Client {
-  /** Connects to a path and query; whether it gets in is for the notes to say. */
+  /**
+   * Connects to a path and query. Afterwards `got` has what it gets: each message, parsed; "closed" when
+   * the connection is closed; "HTTP" and the status if the handshake fails. `raw` has the same as sent.
+   */
   static async connect(port, target, headers) {
     const client = new Client();
     client.got = [];
     client.raw = [];
     client.waiting = [];
     client.socket = new WebSocket(`ws://127.0.0.1:${port}${target}`, { headers });
-    const note = (message, raw) => {
+    const record = (message, raw) => {
       client.got.push(message);
       client.raw.push(raw);
       client.waiting.splice(0).forEach((wake) => wake());
     };
-    client.socket.on("message", (data) => note(JSON.parse(data.toString()), data.toString()));
+    client.socket.on("message", (data) => record(JSON.parse(data.toString()), data.toString()));
     client.socket.on("close", (code) => {
       client.code = code;
-      note("closed");
+      record("closed");
     });
     client.socket.on("error", () => {});
-    client.socket.on("unexpected-response", (_, response) => note(`HTTP ${response.statusCode}`));
+    client.socket.on("unexpected-response", (_, response) => record(`HTTP ${response.statusCode}`));
     await new Promise((resolve) => {
       client.socket.once("open", resolve);
       client.socket.once("close", resolve);
@@ -30,38 +33,41 @@ export class Client {
     return client;
   }
 
-  /** Connects under an id. */
+  /** Connects with an id. */
   static join(port, id, token = `token of ${id}`) {
     const query = new URLSearchParams({ key: "peerjs", id, token });
     return Client.connect(port, `/peerjs?${query}`);
   }
 
-  says(message) {
+  send(message) {
     this.socket.send(typeof message === "string" ? message : JSON.stringify(message));
   }
 
-  /** Waits until what it got is as it should be. */
-  async until(isSo) {
-    while (!isSo(this.got)) await new Promise((wake) => this.waiting.push(wake));
+  /** Waits until `condition` holds for what it got, and returns that. */
+  async until(condition) {
+    while (!condition(this.got)) await new Promise((wake) => this.waiting.push(wake));
     return this.got;
   }
 
-  /** Waits until it is closed, or has not been let in. */
+  /** Waits until it is closed or rejected, and returns what it got. */
   end() {
     return this.until((got) => got.some((message) => typeof message === "string"));
   }
 
-  /** All that it got, once it has got a message of its own, which comes last. */
-  async all(own) {
-    this.says({ type: "CANDIDATE", dst: own, payload: "last" });
+  /**
+   * Returns the messages that it gets for everything that the server was sent so far: sends one to its own
+   * id, which arrives last and is left out.
+   */
+  async all(id) {
+    this.send({ type: "CANDIDATE", dst: id, payload: "last" });
     const isLast = (message) => message.payload === "last";
     const got = await this.until((got) => got.some(isLast));
     return got.filter((message) => !isLast(message));
   }
 
-  /** Whether it stays connected after all that the server has been told so far. */
+  /** Returns whether it stays connected after everything that the server was sent so far. */
   async stays() {
-    // A Pong may leave before a Close that is due, a second one may not.
+    // The server may send one Pong before a Close that is due, but not a second one.
     for (let round = 0; round < 2 && this.socket.readyState === WebSocket.OPEN; round += 1) {
       const pong = new Promise((resolve) => this.socket.once("pong", resolve));
       this.socket.ping();

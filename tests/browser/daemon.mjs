@@ -1,4 +1,4 @@
-// The daemon as a process, for as long as a test runs.
+// Starts switchboard as a process, for as long as a test runs.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -8,10 +8,10 @@ import { createInterface } from "node:readline";
 
 const program = process.env.SWITCHBOARD;
 if (!program) {
-  throw new Error("SWITCHBOARD must name the program under test; tests/browser/run does that");
+  throw new Error("SWITCHBOARD must be the path of the daemon under test; tests/browser/run sets it");
 }
 
-/** Starts a daemon with one PeerJS listener on a port of the system's choice. */
+/** Starts a daemon with one PeerJS listener, on a port that the system chooses. */
 export async function startDaemon(settings = {}) {
   const folder = mkdtempSync(join(tmpdir(), "switchboard-"));
   const config = join(folder, "switchboard.json");

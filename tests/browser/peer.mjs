@@ -1,4 +1,4 @@
-// The npm package peer as a process, as its users start it, for as long as a test runs.
+// Starts the npm package peer as a process by its command line, for as long as a test runs.
 
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -6,13 +6,13 @@ import { fileURLToPath } from "node:url";
 
 const program = fileURLToPath(new URL("node_modules/.bin/peerjs", import.meta.url));
 
-/** Starts it on a port of the system's choice; options as on its command line, without dashes. */
+/** Starts peer on a port that the system chooses. Options are named as on its command line, without dashes. */
 export async function startPeer(options = {}) {
-  const named = Object.entries(options).map(([name, value]) => `--${name}=${value}`);
-  const child = spawn(process.execPath, [program, "--host=127.0.0.1", ...named], {
-    // A port of 0 is none to its --port.
+  const flags = Object.entries(options).map(([name, value]) => `--${name}=${value}`);
+  const child = spawn(process.execPath, [program, "--host=127.0.0.1", ...flags], {
+    // Its --port does not accept 0, but this variable does.
     env: { ...process.env, PORT: "0" },
-    // It complains there about messages that it cannot read.
+    // It writes an error for each message that it cannot parse.
     stdio: ["ignore", "pipe", "ignore"],
   });
   const ended = new Promise((resolve) => child.once("exit", resolve));

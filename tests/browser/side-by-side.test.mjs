@@ -1,5 +1,6 @@
-// switchboard beside the npm package peer: the same requests and frames to both, and the same
-// answers. Where they differ on purpose, the test says so and why, in the words of the README.
+// Sends the same requests and frames to switchboard and to the npm package peer, and compares the
+// answers. Where these differ on purpose, the test says why, in the words of the PeerJS page
+// (src/protocols/peerjs/README.md).
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,78 +10,84 @@ import { startDaemon } from "./daemon.mjs";
 import { startPeer } from "./peer.mjs";
 
 const deadline = { timeout: 60_000 };
-const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+const pagePath = new URL("../../src/protocols/peerjs/README.md", import.meta.url);
+const documentation = readFileSync(pagePath, "utf8");
+// The lines that are printed at the end: what is the same and what differs.
 const table = [];
+// The servers to stop at the end.
 const running = [];
+// The reasons of all tests of a difference.
 const differences = [];
 
-/** Starts both with the same options, those of peer's command line. */
+/** Starts both servers with the same options, named as on peer's command line; returns their ports. */
 async function startBoth(options = {}) {
   const seconds = (millis) => millis && millis / 1000;
   const { expire_timeout, alive_timeout, cors, ...others } = options;
-  const times = { expire_timeout: seconds(expire_timeout), alive_timeout: seconds(alive_timeout) };
+  const timeouts = { expire_timeout: seconds(expire_timeout), alive_timeout: seconds(alive_timeout) };
   const starting = [
-    startDaemon({ ...others, ...times, origins: cors && [cors] }),
+    startDaemon({ ...others, ...timeouts, origins: cors && [cors] }),
     startPeer(options),
   ];
-  // Also if only one has started, it must be stopped.
+  // If only one starts, that one must be stopped nevertheless.
   const both = await Promise.all(starting.map(async (server) => running.push(await server) && server));
   return both.map(({ port }) => port);
 }
 
-// Those of most scenes. Messages for nobody expire soon, and clients stay.
-let usual;
-const ports = (options) => (options ? startBoth(options) : (usual ??= startBoth({ expire_timeout: 1000 })));
+// The servers of the scenarios without options, started once. Stored messages expire after a second.
+let shared;
+const ports = (options) => (options ? startBoth(options) : (shared ??= startBoth({ expire_timeout: 1000 })));
 
 after(async () => {
   await Promise.all(running.map((server) => server.stop()));
   console.log(table.join("\n"));
 });
 
-/** Plays a scene with each server, and compares what comes of it. */
-function same(name, scene, options) {
+/** Runs a scenario with each server. Both must have the same result. */
+function same(name, scenario, options) {
   test(name, deadline, async () => {
     const [ours, theirs] = await ports(options);
-    const [our, their] = await Promise.all([scene(ours), scene(theirs)]);
-    assert.deepEqual(our, their);
+    const [actual, expected] = await Promise.all([scenario(ours), scenario(theirs)]);
+    assert.deepEqual(actual, expected);
     table.push(`same      | ${name}`);
   });
 }
 
-/** The same where they differ on purpose; `why` stands in the README. */
-function different(name, why, scene, ours, theirs, options) {
+/** Runs a scenario whose results differ on purpose: `ours` and `theirs`. `why` is a line of the PeerJS page. */
+function different(name, why, scenario, ours, theirs, options) {
   differences.push(why);
   test(name, deadline, async () => {
-    const [our, their] = await Promise.all((await ports(options)).map(scene));
-    assert.deepEqual(our, ours, "switchboard");
-    assert.deepEqual(their, theirs, "peer");
+    const [switchboard, peer] = await Promise.all((await ports(options)).map(scenario));
+    assert.deepEqual(switchboard, ours, "switchboard");
+    assert.deepEqual(peer, theirs, "peer");
     table.push(`different | ${name}: ${why}`);
   });
 }
 
 const request = async (port, path, init) => {
-  const answer = await fetch(`http://127.0.0.1:${port}${path}`, init);
-  const type = answer.headers.get("content-type")?.split(";")[0];
-  return { status: answer.status, type, headers: answer.headers, body: await answer.text() };
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, init);
+  const { status, headers } = response;
+  const type = headers.get("content-type")?.split(";")[0];
+  return { status, type, headers, body: await response.text() };
 };
 
 const status = async (port, path, init) => (await request(port, path, init)).status;
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
+// What a request of a web page has.
 const page = { headers: { origin: "https://page.example" } };
 
 // The HTTP API.
 
-same("GET / says what it is", async (port) => {
+same("GET / describes the server", async (port) => {
   const { status, type, body } = await request(port, "/");
   return [status, type, JSON.parse(body)];
 });
 
-same("GET /peerjs/id is a new UUID", async (port) => {
-  const [one, other] = [await request(port, "/peerjs/id"), await request(port, "/peerjs/id?ts=1")];
-  assert.notEqual(one.body, other.body);
-  return [one.status, uuid.test(one.body), uuid.test(other.body)];
+same("GET /peerjs/id returns a new UUID", async (port) => {
+  const [first, second] = [await request(port, "/peerjs/id"), await request(port, "/peerjs/id?ts=1")];
+  assert.notEqual(first.body, second.body);
+  return [first.status, uuid.test(first.body), uuid.test(second.body)];
 });
 
 same("GET /peerjs/peers is 401 without discovery", (port) => status(port, "/peerjs/peers"));
@@ -97,14 +104,14 @@ same(
   { allow_discovery: true },
 );
 
-same("HEAD is answered, and a slash at the end changes nothing", async (port) => {
-  const heads = ["/", "/peerjs/id"].map((path) => request(port, path, { method: "HEAD" }));
-  const answers = (await Promise.all(heads)).map(({ status, body }) => [status, body]);
+same("HEAD is answered, and a trailing slash is ignored", async (port) => {
+  const responses = ["/", "/peerjs/id"].map((path) => request(port, path, { method: "HEAD" }));
+  const answers = (await Promise.all(responses)).map(({ status, body }) => [status, body]);
   return [answers, await status(port, "/peerjs/id/"), await status(port, "/nowhere/else")];
 });
 
 same(
-  "all of it below a path",
+  "the API and the WebSocket are below the configured path",
   async (port) => {
     const paths = ["/my/app", "/my/app/", "/my/app/k/id", "/", "/peerjs/id"];
     const statuses = await Promise.all(paths.map((path) => status(port, path)));
@@ -116,40 +123,40 @@ same(
   { path: "/my/app", key: "k" },
 );
 
-same("pages of any origin may read", async (port) => {
-  const answers = ["/", "/peerjs/id", "/peerjs/peers"].map((path) => request(port, path, page));
-  const named = (name) => async (answer) => (await answer).headers.get(name);
+same("pages of any origin may read the responses", async (port) => {
+  const responses = ["/", "/peerjs/id", "/peerjs/peers"].map((path) => request(port, path, page));
+  const valueOf = (name) => async (response) => (await response).headers.get(name);
   return Promise.all(
-    ["access-control-allow-origin", "vary"].flatMap((name) => answers.map(named(name))),
+    ["access-control-allow-origin", "vary"].flatMap((name) => responses.map(valueOf(name))),
   );
 });
 
 same("a preflight is answered", async (port) => {
   const headers = { ...page.headers, "access-control-request-method": "GET" };
-  const { status, headers: answer } = await request(port, "/peerjs/id", { method: "OPTIONS", headers });
-  const methods = answer.get("access-control-allow-methods");
-  return [status, answer.get("access-control-allow-origin"), methods.includes("GET")];
+  const { status, headers: allowed } = await request(port, "/peerjs/id", { method: "OPTIONS", headers });
+  const methods = allowed.get("access-control-allow-methods");
+  return [status, allowed.get("access-control-allow-origin"), methods.includes("GET")];
 });
 
 different(
   "GET /other/id",
-  "Over HTTP another key than the configured one is 404; `peer` takes any.",
+  "Over HTTP, a key other than the configured one is answered with 404; `peer` accepts any key.",
   (port) => status(port, "/other/id"),
   404,
   200,
 );
 
 different(
-  "the media type of an id",
-  "An id is `text/plain`, as the protocol document says; `peer` says `text/html`.",
+  "the media type of a new id",
+  "A new id is sent as `text/plain`, as in the protocol document; `peer` sends it as `text/html`.",
   async (port) => (await request(port, "/peerjs/id")).type,
   "text/plain",
   "text/html",
 );
 
 different(
-  "the order of ids",
-  "`/peers` is in the order of the ids; in `peer` in that in which they came.",
+  "the order of the listed ids",
+  "`/peers` lists the ids sorted; `peer` lists them in the order of connecting.",
   async (port) => {
     const clients = [await Client.join(port, "z"), await Client.join(port, "a")];
     const { body } = await request(port, "/peerjs/peers");
@@ -163,7 +170,7 @@ different(
 
 different(
   "a page of another origin",
-  "Where `origins` are named, requests and WebSockets of pages from elsewhere are refused with 403; `--cors` of `peer` is a header that only keeps pages from reading answers.",
+  "With `origins` set, HTTP requests and WebSockets of pages from other origins are rejected with 403; `--cors` of `peer` only sets a header that keeps pages from reading the responses.",
   async (port) => {
     const client = await Client.connect(port, "/peerjs?key=peerjs&id=a&token=t", page.headers);
     const got = await client.until((got) => got.length > 0);
@@ -176,8 +183,8 @@ different(
 );
 
 different(
-  "what cannot be had",
-  "A method that there is not is 405, and `/peerjs` without a WebSocket 426; in `peer` both are 404.",
+  "unsupported methods, and /peerjs without a WebSocket",
+  "A method that is not supported is answered with 405, and `/peerjs` without a WebSocket handshake with 426; `peer` answers both with 404.",
   async (port) => [
     await status(port, "/peerjs/id", { method: "POST" }),
     await status(port, "/peerjs"),
@@ -188,30 +195,30 @@ different(
 
 different(
   "a WebSocket at another path",
-  "A WebSocket at another path is refused with 404; `peer` says 400.",
+  "A WebSocket handshake at another path is rejected with 404; `peer` answers with 400.",
   async (port) => (await Client.connect(port, "/peerjs/?key=peerjs&id=a&token=t")).got,
   ["HTTP 404"],
   ["HTTP 400"],
 );
 
-// Who gets in.
+// Connecting.
 
-same("OPEN comes first", async (port) => {
+same("OPEN is the first message", async (port) => {
   const client = await Client.join(port, "opens");
   await client.until((got) => got.length > 0);
   client.close();
   return client.got.slice(0, 1);
 });
 
-same("an id is any text, and a plus in it is a space", async (port) => {
+same("an id may be any text, and a plus in the query is a space", async (port) => {
   const client = await Client.connect(port, "/peerjs?key=peerjs&token=t&id=a+b%2Bc%20%C3%BC%00%22");
-  client.says({ type: "OFFER", dst: 'a b+c ü\0"', payload: "found" });
+  client.send({ type: "OFFER", dst: 'a b+c ü\0"', payload: "found" });
   const got = await client.until((got) => got.length === 2);
   client.close();
   return got.slice(0, 2);
 });
 
-same("an id with another token is taken", async (port) => {
+same("an id in use is taken for another token", async (port) => {
   const owner = await Client.join(port, "taken");
   const other = await Client.join(port, "taken", "another token");
   await other.end();
@@ -220,14 +227,14 @@ same("an id with another token is taken", async (port) => {
 });
 
 for (const query of ["", "?key=peerjs&id=x", "?id=x&token=t", "?key=other&id=x&token=t"]) {
-  same(`an error and the end: /peerjs${query}`, async (port) => {
+  same(`an ERROR and a Close: /peerjs${query}`, async (port) => {
     const client = await Client.connect(port, `/peerjs${query}`);
     return client.end();
   });
 }
 
 same(
-  "beyond the concurrent limit: an error and the end",
+  "an ERROR and a Close above the concurrent limit",
   async (port) => {
     const first = await Client.join(port, "first");
     const second = await Client.join(port, "second");
@@ -239,8 +246,8 @@ same(
 );
 
 different(
-  "how it closes",
-  "Whoever is not let in, or is closed, is told the reason as a close code; `peer` closes without one.",
+  "the close code of a rejected client",
+  "A client that is rejected or closed gets a close code with the reason; `peer` closes without a code.",
   async (port) => {
     const queries = ["", "?key=other&id=x&token=t"];
     const clients = await Promise.all(queries.map((query) => Client.connect(port, `/peerjs${query}`)));
@@ -264,10 +271,10 @@ different(
   { type: "OPEN" },
 );
 
-same("the same token gets in again and is heard under the id", async (port) => {
+same("a client with the same token is admitted again and can send under the id", async (port) => {
   const [old, other] = [await Client.join(port, "twice"), await Client.join(port, "other")];
   const again = await Client.join(port, "twice");
-  other.says({ type: "OFFER", dst: "twice", payload: "who?" });
+  other.send({ type: "OFFER", dst: "twice", payload: "again?" });
   const isOffer = (message) => message.type === "OFFER";
   const got = await again.until((got) => got.some(isOffer));
   [old, other, again].forEach((client) => client.close());
@@ -276,7 +283,7 @@ same("the same token gets in again and is heard under the id", async (port) => {
 
 different(
   "a second connection with the same token",
-  "A second connection with the same id and token is told OPEN, and the first is closed; `peer` keeps both and says nothing, so that a client that reconnects may wait for ever.",
+  "A second connection with the same id and token gets `OPEN`, and the first one is closed; `peer` keeps both and sends nothing, so that a client that reconnects may wait for `OPEN` for ever.",
   async (port) => {
     const old = await Client.join(port, "older");
     await old.all("older");
@@ -290,32 +297,32 @@ different(
   { stays: true, got: [] },
 );
 
-// What is passed on.
+// Relaying.
 
-same("messages are passed on with the sender's id", async (port) => {
+same("messages are relayed with the id of the sender", async (port) => {
   const [a, b] = [await Client.join(port, "a"), await Client.join(port, "b")];
   for (const type of ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"]) {
-    a.says({ type, src: "forged", dst: "b", payload: { type, text: "ü", list: [1, null] } });
+    a.send({ type, src: "forged", dst: "b", payload: { type, text: "ü", list: [1, null] } });
   }
-  a.says({ type: "LEAVE", dst: "b", more: "is left out" });
-  a.says({ payload: null, dst: "b", type: "OFFER" });
+  a.send({ type: "LEAVE", dst: "b", more: "is omitted" });
+  a.send({ payload: null, dst: "b", type: "OFFER" });
   await b.until((got) => got.length === 8);
   [a, b].forEach((client) => client.close());
   return b.raw.slice(0, 8);
 });
 
-same("a payload of 1 MiB passes", async (port) => {
+same("a payload of 1 MiB is relayed", async (port) => {
   const [a, b] = [await Client.join(port, "large-a"), await Client.join(port, "large-b")];
-  a.says({ type: "OFFER", dst: "large-b", payload: { sdp: "x".repeat(1 << 20) } });
+  a.send({ type: "OFFER", dst: "large-b", payload: { sdp: "x".repeat(1 << 20) } });
   await b.until((got) => got.length === 2);
   [a, b].forEach((client) => client.close());
   return b.raw[1];
 });
 
-same("heartbeats are not answered, what is unknown is ignored", async (port) => {
+same("heartbeats are not answered, and unknown messages are ignored", async (port) => {
   const client = await Client.join(port, "silent");
   const ignored = ['{"type":"HEARTBEAT"}', '{"type":"UNKNOWN","dst":"silent"}', '{"dst":"silent"}', "[]"];
-  ignored.forEach((message) => client.says(message));
+  ignored.forEach((message) => client.send(message));
   const got = await client.all("silent");
   client.close();
   return got;
@@ -331,11 +338,11 @@ same("a binary frame is read as text", async (port) => {
 });
 
 different(
-  "a payload's JSON",
-  "A payload is passed on as it was written; `peer` parses it and writes it anew.",
+  "the JSON of a payload",
+  "A payload is relayed byte for byte; `peer` parses it and writes it again.",
   async (port) => {
     const client = await Client.join(port, "exact");
-    client.says('{"type":"OFFER","dst":"exact","payload":{"n":1.0,"b":12345678901234567890}}');
+    client.send('{"type":"OFFER","dst":"exact","payload":{"n":1.0,"b":12345678901234567890}}');
     await client.until((got) => got.length === 2);
     client.close();
     return /"payload":(.*)}$/.exec(client.raw[1])[1];
@@ -345,20 +352,20 @@ different(
 );
 
 different(
-  "a message that is no JSON",
-  "A message that is no JSON is ignored; `peer` hears nothing more of a client that sent one.",
+  "a message that is not JSON",
+  "A message that is not JSON is ignored; `peer` ignores everything that its sender sends after it.",
   async (port) => {
     const client = await Client.join(port, "confused");
-    client.says("nonsense");
-    const beat = () => {
-      client.says({ type: "HEARTBEAT" });
+    client.send("nonsense");
+    const sendHeartbeat = () => {
+      client.send({ type: "HEARTBEAT" });
       client.socket.ping();
     };
-    client.socket.on("pong", beat);
+    client.socket.on("pong", sendHeartbeat);
     const silent = await Client.join(port, "silent");
-    beat();
+    sendHeartbeat();
     await silent.end();
-    // So it has been heard if it is still here, and otherwise it is closed at that time, too.
+    // The silent client connected later and has timed out. So has this one, unless its heartbeats count.
     const stays = await client.stays();
     client.close();
     return stays;
@@ -369,11 +376,11 @@ different(
 );
 
 different(
-  "a key that stands twice",
-  "A message in which `type`, `dst` or `payload` stands twice is ignored; `peer` takes the last.",
+  "a key that occurs twice",
+  "A message in which `type`, `dst` or `payload` occurs twice is ignored; `peer` uses the last one.",
   async (port) => {
     const client = await Client.join(port, "double");
-    client.says('{"type":"OFFER","dst":"nobody","dst":"double","payload":1}');
+    client.send('{"type":"OFFER","dst":"unused","dst":"double","payload":1}');
     const got = await client.all("double");
     client.close();
     return got.filter(({ type }) => type === "OFFER").length;
@@ -382,12 +389,12 @@ different(
   1,
 );
 
-// What is stored.
+// Storing messages.
 
-same("messages for the absent wait for it, in their order, behind OPEN", async (port) => {
+same("messages for an absent client are delivered in order after OPEN", async (port) => {
   const a = await Client.join(port, "early");
-  for (const payload of [1, 2, 3]) a.says({ type: "OFFER", dst: "late", payload });
-  for (const type of ["LEAVE", "EXPIRE"]) a.says({ type, dst: "late" });
+  for (const payload of [1, 2, 3]) a.send({ type: "OFFER", dst: "late", payload });
+  for (const type of ["LEAVE", "EXPIRE"]) a.send({ type, dst: "late" });
   await a.all("early");
   const late = await Client.join(port, "late");
   const got = await late.all("late");
@@ -395,9 +402,9 @@ same("messages for the absent wait for it, in their order, behind OPEN", async (
   return got;
 }, { expire_timeout: 30_000 });
 
-same("what nobody fetches expires, and its source is told once", async (port) => {
+same("messages for a client that stays absent expire, and the sender is told once", async (port) => {
   const a = await Client.join(port, "source");
-  for (const payload of [1, 2]) a.says({ type: "OFFER", dst: "never", payload });
+  for (const payload of [1, 2]) a.send({ type: "OFFER", dst: "never", payload });
   await a.until((got) => got.some((message) => message.type === "EXPIRE"));
   const got = await a.all("source");
   a.close();
@@ -405,11 +412,11 @@ same("what nobody fetches expires, and its source is told once", async (port) =>
 });
 
 different(
-  "a destination that is no string",
-  "A `dst` that is no string is ignored; `peer` waits for a client of that id.",
+  "a destination that is not a string",
+  "A message whose `dst` is not a string is ignored; `peer` stores it for a client with that id.",
   async (port) => {
     const a = await Client.join(port, "odd");
-    for (const dst of [7, "never"]) a.says({ type: "OFFER", dst });
+    for (const dst of [7, "never"]) a.send({ type: "OFFER", dst });
     const isOf = (dst) => (message) => message.type === "EXPIRE" && message.src === dst;
     await a.until((got) => got.some(isOf("never")));
     const got = await a.all("odd");
@@ -421,15 +428,15 @@ different(
 );
 
 different(
-  "who takes nothing",
-  "What is for a client that takes nothing more of what is sent to it expires at once; `peer` keeps it for as long as it has memory.",
+  "a client that has stopped reading",
+  "A message to a client that has stopped reading expires at once when its send queue is full; `peer` queues messages until memory runs out.",
   async (port) => {
-    const [a, deaf] = [await Client.join(port, "speaks"), await Client.join(port, "deaf")];
-    deaf.socket.pause();
+    const [a, stuck] = [await Client.join(port, "sender"), await Client.join(port, "stuck")];
+    stuck.socket.pause();
     const payload = "x".repeat(1 << 20);
-    for (let count = 0; count < 30; count += 1) a.says({ type: "OFFER", dst: "deaf", payload });
-    const got = await a.all("speaks");
-    [a, deaf].forEach((client) => client.close());
+    for (let count = 0; count < 30; count += 1) a.send({ type: "OFFER", dst: "stuck", payload });
+    const got = await a.all("sender");
+    [a, stuck].forEach((client) => client.close());
     return got.some(({ type }) => type === "EXPIRE");
   },
   true,
@@ -437,15 +444,15 @@ different(
 );
 
 different(
-  "how much is stored",
-  "What is stored for clients that are not there is bounded, and what does not fit expires at once; `peer` stores all.",
+  "the number of stored messages",
+  "Stored messages are limited, and a message above a limit expires at once; `peer` stores any number.",
   async (port) => {
     const a = await Client.join(port, "much");
-    for (let payload = 0; payload < 65; payload += 1) a.says({ type: "OFFER", dst: "patient", payload });
+    for (let payload = 0; payload < 65; payload += 1) a.send({ type: "OFFER", dst: "absent", payload });
     await a.all("much");
-    const patient = await Client.join(port, "patient");
-    const got = await patient.all("patient");
-    [a, patient].forEach((client) => client.close());
+    const absent = await Client.join(port, "absent");
+    const got = await absent.all("absent");
+    [a, absent].forEach((client) => client.close());
     return got.length - 1;
   },
   64,
@@ -454,11 +461,11 @@ different(
 );
 
 different(
-  "what a client has stored that goes",
-  "When a client goes, what it has stored goes with it; `peer` delivers it all the same.",
+  "the stored messages of a client that disconnects",
+  "When a client disconnects, the messages that it has stored are dropped; `peer` still delivers them.",
   async (port) => {
     const gone = await Client.join(port, "gone");
-    gone.says({ type: "OFFER", dst: "heir", payload: "for nobody to answer" });
+    gone.send({ type: "OFFER", dst: "heir", payload: "stored" });
     await gone.all("gone");
     gone.close();
     while ((await request(port, "/peerjs/peers")).body.includes("gone"));
@@ -472,14 +479,14 @@ different(
   { expire_timeout: 30_000, allow_discovery: true },
 );
 
-// How it ends.
+// Disconnecting.
 
 different(
   "LEAVE without a destination",
-  "LEAVE without a destination ends the connection, too; `peer` forgets the id and keeps the connection.",
+  "`LEAVE` without a destination closes the connection, too; `peer` removes the id and keeps the connection open.",
   async (port) => {
     const client = await Client.join(port, "leaves");
-    client.says({ type: "LEAVE" });
+    client.send({ type: "LEAVE" });
     while ((await request(port, "/peerjs/peers")).body.includes("leaves"));
     const stays = await client.stays();
     client.close();
@@ -492,17 +499,17 @@ different(
 
 different(
   "what keeps a client alive",
-  "Any message keeps a client alive; in `peer` only a heartbeat does.",
+  "Any JSON object from a client keeps its connection alive; in `peer` only `HEARTBEAT` does.",
   async (port) => {
-    const talker = await Client.join(port, "talker");
-    const talk = () => talker.says({ type: "CANDIDATE", dst: "talker" });
-    talker.socket.on("message", talk);
+    const sender = await Client.join(port, "sender");
+    const sendToSelf = () => sender.send({ type: "CANDIDATE", dst: "sender" });
+    sender.socket.on("message", sendToSelf);
     const silent = await Client.join(port, "silent");
-    talk();
+    sendToSelf();
     await silent.end();
-    // It was there before, so its time would have been up before, too.
-    const stays = await talker.stays();
-    talker.close();
+    // The silent client connected later and has timed out. So has the sender, unless its messages count.
+    const stays = await sender.stays();
+    sender.close();
     return stays;
   },
   true,
@@ -510,9 +517,9 @@ different(
   { alive_timeout: 4000 },
 );
 
-test("the README says all of this, and nothing else", () => {
-  const list = /It differs on purpose in this:\n\n([^]*?)\n\n[^-]/.exec(readme)[1];
-  const said = list.split("\n- ").map((item) => item.replace(/^- /, "").replace(/\s+/g, " "));
-  const untested = "Each stored message expires by its own age; in `peer` all that wait for one client do, together.";
-  assert.deepEqual(said.toSorted(), [...differences, untested].toSorted());
+test("the PeerJS page lists these differences, and no others", () => {
+  const list = /The server differs from `peer` on purpose:\n\n([^]*?)\n\n/.exec(documentation)[1];
+  const documented = list.split("\n- ").map((item) => item.replace(/^- /, "").replace(/\s+/g, " "));
+  const untested = "Each stored message expires by its own age; in `peer` all messages for one client expire together.";
+  assert.deepEqual(documented.toSorted(), [...differences, untested].toSorted());
 });
