@@ -1,8 +1,8 @@
-//! The daemon's own connections with an echo behind them, for conformance suites.
+//! An echo server on the daemon's own listeners and connections, for conformance suites.
 //!
-//! `echo [ADDRESS]`, by default a port that the system chooses; the log says which. Each message
-//! comes back as it came. It stops when its standard input ends, and so never outlives whoever
-//! started it.
+//! `echo [ADDRESS]`, by default on a port that the system chooses; the log says which. Each message is
+//! sent back unchanged. The server stops when its standard input ends, and so never outlives the
+//! process that started it.
 
 use async_std::io;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use switchboard::realm::{
 use switchboard::server::Server;
 use switchboard::sys::{open_files, threads};
 
-/// Everybody is alone here.
+/// A realm that sends each message back to its sender.
 struct Echo;
 
 static ECHO: Protocol = Protocol::of::<Echo>();
@@ -77,12 +77,12 @@ fn main() -> ExitCode {
         match address.parse() {
             Ok(address) => listener.address = address,
             Err(_) => {
-                eprintln!("echo: no socket address, for example 127.0.0.1:9001");
+                eprintln!("echo: ADDRESS must be a socket address, such as 127.0.0.1:9001");
                 return ExitCode::from(2);
             }
         }
     }
-    // Longer than a suite waits, so that whoever should be left to go, and is not, is found out.
+    // Longer than a suite waits, so that the suite notices a connection that is not closed in time.
     listener.settings.close_timeout = Duration::from_secs(60);
     let mut config = Config::built_in();
     config.listeners = vec![listener];
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     match Server::bind(config, open_files) {
         Ok(server) => {
             async_std::task::block_on(server.run(async {
-                // An error is an end, too.
+                // An error ends the input, too.
                 let _ = io::copy(&mut io::stdin(), &mut io::sink()).await;
             }));
             ExitCode::SUCCESS

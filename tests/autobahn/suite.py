@@ -1,7 +1,7 @@
 """Runs the Autobahn suite against an echo server: suite.py DIRECTORY ECHO
 
-ECHO is started, says where it listens, and ends when its standard input does. What is written
-meanwhile is written below DIRECTORY.
+ECHO is the program: it is started, logs its address, and exits when its standard input ends. Temporary
+files are created in DIRECTORY.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import cases
 
 txaio.use_asyncio()
 
-# So many cases there are, by group.
+# The name of each group, and its number of cases.
 GROUPS = {
     1: ("Framing", 16),
     2: ("Pings and Pongs", 11),
@@ -36,30 +36,29 @@ GROUPS = {
 }
 VERDICTS = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED"]
 
-# The suite gives a server a second for most things. A slow machine is not a wrong server; and one
-# that does what it should is never waited for.
-PATIENCE = 10
+# The factor for the suite's time-outs, mostly a second, and the time-out of closing handshakes in seconds.
+# A server on a slow machine is not wrong, and a correct one is never waited for that long.
+TIMEOUT_FACTOR = 10
 
-# For everything, in seconds. What has not been run by then has failed.
+# For all cases together, in seconds. Cases that have not been run by then have failed.
 DEADLINE = 540
 
-# A piece of a frame follows the last one at once, not after a moment that the event loop makes a
-# millisecond of.
+# Send the pieces of a frame without a pause. The event loop would make at least a millisecond of it.
 protocol.WebSocketProtocol._QUEUED_WRITE_DELAY = 0
 
 
-def octets(text):
-    """Towards the connection: the octets that a case has as characters."""
+def to_bytes(text):
+    """Returns the bytes to send that a case has as characters."""
     return text.encode("latin-1") if isinstance(text, str) else text
 
 
-def characters(payload):
-    """Towards the case."""
+def to_characters(payload):
+    """Returns the received bytes as the characters that a case expects."""
     return payload.decode("latin-1")
 
 
 class Client(protocol.WebSocketClientProtocol, asyncio.Protocol):
-    """One connection, with what a case expects of it beyond that."""
+    """A connection for one case, with the methods and attributes that a case uses."""
 
     createWirelog = False
     connectionWasOpen = False
@@ -73,7 +72,7 @@ class Client(protocol.WebSocketClientProtocol, asyncio.Protocol):
         self.lost = asyncio.get_running_loop().create_future()
         self.case = case(self)
 
-    # From the event loop.
+    # Called by the event loop.
 
     def connection_made(self, transport):
         self.transport = transport
@@ -98,7 +97,7 @@ class Client(protocol.WebSocketClientProtocol, asyncio.Protocol):
         else:
             self.transport.close()
 
-    # From the WebSocket.
+    # Called by the WebSocket protocol.
 
     _onMessageBegin = protocol.WebSocketClientProtocol.onMessageBegin
     _onMessageFrameBegin = protocol.WebSocketClientProtocol.onMessageFrameBegin
@@ -116,10 +115,10 @@ class Client(protocol.WebSocketClientProtocol, asyncio.Protocol):
         self.case.onOpen()
 
     def _onMessage(self, payload, isBinary):
-        self.case.onMessage(characters(payload), isBinary)
+        self.case.onMessage(to_characters(payload), isBinary)
 
     def _onPong(self, payload):
-        self.case.onPong(characters(payload))
+        self.case.onPong(to_characters(payload))
 
     def _onClose(self, wasClean, code, reason):
         self.case.onClose(wasClean, code, reason)
@@ -130,54 +129,54 @@ class Client(protocol.WebSocketClientProtocol, asyncio.Protocol):
     def logRxFrame(self, frameHeader, payload):
         pass
 
-    # From the case.
+    # Called by the case.
 
-    def sendFrame(self, opcode, payload=b"", *arguments, payload_len=None, **others):
-        payload = octets(payload)
+    def sendFrame(self, opcode, payload=b"", *args, payload_len=None, **kwargs):
+        payload = to_bytes(payload)
         if payload_len is not None:
             payload = (payload * (payload_len // len(payload) + 1))[:payload_len]
-        super().sendFrame(opcode, payload, *arguments, **others)
+        super().sendFrame(opcode, payload, *args, **kwargs)
 
-    def sendMessage(self, payload, *arguments, **others):
-        super().sendMessage(octets(payload), *arguments, **others)
+    def sendMessage(self, payload, *args, **kwargs):
+        super().sendMessage(to_bytes(payload), *args, **kwargs)
 
-    def sendMessageFrameData(self, payload, *arguments):
-        return super().sendMessageFrameData(octets(payload), *arguments)
+    def sendMessageFrameData(self, payload, *args):
+        return super().sendMessageFrameData(to_bytes(payload), *args)
 
     def sendCloseFrame(self, code=None, reasonUtf8=None, isReply=False):
-        super().sendCloseFrame(code, octets(reasonUtf8), isReply)
+        super().sendCloseFrame(code, to_bytes(reasonUtf8), isReply)
 
     def enableWirelog(self, enable):
         pass
 
-    def later(self, delay, what):
+    def later(self, delay, function):
         def unless_closed():
             if self.state != self.STATE_CLOSED:
-                what()
+                function()
 
         loop = asyncio.get_running_loop()
         self.timers.append(loop.call_later(delay, unless_closed))
 
-    def continueLater(self, delay, what, tag=None):
-        self.later(delay, what)
+    def continueLater(self, delay, function, tag=None):
+        self.later(delay, function)
 
     def killAfter(self, delay):
-        self.later(delay * PATIENCE, self.failConnection)
+        self.later(delay * TIMEOUT_FACTOR, self.failConnection)
 
     def closeAfter(self, delay):
-        self.later(delay * PATIENCE, self.sendClose)
+        self.later(delay * TIMEOUT_FACTOR, self.sendClose)
 
 
 async def run(all_cases, address, judge):
-    """Runs one case after the other, and has each judged."""
+    """Runs one case after the other, and calls `judge` with each number and connection."""
     loop = txaio.config.loop = asyncio.get_running_loop()
     host, port = address.rsplit(":", 1)
     factory = protocol.WebSocketClientFactory(f"ws://{address}/")
     factory.setProtocolOptions(
         failByDrop=False,
-        serverConnectionDropTimeout=PATIENCE,
-        openHandshakeTimeout=5 * PATIENCE,
-        closeHandshakeTimeout=PATIENCE,
+        serverConnectionDropTimeout=TIMEOUT_FACTOR,
+        openHandshakeTimeout=5 * TIMEOUT_FACTOR,
+        closeHandshakeTimeout=TIMEOUT_FACTOR,
     )
     factory.logFrames = True
     factory.log = logging.getLogger()
@@ -189,7 +188,7 @@ async def run(all_cases, address, judge):
 
 
 class Report:
-    """What became of the cases."""
+    """The verdicts on the cases."""
 
     def __init__(self):
         self.verdicts = {}
@@ -209,66 +208,68 @@ class Report:
             self.notes.append(note)
 
     def print(self):
-        """Prints everything, and says whether it is as it should be."""
+        """Prints a table and notes, and returns whether all cases passed."""
         print(f"{'group':<26}{'cases':>6}", *(f"{verdict:>13}" for verdict in VERDICTS))
-        good = 0
+        passed = 0
         for group, (name, count) in GROUPS.items():
             of_group = (n for n in self.verdicts if n.startswith(f"{group}."))
             found = collections.Counter(self.verdicts[number] for number in of_group)
             not_run = count - sum(found.values())
             if not_run:
-                self.notes.append(f"{not_run} cases of group {group} have not been run")
+                self.notes.append(f"{not_run} cases of group {group} were not run")
             found["FAILED"] += not_run
-            good += count - found["FAILED"]
+            passed += count - found["FAILED"]
             row = (f"{found[verdict]:>13}" for verdict in VERDICTS)
             print(f"{group:>2} {name:<23}{count:>6}", *row)
         print(*self.notes, sep="\n")
         total = sum(count for _, count in GROUPS.values())
-        print(f"{good} of {total} passed")
-        return good == total
+        print(f"{passed} of {total} passed")
+        return passed == total
 
 
 def main(directory, echo):
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        return against(echo, pathlib.Path(scratch))
+        return run_suite(echo, pathlib.Path(scratch))
 
 
-def against(echo, scratch):
+def run_suite(echo, scratch):
+    """Starts the server, runs all cases against it, and returns the exit status."""
     report = Report()
     started = time.monotonic()
     log = scratch / "echo.log"
     with log.open("w") as output:
         server = subprocess.Popen([echo], stdin=subprocess.PIPE, stdout=output, stderr=output)
     try:
-        address = where_it_listens(server, log)
-        everything = run(cases.load(scratch), address, report.judge)
-        asyncio.run(asyncio.wait_for(everything, DEADLINE))
+        address = wait_for_address(server, log)
+        all_cases = run(cases.load(scratch), address, report.judge)
+        asyncio.run(asyncio.wait_for(all_cases, DEADLINE))
     except (OSError, asyncio.TimeoutError) as error:
         report.notes.append(f"gave up: {error!r}")
     finally:
         server.stdin.close()
         try:
-            ended = server.wait(timeout=60)
+            status = server.wait(timeout=60)
         except subprocess.TimeoutExpired:
             server.kill()
-            ended = server.wait()
-    good = report.print()
+            status = server.wait()
+    all_passed = report.print()
     print(f"{time.monotonic() - started:.0f} s")
     panics = re.findall(r"(?m)^.*panicked at.*\n.*$", log.read_text())
-    if ended == 0 and not panics:
-        return 0 if good else 1
-    print(f"the server ended with {ended}", *panics, sep="\n")
+    if status == 0 and not panics:
+        return 0 if all_passed else 1
+    print(f"the echo server exited with {status}; its status must be 0", *panics, sep="\n")
     return 1
 
 
-def where_it_listens(server, log):
+def wait_for_address(server, log):
+    """Returns the address that the server logs. Raises OSError if it does not within a minute."""
     until = time.monotonic() + 60
     while server.poll() is None and time.monotonic() < until:
         listens = re.search(r"listens on ws://([^/\s]+)/", log.read_text())
         if listens:
             return listens[1]
         time.sleep(0.01)
-    raise OSError("the server does not start")
+    raise OSError("the echo server does not start")
 
 
 if __name__ == "__main__":
