@@ -15,6 +15,8 @@ mod fuzz_toolkit;
 #[cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer uses only part of it"))]
 pub(crate) mod harness;
 mod input;
+#[cfg(test)]
+mod layers;
 pub(crate) mod model;
 #[cfg(test)]
 pub(crate) mod spec_table;
