@@ -1,9 +1,9 @@
 //! The configuration as its author meets it: what is printed, what is refused, and how.
 
 use crate::common::{program, run, temporary_file};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::process::Output;
-use switchboard::config::{Config, Listener};
+use switchboard::config::Config;
 use switchboard::protocols::PROTOCOLS;
 
 fn stdout(output: &Output) -> &str {
@@ -295,47 +295,4 @@ fn the_packaged_configuration_is_valid_and_has_every_protocol_on_all_addresses()
             .iter()
             .all(|listener| listener.address.ip().is_unspecified())
     );
-}
-
-/// The README's tables of settings: each key with its default, as `| `key` | unit | `default` | …`.
-#[test]
-fn the_readme_lists_every_key_with_its_default() {
-    let readme = include_str!("../README.md");
-    let has_row = |key: &str, default: &str| {
-        readme
-            .lines()
-            .filter(|line| line.starts_with(&format!("| `{key}` |")))
-            .any(|line| {
-                line.split('|')
-                    .nth(3)
-                    .is_some_and(|cell| cell.contains(default))
-            })
-    };
-    let shown = |value: &Value| format!("`{value}`");
-    let mut config: Map<String, Value> =
-        serde_json::from_str(&Config::built_in().to_json()).unwrap();
-    config.remove("listeners");
-    for (key, value) in &config {
-        assert!(
-            has_row(key, &shown(value)),
-            "README.md has no row for {key} with {value}"
-        );
-    }
-    for protocol in PROTOCOLS {
-        let listener = Listener::built_in(protocol);
-        let settings: Map<String, Value> =
-            serde_json::from_value(json!(listener.settings)).unwrap();
-        for (key, value) in settings.iter().chain(&listener.options) {
-            assert!(
-                has_row(key, &shown(value)),
-                "README.md has no row for {key} with {value} ({})",
-                protocol.name
-            );
-        }
-        assert!(
-            has_row("address", &format!("`\"{}\"`", listener.address)),
-            "{}",
-            listener.address
-        );
-    }
 }

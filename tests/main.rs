@@ -13,6 +13,7 @@
 mod backpressure;
 mod common;
 mod configuration;
+mod documents;
 mod fastchat;
 mod hostile;
 mod http;
@@ -23,4 +24,5 @@ mod memory;
 mod peerdrop;
 mod peerjs;
 mod together;
+mod transcripts;
 mod workspace;

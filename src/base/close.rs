@@ -222,18 +222,4 @@ mod tests {
             );
         }
     }
-
-    #[test]
-    fn the_readme_lists_every_close_reason() {
-        let readme = include_str!("../../README.md");
-        for close in CloseReason::ALL {
-            let reconnect = if close.should_reconnect() {
-                "yes"
-            } else {
-                "no"
-            };
-            let row = format!("| {} | `{}` | {reconnect} |", close.code(), close.reason());
-            assert!(readme.contains(&row), "README.md lacks the row {row}");
-        }
-    }
 }
