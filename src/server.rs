@@ -233,7 +233,7 @@ fn counts_text(counts: &DisconnectCounts) -> String {
 }
 
 fn realm_slot(listener: &Listener) -> RealmSlot {
-    let realm = (listener.protocol.realm)(&listener.options);
+    let realm = (listener.protocol.new_realm)(&listener.options);
     RealmSlot {
         realm: realm.unwrap_or_else(|_| unreachable!("the configuration is validated")),
         slow_consumer_policy: listener.protocol.slow_consumer_policy,

@@ -16,9 +16,9 @@ pub enum CloseReason {
     /// The other peer of the session disconnected, which ended the session.
     PeerLeft,
     /// The client asked to leave.
-    Goodbye,
+    ClientLeft,
     /// The client was not admitted to the session; an error sent before the Close frame says why.
-    JoinRefused,
+    JoinRejected,
     /// The session has ended.
     SessionClosed,
     /// The daemon is shutting down.
@@ -38,15 +38,15 @@ pub enum CloseReason {
     /// A parameter of the request is missing or too long.
     BadParameters,
     /// The client did not identify itself in time.
-    NotIntroduced,
+    RegistrationTimeout,
     /// The host of the session removed the client.
     Kicked,
     /// The client gave another key than the server's.
     WrongKey,
     /// The session that the client asked for does not exist.
-    UnknownSession,
+    SessionNotFound,
     /// The client did not send in time what keeps a connection open: a message or a heartbeat.
-    Idle,
+    TimedOut,
     /// The session has its maximum number of members.
     SessionFull,
     /// The user that the client claims to be has another connection, which answered a probe.
@@ -66,8 +66,8 @@ impl CloseReason {
     /// All close reasons, in the order of their codes.
     pub const ALL: [Self; 23] = [
         Self::PeerLeft,
-        Self::Goodbye,
-        Self::JoinRefused,
+        Self::ClientLeft,
+        Self::JoinRejected,
         Self::SessionClosed,
         Self::ShuttingDown,
         Self::ProtocolError,
@@ -77,11 +77,11 @@ impl CloseReason {
         Self::TooSlow,
         Self::ShortOfMemory,
         Self::BadParameters,
-        Self::NotIntroduced,
+        Self::RegistrationTimeout,
         Self::Kicked,
         Self::WrongKey,
-        Self::UnknownSession,
-        Self::Idle,
+        Self::SessionNotFound,
+        Self::TimedOut,
         Self::SessionFull,
         Self::UserConnected,
         Self::IdTaken,
@@ -93,7 +93,7 @@ impl CloseReason {
     /// Returns the status code for the Close frame.
     pub const fn code(self) -> u16 {
         match self {
-            Self::PeerLeft | Self::Goodbye | Self::JoinRefused | Self::SessionClosed => 1000,
+            Self::PeerLeft | Self::ClientLeft | Self::JoinRejected | Self::SessionClosed => 1000,
             Self::ShuttingDown => 1001,
             Self::ProtocolError => 1002,
             Self::InvalidUtf8 => 1007,
@@ -101,10 +101,10 @@ impl CloseReason {
             Self::InternalError => 1011,
             Self::TooSlow | Self::ShortOfMemory => 1013,
             Self::BadParameters => 4400,
-            Self::NotIntroduced => 4401,
+            Self::RegistrationTimeout => 4401,
             Self::Kicked | Self::WrongKey => 4403,
-            Self::UnknownSession => 4404,
-            Self::Idle => 4408,
+            Self::SessionNotFound => 4404,
+            Self::TimedOut => 4408,
             Self::SessionFull | Self::UserConnected | Self::IdTaken | Self::Replaced => 4409,
             Self::TooManyConnections | Self::TooManyGuesses => 4429,
         }
@@ -114,8 +114,8 @@ impl CloseReason {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::PeerLeft => "peer left",
-            Self::Goodbye => "goodbye",
-            Self::JoinRefused => "join refused",
+            Self::ClientLeft => "goodbye",
+            Self::JoinRejected => "join refused",
             Self::SessionClosed => "session closed",
             Self::ShuttingDown => "server going away",
             Self::ProtocolError => "protocol error",
@@ -128,10 +128,10 @@ impl CloseReason {
             Self::WrongKey => "wrong key",
             Self::IdTaken => "ID is taken",
             Self::TooManyConnections => "too many connections",
-            Self::NotIntroduced => "no HELLO or JOIN in time",
+            Self::RegistrationTimeout => "no HELLO or JOIN in time",
             Self::Kicked => "removed by the host",
-            Self::UnknownSession => "no such session",
-            Self::Idle => "timed out",
+            Self::SessionNotFound => "no such session",
+            Self::TimedOut => "timed out",
             Self::SessionFull => "session is full",
             Self::UserConnected => "user is connected",
             Self::Replaced => "connected again elsewhere",
@@ -147,7 +147,7 @@ impl CloseReason {
                 | Self::InternalError
                 | Self::TooSlow
                 | Self::ShortOfMemory
-                | Self::Idle
+                | Self::TimedOut
                 | Self::TooManyConnections
                 | Self::TooManyGuesses
         )
@@ -165,11 +165,11 @@ pub enum DisconnectReason {
     /// The server closed the connection for this reason.
     Closed(CloseReason),
     /// The client closed the connection, with this status code if its Close frame had one.
-    Left(Option<u16>),
+    ClosedByClient(Option<u16>),
     /// The connection broke without a Close frame.
     Lost,
     /// Nothing was received in time after a Ping, and the connection was dropped.
-    Silent,
+    Unresponsive,
 }
 
 impl DisconnectReason {
@@ -177,9 +177,9 @@ impl DisconnectReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Closed(close) => close.reason(),
-            Self::Left(_) => "left",
+            Self::ClosedByClient(_) => "left",
             Self::Lost => "lost",
-            Self::Silent => "silent",
+            Self::Unresponsive => "silent",
         }
     }
 }
@@ -188,10 +188,10 @@ impl fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed(close) => write!(f, "closed: {} ({})", close.reason(), close.code()),
-            Self::Left(Some(code)) => write!(f, "left ({code})"),
-            Self::Left(None) => f.write_str("left"),
+            Self::ClosedByClient(Some(code)) => write!(f, "left ({code})"),
+            Self::ClosedByClient(None) => f.write_str("left"),
             Self::Lost => f.write_str("lost: the connection broke without a Close frame"),
-            Self::Silent => f.write_str("silent: nothing was received after a Ping"),
+            Self::Unresponsive => f.write_str("silent: nothing was received after a Ping"),
         }
     }
 }

@@ -50,7 +50,7 @@ impl Frame {
     }
 
     /// Creates a text message from two parts. The second is existing text, which is shared if it is large.
-    pub fn text_in_two(beginning: &str, rest: Utf8Bytes) -> Self {
+    pub fn text_from_parts(beginning: &str, rest: Utf8Bytes) -> Self {
         Self::message(Data::Text, beginning.as_bytes(), rest.into())
     }
 
@@ -87,12 +87,12 @@ impl Frame {
 
     /// Returns the frame's memory divided by its current number of holders: about the bytes that each of
     /// them accounts for.
-    pub(crate) fn share(&self) -> usize {
+    pub(crate) fn bytes_per_holder(&self) -> usize {
         (self.len() + OVERHEAD) / Arc::strong_count(&self.0)
     }
 
     /// Reserves the frame's memory in `budget` until its last holder drops it. Further calls change nothing.
-    pub(crate) fn charge(&self, budget: &Arc<MemoryBudget>) {
+    pub(crate) fn reserve(&self, budget: &Arc<MemoryBudget>) {
         self.0
             .reservation
             .get_or_init(|| MemoryReservation::new(budget, self.len() + OVERHEAD));
@@ -226,7 +226,7 @@ mod tests {
     fn a_message_of_two_parts_is_one_frame() {
         for length in [0, 1, 32_768, 32_769, 70_000] {
             let rest = "x".repeat(length);
-            let frame = Frame::text_in_two("beginning, ", rest.clone().into());
+            let frame = Frame::text_from_parts("beginning, ", rest.clone().into());
             let whole = Frame::text(format!("beginning, {rest}"));
             assert_eq!(encoded(&frame, 0), encoded(&whole, 0));
         }
@@ -237,12 +237,12 @@ mod tests {
         let budget = MemoryBudget::new(0);
         let frame = Frame::text("x".repeat(10_000));
         let cost = frame.len() + OVERHEAD;
-        frame.charge(&budget);
-        assert_eq!(frame.share(), cost);
+        frame.reserve(&budget);
+        assert_eq!(frame.bytes_per_holder(), cost);
         let shared = frame.clone();
-        shared.charge(&budget);
+        shared.reserve(&budget);
         assert_eq!(budget.reserved(), cost);
-        assert_eq!(frame.share(), cost / 2);
+        assert_eq!(frame.bytes_per_holder(), cost / 2);
         drop(frame);
         assert_eq!(budget.reserved(), cost);
         drop(shared);

@@ -1,14 +1,11 @@
 //! The connections as the broker knows them: id, outbox, and liveness.
 
-use super::Now;
-use super::keepalive::KeepaliveConfig;
-use super::outbox::{Outbox, PingReason};
+use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 /// A connection from its opening handshake to its [`Event::Disconnected`](super::Event).
@@ -41,19 +38,6 @@ impl Connection {
     /// scheduled. Its socket would accept more, so the client is not slow.
     pub(super) fn is_unscheduled(&self) -> bool {
         !self.status.is_write_blocked() && !self.outbox.exceeds_hard_limit()
-    }
-
-    /// Sends a Ping that measures the round trip if one is due.
-    pub(super) fn measure_rtt(
-        &mut self,
-        now: Now,
-        keepalive: KeepaliveConfig,
-        wakers: &mut Vec<Waker>,
-    ) {
-        if !keepalive.ping_every.is_zero() && now.monotonic >= self.next_rtt_ping {
-            self.next_rtt_ping = now.monotonic + keepalive.ping_every;
-            self.outbox.ping(PingReason::MeasureRtt, wakers);
-        }
     }
 }
 

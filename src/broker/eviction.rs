@@ -302,7 +302,7 @@ mod tests {
     fn closing_handshakes_are_aborted_before_a_connection_is_evicted() {
         let (mut harness, clients) = harness(2);
         harness.command(2, vec![send(1, &"x".repeat(BUDGET / 2))]);
-        let left = DisconnectReason::Left(None);
+        let left = DisconnectReason::ClosedByClient(None);
         harness.handle(Event::Disconnected(ConnectionId(1), left));
         harness.take_log();
         receive(&harness, 2, BUDGET * 3 / 4);

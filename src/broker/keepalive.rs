@@ -6,6 +6,7 @@ use super::outbox::{CloseOrder, PingReason};
 use super::{Broker, Now};
 use crate::base::close::DisconnectReason;
 use crate::realm::ConnectionId;
+use std::task::Waker;
 use std::time::Duration;
 
 /// How long a client may be silent.
@@ -48,6 +49,21 @@ fn check(
             Verdict::Alive
         }
         None => Verdict::Ping,
+    }
+}
+
+impl Connection {
+    /// Sends a Ping that measures the round trip if one is due.
+    pub(super) fn measure_rtt(
+        &mut self,
+        now: Now,
+        keepalive: KeepaliveConfig,
+        wakers: &mut Vec<Waker>,
+    ) {
+        if !keepalive.ping_every.is_zero() && now.monotonic >= self.next_rtt_ping {
+            self.next_rtt_ping = now.monotonic + keepalive.ping_every;
+            self.outbox.ping(PingReason::MeasureRtt, wakers);
+        }
     }
 }
 
@@ -97,7 +113,7 @@ impl Broker {
             }
         }
         for conn in timed_out {
-            self.mark_closing(conn, DisconnectReason::Silent);
+            self.mark_closing(conn, DisconnectReason::Unresponsive);
         }
         probe_results
     }

@@ -100,9 +100,9 @@ impl State {
     }
 
     fn add(&mut self, frame: Frame, wakers: &mut Vec<Waker>) {
-        frame.charge(self.slot_memory.budget());
+        frame.reserve(self.slot_memory.budget());
         self.bytes += cost(&frame);
-        self.share += frame.share() + FRAME_OVERHEAD;
+        self.share += frame.bytes_per_holder() + FRAME_OVERHEAD;
         self.queue.push_back(frame);
         self.set_frames(self.frames + 1);
         wakers.extend(self.waker.take());

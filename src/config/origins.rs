@@ -39,7 +39,7 @@ impl Origins {
     }
 
     /// Returns whether a request with these Origin and Host headers is admitted.
-    pub fn let_in(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+    pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         self.0.iter().any(|entry| match entry.as_str() {
             ANY => true,
@@ -77,13 +77,13 @@ mod tests {
     use super::*;
 
     fn admits(origins: &[&str], origin: &str) -> bool {
-        Origins::new(origins).let_in(Some(origin), Some("chat.example:8000"))
+        Origins::new(origins).allows(Some(origin), Some("chat.example:8000"))
     }
 
     #[test]
     fn a_client_without_an_origin_is_admitted() {
-        assert!(Origins::new(&["https://a.example"]).let_in(None, None));
-        assert!(Origins::new(&["same-host"]).let_in(None, None));
+        assert!(Origins::new(&["https://a.example"]).allows(None, None));
+        assert!(Origins::new(&["same-host"]).allows(None, None));
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn read_protocol(name: Option<Value>) -> Result<&'static Protocol, String> {
     let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
     let names = names.join(", ");
     match name {
-        Some(Value::String(name)) => Protocol::named(&name).ok_or_else(|| {
+        Some(Value::String(name)) => Protocol::by_name(&name).ok_or_else(|| {
             format!(
                 "unknown protocol {}; the protocols are {names}",
                 Quoted(&name)
@@ -165,7 +165,7 @@ fn read_settings(
     for (key, problem) in out_of_range(&listener.settings) {
         problems.push(format!("{place}.{key}: {problem}"));
     }
-    if let Err(error) = (protocol.realm)(&listener.options) {
+    if let Err(error) = (protocol.new_realm)(&listener.options) {
         problems.push(format!("{place}.{}: {}", error.key, error.problem));
     }
 }

@@ -198,7 +198,7 @@ async fn handle_request(
         Ok(()) => {}
         Err(AtCapacity::Server) => {
             return match request {
-                Ok(RequestKind::Upgrade(switching)) if protocol.full.is_some() => {
+                Ok(RequestKind::Upgrade(switching)) if protocol.full_message.is_some() => {
                     Outcome::RejectFull(switching)
                 }
                 _ => Outcome::Close(server_full()),
@@ -220,7 +220,7 @@ async fn handle_request(
     };
     // What follows an unread body or a failed handshake may be the rest of it instead of a request.
     let can_keep_alive = is_body_read && !head.wants_upgrade();
-    if protocol.answers_requests() && can_keep_alive && head.wants_keep_alive() {
+    if protocol.has_http_api() && can_keep_alive && head.wants_keep_alive() {
         Outcome::KeepAlive(response)
     } else {
         Outcome::Close(response)
@@ -280,7 +280,7 @@ fn check(head: &RequestHead, listener: &ListenerState) -> Result<RequestKind, Re
         return Err(Response::new(400, text));
     }
     let wants_websocket = head.method == "GET" && head.wants_upgrade();
-    if !wants_websocket && !protocol.answers_requests() {
+    if !wants_websocket && !protocol.has_http_api() {
         return Err(upgrade_required(head, protocol.endpoint));
     }
     if !is_origin_allowed(head, listener) {
@@ -312,7 +312,7 @@ async fn query_realm(
     let event = HttpEvent {
         listener: listener.index,
         request: Request {
-            hello: connect_request(head, address),
+            connect: connect_request(head, address),
             method: if head.method == "POST" {
                 Method::Post
             } else {
@@ -359,7 +359,7 @@ async fn reject_full(http: HttpConnection<'_>, switching: Vec<u8>) {
     } = http;
     let name = listener.name();
     log::debug!("{name}: {address} is told that the server is full");
-    let message = listener.protocol.full.map(Frame::text);
+    let message = listener.protocol.full_message.map(Frame::text);
     let close = Frame::close(CloseReason::TooManyConnections);
     let mut bytes = switching;
     for frame in message.iter().chain([&close]) {

@@ -35,14 +35,14 @@ pub struct Protocol {
     /// HTTP methods of the requests that the realm answers itself.
     pub(crate) methods: &'static [Method],
     /// Message to a client that is rejected because there are too many connections.
-    pub(crate) full: Option<&'static str>,
+    pub(crate) full_message: Option<&'static str>,
     pub(crate) matches_path: fn(&str) -> bool,
-    pub(crate) reader: fn() -> AnyReader,
+    pub(crate) new_reader: fn() -> AnyReader,
     pub(crate) decode: fn(&mut AnyReader, Message) -> Option<AnyCommand>,
     /// Default options, as in the configuration.
     pub(crate) default_options: fn() -> Map<String, Value>,
     /// Creates an empty realm from complete options.
-    pub(crate) realm: MakeRealm,
+    pub(crate) new_realm: MakeRealm,
 }
 
 type MakeRealm = fn(&Map<String, Value>) -> Result<Box<dyn AnyRealm>, OptionError>;
@@ -61,9 +61,9 @@ impl Protocol {
             defaults: R::DEFAULTS,
             slow_consumer_policy: R::SLOW_CONSUMER_POLICY,
             methods: R::METHODS,
-            full: R::FULL,
+            full_message: R::FULL_MESSAGE,
             matches_path: R::matches_path,
-            reader: || Box::new(R::Reader::default()),
+            new_reader: || Box::new(R::Reader::default()),
             decode: |reader, message| {
                 let reader = reader.downcast_mut();
                 let reader = reader.expect("a connection has the reader of its own protocol");
@@ -73,7 +73,7 @@ impl Protocol {
                 Ok(Value::Object(options)) => options,
                 other => unreachable!("options serialize to an object: {other:?}"),
             },
-            realm: |options| {
+            new_realm: |options| {
                 let options = read(Value::Object(options.clone()))
                     .map_err(|(key, problem)| OptionError { key, problem })?;
                 let realm = R::new(options).map_err(|(key, problem)| OptionError {
@@ -86,12 +86,12 @@ impl Protocol {
     }
 
     /// Returns whether the protocol has an HTTP API.
-    pub(crate) const fn answers_requests(&self) -> bool {
+    pub(crate) const fn has_http_api(&self) -> bool {
         !self.methods.is_empty()
     }
 
     /// Returns the protocol of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub fn by_name(name: &str) -> Option<&'static Self> {
         PROTOCOLS.iter().find(|protocol| protocol.name == name)
     }
 }

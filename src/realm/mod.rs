@@ -122,7 +122,7 @@ pub trait Realm: Send + Sized + 'static {
 
     /// The message for a client above `max_connections`, sent before it is closed with
     /// [`CloseReason::TooManyConnections`]. Without one, such a client receives HTTP 503.
-    const FULL: Option<&'static str> = None;
+    const FULL_MESSAGE: Option<&'static str> = None;
 
     /// The protocol's own keys in a listener's configuration. Each has a default.
     type Options: Default + Serialize + DeserializeOwned;

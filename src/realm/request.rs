@@ -40,7 +40,7 @@ pub struct Rejection {
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Target and client address.
-    pub hello: ConnectRequest,
+    pub connect: ConnectRequest,
     /// The method; HEAD counts as GET.
     pub method: Method,
     /// The body of a POST, as sent; empty otherwise.

@@ -249,16 +249,16 @@ fn call_realm<R: Realm>(head: &RequestHead, body: &[u8]) {
     }
     let mut harness = RealmHarness::<R>::new(json!({}));
     let target = format!("{}?{}", head.path, head.query);
-    if let Err(rejection) = harness.tries_to_open(1, &target, "127.0.0.1") {
+    if let Err(rejection) = harness.try_open(1, &target, "127.0.0.1") {
         encode(&Response::new(rejection.status, rejection.text));
     }
     if R::METHODS.contains(&Method::Get) {
-        harness.asks(&target);
+        harness.get(&target);
     }
     if let (true, Ok(body)) = (
         R::METHODS.contains(&Method::Post),
         std::str::from_utf8(body),
     ) {
-        harness.posts(&target, body);
+        harness.post(&target, body);
     }
 }

@@ -40,11 +40,11 @@ pub fn token(bytes: &[u8]) {
     const SECRET: &[u8] = b"secret";
     let token = String::from_utf8_lossy(bytes);
     let now = Duration::from_secs(1000);
-    let Ok(claims) = jwt::verified::<Value>(&token, SECRET, now) else {
-        let _ = jwt::unverified::<Value>(&token);
+    let Ok(claims) = jwt::verify::<Value>(&token, SECRET, now) else {
+        let _ = jwt::decode_unverified::<Value>(&token);
         return;
     };
-    assert_eq!(jwt::unverified(&token), Ok(claims));
+    assert_eq!(jwt::decode_unverified(&token), Ok(claims));
     let parts: Vec<String> = token
         .split('.')
         .map(|part| {
@@ -54,7 +54,7 @@ pub fn token(bytes: &[u8]) {
         })
         .map(|part| String::from_utf8_lossy(&part).into_owned())
         .collect();
-    assert_eq!(jwt::signed(&parts[0], &parts[1], SECRET), token);
+    assert_eq!(jwt::sign(&parts[0], &parts[1], SECRET), token);
 }
 
 /// Reads a configuration. Each problem names its place, and a valid configuration is equal to the one that is

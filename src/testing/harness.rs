@@ -66,18 +66,18 @@ impl<R: Realm> RealmHarness<R> {
     }
 
     /// Opens a connection from localhost, which must not be rejected by an HTTP status.
-    pub fn opens(&mut self, conn: u64, target: &str) -> Vec<String> {
-        self.opens_from(conn, target, "127.0.0.1")
+    pub fn open(&mut self, conn: u64, target: &str) -> Vec<String> {
+        self.open_from(conn, target, "127.0.0.1")
     }
 
     /// Opens a connection from `address`, which must not be rejected by an HTTP status.
-    pub fn opens_from(&mut self, conn: u64, target: &str, address: &str) -> Vec<String> {
-        self.tries_to_open(conn, target, address)
+    pub fn open_from(&mut self, conn: u64, target: &str, address: &str) -> Vec<String> {
+        self.try_open(conn, target, address)
             .expect("no rejection by an HTTP status")
     }
 
     /// Opens a connection, unless the realm rejects it by an HTTP status.
-    pub fn tries_to_open(
+    pub fn try_open(
         &mut self,
         conn: u64,
         target: &str,
@@ -99,18 +99,18 @@ impl<R: Realm> RealmHarness<R> {
     }
 
     /// Sends a plain GET request.
-    pub fn asks(&mut self, target: &str) -> HttpReply {
+    pub fn get(&mut self, target: &str) -> HttpReply {
         self.requests(Method::Get, target, "")
     }
 
     /// Sends a plain POST request.
-    pub fn posts(&mut self, target: &str, body: &str) -> HttpReply {
+    pub fn post(&mut self, target: &str, body: &str) -> HttpReply {
         self.requests(Method::Post, target, body)
     }
 
     fn requests(&mut self, method: Method, target: &str, body: &str) -> HttpReply {
         let request = Request {
-            hello: connect_request(target, "127.0.0.1"),
+            connect: connect_request(target, "127.0.0.1"),
             method,
             body: body.into(),
         };
@@ -121,71 +121,71 @@ impl<R: Realm> RealmHarness<R> {
     }
 
     /// Sends a text message from a client.
-    pub fn says(&mut self, conn: u64, text: &str) -> Vec<String> {
-        self.sends(conn, Message::Text(text.into()))
+    pub fn send(&mut self, conn: u64, text: &str) -> Vec<String> {
+        self.send_message(conn, Message::Text(text.into()))
     }
 
     /// Sends a message from a client.
-    pub fn sends(&mut self, conn: u64, message: Message) -> Vec<String> {
+    pub fn send_message(&mut self, conn: u64, message: Message) -> Vec<String> {
         let reader = self.readers.entry(ConnectionId(conn)).or_default();
         match R::decode(reader, message) {
-            Some(command) => self.wants(conn, command),
+            Some(command) => self.command(conn, command),
             None => no_lines(),
         }
     }
 
     /// Passes a command of a client to the realm without decoding a message.
-    pub fn wants(&mut self, conn: u64, command: R::Command) -> Vec<String> {
+    pub fn command(&mut self, conn: u64, command: R::Command) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.contains(&conn), "{conn:?} is not connected");
         self.run(|realm, cx| realm.command(cx, conn, command))
     }
 
     /// Ends a connection.
-    pub fn leaves(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
+    pub fn disconnect(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.remove(&conn), "{conn:?} is not connected");
         self.run(|realm, cx| realm.close(cx, conn, reason))
     }
 
     /// Reports that a probed connection gave a sign of life.
-    pub fn answers(&mut self, conn: u64) -> Vec<String> {
+    pub fn answer_probe(&mut self, conn: u64) -> Vec<String> {
         self.run(|realm, cx| realm.probe_result(cx, ConnectionId(conn), true))
     }
 
     /// Reports that a probed connection gave no sign of life.
-    pub fn is_silent(&mut self, conn: u64) -> Vec<String> {
+    pub fn fail_probe(&mut self, conn: u64) -> Vec<String> {
         self.run(|realm, cx| realm.probe_result(cx, ConnectionId(conn), false))
     }
 
     /// Marks a connection's outbox as full from now on.
-    pub fn is_full(&mut self, conn: u64) {
+    pub fn fill_outbox(&mut self, conn: u64) {
         self.full.insert(ConnectionId(conn));
     }
 
     /// Sets a connection's round-trip time from now on.
-    pub fn is_far(&mut self, conn: u64, rtt: Duration) {
+    pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
         self.round_trip_times.0.insert(ConnectionId(conn), rtt);
     }
 
     /// Returns the open connections.
-    pub fn open(&self) -> impl Iterator<Item = u64> {
+    pub fn open_connections(&self) -> impl Iterator<Item = u64> {
         self.open.iter().map(|conn| conn.0)
     }
 
     /// Shuts the realm down.
-    pub fn stops(&mut self) -> Vec<String> {
+    pub fn stop(&mut self) -> Vec<String> {
         self.run(|realm, cx| realm.stop(cx))
     }
 
     /// Moves the clock, then calls `tick`.
-    pub fn waits(&mut self, time: Duration) -> Vec<String> {
+    pub fn advance(&mut self, time: Duration) -> Vec<String> {
         self.now += time;
         self.run(|realm, cx| realm.tick(cx))
     }
 
     /// Makes the next id equal to the last one.
-    pub fn repeat_the_last_id(&mut self) {
+    pub fn repeat_last_id(&mut self) {
         self.ids.count -= 1;
     }
 

@@ -49,7 +49,7 @@ pub const TARGETS: [(&str, Target); 15] = [
 
 /// Decodes a FastChat client's messages.
 pub fn fastchat_messages(bytes: &[u8]) {
-    crate::protocols::fastchat::tests::codec_fuzz::read_all(bytes);
+    crate::protocols::fastchat::tests::codec_fuzz::decode_all(bytes);
 }
 
 /// Replays a story of FastChat clients.
@@ -59,7 +59,7 @@ pub fn fastchat_model(bytes: &[u8]) {
 
 /// Decodes a LOUDSYNC client's messages.
 pub fn loudsync_messages(bytes: &[u8]) {
-    crate::protocols::loudsync::tests::codec_fuzz::read_all(bytes);
+    crate::protocols::loudsync::tests::codec_fuzz::decode_all(bytes);
 }
 
 /// Replays a story of LOUDSYNC clients.
@@ -69,7 +69,7 @@ pub fn loudsync_model(bytes: &[u8]) {
 
 /// Decodes a PeerDrop client's messages.
 pub fn peerdrop_messages(bytes: &[u8]) {
-    crate::protocols::peerdrop::tests::codec_fuzz::read_all(bytes);
+    crate::protocols::peerdrop::tests::codec_fuzz::decode_all(bytes);
 }
 
 /// Replays a story of PeerDrop clients.
@@ -79,7 +79,7 @@ pub fn peerdrop_model(bytes: &[u8]) {
 
 /// Decodes a PeerJS client's messages.
 pub fn peerjs_messages(bytes: &[u8]) {
-    crate::protocols::peerjs::tests::codec_fuzz::read_all(bytes);
+    crate::protocols::peerjs::tests::codec_fuzz::decode_all(bytes);
 }
 
 /// Replays a story of PeerJS clients.
@@ -89,7 +89,7 @@ pub fn peerjs_model(bytes: &[u8]) {
 
 /// Decodes a Workspace client's messages.
 pub fn workspace_messages(bytes: &[u8]) {
-    crate::protocols::workspace::tests::codec_fuzz::read_all(bytes);
+    crate::protocols::workspace::tests::codec_fuzz::decode_all(bytes);
 }
 
 /// Replays a story of Workspace clients.

@@ -18,35 +18,35 @@ pub(crate) struct ModelClients<R: Realm> {
 
 /// An effect on a client, read from a line of the harness.
 #[derive(Debug)]
-pub(crate) enum Fate<'a> {
+pub(crate) enum Line<'a> {
     /// A text message was sent to the client.
     Text(&'a str),
     /// The client was closed.
     Closed,
     /// The client was probed.
-    Asked,
+    Probed,
 }
 
 /// Parses a line of the harness into the connection and the effect.
-pub(crate) fn fate(line: &str) -> (u64, Fate<'_>) {
+pub(crate) fn parse_line(line: &str) -> (u64, Line<'_>) {
     let (conn, effect) = line.split_once(' ').unwrap();
-    let fate = match effect.split_once(' ').unwrap() {
-        ("<", text) => Fate::Text(text),
-        ("x", _) => Fate::Closed,
-        ("?", _) => Fate::Asked,
+    let parse_line = match effect.split_once(' ').unwrap() {
+        ("<", text) => Line::Text(text),
+        ("x", _) => Line::Closed,
+        ("?", _) => Line::Probed,
         _ => panic!("{line}"),
     };
-    (conn.parse().unwrap(), fate)
+    (conn.parse().unwrap(), parse_line)
 }
 
 /// Maximum number of steps in a story.
 pub(crate) const STEPS: usize = 300;
 
 /// The ways in which a client disconnects.
-pub(crate) const ENDINGS: [DisconnectReason; 4] = [
-    DisconnectReason::Left(Some(1000)),
+pub(crate) const DISCONNECTS: [DisconnectReason; 4] = [
+    DisconnectReason::ClosedByClient(Some(1000)),
     DisconnectReason::Lost,
-    DisconnectReason::Silent,
+    DisconnectReason::Unresponsive,
     DisconnectReason::Closed(crate::base::close::CloseReason::ProtocolError),
 ];
 
@@ -60,33 +60,33 @@ impl<R: Realm> ModelClients<R> {
     }
 
     /// Picks one of the open connections; `None` if there is none.
-    pub(crate) fn someone(&self, pick: usize) -> Option<u64> {
-        let open: Vec<u64> = self.harness.open().collect();
+    pub(crate) fn pick_open(&self, pick: usize) -> Option<u64> {
+        let open: Vec<u64> = self.harness.open_connections().collect();
         (!open.is_empty()).then(|| open[pick % open.len()])
     }
 
     /// Opens a connection; `None` if the realm rejects it by an HTTP status.
-    pub(crate) fn opens(&mut self, target: &str) -> Option<Vec<String>> {
+    pub(crate) fn open(&mut self, target: &str) -> Option<Vec<String>> {
         self.count += 1;
-        let lines = self.harness.tries_to_open(self.count, target, "127.0.0.1");
+        let lines = self.harness.try_open(self.count, target, "127.0.0.1");
         lines.ok().map(|lines| self.track_probes(lines))
     }
 
     /// Sends a text message from a client.
-    pub(crate) fn says(&mut self, conn: u64, text: &str) -> Vec<String> {
-        let lines = self.harness.says(conn, text);
+    pub(crate) fn send(&mut self, conn: u64, text: &str) -> Vec<String> {
+        let lines = self.harness.send(conn, text);
         self.track_probes(lines)
     }
 
     /// Ends a connection.
-    pub(crate) fn leaves(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
+    pub(crate) fn disconnect(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
         self.probed.remove(&conn);
-        let lines = self.harness.leaves(conn, reason);
+        let lines = self.harness.disconnect(conn, reason);
         self.track_probes(lines)
     }
 
     /// Picks one of the pending probes and reports its result.
-    pub(crate) fn answers(&mut self, pick: usize, alive: bool) -> Vec<String> {
+    pub(crate) fn resolve_probe(&mut self, pick: usize, alive: bool) -> Vec<String> {
         let conn = self
             .probed
             .iter()
@@ -97,30 +97,30 @@ impl<R: Realm> ModelClients<R> {
         };
         self.probed.remove(&conn);
         let lines = if alive {
-            self.harness.answers(conn)
+            self.harness.answer_probe(conn)
         } else {
-            self.harness.is_silent(conn)
+            self.harness.fail_probe(conn)
         };
         self.track_probes(lines)
     }
 
     /// Moves the clock.
-    pub(crate) fn waits(&mut self, time: Duration) -> Vec<String> {
-        let lines = self.harness.waits(time);
+    pub(crate) fn advance(&mut self, time: Duration) -> Vec<String> {
+        let lines = self.harness.advance(time);
         self.track_probes(lines)
     }
 
     /// Updates the pending probes by the effects in `lines`, which are returned.
     fn track_probes(&mut self, lines: Vec<String>) -> Vec<String> {
         for line in &lines {
-            match fate(line) {
-                (conn, Fate::Asked) => {
+            match parse_line(line) {
+                (conn, Line::Probed) => {
                     self.probed.insert(conn);
                 }
-                (conn, Fate::Closed) => {
+                (conn, Line::Closed) => {
                     self.probed.remove(&conn);
                 }
-                (_, Fate::Text(_)) => {}
+                (_, Line::Text(_)) => {}
             }
         }
         lines

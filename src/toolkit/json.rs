@@ -12,9 +12,9 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidMessage {
     /// The message is not JSON (RFC 8259), with the parser's error.
-    NoJson(String),
+    NotJson(String),
     /// The message is JSON, but not an object in which each key occurs once.
-    NoObject,
+    NotAnObject,
     /// A field is missing or invalid.
     Field {
         /// The name of the field, for programs.
@@ -35,7 +35,7 @@ impl InvalidMessage {
     pub const fn name(&self) -> Option<&'static str> {
         match self {
             Self::Field { name, .. } => Some(name),
-            Self::NoJson(_) | Self::NoObject => None,
+            Self::NotJson(_) | Self::NotAnObject => None,
         }
     }
 }
@@ -43,8 +43,8 @@ impl InvalidMessage {
 impl fmt::Display for InvalidMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoJson(error) => write!(f, "the message is not JSON: {error}"),
-            Self::NoObject => {
+            Self::NotJson(error) => write!(f, "the message is not JSON: {error}"),
+            Self::NotAnObject => {
                 f.write_str("the message must be a JSON object without duplicate keys")
             }
             Self::Field { problem, .. } => f.write_str(problem),
@@ -59,16 +59,16 @@ impl fmt::Display for InvalidMessage {
 pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage> {
     let fields = serde_json::from_str(text).map_err(|error| {
         if error.is_data() {
-            InvalidMessage::NoObject
+            InvalidMessage::NotAnObject
         } else {
-            InvalidMessage::NoJson(error.to_string())
+            InvalidMessage::NotJson(error.to_string())
         }
     })?;
     // Serde also reads an array of the right length into a struct.
     if text.trim_start().starts_with('{') {
         Ok(fields)
     } else {
-        Err(InvalidMessage::NoObject)
+        Err(InvalidMessage::NotAnObject)
     }
 }
 
@@ -177,12 +177,12 @@ mod tests {
     fn invalid_json_is_distinguished_from_json_that_is_not_an_object() {
         for json in ["", "x", "{", "{} {}", r#"{"text": "x}"#] {
             assert!(
-                matches!(text(json), Err(InvalidMessage::NoJson(_))),
+                matches!(text(json), Err(InvalidMessage::NotJson(_))),
                 "{json}"
             );
         }
         for json in ["[]", r#"["x"]"#, r#""x""#, "7", r#"{"text":1,"text":2}"#] {
-            assert_eq!(text(json), Err(InvalidMessage::NoObject), "{json}");
+            assert_eq!(text(json), Err(InvalidMessage::NotAnObject), "{json}");
         }
     }
 

@@ -135,7 +135,7 @@ fn object<T: DeserializeOwned>(part: &str) -> Result<T, TokenError> {
 ///
 /// # Errors
 /// The first problem found.
-pub fn verified<T: DeserializeOwned>(
+pub fn verify<T: DeserializeOwned>(
     token: &str,
     secret: &[u8],
     now: Duration,
@@ -166,13 +166,13 @@ pub fn verified<T: DeserializeOwned>(
 ///
 /// # Errors
 /// The token is not in compact form, or its claims are missing or of the wrong types.
-pub fn unverified<T: DeserializeOwned>(token: &str) -> Result<T, TokenError> {
+pub fn decode_unverified<T: DeserializeOwned>(token: &str) -> Result<T, TokenError> {
     object(Compact::parse(token)?.payload)
 }
 
 /// Creates a signed token, for tests.
 #[cfg(any(test, fuzzing))]
-pub(crate) fn signed(header: &str, payload: &str, secret: &[u8]) -> String {
+pub(crate) fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
     let [header, payload] = [header, payload].map(|part| BASE64URL.encode(part.as_bytes()));
     let signed = format!("{header}.{payload}");
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
@@ -202,8 +202,8 @@ mod tests {
     }
 
     /// The claims of a token, verified at second 1000.
-    fn verify(token: &str) -> Result<Claims, TokenError> {
-        verified(token, b"secret", Duration::from_secs(1000))
+    fn verify_at_1000(token: &str) -> Result<Claims, TokenError> {
+        verify(token, b"secret", Duration::from_secs(1000))
     }
 
     /// RFC 7515 appendix A.1.
@@ -218,32 +218,32 @@ mod tests {
     fn the_example_of_the_rfc_is_verified_until_it_expires() {
         let key = decode(EXAMPLES_KEY).unwrap();
         let expires = Duration::from_secs(1_300_819_380);
-        let claims: Value = verified(EXAMPLE, &key, expires - Duration::from_millis(1)).unwrap();
+        let claims: Value = verify(EXAMPLE, &key, expires - Duration::from_millis(1)).unwrap();
         let expected =
             json!({"iss": "joe", "exp": 1_300_819_380, "http://example.com/is_root": true});
         assert_eq!(claims, expected);
         assert_eq!(
-            verified::<Value>(EXAMPLE, &key, expires),
+            verify::<Value>(EXAMPLE, &key, expires),
             Err(TokenError::Expired)
         );
-        assert_eq!(unverified::<Value>(EXAMPLE), Ok(expected));
+        assert_eq!(decode_unverified::<Value>(EXAMPLE), Ok(expected));
     }
 
     #[test]
     fn a_token_signed_with_another_secret_is_rejected() {
-        let token = signed(HS256, ANN, b"secret");
-        assert_eq!(verify(&token), ann());
+        let token = sign(HS256, ANN, b"secret");
+        assert_eq!(verify_at_1000(&token), ann());
         for other in [&b""[..], b"Secret", b"secret "] {
-            let token = signed(HS256, ANN, other);
-            assert_eq!(verify(&token), Err(TokenError::Signature));
-            assert_eq!(unverified(&token), ann());
+            let token = sign(HS256, ANN, other);
+            assert_eq!(verify_at_1000(&token), Err(TokenError::Signature));
+            assert_eq!(decode_unverified(&token), ann());
         }
     }
 
     #[test]
     fn a_token_changed_after_signing_is_rejected() {
-        let token = signed(HS256, ANN, b"secret");
-        let other = signed(HS256, r#"{"username":"bob"}"#, b"secret");
+        let token = sign(HS256, ANN, b"secret");
+        let other = sign(HS256, r#"{"username":"bob"}"#, b"secret");
         let parts = |token: &str| -> Vec<String> { token.split('.').map(str::to_owned).collect() };
         let ([header, payload, signature], others) = (
             <[String; 3]>::try_from(parts(&token)).unwrap(),
@@ -256,7 +256,11 @@ mod tests {
             format!("{header}.{payload}.{short}"),
             format!("{header}.{payload}."),
         ] {
-            assert_eq!(verify(&forged), Err(TokenError::Signature), "{forged}");
+            assert_eq!(
+                verify_at_1000(&forged),
+                Err(TokenError::Signature),
+                "{forged}"
+            );
         }
     }
 
@@ -270,10 +274,18 @@ mod tests {
             r#"{"alg":"HS256","crit":["exp"],"exp":1}"#,
             r#"{"alg":"HS256","crit":null}"#,
         ] {
-            let token = signed(header, ANN, b"secret");
-            assert_eq!(verify(&token), Err(TokenError::Algorithm), "{header}");
+            let token = sign(header, ANN, b"secret");
+            assert_eq!(
+                verify_at_1000(&token),
+                Err(TokenError::Algorithm),
+                "{header}"
+            );
             let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
-            assert_eq!(verify(&unsigned), Err(TokenError::Algorithm), "{header}");
+            assert_eq!(
+                verify_at_1000(&unsigned),
+                Err(TokenError::Algorithm),
+                "{header}"
+            );
         }
     }
 
@@ -281,7 +293,7 @@ mod tests {
     fn a_token_is_valid_from_nbf_until_just_before_exp() {
         let claims = |times: &str| {
             let payload = format!(r#"{{"username":"ann",{times}}}"#);
-            verify(&signed(HS256, &payload, b"secret"))
+            verify_at_1000(&sign(HS256, &payload, b"secret"))
         };
         for good in [
             r#""exp":1001"#,
@@ -307,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_malformed_token_is_rejected() {
-        let token = signed(HS256, ANN, b"secret");
+        let token = sign(HS256, ANN, b"secret");
         for garbage in [
             "".to_owned(),
             "..".to_owned(),
@@ -316,17 +328,24 @@ mod tests {
             format!("{token}=="),
             format!("{token}.more"),
             format!(" {token}"),
-            signed("{}", ANN, b"secret"),
-            signed(r#"["HS256"]"#, ANN, b"secret"),
-            signed(HS256, "nonsense", b"secret"),
-            signed(HS256, r#"["ann"]"#, b"secret"),
-            signed(HS256, r#"{"username":7}"#, b"secret"),
-            signed(HS256, r#"{"username":"ann","username":"bob"}"#, b"secret"),
+            sign("{}", ANN, b"secret"),
+            sign(r#"["HS256"]"#, ANN, b"secret"),
+            sign(HS256, "nonsense", b"secret"),
+            sign(HS256, r#"["ann"]"#, b"secret"),
+            sign(HS256, r#"{"username":7}"#, b"secret"),
+            sign(HS256, r#"{"username":"ann","username":"bob"}"#, b"secret"),
         ] {
-            assert_eq!(verify(&garbage), Err(TokenError::Malformed), "{garbage}");
+            assert_eq!(
+                verify_at_1000(&garbage),
+                Err(TokenError::Malformed),
+                "{garbage}"
+            );
         }
         for garbage in ["", "ann", "a.b.c", "{}.{}.{}"] {
-            assert_eq!(unverified::<Claims>(garbage), Err(TokenError::Malformed));
+            assert_eq!(
+                decode_unverified::<Claims>(garbage),
+                Err(TokenError::Malformed)
+            );
         }
     }
 
@@ -343,8 +362,8 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_is_rejected_without_a_panic(text in "[a-zA-Z0-9_.=-]{0,80}|\\PC{0,40}") {
-            prop_assert!(verify(&text).is_err());
-            let _ = unverified::<Claims>(&text);
+            prop_assert!(verify_at_1000(&text).is_err());
+            let _ = decode_unverified::<Claims>(&text);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The span over which a [`SlidingWindow`] counts (rulings, "rate limits": 60 s).
-pub const SPAN: Duration = Duration::from_secs(60);
+pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// The times of the events of the last minute: exact, without the rounding of buckets.
 ///
@@ -20,13 +20,13 @@ impl SlidingWindow {
     ///
     /// # Errors
     /// The time until the next event is allowed.
-    pub fn take(&mut self, now: Duration, limit: u32) -> Result<(), Duration> {
+    pub fn try_record(&mut self, now: Duration, limit: u32) -> Result<(), Duration> {
         if limit == 0 {
             return Ok(());
         }
         self.remove_expired(now);
         match self.times.front() {
-            Some(&oldest) if self.times.len() >= limit as usize => Err(oldest + SPAN - now),
+            Some(&oldest) if self.times.len() >= limit as usize => Err(oldest + WINDOW - now),
             _ => {
                 self.times.push_back(now);
                 Ok(())
@@ -41,7 +41,7 @@ impl SlidingWindow {
     }
 
     fn remove_expired(&mut self, now: Duration) {
-        while self.times.front().is_some_and(|&time| time + SPAN <= now) {
+        while self.times.front().is_some_and(|&time| time + WINDOW <= now) {
             self.times.pop_front();
         }
         if self.times.is_empty() {
@@ -61,32 +61,32 @@ mod tests {
     #[test]
     fn the_event_above_the_limit_is_rejected() {
         let mut window = SlidingWindow::default();
-        assert!((0..3).all(|_| window.take(s(10), 3).is_ok()));
-        assert_eq!(window.take(s(15), 3), Err(s(55)));
+        assert!((0..3).all(|_| window.try_record(s(10), 3).is_ok()));
+        assert_eq!(window.try_record(s(15), 3), Err(s(55)));
     }
 
     #[test]
     fn the_window_slides() {
         let mut window = SlidingWindow::default();
-        assert!(window.take(s(0), 2).is_ok());
-        assert!(window.take(s(30), 2).is_ok());
-        assert_eq!(window.take(s(59), 2), Err(s(1)));
-        assert!(window.take(s(60), 2).is_ok());
-        assert_eq!(window.take(s(60), 2), Err(s(30)));
+        assert!(window.try_record(s(0), 2).is_ok());
+        assert!(window.try_record(s(30), 2).is_ok());
+        assert_eq!(window.try_record(s(59), 2), Err(s(1)));
+        assert!(window.try_record(s(60), 2).is_ok());
+        assert_eq!(window.try_record(s(60), 2), Err(s(30)));
     }
 
     #[test]
     fn a_rejected_event_does_not_count() {
         let mut window = SlidingWindow::default();
-        assert!(window.take(s(0), 1).is_ok());
-        assert!((1..60).all(|now| window.take(s(now), 1).is_err()));
-        assert!(window.take(s(60), 1).is_ok());
+        assert!(window.try_record(s(0), 1).is_ok());
+        assert!((1..60).all(|now| window.try_record(s(now), 1).is_err()));
+        assert!(window.try_record(s(60), 1).is_ok());
     }
 
     #[test]
     fn no_memory_is_kept_after_a_minute_without_events() {
         let mut window = SlidingWindow::default();
-        assert!(window.take(s(0), 100).is_ok());
+        assert!(window.try_record(s(0), 100).is_ok());
         assert_eq!(window.count(s(60)), 0);
         assert_eq!(window.times.capacity(), 0);
     }
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn zero_is_no_limit() {
         let mut window = SlidingWindow::default();
-        assert!((0..1000).all(|_| window.take(s(0), 0).is_ok()));
+        assert!((0..1000).all(|_| window.try_record(s(0), 0).is_ok()));
         assert_eq!(window.count(s(0)), 0);
     }
 }

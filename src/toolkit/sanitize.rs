@@ -37,7 +37,7 @@ fn opens_tag(c: char) -> bool {
 }
 
 /// Returns the first `limit` characters (Unicode scalar values) of a text.
-pub fn cut(text: &str, limit: usize) -> &str {
+pub fn truncate(text: &str, limit: usize) -> &str {
     text.char_indices()
         .nth(limit)
         .map_or(text, |(end, _)| text.split_at(end).0)
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn cut_counts_characters_not_bytes() {
-        assert_eq!(cut("äöü", 2), "äö");
-        assert_eq!(cut("ab", 2), "ab");
-        assert_eq!(cut("", 0), "");
+        assert_eq!(truncate("äöü", 2), "äö");
+        assert_eq!(truncate("ab", 2), "ab");
+        assert_eq!(truncate("", 0), "");
     }
 
     proptest! {

@@ -106,10 +106,10 @@ impl MockRealm {
 impl AnyRealm for MockRealm {
     /// Replies with as many bytes as the query has.
     fn request(&mut self, _: &mut Context, request: &Request) -> HttpReply {
-        self.log(format!("request {}", request.hello.path));
+        self.log(format!("request {}", request.connect.path));
         HttpReply::Ok {
             content_type: "text/plain",
-            body: "x".repeat(request.hello.query.len()).into(),
+            body: "x".repeat(request.connect.query.len()).into(),
         }
     }
 

@@ -21,12 +21,12 @@ fn each_open_is_followed_by_one_close_however_the_connection_ends() {
     harness.command(
         2,
         vec![
-            Action::Close(2, CloseReason::Idle),
+            Action::Close(2, CloseReason::TimedOut),
             Action::Close(2, CloseReason::PeerLeft),
         ],
     );
     assert_eq!(harness.take_log(), ["command 2", "close 2 timed out"]);
-    harness.disconnect(2, DisconnectReason::Closed(CloseReason::Idle));
+    harness.disconnect(2, DisconnectReason::Closed(CloseReason::TimedOut));
     assert_eq!(harness.take_log(), [""; 0]);
     harness.block_writes(4);
     harness.command(3, vec![send(4, &"x".repeat(60)), send(4, "one too many")]);
@@ -67,7 +67,7 @@ fn commands_after_the_one_that_closes_the_connection_are_dropped() {
     harness.commands(
         1,
         vec![
-            vec![Action::Close(1, CloseReason::Idle)],
+            vec![Action::Close(1, CloseReason::TimedOut)],
             vec![send(1, "too late")],
         ],
     );
@@ -86,7 +86,7 @@ fn a_closed_connection_is_sent_nothing_and_its_commands_are_dropped() {
         2,
         vec![
             send(1, "before"),
-            Action::Close(1, CloseReason::Idle),
+            Action::Close(1, CloseReason::TimedOut),
             send(1, "after"),
         ],
     );
@@ -94,7 +94,7 @@ fn a_closed_connection_is_sent_nothing_and_its_commands_are_dropped() {
     assert_eq!(drained.texts, ["before"]);
     assert_eq!(
         drained.directives.close,
-        Some(CloseOrder::Graceful(CloseReason::Idle))
+        Some(CloseOrder::Graceful(CloseReason::TimedOut))
     );
     harness.command(1, vec![send(2, "too late")]);
     assert_eq!(harness.take_log(), ["command 2", "close 1 timed out"]);
@@ -168,7 +168,7 @@ fn a_request_is_answered_by_its_realm_and_a_long_reply_is_more_work() {
     let event = HttpEvent {
         listener: 0,
         request: Request {
-            hello: connect_request,
+            connect: connect_request,
             method: Method::Get,
             body: Vec::new(),
         },

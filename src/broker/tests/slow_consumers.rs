@@ -117,7 +117,7 @@ fn a_receipt_says_whether_the_frame_is_in_the_outbox() {
     harness.command(1, vec![Action::Deliver(7, "no such connection".to_owned())]);
     assert_eq!(drain(&sender).texts, ["failed"]);
     let actions = vec![
-        Action::Close(2, CloseReason::Idle),
+        Action::Close(2, CloseReason::TimedOut),
         Action::Deliver(2, "late".to_owned()),
     ];
     harness.command(1, actions);

@@ -1,52 +1,13 @@
-//! How a connection ends: the reason, and the closing handshake (RFC 6455 section 7).
+//! The closing handshake of a connection (RFC 6455 section 7).
 
+use super::exit::PumpExit;
 use super::pump::Pump;
-use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::close::CloseReason;
 use crate::base::frame::{Frame, close_frame};
 use crate::net::socket::ClientSocket;
-use async_tungstenite::tungstenite::Error;
-use async_tungstenite::tungstenite::error::ProtocolError;
 use futures::StreamExt;
 use futures::future::poll_fn;
 use std::task::Poll;
-
-/// Why the pump has stopped.
-#[derive(Clone, Debug)]
-pub(super) enum PumpExit {
-    /// The server closes the connection with a Close frame.
-    Close(CloseReason),
-    /// The client broke the protocol (RFC 6455 section 7.1.7): it is sent a Close frame, but nothing more
-    /// is read from it.
-    Fail(CloseReason),
-    /// The client sent a Close frame, with this code if it has one.
-    Left(Option<u16>),
-    /// The connection broke.
-    Lost,
-    /// The broker aborted the connection.
-    Abort,
-}
-
-impl PumpExit {
-    pub(super) const fn disconnect_reason(&self) -> DisconnectReason {
-        match *self {
-            Self::Close(reason) | Self::Fail(reason) => DisconnectReason::Closed(reason),
-            Self::Left(code) => DisconnectReason::Left(code),
-            Self::Lost => DisconnectReason::Lost,
-            // The broker aborts a connection that is not yet closing only for silence.
-            Self::Abort => DisconnectReason::Silent,
-        }
-    }
-
-    pub(super) fn from_error(error: &Error) -> Self {
-        match error {
-            Error::Capacity(_) => Self::Fail(CloseReason::TooBig),
-            Error::Utf8(_) => Self::Fail(CloseReason::InvalidUtf8),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Lost,
-            Error::Protocol(_) => Self::Fail(CloseReason::ProtocolError),
-            _ => Self::Lost,
-        }
-    }
-}
 
 impl Pump {
     /// Writes all queued frames, unless the broker aborts the connection.

@@ -4,6 +4,7 @@
 //! outbox are sent to the client, all of them before the task waits again.
 
 mod closing;
+mod exit;
 mod pump;
 mod read_buffer;
 mod receive_memory;
@@ -15,7 +16,7 @@ use crate::net::frame_writer::FrameWriter;
 use crate::net::socket::ClientSocket;
 use crate::protocols::Protocol;
 use crate::realm::ConnectionId;
-use closing::PumpExit;
+use exit::PumpExit;
 use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::poll_fn;
@@ -72,7 +73,7 @@ impl Connection {
             inbox: parts.inbox,
             conn: parts.conn,
             protocol: parts.protocol,
-            reader: (parts.protocol.reader)(),
+            reader: (parts.protocol.new_reader)(),
             commands: Vec::new(),
             decoded_bytes: 0,
             reserved_bytes: 0,

@@ -1,7 +1,7 @@
 //! The pump: one poll of a connection's task, which reads and writes.
 
-use super::closing::PumpExit;
-use super::read_buffer::ReadBufferSize;
+use super::exit::PumpExit;
+use super::read_buffer::{ReadBufferSize, open_websocket};
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use crate::broker::{CloseOrder, Event, OutboxReceiver, PingReason};
@@ -72,6 +72,28 @@ pub(super) struct Pump {
 }
 
 impl Pump {
+    /// Replaces the read buffer by an empty one. What was in it is lost.
+    pub(super) fn with_new_buffer(
+        self: Box<Self>,
+        buffer_size: ReadBufferSize,
+        max_message_size: usize,
+    ) -> Box<Self> {
+        let pump = *self;
+        let mut writer = pump.websocket.into_inner();
+        writer.tracker.largest_payload = 0;
+        Box::new(Self {
+            websocket: open_websocket(writer, Vec::new(), buffer_size, max_message_size),
+            buffer_size,
+            ..pump
+        })
+    }
+
+    /// Returns the size of the read buffer that is to replace the current one now, if one is.
+    fn replacement_buffer(&self) -> Option<ReadBufferSize> {
+        self.buffer_size
+            .replacement(self.websocket.get_ref(), self.is_silent)
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEvent> {
         loop {
             let directives = self

@@ -3,7 +3,6 @@
 //! tungstenite never shrinks its read buffer (snapview/tungstenite-rs#480, #496). So a connection that has
 //! read a large message gets a new buffer as soon as the old one is empty.
 
-use super::pump::Pump;
 use crate::net::frame_tracker::LARGE_PAYLOAD;
 use crate::net::frame_writer::FrameWriter;
 use async_tungstenite::WebSocketStream;
@@ -35,6 +34,29 @@ impl ReadBufferSize {
             Self::Large => 2 * Self::Large.bytes(),
         }
     }
+
+    /// Returns the size of the buffer that is to replace one of this size now, if one is. `is_silent` is
+    /// whether the client has been sent a Ping because nothing came from it. A buffer can be
+    /// replaced only when it is empty: between two messages, and after tungstenite has returned all that
+    /// it read.
+    pub(super) fn replacement(self, writer: &FrameWriter, is_silent: bool) -> Option<Self> {
+        let tracker = &writer.tracker;
+        let is_outgrown = tracker.largest_payload > self.max_payload();
+        let is_idle = is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
+        let grown_size = self.bytes().max(tracker.largest_payload);
+        let is_too_large = is_idle && grown_size > Self::Small.bytes();
+        if !is_outgrown && !is_too_large || !tracker.between_messages() {
+            return None;
+        }
+        // tungstenite reads only when it holds no whole frame. So its buffer is empty after a read that
+        // returned nothing, and at the end of a large frame, beyond which it cannot read.
+        let is_empty = tracker.large_frame_ended || !writer.socket.may_be_readable();
+        is_empty.then_some(if is_too_large {
+            Self::Small
+        } else {
+            Self::Large
+        })
+    }
 }
 
 /// Number of consecutive small frames after which a large buffer is replaced by a small one. Compared
@@ -58,45 +80,4 @@ pub(super) fn open_websocket(
     WebSocketStream::from_partially_read(writer, already_read, Role::Server, Some(config))
         .now_or_never()
         .expect("creating a WebSocket waits for nothing")
-}
-
-impl Pump {
-    /// Replaces the read buffer by an empty one. What was in it is lost.
-    pub(super) fn with_new_buffer(
-        self: Box<Self>,
-        buffer_size: ReadBufferSize,
-        max_message_size: usize,
-    ) -> Box<Self> {
-        let pump = *self;
-        let mut writer = pump.websocket.into_inner();
-        writer.tracker.largest_payload = 0;
-        Box::new(Self {
-            websocket: open_websocket(writer, Vec::new(), buffer_size, max_message_size),
-            buffer_size,
-            ..pump
-        })
-    }
-
-    /// Returns the size of the buffer that is to replace the current one now, if one is. A buffer can be
-    /// replaced only when it is empty: between two messages, and after tungstenite has returned all that
-    /// it read.
-    pub(super) fn replacement_buffer(&self) -> Option<ReadBufferSize> {
-        let writer = self.websocket.get_ref();
-        let tracker = &writer.tracker;
-        let is_outgrown = tracker.largest_payload > self.buffer_size.max_payload();
-        let is_idle = self.is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
-        let grown_size = self.buffer_size.bytes().max(tracker.largest_payload);
-        let is_too_large = is_idle && grown_size > ReadBufferSize::Small.bytes();
-        if !is_outgrown && !is_too_large || !tracker.between_messages() {
-            return None;
-        }
-        // tungstenite reads only when it holds no whole frame. So its buffer is empty after a read that
-        // returned nothing, and at the end of a large frame, beyond which it cannot read.
-        let is_empty = tracker.large_frame_ended || !writer.socket.may_be_readable();
-        is_empty.then_some(if is_too_large {
-            ReadBufferSize::Small
-        } else {
-            ReadBufferSize::Large
-        })
-    }
 }

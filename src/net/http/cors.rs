@@ -19,7 +19,7 @@ pub(crate) fn allowed_methods(protocol: &Protocol) -> &'static str {
 pub(crate) fn options_response(head: &RequestHead, listener: &ListenerState) -> Response {
     let methods = allowed_methods(listener.protocol);
     let response = Response::new(204, "").with_header("Allow", methods);
-    if !listener.protocol.answers_requests() {
+    if !listener.protocol.has_http_api() {
         return response;
     }
     let requested = head.first("Access-Control-Request-Headers");
@@ -31,7 +31,7 @@ pub(crate) fn options_response(head: &RequestHead, listener: &ListenerState) -> 
 /// Returns whether the listener's `origins` allow this request.
 pub(crate) fn is_origin_allowed(head: &RequestHead, listener: &ListenerState) -> bool {
     let origins = &listener.settings.origins;
-    origins.let_in(head.first("Origin"), head.first("Host"))
+    origins.allows(head.first("Origin"), head.first("Host"))
 }
 
 /// Adds the headers that let pages of allowed origins read a response, where the protocol has an HTTP
@@ -42,7 +42,7 @@ pub(crate) fn with_cors_headers(
     head: Option<&RequestHead>,
     listener: &ListenerState,
 ) -> Response {
-    if !listener.protocol.answers_requests() {
+    if !listener.protocol.has_http_api() {
         return response;
     }
     let response = response.with_header("Vary", "Origin");

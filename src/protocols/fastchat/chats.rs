@@ -98,7 +98,7 @@ impl FastChat {
         check_length(&msg.content, "content", 1, max_length)?;
         let limit = self.options.messages_per_minute;
         let state = &mut self.user(from).state;
-        let counted = state.messages.take(now, limit);
+        let counted = state.messages.try_record(now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("MSG", limit, wait))?;
         let partner = state.partner.filter(|_| !state.last_open_failed);
         let Some(to) = msg.to.or(partner) else {
@@ -187,7 +187,7 @@ impl FastChat {
             if sent.is_some_and(|(recipient, _)| recipient == partner) {
                 // It counts for the rate, but is sent even above the limit: otherwise the
                 // partner would show an indicator that never ends.
-                let _ = self.user(from).state.typing.take(cx.now, limit);
+                let _ = self.user(from).state.typing.try_record(cx.now, limit);
                 self.stop_typing(cx, from);
             }
             return Ok(());
@@ -199,7 +199,7 @@ impl FastChat {
         if sent == Some((partner, recipient.connection)) {
             return Ok(());
         }
-        let counted = self.user(from).state.typing.take(cx.now, limit);
+        let counted = self.user(from).state.typing.try_record(cx.now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("TYPING", limit, wait))?;
         if sent.is_some_and(|(recipient, _)| recipient != partner) {
             self.stop_typing(cx, from);

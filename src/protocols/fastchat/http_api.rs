@@ -75,8 +75,8 @@ struct Heartbeat<'a> {
 impl FastChat {
     /// Answers a plain HTTP request.
     pub(super) fn handle_request(&mut self, cx: &Context, request: &Request) -> HttpReply {
-        match (request.hello.path.as_str(), request.method) {
-            ("/presence/online", Method::Get) => self.handle_online(cx, &request.hello),
+        match (request.connect.path.as_str(), request.method) {
+            ("/presence/online", Method::Get) => self.handle_online(cx, &request.connect),
             ("/presence/heartbeat", Method::Post) => match self.handle_heartbeat(cx, &request.body)
             {
                 Ok(body) => HttpReply::Ok {
@@ -160,7 +160,7 @@ impl FastChat {
 
     /// Returns the user that a heartbeat names, as JSON. The name is that of HELLO if the user is online.
     fn handle_heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, InvalidMessage> {
-        let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NoObject)?;
+        let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotAnObject)?;
         let heartbeat: Heartbeat = json::object(text)?;
         let id = uuid(heartbeat.user_id, "user_id")?;
         let claimed: String = json::required(heartbeat.display_name, "display_name", "a string")?;

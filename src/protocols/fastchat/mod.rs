@@ -23,7 +23,7 @@ use crate::realm::{
 use crate::toolkit::dialect;
 use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
-use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
+use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
 use crate::toolkit::response_pool::InFlightResponses;
 use chats::Chat;
@@ -158,7 +158,7 @@ impl Realm for FastChat {
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
         // With less, a user could reach a rate limit, disconnect, and come back with a new window.
-        let min_absence = SPAN.as_secs() as u32;
+        let min_absence = WINDOW.as_secs() as u32;
         check_minimum(&[
             ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
             ("absence", options.absence, min_absence, "seconds"),
@@ -263,7 +263,7 @@ impl Realm for FastChat {
             let text = format!("no valid HELLO within {} s", self.options.hello_timeout);
             let error = ErrorReply::new(ErrorCode::Unauthorized, text);
             recipient.send_to(cx, &ServerMessage::Error(error));
-            cx.close(conn, CloseReason::NotIntroduced);
+            cx.close(conn, CloseReason::RegistrationTimeout);
         }
         self.in_flight_lists.release_unused();
         let absence = Duration::from_secs(self.options.absence.into());
@@ -398,7 +398,7 @@ impl FastChat {
     fn handle_ping(&mut self, cx: &mut Context, id: Uuid) -> Result<(), ErrorReply> {
         let limit = self.options.pings_per_minute;
         let user = self.user(id);
-        let counted = user.state.pings.take(cx.now, limit);
+        let counted = user.state.pings.try_record(cx.now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("PING", limit, wait))?;
         let timestamp = cx.timestamp();
         user.recipient

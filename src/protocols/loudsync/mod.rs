@@ -117,8 +117,8 @@ impl Realm for Loudsync {
         self.pending.remove(conn);
         match how {
             // LEAVE and "a clean Close" are `left` (rulings).
-            DisconnectReason::Closed(CloseReason::Goodbye)
-            | DisconnectReason::Left(None | Some(1000 | 1001)) => {
+            DisconnectReason::Closed(CloseReason::ClientLeft)
+            | DisconnectReason::ClosedByClient(None | Some(1000 | 1001)) => {
                 self.remove_member(cx, conn, LeaveReason::Left);
             }
             // "closed for what it did" is `error` (rulings).
@@ -157,7 +157,7 @@ impl Realm for Loudsync {
 
     fn tick(&mut self, cx: &mut Context) {
         for conn in self.pending.expired(cx.now) {
-            cx.close(conn, CloseReason::NotIntroduced);
+            cx.close(conn, CloseReason::RegistrationTimeout);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
         let has_expired_member = |session: &Session| {
@@ -240,7 +240,7 @@ impl Loudsync {
     ) -> Result<(), ErrorReply> {
         let conn = client.connection;
         match message {
-            ClientMessage::Leave => cx.close(conn, CloseReason::Goodbye),
+            ClientMessage::Leave => cx.close(conn, CloseReason::ClientLeft),
             ClientMessage::Heartbeat => {
                 if let Some(member) = self.member_mut(session_id, conn) {
                     member.last_heartbeat = cx.now;
@@ -349,7 +349,7 @@ impl Loudsync {
         session.guests = guests;
         let host = session.host.member().filter(|host| has_timed_out(host));
         for recipient in expired.iter().chain(host).filter_map(|it| it.recipient) {
-            cx.close(recipient.connection, CloseReason::Idle);
+            cx.close(recipient.connection, CloseReason::TimedOut);
         }
         if host.is_some() {
             self.close_session(cx, session_id, HOST_LOST);
@@ -408,7 +408,7 @@ fn send_pong(cx: &mut Context, client: Recipient, timestamp: &RawValue) {
 /// Sends the reason why a JOIN is rejected, and closes the connection.
 fn reject_join(cx: &mut Context, client: Recipient, error: &ErrorReply) {
     send_error(cx, client, error);
-    cx.close(client.connection, CloseReason::JoinRefused);
+    cx.close(client.connection, CloseReason::JoinRejected);
 }
 
 fn already_joined() -> ErrorReply {

@@ -148,7 +148,7 @@ impl Session {
         } else {
             1
         };
-        self.list_pending |= self.changes.take(cx.now, limit).is_err();
+        self.list_pending |= self.changes.try_record(cx.now, limit).is_err();
         !self.list_pending
     }
 

@@ -10,7 +10,7 @@ use crate::base::ip::SubnetKey;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
-use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
+use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use async_tungstenite::tungstenite::Utf8Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -218,7 +218,7 @@ impl PeerDrop {
         let code = code.to_ascii_uppercase();
         let Some(session) = self.sessions.get_mut(&code) else {
             self.record_wrong_guess(cx.now, subnet);
-            return Err(CloseReason::UnknownSession);
+            return Err(CloseReason::SessionNotFound);
         };
         if session.joiner.is_some() {
             return Err(CloseReason::SessionFull);
@@ -250,10 +250,10 @@ impl PeerDrop {
         }
         let guesses = self.guesses_by_subnet.entry(subnet).or_default();
         // Cannot fail: the window is emptied below as soon as it is full.
-        let _ = guesses.recent.take(now, limit);
+        let _ = guesses.recent.try_record(now, limit);
         if guesses.recent.count(now) >= limit as usize {
             *guesses = WrongGuesses {
-                refused_until: now + SPAN,
+                refused_until: now + WINDOW,
                 ..WrongGuesses::default()
             };
         }

@@ -87,6 +87,6 @@ impl Transmission {
         let beginning = object
             .strip_suffix('}')
             .expect("an object ends with a brace");
-        Frame::text_in_two(beginning, self.after_src.clone())
+        Frame::text_from_parts(beginning, self.after_src.clone())
     }
 }

@@ -127,7 +127,7 @@ impl Realm for PeerJs {
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get];
-    const FULL: Option<&'static str> = Some(FULL_ERROR);
+    const FULL_MESSAGE: Option<&'static str> = Some(FULL_ERROR);
 
     type Options = Options;
     type Reader = ();
@@ -181,7 +181,7 @@ impl Realm for PeerJs {
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
-        match self.route(&request.hello.path) {
+        match self.route(&request.connect.path) {
             Some(Route::ServerInfo) => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
                 body: SERVER_INFO.into(),
@@ -241,7 +241,7 @@ impl Realm for PeerJs {
         }
         let transmission = match message {
             ClientMessage::KeepAlive => return,
-            ClientMessage::Leave => return cx.close(conn, CloseReason::Goodbye),
+            ClientMessage::Leave => return cx.close(conn, CloseReason::ClientLeft),
             ClientMessage::Transmit(transmission) => transmission,
         };
         let Transmission {
@@ -301,7 +301,7 @@ impl Realm for PeerJs {
             let now = cx.now;
             let is_silent = |peer: &&Peer| peer.last_message + alive_timeout <= now;
             for peer in self.peers.values().filter(is_silent) {
-                cx.close(peer.connection, CloseReason::Idle);
+                cx.close(peer.connection, CloseReason::TimedOut);
             }
         }
     }

@@ -4,7 +4,7 @@ use super::Workspace;
 use super::messages::{ErrorCode, ErrorReply};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::jwt;
-use crate::toolkit::sanitize::{cut, sanitize};
+use crate::toolkit::sanitize::{sanitize, truncate};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Workspace {
     /// Sanitizes and trims a username and cuts it at `username_length`; `None` if nothing is left.
     pub(super) fn sanitize_username(&self, requested: &str) -> Option<String> {
         let clean = sanitize(requested);
-        let name = cut(clean.trim(), self.options.username_length as usize).trim_end();
+        let name = truncate(clean.trim(), self.options.username_length as usize).trim_end();
         (!name.is_empty()).then(|| name.to_owned())
     }
 
@@ -51,11 +51,11 @@ impl Workspace {
     ) -> Result<Option<String>, ErrorReply> {
         let token = token.unwrap_or_default();
         let Some(secret) = self.options.auth_secret.bytes() else {
-            let claims = jwt::unverified::<Claims>(token).ok();
+            let claims = jwt::decode_unverified::<Claims>(token).ok();
             return Ok(claims.and_then(|claims| self.sanitize_username(&claims.username)));
         };
         let now = Duration::from_millis(cx.epoch_millis());
-        let claims: Claims = jwt::verified(token, secret, now).map_err(ErrorReply::unauthorized)?;
+        let claims: Claims = jwt::verify(token, secret, now).map_err(ErrorReply::unauthorized)?;
         let name = self.sanitize_username(&claims.username).ok_or_else(|| {
             let problem = "the \"username\" in the token is empty; must contain a name";
             ErrorReply::unauthorized(problem)
@@ -85,7 +85,7 @@ impl Workspace {
             let problem = "this username has too many connections; close one of them first";
             return Err(ErrorReply::new(ErrorCode::TooManyConnections, problem));
         }
-        let counted = member.renames.take(cx.now, RENAMES_PER_MINUTE);
+        let counted = member.renames.try_record(cx.now, RENAMES_PER_MINUTE);
         counted.map_err(|wait| {
             ErrorReply::rate_limited("changes of username", RENAMES_PER_MINUTE, wait)
         })?;

@@ -57,7 +57,7 @@ impl RateLimits {
     /// # Errors
     /// There were `limit` in the last minute.
     pub(super) fn count_message(&mut self, now: Duration, limit: u32) -> Result<(), ErrorReply> {
-        let counted = self.messages.take(now, limit);
+        let counted = self.messages.try_record(now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("messages", limit, wait))
     }
 
@@ -66,7 +66,7 @@ impl RateLimits {
     /// # Errors
     /// There were `limit` in the last minute.
     pub(super) fn count_signal(&mut self, now: Duration, limit: u32) -> Result<(), ErrorReply> {
-        let counted = self.signals.take(now, limit);
+        let counted = self.signals.try_record(now, limit);
         let what = "presence updates and typing indicators";
         counted.map_err(|wait| ErrorReply::rate_limited(what, limit, wait))
     }

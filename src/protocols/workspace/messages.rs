@@ -115,8 +115,8 @@ impl ErrorReply {
 impl From<InvalidMessage> for ErrorReply {
     fn from(invalid: InvalidMessage) -> Self {
         let code = match invalid {
-            InvalidMessage::NoJson(_) => ErrorCode::InvalidJson,
-            InvalidMessage::NoObject | InvalidMessage::Field { .. } => ErrorCode::InvalidMessage,
+            InvalidMessage::NotJson(_) => ErrorCode::InvalidJson,
+            InvalidMessage::NotAnObject | InvalidMessage::Field { .. } => ErrorCode::InvalidMessage,
         };
         Self::new(code, invalid.to_string())
     }

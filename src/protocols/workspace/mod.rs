@@ -17,7 +17,7 @@ use crate::realm::{
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::jwt::Secret;
-use crate::toolkit::rate_limit::{SPAN, SlidingWindow};
+use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
 pub use codec::Reader;
 use members::{
@@ -203,7 +203,7 @@ impl Realm for Workspace {
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        while self.recently_gone.pop_expired(cx.now, SPAN).is_some() {}
+        while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
         self.close_idle(cx);
         self.broadcast_user_count(cx);
     }
@@ -224,7 +224,7 @@ impl Workspace {
         // All idle members are removed before the first broadcast, so that the end of a quiet room sends
         // nothing to connections that are closed with it.
         for (conn, member) in idle {
-            cx.close(conn, CloseReason::Idle);
+            cx.close(conn, CloseReason::TimedOut);
             self.detach(cx, &member);
         }
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 ///
 /// Each message is decoded or gets an error; a dialect that is fixed does not change; text that other
 /// clients are sent is sanitized.
-pub(crate) fn read_all(bytes: &[u8]) {
+pub(crate) fn decode_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
         let before = reader.dialect();

@@ -113,9 +113,9 @@ fn typing(is_typing: bool) -> String {
 
 /// Connects and sends HELLO, then waits a second, so that all users have been sent the change.
 fn enters(harness: &mut RealmHarness<FastChat>, conn: u64, id: &str, name: &str) {
-    harness.opens(conn, "/ws");
-    harness.says(conn, &hello(id, name));
-    harness.waits(SECOND);
+    harness.open(conn, "/ws");
+    harness.send(conn, &hello(id, name));
+    harness.advance(SECOND);
 }
 
 /// A realm with Ann on connection 1, Bob on 2 and Cid on 3, without chats.
@@ -130,7 +130,7 @@ fn three() -> RealmHarness<FastChat> {
 /// The same, with a chat that Ann has opened with Bob.
 fn chat() -> RealmHarness<FastChat> {
     let mut harness = three();
-    harness.says(1, &open_chat(BOB));
+    harness.send(1, &open_chat(BOB));
     harness
 }
 
@@ -216,16 +216,16 @@ fn the_endpoint_is_ws_on_port_8000() {
 #[test]
 fn hello_is_acknowledged_and_followed_by_the_presence_list() {
     let mut harness = harness();
-    assert_eq!(harness.opens(1, "/ws"), no_lines());
-    let lines = harness.says(1, &hello(ANN, "Ann Lee"));
+    assert_eq!(harness.open(1, "/ws"), no_lines());
+    let lines = harness.send(1, &hello(ANN, "Ann Lee"));
     let ack =
         format!(r#"1 < {{"type":"HELLO_ACK","data":{{"user_id":"{ANN}","status":"connected"}}}}"#);
     let list = format!(
         r#"1 < {{"type":"PRESENCE","data":{{"users":[{{"user_id":"{ANN}","display_name":"Ann Lee","online":true}}]}}}}"#
     );
     assert_eq!(lines, [ack, list]);
-    harness.opens(2, "/ws");
-    let lines = harness.says(2, &hello(BOB, "Bob"));
+    harness.open(2, "/ws");
+    let lines = harness.send(2, &hello(BOB, "Bob"));
     assert_eq!(presence(&lines[1]), names(2, &["Ann Lee", "Bob"]));
 }
 
@@ -241,8 +241,8 @@ fn any_other_message_before_hello_is_unauthorized() {
         "hello".to_owned(),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/ws");
-        let error = error(&harness.says(1, &text), 1);
+        harness.open(1, "/ws");
+        let error = error(&harness.send(1, &text), 1);
         assert_eq!(error["code"], "UNAUTHORIZED", "{text}");
         assert!(
             error["message"]
@@ -257,7 +257,7 @@ fn any_other_message_before_hello_is_unauthorized() {
         };
         assert_eq!(error["details"]["field"], field);
         assert_eq!(
-            harness.says(1, &hello(ANN, "Ann")).len(),
+            harness.send(1, &hello(ANN, "Ann")).len(),
             2,
             "a HELLO is still accepted"
         );
@@ -267,11 +267,11 @@ fn any_other_message_before_hello_is_unauthorized() {
 #[test]
 fn a_client_that_sends_no_hello_is_closed_after_10_seconds() {
     let mut harness = harness();
-    harness.opens(1, "/ws");
-    harness.opens(2, "/ws");
-    harness.says(2, &hello(BOB, "Bob"));
-    assert_eq!(harness.waits(Duration::from_millis(9999)), no_lines());
-    let lines = harness.waits(Duration::from_millis(1));
+    harness.open(1, "/ws");
+    harness.open(2, "/ws");
+    harness.send(2, &hello(BOB, "Bob"));
+    assert_eq!(harness.advance(Duration::from_millis(9999)), no_lines());
+    let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(code(&lines[..1], 1), "UNAUTHORIZED");
     assert_eq!(lines[1..], ["1 x 4401 no HELLO or JOIN in time"]);
 }
@@ -279,27 +279,27 @@ fn a_client_that_sends_no_hello_is_closed_after_10_seconds() {
 #[test]
 fn an_invalid_hello_does_not_extend_the_time_limit() {
     let mut harness = harness();
-    harness.opens(1, "/ws");
-    harness.waits(9 * SECOND);
+    harness.open(1, "/ws");
+    harness.advance(9 * SECOND);
     assert_eq!(
-        code(&harness.says(1, &hello("test-123", "Ann")), 1),
+        code(&harness.send(1, &hello("test-123", "Ann")), 1),
         "VALIDATION"
     );
-    assert_eq!(harness.waits(SECOND).len(), 2);
+    assert_eq!(harness.advance(SECOND).len(), 2);
     let mut unlimited = RealmHarness::<FastChat>::new(json!({"hello_timeout": 0}));
-    unlimited.opens(1, "/ws");
-    assert_eq!(unlimited.waits(1000 * SECOND), no_lines());
+    unlimited.open(1, "/ws");
+    assert_eq!(unlimited.advance(1000 * SECOND), no_lines());
 }
 
 #[test]
 fn a_second_hello_gets_a_validation_error() {
     let mut harness = three();
     assert_eq!(
-        error(&harness.says(1, &hello(ANN, "Ann")), 1)["details"],
+        error(&harness.send(1, &hello(ANN, "Ann")), 1)["details"],
         json!({"field": "type"})
     );
-    assert_eq!(code(&harness.says(1, &hello(ANN, "Ann")), 1), "VALIDATION");
-    assert_eq!(code(&harness.says(1, &hello("", "")), 1), "VALIDATION");
+    assert_eq!(code(&harness.send(1, &hello(ANN, "Ann")), 1), "VALIDATION");
+    assert_eq!(code(&harness.send(1, &hello("", "")), 1), "VALIDATION");
 }
 
 #[test]
@@ -314,18 +314,18 @@ fn a_user_id_must_be_a_uuid_of_version_4() {
         "urn:uuid:aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa",
     ] {
         let mut harness = harness();
-        harness.opens(1, "/ws");
-        let error = error(&harness.says(1, &hello(wrong, "Ann")), 1);
+        harness.open(1, "/ws");
+        let error = error(&harness.send(1, &hello(wrong, "Ann")), 1);
         assert_eq!(error["code"], "VALIDATION", "{wrong}");
         assert_eq!(error["details"]["field"], "user_id");
     }
     let mut harness = harness();
-    harness.opens(1, "/ws");
-    let lines = harness.says(1, &hello(&ANN.to_uppercase(), "Ann"));
+    harness.open(1, "/ws");
+    let lines = harness.send(1, &hello(&ANN.to_uppercase(), "Ann"));
     assert_eq!(parts(&lines[0]).2["user_id"], ANN);
-    harness.opens(2, "/ws");
+    harness.open(2, "/ws");
     assert_eq!(
-        harness.says(2, &hello(ANN, "Ann")),
+        harness.send(2, &hello(ANN, "Ann")),
         ["1 ? 5 s"],
         "the id is the same user in either case"
     );
@@ -345,8 +345,8 @@ fn a_sanitized_display_name_must_have_3_to_50_characters() {
         (format!("  {}  ", "x".repeat(50)), Some(&*"x".repeat(50))),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/ws");
-        let lines = harness.says(1, &hello(ANN, &given));
+        harness.open(1, "/ws");
+        let lines = harness.send(1, &hello(ANN, &given));
         match name {
             Some(name) => assert_eq!(presence(&lines[1]), names(1, &[name]), "{given}"),
             None => {
@@ -361,50 +361,50 @@ fn a_sanitized_display_name_must_have_3_to_50_characters() {
 #[test]
 fn a_hello_for_a_connected_user_probes_its_connection() {
     let mut harness = three();
-    harness.opens(4, "/ws");
-    assert_eq!(harness.says(4, &hello(ANN, "Impostor")), ["1 ? 5 s"]);
-    assert_eq!(harness.waits(SECOND), no_lines());
+    harness.open(4, "/ws");
+    assert_eq!(harness.send(4, &hello(ANN, "Impostor")), ["1 ? 5 s"]);
+    assert_eq!(harness.advance(SECOND), no_lines());
 }
 
 #[test]
 fn a_connection_that_answers_the_probe_stays_and_the_claimant_is_closed() {
     let mut harness = three();
-    harness.opens(4, "/ws");
-    harness.says(4, &hello(ANN, "Impostor"));
-    let lines = harness.answers(1);
+    harness.open(4, "/ws");
+    harness.send(4, &hello(ANN, "Impostor"));
+    let lines = harness.answer_probe(1);
     let error = error(&lines[..1], 4);
     assert_eq!(error["code"], "UNAUTHORIZED");
     assert_eq!(error["message"], "user is connected");
     assert_eq!(lines[1..], ["4 x 4409 user is connected"]);
-    assert_eq!(kinds(&harness.says(1, &open_chat(BOB))).len(), 2);
-    assert_eq!(harness.waits(SECOND), no_lines());
+    assert_eq!(kinds(&harness.send(1, &open_chat(BOB))).len(), 2);
+    assert_eq!(harness.advance(SECOND), no_lines());
 }
 
 #[test]
 fn a_connection_that_does_not_answer_the_probe_is_replaced() {
     let mut harness = chat();
-    harness.opens(4, "/ws");
-    harness.says(4, &hello(ANN, "Ann Lee"));
-    let lines = harness.is_silent(1);
+    harness.open(4, "/ws");
+    harness.send(4, &hello(ANN, "Ann Lee"));
+    let lines = harness.fail_probe(1);
     assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
     assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
     // The user was online all the time, but has another name.
     assert_eq!(presence(&lines[3]), names(2, &["Ann Lee", "Bob", "Cid"]));
     assert_eq!(presence(&lines[4]), names(3, &["Ann Lee", "Bob", "Cid"]));
-    assert_eq!(kinds(&harness.says(4, &msg(BOB, "hi")))[0], to(2, "MSG"));
+    assert_eq!(kinds(&harness.send(4, &msg(BOB, "hi")))[0], to(2, "MSG"));
 }
 
 #[test]
 fn a_connection_that_disconnects_during_the_probe_is_replaced() {
     for how in [
         DisconnectReason::Lost,
-        DisconnectReason::Left(Some(1000)),
-        DisconnectReason::Silent,
+        DisconnectReason::ClosedByClient(Some(1000)),
+        DisconnectReason::Unresponsive,
     ] {
         let mut harness = three();
-        harness.opens(4, "/ws");
-        harness.says(4, &hello(ANN, "Ann"));
-        let lines = harness.leaves(1, how);
+        harness.open(4, "/ws");
+        harness.send(4, &hello(ANN, "Ann"));
+        let lines = harness.disconnect(1, how);
         assert_eq!(kinds(&lines[..2]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
     }
 }
@@ -413,43 +413,43 @@ fn a_connection_that_disconnects_during_the_probe_is_replaced() {
 fn of_several_claimants_the_first_is_registered_and_then_probed_for_the_others() {
     let mut harness = three();
     for conn in [4, 5, 6] {
-        harness.opens(conn, "/ws");
-        harness.says(conn, &hello(ANN, "Ann"));
+        harness.open(conn, "/ws");
+        harness.send(conn, &hello(ANN, "Ann"));
     }
-    harness.leaves(5, DisconnectReason::Lost);
-    let lines = harness.is_silent(1);
+    harness.disconnect(5, DisconnectReason::Lost);
+    let lines = harness.fail_probe(1);
     assert_eq!(lines[0], "1 x 4409 connected again elsewhere");
     assert_eq!(kinds(&lines[1..3]), [to(4, "HELLO_ACK"), to(4, "PRESENCE")]);
     assert_eq!(lines[3], "4 ? 5 s");
-    assert_eq!(harness.answers(4)[1], "6 x 4409 user is connected");
+    assert_eq!(harness.answer_probe(4)[1], "6 x 4409 user is connected");
 }
 
 #[test]
 fn a_claimant_may_wait_past_the_hello_timeout_but_send_nothing() {
     let mut harness = three();
-    harness.opens(4, "/ws");
-    harness.waits(8 * SECOND);
-    harness.says(4, &hello(ANN, "Ann"));
-    assert_eq!(code(&harness.says(4, &hello(CID, "Cid")), 4), "VALIDATION");
+    harness.open(4, "/ws");
+    harness.advance(8 * SECOND);
+    harness.send(4, &hello(ANN, "Ann"));
+    assert_eq!(code(&harness.send(4, &hello(CID, "Cid")), 4), "VALIDATION");
     assert_eq!(
-        code(&harness.says(4, &message("PING", json!({}))), 4),
+        code(&harness.send(4, &message("PING", json!({}))), 4),
         "UNAUTHORIZED"
     );
-    assert_eq!(harness.waits(4 * SECOND), no_lines());
-    assert_eq!(kinds(&harness.is_silent(1)[1..2]), [to(4, "HELLO_ACK")]);
+    assert_eq!(harness.advance(4 * SECOND), no_lines());
+    assert_eq!(kinds(&harness.fail_probe(1)[1..2]), [to(4, "HELLO_ACK")]);
 }
 
 #[test]
 fn all_users_are_sent_a_new_user() {
     let mut harness = three();
-    harness.opens(4, "/ws");
-    let lines = harness.says(4, &hello(DAN, "Dan"));
+    harness.open(4, "/ws");
+    let lines = harness.send(4, &hello(DAN, "Dan"));
     let all = ["Ann", "Bob", "Cid", "Dan"];
     assert_eq!(presence(&lines[1]), names(4, &all));
     let others: Vec<_> = lines[2..].iter().map(|line| presence(line)).collect();
     assert_eq!(others, [1, 2, 3].map(|conn| names(conn, &all)));
     assert_eq!(
-        harness.waits(SECOND),
+        harness.advance(SECOND),
         no_lines(),
         "the new user has its list already"
     );
@@ -459,19 +459,19 @@ fn all_users_are_sent_a_new_user() {
 fn all_users_are_sent_a_disconnected_user_once() {
     for how in [
         DisconnectReason::Lost,
-        DisconnectReason::Left(None),
-        DisconnectReason::Silent,
+        DisconnectReason::ClosedByClient(None),
+        DisconnectReason::Unresponsive,
         DisconnectReason::Closed(CloseReason::TooSlow),
     ] {
         let mut harness = three();
-        let lines = harness.leaves(1, how);
+        let lines = harness.disconnect(1, how);
         let sent: Vec<_> = lines.iter().map(|line| presence(line)).collect();
         assert_eq!(
             sent,
             [2, 3].map(|conn| names(conn, &["Bob", "Cid", "-Ann"]))
         );
-        harness.waits(SECOND);
-        let lines = harness.leaves(2, how);
+        harness.advance(SECOND);
+        let lines = harness.disconnect(2, how);
         assert_eq!(presence(&lines[0]), names(3, &["Cid", "-Bob"]));
     }
 }
@@ -480,18 +480,18 @@ fn all_users_are_sent_a_disconnected_user_once() {
 fn changes_within_a_second_are_sent_as_one_presence() {
     let mut harness = three();
     assert_eq!(
-        harness.leaves(3, DisconnectReason::Lost).len(),
+        harness.disconnect(3, DisconnectReason::Lost).len(),
         2,
         "the first change is sent at once"
     );
-    assert_eq!(harness.leaves(2, DisconnectReason::Lost), no_lines());
-    harness.opens(4, "/ws");
+    assert_eq!(harness.disconnect(2, DisconnectReason::Lost), no_lines());
+    harness.open(4, "/ws");
     assert_eq!(
-        kinds(&harness.says(4, &hello(CID, "Cid"))),
+        kinds(&harness.send(4, &hello(CID, "Cid"))),
         [to(4, "HELLO_ACK"), to(4, "PRESENCE")]
     );
-    assert_eq!(harness.waits(Duration::from_millis(999)), no_lines());
-    let lines = harness.waits(Duration::from_millis(1));
+    assert_eq!(harness.advance(Duration::from_millis(999)), no_lines());
+    let lines = harness.advance(Duration::from_millis(1));
     let sent: Vec<_> = lines.iter().map(|line| presence(line)).collect();
     assert_eq!(
         sent,
@@ -506,8 +506,8 @@ fn above_presence_list_up_to_only_a_new_user_is_sent_the_list() {
     for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob")] {
         enters(&mut harness, conn, id, name);
     }
-    harness.opens(3, "/ws");
-    let lines = harness.says(3, &hello(CID, "Cid"));
+    harness.open(3, "/ws");
+    let lines = harness.send(3, &hello(CID, "Cid"));
     assert_eq!(kinds(&lines[..1]), [to(3, "HELLO_ACK")]);
     let mut sent: Vec<_> = lines[1..].iter().map(|line| presence(line)).collect();
     sent.sort();
@@ -516,8 +516,8 @@ fn above_presence_list_up_to_only_a_new_user_is_sent_the_list() {
         sent,
         [names(1, &["Cid"]), names(2, &["Cid"]), names(3, &all)]
     );
-    harness.waits(SECOND);
-    let lines = harness.leaves(3, DisconnectReason::Lost);
+    harness.advance(SECOND);
+    let lines = harness.disconnect(3, DisconnectReason::Lost);
     assert_eq!(
         presence(&lines[0]),
         names(1, &["Ann", "Bob", "-Cid"]),
@@ -525,8 +525,8 @@ fn above_presence_list_up_to_only_a_new_user_is_sent_the_list() {
     );
     let mut always = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 0}));
     enters(&mut always, 1, ANN, "Ann");
-    always.opens(2, "/ws");
-    let lines = always.says(2, &hello(BOB, "Bob"));
+    always.open(2, "/ws");
+    let lines = always.send(2, &hello(BOB, "Bob"));
     assert_eq!(presence(&lines[2]), names(1, &["Ann", "Bob"]));
 }
 
@@ -534,24 +534,24 @@ fn above_presence_list_up_to_only_a_new_user_is_sent_the_list() {
 fn above_presence_list_up_to_users_that_connect_within_a_second_share_a_list() {
     let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 1}));
     enters(&mut harness, 1, ANN, "Ann");
-    harness.opens(2, "/ws");
+    harness.open(2, "/ws");
     assert_eq!(
-        harness.says(2, &hello(BOB, "Bob")).len(),
+        harness.send(2, &hello(BOB, "Bob")).len(),
         3,
         "the first change is sent at once"
     );
-    harness.opens(3, "/ws");
+    harness.open(3, "/ws");
     assert_eq!(
-        kinds(&harness.says(3, &hello(CID, "Cid"))),
+        kinds(&harness.send(3, &hello(CID, "Cid"))),
         [to(3, "HELLO_ACK")]
     );
-    harness.opens(4, "/ws");
+    harness.open(4, "/ws");
     assert_eq!(
-        kinds(&harness.says(4, &hello(DAN, "Dan"))),
+        kinds(&harness.send(4, &hello(DAN, "Dan"))),
         [to(4, "HELLO_ACK")]
     );
     let mut sent: Vec<_> = harness
-        .waits(SECOND)
+        .advance(SECOND)
         .iter()
         .map(|line| presence(line))
         .collect();
@@ -572,15 +572,15 @@ fn above_presence_list_up_to_users_that_connect_within_a_second_share_a_list() {
 #[test]
 fn a_user_online_for_less_than_a_second_is_sent_only_to_clients_that_saw_it() {
     let mut harness = three();
-    harness.leaves(3, DisconnectReason::Lost);
-    harness.opens(4, "/ws");
-    harness.says(4, &hello(DAN, "Dan"));
-    harness.opens(5, "/ws");
-    let lines = harness.says(5, &hello(CID, "Cid"));
+    harness.disconnect(3, DisconnectReason::Lost);
+    harness.open(4, "/ws");
+    harness.send(4, &hello(DAN, "Dan"));
+    harness.open(5, "/ws");
+    let lines = harness.send(5, &hello(CID, "Cid"));
     assert_eq!(presence(&lines[1]), names(5, &["Ann", "Bob", "Cid", "Dan"]));
-    harness.leaves(4, DisconnectReason::Lost);
+    harness.disconnect(4, DisconnectReason::Lost);
     let mut sent: Vec<_> = harness
-        .waits(SECOND)
+        .advance(SECOND)
         .iter()
         .map(|line| presence(line))
         .collect();
@@ -589,18 +589,18 @@ fn a_user_online_for_less_than_a_second_is_sent_only_to_clients_that_saw_it() {
     let saw_it = ["Ann", "Bob", "Cid", "-Dan"];
     assert_eq!(sent, [names(1, &all), names(2, &all), names(5, &saw_it)]);
     // If there is no other change, nothing is sent.
-    harness.waits(SECOND);
-    harness.leaves(5, DisconnectReason::Lost);
-    harness.opens(6, "/ws");
-    harness.says(6, &hello(DAN, "Dan"));
-    harness.leaves(6, DisconnectReason::Lost);
-    assert_eq!(harness.waits(SECOND), no_lines());
+    harness.advance(SECOND);
+    harness.disconnect(5, DisconnectReason::Lost);
+    harness.open(6, "/ws");
+    harness.send(6, &hello(DAN, "Dan"));
+    harness.disconnect(6, DisconnectReason::Lost);
+    assert_eq!(harness.advance(SECOND), no_lines());
 }
 
 #[test]
 fn both_users_are_sent_chat_opened_with_the_other_as_target() {
     let mut harness = three();
-    let lines = harness.says(2, &open_chat(ANN));
+    let lines = harness.send(2, &open_chat(ANN));
     assert_eq!(kinds(&lines), [to(2, "CHAT_OPENED"), to(1, "CHAT_OPENED")]);
     let [opener, target] = [0, 1].map(|at| parts(&lines[at]).2);
     let id = opener["chat_id"].as_str().unwrap();
@@ -621,22 +621,22 @@ fn both_users_are_sent_chat_opened_with_the_other_as_target() {
 fn opening_an_open_chat_repeats_chat_opened_to_the_opener_alone() {
     let mut harness = three();
     let id = |line: &str| parts(line).2["chat_id"].clone();
-    let first = id(&harness.says(1, &open_chat(BOB))[0]);
+    let first = id(&harness.send(1, &open_chat(BOB))[0]);
     for (conn, target) in [(1, BOB), (2, ANN), (1, BOB)] {
-        let lines = harness.says(conn, &open_chat(target));
+        let lines = harness.send(conn, &open_chat(target));
         assert_eq!(kinds(&lines), [to(conn, "CHAT_OPENED")]);
         assert_eq!(id(&lines[0]), first);
         assert_eq!(parts(&lines[0]).2["target_user_id"], target);
     }
-    assert_ne!(id(&harness.says(1, &open_chat(CID))[0]), first);
+    assert_ne!(id(&harness.send(1, &open_chat(CID))[0]), first);
 }
 
 #[test]
 fn a_chat_with_an_offline_user_is_user_not_found() {
     let mut harness = three();
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     for absent in [BOB, DAN] {
-        let error = error(&harness.says(1, &open_chat(absent)), 1);
+        let error = error(&harness.send(1, &open_chat(absent)), 1);
         assert_eq!(error["code"], "USER_NOT_FOUND");
         assert_eq!(error["details"]["field"], "target_user_id");
     }
@@ -645,7 +645,7 @@ fn a_chat_with_an_offline_user_is_user_not_found() {
 #[test]
 fn a_chat_with_oneself_is_a_validation_error() {
     let mut harness = three();
-    let error = error(&harness.says(1, &open_chat(&ANN.to_uppercase())), 1);
+    let error = error(&harness.send(1, &open_chat(&ANN.to_uppercase())), 1);
     assert_eq!(error["code"], "VALIDATION");
     assert_eq!(error["details"]["field"], "target_user_id");
 }
@@ -653,19 +653,19 @@ fn a_chat_with_oneself_is_a_validation_error() {
 #[test]
 fn a_chat_ends_a_minute_after_one_user_disconnected() {
     let mut harness = chat();
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.waits(Duration::from_millis(59_999));
-    assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
-    harness.waits(Duration::from_millis(1));
-    assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "USER_NOT_FOUND");
-    assert_eq!(code(&harness.says(1, &typing(true)), 1), "CHAT_NOT_OPENED");
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.advance(Duration::from_millis(59_999));
+    assert_eq!(code(&harness.send(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    harness.advance(Duration::from_millis(1));
+    assert_eq!(code(&harness.send(1, &msg(BOB, "hi")), 1), "USER_NOT_FOUND");
+    assert_eq!(code(&harness.send(1, &typing(true)), 1), "CHAT_NOT_OPENED");
     enters(&mut harness, 4, BOB, "Bob");
     assert_eq!(
-        code(&harness.says(1, &msg(BOB, "hi")), 1),
+        code(&harness.send(1, &msg(BOB, "hi")), 1),
         "CHAT_NOT_OPENED"
     );
     assert_eq!(
-        code(&harness.says(4, &msg(ANN, "hi")), 4),
+        code(&harness.send(4, &msg(ANN, "hi")), 4),
         "CHAT_NOT_OPENED"
     );
 }
@@ -673,28 +673,28 @@ fn a_chat_ends_a_minute_after_one_user_disconnected() {
 #[test]
 fn a_user_that_reconnects_within_a_minute_keeps_its_chats() {
     let mut harness = chat();
-    harness.leaves(1, DisconnectReason::Lost);
-    harness.waits(59 * SECOND);
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.advance(59 * SECOND);
     enters(&mut harness, 4, ANN, "Ann");
-    harness.waits(10 * SECOND);
+    harness.advance(10 * SECOND);
     assert_eq!(
-        kinds(&harness.says(4, &msg(BOB, "hi"))),
+        kinds(&harness.send(4, &msg(BOB, "hi"))),
         [to(2, "MSG"), to(4, "MSG_ACK")]
     );
     assert_eq!(
-        kinds(&harness.says(2, &msg(ANN, "hi"))),
+        kinds(&harness.send(2, &msg(ANN, "hi"))),
         [to(4, "MSG"), to(2, "MSG_ACK")]
     );
-    assert_eq!(kinds(&harness.says(4, &typing(true))), [to(2, "TYPING")]);
+    assert_eq!(kinds(&harness.send(4, &typing(true))), [to(2, "TYPING")]);
     // Both may disconnect, as long as neither is away for a minute.
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.leaves(4, DisconnectReason::Lost);
-    harness.waits(59 * SECOND);
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.disconnect(4, DisconnectReason::Lost);
+    harness.advance(59 * SECOND);
     enters(&mut harness, 5, ANN, "Ann");
-    harness.opens(6, "/ws");
-    harness.says(6, &hello(BOB, "Bob"));
+    harness.open(6, "/ws");
+    harness.send(6, &hello(BOB, "Bob"));
     assert_eq!(
-        code(&harness.says(5, &msg(BOB, "hi")), 5),
+        code(&harness.send(5, &msg(BOB, "hi")), 5),
         "CHAT_NOT_OPENED",
         "Bob was away for a minute"
     );
@@ -706,30 +706,30 @@ fn a_user_may_open_at_most_chats_per_user_chats() {
     for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, CID, "Cid")] {
         enters(&mut harness, conn, id, name);
     }
-    harness.says(1, &open_chat(BOB));
-    let error = error(&harness.says(1, &open_chat(CID)), 1);
+    harness.send(1, &open_chat(BOB));
+    let error = error(&harness.send(1, &open_chat(CID)), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(
         error["details"],
         json!({"field": "target_user_id", "retry_after_ms": 60_000})
     );
     assert_eq!(
-        harness.says(1, &open_chat(BOB)).len(),
+        harness.send(1, &open_chat(BOB)).len(),
         1,
         "a chat that is open does not count again"
     );
     assert_eq!(
-        harness.says(3, &open_chat(ANN)).len(),
+        harness.send(3, &open_chat(ANN)).len(),
         2,
         "a chat opened by its partner does not count for Ann"
     );
-    assert_eq!(harness.says(2, &open_chat(CID)).len(), 2, "nor for Bob");
+    assert_eq!(harness.send(2, &open_chat(CID)).len(), 2, "nor for Bob");
 }
 
 #[test]
 fn a_message_is_delivered_and_acknowledged() {
     let mut harness = chat();
-    let lines = harness.says(1, &msg(&BOB.to_uppercase(), "Hello!"));
+    let lines = harness.send(1, &msg(&BOB.to_uppercase(), "Hello!"));
     let message = json!({
         "from": ANN, "to": BOB, "content": "Hello!", "message_id": "m1",
         "timestamp": "2026-01-16T10:00:03.000Z",
@@ -745,7 +745,7 @@ fn a_message_id_is_the_senders_or_a_new_uuid() {
     let mut harness = chat();
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let lines = harness.says(1, &message("MSG", json!({"to": BOB, "content": "hi"})));
+        let lines = harness.send(1, &message("MSG", json!({"to": BOB, "content": "hi"})));
         let [sent, acknowledged] = [0, 1].map(|at| parts(&lines[at]).2["message_id"].clone());
         assert_eq!(sent, acknowledged);
         assert!(Uuid::try_parse(sent.as_str().unwrap()).is_ok());
@@ -758,7 +758,7 @@ fn a_message_id_is_the_senders_or_a_new_uuid() {
 fn a_message_id_must_have_1_to_64_characters_and_no_tags() {
     let mut harness = chat();
     let mut send = |id: Value| {
-        harness.says(
+        harness.send(
             1,
             &message("MSG", json!({"to": BOB, "content": "hi", "message_id": id})),
         )
@@ -784,10 +784,10 @@ fn sanitized_content_must_have_1_to_1000_characters() {
     let mut harness = chat();
     let longest = "ü".repeat(1000);
     for good in ["x", " ", &longest, &format!("<b>{longest}</b>")] {
-        assert_eq!(harness.says(1, &msg(BOB, good)).len(), 2);
+        assert_eq!(harness.send(1, &msg(BOB, good)).len(), 2);
     }
     for bad in ["", "<b></b>", "\u{7}", &"ü".repeat(1001)] {
-        let error = error(&harness.says(1, &msg(BOB, bad)), 1);
+        let error = error(&harness.send(1, &msg(BOB, bad)), 1);
         assert_eq!(error["code"], "VALIDATION");
         assert_eq!(
             error["details"],
@@ -799,7 +799,7 @@ fn sanitized_content_must_have_1_to_1000_characters() {
 #[test]
 fn content_is_sanitized() {
     let mut harness = chat();
-    let lines = harness.says(
+    let lines = harness.send(
         1,
         &msg(
             BOB,
@@ -814,40 +814,40 @@ fn the_checks_of_a_message_have_the_documented_order() {
     let mut harness = chat();
     let unknown = DAN;
     assert_eq!(
-        code(&harness.says(1, &msg(unknown, "hi")), 1),
+        code(&harness.send(1, &msg(unknown, "hi")), 1),
         "USER_NOT_FOUND"
     );
     assert_eq!(
-        code(&harness.says(1, &msg(CID, "hi")), 1),
+        code(&harness.send(1, &msg(CID, "hi")), 1),
         "CHAT_NOT_OPENED"
     );
     assert_eq!(
-        code(&harness.says(1, &msg(ANN, "hi")), 1),
+        code(&harness.send(1, &msg(ANN, "hi")), 1),
         "CHAT_NOT_OPENED"
     );
-    harness.leaves(3, DisconnectReason::Lost);
+    harness.disconnect(3, DisconnectReason::Lost);
     assert_eq!(
-        code(&harness.says(1, &msg(CID, "hi")), 1),
+        code(&harness.send(1, &msg(CID, "hi")), 1),
         "CHAT_NOT_OPENED"
     );
-    harness.leaves(2, DisconnectReason::Lost);
-    assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+    harness.disconnect(2, DisconnectReason::Lost);
+    assert_eq!(code(&harness.send(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
     // The rate is checked before the target, the content before both.
     for _ in 5..60 {
-        assert_eq!(code(&harness.says(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
+        assert_eq!(code(&harness.send(1, &msg(BOB, "hi")), 1), "MESSAGE_FAILED");
     }
     assert_eq!(
-        code(&harness.says(1, &msg(unknown, "hi")), 1),
+        code(&harness.send(1, &msg(unknown, "hi")), 1),
         "RATE_LIMITED"
     );
-    assert_eq!(code(&harness.says(1, &msg(unknown, "")), 1), "VALIDATION");
+    assert_eq!(code(&harness.send(1, &msg(unknown, "")), 1), "VALIDATION");
 }
 
 #[test]
 fn a_message_to_a_user_that_has_just_disconnected_fails() {
     let mut harness = chat();
-    harness.leaves(2, DisconnectReason::Lost);
-    let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
+    harness.disconnect(2, DisconnectReason::Lost);
+    let error = error(&harness.send(1, &msg(BOB, "hi")), 1);
     assert_eq!(error["code"], "MESSAGE_FAILED");
     assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
 }
@@ -855,8 +855,8 @@ fn a_message_to_a_user_that_has_just_disconnected_fails() {
 #[test]
 fn a_message_that_does_not_fit_the_outbox_fails() {
     let mut harness = chat();
-    harness.is_full(2);
-    let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
+    harness.fill_outbox(2);
+    let error = error(&harness.send(1, &msg(BOB, "hi")), 1);
     assert_eq!(error["code"], "MESSAGE_FAILED");
     assert_eq!(error["details"], json!({"field": "to", "message_id": "m1"}));
 }
@@ -864,21 +864,21 @@ fn a_message_that_does_not_fit_the_outbox_fails() {
 #[test]
 fn a_msg_ack_from_a_client_has_no_effect() {
     let mut harness = chat();
-    harness.says(1, &msg(BOB, "hi"));
+    harness.send(1, &msg(BOB, "hi"));
     let ack = message(
         "MSG_ACK",
         json!({"message_id": "m1", "status": "delivered"}),
     );
-    assert_eq!(harness.says(2, &ack), no_lines());
+    assert_eq!(harness.send(2, &ack), no_lines());
 }
 
 #[test]
 fn typing_goes_to_the_partner_of_the_last_used_chat() {
     let mut harness = three();
     let last_partner = |harness: &mut RealmHarness<FastChat>| {
-        let on = harness.says(1, &typing(true));
+        let on = harness.send(1, &typing(true));
         assert_eq!(parts(&on[0]).2, json!({"user_id": ANN, "is_typing": true}));
-        let off = harness.says(1, &typing(false));
+        let off = harness.send(1, &typing(false));
         assert_eq!(
             parts(&off[0]).2,
             json!({"user_id": ANN, "is_typing": false})
@@ -886,19 +886,19 @@ fn typing_goes_to_the_partner_of_the_last_used_chat() {
         assert_eq!(parts(&on[0]).0, parts(&off[0]).0);
         parts(&on[0]).0
     };
-    harness.says(1, &open_chat(BOB));
+    harness.send(1, &open_chat(BOB));
     assert_eq!(last_partner(&mut harness), 2, "opened");
-    harness.says(1, &open_chat(CID));
+    harness.send(1, &open_chat(CID));
     assert_eq!(last_partner(&mut harness), 3, "opened");
-    harness.says(1, &open_chat(BOB));
+    harness.send(1, &open_chat(BOB));
     assert_eq!(last_partner(&mut harness), 2, "opened again");
-    harness.says(1, &msg(CID, "hi"));
+    harness.send(1, &msg(CID, "hi"));
     assert_eq!(last_partner(&mut harness), 3, "sent a message");
-    harness.says(2, &msg(ANN, "hi"));
+    harness.send(2, &msg(ANN, "hi"));
     assert_eq!(last_partner(&mut harness), 2, "was sent a message");
-    harness.waits(60 * SECOND);
+    harness.advance(60 * SECOND);
     enters(&mut harness, 4, DAN, "Dan");
-    harness.says(4, &open_chat(ANN));
+    harness.send(4, &open_chat(ANN));
     assert_eq!(
         last_partner(&mut harness),
         2,
@@ -909,21 +909,21 @@ fn typing_goes_to_the_partner_of_the_last_used_chat() {
 #[test]
 fn typing_of_a_user_without_a_partner_goes_to_the_opener_of_its_chat() {
     let mut harness = chat();
-    assert_eq!(kinds(&harness.says(2, &typing(true))), [to(1, "TYPING")]);
+    assert_eq!(kinds(&harness.send(2, &typing(true))), [to(1, "TYPING")]);
     // Also if an earlier partner is no longer remembered.
-    harness.leaves(1, DisconnectReason::Lost);
-    harness.waits(60 * SECOND);
-    harness.says(3, &open_chat(BOB));
-    assert_eq!(kinds(&harness.says(2, &typing(true))), [to(3, "TYPING")]);
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    harness.send(3, &open_chat(BOB));
+    assert_eq!(kinds(&harness.send(2, &typing(true))), [to(3, "TYPING")]);
 }
 
 #[test]
 fn the_end_of_typing_reaches_a_partner_that_has_reconnected() {
     let mut harness = chat();
-    harness.says(1, &typing(true));
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.send(1, &typing(true));
+    harness.disconnect(2, DisconnectReason::Lost);
     enters(&mut harness, 4, BOB, "Bob");
-    let lines = harness.says(1, &typing(false));
+    let lines = harness.send(1, &typing(false));
     assert_eq!(parts(&lines[0]).0, 4);
     assert_eq!(parts(&lines[0]).2["is_typing"], false);
 }
@@ -931,40 +931,40 @@ fn the_end_of_typing_reaches_a_partner_that_has_reconnected() {
 #[test]
 fn a_connection_without_a_claimant_stays_whatever_the_probe_says() {
     let mut harness = three();
-    harness.opens(4, "/ws");
-    harness.says(4, &hello(ANN, "Ann"));
-    harness.leaves(4, DisconnectReason::Lost);
-    assert_eq!(harness.is_silent(1), no_lines());
+    harness.open(4, "/ws");
+    harness.send(4, &hello(ANN, "Ann"));
+    harness.disconnect(4, DisconnectReason::Lost);
+    assert_eq!(harness.fail_probe(1), no_lines());
 }
 
 #[test]
 fn a_chat_ends_when_either_user_is_no_longer_remembered() {
     // Bob's state is dropped first, while Ann is offline, too.
     let mut harness = chat();
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.waits(30 * SECOND);
-    harness.leaves(1, DisconnectReason::Lost);
-    harness.waits(30 * SECOND);
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.advance(30 * SECOND);
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.advance(30 * SECOND);
     enters(&mut harness, 4, ANN, "Ann");
     enters(&mut harness, 5, BOB, "Bob");
     assert_eq!(
-        code(&harness.says(4, &msg(BOB, "hi")), 4),
+        code(&harness.send(4, &msg(BOB, "hi")), 4),
         "CHAT_NOT_OPENED"
     );
-    assert_eq!(harness.says(4, &open_chat(BOB)).len(), 2, "a new chat");
+    assert_eq!(harness.send(4, &open_chat(BOB)).len(), 2, "a new chat");
     // The oldest entry is evicted when too many users disconnect within a minute.
-    harness.leaves(5, DisconnectReason::Lost);
-    harness.waits(SECOND);
+    harness.disconnect(5, DisconnectReason::Lost);
+    harness.advance(SECOND);
     for conn in 0..crate::toolkit::recently_gone::MAX_RECENTLY_GONE as u64 {
-        harness.opens(100 + conn, "/ws");
+        harness.open(100 + conn, "/ws");
         let id = Uuid::from_u128(0x1111_1111_1111_4111_8111_0000_0000_0000 + u128::from(conn));
-        harness.says(100 + conn, &hello(&id.to_string(), "Another user"));
-        harness.leaves(100 + conn, DisconnectReason::Lost);
+        harness.send(100 + conn, &hello(&id.to_string(), "Another user"));
+        harness.disconnect(100 + conn, DisconnectReason::Lost);
     }
-    assert_eq!(code(&harness.says(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
+    assert_eq!(code(&harness.send(4, &msg(BOB, "hi")), 4), "USER_NOT_FOUND");
     enters(&mut harness, 6, BOB, "Bob");
     assert_eq!(
-        code(&harness.says(4, &msg(BOB, "hi")), 4),
+        code(&harness.send(4, &msg(BOB, "hi")), 4),
         "CHAT_NOT_OPENED"
     );
 }
@@ -972,13 +972,13 @@ fn a_chat_ends_when_either_user_is_no_longer_remembered() {
 #[test]
 fn typing_may_name_another_partner() {
     let mut harness = chat();
-    harness.says(1, &open_chat(CID));
+    harness.send(1, &open_chat(CID));
     let typing = |to: Value, on: bool| message("TYPING", json!({"to": to, "is_typing": on}));
     assert_eq!(
-        kinds(&harness.says(1, &typing(json!(BOB), true))),
+        kinds(&harness.send(1, &typing(json!(BOB), true))),
         [to(2, "TYPING")]
     );
-    let error = error(&harness.says(1, &typing(json!("Bob"), true)), 1);
+    let error = error(&harness.send(1, &typing(json!("Bob"), true)), 1);
     assert_eq!(
         (&error["code"], &error["details"]["field"]),
         (&json!("VALIDATION"), &json!("to"))
@@ -989,11 +989,11 @@ fn typing_may_name_another_partner() {
 fn typing_without_a_chat_is_chat_not_opened() {
     let mut harness = three();
     for on in [true, false] {
-        assert_eq!(code(&harness.says(1, &typing(on)), 1), "CHAT_NOT_OPENED");
+        assert_eq!(code(&harness.send(1, &typing(on)), 1), "CHAT_NOT_OPENED");
     }
-    harness.says(1, &open_chat(BOB));
+    harness.send(1, &open_chat(BOB));
     let to_cid = message("TYPING", json!({"to": CID, "is_typing": true}));
-    let error = error(&harness.says(1, &to_cid), 1);
+    let error = error(&harness.send(1, &to_cid), 1);
     assert_eq!(
         (&error["code"], &error["details"]["field"]),
         (&json!("CHAT_NOT_OPENED"), &json!("to"))
@@ -1004,47 +1004,47 @@ fn typing_without_a_chat_is_chat_not_opened() {
 fn only_changes_of_typing_are_sent_and_counted() {
     let mut harness = chat();
     for (on, count) in [(false, 0), (true, 1), (true, 0), (false, 1), (false, 0)] {
-        assert_eq!(harness.says(1, &typing(on)).len(), count);
+        assert_eq!(harness.send(1, &typing(on)).len(), count);
     }
     // Messages that are not sent do not count.
     for _ in 0..100 {
-        assert_eq!(harness.says(1, &typing(false)), no_lines());
+        assert_eq!(harness.send(1, &typing(false)), no_lines());
     }
-    assert_eq!(harness.says(1, &typing(true)).len(), 1);
+    assert_eq!(harness.send(1, &typing(true)).len(), 1);
 }
 
 #[test]
 fn typing_to_an_offline_partner_is_sent_after_it_reconnects() {
     let mut harness = chat();
-    harness.says(1, &typing(true));
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.send(1, &typing(true));
+    harness.disconnect(2, DisconnectReason::Lost);
     for _ in 0..20 {
         assert_eq!(
-            harness.says(1, &typing(true)),
+            harness.send(1, &typing(true)),
             no_lines(),
             "it is neither sent nor counted"
         );
     }
     enters(&mut harness, 4, BOB, "Bob");
-    assert_eq!(kinds(&harness.says(1, &typing(true))), [to(4, "TYPING")]);
+    assert_eq!(kinds(&harness.send(1, &typing(true))), [to(4, "TYPING")]);
 }
 
 #[test]
 fn the_end_of_typing_is_sent_even_above_the_rate() {
     let mut harness = chat();
     for count in 0..9 {
-        assert_eq!(harness.says(1, &typing(count % 2 == 0)).len(), 1);
+        assert_eq!(harness.send(1, &typing(count % 2 == 0)).len(), 1);
     }
-    harness.says(1, &typing(false));
-    assert_eq!(code(&harness.says(1, &typing(true)), 1), "RATE_LIMITED");
-    harness.waits(60 * SECOND);
+    harness.send(1, &typing(false));
+    assert_eq!(code(&harness.send(1, &typing(true)), 1), "RATE_LIMITED");
+    harness.advance(60 * SECOND);
     for count in 0..10 {
         let to = if count % 2 == 0 { BOB } else { CID };
-        harness.says(1, &open_chat(to));
-        assert_ne!(harness.says(1, &typing(true)), no_lines());
+        harness.send(1, &open_chat(to));
+        assert_ne!(harness.send(1, &typing(true)), no_lines());
     }
     assert_eq!(
-        kinds(&harness.says(1, &typing(false))),
+        kinds(&harness.send(1, &typing(false))),
         [to(3, "TYPING")],
         "the eleventh within a minute"
     );
@@ -1053,15 +1053,15 @@ fn the_end_of_typing_is_sent_even_above_the_rate() {
 #[test]
 fn the_end_of_typing_goes_to_the_user_that_was_sent_its_start() {
     let mut harness = chat();
-    harness.says(1, &typing(true));
-    harness.says(3, &open_chat(ANN));
-    harness.says(3, &msg(ANN, "hi"));
-    assert_eq!(kinds(&harness.says(1, &typing(false))), [to(2, "TYPING")]);
+    harness.send(1, &typing(true));
+    harness.send(3, &open_chat(ANN));
+    harness.send(3, &msg(ANN, "hi"));
+    assert_eq!(kinds(&harness.send(1, &typing(false))), [to(2, "TYPING")]);
     // TYPING in another chat ends it in the first one.
-    harness.says(1, &open_chat(BOB));
-    harness.says(1, &typing(true));
-    harness.says(1, &msg(CID, "hi"));
-    let lines = harness.says(1, &typing(true));
+    harness.send(1, &open_chat(BOB));
+    harness.send(1, &typing(true));
+    harness.send(1, &msg(CID, "hi"));
+    let lines = harness.send(1, &typing(true));
     let sent = [0, 1].map(|at| {
         (
             parts(&lines[at]).0,
@@ -1074,8 +1074,8 @@ fn the_end_of_typing_goes_to_the_user_that_was_sent_its_start() {
 #[test]
 fn a_user_that_disconnects_stops_typing() {
     let mut harness = chat();
-    harness.says(1, &typing(true));
-    let lines = harness.leaves(1, DisconnectReason::Lost);
+    harness.send(1, &typing(true));
+    let lines = harness.disconnect(1, DisconnectReason::Lost);
     assert_eq!(
         parts(&lines[0]),
         (
@@ -1086,19 +1086,19 @@ fn a_user_that_disconnects_stops_typing() {
     );
     // Nothing is sent if the partner is no longer remembered.
     let mut harness = chat();
-    harness.says(1, &open_chat(CID));
-    harness.says(1, &msg(BOB, "hi"));
-    harness.says(1, &typing(true));
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.waits(60 * SECOND);
-    harness.says(1, &open_chat(CID));
-    assert_eq!(harness.says(1, &typing(false)), no_lines());
+    harness.send(1, &open_chat(CID));
+    harness.send(1, &msg(BOB, "hi"));
+    harness.send(1, &typing(true));
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    harness.send(1, &open_chat(CID));
+    assert_eq!(harness.send(1, &typing(false)), no_lines());
 }
 
 #[test]
 fn a_ping_is_answered_with_a_timestamp() {
     let mut harness = three();
-    let lines = harness.says(1, r#"{"type":"PING"}"#);
+    let lines = harness.send(1, r#"{"type":"PING"}"#);
     assert_eq!(
         lines,
         [r#"1 < {"type":"PONG","data":{"timestamp":"2026-01-16T10:00:03.000Z"}}"#]
@@ -1109,38 +1109,38 @@ fn a_ping_is_answered_with_a_timestamp() {
 fn at_most_60_messages_a_minute_are_delivered() {
     let mut harness = chat();
     for _ in 0..60 {
-        assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
-        harness.waits(SECOND / 2);
+        assert_eq!(harness.send(1, &msg(BOB, "hi")).len(), 2);
+        harness.advance(SECOND / 2);
     }
-    let error = error(&harness.says(1, &msg(BOB, "hi")), 1);
+    let error = error(&harness.send(1, &msg(BOB, "hi")), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(
         error["details"],
         json!({"message_id": "m1", "retry_after_ms": 30_000})
     );
     assert_eq!(
-        harness.says(2, &msg(ANN, "hi")).len(),
+        harness.send(2, &msg(ANN, "hi")).len(),
         2,
         "each user has its own limit"
     );
-    harness.waits(30 * SECOND);
-    assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
+    harness.advance(30 * SECOND);
+    assert_eq!(harness.send(1, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
 fn at_most_10_typings_a_minute_are_sent() {
     let mut harness = chat();
     for count in 0..10 {
-        assert_eq!(harness.says(1, &typing(count % 2 == 0)).len(), 1);
+        assert_eq!(harness.send(1, &typing(count % 2 == 0)).len(), 1);
     }
-    let error = error(&harness.says(1, &typing(true)), 1);
+    let error = error(&harness.send(1, &typing(true)), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(error["details"]["retry_after_ms"], 60_000);
-    harness.waits(Duration::from_micros(59_998_500));
-    let again = self::error(&harness.says(1, &typing(true)), 1);
+    harness.advance(Duration::from_micros(59_998_500));
+    let again = self::error(&harness.send(1, &typing(true)), 1);
     assert_eq!(again["details"]["retry_after_ms"], 2, "rounded up");
-    harness.waits(Duration::from_millis(2));
-    assert_eq!(harness.says(1, &typing(true)).len(), 1);
+    harness.advance(Duration::from_millis(2));
+    assert_eq!(harness.send(1, &typing(true)).len(), 1);
 }
 
 #[test]
@@ -1148,9 +1148,9 @@ fn at_most_60_pings_a_minute_are_answered() {
     let mut harness = three();
     let ping = message("PING", json!({}));
     for _ in 0..60 {
-        assert_eq!(kinds(&harness.says(1, &ping)), [to(1, "PONG")]);
+        assert_eq!(kinds(&harness.send(1, &ping)), [to(1, "PONG")]);
     }
-    let error = error(&harness.says(1, &ping), 1);
+    let error = error(&harness.send(1, &ping), 1);
     assert_eq!(error["code"], "RATE_LIMITED");
     assert_eq!(error["details"]["retry_after_ms"], 60_000);
 }
@@ -1159,23 +1159,23 @@ fn at_most_60_pings_a_minute_are_answered() {
 fn a_rate_limit_is_kept_across_a_reconnect() {
     let mut harness = chat();
     for _ in 0..60 {
-        harness.says(1, &msg(BOB, "hi"));
+        harness.send(1, &msg(BOB, "hi"));
     }
-    harness.leaves(1, DisconnectReason::Left(None));
-    harness.waits(58 * SECOND);
+    harness.disconnect(1, DisconnectReason::ClosedByClient(None));
+    harness.advance(58 * SECOND);
     enters(&mut harness, 4, ANN, "Ann");
-    assert_eq!(code(&harness.says(4, &msg(BOB, "hi")), 4), "RATE_LIMITED");
-    harness.waits(SECOND);
-    assert_eq!(harness.says(4, &msg(BOB, "hi")).len(), 2);
+    assert_eq!(code(&harness.send(4, &msg(BOB, "hi")), 4), "RATE_LIMITED");
+    harness.advance(SECOND);
+    assert_eq!(harness.send(4, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
 fn an_invalid_message_does_not_count_for_the_rate() {
     let mut harness = chat();
     for _ in 0..100 {
-        assert_eq!(code(&harness.says(1, &msg(BOB, "")), 1), "VALIDATION");
+        assert_eq!(code(&harness.send(1, &msg(BOB, "")), 1), "VALIDATION");
     }
-    assert_eq!(harness.says(1, &msg(BOB, "hi")).len(), 2);
+    assert_eq!(harness.send(1, &msg(BOB, "hi")).len(), 2);
 }
 
 #[test]
@@ -1210,7 +1210,7 @@ fn an_invalid_message_gets_a_validation_error_that_names_the_field() {
             json!("is_typing"),
         ),
     ] {
-        let error = error(&harness.says(1, text), 1);
+        let error = error(&harness.send(1, text), 1);
         assert_eq!(error["code"], "VALIDATION", "{text}");
         assert_eq!(error["details"]["field"], field, "{text}");
     }
@@ -1223,7 +1223,7 @@ fn an_error_names_the_field_and_the_message_id() {
         "MSG",
         json!({"to": "you", "content": "x", "message_id": "m7"}),
     );
-    let error = error(&harness.says(1, &text), 1);
+    let error = error(&harness.send(1, &text), 1);
     assert_eq!(error["details"], json!({"field": "to", "message_id": "m7"}));
     assert!(
         error["message"]
@@ -1238,9 +1238,9 @@ fn a_missing_data_is_an_empty_object_and_unknown_fields_are_ignored() {
     let mut harness = chat();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!(r#"{{"more":{deep},"type":"PING","data":{{"x":{deep},"to":5}}}}"#);
-    assert_eq!(kinds(&harness.says(1, &text)), [to(1, "PONG")]);
+    assert_eq!(kinds(&harness.send(1, &text)), [to(1, "PONG")]);
     assert_eq!(
-        kinds(&harness.says(1, r#"{"type":"PING","data":null}"#)),
+        kinds(&harness.send(1, r#"{"type":"PING","data":null}"#)),
         [to(1, "PONG")]
     );
 }
@@ -1249,21 +1249,21 @@ fn a_missing_data_is_an_empty_object_and_unknown_fields_are_ignored() {
 fn a_binary_message_gets_a_validation_error() {
     let mut harness = chat();
     let ping = Message::Binary(br#"{"type":"PING"}"#.to_vec().into());
-    assert_eq!(code(&harness.sends(1, ping), 1), "VALIDATION");
+    assert_eq!(code(&harness.send_message(1, ping), 1), "VALIDATION");
 }
 
 #[test]
 fn nothing_is_stored_after_all_users_have_been_away_for_a_minute() {
     let mut harness = chat();
-    harness.says(1, &typing(true));
-    harness.says(1, &msg(BOB, "hi"));
-    harness.opens(4, "/ws");
-    harness.says(4, &hello(ANN, "Ann"));
-    harness.opens(5, "/ws");
+    harness.send(1, &typing(true));
+    harness.send(1, &msg(BOB, "hi"));
+    harness.open(4, "/ws");
+    harness.send(4, &hello(ANN, "Ann"));
+    harness.open(5, "/ws");
     for conn in [5, 4, 3, 2, 1] {
-        harness.leaves(conn, DisconnectReason::Lost);
+        harness.disconnect(conn, DisconnectReason::Lost);
     }
-    harness.waits(60 * SECOND);
+    harness.advance(60 * SECOND);
     assert!(harness.realm.is_empty());
 }
 
@@ -1283,7 +1283,7 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/fastchat.rs"),

@@ -50,12 +50,12 @@ fn sent_to(lines: &[String], conn: u64) -> Vec<Value> {
 }
 
 fn says(harness: &mut RealmHarness<FastChat>, conn: u64, message: &Value) -> Vec<String> {
-    harness.says(conn, &message.to_string())
+    harness.send(conn, &message.to_string())
 }
 
 /// Connects and sends a flat HELLO, as the front end does.
 fn enter(harness: &mut RealmHarness<FastChat>, conn: u64, id: &str, name: &str) -> Vec<String> {
-    harness.opens(conn, "/ws");
+    harness.open(conn, "/ws");
     let hello = json!({"type": "HELLO", "user_id": id, "display_name": name, "session_id": "s"});
     says(harness, conn, &hello)
 }
@@ -67,7 +67,7 @@ fn enter_in_document_dialect(
     id: &str,
     name: &str,
 ) -> Vec<String> {
-    harness.opens(conn, "/ws");
+    harness.open(conn, "/ws");
     let data = json!({"user_id": id, "display_name": name});
     says(harness, conn, &json!({"type": "HELLO", "data": data}))
 }
@@ -77,7 +77,7 @@ fn chat() -> RealmHarness<FastChat> {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
-    harness.waits(SECOND);
+    harness.advance(SECOND);
     says(
         &mut harness,
         1,
@@ -94,7 +94,7 @@ fn hello_needs_a_name_but_no_id() {
         "type": "HELLO_ACK", "user_id": BOB, "message": "connected", "status": "connected",
     });
     assert_eq!(sent_to(&lines, 1)[0], expected);
-    harness.opens(2, "/ws");
+    harness.open(2, "/ws");
     let long = "x".repeat(100);
     let lines = says(
         &mut harness,
@@ -125,10 +125,10 @@ fn a_presence_list_has_the_action_update() {
     let list = json!({"type": "PRESENCE", "action": "update", "users": [ann]});
     assert_eq!(sent_to(&lines, 1)[1], list);
     enter(&mut harness, 2, BOB, "Bob");
-    let lines = harness.waits(SECOND);
+    let lines = harness.advance(SECOND);
     assert_eq!(sent_to(&lines, 1)[0]["users"].as_array().unwrap().len(), 2);
-    harness.waits(SECOND);
-    let lines = harness.leaves(2, DisconnectReason::Lost);
+    harness.advance(SECOND);
+    let lines = harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
         sent_to(&lines, 1),
         [list],
@@ -140,20 +140,20 @@ fn a_presence_list_has_the_action_update() {
 fn presence_changes_have_the_action_connect_or_disconnect() {
     let mut harness = RealmHarness::<FastChat>::new(json!({"presence_list_up_to": 1}));
     enter(&mut harness, 1, ANN, "Ann");
-    harness.waits(SECOND);
+    harness.advance(SECOND);
     enter(&mut harness, 2, BOB, "Bob");
     enter(&mut harness, 3, EVE, "Eve");
-    let lines = harness.waits(SECOND);
+    let lines = harness.advance(SECOND);
     let changes: Vec<Value> = sent_to(&lines, 1);
     assert!(
         changes.iter().all(|it| it["action"] == "connect"),
         "{changes:?}"
     );
-    harness.waits(SECOND);
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.advance(SECOND);
+    harness.disconnect(2, DisconnectReason::Lost);
     enter(&mut harness, 4, BOB, "Bob");
-    harness.leaves(3, DisconnectReason::Lost);
-    let lines = harness.waits(SECOND);
+    harness.disconnect(3, DisconnectReason::Lost);
+    let lines = harness.advance(SECOND);
     let bob = json!({"user_id": BOB, "display_name": "Bob", "online": true});
     let eve = json!({"user_id": EVE, "display_name": "Eve", "online": false});
     let expected = [
@@ -239,14 +239,14 @@ fn a_message_without_to_goes_to_the_last_used_chat() {
 #[test]
 fn a_user_that_reconnects_writes_to_its_previous_chat() {
     let mut harness = chat();
-    harness.leaves(1, DisconnectReason::Left(Some(1001)));
-    harness.waits(59 * SECOND);
+    harness.disconnect(1, DisconnectReason::ClosedByClient(Some(1001)));
+    harness.advance(59 * SECOND);
     enter(&mut harness, 3, ANN, "Ann");
     let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "again"}));
     assert_eq!(sent_to(&lines, 2)[0]["content"], "again");
     let mut harness = chat();
-    harness.leaves(1, DisconnectReason::Left(Some(1001)));
-    harness.waits(60 * SECOND);
+    harness.disconnect(1, DisconnectReason::ClosedByClient(Some(1001)));
+    harness.advance(60 * SECOND);
     enter(&mut harness, 3, ANN, "Ann");
     let lines = says(&mut harness, 3, &json!({"type": "MSG", "content": "again"}));
     assert_eq!(sent_to(&lines, 3)[0]["error_code"], "CHAT_NOT_OPENED");
@@ -291,8 +291,8 @@ fn after_a_failed_open_chat_a_message_without_to_is_chat_not_opened() {
 fn the_hello_timeout_error_is_in_the_clients_dialect() {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "");
-    harness.opens(2, "/ws");
-    let lines = harness.waits(10 * SECOND);
+    harness.open(2, "/ws");
+    let lines = harness.advance(10 * SECOND);
     assert_eq!(sent_to(&lines, 1)[0]["error_code"], "UNAUTHORIZED");
     assert_eq!(sent_to(&lines, 2)[0]["data"]["code"], "UNAUTHORIZED");
 }
@@ -362,9 +362,9 @@ fn an_error_has_an_error_code() {
             json!({"type": "ERROR", "error_code": code, "message": null, "details": details})
         );
     }
-    let lines = harness.says(1, "nonsense");
+    let lines = harness.send(1, "nonsense");
     assert_eq!(sent_to(&lines, 1)[0]["error_code"], "VALIDATION");
-    let lines = harness.sends(1, Message::Binary(vec![1].into()));
+    let lines = harness.send_message(1, Message::Binary(vec![1].into()));
     assert_eq!(sent_to(&lines, 1)[0]["error_code"], "VALIDATION");
     // A message without a chat counts for the rate as well.
     enter(&mut harness, 3, EVE, "Eve");
@@ -381,7 +381,7 @@ fn hello_fixes_the_dialect_for_the_connections_life() {
     let mut harness = harness();
     enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
-    harness.waits(SECOND);
+    harness.advance(SECOND);
     // The flat fields are ignored, and the error has the document's shape.
     let lines = says(
         &mut harness,
@@ -396,7 +396,7 @@ fn hello_fixes_the_dialect_for_the_connections_life() {
     let lines = says(&mut harness, 2, &json!({"type": "OPEN_CHAT", "data": data}));
     assert_eq!(sent_to(&lines, 2)[0]["error_code"], "VALIDATION");
     // An invalid HELLO fixes the dialect, too.
-    harness.opens(3, "/ws");
+    harness.open(3, "/ws");
     says(
         &mut harness,
         3,
@@ -432,8 +432,8 @@ fn before_hello_an_error_has_the_dialect_of_the_message_it_answers() {
         ("nonsense", false),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/ws");
-        let lines = harness.says(1, text);
+        harness.open(1, "/ws");
+        let lines = harness.send(1, text);
         let error = &sent_to(&lines, 1)[0];
         assert_eq!(
             error.get("error_code").is_some(),
@@ -453,8 +453,8 @@ fn before_hello_an_error_has_the_dialect_of_the_message_it_answers() {
     ] {
         for (hello, is_flat) in [(&document, false), (&flat, true)] {
             let mut harness = harness();
-            harness.opens(1, "/ws");
-            harness.says(1, message);
+            harness.open(1, "/ws");
+            harness.send(1, message);
             let lines = says(&mut harness, 1, hello);
             let ack = &sent_to(&lines, 1)[0];
             assert_eq!(
@@ -470,7 +470,7 @@ fn both_dialects_share_chats() {
     let mut harness = harness();
     enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
-    let lines = harness.waits(SECOND);
+    let lines = harness.advance(SECOND);
     assert_eq!(
         sent_to(&lines, 1)[0]["data"]["users"]
             .as_array()
@@ -523,10 +523,10 @@ fn a_claimant_is_answered_in_its_own_dialect() {
     let mut harness = harness();
     enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, ANN, "Ann");
-    let lines = harness.answers(1);
+    let lines = harness.answer_probe(1);
     assert_eq!(sent_to(&lines, 2)[0]["error_code"], "UNAUTHORIZED");
     enter(&mut harness, 3, ANN, "Ann");
-    let lines = harness.is_silent(1);
+    let lines = harness.fail_probe(1);
     assert_eq!(sent_to(&lines, 3)[0]["message"], "connected");
 }
 
@@ -556,7 +556,7 @@ fn http_user(id: &str, name: &str, status: &str) -> Value {
 fn users_online_are_listed_over_http() {
     let mut harness = harness();
     assert_eq!(
-        body(harness.asks("/presence/online")),
+        body(harness.get("/presence/online")),
         json!({"users": [], "count": 0})
     );
     enter(&mut harness, 1, ANN, "Ann");
@@ -574,20 +574,20 @@ fn users_online_are_listed_over_http() {
         ),
     ] {
         let count = users.as_array().unwrap().len();
-        let listed = body(harness.asks(&format!("/presence/online{query}")));
+        let listed = body(harness.get(&format!("/presence/online{query}")));
         assert_eq!(listed, json!({"users": users, "count": count}), "{query}");
     }
     for (path, expected) in [("/ws", 426), ("/presence/heartbeat", 405)] {
-        assert_eq!(status(&harness.asks(path)), expected, "{path}");
+        assert_eq!(status(&harness.get(path)), expected, "{path}");
     }
-    assert_eq!(status(&harness.posts("/presence/online", "{}")), 405);
+    assert_eq!(status(&harness.post("/presence/online", "{}")), 405);
 }
 
 #[test]
 fn slow_http_clients_share_one_list() {
     let mut harness = harness();
     for conn in 1..=100 {
-        harness.opens(conn, "/ws");
+        harness.open(conn, "/ws");
         let name = format!("{conn:0>100}");
         says(
             &mut harness,
@@ -595,12 +595,12 @@ fn slow_http_clients_share_one_list() {
             &json!({"type": "HELLO", "display_name": name}),
         );
     }
-    let all = harness.asks("/presence/online");
+    let all = harness.get("/presence/online");
     let users = body(all.clone())["users"].clone();
     let mut unread: Vec<HttpReply> = Vec::new();
     let mut count = |harness: &mut RealmHarness<FastChat>, at: usize| {
         let id = users[at % 100]["id"].as_str().unwrap();
-        let reply = harness.asks(&format!("/presence/online?exclude_user_id={id}"));
+        let reply = harness.get(&format!("/presence/online?exclude_user_id={id}"));
         let count = body(reply.clone())["count"].clone();
         let size = match &reply {
             HttpReply::Ok { body, .. } => body.len(),
@@ -625,12 +625,12 @@ fn slow_http_clients_share_one_list() {
         "the list of all users, the excluded one included"
     );
     let last_seen = |harness: &mut RealmHarness<FastChat>| {
-        let list = body(harness.asks("/presence/online"));
+        let list = body(harness.get("/presence/online"));
         assert_eq!(list["count"], 100);
         list["users"][0]["last_seen"].clone()
     };
     let before = last_seen(&mut harness);
-    harness.waits(SECOND);
+    harness.advance(SECOND);
     assert_eq!(last_seen(&mut harness), before, "no new list is made");
     unread.truncate(10);
     assert_ne!(last_seen(&mut harness), before);
@@ -640,13 +640,13 @@ fn slow_http_clients_share_one_list() {
 fn an_http_list_is_current() {
     let mut harness = harness();
     enter(&mut harness, 1, ANN, "Ann");
-    assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
+    assert_eq!(body(harness.get("/presence/online"))["count"], 1);
     enter(&mut harness, 2, BOB, "Bob");
-    assert_eq!(body(harness.asks("/presence/online"))["count"], 2);
-    harness.leaves(1, DisconnectReason::Lost);
-    assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
-    harness.waits(SECOND);
-    let last_seen = body(harness.asks("/presence/online"))["users"][0]["last_seen"].take();
+    assert_eq!(body(harness.get("/presence/online"))["count"], 2);
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(body(harness.get("/presence/online"))["count"], 1);
+    harness.advance(SECOND);
+    let last_seen = body(harness.get("/presence/online"))["users"][0]["last_seen"].take();
     assert_eq!(last_seen, "2026-01-16T10:00:01.000Z");
 }
 
@@ -656,7 +656,7 @@ fn an_http_heartbeat_changes_nothing() {
     enter(&mut harness, 1, ANN, "Ann");
     let mut heartbeat = |id: &str, name: &str| {
         let body = json!({"user_id": id, "display_name": name});
-        harness.posts("/presence/heartbeat", &body.to_string())
+        harness.post("/presence/heartbeat", &body.to_string())
     };
     assert_eq!(
         body(heartbeat(ANN, "Another name")),
@@ -670,16 +670,16 @@ fn an_http_heartbeat_changes_nothing() {
     let long = json!({"user_id": BOB, "display_name": "x".repeat(101)}).to_string();
     for invalid in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {
         assert_eq!(
-            status(&harness.posts("/presence/heartbeat", invalid)),
+            status(&harness.post("/presence/heartbeat", invalid)),
             400,
             "{invalid}"
         );
     }
-    assert_eq!(body(harness.asks("/presence/online"))["count"], 1);
+    assert_eq!(body(harness.get("/presence/online"))["count"], 1);
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("flat.rs"),
         include_str!("../../../../tests/fastchat.rs"),

@@ -15,7 +15,7 @@
 use crate::protocols::fastchat::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
+use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ impl Step {
             return Some(match input.byte()? {
                 b'o' => Self::Connect,
                 b'h' => Self::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
-                b'l' => Self::Disconnect(input.below(8)?, input.below(ENDINGS.len())?),
+                b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
                 b'c' => Self::OpenChat(input.below(8)?, input.below(USERS)?),
                 b'm' => Self::Msg(input.below(8)?, user(input)?),
                 b't' => Self::Typing(input.below(8)?, user(input)?, input.flag()?),
@@ -90,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Connect),
         6 => (conn.clone(), user.clone(), any::<bool>())
             .prop_map(|(conn, user, is_flat)| Step::Hello(conn, user, is_flat)),
-        2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+        2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
         4 => (conn.clone(), user.clone()).prop_map(|(conn, with)| Step::OpenChat(conn, with)),
         6 => (conn.clone(), prop::option::of(user.clone()))
             .prop_map(|(conn, to)| Step::Msg(conn, to)),
@@ -162,11 +162,11 @@ impl Model {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Connect => {
-                let lines = self.clients.opens("/ws").unwrap();
+                let lines = self.clients.open("/ws").unwrap();
                 self.check(&lines, None);
             }
             Step::Hello(pick, user, is_flat) => {
-                if let Some(conn) = self.clients.someone(pick) {
+                if let Some(conn) = self.clients.pick_open(pick) {
                     self.dialects.entry(conn).or_insert(is_flat);
                     let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
                     self.send_in_dialect(pick, "HELLO", data);
@@ -194,7 +194,7 @@ impl Model {
             Step::GetOnline(query) => self.get_online(&query),
             Step::PostHeartbeat(body) => {
                 if let HttpReply::Ok { body, .. } =
-                    self.clients.harness.posts("/presence/heartbeat", &body)
+                    self.clients.harness.post("/presence/heartbeat", &body)
                 {
                     let seen: Value = serde_json::from_str(&body).unwrap();
                     let is_here = self.users.values().any(|user| seen["id"] == json!(user));
@@ -202,17 +202,17 @@ impl Model {
                 }
             }
             Step::Disconnect(conn, how) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.disconnect(conn, ENDINGS[how]);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.disconnect(conn, DISCONNECTS[how]);
                 }
             }
             Step::ProbeResult(conn, alive) => {
-                let lines = self.clients.answers(conn, alive);
+                let lines = self.clients.resolve_probe(conn, alive);
                 self.check(&lines, None);
             }
             Step::FillOutbox(conn) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.clients.harness.is_full(conn);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.clients.harness.fill_outbox(conn);
                 }
             }
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
@@ -221,7 +221,7 @@ impl Model {
 
     /// Sends a message in the dialect that the connection's HELLO had.
     fn send_in_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
-        let conn = self.clients.someone(pick);
+        let conn = self.clients.pick_open(pick);
         let is_flat = conn.is_some_and(|conn| self.dialects.get(&conn) == Some(&true));
         let message = if is_flat {
             data["type"] = json!(kind);
@@ -233,7 +233,7 @@ impl Model {
     }
 
     fn send(&mut self, conn: Pick, text: &str) {
-        let Some(conn) = self.clients.someone(conn) else {
+        let Some(conn) = self.clients.pick_open(conn) else {
             return;
         };
         let reader = self.readers.entry(conn).or_default();
@@ -251,14 +251,14 @@ impl Model {
             (ClientMessage::Msg(msg), _) => self.content = msg.content,
             _ => {}
         }
-        let lines = self.clients.says(conn, text);
+        let lines = self.clients.send(conn, text);
         self.check(&lines, Some(conn));
     }
 
     /// Checks the list of users online over HTTP.
     fn get_online(&mut self, query: &str) {
         let target = format!("/presence/online?{query}");
-        let HttpReply::Ok { body, .. } = self.clients.harness.asks(&target) else {
+        let HttpReply::Ok { body, .. } = self.clients.harness.get(&target) else {
             panic!("{target}");
         };
         let list: Value = serde_json::from_str(&body).unwrap();
@@ -280,12 +280,12 @@ impl Model {
 
     fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
         self.users.remove(&conn);
-        let lines = self.clients.leaves(conn, how);
+        let lines = self.clients.disconnect(conn, how);
         self.check(&lines, None);
     }
 
     fn wait(&mut self, time: Duration) {
-        let lines = self.clients.waits(time);
+        let lines = self.clients.advance(time);
         self.check(&lines, None);
     }
 
@@ -293,14 +293,14 @@ impl Model {
     fn check(&mut self, lines: &[String], sender: Option<u64>) {
         let mut messages = 0;
         for line in lines {
-            match fate(line) {
-                (conn, Fate::Asked) => {
+            match parse_line(line) {
+                (conn, Line::Probed) => {
                     assert!(self.users.contains_key(&conn), "not registered: {line}")
                 }
-                (conn, Fate::Closed) => {
+                (conn, Line::Closed) => {
                     self.users.remove(&conn);
                 }
-                (conn, Fate::Text(text)) => {
+                (conn, Line::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     messages += u32::from(message["type"] == "MSG");
                     self.check_message(conn, &message, sender);
@@ -391,10 +391,10 @@ impl Model {
         for conn in self.users.keys() {
             assert_eq!(self.seen[conn], online, "as seen by {conn}");
         }
-        while let Some(conn) = self.clients.someone(0) {
+        while let Some(conn) = self.clients.pick_open(0) {
             self.disconnect(conn, DisconnectReason::Lost);
         }
-        self.wait(SPAN);
+        self.wait(WINDOW);
         assert!(self.clients.harness.realm.is_empty());
     }
 }

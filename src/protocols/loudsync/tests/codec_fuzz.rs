@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// Decodes the messages of one connection, one per line. Each must be decoded or answered with an error,
 /// a decided dialect must not change, and decoded texts must be within their limits.
-pub(crate) fn read_all(bytes: &[u8]) {
+pub(crate) fn decode_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
         let previous = reader.decided();

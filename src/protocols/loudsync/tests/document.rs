@@ -110,11 +110,11 @@ fn join_with(session: &str, device: &str, kind: &str, more: Value) -> String {
 pub(super) fn party() -> RealmHarness<Loudsync> {
     let mut harness = harness();
     for conn in 1..=3 {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     }
-    harness.says(1, &join("party", "mac", "host"));
-    harness.says(2, &join("party", "phone", "client"));
-    harness.says(3, &join("party", "pad", "client"));
+    harness.send(1, &join("party", "mac", "host"));
+    harness.send(2, &join("party", "phone", "client"));
+    harness.send(3, &join("party", "pad", "client"));
     harness
 }
 
@@ -127,9 +127,9 @@ pub(super) fn wait_with_heartbeats(
     let mut lines = Vec::new();
     for _ in 0..time.as_secs() {
         for &conn in alive {
-            assert_eq!(harness.says(conn, &bare("heartbeat")), no_lines());
+            assert_eq!(harness.send(conn, &bare("heartbeat")), no_lines());
         }
-        lines.extend(harness.waits(SECOND));
+        lines.extend(harness.advance(SECOND));
     }
     lines
 }
@@ -194,7 +194,7 @@ pub(super) fn member_list(line: &str) -> (u64, Vec<String>) {
 
 /// Returns the client ID of the member at an index of the list.
 pub(super) fn client_id(harness: &mut RealmHarness<Loudsync>, conn: u64, index: usize) -> String {
-    let lines = harness.says(conn, &bare("member_list"));
+    let lines = harness.send(conn, &bare("member_list"));
     parse_line(&lines[0]).1["members"][index]["id"]
         .as_str()
         .unwrap()
@@ -215,8 +215,8 @@ fn any_path_is_accepted() {
 #[test]
 fn a_join_as_host_creates_the_session() {
     let mut harness = harness();
-    assert_eq!(harness.opens(1, "/"), no_lines());
-    let lines = harness.says(1, &join("abc123", "mac", "host"));
+    assert_eq!(harness.open(1, "/"), no_lines());
+    let lines = harness.send(1, &join("abc123", "mac", "host"));
     assert_eq!(summaries(&lines), ["1 < welcome", "1 < member_list"]);
     let (_, welcome) = parse_line(&lines[0]);
     let id = welcome["clientId"].as_str().unwrap();
@@ -236,12 +236,12 @@ fn a_join_as_host_creates_the_session() {
 fn the_successful_join_flow() {
     let mut harness = harness();
     (1..=3).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
-    harness.says(1, &join("party", "mac", "host"));
-    harness.says(2, &join("party", "phone", "client"));
-    harness.waits(SECOND);
-    let mut lines = harness.says(3, &join("party", "pad", "client"));
+    harness.send(1, &join("party", "mac", "host"));
+    harness.send(2, &join("party", "phone", "client"));
+    harness.advance(SECOND);
+    let mut lines = harness.send(3, &join("party", "pad", "client"));
     lines.sort();
     let expected = [
         "1 < member_joined",
@@ -257,15 +257,15 @@ fn the_successful_join_flow() {
         "connectionStatus": "connected", "joinedAt": 1_768_557_601_000_u64,
     });
     assert_eq!(joined, expected);
-    assert_eq!(harness.says(3, &bare("heartbeat")), no_lines());
-    assert_eq!(summaries(&harness.says(3, &bare("ping"))), ["3 < pong"]);
+    assert_eq!(harness.send(3, &bare("heartbeat")), no_lines());
+    assert_eq!(summaries(&harness.send(3, &bare("ping"))), ["3 < pong"]);
 }
 
 #[test]
 fn the_welcome_is_sent_before_the_list() {
     let mut harness = party();
-    harness.opens(4, "/");
-    let lines = summaries(&harness.says(4, &join("party", "tv", "client")));
+    harness.open(4, "/");
+    let lines = summaries(&harness.send(4, &join("party", "tv", "client")));
     let own: Vec<_> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(own, ["4 < welcome", "4 < member_list"]);
 }
@@ -274,7 +274,7 @@ fn the_welcome_is_sent_before_the_list() {
 fn the_graceful_leave_flow() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
-    let lines = harness.says(
+    let lines = harness.send(
         2,
         &message("leave", json!({"reason": "User exited session"})),
     );
@@ -312,7 +312,7 @@ fn the_timeout_disconnect_flow() {
 #[test]
 fn the_session_closed_flow() {
     let mut harness = party();
-    let lines = harness.says(1, &bare("leave"));
+    let lines = harness.send(1, &bare("leave"));
     let expected = [
         "1 x 1000 goodbye",
         "2 < session_closed",
@@ -328,8 +328,8 @@ fn the_session_closed_flow() {
 #[test]
 fn the_reconnection_flow() {
     let mut harness = party();
-    let before = harness.says(1, &bare("member_list"));
-    let lines = harness.leaves(2, DisconnectReason::Lost);
+    let before = harness.send(1, &bare("member_list"));
+    let lines = harness.disconnect(2, DisconnectReason::Lost);
     let members = [
         "*mac's name connected",
         "phone's name reconnecting",
@@ -340,9 +340,9 @@ fn the_reconnection_flow() {
         (1, members.map(str::to_owned).to_vec())
     );
     assert_eq!(member_list(&lines[1]).0, 3);
-    harness.waits(2 * SECOND);
-    harness.opens(4, "/");
-    let lines = harness.says(4, &join("party", "phone", "client"));
+    harness.advance(2 * SECOND);
+    harness.open(4, "/");
+    let lines = harness.send(4, &join("party", "phone", "client"));
     let expected = [
         "4 < welcome",
         "4 < member_list",
@@ -366,17 +366,17 @@ fn a_new_session_id_has_1_to_64_letters_digits_hyphens_or_underscores() {
     let longest = "x".repeat(64);
     for good in ["a", "-", "Az_0-9", &longest] {
         let mut harness = harness();
-        harness.opens(1, "/");
+        harness.open(1, "/");
         assert_eq!(
-            harness.says(1, &join(good, "mac", "host")).len(),
+            harness.send(1, &join(good, "mac", "host")).len(),
             2,
             "{good}"
         );
     }
     for bad in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
         let mut harness = harness();
-        harness.opens(1, "/");
-        let error = error(&harness.says(1, &join(bad, "mac", "host")), 1);
+        harness.open(1, "/");
+        let error = error(&harness.send(1, &join(bad, "mac", "host")), 1);
         assert_eq!(error["code"], "invalid_message", "{bad}");
         assert_eq!(error["details"], json!({"field": "sessionId"}));
     }
@@ -397,8 +397,8 @@ fn a_session_is_named_by_its_host_or_after_its_device() {
         (json!({"sessionName": 7}), None),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/");
-        let lines = harness.says(1, &join_with("s", "mac", "host", given.clone()));
+        harness.open(1, "/");
+        let lines = harness.send(1, &join_with("s", "mac", "host", given.clone()));
         match name {
             Some(name) => assert_eq!(parse_line(&lines[0]).1["sessionInfo"]["name"], name),
             None => assert_eq!(
@@ -421,8 +421,8 @@ fn a_host_may_limit_its_session_to_2_to_10_members() {
         (-3, false),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/");
-        let lines = harness.says(
+        harness.open(1, "/");
+        let lines = harness.send(
             1,
             &join_with("s", "mac", "host", json!({"maxMembers": given})),
         );
@@ -440,22 +440,22 @@ fn a_host_may_limit_its_session_to_2_to_10_members() {
 #[test]
 fn a_session_has_one_host() {
     let mut harness = party();
-    harness.opens(4, "/");
-    let lines = harness.says(4, &join("party", "other", "host"));
+    harness.open(4, "/");
+    let lines = harness.send(4, &join("party", "other", "host"));
     assert_eq!(error_code(&lines, 4), "unauthorized");
     assert_eq!(lines[1..], ["4 x 1000 join refused"]);
     // A guest does not become the host.
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.opens(5, "/");
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.open(5, "/");
     assert_eq!(
-        error_code(&harness.says(5, &join("party", "phone", "host")), 5),
+        error_code(&harness.send(5, &join("party", "phone", "host")), 5),
         "unauthorized"
     );
     // No other device becomes the host while the host is reconnecting.
-    harness.leaves(1, DisconnectReason::Lost);
-    harness.opens(6, "/");
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.open(6, "/");
     assert_eq!(
-        error_code(&harness.says(6, &join("party", "other", "host")), 6),
+        error_code(&harness.send(6, &join("party", "other", "host")), 6),
         "unauthorized"
     );
 }
@@ -464,8 +464,8 @@ fn a_session_has_one_host() {
 fn a_guest_cannot_join_a_session_that_does_not_exist() {
     let mut harness = party();
     for (conn, id) in [(4, "Party"), (5, ""), (6, "no such id!")] {
-        harness.opens(conn, "/");
-        let lines = harness.says(conn, &join(id, "x", "client"));
+        harness.open(conn, "/");
+        let lines = harness.send(conn, &join(id, "x", "client"));
         assert_eq!(error_code(&lines, conn), "session_not_found");
         assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
     }
@@ -475,13 +475,13 @@ fn a_guest_cannot_join_a_session_that_does_not_exist() {
 fn a_full_session_rejects_new_members_but_not_returning_ones() {
     let mut harness = harness();
     (1..=11).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
-    harness.says(1, &join("s", "mac", "host"));
+    harness.send(1, &join("s", "mac", "host"));
     for conn in 2..=10 {
-        harness.says(conn, &join("s", &format!("d{conn}"), "client"));
+        harness.send(conn, &join("s", &format!("d{conn}"), "client"));
     }
-    let lines = harness.says(11, &join("s", "late", "client"));
+    let lines = harness.send(11, &join("s", "late", "client"));
     let error = error(&lines, 11);
     assert_eq!(error["code"], "session_full");
     assert_eq!(
@@ -494,15 +494,15 @@ fn a_full_session_rejects_new_members_but_not_returning_ones() {
     );
     assert_eq!(lines[1..], ["11 x 1000 join refused"]);
     // A reconnecting member keeps its place.
-    harness.leaves(10, DisconnectReason::Lost);
-    harness.opens(12, "/");
+    harness.disconnect(10, DisconnectReason::Lost);
+    harness.open(12, "/");
     assert_eq!(
-        error_code(&harness.says(12, &join("s", "late", "client")), 12),
+        error_code(&harness.send(12, &join("s", "late", "client")), 12),
         "session_full"
     );
-    harness.opens(13, "/");
+    harness.open(13, "/");
     assert_eq!(
-        summaries(&harness.says(13, &join("s", "d10", "client")))[0],
+        summaries(&harness.send(13, &join("s", "d10", "client")))[0],
         "13 < welcome"
     );
 }
@@ -511,11 +511,11 @@ fn a_full_session_rejects_new_members_but_not_returning_ones() {
 fn a_session_has_at_most_as_many_members_as_its_host_allows() {
     let mut harness = harness();
     (1..=3).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
-    harness.says(1, &join_with("s", "mac", "host", json!({"maxMembers": 2})));
-    harness.says(2, &join("s", "phone", "client"));
-    let error = error(&harness.says(3, &join("s", "pad", "client")), 3);
+    harness.send(1, &join_with("s", "mac", "host", json!({"maxMembers": 2})));
+    harness.send(2, &join("s", "phone", "client"));
+    let error = error(&harness.send(3, &join("s", "pad", "client")), 3);
     assert_eq!(
         error["details"],
         json!({"maxMembers": 2, "currentMembers": 2})
@@ -526,16 +526,16 @@ fn a_session_has_at_most_as_many_members_as_its_host_allows() {
 fn hosts_open_at_most_max_sessions_sessions() {
     let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 1}));
     (1..=3).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
-    harness.says(1, &join("a", "mac", "host"));
-    let lines = harness.says(2, &join("b", "mac", "host"));
+    harness.send(1, &join("a", "mac", "host"));
+    let lines = harness.send(2, &join("b", "mac", "host"));
     let error = error(&lines, 2);
     assert_eq!(error["code"], "session_full");
     assert_eq!(error["details"], json!({"maxSessions": 1}));
-    harness.says(1, &bare("leave"));
+    harness.send(1, &bare("leave"));
     assert_eq!(
-        summaries(&harness.says(3, &join("b", "mac", "host")))[0],
+        summaries(&harness.send(3, &join("b", "mac", "host")))[0],
         "3 < welcome"
     );
 }
@@ -544,14 +544,14 @@ fn hosts_open_at_most_max_sessions_sessions() {
 fn a_join_of_a_connected_device_is_rejected_if_its_connection_answers() {
     for (device, owner, kind) in [("phone", 2, "client"), ("mac", 1, "host")] {
         let mut harness = party();
-        harness.opens(4, "/");
-        let ask = harness.says(4, &join("party", device, kind));
+        harness.open(4, "/");
+        let ask = harness.send(4, &join("party", device, kind));
         assert_eq!(ask, [format!("{owner} ? 2 s")]);
-        let lines = harness.answers(owner);
+        let lines = harness.answer_probe(owner);
         assert_eq!(error_code(&lines, 4), "already_joined");
         assert_eq!(lines[1..], ["4 x 1000 join refused"]);
         assert_eq!(
-            summaries(&harness.says(owner, &bare("ping"))),
+            summaries(&harness.send(owner, &bare("ping"))),
             [format!("{owner} < pong")]
         );
     }
@@ -561,9 +561,9 @@ fn a_join_of_a_connected_device_is_rejected_if_its_connection_answers() {
 fn a_device_takes_its_place_over_from_a_dead_connection() {
     let mut harness = party();
     let before = client_id(&mut harness, 1, 1);
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    let lines = harness.is_silent(2);
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    let lines = harness.fail_probe(2);
     let expected = [
         "2 x 4409 connected again elsewhere",
         "4 < welcome",
@@ -579,9 +579,9 @@ fn a_device_takes_its_place_over_from_a_dead_connection() {
 fn a_device_takes_its_place_over_from_a_connection_lost_during_the_probe() {
     let mut harness = party();
     let before = client_id(&mut harness, 1, 1);
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    let lines = harness.leaves(2, DisconnectReason::Lost);
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    let lines = harness.disconnect(2, DisconnectReason::Lost);
     let welcome = lines.iter().find(|line| line.contains("welcome")).unwrap();
     assert_eq!(parse_line(welcome).1["clientId"], before);
 }
@@ -590,14 +590,14 @@ fn a_device_takes_its_place_over_from_a_connection_lost_during_the_probe() {
 fn a_returning_device_has_its_new_name_and_a_fresh_heartbeat() {
     let mut harness = party();
     wait_with_heartbeats(&mut harness, 10 * SECOND, &[1, 3]);
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.opens(4, "/");
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.open(4, "/");
     let info = json!({"id": "phone", "name": "New name", "type": "client"});
-    harness.says(
+    harness.send(
         4,
         &message("join", json!({"sessionId": "party", "deviceInfo": info})),
     );
-    let lines = harness.says(1, &bare("member_list"));
+    let lines = harness.send(1, &bare("member_list"));
     assert_eq!(member_list(&lines[0]).1[1], "New name connected");
     assert_eq!(
         wait_with_heartbeats(&mut harness, 14 * SECOND, &[1, 3]),
@@ -614,12 +614,12 @@ fn a_device_that_is_lost_repeatedly_does_not_flood_the_members() {
     let mut harness = party();
     let mut lists = 0;
     for conn in 100..200 {
-        harness.leaves(
+        harness.disconnect(
             if conn == 100 { 3 } else { conn - 1 },
             DisconnectReason::Lost,
         );
-        harness.opens(conn, "/");
-        let lines = harness.says(conn, &join("party", "pad", "client"));
+        harness.open(conn, "/");
+        let lines = harness.send(conn, &join("party", "pad", "client"));
         assert_eq!(
             summaries(&lines)[..2],
             [format!("{conn} < welcome"), format!("{conn} < member_list")]
@@ -628,24 +628,24 @@ fn a_device_that_is_lost_repeatedly_does_not_flood_the_members() {
     }
     assert!(lists <= 60, "{lists}");
     // The changes that were not announced follow in one list.
-    let lines = harness.waits(SECOND);
+    let lines = harness.advance(SECOND);
     assert_eq!(member_list(&lines[0]).1[2], "pad's name connected");
     assert_eq!(
         summaries(&lines),
         ["1 < member_list", "2 < member_list", "199 < member_list"]
     );
-    assert_eq!(harness.waits(SECOND), no_lines());
+    assert_eq!(harness.advance(SECOND), no_lines());
 }
 
 #[test]
 fn a_session_of_more_than_32_members_gets_one_list_a_second() {
     let mut harness =
         RealmHarness::<Loudsync>::new(json!({"max_members": 256, "heartbeat_timeout": 3600}));
-    harness.opens(1, "/");
-    harness.says(1, &join("party", "mac", "host"));
+    harness.open(1, "/");
+    harness.send(1, &join("party", "mac", "host"));
     let mut joins = |conn: u64| {
-        harness.opens(conn, "/");
-        let lines = harness.says(conn, &join("party", &format!("device {conn}"), "client"));
+        harness.open(conn, "/");
+        let lines = harness.send(conn, &join("party", &format!("device {conn}"), "client"));
         lines.iter().filter(|line| line.starts_with("1 < ")).count()
     };
     let received: Vec<usize> = (2..=40).map(&mut joins).collect();
@@ -657,7 +657,7 @@ fn a_session_of_more_than_32_members_gets_one_list_a_second() {
         received[32..].iter().all(|&lines| lines == 0),
         "{received:?}"
     );
-    let lines = harness.waits(SECOND);
+    let lines = harness.advance(SECOND);
     let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
     assert_eq!(member_list(to_host).1.len(), 40);
     assert_eq!(lines.len(), 40);
@@ -668,13 +668,13 @@ fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
     let mut harness = party();
     let mut announcements = 0;
     for conn in 100..300 {
-        harness.opens(conn, "/");
-        let lines = harness.says(conn, &join("party", "guest", "client"));
+        harness.open(conn, "/");
+        let lines = harness.send(conn, &join("party", "guest", "client"));
         assert!(
             summaries(&lines).contains(&format!("{conn} < welcome")),
             "it joins all the same"
         );
-        let left = harness.says(conn, &bare("leave"));
+        let left = harness.send(conn, &bare("leave"));
         announcements += lines
             .iter()
             .chain(&left)
@@ -682,7 +682,7 @@ fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
             .count();
     }
     assert!(announcements <= 60, "{announcements}");
-    let lines = harness.waits(SECOND);
+    let lines = harness.advance(SECOND);
     assert_eq!(
         summaries(&lines),
         ["1 < member_list", "2 < member_list", "3 < member_list"]
@@ -691,7 +691,7 @@ fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
     // A minute later changes are announced at once again.
     wait_with_heartbeats(&mut harness, 60 * SECOND, &[1, 2, 3]);
     assert_eq!(
-        summaries(&harness.says(3, &bare("leave")))[1..],
+        summaries(&harness.send(3, &bare("leave")))[1..],
         ["1 < member_left", "2 < member_left"]
     );
 }
@@ -700,14 +700,14 @@ fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
 fn the_oldest_abandoned_session_is_evicted_at_the_limit() {
     let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 2}));
     for (conn, session) in [(1, "a"), (2, "b")] {
-        harness.opens(conn, "/");
-        harness.says(conn, &join(session, "mac", "host"));
-        harness.leaves(conn, DisconnectReason::Lost);
-        harness.waits(SECOND);
+        harness.open(conn, "/");
+        harness.send(conn, &join(session, "mac", "host"));
+        harness.disconnect(conn, DisconnectReason::Lost);
+        harness.advance(SECOND);
     }
     for (conn, session, left) in [(3, "c", ["b", "c"]), (4, "d", ["c", "d"])] {
-        harness.opens(conn, "/");
-        assert_eq!(harness.says(conn, &join(session, "mac", "host")).len(), 2);
+        harness.open(conn, "/");
+        assert_eq!(harness.send(conn, &join(session, "mac", "host")).len(), 2);
         assert!(harness.realm.sessions.keys().eq(left.iter()));
     }
 }
@@ -715,9 +715,9 @@ fn the_oldest_abandoned_session_is_evicted_at_the_limit() {
 #[test]
 fn a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member() {
     let mut harness = party();
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    let lines = summaries(&harness.leaves(2, DisconnectReason::Left(Some(1000))));
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    let lines = summaries(&harness.disconnect(2, DisconnectReason::ClosedByClient(Some(1000))));
     // The old member has left, so this is a new one.
     assert_eq!(lines[..2], ["1 < member_left", "3 < member_left"]);
     assert!(lines.contains(&"4 < welcome".to_owned()));
@@ -727,9 +727,9 @@ fn a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member() {
 #[test]
 fn a_takeover_is_rejected_if_the_session_ends() {
     let mut harness = party();
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    let lines = harness.says(1, &bare("leave"));
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    let lines = harness.send(1, &bare("leave"));
     let received: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(parse_line(received[0]).1["code"], "session_not_found");
     assert_eq!(received[1], "4 x 1000 join refused");
@@ -738,23 +738,23 @@ fn a_takeover_is_rejected_if_the_session_ends() {
 #[test]
 fn a_silent_connection_stays_if_the_takeover_is_gone() {
     let mut harness = party();
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    harness.leaves(4, DisconnectReason::Lost);
-    assert_eq!(harness.is_silent(2), no_lines());
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    harness.disconnect(4, DisconnectReason::Lost);
+    assert_eq!(harness.fail_probe(2), no_lines());
 }
 
 #[test]
 fn a_second_join_is_an_error_and_changes_nothing() {
     let mut harness = party();
-    let lines = harness.says(2, &join("other", "x", "host"));
+    let lines = harness.send(2, &join("other", "x", "host"));
     assert_eq!(
         (error_code(&lines, 2), lines.len()),
         ("already_joined".to_owned(), 1)
     );
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    let lines = harness.says(4, &join("party", "phone", "client"));
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    let lines = harness.send(4, &join("party", "phone", "client"));
     assert_eq!(
         (error_code(&lines, 4), lines.len()),
         ("already_joined".to_owned(), 1)
@@ -764,35 +764,35 @@ fn a_second_join_is_an_error_and_changes_nothing() {
 #[test]
 fn a_rejected_join_closes_the_connection_and_an_invalid_one_does_not() {
     let mut harness = party();
-    harness.opens(4, "/");
-    let lines = harness.says(4, &join("party", "", "client"));
+    harness.open(4, "/");
+    let lines = harness.send(4, &join("party", "", "client"));
     assert_eq!(
         (error_code(&lines, 4), lines.len()),
         ("invalid_message".to_owned(), 1)
     );
-    let lines = harness.says(4, &join("nowhere", "x", "client"));
+    let lines = harness.send(4, &join("nowhere", "x", "client"));
     assert_eq!(lines[1..], ["4 x 1000 join refused"]);
 }
 
 #[test]
 fn only_join_and_ping_are_allowed_before_joining() {
     let mut harness = harness();
-    harness.opens(1, "/");
-    assert_eq!(summaries(&harness.says(1, &bare("ping"))), ["1 < pong"]);
+    harness.open(1, "/");
+    assert_eq!(summaries(&harness.send(1, &bare("ping"))), ["1 < pong"]);
     for text in [
         bare("leave"),
         bare("heartbeat"),
         bare("member_list"),
         kick("x"),
     ] {
-        let lines = harness.says(1, &text);
+        let lines = harness.send(1, &text);
         assert_eq!(
             (error_code(&lines, 1), lines.len()),
             ("unauthorized".to_owned(), 1),
             "{text}"
         );
     }
-    assert_eq!(harness.says(1, &join("s", "mac", "host")).len(), 2);
+    assert_eq!(harness.send(1, &join("s", "mac", "host")).len(), 2);
 }
 
 #[test]
@@ -806,24 +806,24 @@ fn a_join_for_another_major_version_is_rejected() {
         Value::Null,
     ] {
         let mut harness = harness();
-        harness.opens(1, "/");
-        let lines = harness.says(1, &join_with("s", "mac", "host", json!({"version": good})));
+        harness.open(1, "/");
+        let lines = harness.send(1, &join_with("s", "mac", "host", json!({"version": good})));
         assert_eq!(summaries(&lines)[0], "1 < welcome", "{good}");
     }
     let beyond = json!("18446744073709551617.0");
     for other in [json!("2.0"), json!(2), json!("0.9"), json!("10"), beyond] {
         let mut harness = harness();
-        harness.opens(1, "/");
+        harness.open(1, "/");
         // The other fields are not checked: that version may define them differently.
         let more = json!({"version": other, "deviceInfo": 7, "maxMembers": 100});
-        let lines = harness.says(1, &join_with("s", "mac", "host", more));
+        let lines = harness.send(1, &join_with("s", "mac", "host", more));
         assert_eq!(error_code(&lines, 1), "version_mismatch", "{other}");
         assert_eq!(lines[1..], ["1 x 1000 join refused"]);
     }
     for wrong in [json!("new"), json!([]), json!(""), json!(-1), json!(true)] {
         let mut harness = harness();
-        harness.opens(1, "/");
-        let lines = harness.says(1, &join_with("s", "mac", "host", json!({"version": wrong})));
+        harness.open(1, "/");
+        let lines = harness.send(1, &join_with("s", "mac", "host", json!({"version": wrong})));
         assert_eq!(error(&lines, 1)["details"]["field"], "version", "{wrong}");
     }
 }
@@ -831,28 +831,28 @@ fn a_join_for_another_major_version_is_rejected() {
 #[test]
 fn a_client_that_does_not_join_within_15_seconds_is_closed() {
     let mut harness = harness();
-    harness.opens(1, "/");
-    harness.opens(2, "/");
-    harness.says(2, &join("s", "mac", "host"));
+    harness.open(1, "/");
+    harness.open(2, "/");
+    harness.send(2, &join("s", "mac", "host"));
     assert_eq!(
         wait_with_heartbeats(&mut harness, 14 * SECOND, &[2]),
         no_lines()
     );
-    harness.says(1, &bare("ping"));
+    harness.send(1, &bare("ping"));
     assert_eq!(
         wait_with_heartbeats(&mut harness, SECOND, &[2]),
         ["1 x 4401 no HELLO or JOIN in time"]
     );
     let mut without_limit = RealmHarness::<Loudsync>::new(json!({"join_timeout": 0}));
-    without_limit.opens(1, "/");
-    assert_eq!(without_limit.waits(1000 * SECOND), no_lines());
+    without_limit.open(1, "/");
+    assert_eq!(without_limit.advance(1000 * SECOND), no_lines());
 }
 
 #[test]
 fn the_list_has_all_members_in_order_of_joining() {
     let mut harness = party();
-    harness.opens(4, "/");
-    let lines = harness.says(4, &join("party", "a device that sorts first", "client"));
+    harness.open(4, "/");
+    let lines = harness.send(4, &join("party", "a device that sorts first", "client"));
     let own = lines
         .iter()
         .find(|line| line.contains("member_list"))
@@ -869,7 +869,7 @@ fn the_list_has_all_members_in_order_of_joining() {
 #[test]
 fn the_list_is_sent_on_request() {
     let mut harness = party();
-    let lines = harness.says(2, &bare("member_list"));
+    let lines = harness.send(2, &bare("member_list"));
     assert_eq!(member_list(&lines[0]).1.len(), 3);
     assert_eq!(summaries(&lines), ["2 < member_list"]);
 }
@@ -878,17 +878,17 @@ fn the_list_is_sent_on_request() {
 fn latency_is_the_round_trip_that_the_server_measured() {
     let mut harness = party();
     let latency = |harness: &mut RealmHarness<Loudsync>| {
-        parse_line(&harness.says(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
+        parse_line(&harness.send(1, &bare("member_list"))[0]).1["members"][1]["latency"].clone()
     };
     assert_eq!(latency(&mut harness), Value::Null);
     for (micros, millis) in [(23_400, 23), (31_500, 32), (80, 0), (2_000_000, 2000)] {
-        harness.is_far(2, Duration::from_micros(micros));
+        harness.set_rtt(2, Duration::from_micros(micros));
         assert_eq!(latency(&mut harness), json!(millis));
     }
     // A new member is announced with its latency if it was measured before it joined.
-    harness.opens(4, "/");
-    harness.is_far(4, Duration::from_millis(31));
-    let lines = harness.says(4, &join("party", "tv", "client"));
+    harness.open(4, "/");
+    harness.set_rtt(4, Duration::from_millis(31));
+    let lines = harness.send(4, &join("party", "tv", "client"));
     let joined = lines
         .iter()
         .find(|line| line.contains("member_joined"))
@@ -900,15 +900,15 @@ fn latency_is_the_round_trip_that_the_server_measured() {
 fn client_ids_are_random_and_device_ids_are_never_sent() {
     let mut harness = harness();
     (1..=2).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
     let device = |id: &str, kind: &str| {
         let info = json!({"id": id, "name": "N", "type": kind});
         message("join", json!({"sessionId": "s", "deviceInfo": info}))
     };
-    let mut lines = harness.says(1, &device("secret-1", "host"));
-    lines.extend(harness.says(2, &device("secret-2", "client")));
-    lines.extend(harness.leaves(2, DisconnectReason::Lost));
+    let mut lines = harness.send(1, &device("secret-1", "host"));
+    lines.extend(harness.send(2, &device("secret-2", "client")));
+    lines.extend(harness.disconnect(2, DisconnectReason::Lost));
     assert!(
         !lines.iter().any(|line| line.contains("secret")),
         "{lines:?}"
@@ -928,11 +928,11 @@ fn client_ids_are_random_and_device_ids_are_never_sent() {
     assert_eq!(ids.len(), 2);
     // An ID that is drawn twice is not used twice.
     (3..=4).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
-    harness.says(3, &device("secret-3", "client"));
-    harness.repeat_the_last_id();
-    let lines = harness.says(4, &device("secret-4", "client"));
+    harness.send(3, &device("secret-3", "client"));
+    harness.repeat_last_id();
+    let lines = harness.send(4, &device("secret-4", "client"));
     let listed = lines
         .iter()
         .find(|line| line.contains("member_list"))
@@ -951,11 +951,11 @@ fn client_ids_are_random_and_device_ids_are_never_sent() {
 fn leave_and_a_clean_close_have_the_same_effect() {
     for code in [None, Some(1000), Some(1001)] {
         let mut harness = party();
-        let lines = harness.leaves(2, DisconnectReason::Left(code));
+        let lines = harness.disconnect(2, DisconnectReason::ClosedByClient(code));
         assert_eq!(summaries(&lines), ["1 < member_left", "3 < member_left"]);
         assert_eq!(parse_line(&lines[0]).1["reason"], "left");
         let mut harness = party();
-        let lines = harness.leaves(1, DisconnectReason::Left(code));
+        let lines = harness.disconnect(1, DisconnectReason::ClosedByClient(code));
         assert_eq!(summaries(&lines)[0], "2 < session_closed");
     }
 }
@@ -964,12 +964,12 @@ fn leave_and_a_clean_close_have_the_same_effect() {
 fn a_member_whose_connection_is_lost_is_reconnecting() {
     for how in [
         DisconnectReason::Lost,
-        DisconnectReason::Silent,
-        DisconnectReason::Left(Some(3000)),
+        DisconnectReason::Unresponsive,
+        DisconnectReason::ClosedByClient(Some(3000)),
         DisconnectReason::Closed(CloseReason::InternalError),
     ] {
         let mut harness = party();
-        let lines = harness.leaves(3, how);
+        let lines = harness.disconnect(3, how);
         assert_eq!(summaries(&lines), ["1 < member_list", "2 < member_list"]);
         assert_eq!(member_list(&lines[0]).1[2], "pad's name reconnecting");
     }
@@ -979,7 +979,7 @@ fn a_member_whose_connection_is_lost_is_reconnecting() {
 fn a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat() {
     let mut harness = party();
     wait_with_heartbeats(&mut harness, 4 * SECOND, &[1, 2, 3]);
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
         wait_with_heartbeats(&mut harness, 13 * SECOND, &[1, 3]),
         no_lines()
@@ -991,8 +991,8 @@ fn a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat()
         "15 s after its heartbeat"
     );
     assert_eq!(parse_line(&lines[0]).1["reason"], "timeout");
-    harness.opens(4, "/");
-    let lines = harness.says(4, &join("party", "phone", "client"));
+    harness.open(4, "/");
+    let lines = harness.send(4, &join("party", "phone", "client"));
     assert!(
         summaries(&lines).contains(&"1 < member_joined".to_owned()),
         "a new member"
@@ -1003,8 +1003,8 @@ fn a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat()
 fn only_heartbeats_keep_a_member() {
     let mut harness = party();
     for _ in 0..14 {
-        harness.says(2, &bare("ping"));
-        harness.says(2, &bare("member_list"));
+        harness.send(2, &bare("ping"));
+        harness.send(2, &bare("member_list"));
         wait_with_heartbeats(&mut harness, SECOND, &[1, 3]);
     }
     assert_eq!(
@@ -1016,7 +1016,7 @@ fn only_heartbeats_keep_a_member() {
 #[test]
 fn a_heartbeat_has_no_answer() {
     let mut harness = party();
-    assert_eq!(harness.says(2, &bare("heartbeat")), no_lines());
+    assert_eq!(harness.send(2, &bare("heartbeat")), no_lines());
     assert_eq!(
         wait_with_heartbeats(&mut harness, 100 * SECOND, &[1, 2, 3]),
         no_lines()
@@ -1026,10 +1026,10 @@ fn a_heartbeat_has_no_answer() {
 #[test]
 fn heartbeats_are_checked_every_second() {
     let mut harness = party();
-    harness.waits(Duration::from_millis(14_999));
+    harness.advance(Duration::from_millis(14_999));
     assert_eq!(harness.realm.sessions.len(), 1);
     assert_eq!(
-        harness.waits(Duration::from_millis(1)).len(),
+        harness.advance(Duration::from_millis(1)).len(),
         3,
         "all are closed at once, so no member is told of another"
     );
@@ -1039,7 +1039,7 @@ fn heartbeats_are_checked_every_second() {
 #[test]
 fn a_session_ends_when_its_host_times_out() {
     let mut harness = party();
-    let lines = harness.leaves(1, DisconnectReason::Lost);
+    let lines = harness.disconnect(1, DisconnectReason::Lost);
     assert_eq!(member_list(&lines[0]).1[0], "*mac's name reconnecting");
     assert_eq!(
         wait_with_heartbeats(&mut harness, 14 * SECOND, &[2, 3]),
@@ -1072,15 +1072,15 @@ fn a_session_ends_when_its_host_times_out() {
 #[test]
 fn a_host_that_returns_in_time_is_the_host_again() {
     let mut harness = party();
-    harness.leaves(1, DisconnectReason::Lost);
-    harness.opens(4, "/");
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.open(4, "/");
     let again = join_with(
         "party",
         "mac",
         "host",
         json!({"sessionName": "Other", "maxMembers": 2}),
     );
-    let lines = harness.says(4, &again);
+    let lines = harness.send(4, &again);
     let expected = [
         "4 < welcome",
         "4 < member_list",
@@ -1095,7 +1095,7 @@ fn a_host_that_returns_in_time_is_the_host_again() {
     );
     let id = client_id(&mut harness, 4, 1);
     assert_eq!(
-        summaries(&harness.says(4, &kick(&id)))[1],
+        summaries(&harness.send(4, &kick(&id)))[1],
         "3 < member_left"
     );
 }
@@ -1104,7 +1104,7 @@ fn a_host_that_returns_in_time_is_the_host_again() {
 fn a_host_kicks_a_member() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
-    let mut lines = harness.says(1, &kick(&id));
+    let mut lines = harness.send(1, &kick(&id));
     lines.sort();
     let expected = [
         "1 < member_left",
@@ -1120,12 +1120,12 @@ fn a_host_kicks_a_member() {
     assert_eq!(parse_line(&lines[0]).1["reason"], "kicked");
     assert_eq!(parse_line(&lines[0]).1["memberId"], id);
     let id = client_id(&mut harness, 1, 1);
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "tv", "client"));
+    harness.open(4, "/");
+    harness.send(4, &join("party", "tv", "client"));
     let tv = client_id(&mut harness, 1, 2);
     let text = message("kick", json!({"memberId": tv, "reason": ""}));
     let kicked = harness
-        .says(1, &text)
+        .send(1, &text)
         .into_iter()
         .find(|line| line.starts_with("4 <"))
         .unwrap();
@@ -1135,7 +1135,7 @@ fn a_host_kicks_a_member() {
     );
     let text = message("kick", json!({"memberId": id, "reason": "too loud"}));
     let kicked = harness
-        .says(1, &text)
+        .send(1, &text)
         .into_iter()
         .find(|line| line.starts_with("3 <"))
         .unwrap();
@@ -1146,9 +1146,9 @@ fn a_host_kicks_a_member() {
 fn a_takeover_is_rejected_if_the_member_is_kicked() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "phone", "client"));
-    let lines = harness.says(1, &kick(&id));
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    let lines = harness.send(1, &kick(&id));
     let received: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
     assert_eq!(parse_line(received[0]).1["code"], "unauthorized");
     assert_eq!(received[1], "4 x 1000 join refused");
@@ -1159,9 +1159,9 @@ fn a_takeover_is_rejected_if_the_member_is_kicked() {
 fn a_host_kicks_a_member_that_is_reconnecting() {
     let mut harness = party();
     let id = client_id(&mut harness, 1, 1);
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
-        summaries(&harness.says(1, &kick(&id))),
+        summaries(&harness.send(1, &kick(&id))),
         ["1 < member_left", "3 < member_left"]
     );
 }
@@ -1171,22 +1171,22 @@ fn only_the_host_can_kick() {
     let mut harness = party();
     let [host, phone, pad] = [0, 1, 2].map(|at| client_id(&mut harness, 1, at));
     for id in [&host, &phone, &pad] {
-        let lines = harness.says(2, &kick(id));
+        let lines = harness.send(2, &kick(id));
         assert_eq!(
             (error_code(&lines, 2), lines.len()),
             ("unauthorized".to_owned(), 1)
         );
     }
     for id in [host.as_str(), "client-unknown", ""] {
-        let error = error(&harness.says(1, &kick(id)), 1);
+        let error = error(&harness.send(1, &kick(id)), 1);
         assert_eq!(error["code"], "invalid_message");
         assert_eq!(error["details"], json!({"field": "memberId"}));
     }
     // The host of another session cannot either.
-    harness.opens(4, "/");
-    harness.says(4, &join("other", "mac", "host"));
+    harness.open(4, "/");
+    harness.send(4, &join("other", "mac", "host"));
     assert_eq!(
-        error_code(&harness.says(4, &kick(&phone)), 4),
+        error_code(&harness.send(4, &kick(&phone)), 4),
         "invalid_message"
     );
 }
@@ -1198,18 +1198,18 @@ fn a_reason_has_at_most_200_characters() {
     let with = |reason: Value| message("kick", json!({"memberId": id, "reason": reason}));
     for wrong in [json!("x".repeat(201)), json!(7)] {
         assert_eq!(
-            error(&harness.says(1, &with(wrong)), 1)["details"]["field"],
+            error(&harness.send(1, &with(wrong)), 1)["details"]["field"],
             "reason"
         );
     }
     let wrong = message("leave", json!({"reason": ["x"]}));
     assert_eq!(
-        error(&harness.says(2, &wrong), 2)["details"]["field"],
+        error(&harness.send(2, &wrong), 2)["details"]["field"],
         "reason"
     );
     let empty = message("leave", json!({"reason": ""}));
-    assert_eq!(harness.says(3, &empty)[0], "3 x 1000 goodbye");
-    let lines = harness.says(1, &with(json!("ü".repeat(200))));
+    assert_eq!(harness.send(3, &empty)[0], "3 x 1000 goodbye");
+    let lines = harness.send(1, &with(json!("ü".repeat(200))));
     assert!(summaries(&lines).contains(&"2 < kicked".to_owned()));
 }
 
@@ -1223,11 +1223,11 @@ fn a_member_closed_for_breaking_the_protocol_leaves_by_error() {
         CloseReason::ShortOfMemory,
     ] {
         let mut harness = party();
-        let lines = harness.leaves(2, DisconnectReason::Closed(why));
+        let lines = harness.disconnect(2, DisconnectReason::Closed(why));
         assert_eq!(summaries(&lines), ["1 < member_left", "3 < member_left"]);
         assert_eq!(parse_line(&lines[0]).1["reason"], "error");
         let mut harness = party();
-        let lines = harness.leaves(1, DisconnectReason::Closed(why));
+        let lines = harness.disconnect(1, DisconnectReason::Closed(why));
         assert_eq!(
             parse_line(&lines[0]).1["reason"],
             "Host lost its connection"
@@ -1241,7 +1241,7 @@ fn a_pong_has_the_timestamp_of_its_ping() {
     for timestamp in ["1706889650000", "-1", "1706889650000.25", "1e3", "0"] {
         let text = format!(r#"{{"type":"ping","timestamp":{timestamp}}}"#);
         let pong = format!(r#"2 < {{"type":"pong","timestamp":{timestamp}}}"#);
-        assert_eq!(harness.says(2, &text), [pong]);
+        assert_eq!(harness.send(2, &text), [pong]);
     }
 }
 
@@ -1258,7 +1258,7 @@ fn every_message_needs_a_type_and_a_timestamp() {
         (r#"{"type":"heartbeat","timestamp":null}"#, "timestamp"),
         (r#"{"type":"heartbeat","timestamp":[1]}"#, "timestamp"),
     ] {
-        let lines = harness.says(2, text);
+        let lines = harness.send(2, text);
         let error = error(&lines, 2);
         assert_eq!(error["code"], "invalid_message", "{text}");
         assert_eq!(error["details"], json!({"field": field}), "{text}");
@@ -1316,15 +1316,15 @@ fn the_error_for_an_invalid_message_names_the_field() {
         (message("kick", json!({})), "memberId"),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/");
-        let lines = harness.says(1, &text);
+        harness.open(1, "/");
+        let lines = harness.send(1, &text);
         let error = error(&lines, 1);
         assert_eq!(error["code"], "invalid_message", "{text}");
         assert_eq!(error["details"], json!({"field": field}), "{text}");
         assert_eq!(lines.len(), 1, "the connection stays open");
     }
     let mut harness = harness();
-    harness.opens(1, "/");
+    harness.open(1, "/");
     for text in [
         "",
         "nonsense",
@@ -1333,7 +1333,7 @@ fn the_error_for_an_invalid_message_names_the_field() {
         "7",
         r#"{"type":"ping","type":"ping","timestamp":1}"#,
     ] {
-        let error = error(&harness.says(1, text), 1);
+        let error = error(&harness.send(1, text), 1);
         assert_eq!(
             (&error["code"], &error["details"]),
             (&json!("invalid_message"), &Value::Null)
@@ -1346,23 +1346,26 @@ fn unknown_fields_are_ignored() {
     let mut harness = party();
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     let text = format!(r#"{{"more":{deep},"type":"ping","timestamp":1,"memberId":7}}"#);
-    assert_eq!(summaries(&harness.says(2, &text)), ["2 < pong"]);
+    assert_eq!(summaries(&harness.send(2, &text)), ["2 < pong"]);
 }
 
 #[test]
 fn a_binary_message_is_an_error() {
     let mut harness = party();
     let ping = Message::Binary(bare("ping").into_bytes().into());
-    assert_eq!(error_code(&harness.sends(2, ping), 2), "invalid_message");
+    assert_eq!(
+        error_code(&harness.send_message(2, ping), 2),
+        "invalid_message"
+    );
 }
 
 #[test]
 fn a_shutdown_closes_every_session() {
     let mut harness = party();
-    harness.opens(4, "/");
-    harness.opens(5, "/");
-    harness.says(5, &join("other", "mac", "host"));
-    let mut lines = harness.stops();
+    harness.open(4, "/");
+    harness.open(5, "/");
+    harness.send(5, &join("other", "mac", "host"));
+    let mut lines = harness.stop();
     lines.sort();
     assert_eq!(
         summaries(&lines),
@@ -1374,14 +1377,14 @@ fn a_shutdown_closes_every_session() {
 #[test]
 fn nothing_is_kept_after_all_clients_have_disconnected() {
     let mut harness = party();
-    harness.opens(4, "/");
-    harness.opens(5, "/");
-    harness.says(5, &join("party", "phone", "client"));
+    harness.open(4, "/");
+    harness.open(5, "/");
+    harness.send(5, &join("party", "phone", "client"));
     for conn in [4, 2, 3, 5] {
-        harness.leaves(conn, DisconnectReason::Lost);
+        harness.disconnect(conn, DisconnectReason::Lost);
     }
-    harness.leaves(1, DisconnectReason::Lost);
-    harness.waits(15 * SECOND);
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.advance(15 * SECOND);
     assert!(harness.realm.is_empty());
 }
 
@@ -1401,7 +1404,7 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("upper_case.rs"),
@@ -1412,13 +1415,13 @@ fn the_table_of_demands_is_true() {
 #[test]
 fn the_longest_names_are_accepted() {
     let mut harness = harness();
-    harness.opens(1, "/");
+    harness.open(1, "/");
     let info = json!({"id": "ü".repeat(128), "name": "ü".repeat(100), "type": "host"});
     let join = message(
         "join",
         json!({"sessionId": "x".repeat(64), "deviceInfo": info}),
     );
-    assert_eq!(summaries(&harness.says(1, &join))[0], "1 < welcome");
+    assert_eq!(summaries(&harness.send(1, &join))[0], "1 < welcome");
     assert_eq!(
         Loudsync::SLOW_CONSUMER_POLICY,
         SlowConsumerPolicy::Disconnect

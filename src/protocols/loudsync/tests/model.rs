@@ -15,7 +15,7 @@
 
 use crate::protocols::loudsync::*;
 use crate::testing::Input;
-use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
+use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -68,7 +68,7 @@ impl Step {
                 },
                 b's' => Self::Send(input.below(8)?, input.text()?),
                 b'k' => Self::Kick(input.below(8)?, input.below(8)?),
-                b'l' => Self::Leave(input.below(8)?, input.below(ENDINGS.len())?),
+                b'l' => Self::Leave(input.below(8)?, input.below(DISCONNECTS.len())?),
                 b'a' => Self::Answer(input.below(8)?, input.flag()?),
                 b'f' => Self::Full(input.below(8)?),
                 b'w' => Self::Wait(input.millis()?),
@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (conn.clone(), prop::sample::select(texts.to_vec()))
             .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
         1 => (conn.clone(), conn.clone()).prop_map(|(conn, member)| Step::Kick(conn, member)),
-        2 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+        2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
         4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
         1 => conn.prop_map(Step::Full),
         3 => prop_oneof![0..2000u64, 0..20_000u64].prop_map(Step::Wait),
@@ -157,7 +157,7 @@ impl Model {
     fn run_step(&mut self, step: Step) {
         match step {
             Step::Open => {
-                let lines = self.clients.opens("/").unwrap();
+                let lines = self.clients.open("/").unwrap();
                 self.observe(&lines);
             }
             Step::Join {
@@ -193,17 +193,17 @@ impl Model {
                 self.send(conn, &kick.to_string());
             }
             Step::Leave(conn, how) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.disconnect(conn, ENDINGS[how]);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.disconnect(conn, DISCONNECTS[how]);
                 }
             }
             Step::Answer(conn, alive) => {
-                let lines = self.clients.answers(conn, alive);
+                let lines = self.clients.resolve_probe(conn, alive);
                 self.observe(&lines);
             }
             Step::Full(conn) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.clients.harness.is_full(conn);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.clients.harness.fill_outbox(conn);
                 }
             }
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
@@ -211,14 +211,14 @@ impl Model {
     }
 
     fn send(&mut self, conn: Pick, text: &str) {
-        if let Some(conn) = self.clients.someone(conn) {
+        if let Some(conn) = self.clients.pick_open(conn) {
             let reader = self.readers.entry(conn).or_default();
             let incoming = reader.decode(Message::Text(text.into()));
             if reader.decided().is_some() {
                 let is_upper_case = incoming.dialect == Dialect::UpperCase;
                 self.observed.upper_case.insert(conn, is_upper_case);
             }
-            let lines = self.clients.says(conn, text);
+            let lines = self.clients.send(conn, text);
             self.observe(&lines);
         }
     }
@@ -235,12 +235,12 @@ impl Model {
 
     fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
         self.observed.members.remove(&conn);
-        let lines = self.clients.leaves(conn, how);
+        let lines = self.clients.disconnect(conn, how);
         self.observe(&lines);
     }
 
     fn wait(&mut self, time: Duration) {
-        let lines = self.clients.waits(time);
+        let lines = self.clients.advance(time);
         self.observe(&lines);
     }
 
@@ -259,7 +259,7 @@ impl Model {
                 "member_list"
             };
             let ask = json!({"type": kind, "timestamp": 1});
-            let lines = self.clients.says(conn, &ask.to_string());
+            let lines = self.clients.send(conn, &ask.to_string());
             self.observe(&lines);
             // The answer may have overrun its outbox.
             let Some((session, _)) = self.observed.members.get(&conn) else {
@@ -282,7 +282,7 @@ impl Model {
     }
 
     fn finish(mut self) {
-        while let Some(conn) = self.clients.someone(0) {
+        while let Some(conn) = self.clients.pick_open(0) {
             self.disconnect(conn, DisconnectReason::Lost);
         }
         self.wait(Duration::from_secs(15));
@@ -305,12 +305,12 @@ impl Observed {
     /// `client_ids` are the client IDs of the connections that are members now.
     fn receive_all(&mut self, lines: &[String], client_ids: &HashMap<u64, String>) {
         for line in lines {
-            match fate(line) {
-                (conn, Fate::Asked) => assert!(self.members.contains_key(&conn), "{line}"),
-                (conn, Fate::Closed) => {
+            match parse_line(line) {
+                (conn, Line::Probed) => assert!(self.members.contains_key(&conn), "{line}"),
+                (conn, Line::Closed) => {
                     self.members.remove(&conn);
                 }
-                (conn, Fate::Text(text)) => {
+                (conn, Line::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     let upper_case = self.upper_case.get(&conn).copied().unwrap_or(false);
                     assert_eq!(is_upper_case_message(&message), upper_case, "{line}");

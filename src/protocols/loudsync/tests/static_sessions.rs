@@ -44,14 +44,14 @@ fn upper_join(device: &str) -> String {
 #[test]
 fn guests_of_both_dialects_meet_in_a_static_session() {
     let mut harness = harness_with(json!({}));
-    harness.opens(1, "/");
-    harness.opens(2, "/");
-    let lines = harness.says(1, &join("lobby", "phone", "client"));
+    harness.open(1, "/");
+    harness.open(2, "/");
+    let lines = harness.send(1, &join("lobby", "phone", "client"));
     assert_eq!(summaries(&lines), ["1 < welcome", "1 < member_list"]);
     let welcome = parse_line(&lines[0]).1;
     let session = json!({"id": "lobby", "name": "The Lobby", "hostId": "dj"});
     assert_eq!(welcome["sessionInfo"], session);
-    let lines = harness.says(2, &upper_join("tv"));
+    let lines = harness.send(2, &upper_join("tv"));
     let expected = ["1 < member_joined", "2 < WELCOME", "2 < MEMBER_LIST"];
     assert_eq!(summaries(&lines), expected);
     let now = START.as_millis() as u64;
@@ -66,17 +66,17 @@ fn guests_of_both_dialects_meet_in_a_static_session() {
 fn the_configured_host_is_listed_as_connected() {
     let mut harness = harness_with(json!({}));
     let start = START.as_millis() as u64;
-    harness.waits(10 * SECOND);
-    harness.opens(1, "/");
-    harness.opens(2, "/");
-    let lines = harness.says(1, &join("lobby", "phone", "client"));
+    harness.advance(10 * SECOND);
+    harness.open(1, "/");
+    harness.open(2, "/");
+    let lines = harness.send(1, &join("lobby", "phone", "client"));
     let host = json!({
         "id": "dj", "name": "DJ", "isHost": true, "connectionStatus": "connected",
         "joinedAt": start,
     });
     let members = parse_line(&lines[1]).1["members"].clone();
     assert_eq!((&members[0], members.as_array().unwrap().len()), (&host, 2));
-    let lines = harness.says(2, &upper_join("tv"));
+    let lines = harness.send(2, &upper_join("tv"));
     let list = parse_line(&lines[2]).1["payload"].clone();
     let host = json!({
         "id": "dj", "name": "DJ", "role": "host", "connectionStatus": "connected",
@@ -93,31 +93,31 @@ fn a_static_session_never_ends() {
     let mut harness = harness_with(json!({}));
     for (conn, how) in [
         (1, DisconnectReason::Lost),
-        (2, DisconnectReason::Left(Some(1000))),
+        (2, DisconnectReason::ClosedByClient(Some(1000))),
     ] {
         assert_eq!(
             wait_with_heartbeats(&mut harness, 100 * SECOND, &[]),
             no_lines()
         );
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
         assert_eq!(
-            harness.says(conn, &join("lobby", "phone", "client")).len(),
+            harness.send(conn, &join("lobby", "phone", "client")).len(),
             2
         );
         wait_with_heartbeats(&mut harness, 100 * SECOND, &[conn]);
-        harness.leaves(conn, how);
+        harness.disconnect(conn, how);
     }
     wait_with_heartbeats(&mut harness, 100 * SECOND, &[]);
     assert!(harness.realm.is_empty());
     // A guest that sends no heartbeat times out, and the session goes on.
-    harness.opens(3, "/");
-    harness.opens(4, "/");
-    harness.says(3, &join("lobby", "phone", "client"));
-    harness.says(4, &join("lobby", "pad", "client"));
+    harness.open(3, "/");
+    harness.open(4, "/");
+    harness.send(3, &join("lobby", "phone", "client"));
+    harness.send(4, &join("lobby", "pad", "client"));
     let lines = wait_with_heartbeats(&mut harness, 20 * SECOND, &[4]);
     assert_eq!(summaries(&lines), ["3 x 4408 timed out", "4 < member_left"]);
     assert_eq!(
-        parse_line(&harness.says(4, &bare("member_list"))[0]).1["members"][0]["id"],
+        parse_line(&harness.send(4, &bare("member_list"))[0]).1["members"][0]["id"],
         "dj"
     );
 }
@@ -126,8 +126,8 @@ fn a_static_session_never_ends() {
 fn no_device_can_host_a_static_session() {
     let mut harness = harness_with(json!({}));
     for (conn, device) in [(1, "mac"), (2, "dj")] {
-        harness.opens(conn, "/");
-        let lines = harness.says(conn, &join("lobby", device, "host"));
+        harness.open(conn, "/");
+        let lines = harness.send(conn, &join("lobby", device, "host"));
         assert_eq!(error_code(&lines, conn), "unauthorized");
         assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
     }
@@ -136,9 +136,9 @@ fn no_device_can_host_a_static_session() {
 #[test]
 fn no_member_of_a_static_session_can_kick() {
     let mut harness = harness_with(json!({}));
-    harness.opens(1, "/");
-    harness.says(1, &join("lobby", "dj", "client"));
-    assert_eq!(error_code(&harness.says(1, &kick("dj")), 1), "unauthorized");
+    harness.open(1, "/");
+    harness.send(1, &join("lobby", "dj", "client"));
+    assert_eq!(error_code(&harness.send(1, &kick("dj")), 1), "unauthorized");
 }
 
 #[test]
@@ -149,8 +149,8 @@ fn the_configured_host_counts_towards_max_members() {
         let mut harness =
             RealmHarness::<Loudsync>::new(json!({"max_members": 4, "sessions": [session]}));
         for conn in 1..=limit {
-            harness.opens(conn, "/");
-            let lines = harness.says(conn, &join("lobby", &format!("d{conn}"), "client"));
+            harness.open(conn, "/");
+            let lines = harness.send(conn, &join("lobby", &format!("d{conn}"), "client"));
             if conn < limit {
                 assert!(summaries(&lines).contains(&format!("{conn} < welcome")));
             } else {
@@ -165,14 +165,14 @@ fn the_configured_host_counts_towards_max_members() {
 #[test]
 fn no_guest_gets_the_id_of_the_configured_host() {
     let mut harness = harness_with(json!({}));
-    harness.opens(1, "/");
-    let lines = harness.says(1, &join("lobby", "phone", "client"));
+    harness.open(1, "/");
+    let lines = harness.send(1, &join("lobby", "phone", "client"));
     let drawn = parse_line(&lines[0]).1["clientId"].clone();
     let mut session = lobby();
     session["host_id"] = drawn.clone();
     let mut harness = RealmHarness::<Loudsync>::new(json!({"sessions": [session]}));
-    harness.opens(1, "/");
-    let lines = harness.says(1, &join("lobby", "phone", "client"));
+    harness.open(1, "/");
+    let lines = harness.send(1, &join("lobby", "phone", "client"));
     assert_ne!(parse_line(&lines[0]).1["clientId"], drawn);
 }
 
@@ -180,25 +180,25 @@ fn no_guest_gets_the_id_of_the_configured_host() {
 fn static_sessions_do_not_count_towards_max_sessions() {
     let mut harness = harness_with(json!({"max_sessions": 1}));
     (1..=3).for_each(|conn| {
-        harness.opens(conn, "/");
+        harness.open(conn, "/");
     });
-    assert_eq!(harness.says(1, &join("a", "mac", "host")).len(), 2);
+    assert_eq!(harness.send(1, &join("a", "mac", "host")).len(), 2);
     assert_eq!(
-        error_code(&harness.says(2, &join("b", "mac", "host")), 2),
+        error_code(&harness.send(2, &join("b", "mac", "host")), 2),
         "session_full"
     );
-    harness.leaves(1, DisconnectReason::Lost);
+    harness.disconnect(1, DisconnectReason::Lost);
     // The abandoned session is evicted, and the static one, which is empty, is not.
-    assert_eq!(harness.says(3, &join("b", "mac", "host")).len(), 2);
+    assert_eq!(harness.send(3, &join("b", "mac", "host")).len(), 2);
     assert!(harness.realm.sessions.keys().eq(["b", "lobby"]));
 }
 
 #[test]
 fn a_shutdown_closes_static_sessions() {
     let mut harness = harness_with(json!({}));
-    harness.opens(1, "/");
-    harness.says(1, &join("lobby", "phone", "client"));
-    assert_eq!(summaries(&harness.stops()), ["1 < session_closed"]);
+    harness.open(1, "/");
+    harness.send(1, &join("lobby", "phone", "client"));
+    assert_eq!(summaries(&harness.stop()), ["1 < session_closed"]);
 }
 
 #[test]
@@ -300,6 +300,6 @@ fn an_error_in_a_static_session_names_its_place() {
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[include_str!("static_sessions.rs")]);
 }

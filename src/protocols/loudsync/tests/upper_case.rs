@@ -62,8 +62,8 @@ fn join(session: &str, device: &str) -> String {
 /// Returns the party with a guest of this dialect: connection 4 with the device `tv`.
 fn mixed_party() -> RealmHarness<Loudsync> {
     let mut harness = party();
-    harness.opens(4, "/");
-    harness.says(4, &join("party", "tv"));
+    harness.open(4, "/");
+    harness.send(4, &join("party", "tv"));
     harness
 }
 
@@ -116,13 +116,13 @@ fn the_first_message_with_a_type_decides_the_dialect() {
         (upper("NOTHING", json!({})), "ERROR"),
     ] {
         let mut harness = harness();
-        harness.opens(1, "/");
+        harness.open(1, "/");
         for text in undecided {
-            assert_eq!(summaries(&harness.says(1, text)), ["1 < error"], "{text}");
+            assert_eq!(summaries(&harness.send(1, text)), ["1 < error"], "{text}");
         }
-        assert_eq!(summaries(&harness.says(1, &text)), [format!("1 < {kind}")]);
+        assert_eq!(summaries(&harness.send(1, &text)), [format!("1 < {kind}")]);
         for text in undecided {
-            assert_eq!(summaries(&harness.says(1, text)), [format!("1 < {kind}")]);
+            assert_eq!(summaries(&harness.send(1, text)), [format!("1 < {kind}")]);
         }
     }
 }
@@ -138,8 +138,8 @@ fn an_invalid_first_message_is_answered_in_its_own_dialect() {
         (r#"{"type":"join","timestamp":1,"payload":{}}"#, "error"),
     ] {
         let mut harness = party();
-        harness.opens(4, "/");
-        let lines = harness.says(4, text);
+        harness.open(4, "/");
+        let lines = harness.send(4, text);
         assert_eq!(summaries(&lines), [format!("4 < {kind}")], "{text}");
         // The connection stays open, in that dialect.
         let (welcome, join) = if kind == "ERROR" {
@@ -147,7 +147,7 @@ fn an_invalid_first_message_is_answered_in_its_own_dialect() {
         } else {
             ("welcome", document_join("party", "tv", "client"))
         };
-        let lines = summaries(&harness.says(4, &join));
+        let lines = summaries(&harness.send(4, &join));
         assert!(lines.contains(&format!("4 < {welcome}")), "{lines:?}");
     }
 }
@@ -160,20 +160,20 @@ fn a_client_that_mixes_dialects_is_answered_in_its_first() {
         bare("member_list"),
         document_join("party", "tv", "client"),
     ] {
-        let (code, message) = error(&harness.says(4, &text), 4);
+        let (code, message) = error(&harness.send(4, &text), 4);
         assert_eq!(code, "INVALID_MESSAGE");
         assert!(message.contains("\"type\""), "{message}");
     }
     for text in [upper("PING", json!({"timestamp": 1})), join("party", "x")] {
-        let lines = harness.says(2, &text);
+        let lines = harness.send(2, &text);
         assert_eq!(parse_line(&lines[0]).1["code"], "invalid_message");
     }
     // Both connections still work.
     assert_eq!(
-        message_to(&harness.says(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
+        message_to(&harness.send(4, &upper("PING", json!({"timestamp": 1}))), 4).0,
         "PONG"
     );
-    assert_eq!(summaries(&harness.says(2, &bare("ping"))), ["2 < pong"]);
+    assert_eq!(summaries(&harness.send(2, &bare("ping"))), ["2 < pong"]);
 }
 
 #[test]
@@ -191,10 +191,10 @@ fn a_join_needs_a_session_and_a_device() {
         ("version", json!("new")),
     ] {
         let mut harness = party();
-        harness.opens(4, "/");
+        harness.open(4, "/");
         let mut payload = good.clone();
         payload[field] = wrong;
-        let lines = harness.says(4, &upper("JOIN", payload));
+        let lines = harness.send(4, &upper("JOIN", payload));
         let (code, message) = error(&lines, 4);
         assert_eq!((&*code, lines.len()), ("INVALID_MESSAGE", 1));
         assert!(
@@ -203,7 +203,7 @@ fn a_join_needs_a_session_and_a_device() {
         );
         // The client may try again. `version` is optional.
         assert_eq!(
-            message_to(&harness.says(4, &upper("JOIN", good.clone())), 4).0,
+            message_to(&harness.send(4, &upper("JOIN", good.clone())), 4).0,
             "WELCOME"
         );
     }
@@ -218,14 +218,14 @@ fn an_upper_case_join_for_another_major_version_is_rejected() {
         ("0.9", false),
     ] {
         let mut harness = party();
-        harness.opens(4, "/");
+        harness.open(4, "/");
         let mut payload = json!({"version": version});
         if good {
             payload["sessionId"] = json!("party");
             payload["deviceId"] = json!("tv");
             payload["deviceName"] = json!("TV");
         }
-        let lines = harness.says(4, &upper("JOIN", payload));
+        let lines = harness.send(4, &upper("JOIN", payload));
         if good {
             assert_eq!(message_to(&lines, 4).0, "WELCOME");
         } else {
@@ -243,7 +243,7 @@ fn every_message_needs_a_timestamp_and_may_have_an_id() {
         r#"{"type":"HEARTBEAT","timestamp":"1","payload":{"timestamp":1}}"#,
         r#"{"type":"PONG","timestamp":null,"payload":{"timestamp":1}}"#,
     ] {
-        let (code, message) = error(&harness.says(4, text), 4);
+        let (code, message) = error(&harness.send(4, text), 4);
         assert_eq!(code, "INVALID_MESSAGE");
         assert!(message.starts_with("\"timestamp\" "), "{message}");
     }
@@ -251,7 +251,7 @@ fn every_message_needs_a_timestamp_and_may_have_an_id() {
     let pong = format!(
         r#"4 < {{"type":"PONG","timestamp":{NOW},"payload":{{"timestamp":{NOW},"pingTimestamp":2}}}}"#
     );
-    assert_eq!(harness.says(4, text), [pong]);
+    assert_eq!(harness.send(4, text), [pong]);
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn the_text_of_an_error_names_the_field() {
             "payload.reason",
         ),
     ] {
-        let lines = harness.says(4, &text);
+        let lines = harness.send(4, &text);
         let (code, message) = error(&lines, 4);
         assert_eq!((&*code, lines.len()), ("INVALID_MESSAGE", 1), "{text}");
         assert!(message.starts_with(&format!("\"{field}\" ")), "{message}");
@@ -284,12 +284,12 @@ fn the_text_of_an_error_names_the_field() {
 fn a_binary_message_is_an_error_in_the_dialect_of_the_connection() {
     let mut harness = mixed_party();
     let ping = upper("PING", json!({"timestamp": 1}));
-    let lines = harness.sends(4, realm::Message::Binary(ping.into_bytes().into()));
+    let lines = harness.send_message(4, realm::Message::Binary(ping.into_bytes().into()));
     assert_eq!(error(&lines, 4).0, "INVALID_MESSAGE");
     // A binary message does not decide the dialect.
-    harness.opens(5, "/");
+    harness.open(5, "/");
     let ping = upper("PING", json!({"timestamp": 1}));
-    let lines = harness.sends(5, realm::Message::Binary(ping.into_bytes().into()));
+    let lines = harness.send_message(5, realm::Message::Binary(ping.into_bytes().into()));
     assert_eq!(summaries(&lines), ["5 < error"]);
 }
 
@@ -298,9 +298,9 @@ fn a_client_that_joins_gets_a_welcome_and_the_list() {
     let mut harness = party();
     let host = client_id(&mut harness, 1, 0);
     let [phone, pad] = [1, 2].map(|at| client_id(&mut harness, 1, at));
-    harness.waits(SECOND);
-    harness.opens(4, "/");
-    let lines = harness.says(4, &join("party", "tv"));
+    harness.advance(SECOND);
+    harness.open(4, "/");
+    let lines = harness.send(4, &join("party", "tv"));
     let own: Vec<&String> = lines.iter().filter(|line| line.starts_with('4')).collect();
     let at = NOW + 1000;
     let welcome = json!({"type": "WELCOME", "timestamp": at, "payload": {
@@ -331,8 +331,8 @@ fn a_client_that_joins_gets_a_welcome_and_the_list() {
 #[test]
 fn a_new_member_is_announced_to_each_other_member_in_its_dialect() {
     let mut harness = mixed_party();
-    harness.opens(5, "/");
-    let lines = harness.says(5, &join("party", "watch"));
+    harness.open(5, "/");
+    let lines = harness.send(5, &join("party", "watch"));
     let expected = [
         "1 < member_joined",
         "2 < member_joined",
@@ -356,8 +356,8 @@ fn a_new_member_is_announced_to_each_other_member_in_its_dialect() {
         ("MEMBER_JOINED", json!({"member": member}))
     );
     // A new member of the document's dialect is announced in the same way.
-    harness.opens(6, "/");
-    let lines = harness.says(6, &document_join("party", "radio", "client"));
+    harness.open(6, "/");
+    let lines = harness.send(6, &document_join("party", "radio", "client"));
     assert_eq!(message_to(&lines, 4).1["member"]["name"], "radio's name");
     assert!(summaries(&lines).contains(&"5 < MEMBER_JOINED".to_owned()));
 }
@@ -365,11 +365,11 @@ fn a_new_member_is_announced_to_each_other_member_in_its_dialect() {
 #[test]
 fn a_leave_removes_the_connections_own_member_whatever_device_it_names() {
     let mut harness = mixed_party();
-    harness.opens(5, "/");
-    harness.says(5, &join("party", "watch"));
+    harness.open(5, "/");
+    harness.send(5, &join("party", "watch"));
     let [phone, tv] = [1, 3].map(|at| client_id(&mut harness, 1, at));
     let leave = json!({"deviceId": "watch", "reason": "User left"});
-    let lines = harness.says(4, &upper("LEAVE", leave));
+    let lines = harness.send(4, &upper("LEAVE", leave));
     let expected = [
         "4 x 1000 goodbye",
         "1 < member_left",
@@ -381,11 +381,11 @@ fn a_leave_removes_the_connections_own_member_whatever_device_it_names() {
     assert_eq!(parse_line(&lines[1]).1["memberId"], tv);
     let left = json!({"deviceId": tv, "deviceName": "tv's name", "reason": "left"});
     assert_eq!(message_to(&lines, 5).1, left);
-    let lines = harness.says(2, &bare("leave"));
+    let lines = harness.send(2, &bare("leave"));
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "left"});
     assert_eq!(message_to(&lines, 5), ("MEMBER_LEFT".to_owned(), left));
     // The payload is optional.
-    let lines = harness.says(5, r#"{"type":"LEAVE","timestamp":1}"#);
+    let lines = harness.send(5, r#"{"type":"LEAVE","timestamp":1}"#);
     assert_eq!(lines[0], "5 x 1000 goodbye");
 }
 
@@ -394,10 +394,10 @@ fn a_heartbeat_keeps_the_connections_own_member_whatever_device_it_names() {
     let mut harness = mixed_party();
     let heartbeat = upper("HEARTBEAT", json!({"deviceId": "pad", "timestamp": 1}));
     for _ in 0..20 {
-        assert_eq!(harness.says(4, &heartbeat), no_lines());
+        assert_eq!(harness.send(4, &heartbeat), no_lines());
         wait_with_heartbeats(&mut harness, SECOND, &[1, 2]);
     }
-    let open: Vec<u64> = harness.open().collect();
+    let open: Vec<u64> = harness.open_connections().collect();
     assert_eq!(
         open,
         [1, 2, 4],
@@ -411,7 +411,7 @@ fn a_heartbeat_keeps_the_connections_own_member_whatever_device_it_names() {
 #[test]
 fn a_ping_is_answered_with_both_timestamps() {
     let mut harness = mixed_party();
-    harness.opens(5, "/");
+    harness.open(5, "/");
     // Also before joining.
     for conn in [4, 5] {
         for timestamp in ["1706889650000", "-1", "1706889650000.25", "1e3"] {
@@ -420,7 +420,7 @@ fn a_ping_is_answered_with_both_timestamps() {
             let pong = format!(
                 r#"{conn} < {{"type":"PONG","timestamp":{NOW},"payload":{{"timestamp":{NOW},"pingTimestamp":{timestamp}}}}}"#
             );
-            assert_eq!(harness.says(conn, &ping), [pong]);
+            assert_eq!(harness.send(conn, &ping), [pong]);
         }
     }
 }
@@ -428,20 +428,20 @@ fn a_ping_is_answered_with_both_timestamps() {
 #[test]
 fn a_pong_is_ignored() {
     let mut harness = mixed_party();
-    harness.opens(5, "/");
+    harness.open(5, "/");
     for conn in [4, 5] {
         let pong = json!({"timestamp": 2, "pingTimestamp": 1});
-        assert_eq!(harness.says(conn, &upper("PONG", pong)), no_lines());
+        assert_eq!(harness.send(conn, &upper("PONG", pong)), no_lines());
     }
     // The document's dialect has no pong from clients.
-    let lines = harness.says(2, &bare("pong"));
+    let lines = harness.send(2, &bare("pong"));
     assert_eq!(parse_line(&lines[0]).1["code"], "invalid_message");
 }
 
 #[test]
 fn the_upper_case_list_is_sent_on_request() {
     let mut harness = mixed_party();
-    let (kind, payload) = message_to(&harness.says(4, &upper("MEMBER_LIST", json!({}))), 4);
+    let (kind, payload) = message_to(&harness.send(4, &upper("MEMBER_LIST", json!({}))), 4);
     assert_eq!((&*kind, &payload["totalCount"]), ("MEMBER_LIST", &json!(4)));
 }
 
@@ -450,17 +450,17 @@ fn a_kicked_client_is_told_the_reason() {
     let mut harness = mixed_party();
     let tv = client_id(&mut harness, 1, 3);
     let text = document("kick", json!({"memberId": tv, "reason": "too loud"}));
-    let lines = harness.says(1, &text);
+    let lines = harness.send(1, &text);
     assert_eq!(
         message_to(&lines, 4),
         ("KICKED".to_owned(), json!({"reason": "too loud"}))
     );
     assert!(lines.contains(&"4 x 4403 removed by the host".to_owned()));
     // Other clients of the dialect are told which member was kicked.
-    harness.opens(5, "/");
-    harness.says(5, &join("party", "watch"));
+    harness.open(5, "/");
+    harness.send(5, &join("party", "watch"));
     let phone = client_id(&mut harness, 1, 1);
-    let (kind, payload) = message_to(&harness.says(1, &kick(&phone)), 5);
+    let (kind, payload) = message_to(&harness.send(1, &kick(&phone)), 5);
     let left = json!({"deviceId": phone, "deviceName": "phone's name", "reason": "kicked"});
     assert_eq!((&*kind, payload), ("MEMBER_LEFT", left));
 }
@@ -468,22 +468,22 @@ fn a_kicked_client_is_told_the_reason() {
 #[test]
 fn an_upper_case_client_is_always_a_guest() {
     let mut harness = harness();
-    harness.opens(1, "/");
+    harness.open(1, "/");
     let payload = json!({
         "sessionId": "new", "deviceId": "tv", "deviceName": "TV", "type": "host", "role": "host",
     });
-    let lines = harness.says(1, &upper("JOIN", payload));
+    let lines = harness.send(1, &upper("JOIN", payload));
     assert_eq!(error(&lines, 1).0, "SESSION_NOT_FOUND");
     assert_eq!(lines[1..], ["1 x 1000 join refused"]);
     // The host's device cannot return as the host in this dialect, whether it is connected or lost.
     let mut harness = mixed_party();
     for conn in [5, 6] {
-        harness.opens(conn, "/");
-        let lines = harness.says(conn, &join("party", "mac"));
+        harness.open(conn, "/");
+        let lines = harness.send(conn, &join("party", "mac"));
         assert_eq!(error(&lines, conn).0, "UNAUTHORIZED");
         assert_eq!(lines[1..], [format!("{conn} x 1000 join refused")]);
         if conn == 5 {
-            harness.leaves(1, DisconnectReason::Lost);
+            harness.disconnect(1, DisconnectReason::Lost);
         }
     }
 }
@@ -491,7 +491,7 @@ fn an_upper_case_client_is_always_a_guest() {
 #[test]
 fn the_end_of_a_session_is_announced_in_both_dialects() {
     let mut harness = mixed_party();
-    let lines = harness.says(1, &bare("leave"));
+    let lines = harness.send(1, &bare("leave"));
     let closed = json!({"reason": "Host ended the session"});
     assert_eq!(message_to(&lines, 4), ("SESSION_CLOSED".to_owned(), closed));
     assert_eq!(summaries(&lines)[1], "2 < session_closed");
@@ -499,7 +499,7 @@ fn the_end_of_a_session_is_announced_in_both_dialects() {
     let mut harness = mixed_party();
     let closed = json!({"reason": "Server is going away"});
     assert_eq!(
-        message_to(&harness.stops(), 4),
+        message_to(&harness.stop(), 4),
         ("SESSION_CLOSED".to_owned(), closed)
     );
 }
@@ -520,17 +520,17 @@ fn every_error_code_is_in_upper_case() {
     }
     let mut harness = mixed_party();
     assert_eq!(
-        error(&harness.says(4, &join("party", "tv")), 4).0,
+        error(&harness.send(4, &join("party", "tv")), 4).0,
         "ALREADY_JOINED"
     );
-    harness.opens(5, "/");
-    let lines = harness.says(5, &upper("HEARTBEAT", json!({})));
+    harness.open(5, "/");
+    let lines = harness.send(5, &upper("HEARTBEAT", json!({})));
     assert_eq!((&*error(&lines, 5).0, lines.len()), ("UNAUTHORIZED", 1));
     for conn in 10..16 {
-        harness.opens(conn, "/");
-        harness.says(conn, &join("party", &format!("d{conn}")));
+        harness.open(conn, "/");
+        harness.send(conn, &join("party", &format!("d{conn}")));
     }
-    let lines = harness.says(5, &join("party", "late"));
+    let lines = harness.send(5, &join("party", "late"));
     let full = "Session has reached maximum capacity (10 members)";
     assert_eq!(
         error(&lines, 5),
@@ -546,14 +546,14 @@ fn a_takeover_is_rejected_in_the_dialect_of_its_client() {
         (5, join("party", "phone")),
         (6, document_join("party", "phone", "client")),
     ] {
-        harness.opens(conn, "/");
-        assert_eq!(harness.says(conn, &text), ["2 ? 2 s"]);
+        harness.open(conn, "/");
+        assert_eq!(harness.send(conn, &text), ["2 ? 2 s"]);
     }
     assert_eq!(
-        error(&harness.says(5, &join("party", "phone")), 5).0,
+        error(&harness.send(5, &join("party", "phone")), 5).0,
         "ALREADY_JOINED"
     );
-    let lines = harness.answers(2);
+    let lines = harness.answer_probe(2);
     assert_eq!(error(&lines, 5).0, "ALREADY_JOINED");
     let expected = [
         "5 < ERROR",
@@ -569,9 +569,9 @@ fn a_device_may_return_in_another_dialect() {
     let mut harness = mixed_party();
     let before: Vec<String> = (0..4).map(|at| client_id(&mut harness, 1, at)).collect();
     // One device was lost, and the connection of the other is dead.
-    harness.leaves(2, DisconnectReason::Lost);
-    harness.opens(5, "/");
-    let lines = harness.says(5, &join("party", "phone"));
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.open(5, "/");
+    let lines = harness.send(5, &join("party", "phone"));
     let expected = [
         "5 < WELCOME",
         "5 < MEMBER_LIST",
@@ -580,9 +580,9 @@ fn a_device_may_return_in_another_dialect() {
         "4 < MEMBER_LIST",
     ];
     assert_eq!(summaries(&lines), expected);
-    harness.opens(6, "/");
-    harness.says(6, &document_join("party", "tv", "client"));
-    let lines = harness.is_silent(4);
+    harness.open(6, "/");
+    harness.send(6, &document_join("party", "tv", "client"));
+    let lines = harness.fail_probe(4);
     let expected = [
         "4 x 4409 connected again elsewhere",
         "6 < welcome",
@@ -601,15 +601,15 @@ fn a_member_has_its_last_heartbeat_its_latency_and_no_address() {
     let mut harness = mixed_party();
     let ask = upper("MEMBER_LIST", json!({}));
     let heartbeat = upper("HEARTBEAT", json!({}));
-    harness.waits(Duration::from_millis(2500));
-    harness.says(4, &heartbeat);
-    harness.says(2, &bare("heartbeat"));
-    harness.waits(Duration::from_millis(1500));
+    harness.advance(Duration::from_millis(2500));
+    harness.send(4, &heartbeat);
+    harness.send(2, &bare("heartbeat"));
+    harness.advance(Duration::from_millis(1500));
     // A ping does not count as a heartbeat.
-    harness.says(4, &upper("PING", json!({"timestamp": 1})));
-    harness.is_far(2, Duration::from_micros(23_400));
-    harness.leaves(3, DisconnectReason::Lost);
-    let members = message_to(&harness.says(4, &ask), 4).1["members"].take();
+    harness.send(4, &upper("PING", json!({"timestamp": 1})));
+    harness.set_rtt(2, Duration::from_micros(23_400));
+    harness.disconnect(3, DisconnectReason::Lost);
+    let members = message_to(&harness.send(4, &ask), 4).1["members"].take();
     let shown = |key: &str| -> Vec<Value> {
         let members = members.as_array().unwrap().iter();
         members.map(|it| it[key].clone()).collect()
@@ -628,11 +628,11 @@ fn a_member_has_its_last_heartbeat_its_latency_and_no_address() {
 #[test]
 fn a_device_is_shown_its_own_device_id_and_no_other() {
     let mut harness = mixed_party();
-    harness.opens(5, "/");
-    harness.says(5, &join("party", "watch"));
+    harness.open(5, "/");
+    harness.send(5, &join("party", "watch"));
     let known: Vec<String> = (0..5).map(|at| client_id(&mut harness, 1, at)).collect();
     // A change for which all members get the list.
-    let lines = harness.leaves(2, DisconnectReason::Lost);
+    let lines = harness.disconnect(2, DisconnectReason::Lost);
     let list = |conn| message_to(&lines, conn).1["members"].take();
     let [for_tv, for_watch] = [list(4), list(5)];
     assert_eq!(
@@ -686,7 +686,7 @@ fn a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("upper_case.rs"),
         include_str!("../../../../tests/loudsync.rs"),

@@ -7,7 +7,7 @@ use crate::testing::messages;
 
 /// Decodes the messages of one connection, one per line. A text is relayed unchanged; a binary message is
 /// ignored.
-pub(crate) fn read_all(bytes: &[u8]) {
+pub(crate) fn decode_all(bytes: &[u8]) {
     for message in messages(bytes) {
         let decoded = PeerDrop::decode(&mut (), message.clone());
         match message {

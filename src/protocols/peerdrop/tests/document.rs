@@ -14,13 +14,13 @@ fn harness() -> RealmHarness<PeerDrop> {
 fn pair() -> RealmHarness<PeerDrop> {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    harness.opens(2, &format!("/ws/chat/{code}"));
+    harness.open(2, &format!("/ws/chat/{code}"));
     harness
 }
 
 /// Opens a connection that creates a session. Returns the code.
 fn create(harness: &mut RealmHarness<PeerDrop>, conn: u64) -> String {
-    let lines = harness.opens(conn, "/ws/chat");
+    let lines = harness.open(conn, "/ws/chat");
     let code = lines[0]
         .strip_prefix(&format!("{conn} < "))
         .expect("the first frame is a code");
@@ -30,7 +30,7 @@ fn create(harness: &mut RealmHarness<PeerDrop>, conn: u64) -> String {
 
 /// Opens a connection with an unknown code.
 fn guess_wrong(harness: &mut RealmHarness<PeerDrop>, conn: u64, address: &str) -> Vec<String> {
-    harness.opens_from(conn, "/ws/chat/WRONG2", address)
+    harness.open_from(conn, "/ws/chat/WRONG2", address)
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_code_has_the_configured_length() {
 fn a_code_in_use_is_not_issued_again() {
     let mut harness = harness();
     let first = create(&mut harness, 1);
-    harness.repeat_the_last_id();
+    harness.repeat_last_id();
     assert_ne!(create(&mut harness, 2), first);
 }
 
@@ -67,7 +67,7 @@ fn a_code_in_use_is_not_issued_again() {
 fn the_joiner_receives_the_code_and_then_the_creator_is_told_of_the_peer() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    let lines = harness.opens(2, &format!("/ws/chat/{code}"));
+    let lines = harness.open(2, &format!("/ws/chat/{code}"));
     assert_eq!(
         lines,
         [format!("2 < {code}"), "1 < the other guy joined".to_owned()]
@@ -78,7 +78,7 @@ fn the_joiner_receives_the_code_and_then_the_creator_is_told_of_the_peer() {
 fn codes_are_case_insensitive() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    let lines = harness.opens(2, &format!("/ws/chat/{}", code.to_lowercase()));
+    let lines = harness.open(2, &format!("/ws/chat/{}", code.to_lowercase()));
     assert_eq!(
         lines,
         [format!("2 < {code}"), "1 < the other guy joined".to_owned()]
@@ -89,8 +89,8 @@ fn codes_are_case_insensitive() {
 fn texts_are_relayed_unchanged_in_both_directions() {
     let mut harness = pair();
     for text in ["Hello!", "", PEER_JOINED, "<b>\u{7}\r\n", " {\"type\": 1} "] {
-        assert_eq!(harness.says(1, text), [format!("2 < {text}")]);
-        assert_eq!(harness.says(2, text), [format!("1 < {text}")]);
+        assert_eq!(harness.send(1, text), [format!("2 < {text}")]);
+        assert_eq!(harness.send(2, text), [format!("1 < {text}")]);
     }
 }
 
@@ -98,8 +98,8 @@ fn texts_are_relayed_unchanged_in_both_directions() {
 fn texts_sent_before_the_peer_has_joined_are_dropped() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    assert_eq!(harness.says(1, "too early"), no_lines());
-    let lines = harness.opens(2, &format!("/ws/chat/{code}"));
+    assert_eq!(harness.send(1, "too early"), no_lines());
+    let lines = harness.open(2, &format!("/ws/chat/{code}"));
     assert_eq!(
         lines,
         [format!("2 < {code}"), "1 < the other guy joined".to_owned()]
@@ -115,12 +115,12 @@ fn binary_frames_are_ignored() {
 fn when_a_client_disconnects_in_any_way_its_peer_is_closed() {
     for (leaver, peer) in [(1, 2), (2, 1)] {
         for how in [
-            DisconnectReason::Left(Some(1000)),
+            DisconnectReason::ClosedByClient(Some(1000)),
             DisconnectReason::Lost,
-            DisconnectReason::Silent,
+            DisconnectReason::Unresponsive,
         ] {
             assert_eq!(
-                pair().leaves(leaver, how),
+                pair().disconnect(leaver, how),
                 [format!("{peer} x 1000 peer left")]
             );
         }
@@ -131,10 +131,10 @@ fn when_a_client_disconnects_in_any_way_its_peer_is_closed() {
 fn a_code_is_unknown_once_a_peer_has_disconnected() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    harness.opens(2, &format!("/ws/chat/{code}"));
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.open(2, &format!("/ws/chat/{code}"));
+    harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
-        harness.opens(3, &format!("/ws/chat/{code}")),
+        harness.open(3, &format!("/ws/chat/{code}")),
         ["3 x 4404 no such session"]
     );
     assert!(harness.realm.sessions.is_empty() && harness.realm.code_by_connection.is_empty());
@@ -144,10 +144,13 @@ fn a_code_is_unknown_once_a_peer_has_disconnected() {
 fn a_session_without_a_peer_ends_when_its_creator_disconnects() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    harness.waits(1000 * MINUTE);
-    assert_eq!(harness.leaves(1, DisconnectReason::Left(None)), no_lines());
+    harness.advance(1000 * MINUTE);
     assert_eq!(
-        harness.opens(2, &format!("/ws/chat/{code}")),
+        harness.disconnect(1, DisconnectReason::ClosedByClient(None)),
+        no_lines()
+    );
+    assert_eq!(
+        harness.open(2, &format!("/ws/chat/{code}")),
         ["2 x 4404 no such session"]
     );
 }
@@ -156,8 +159,8 @@ fn a_session_without_a_peer_ends_when_its_creator_disconnects() {
 fn a_session_without_a_peer_does_not_expire() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    assert_eq!(harness.waits(1000 * MINUTE), no_lines());
-    assert_eq!(harness.opens(2, &format!("/ws/chat/{code}")).len(), 2);
+    assert_eq!(harness.advance(1000 * MINUTE), no_lines());
+    assert_eq!(harness.open(2, &format!("/ws/chat/{code}")).len(), 2);
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn an_unknown_code_is_rejected() {
         "/ws/chat/%41",
         "/ws/chat/ABC1234567",
     ] {
-        assert_eq!(harness().opens(1, path), ["1 x 4404 no such session"]);
+        assert_eq!(harness().open(1, path), ["1 x 4404 no such session"]);
     }
 }
 
@@ -176,26 +179,26 @@ fn an_unknown_code_is_rejected() {
 fn a_third_peer_is_rejected_and_the_session_goes_on() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
-    harness.opens(2, &format!("/ws/chat/{code}"));
+    harness.open(2, &format!("/ws/chat/{code}"));
     assert_eq!(
-        harness.opens(3, &format!("/ws/chat/{code}")),
+        harness.open(3, &format!("/ws/chat/{code}")),
         ["3 x 4409 session is full"]
     );
-    assert_eq!(harness.says(1, "still here"), ["2 < still here"]);
-    assert_eq!(harness.says(2, "me too"), ["1 < me too"]);
+    assert_eq!(harness.send(1, "still here"), ["2 < still here"]);
+    assert_eq!(harness.send(2, "me too"), ["1 < me too"]);
 }
 
 #[test]
 fn sessions_are_isolated_from_each_other() {
     let mut harness = pair();
     let code = create(&mut harness, 3);
-    harness.opens(4, &format!("/ws/chat/{code}"));
-    assert_eq!(harness.says(3, "for 4 only"), ["4 < for 4 only"]);
+    harness.open(4, &format!("/ws/chat/{code}"));
+    assert_eq!(harness.send(3, "for 4 only"), ["4 < for 4 only"]);
     assert_eq!(
-        harness.leaves(4, DisconnectReason::Lost),
+        harness.disconnect(4, DisconnectReason::Lost),
         ["3 x 1000 peer left"]
     );
-    assert_eq!(harness.says(1, "for 2 only"), ["2 < for 2 only"]);
+    assert_eq!(harness.send(1, "for 2 only"), ["2 < for 2 only"]);
 }
 
 #[test]
@@ -210,11 +213,11 @@ fn an_address_that_guesses_wrong_ten_times_is_refused_for_a_minute() {
         );
     }
     let refused = ["20 x 4429 too many wrong codes, wait a minute"];
-    assert_eq!(harness.opens_from(20, &right, "192.0.2.1"), refused);
-    harness.waits(MINUTE - Duration::from_millis(1));
+    assert_eq!(harness.open_from(20, &right, "192.0.2.1"), refused);
+    harness.advance(MINUTE - Duration::from_millis(1));
     assert_eq!(guess_wrong(&mut harness, 20, "192.0.2.1"), refused);
-    harness.waits(Duration::from_millis(1));
-    assert_eq!(harness.opens_from(21, &right, "192.0.2.1").len(), 2);
+    harness.advance(Duration::from_millis(1));
+    assert_eq!(harness.open_from(21, &right, "192.0.2.1").len(), 2);
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn ten_wrong_guesses_in_more_than_a_minute_are_allowed() {
             guess_wrong(&mut harness, guess, "192.0.2.1"),
             [format!("{guess} x 4404 no such session")]
         );
-        harness.waits(Duration::from_millis(6700));
+        harness.advance(Duration::from_millis(6700));
     }
 }
 
@@ -238,11 +241,11 @@ fn a_refused_address_can_create_sessions_and_other_addresses_can_join() {
     let code = create(&mut harness, 1);
     assert_eq!(
         harness
-            .opens_from(2, &format!("/ws/chat/{code}"), "192.0.2.2")
+            .open_from(2, &format!("/ws/chat/{code}"), "192.0.2.2")
             .len(),
         2
     );
-    let lines = harness.opens_from(3, "/ws/chat", "192.0.2.1");
+    let lines = harness.open_from(3, "/ws/chat", "192.0.2.1");
     assert!(lines[0].starts_with("3 < "), "{lines:?}");
 }
 
@@ -265,7 +268,7 @@ fn tracked_subnets_are_bounded_and_dropped_after_their_minute() {
         guess_wrong(&mut harness, guess, &address);
         assert!(harness.realm.guesses_by_subnet.len() <= MAX_TRACKED_SUBNETS);
     }
-    harness.waits(2 * MINUTE);
+    harness.advance(2 * MINUTE);
     assert!(harness.realm.guesses_by_subnet.is_empty());
 }
 

@@ -10,7 +10,7 @@
 
 use crate::protocols::peerdrop::*;
 use crate::testing::Input;
-use crate::testing::model::{ENDINGS, ModelClients, STEPS};
+use crate::testing::model::{DISCONNECTS, ModelClients, STEPS};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::json;
@@ -24,7 +24,7 @@ enum Step {
     Join(Pick),
     SendText(Pick, String),
     SendBinary(Pick),
-    /// A disconnection in one of the [`ENDINGS`].
+    /// A disconnection in one of the [`DISCONNECTS`].
     Disconnect(Pick, usize),
     /// Milliseconds.
     Wait(u64),
@@ -39,7 +39,7 @@ impl Step {
                 b'j' => Self::Join(input.below(8)?),
                 b's' => Self::SendText(input.below(8)?, input.text()?),
                 b'b' => Self::SendBinary(input.below(8)?),
-                b'l' => Self::Disconnect(input.below(8)?, input.below(ENDINGS.len())?),
+                b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
             });
@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => conn.clone().prop_map(Step::Join),
         8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::SendText(conn, text)),
         1 => conn.clone().prop_map(Step::SendBinary),
-        2 => (conn, 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+        2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
         1 => (0..100_000u64).prop_map(Step::Wait),
     ]
 }
@@ -86,13 +86,16 @@ impl World {
     }
 
     fn is_open(&self, conn: u64) -> bool {
-        self.clients.harness.open().any(|open| open == conn)
+        self.clients
+            .harness
+            .open_connections()
+            .any(|open| open == conn)
     }
 
     fn apply(&mut self, step: &Step) {
         match step {
             Step::Create => {
-                let lines = self.clients.opens("/ws/chat").unwrap();
+                let lines = self.clients.open("/ws/chat").unwrap();
                 let conn = self.clients.count;
                 let code = lines[0].strip_prefix(&format!("{conn} < ")).unwrap();
                 assert_eq!(lines.len(), 1);
@@ -106,7 +109,7 @@ impl World {
                     return;
                 };
                 let is_waiting = self.is_open(creator) && !self.peers.contains_key(&creator);
-                let lines = self.clients.opens(&format!("/ws/chat/{code}")).unwrap();
+                let lines = self.clients.open(&format!("/ws/chat/{code}")).unwrap();
                 let conn = self.clients.count;
                 if self.is_open(conn) {
                     assert!(
@@ -126,31 +129,31 @@ impl World {
                 }
             }
             Step::SendText(pick, text) => {
-                if let Some(conn) = self.clients.someone(*pick) {
+                if let Some(conn) = self.clients.pick_open(*pick) {
                     let peer = self.peers.get(&conn);
                     let expected: Vec<_> = peer
                         .map(|peer| format!("{peer} < {text}"))
                         .into_iter()
                         .collect();
-                    assert_eq!(self.clients.says(conn, text), expected);
+                    assert_eq!(self.clients.send(conn, text), expected);
                 }
             }
             Step::SendBinary(pick) => {
-                if let Some(conn) = self.clients.someone(*pick) {
+                if let Some(conn) = self.clients.pick_open(*pick) {
                     let message = Message::Binary(vec![b'x'].into());
                     assert_eq!(
-                        self.clients.harness.sends(conn, message),
+                        self.clients.harness.send_message(conn, message),
                         Vec::<String>::new()
                     );
                 }
             }
             Step::Disconnect(pick, how) => {
-                if let Some(conn) = self.clients.someone(*pick) {
-                    self.disconnect(conn, ENDINGS[*how]);
+                if let Some(conn) = self.clients.pick_open(*pick) {
+                    self.disconnect(conn, DISCONNECTS[*how]);
                 }
             }
             Step::Wait(millis) => {
-                let lines = self.clients.waits(Duration::from_millis(*millis));
+                let lines = self.clients.advance(Duration::from_millis(*millis));
                 assert!(lines.is_empty(), "{lines:?}");
             }
         }
@@ -162,17 +165,17 @@ impl World {
             .map(|peer| format!("{peer} x 1000 peer left"))
             .into_iter()
             .collect();
-        assert_eq!(self.clients.leaves(conn, how), expected);
+        assert_eq!(self.clients.disconnect(conn, how), expected);
         if let Some(peer) = peer {
             self.peers.remove(&peer);
         }
     }
 
     fn finish(mut self) {
-        while let Some(conn) = self.clients.someone(0) {
+        while let Some(conn) = self.clients.pick_open(0) {
             self.disconnect(conn, DisconnectReason::Lost);
         }
-        self.clients.waits(SPAN);
+        self.clients.advance(WINDOW);
         let PeerDrop {
             sessions,
             code_by_connection,

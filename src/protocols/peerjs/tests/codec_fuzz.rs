@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// Decodes a client's messages, one per line. A text and a binary message with the same bytes are the same
 /// message, and a relayed message differs from the original only in its `src` (rulings, "PeerJS").
-pub(crate) fn read_all(bytes: &[u8]) {
+pub(crate) fn decode_all(bytes: &[u8]) {
     for message in messages(bytes) {
         let bytes = match &message {
             Message::Text(text) => text.as_bytes(),

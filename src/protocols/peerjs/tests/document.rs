@@ -60,7 +60,7 @@ fn with(ids: &[&str]) -> RealmHarness<PeerJs> {
     let mut harness = harness();
     for (conn, id) in (1..).zip(ids) {
         assert_eq!(
-            harness.opens(conn, &target(id, id)),
+            harness.open(conn, &target(id, id)),
             [format!("{conn} < {OPEN}")]
         );
     }
@@ -94,7 +94,7 @@ fn body(reply: HttpReply) -> String {
 #[test]
 fn the_root_describes_the_server() {
     let mut harness = harness();
-    let info: Value = serde_json::from_str(&body(harness.asks("/"))).unwrap();
+    let info: Value = serde_json::from_str(&body(harness.get("/"))).unwrap();
     let expected = json!({
         "name": "PeerJS Server",
         "description": "A server side element to broker connections between PeerJS clients.",
@@ -106,29 +106,29 @@ fn the_root_describes_the_server() {
 #[test]
 fn a_new_id_is_a_uuid_that_is_not_in_use() {
     let mut harness = harness();
-    let first = body(harness.asks("/peerjs/id"));
+    let first = body(harness.get("/peerjs/id"));
     assert!(uuid::Uuid::try_parse(&first).is_ok() && first.contains('-'));
-    harness.opens(1, &target(&first, "t"));
-    harness.repeat_the_last_id();
-    assert_ne!(body(harness.asks("/peerjs/id")), first);
+    harness.open(1, &target(&first, "t"));
+    harness.repeat_last_id();
+    assert_ne!(body(harness.get("/peerjs/id")), first);
 }
 
 #[test]
 fn peers_are_listed_only_with_allow_discovery() {
     let mut harness = with(&["b", "a"]);
-    assert_eq!(status(&harness.asks("/peerjs/peers")), 401);
+    assert_eq!(status(&harness.get("/peerjs/peers")), 401);
     let mut harness = RealmHarness::<PeerJs>::new(json!({"allow_discovery": true}));
-    assert_eq!(body(harness.asks("/peerjs/peers")), "[]");
-    harness.opens(1, &target("b", "t"));
-    harness.opens(2, &target("%22a", "t"));
-    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","b"]"#);
+    assert_eq!(body(harness.get("/peerjs/peers")), "[]");
+    harness.open(1, &target("b", "t"));
+    harness.open(2, &target("%22a", "t"));
+    assert_eq!(body(harness.get("/peerjs/peers")), r#"["\"a","b"]"#);
     // The list is cached: each change of the clients must invalidate it.
-    harness.opens(3, &target("c", "t"));
-    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","b","c"]"#);
-    harness.leaves(1, DisconnectReason::Lost);
-    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a","c"]"#);
-    harness.says(3, r#"{"type":"LEAVE"}"#);
-    assert_eq!(body(harness.asks("/peerjs/peers")), r#"["\"a"]"#);
+    harness.open(3, &target("c", "t"));
+    assert_eq!(body(harness.get("/peerjs/peers")), r#"["\"a","b","c"]"#);
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(body(harness.get("/peerjs/peers")), r#"["\"a","c"]"#);
+    harness.send(3, r#"{"type":"LEAVE"}"#);
+    assert_eq!(body(harness.get("/peerjs/peers")), r#"["\"a"]"#);
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn slow_readers_of_lists_hold_no_more_than_a_few() {
     let mut harness =
         RealmHarness::<PeerJs>::new(json!({"allow_discovery": true, "concurrent_limit": 0}));
     let mut list = |conn: u64| {
-        harness.opens(conn, &target(&format!("{conn:0>256}"), "t"));
-        match harness.asks("/peerjs/peers") {
+        harness.open(conn, &target(&format!("{conn:0>256}"), "t"));
+        match harness.get("/peerjs/peers") {
             HttpReply::Ok { body, .. } => body,
             other => panic!("{other:?}"),
         }
@@ -175,7 +175,7 @@ fn requests_are_answered_below_the_configured_path_and_key() {
         ("/%FF/id", 404),
         ("", 200),
     ] {
-        assert_eq!(status(&harness.asks(path)), expected, "{path}");
+        assert_eq!(status(&harness.get(path)), expected, "{path}");
     }
     for configured in ["/my/app", "/my/app/"] {
         let options = json!({"path": configured, "key": "k", "allow_discovery": true});
@@ -191,14 +191,14 @@ fn requests_are_answered_below_the_configured_path_and_key() {
             ("/", 404),
             ("/k/id", 404),
         ] {
-            assert_eq!(status(&harness.asks(path)), expected, "{configured} {path}");
+            assert_eq!(status(&harness.get(path)), expected, "{configured} {path}");
         }
     }
     // Browsers percent-encode characters that are reserved or not ASCII.
     for configured in ["/ü b", "/%C3%BC%20b"] {
         let mut harness = RealmHarness::<PeerJs>::new(json!({"path": configured, "key": "k/ß"}));
         let path = "/%C3%BC%20b/k/%C3%9F/id";
-        assert_eq!(status(&harness.asks(path)), 200, "{configured}");
+        assert_eq!(status(&harness.get(path)), 200, "{configured}");
     }
 }
 
@@ -206,10 +206,10 @@ fn requests_are_answered_below_the_configured_path_and_key() {
 fn the_websocket_is_below_the_configured_path() {
     let mut harness = RealmHarness::<PeerJs>::new(json!({"path": "/my", "key": "k"}));
     let query = "?key=k&id=a&token=t";
-    let lines = harness.opens(1, &format!("/my/peerjs{query}"));
+    let lines = harness.open(1, &format!("/my/peerjs{query}"));
     assert_eq!(lines, [format!("1 < {OPEN}")]);
     for path in ["/peerjs", "/my", "/my/k", "/my/peerjs/"] {
-        let rejection = harness.tries_to_open(2, &format!("{path}{query}"), "127.0.0.1");
+        let rejection = harness.try_open(2, &format!("{path}{query}"), "127.0.0.1");
         assert_eq!(rejection.unwrap_err().status, 404, "{path}");
     }
     assert_eq!(PeerJs::DEFAULTS.port, 9000);
@@ -217,7 +217,7 @@ fn the_websocket_is_below_the_configured_path() {
         let options = json!({"path": path, "key": "k"});
         let target = "/my/peerjs?key=k&id=ID&token=TOKEN".to_owned();
         assert_eq!(
-            RealmHarness::<PeerJs>::new(options).asks("/my/peerjs"),
+            RealmHarness::<PeerJs>::new(options).get("/my/peerjs"),
             HttpReply::UpgradeRequired { target }
         );
     }
@@ -226,7 +226,7 @@ fn the_websocket_is_below_the_configured_path() {
 #[test]
 fn a_client_receives_open_when_it_connects() {
     let mut harness = harness();
-    assert_eq!(harness.opens(1, &target("a", "t")), [format!("1 < {OPEN}")]);
+    assert_eq!(harness.open(1, &target("a", "t")), [format!("1 < {OPEN}")]);
 }
 
 /// Asserts that connection 1 got this error and was closed.
@@ -244,7 +244,7 @@ fn a_client_without_id_token_or_key_is_rejected() {
         "?id=a&token=t",
         "?key=peerjs&id=&token=t",
     ] {
-        let lines = harness().opens(1, &format!("/peerjs{query}"));
+        let lines = harness().open(1, &format!("/peerjs{query}"));
         let text = "No id, token, or key supplied to websocket server";
         assert_rejected(&lines, text, "4400 bad parameters");
     }
@@ -252,27 +252,27 @@ fn a_client_without_id_token_or_key_is_rejected() {
 
 #[test]
 fn a_client_with_a_wrong_key_is_rejected() {
-    let lines = harness().opens(1, "/peerjs?key=other&id=a&token=t");
+    let lines = harness().open(1, "/peerjs?key=other&id=a&token=t");
     assert_rejected(&lines, "Invalid key provided", "4403 wrong key");
 }
 
 #[test]
 fn ids_and_tokens_have_at_most_256_bytes() {
     let mut harness = with(&["a+b%20c", &"x".repeat(256)]);
-    assert_eq!(harness.says(2, &offer("a b c", "1")).len(), 1);
+    assert_eq!(harness.send(2, &offer("a b c", "1")).len(), 1);
     let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
-    assert_eq!(self::harness().opens(1, &target("a", &longest)).len(), 1);
+    assert_eq!(self::harness().open(1, &target("a", &longest)).len(), 1);
     for (id, token) in [(too_long.as_str(), "t"), ("a", &too_long)] {
-        let lines = self::harness().opens(1, &target(id, token));
+        let lines = self::harness().open(1, &target(id, token));
         let text = "Id or token is longer than 256 bytes";
         assert_rejected(&lines, text, "4400 bad parameters");
     }
     // The longest id is found when all of it is escaped.
     let mut harness = with(&["a", &longest]);
     let escaped = r"\u0078".repeat(256);
-    assert_eq!(harness.says(1, &offer(&escaped, "1")).len(), 1);
+    assert_eq!(harness.send(1, &offer(&escaped, "1")).len(), 1);
     assert_eq!(
-        harness.says(1, &offer(&format!("{escaped}x"), "1")),
+        harness.send(1, &offer(&format!("{escaped}x"), "1")),
         no_lines()
     );
 }
@@ -280,8 +280,8 @@ fn ids_and_tokens_have_at_most_256_bytes() {
 #[test]
 fn clients_above_the_concurrent_limit_are_rejected() {
     let mut harness = RealmHarness::<PeerJs>::new(json!({"concurrent_limit": 1}));
-    harness.opens(2, &target("b", "t"));
-    let lines = harness.opens(1, &target("a", "t"));
+    harness.open(2, &target("b", "t"));
+    let lines = harness.open(1, &target("a", "t"));
     let text = "Server has reached its concurrent user limit";
     assert_rejected(&lines, text, "4429 too many connections");
     assert_eq!(
@@ -290,19 +290,19 @@ fn clients_above_the_concurrent_limit_are_rejected() {
         "the same message as at max_connections"
     );
     assert_eq!(
-        harness.opens(3, &target("b", "t")).len(),
+        harness.open(3, &target("b", "t")).len(),
         2,
         "a takeover adds no client"
     );
     let mut unlimited = RealmHarness::<PeerJs>::new(json!({"concurrent_limit": 0}));
-    assert_eq!(unlimited.opens(1, &target("a", "t")).len(), 1);
+    assert_eq!(unlimited.open(1, &target("a", "t")).len(), 1);
 }
 
 #[test]
 fn an_id_with_another_token_is_taken() {
     let mut harness = with(&["a"]);
     for (conn, token) in [(2, "b"), (3, "aa"), (4, "A")] {
-        let lines = harness.opens(conn, &target("a", token));
+        let lines = harness.open(conn, &target("a", token));
         let taken = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
         assert_eq!(
             lines,
@@ -313,7 +313,7 @@ fn an_id_with_another_token_is_taken() {
         );
     }
     assert_eq!(
-        harness.says(1, &offer("a", "1")).len(),
+        harness.send(1, &offer("a", "1")).len(),
         1,
         "the first client still has its id"
     );
@@ -322,7 +322,7 @@ fn an_id_with_another_token_is_taken() {
 #[test]
 fn a_client_with_the_same_token_takes_the_id_over() {
     let mut harness = with(&["a", "b"]);
-    let lines = harness.opens(3, &target("a", "a"));
+    let lines = harness.open(3, &target("a", "a"));
     assert_eq!(
         lines,
         [
@@ -330,12 +330,12 @@ fn a_client_with_the_same_token_takes_the_id_over() {
             format!("3 < {OPEN}")
         ]
     );
-    let lines = harness.says(2, &offer("a", "1"));
+    let lines = harness.send(2, &offer("a", "1"));
     assert!(
         lines[0].starts_with("3 < "),
         "the end of the old connection does not remove the id"
     );
-    assert!(harness.says(3, &offer("b", "1"))[0].starts_with("2 < "));
+    assert!(harness.send(3, &offer("b", "1"))[0].starts_with("2 < "));
 }
 
 #[test]
@@ -344,9 +344,9 @@ fn messages_are_relayed_under_the_senders_id() {
     for kind in ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
         let text = format!(r#"{{"type":"{kind}","src":"forged","dst":"b","payload":{{"x":1}}}}"#);
         let relayed = format!(r#"2 < {{"type":"{kind}","src":"a","dst":"b","payload":{{"x":1}}}}"#);
-        assert_eq!(harness.says(1, &text), [relayed]);
+        assert_eq!(harness.send(1, &text), [relayed]);
     }
-    let lines = harness.says(1, r#"{"type":"LEAVE","dst":"b"}"#);
+    let lines = harness.send(1, r#"{"type":"LEAVE","dst":"b"}"#);
     assert_eq!(lines, [r#"2 < {"type":"LEAVE","src":"a","dst":"b"}"#]);
 }
 
@@ -362,7 +362,7 @@ fn a_payload_is_relayed_unchanged() {
         "null",
         &large,
     ] {
-        let lines = harness.says(1, &offer("b", payload));
+        let lines = harness.send(1, &offer("b", payload));
         let expected = format!(r#"{{"type":"OFFER","src":"a","dst":"b","payload":{payload}}}"#);
         assert!(lines == [format!("2 < {expected}")], "{payload:.80?}");
     }
@@ -371,16 +371,20 @@ fn a_payload_is_relayed_unchanged() {
 #[test]
 fn a_message_to_a_full_outbox_expires_at_once() {
     let mut harness = with(&["a", "b"]);
-    harness.is_full(2);
+    harness.fill_outbox(2);
     for kind in ["OFFER", "ANSWER", "CANDIDATE"] {
         let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
-        assert_eq!(harness.says(1, &text), [expired(1, "b", "a")]);
+        assert_eq!(harness.send(1, &text), [expired(1, "b", "a")]);
     }
     for kind in ["LEAVE", "EXPIRE"] {
         let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
-        assert_eq!(harness.says(1, &text), no_lines());
+        assert_eq!(harness.send(1, &text), no_lines());
     }
-    assert_eq!(harness.open().count(), 2, "neither client is closed");
+    assert_eq!(
+        harness.open_connections().count(),
+        2,
+        "neither client is closed"
+    );
 }
 
 #[test]
@@ -403,7 +407,7 @@ fn unknown_and_malformed_messages_are_ignored() {
         r#"{"type":"LEAVE","dst":"\ud800"}"#,
         r#"{"type":"LEAVE","type":"LEAVE"}"#,
     ] {
-        assert_eq!(harness.says(1, text), no_lines(), "{text}");
+        assert_eq!(harness.send(1, text), no_lines(), "{text}");
     }
 }
 
@@ -412,16 +416,18 @@ fn a_binary_message_is_read_as_text() {
     let mut harness = with(&["a", "b"]);
     let binary = |bytes: &[u8]| Message::Binary(bytes.to_vec().into());
     assert_eq!(
-        harness.sends(1, binary(offer("b", "1").as_bytes())).len(),
+        harness
+            .send_message(1, binary(offer("b", "1").as_bytes()))
+            .len(),
         1
     );
-    assert_eq!(harness.sends(1, binary(b"\xff\xfe")), no_lines());
+    assert_eq!(harness.send_message(1, binary(b"\xff\xfe")), no_lines());
 }
 
 #[test]
 fn a_heartbeat_is_not_answered() {
     let mut harness = with(&["a"]);
-    assert_eq!(harness.says(1, r#"{"type":"HEARTBEAT"}"#), no_lines());
+    assert_eq!(harness.send(1, r#"{"type":"HEARTBEAT"}"#), no_lines());
 }
 
 #[test]
@@ -436,9 +442,9 @@ fn messages_for_an_absent_client_are_delivered_in_order() {
         (2, "ANSWER", 6),
     ] {
         let text = format!(r#"{{"type":"{kind}","dst":"c","payload":{payload}}}"#);
-        assert_eq!(harness.says(conn, &text), no_lines());
+        assert_eq!(harness.send(conn, &text), no_lines());
     }
-    let lines = harness.opens(3, &target("c", "t"));
+    let lines = harness.open(3, &target("c", "t"));
     let payloads: Vec<Value> = lines[1..]
         .iter()
         .map(|line| serde_json::from_str::<Value>(&line[4..]).unwrap()["payload"].clone())
@@ -446,7 +452,7 @@ fn messages_for_an_absent_client_are_delivered_in_order() {
     assert_eq!(lines[0], format!("3 < {OPEN}"));
     assert_eq!(payloads, [1, 2, 3, 6]);
     assert_eq!(
-        harness.waits(10 * SECOND),
+        harness.advance(10 * SECOND),
         no_lines(),
         "delivered messages do not expire"
     );
@@ -455,32 +461,32 @@ fn messages_for_an_absent_client_are_delivered_in_order() {
 #[test]
 fn a_stored_message_expires_and_its_source_gets_one_expire() {
     let mut harness = with(&["a", "b"]);
-    harness.says(1, &offer("c", "1"));
-    harness.says(1, &offer("c", "2"));
-    harness.says(1, &offer("d", "3"));
-    harness.waits(2 * SECOND);
-    harness.says(2, &offer("c", "4"));
-    harness.says(1, &offer("c", "5"));
-    assert_eq!(harness.waits(Duration::from_millis(2999)), no_lines());
-    let lines = harness.waits(Duration::from_millis(1));
+    harness.send(1, &offer("c", "1"));
+    harness.send(1, &offer("c", "2"));
+    harness.send(1, &offer("d", "3"));
+    harness.advance(2 * SECOND);
+    harness.send(2, &offer("c", "4"));
+    harness.send(1, &offer("c", "5"));
+    assert_eq!(harness.advance(Duration::from_millis(2999)), no_lines());
+    let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(lines, [expired(1, "c", "a"), expired(1, "d", "a")]);
-    let lines = harness.opens(3, &target("c", "t"));
+    let lines = harness.open(3, &target("c", "t"));
     assert_eq!(
         lines.len(),
         3,
         "the messages stored later are delivered: {lines:?}"
     );
-    assert_eq!(harness.waits(10 * SECOND), no_lines());
+    assert_eq!(harness.advance(10 * SECOND), no_lines());
 }
 
 #[test]
 fn stored_messages_are_dropped_when_their_source_disconnects() {
     let mut harness = with(&["a", "b"]);
-    harness.says(1, &offer("c", "1"));
-    harness.says(2, &offer("c", "2"));
-    harness.opens(3, &target("b", "b"));
-    harness.leaves(1, DisconnectReason::Lost);
-    let lines = harness.opens(4, &target("c", "t"));
+    harness.send(1, &offer("c", "1"));
+    harness.send(2, &offer("c", "2"));
+    harness.open(3, &target("b", "b"));
+    harness.disconnect(1, DisconnectReason::Lost);
+    let lines = harness.open(4, &target("c", "t"));
     assert_eq!(
         lines.len(),
         2,
@@ -493,52 +499,52 @@ fn stored_messages_are_dropped_when_their_source_disconnects() {
 fn a_message_above_a_storage_limit_expires_at_once() {
     let with_limit = |key: &str, limit: usize| {
         let mut harness = RealmHarness::<PeerJs>::new(json!({key: limit}));
-        harness.opens(1, &target("a", "t"));
-        harness.opens(2, &target("b", "t"));
+        harness.open(1, &target("a", "t"));
+        harness.open(2, &target("b", "t"));
         harness
     };
     let mut harness = with_limit("stored_per_destination", 2);
-    assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
-    assert_eq!(harness.says(2, &offer("c", "1")), no_lines());
-    assert_eq!(harness.says(1, &offer("c", "1")), [expired(1, "c", "a")]);
-    assert_eq!(harness.says(1, &offer("d", "1")), no_lines());
+    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
+    assert_eq!(harness.send(2, &offer("c", "1")), no_lines());
+    assert_eq!(harness.send(1, &offer("c", "1")), [expired(1, "c", "a")]);
+    assert_eq!(harness.send(1, &offer("d", "1")), no_lines());
     let mut harness = with_limit("stored_per_source", 2);
-    assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
-    assert_eq!(harness.says(1, &offer("d", "1")), no_lines());
-    assert_eq!(harness.says(1, &offer("e", "1")), [expired(1, "e", "a")]);
-    assert_eq!(harness.says(2, &offer("e", "1")), no_lines());
+    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
+    assert_eq!(harness.send(1, &offer("d", "1")), no_lines());
+    assert_eq!(harness.send(1, &offer("e", "1")), [expired(1, "e", "a")]);
+    assert_eq!(harness.send(2, &offer("e", "1")), no_lines());
     let large = format!("\"{}\"", "x".repeat(1000));
     let mut harness = with_limit("stored_source_size", 3000);
-    assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
-    assert_eq!(harness.says(1, &offer("d", &large)), [expired(1, "d", "a")]);
-    assert_eq!(harness.says(2, &offer("c", &large)), no_lines());
+    assert_eq!(harness.send(1, &offer("c", &large)), no_lines());
+    assert_eq!(harness.send(1, &offer("d", &large)), [expired(1, "d", "a")]);
+    assert_eq!(harness.send(2, &offer("c", &large)), no_lines());
     let mut harness = with_limit("stored_size", 3000);
-    assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
-    assert_eq!(harness.says(2, &offer("d", &large)), [expired(2, "d", "b")]);
+    assert_eq!(harness.send(1, &offer("c", &large)), no_lines());
+    assert_eq!(harness.send(2, &offer("d", &large)), [expired(2, "d", "b")]);
     // Delivery frees the space.
-    harness.opens(3, &target("c", "t"));
-    assert_eq!(harness.says(2, &offer("d", &large)), no_lines());
+    harness.open(3, &target("c", "t"));
+    assert_eq!(harness.send(2, &offer("d", &large)), no_lines());
     // Ids count, too.
     let mut harness = with_limit("stored_size", MESSAGE_OVERHEAD + 700);
     let long = "x".repeat(256);
     assert_eq!(
-        harness.says(1, &offer(&long, "1")),
+        harness.send(1, &offer(&long, "1")),
         [expired(1, &long, "a")]
     );
-    assert_eq!(harness.says(1, &offer("c", "1")), no_lines());
+    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
     // 0 is no limit.
     let mut harness = RealmHarness::<PeerJs>::new(json!({
         "stored_per_destination": 0, "stored_per_source": 0, "stored_source_size": 0, "stored_size": 0,
     }));
-    harness.opens(1, &target("a", "t"));
+    harness.open(1, &target("a", "t"));
     for _ in 0..6000 {
-        assert_eq!(harness.says(1, &offer("c", &large)), no_lines());
+        assert_eq!(harness.send(1, &offer("c", &large)), no_lines());
     }
     // No client can have an id above the limit, so nothing is stored for it.
     let impossible = "x".repeat(257);
     let mut harness = with(&["a"]);
     assert_eq!(
-        harness.says(1, &offer(&impossible, "1")),
+        harness.send(1, &offer(&impossible, "1")),
         [expired(1, &impossible, "a")]
     );
 }
@@ -546,14 +552,14 @@ fn a_message_above_a_storage_limit_expires_at_once() {
 #[test]
 fn the_mailbox_is_empty_after_delivery_and_expiry() {
     let mut harness = with(&["a"]);
-    harness.says(1, &offer("stays", "1"));
+    harness.send(1, &offer("stays", "1"));
     for number in 0..100 {
-        harness.says(1, &offer(&format!("d{number}"), "1"));
-        harness.opens(2, &target(&format!("d{number}"), "t"));
-        harness.leaves(2, DisconnectReason::Lost);
+        harness.send(1, &offer(&format!("d{number}"), "1"));
+        harness.open(2, &target(&format!("d{number}"), "t"));
+        harness.disconnect(2, DisconnectReason::Lost);
     }
     assert_eq!(harness.realm.mailbox.destination_count("a"), 1);
-    harness.waits(5 * SECOND);
+    harness.advance(5 * SECOND);
     assert!(harness.realm.mailbox.is_empty());
 }
 
@@ -561,9 +567,9 @@ fn the_mailbox_is_empty_after_delivery_and_expiry() {
 fn leave_without_a_destination_ends_the_connection() {
     for dst in ["", r#","dst":null"#, r#","dst":"""#] {
         let mut harness = with(&["a"]);
-        harness.says(1, &offer("c", "1"));
+        harness.send(1, &offer("c", "1"));
         let leave = format!(r#"{{"type":"LEAVE"{dst}}}"#);
-        assert_eq!(harness.says(1, &leave), ["1 x 1000 goodbye"]);
+        assert_eq!(harness.send(1, &leave), ["1 x 1000 goodbye"]);
         assert!(harness.realm.is_empty());
     }
 }
@@ -571,54 +577,54 @@ fn leave_without_a_destination_ends_the_connection() {
 #[test]
 fn a_client_without_messages_for_a_minute_is_closed() {
     let mut harness = with(&["a", "b", "c"]);
-    harness.waits(30 * SECOND);
-    harness.says(2, r#"{"type":"UNKNOWN"}"#);
-    harness.says(3, r#"{"type":"OFFER","dst":"a"}"#);
-    assert_eq!(harness.waits(Duration::from_millis(29_999)), no_lines());
+    harness.advance(30 * SECOND);
+    harness.send(2, r#"{"type":"UNKNOWN"}"#);
+    harness.send(3, r#"{"type":"OFFER","dst":"a"}"#);
+    assert_eq!(harness.advance(Duration::from_millis(29_999)), no_lines());
     assert_eq!(
-        harness.waits(Duration::from_millis(1)),
+        harness.advance(Duration::from_millis(1)),
         ["1 x 4408 timed out"]
     );
     assert_eq!(
-        harness.opens(4, &target("a", "other")).len(),
+        harness.open(4, &target("a", "other")).len(),
         1,
         "the id is available again"
     );
     assert_eq!(
-        harness.waits(30 * SECOND),
+        harness.advance(30 * SECOND),
         ["2 x 4408 timed out", "3 x 4408 timed out"]
     );
     for message in [r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE","dst":"b"}"#] {
         let mut harness = with(&["a"]);
-        harness.waits(59 * SECOND);
-        harness.says(1, message);
-        assert_eq!(harness.waits(59 * SECOND), no_lines(), "{message}");
+        harness.advance(59 * SECOND);
+        harness.send(1, message);
+        assert_eq!(harness.advance(59 * SECOND), no_lines(), "{message}");
     }
     let mut taken_over = with(&["a"]);
-    taken_over.waits(59 * SECOND);
-    taken_over.opens(2, &target("a", "a"));
+    taken_over.advance(59 * SECOND);
+    taken_over.open(2, &target("a", "a"));
     assert_eq!(
-        taken_over.waits(59 * SECOND),
+        taken_over.advance(59 * SECOND),
         no_lines(),
         "the time-out counts from OPEN"
     );
     let mut unlimited = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 0}));
-    unlimited.opens(1, &target("a", "t"));
-    assert_eq!(unlimited.waits(100_000 * SECOND), no_lines());
+    unlimited.open(1, &target("a", "t"));
+    assert_eq!(unlimited.advance(100_000 * SECOND), no_lines());
 }
 
 #[test]
 fn the_record_of_a_closed_connection_is_removed_at_once() {
     for how in [
         DisconnectReason::Lost,
-        DisconnectReason::Left(Some(1000)),
-        DisconnectReason::Silent,
+        DisconnectReason::ClosedByClient(Some(1000)),
+        DisconnectReason::Unresponsive,
     ] {
         let mut harness = with(&["a"]);
-        harness.says(1, &offer("b", "1"));
-        harness.leaves(1, how);
+        harness.send(1, &offer("b", "1"));
+        harness.disconnect(1, how);
         assert!(harness.realm.is_empty());
-        assert_eq!(harness.opens(2, &target("a", "other")).len(), 1);
+        assert_eq!(harness.open(2, &target("a", "other")).len(), 1);
     }
 }
 
@@ -638,7 +644,7 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/peerjs.rs"),

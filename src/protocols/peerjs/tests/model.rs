@@ -14,7 +14,7 @@
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::testing::Input;
-use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
+use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ enum Step {
     Request(String),
     /// Fills the outbox of a connection.
     Fill(Pick),
-    /// A disconnection in one of the [`ENDINGS`].
+    /// A disconnection in one of the [`DISCONNECTS`].
     Disconnect(Pick, usize),
     /// Milliseconds.
     Wait(u64),
@@ -81,7 +81,7 @@ impl Step {
                 b'i' => Self::List,
                 b'g' => Self::Request(input.text()?),
                 b'f' => Self::Fill(input.below(6)?),
-                b'l' => Self::Disconnect(input.below(6)?, input.below(ENDINGS.len())?),
+                b'l' => Self::Disconnect(input.below(6)?, input.below(DISCONNECTS.len())?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
             });
@@ -101,7 +101,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(conn, text)| Step::SendText(conn, text.to_owned())),
         1 => Just(Step::List),
         1 => conn.clone().prop_map(Step::Fill),
-        2 => (conn, 0..ENDINGS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+        2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
     ]
 }
@@ -166,7 +166,7 @@ impl World {
         match step {
             Step::Open(id, token) => {
                 let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
-                let lines = self.clients.opens(&target).unwrap();
+                let lines = self.clients.open(&target).unwrap();
                 let (conn, id) = (self.clients.count, format!("id{id}"));
                 let is_admissible = match self.owners.get(&id) {
                     Some((_, owner_token)) => *owner_token == token,
@@ -189,7 +189,7 @@ impl World {
             }
             Step::SendText(conn, text) => self.send(conn, &text),
             Step::List => {
-                let HttpReply::Ok { body, .. } = self.clients.harness.asks("/peerjs/peers") else {
+                let HttpReply::Ok { body, .. } = self.clients.harness.get("/peerjs/peers") else {
                     panic!("discovery is on");
                 };
                 let mut ids: Vec<&String> = self.owners.keys().collect();
@@ -197,17 +197,17 @@ impl World {
                 assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!(ids));
             }
             Step::Request(target) => {
-                self.clients.harness.asks(&target);
+                self.clients.harness.get(&target);
             }
             Step::Fill(conn) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.clients.harness.is_full(conn);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.clients.harness.fill_outbox(conn);
                     self.full.insert(conn);
                 }
             }
             Step::Disconnect(conn, how) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.disconnect(conn, ENDINGS[how]);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.disconnect(conn, DISCONNECTS[how]);
                 }
             }
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
@@ -217,12 +217,12 @@ impl World {
 
     /// Sends a text. If it is a message to another client, it is pending until it arrives or expires.
     fn send(&mut self, conn: Pick, text: &str) {
-        let Some(conn) = self.clients.someone(conn) else {
+        let Some(conn) = self.clients.pick_open(conn) else {
             return;
         };
         let decoded = codec::decode(&Message::Text(text.into()));
         let Some(ClientMessage::Transmit(message)) = decoded else {
-            let lines = self.clients.says(conn, text);
+            let lines = self.clients.send(conn, text);
             self.check(&lines, None);
             return;
         };
@@ -236,7 +236,7 @@ impl World {
         };
         let to = self.owners.get(&sent.to).map(|(to, _)| *to);
         self.pending.insert(self.count, sent);
-        let lines = self.clients.says(conn, text);
+        let lines = self.clients.send(conn, text);
         self.check(&lines, Some(self.count));
         let is_still_pending = if message.message_type.is_stored() {
             to.is_some() && self.pending.contains_key(&self.count)
@@ -272,12 +272,12 @@ impl World {
 
     fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
         self.remove(conn);
-        let lines = self.clients.leaves(conn, how);
+        let lines = self.clients.disconnect(conn, how);
         self.check(&lines, None);
     }
 
     fn wait(&mut self, time: Duration) {
-        let lines = self.clients.waits(time);
+        let lines = self.clients.advance(time);
         self.check(&lines, None);
     }
 
@@ -292,10 +292,10 @@ impl World {
     /// Checks the effects of a step: of sending message number `sent`, or of anything else.
     fn check(&mut self, lines: &[String], sent: Option<u64>) {
         for line in lines {
-            match fate(line) {
-                (_, Fate::Asked) => panic!("{line}"),
-                (conn, Fate::Closed) => self.remove(conn),
-                (conn, Fate::Text(text)) => {
+            match parse_line(line) {
+                (_, Line::Probed) => panic!("{line}"),
+                (conn, Line::Closed) => self.remove(conn),
+                (conn, Line::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     match message["type"].as_str().unwrap() {
                         "OPEN" | "ID-TAKEN" | "ERROR" => {}
@@ -345,7 +345,7 @@ impl World {
     fn finish(mut self) {
         self.wait(Duration::from_secs(6));
         assert!(self.pending.is_empty(), "neither delivered nor expired");
-        while let Some(conn) = self.clients.someone(0) {
+        while let Some(conn) = self.clients.pick_open(0) {
             self.disconnect(conn, DisconnectReason::Lost);
         }
         assert!(self.clients.harness.realm.is_empty());

@@ -7,7 +7,7 @@ use crate::toolkit::sanitize::sanitize;
 
 /// Decodes the messages of one connection, one per line of the input. Checks that each is decoded or gets an
 /// error, that the dialect does not change once it is decided, and that text for other clients is sanitized.
-pub(crate) fn read_all(bytes: &[u8]) {
+pub(crate) fn decode_all(bytes: &[u8]) {
     let mut reader = Reader::default();
     for message in messages(bytes) {
         let before = reader.dialect();

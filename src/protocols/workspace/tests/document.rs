@@ -63,7 +63,7 @@
 use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
 use crate::testing::harness::{RealmHarness, no_lines};
-use crate::toolkit::jwt::signed;
+use crate::toolkit::jwt::sign;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ fn harness() -> RealmHarness<Workspace> {
 fn room(names: &[&str]) -> RealmHarness<Workspace> {
     let mut harness = harness();
     for (index, name) in names.iter().enumerate() {
-        harness.opens(index as u64 + 1, &format!("/ws?username={name}"));
+        harness.open(index as u64 + 1, &format!("/ws?username={name}"));
     }
     harness
 }
@@ -94,13 +94,13 @@ fn to(conn: u64, line: &str) -> Value {
 fn connect(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Value {
     to(
         conn,
-        &harness.opens(conn, &format!("/ws?username={name}"))[0],
+        &harness.open(conn, &format!("/ws?username={name}"))[0],
     )
 }
 
 /// Sends an invalid message and returns the error; checks that nothing else is sent to anyone.
 fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value {
-    let lines = harness.says(conn, text);
+    let lines = harness.send(conn, text);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let error = to(conn, &lines[0]);
     assert_eq!(error["type"], "error");
@@ -115,7 +115,7 @@ fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value 
 
 /// Returns the code of the error that connection 1 gets, at any time.
 fn error_code(harness: &mut RealmHarness<Workspace>, text: &str) -> Value {
-    to(1, &harness.says(1, text)[0])["code"].clone()
+    to(1, &harness.send(1, text)[0])["code"].clone()
 }
 
 fn presence(conn: u64, id: u64, name: &str, status: &str) -> String {
@@ -153,7 +153,7 @@ const NOT_TYPING: &str = r#"{"type":"typing:indicator","isTyping":false}"#;
 
 #[test]
 fn connected_comes_first_and_has_the_documents_fields() {
-    let lines = harness().opens(1, "/ws?username=john_doe");
+    let lines = harness().open(1, "/ws?username=john_doe");
     assert_eq!(
         lines,
         [
@@ -180,12 +180,12 @@ fn user_ids_are_unique_and_increasing_even_within_a_millisecond() {
         connect(&mut harness, 2, "b")["userId"],
         "ws_user_1768557600001"
     );
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
         connect(&mut harness, 3, "b")["userId"],
         "ws_user_1768557600002"
     );
-    harness.waits(MINUTE);
+    harness.advance(MINUTE);
     assert_eq!(
         connect(&mut harness, 4, "c")["userId"],
         "ws_user_1768557660000"
@@ -236,7 +236,7 @@ fn a_connection_without_a_username_is_a_user_of_its_own() {
     .enumerate()
     {
         let conn = conn as u64 + 1;
-        let connected = to(conn, &harness.opens(conn, target)[0]);
+        let connected = to(conn, &harness.open(conn, target)[0]);
         assert_eq!(connected["connectedUsers"], conn);
         let name = connected["username"].as_str().unwrap().to_owned();
         let letters = name.strip_prefix("User_").unwrap();
@@ -254,19 +254,19 @@ fn a_connection_without_a_username_is_a_user_of_its_own() {
 #[test]
 fn a_generated_username_that_is_in_use_is_not_used_again() {
     let mut harness = harness();
-    harness.opens(1, "/ws");
-    harness.repeat_the_last_id();
-    assert_eq!(to(2, &harness.opens(2, "/ws")[0])["connectedUsers"], 2);
+    harness.open(1, "/ws");
+    harness.repeat_last_id();
+    assert_eq!(to(2, &harness.open(2, "/ws")[0])["connectedUsers"], 2);
 }
 
 #[test]
 fn a_fourth_connection_of_a_user_is_rejected_in_the_handshake() {
     let mut harness = room(&["ann", "Ann", "ANN"]);
     let rejection = harness
-        .tries_to_open(4, "/ws?username=aNN", "127.0.0.1")
+        .try_open(4, "/ws?username=aNN", "127.0.0.1")
         .unwrap_err();
     assert_eq!(rejection.status, 429);
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(connect(&mut harness, 4, "ann")["connectedUsers"], 1);
 }
 
@@ -281,7 +281,7 @@ fn without_a_limit_a_user_may_have_any_number_of_connections() {
 #[test]
 fn a_message_goes_to_all_connections_including_the_sender() {
     let mut harness = room(&["john_doe", "b", "b"]);
-    let lines = harness.says(1, SEND);
+    let lines = harness.send(1, SEND);
     let message = r#"{"type":"message:new","data":{"id":"msg_1768557600000","userId":"ws_user_1768557600000","username":"john_doe","text":"Hello everyone!","createdAt":"2026-01-16T10:00:00.000Z"}}"#;
     assert_eq!(lines, [1, 2, 3].map(|conn| format!("{conn} < {message}")));
 }
@@ -290,18 +290,18 @@ fn a_message_goes_to_all_connections_including_the_sender() {
 fn message_ids_are_unique_and_increasing() {
     let mut harness = room(&["a"]);
     let id = |harness: &mut RealmHarness<Workspace>| {
-        to(1, &harness.says(1, SEND)[0])["data"]["id"].clone()
+        to(1, &harness.send(1, SEND)[0])["data"]["id"].clone()
     };
     assert_eq!(id(&mut harness), "msg_1768557600000");
     assert_eq!(id(&mut harness), "msg_1768557600001");
-    harness.waits(Duration::from_secs(1));
+    harness.advance(Duration::from_secs(1));
     assert_eq!(id(&mut harness), "msg_1768557601000");
 }
 
 #[test]
 fn message_content_is_sanitized() {
     let mut harness = room(&["a"]);
-    let lines = harness.says(
+    let lines = harness.send(
         1,
         r#"{"type":"message:send","text":"<scr<script>ipt>1 < 2 \u0007<b>"}"#,
     );
@@ -312,7 +312,7 @@ fn message_content_is_sanitized() {
 fn a_presence_update_goes_to_all_other_users() {
     let mut harness = room(&["a", "b", "a", "c"]);
     for status in ["online", "away", "busy", "offline"] {
-        let lines = harness.says(
+        let lines = harness.send(
             1,
             &format!(r#"{{"type":"presence:update","status":"{status}"}}"#),
         );
@@ -327,57 +327,57 @@ fn a_presence_update_goes_to_all_other_users() {
 fn a_users_first_connection_is_announced_as_online() {
     let mut harness = room(&["a"]);
     assert_eq!(
-        harness.opens(2, "/ws?username=b")[1..],
+        harness.open(2, "/ws?username=b")[1..],
         [presence(1, 2, "b", "online")]
     );
-    assert_eq!(harness.opens(3, "/ws?username=b")[1..], no_lines());
+    assert_eq!(harness.open(3, "/ws?username=b")[1..], no_lines());
 }
 
 #[test]
 fn the_end_of_a_users_last_connection_is_announced_as_offline() {
     for how in [
-        DisconnectReason::Left(Some(1001)),
+        DisconnectReason::ClosedByClient(Some(1001)),
         DisconnectReason::Lost,
-        DisconnectReason::Silent,
+        DisconnectReason::Unresponsive,
         DisconnectReason::Closed(CloseReason::TooSlow),
     ] {
         let mut harness = room(&["a", "b", "b"]);
-        assert_eq!(harness.leaves(2, how), no_lines());
-        assert_eq!(harness.leaves(3, how), [presence(1, 2, "b", "offline")]);
+        assert_eq!(harness.disconnect(2, how), no_lines());
+        assert_eq!(harness.disconnect(3, how), [presence(1, 2, "b", "offline")]);
     }
 }
 
 #[test]
 fn typing_goes_to_all_other_users_and_only_when_it_changes() {
     let mut harness = room(&["a", "b", "a"]);
-    assert_eq!(harness.says(1, TYPING), [typing(2, 1, "a", true)]);
-    assert_eq!(harness.says(1, TYPING), no_lines());
-    assert_eq!(harness.says(1, NOT_TYPING), [typing(2, 1, "a", false)]);
-    assert_eq!(harness.says(1, NOT_TYPING), no_lines());
+    assert_eq!(harness.send(1, TYPING), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.send(1, TYPING), no_lines());
+    assert_eq!(harness.send(1, NOT_TYPING), [typing(2, 1, "a", false)]);
+    assert_eq!(harness.send(1, NOT_TYPING), no_lines());
 }
 
 #[test]
 fn a_user_is_typing_as_long_as_one_of_its_connections_is() {
     let mut harness = room(&["a", "b", "a"]);
-    assert_eq!(harness.says(1, TYPING), [typing(2, 1, "a", true)]);
-    assert_eq!(harness.says(3, TYPING), no_lines());
-    assert_eq!(harness.says(1, NOT_TYPING), no_lines());
-    assert_eq!(harness.says(3, NOT_TYPING), [typing(2, 1, "a", false)]);
+    assert_eq!(harness.send(1, TYPING), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.send(3, TYPING), no_lines());
+    assert_eq!(harness.send(1, NOT_TYPING), no_lines());
+    assert_eq!(harness.send(3, NOT_TYPING), [typing(2, 1, "a", false)]);
 }
 
 #[test]
 fn a_user_that_disconnects_while_typing_stops_typing() {
     let mut harness = room(&["a", "b"]);
-    harness.says(2, TYPING);
-    let lines = harness.leaves(2, DisconnectReason::Lost);
+    harness.send(2, TYPING);
+    let lines = harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
         lines,
         [typing(1, 2, "b", false), presence(1, 2, "b", "offline")]
     );
     let mut harness = room(&["a", "b", "b"]);
-    harness.says(2, TYPING);
+    harness.send(2, TYPING);
     assert_eq!(
-        harness.leaves(2, DisconnectReason::Lost),
+        harness.disconnect(2, DisconnectReason::Lost),
         [typing(1, 2, "b", false)]
     );
 }
@@ -446,7 +446,7 @@ fn an_invalid_message_gets_an_error() {
             "{text}"
         );
     }
-    let lines = harness.sends(1, Message::Binary(SEND.as_bytes().to_vec().into()));
+    let lines = harness.send_message(1, Message::Binary(SEND.as_bytes().to_vec().into()));
     assert_eq!(to(1, &lines[0])["code"], "INVALID_MESSAGE");
 }
 
@@ -455,14 +455,14 @@ fn unknown_fields_are_ignored() {
     let mut harness = room(&["a"]);
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let text = format!(r#"{{"extra":{deep},"type":"message:send","text":"x","status":5}}"#);
-    assert_eq!(to(1, &harness.says(1, &text)[0])["type"], "message:new");
+    assert_eq!(to(1, &harness.send(1, &text)[0])["type"], "message:new");
 }
 
 #[test]
 fn a_user_may_send_100_messages_a_minute_over_all_its_connections() {
     let mut harness = room(&["a", "A"]);
     for sent in 0..100 {
-        assert_eq!(harness.says(1 + sent % 2, SEND).len(), 2);
+        assert_eq!(harness.send(1 + sent % 2, SEND).len(), 2);
     }
     let rejected = error(&mut harness, 1, SEND);
     assert_eq!(
@@ -470,24 +470,24 @@ fn a_user_may_send_100_messages_a_minute_over_all_its_connections() {
         (&json!("RATE_LIMITED"), &json!(60_000))
     );
     assert_eq!(
-        harness.says(2, AWAY),
+        harness.send(2, AWAY),
         no_lines(),
         "presence has a limit of its own"
     );
-    harness.waits(MINUTE);
-    assert_eq!(harness.says(2, SEND).len(), 2);
+    harness.advance(MINUTE);
+    assert_eq!(harness.send(2, SEND).len(), 2);
 }
 
 #[test]
 fn presence_and_typing_have_a_limit_of_their_own_of_300_a_minute() {
     let mut harness = room(&["a"]);
     for _ in 0..150 {
-        assert_eq!(harness.says(1, AWAY), no_lines());
-        assert_eq!(harness.says(1, TYPING), no_lines());
+        assert_eq!(harness.send(1, AWAY), no_lines());
+        assert_eq!(harness.send(1, TYPING), no_lines());
     }
     assert_eq!(error(&mut harness, 1, AWAY)["code"], "RATE_LIMITED");
     assert_eq!(error(&mut harness, 1, NOT_TYPING)["code"], "RATE_LIMITED");
-    assert_eq!(harness.says(1, SEND).len(), 1);
+    assert_eq!(harness.send(1, SEND).len(), 1);
 }
 
 #[test]
@@ -496,33 +496,33 @@ fn only_valid_messages_count_against_the_limit() {
     for _ in 0..200 {
         error(&mut harness, 1, r#"{"type":"message:send","text":""}"#);
     }
-    assert_eq!(to(1, &harness.says(1, SEND)[0])["type"], "message:new");
+    assert_eq!(to(1, &harness.send(1, SEND)[0])["type"], "message:new");
 }
 
 #[test]
 fn reconnecting_does_not_reset_a_limit() {
     let mut harness = room(&["a", "b"]);
     for _ in 0..100 {
-        harness.says(1, SEND);
+        harness.send(1, SEND);
     }
-    harness.leaves(1, DisconnectReason::Left(None));
-    harness.opens(3, "/ws?username=A");
+    harness.disconnect(1, DisconnectReason::ClosedByClient(None));
+    harness.open(3, "/ws?username=A");
     assert_eq!(error(&mut harness, 3, SEND)["code"], "RATE_LIMITED");
-    harness.leaves(3, DisconnectReason::Lost);
-    harness.waits(MINUTE);
-    harness.opens(4, "/ws?username=a");
-    assert_eq!(harness.says(4, SEND).len(), 2);
+    harness.disconnect(3, DisconnectReason::Lost);
+    harness.advance(MINUTE);
+    harness.open(4, "/ws?username=a");
+    assert_eq!(harness.send(4, SEND).len(), 2);
 }
 
 #[test]
 fn nothing_is_kept_of_a_user_a_minute_after_it_disconnected() {
     let mut harness = harness();
     for conn in 0..1000 {
-        harness.opens(conn, &format!("/ws?username=u{conn}"));
-        harness.says(conn, SEND);
-        harness.leaves(conn, DisconnectReason::Lost);
+        harness.open(conn, &format!("/ws?username=u{conn}"));
+        harness.send(conn, SEND);
+        harness.disconnect(conn, DisconnectReason::Lost);
     }
-    harness.waits(MINUTE);
+    harness.advance(MINUTE);
     let Workspace {
         members,
         users,
@@ -536,14 +536,14 @@ fn nothing_is_kept_of_a_user_a_minute_after_it_disconnected() {
 #[test]
 fn a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction() {
     let mut harness = room(&["a", "b"]);
-    harness.waits(2 * MINUTE);
-    harness.says(1, AWAY);
-    harness.waits(3 * MINUTE);
+    harness.advance(2 * MINUTE);
+    harness.send(1, AWAY);
+    harness.advance(3 * MINUTE);
     assert_eq!(
-        harness.waits(2 * MINUTE - Duration::from_millis(1)),
+        harness.advance(2 * MINUTE - Duration::from_millis(1)),
         no_lines()
     );
-    let lines = harness.waits(Duration::from_millis(1));
+    let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(lines, ["1 x 4408 timed out", "2 x 4408 timed out"]);
     assert!(harness.realm.members.is_empty() && harness.realm.users.is_empty());
 }
@@ -551,14 +551,14 @@ fn a_connection_is_closed_after_five_minutes_without_a_message_in_either_directi
 #[test]
 fn active_connections_are_told_that_idle_users_went_offline() {
     let mut harness = room(&["a"]);
-    harness.waits(MINUTE);
-    harness.opens(2, "/ws?username=b");
-    harness.waits(4 * MINUTE);
-    harness.opens(3, "/ws?username=c");
-    assert_eq!(harness.waits(4 * MINUTE), no_lines());
+    harness.advance(MINUTE);
+    harness.open(2, "/ws?username=b");
+    harness.advance(4 * MINUTE);
+    harness.open(3, "/ws?username=c");
+    assert_eq!(harness.advance(4 * MINUTE), no_lines());
     // Connections 1 and 2 have received nothing since 3 connected; 3 stays active.
-    harness.says(3, "nonsense");
-    let lines = harness.waits(MINUTE);
+    harness.send(3, "nonsense");
+    let lines = harness.advance(MINUTE);
     let [a, b] = [(1, "a"), (60_001, "b")].map(|(id, name)| presence(3, id, name, "offline"));
     assert_eq!(lines, ["1 x 4408 timed out", &a, "2 x 4408 timed out", &b]);
 }
@@ -566,16 +566,16 @@ fn active_connections_are_told_that_idle_users_went_offline() {
 #[test]
 fn an_invalid_message_counts_as_activity() {
     let mut harness = room(&["a"]);
-    harness.waits(4 * MINUTE);
-    harness.says(1, "nonsense");
-    assert_eq!(harness.waits(4 * MINUTE), no_lines());
+    harness.advance(4 * MINUTE);
+    harness.send(1, "nonsense");
+    assert_eq!(harness.advance(4 * MINUTE), no_lines());
 }
 
 #[test]
 fn without_an_idle_timeout_no_connection_is_closed() {
     let mut harness = RealmHarness::<Workspace>::new(json!({"idle_timeout": 0}));
-    harness.opens(1, "/ws");
-    assert_eq!(harness.waits(1000 * MINUTE), no_lines());
+    harness.open(1, "/ws");
+    assert_eq!(harness.advance(1000 * MINUTE), no_lines());
 }
 
 #[test]
@@ -598,7 +598,7 @@ fn auth(token: &str) -> String {
 /// Returns an `auth` whose token has this username and is signed with another secret than the server's.
 fn auth_as(name: &str) -> String {
     let payload = json!({ "username": name }).to_string();
-    auth(&signed(HS256, &payload, b"some secret"))
+    auth(&sign(HS256, &payload, b"some secret"))
 }
 
 fn acknowledged(conn: u64) -> String {
@@ -614,7 +614,7 @@ fn user_count(conn: u64, names: &[&str]) -> String {
 fn responses(texts: &[&str]) -> Vec<String> {
     let mut harness = room(&["a"]);
     let mut respond = |text: &&str| {
-        let lines = harness.says(1, text);
+        let lines = harness.send(1, text);
         let message = to(1, &lines[0]);
         let code_or_type = message.get("code").unwrap_or(&message["type"]);
         code_or_type.as_str().unwrap().to_owned()
@@ -635,19 +635,19 @@ fn chat(names: &[&str]) -> RealmHarness<Workspace> {
 
 /// Waits until all changes are broadcast and the next `userCount` goes out at once.
 fn settle(harness: &mut RealmHarness<Workspace>) {
-    harness.waits(USER_COUNT_INTERVAL);
-    harness.waits(USER_COUNT_INTERVAL);
+    harness.advance(USER_COUNT_INTERVAL);
+    harness.advance(USER_COUNT_INTERVAL);
 }
 
 /// Connects an Electron client without a name and sends its `auth`; returns the lines after that.
 fn connect_electron(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Vec<String> {
-    harness.opens(conn, "/ws");
-    harness.says(conn, &auth_as(name))
+    harness.open(conn, "/ws");
+    harness.send(conn, &auth_as(name))
 }
 
 /// Returns the username on the messages of an Electron client.
 fn name_of(harness: &mut RealmHarness<Workspace>, conn: u64) -> String {
-    let lines = harness.says(conn, MESSAGE);
+    let lines = harness.send(conn, MESSAGE);
     let mine = lines
         .iter()
         .find(|line| line.starts_with(&format!("{conn} < ")));
@@ -665,11 +665,11 @@ fn the_first_message_decides_the_dialect_for_the_connections_life() {
     }
     for document in [SEND, AWAY, TYPING] {
         let mut harness = room(&["a"]);
-        harness.says(1, document);
+        harness.send(1, document);
         for electron in [MESSAGE.to_owned(), auth_as("b")] {
             assert_eq!(error(&mut harness, 1, &electron)["code"], "UNKNOWN_TYPE");
         }
-        assert_eq!(to(1, &harness.says(1, SEND)[0])["type"], "message:new");
+        assert_eq!(to(1, &harness.send(1, SEND)[0])["type"], "message:new");
     }
 }
 
@@ -717,25 +717,25 @@ fn a_message_of_neither_dialect_does_not_decide_the_dialect() {
     let mut harness = room(&["a"]);
     let binary = Message::Binary(MESSAGE.as_bytes().to_vec().into());
     assert_eq!(
-        to(1, &harness.sends(1, binary)[0])["code"],
+        to(1, &harness.send_message(1, binary)[0])["code"],
         "INVALID_MESSAGE"
     );
-    assert_eq!(harness.says(1, SEND).len(), 1);
+    assert_eq!(harness.send(1, SEND).len(), 1);
 }
 
 #[test]
 fn a_connection_that_has_sent_no_message_gets_the_documents_messages() {
     let mut harness = room(&["a", "b"]);
-    assert_eq!(harness.says(1, AWAY), [presence(2, 1, "a", "away")]);
-    harness.says(2, "nonsense");
-    assert_eq!(harness.says(1, TYPING), [typing(2, 1, "a", true)]);
-    assert_eq!(harness.opens(3, "/ws?username=c").len(), 3);
+    assert_eq!(harness.send(1, AWAY), [presence(2, 1, "a", "away")]);
+    harness.send(2, "nonsense");
+    assert_eq!(harness.send(1, TYPING), [typing(2, 1, "a", true)]);
+    assert_eq!(harness.open(3, "/ws?username=c").len(), 3);
 }
 
 #[test]
 fn both_dialects_share_the_room_each_with_its_own_messages() {
     let mut harness = room(&["doc", "app"]);
-    harness.says(1, SEND);
+    harness.send(1, SEND);
     settle(&mut harness);
     let message = r#"{"type":"message","text":"<b>Hi</b>","replyTo":"msg_1768557600000"}"#;
     let new = |conn, reply: &str| {
@@ -744,18 +744,18 @@ fn both_dialects_share_the_room_each_with_its_own_messages() {
         )
     };
     assert_eq!(
-        harness.says(2, message),
+        harness.send(2, message),
         [
             new(1, ""),
             new(2, r#","replyTo":"msg_1768557600000""#),
             user_count(2, &["app", "doc"]),
         ]
     );
-    let lines = harness.says(1, r#"{"type":"message:send","text":"Hi","replyTo":"x"}"#);
+    let lines = harness.send(1, r#"{"type":"message:send","text":"Hi","replyTo":"x"}"#);
     let [to_doc, to_app] = [1, 2].map(|conn| to(conn, &lines[conn as usize - 1]));
     assert_eq!(to_doc, to_app, "the document's dialect has no replyTo");
     assert!(to_doc["data"]["text"] == "Hi" && to_doc["data"].get("replyTo").is_none());
-    let lines = harness.leaves(1, DisconnectReason::Lost);
+    let lines = harness.disconnect(1, DisconnectReason::Lost);
     assert_eq!(lines, [user_count(2, &["app"])]);
 }
 
@@ -765,16 +765,16 @@ fn electron_clients_get_no_presence_and_no_typing() {
     connect_electron(&mut harness, 2, "app");
     settle(&mut harness);
     for signal in [AWAY, TYPING, NOT_TYPING] {
-        assert_eq!(harness.says(1, signal), no_lines());
+        assert_eq!(harness.send(1, signal), no_lines());
     }
-    harness.opens(3, "/ws?username=other");
-    assert_eq!(harness.says(1, TYPING), [typing(3, 1, "doc", true)]);
+    harness.open(3, "/ws?username=other");
+    assert_eq!(harness.send(1, TYPING), [typing(3, 1, "doc", true)]);
 }
 
 #[test]
 fn a_reply_to_is_passed_on_if_it_is_valid() {
     let mut harness = room(&["a"]);
-    harness.says(1, MESSAGE);
+    harness.send(1, MESSAGE);
     let longest = "x".repeat(64);
     for (given, passed_on) in [
         (json!("msg_1"), Some("msg_1")),
@@ -783,7 +783,7 @@ fn a_reply_to_is_passed_on_if_it_is_valid() {
         (json!(""), None),
     ] {
         let message = json!({"type": "message", "text": "x", "replyTo": given}).to_string();
-        let data = &to(1, &harness.says(1, &message)[0])["data"];
+        let data = &to(1, &harness.send(1, &message)[0])["data"];
         assert_eq!(data.get("replyTo").and_then(Value::as_str), passed_on);
     }
     for given in [
@@ -800,7 +800,7 @@ fn a_reply_to_is_passed_on_if_it_is_valid() {
 #[test]
 fn messages_of_both_dialects_obey_the_same_rules() {
     let mut harness = room(&["a", "a"]);
-    harness.says(2, MESSAGE);
+    harness.send(2, MESSAGE);
     for text in [
         r#"{"type":"message","text":" <b> "}"#,
         r#"{"type":"message","text":7}"#,
@@ -813,7 +813,7 @@ fn messages_of_both_dialects_obey_the_same_rules() {
         } else {
             (2, MESSAGE)
         };
-        assert_eq!(harness.says(conn, text).len(), 2);
+        assert_eq!(harness.send(conn, text).len(), 2);
     }
     assert_eq!(error(&mut harness, 2, MESSAGE)["code"], "RATE_LIMITED");
     assert_eq!(error(&mut harness, 1, SEND)["retryAfterMs"], 60_000);
@@ -821,13 +821,13 @@ fn messages_of_both_dialects_obey_the_same_rules() {
 
 #[test]
 fn without_a_secret_the_username_in_a_token_is_not_verified() {
-    let expired = signed(HS256, r#"{"username":"ann","exp":1}"#, b"other");
-    let unsigned = signed(r#"{"alg":"none"}"#, r#"{"username":"ann"}"#, b"");
+    let expired = sign(HS256, r#"{"username":"ann","exp":1}"#, b"other");
+    let unsigned = sign(r#"{"alg":"none"}"#, r#"{"username":"ann"}"#, b"");
     let unsigned = format!("{}.", unsigned.rsplit_once('.').unwrap().0);
     for token in [expired, unsigned] {
         let mut harness = harness();
-        harness.opens(1, "/ws");
-        let lines = harness.says(1, &auth(&token));
+        harness.open(1, "/ws");
+        let lines = harness.send(1, &auth(&token));
         assert_eq!(lines, [acknowledged(1), user_count(1, &["ann"])]);
         assert_eq!(name_of(&mut harness, 1), "ann");
     }
@@ -836,24 +836,24 @@ fn without_a_secret_the_username_in_a_token_is_not_verified() {
 #[test]
 fn without_a_secret_an_unreadable_token_is_acknowledged_and_changes_nothing() {
     let mut harness = harness();
-    let connected = to(1, &harness.opens(1, "/ws")[0]);
+    let connected = to(1, &harness.open(1, "/ws")[0]);
     let name = connected["username"].as_str().unwrap();
-    let lines = harness.says(1, r#"{"type":"auth"}"#);
+    let lines = harness.send(1, r#"{"type":"auth"}"#);
     assert_eq!(lines, [acknowledged(1), user_count(1, &[name])]);
     for text in [
         r#"{"type":"auth","token":null}"#.to_owned(),
         auth(""),
         auth("not a token"),
         auth("a.b.c"),
-        auth(&signed(HS256, r#"{"sub":"ann"}"#, b"x")),
-        auth(&signed(HS256, r#"{"username":7}"#, b"x")),
+        auth(&sign(HS256, r#"{"sub":"ann"}"#, b"x")),
+        auth(&sign(HS256, r#"{"username":7}"#, b"x")),
         auth_as(" <b> "),
     ] {
-        assert_eq!(harness.says(1, &text), [acknowledged(1)], "{text}");
+        assert_eq!(harness.send(1, &text), [acknowledged(1)], "{text}");
     }
     assert_eq!(name_of(&mut harness, 1), name);
-    harness.opens(2, "/ws?username=bob");
-    harness.says(2, &auth("not a token"));
+    harness.open(2, "/ws?username=bob");
+    harness.send(2, &auth("not a token"));
     assert_eq!(name_of(&mut harness, 2), "bob");
 }
 
@@ -871,7 +871,7 @@ fn the_username_in_a_token_is_sanitized_trimmed_and_cut() {
 #[test]
 fn a_token_has_at_most_8_kib() {
     let mut harness = chat(&["ann"]);
-    assert_eq!(harness.says(1, &auth(&"x".repeat(8192))), [acknowledged(1)]);
+    assert_eq!(harness.send(1, &auth(&"x".repeat(8192))), [acknowledged(1)]);
     let long = auth(&"x".repeat(8193));
     assert_eq!(error_code(&mut harness, &long), "INVALID_MESSAGE");
 }
@@ -879,8 +879,8 @@ fn a_token_has_at_most_8_kib() {
 /// Returns a room with a secret and the Electron client `ann`, which has sent a message but no `auth`.
 fn with_secret() -> RealmHarness<Workspace> {
     let mut harness = RealmHarness::new(json!({"auth_secret": "hush"}));
-    harness.opens(1, "/ws?username=ann");
-    harness.says(1, MESSAGE);
+    harness.open(1, "/ws?username=ann");
+    harness.send(1, MESSAGE);
     harness
 }
 
@@ -889,10 +889,10 @@ fn with_a_secret_a_token_signed_with_it_gives_the_username() {
     let mut harness = with_secret();
     let now = 1_768_557_600;
     let payload = json!({"username": "bob", "nbf": now, "exp": now + 60}).to_string();
-    let bob = auth(&signed(HS256, &payload, b"hush"));
-    assert_eq!(harness.says(1, &bob), [acknowledged(1)]);
+    let bob = auth(&sign(HS256, &payload, b"hush"));
+    assert_eq!(harness.send(1, &bob), [acknowledged(1)]);
     assert_eq!(
-        harness.waits(USER_COUNT_INTERVAL),
+        harness.advance(USER_COUNT_INTERVAL),
         [user_count(1, &["bob"])]
     );
     assert_eq!(name_of(&mut harness, 1), "bob");
@@ -902,23 +902,23 @@ fn with_a_secret_a_token_signed_with_it_gives_the_username() {
 fn with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing() {
     let mut harness = with_secret();
     let bob = r#"{"username":"bob"}"#;
-    let good = signed(HS256, bob, b"hush");
+    let good = sign(HS256, bob, b"hush");
     let [header, _, signature] =
         <[&str; 3]>::try_from(good.split('.').collect::<Vec<_>>()).unwrap();
-    let claims = |claims: &str| signed(HS256, claims, b"hush");
+    let claims = |claims: &str| sign(HS256, claims, b"hush");
     let other = claims(r#"{"username":"eve"}"#);
     let eve = other.split('.').nth(1).unwrap();
     for (what, token) in [
         ("no token", String::new()),
         ("garbage", "garbage".to_owned()),
-        ("another secret", signed(HS256, bob, b"hush hush")),
+        ("another secret", sign(HS256, bob, b"hush hush")),
         ("a changed payload", format!("{header}.{eve}.{signature}")),
         ("no signature", format!("{header}.{eve}.")),
         (
             "another algorithm",
-            signed(r#"{"alg":"HS512"}"#, bob, b"hush"),
+            sign(r#"{"alg":"HS512"}"#, bob, b"hush"),
         ),
-        ("no algorithm", signed(r#"{"alg":"none"}"#, bob, b"hush")),
+        ("no algorithm", sign(r#"{"alg":"none"}"#, bob, b"hush")),
         ("expired", claims(r#"{"username":"bob","exp":1768557600}"#)),
         (
             "not yet valid",
@@ -939,7 +939,7 @@ fn with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing() {
         error(&mut harness, 1, r#"{"type":"auth"}"#)["code"],
         "UNAUTHORIZED"
     );
-    assert_eq!(harness.waits(USER_COUNT_INTERVAL), no_lines());
+    assert_eq!(harness.advance(USER_COUNT_INTERVAL), no_lines());
     assert_eq!(name_of(&mut harness, 1), "ann");
 }
 
@@ -947,12 +947,12 @@ fn with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing() {
 fn a_token_is_valid_from_nbf_until_exp() {
     let mut harness = with_secret();
     let payload = r#"{"username":"bob","nbf":1768557601,"exp":1768557602}"#;
-    let bob = auth(&signed(HS256, payload, b"hush"));
+    let bob = auth(&sign(HS256, payload, b"hush"));
     assert_eq!(error(&mut harness, 1, &bob)["code"], "UNAUTHORIZED");
-    harness.waits(Duration::from_secs(1));
-    assert_eq!(harness.says(1, &bob)[0], acknowledged(1));
-    harness.waits(Duration::from_secs(1));
-    assert_eq!(to(1, &harness.says(1, &bob)[0])["code"], "UNAUTHORIZED");
+    harness.advance(Duration::from_secs(1));
+    assert_eq!(harness.send(1, &bob)[0], acknowledged(1));
+    harness.advance(Duration::from_secs(1));
+    assert_eq!(to(1, &harness.send(1, &bob)[0])["code"], "UNAUTHORIZED");
     assert_eq!(name_of(&mut harness, 1), "bob");
 }
 
@@ -961,20 +961,20 @@ fn auth_again_with_the_same_name_is_acknowledged_and_changes_nothing() {
     let mut harness = chat(&["ann", "bob"]);
     for again in ["ann", "ANN", " ann "] {
         for _ in 0..15 {
-            assert_eq!(harness.says(1, &auth_as(again)), [acknowledged(1)]);
+            assert_eq!(harness.send(1, &auth_as(again)), [acknowledged(1)]);
         }
     }
-    assert_eq!(harness.waits(USER_COUNT_INTERVAL), no_lines());
+    assert_eq!(harness.advance(USER_COUNT_INTERVAL), no_lines());
     assert_eq!(name_of(&mut harness, 1), "ann");
 }
 
 #[test]
 fn auth_with_another_name_takes_one_user_offline_and_another_online() {
     let mut harness = room(&["doc"]);
-    let generated = to(2, &harness.opens(2, "/ws")[0])["username"].clone();
+    let generated = to(2, &harness.open(2, "/ws")[0])["username"].clone();
     let generated = generated.as_str().unwrap();
     assert_eq!(
-        harness.says(2, &auth_as("ann")),
+        harness.send(2, &auth_as("ann")),
         [
             presence(1, 2, generated, "offline"),
             presence(1, 3, "ann", "online"),
@@ -984,7 +984,7 @@ fn auth_with_another_name_takes_one_user_offline_and_another_online() {
     );
     settle(&mut harness);
     assert_eq!(
-        harness.says(2, &auth_as("bob")),
+        harness.send(2, &auth_as("bob")),
         [
             presence(1, 3, "ann", "offline"),
             presence(1, 2001, "bob", "online"),
@@ -992,7 +992,7 @@ fn auth_with_another_name_takes_one_user_offline_and_another_online() {
             user_count(2, &["bob", "doc"]),
         ]
     );
-    let message = to(2, &harness.says(2, MESSAGE)[1]);
+    let message = to(2, &harness.send(2, MESSAGE)[1]);
     assert_eq!(message["data"]["userId"], user_id(2001));
 }
 
@@ -1000,19 +1000,19 @@ fn auth_with_another_name_takes_one_user_offline_and_another_online() {
 fn auth_with_the_name_of_a_connected_user_joins_that_user() {
     let mut harness = room(&["Ann", "bob", "bob"]);
     assert_eq!(
-        harness.says(3, &auth_as("ANN")),
+        harness.send(3, &auth_as("ANN")),
         [acknowledged(3), user_count(3, &["Ann", "bob"])]
     );
-    let message = &to(3, &harness.says(3, MESSAGE)[2])["data"];
+    let message = &to(3, &harness.send(3, MESSAGE)[2])["data"];
     assert_eq!(
         (&message["userId"], &message["username"]),
         (&json!(user_id(1)), &json!("Ann"))
     );
-    harness.says(2, AWAY);
-    let lines = harness.leaves(1, DisconnectReason::Lost);
+    harness.send(2, AWAY);
+    let lines = harness.disconnect(1, DisconnectReason::Lost);
     assert_eq!(lines, no_lines(), "Ann has another connection");
     assert_eq!(
-        harness.leaves(3, DisconnectReason::Lost),
+        harness.disconnect(3, DisconnectReason::Lost),
         [presence(2, 1, "Ann", "offline")]
     );
 }
@@ -1020,19 +1020,19 @@ fn auth_with_the_name_of_a_connected_user_joins_that_user() {
 #[test]
 fn auth_with_a_name_that_has_three_connections_is_rejected() {
     let mut harness = room(&["ann", "Ann", "ANN", "bob"]);
-    harness.says(4, MESSAGE);
+    harness.send(4, MESSAGE);
     let full = error(&mut harness, 4, &auth_as("ann"));
     assert_eq!(full["code"], "TOO_MANY_CONNECTIONS");
     assert_eq!(name_of(&mut harness, 4), "bob");
-    harness.says(1, MESSAGE);
+    harness.send(1, MESSAGE);
     assert_eq!(
-        harness.says(1, &auth_as("ann")),
+        harness.send(1, &auth_as("ann")),
         [acknowledged(1)],
         "the connection is one of the three"
     );
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     assert_eq!(
-        harness.says(4, &auth_as("ann")).last(),
+        harness.send(4, &auth_as("ann")).last(),
         Some(&acknowledged(4))
     );
     let mut harness = RealmHarness::<Workspace>::new(json!({"max_connections_per_user": 0}));
@@ -1046,24 +1046,24 @@ fn auth_with_a_name_that_has_three_connections_is_rejected() {
 fn rate_limits_are_those_of_the_connections_current_name() {
     let mut harness = chat(&["ann"]);
     for _ in 0..100 {
-        harness.says(1, MESSAGE);
+        harness.send(1, MESSAGE);
     }
     assert_eq!(error_code(&mut harness, MESSAGE), "RATE_LIMITED");
-    harness.says(1, &auth_as("bob"));
+    harness.send(1, &auth_as("bob"));
     assert_eq!(name_of(&mut harness, 1), "bob");
-    harness.says(1, &auth_as("ann"));
+    harness.send(1, &auth_as("ann"));
     assert_eq!(error_code(&mut harness, MESSAGE), "RATE_LIMITED");
 }
 
 #[test]
 fn a_user_whose_connection_changes_its_name_while_typing_stops_typing() {
     let mut harness = room(&["a", "b"]);
-    harness.says(1, TYPING);
-    let lines = harness.wants(
+    harness.send(1, TYPING);
+    let lines = harness.command(
         1,
         Incoming {
             dialect: Dialect::Electron,
-            message: ClientMessage::Auth(Some(signed(HS256, r#"{"username":"c"}"#, b""))),
+            message: ClientMessage::Auth(Some(sign(HS256, r#"{"username":"c"}"#, b""))),
         },
     );
     let (a, c) = (
@@ -1073,7 +1073,7 @@ fn a_user_whose_connection_changes_its_name_while_typing_stops_typing() {
     let [acknowledged, count] = [acknowledged(1), user_count(1, &["b", "c"])];
     assert_eq!(lines, [typing(2, 1, "a", false), a, c, acknowledged, count]);
     assert_eq!(
-        harness.leaves(1, DisconnectReason::Lost),
+        harness.disconnect(1, DisconnectReason::Lost),
         [presence(2, 3, "c", "offline")]
     );
 }
@@ -1082,20 +1082,20 @@ fn a_user_whose_connection_changes_its_name_while_typing_stops_typing() {
 fn a_connection_changes_its_name_at_most_five_times_a_minute() {
     let mut harness = chat(&["0"]);
     for name in ["1", "2", "3", "4"] {
-        assert!(harness.says(1, &auth_as(name)).contains(&acknowledged(1)));
+        assert!(harness.send(1, &auth_as(name)).contains(&acknowledged(1)));
     }
-    let rejected = to(1, &harness.says(1, &auth_as("5"))[0]);
+    let rejected = to(1, &harness.send(1, &auth_as("5"))[0]);
     assert_eq!(
         (&rejected["code"], &rejected["retryAfterMs"]),
         (&json!("RATE_LIMITED"), &json!(58_000))
     );
     assert_eq!(name_of(&mut harness, 1), "4");
     assert!(
-        harness.says(1, &auth_as("4")).contains(&acknowledged(1)),
+        harness.send(1, &auth_as("4")).contains(&acknowledged(1)),
         "no change"
     );
-    harness.waits(MINUTE);
-    assert!(harness.says(1, &auth_as("5")).contains(&acknowledged(1)));
+    harness.advance(MINUTE);
+    assert!(harness.send(1, &auth_as("5")).contains(&acknowledged(1)));
 }
 
 #[test]
@@ -1106,15 +1106,15 @@ fn user_count_goes_to_electron_clients_only_on_each_change() {
         Some(&user_count(2, &["app", "doc"]))
     );
     settle(&mut harness);
-    let lines = harness.opens(3, "/ws?username=other");
+    let lines = harness.open(3, "/ws?username=other");
     assert_eq!(lines.last(), Some(&user_count(2, &["app", "doc", "other"])));
     assert_eq!(lines.len(), 3);
     settle(&mut harness);
-    assert_eq!(harness.opens(4, "/ws?username=other").len(), 1, "no change");
-    harness.leaves(4, DisconnectReason::Lost);
+    assert_eq!(harness.open(4, "/ws?username=other").len(), 1, "no change");
+    harness.disconnect(4, DisconnectReason::Lost);
     let other = presence(1, 2001, "other", "offline");
     assert_eq!(
-        harness.leaves(3, DisconnectReason::Lost),
+        harness.disconnect(3, DisconnectReason::Lost),
         [other, user_count(2, &["app", "doc"])]
     );
 }
@@ -1123,41 +1123,41 @@ fn user_count_goes_to_electron_clients_only_on_each_change() {
 fn the_first_electron_message_of_a_connection_is_answered_with_a_user_count() {
     let mut harness = room(&["ann", "bob"]);
     assert_eq!(
-        harness.says(1, MESSAGE).last(),
+        harness.send(1, MESSAGE).last(),
         Some(&user_count(1, &["ann", "bob"]))
     );
-    let lines = harness.says(2, r#"{"type":"message"}"#);
+    let lines = harness.send(2, r#"{"type":"message"}"#);
     assert_eq!(lines[1..], [user_count(2, &["ann", "bob"])]);
-    assert_eq!(harness.says(1, MESSAGE).len(), 2, "once");
+    assert_eq!(harness.send(1, MESSAGE).len(), 2, "once");
 }
 
 #[test]
 fn changes_within_a_second_are_gathered_into_one_user_count() {
     let mut harness = chat(&["a"]);
     assert_eq!(
-        harness.opens(2, "/ws?username=b")[1..],
+        harness.open(2, "/ws?username=b")[1..],
         [user_count(1, &["a", "b"])]
     );
     for (conn, name) in [(3, "c"), (4, "d")] {
-        let lines = harness.opens(conn, &format!("/ws?username={name}"));
+        let lines = harness.open(conn, &format!("/ws?username={name}"));
         assert!(!lines.iter().any(|line| line.contains("userCount")));
     }
-    harness.leaves(2, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
     let early = USER_COUNT_INTERVAL - Duration::from_millis(1);
-    assert_eq!(harness.waits(early), no_lines());
-    let lines = harness.waits(Duration::from_millis(1));
+    assert_eq!(harness.advance(early), no_lines());
+    let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(lines, [user_count(1, &["a", "c", "d"])]);
-    assert_eq!(harness.waits(USER_COUNT_INTERVAL), no_lines());
+    assert_eq!(harness.advance(USER_COUNT_INTERVAL), no_lines());
 }
 
 #[test]
 fn a_user_count_lists_200_users_and_counts_all() {
     let mut harness = harness();
     for conn in 0..250 {
-        harness.opens(conn, &format!("/ws?username=user{conn:03}"));
+        harness.open(conn, &format!("/ws?username=user{conn:03}"));
     }
     settle(&mut harness);
-    let count = to(0, harness.says(0, MESSAGE).last().unwrap());
+    let count = to(0, harness.send(0, MESSAGE).last().unwrap());
     assert_eq!(count["count"], 250);
     let users = count["users"].as_array().unwrap();
     assert_eq!(users.len(), 200);
@@ -1171,17 +1171,17 @@ fn a_user_count_lists_200_users_and_counts_all() {
 fn a_message_that_a_dialect_does_not_have_is_no_activity() {
     let mut harness = room(&["doc", "app", "other"]);
     settle(&mut harness);
-    harness.says(2, MESSAGE);
+    harness.send(2, MESSAGE);
     for _ in 0..4 {
-        harness.waits(MINUTE);
-        harness.says(1, AWAY);
+        harness.advance(MINUTE);
+        harness.send(1, AWAY);
     }
-    assert_eq!(harness.waits(MINUTE)[0], "2 x 4408 timed out");
+    assert_eq!(harness.advance(MINUTE)[0], "2 x 4408 timed out");
     let mut harness = chat(&["app"]);
-    harness.waits(4 * MINUTE);
-    harness.opens(2, "/ws?username=other");
+    harness.advance(4 * MINUTE);
+    harness.open(2, "/ws?username=other");
     assert_eq!(
-        harness.waits(4 * MINUTE),
+        harness.advance(4 * MINUTE),
         no_lines(),
         "userCount is a message"
     );
@@ -1192,11 +1192,11 @@ fn nothing_is_kept_of_a_former_username() {
     let mut harness = harness();
     for conn in 0..1000 {
         connect_electron(&mut harness, conn, &format!("u{conn}"));
-        harness.says(conn, MESSAGE);
-        harness.says(conn, &auth_as(&format!("v{conn}")));
-        harness.leaves(conn, DisconnectReason::Lost);
+        harness.send(conn, MESSAGE);
+        harness.send(conn, &auth_as(&format!("v{conn}")));
+        harness.disconnect(conn, DisconnectReason::Lost);
     }
-    harness.waits(MINUTE);
+    harness.advance(MINUTE);
     assert!(harness.realm.members.is_empty() && harness.realm.users.is_empty());
     assert!(harness.realm.recently_gone.is_empty());
 }
@@ -1216,7 +1216,7 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
-fn the_table_of_demands_is_true() {
+fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/workspace.rs"),

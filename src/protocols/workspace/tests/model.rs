@@ -15,8 +15,8 @@
 use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{ENDINGS, Fate, ModelClients, STEPS, fate};
-use crate::toolkit::jwt::signed;
+use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
+use crate::toolkit::jwt::sign;
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ impl Step {
                 b's' => Self::Send(input.below(8)?, input.text()?),
                 b't' => Self::Typing(input.below(8)?, input.flag()?),
                 b'u' => Self::Auth(input.below(8)?, input.below(5)?),
-                b'l' => Self::Disconnect(input.below(8)?, input.below(ENDINGS.len())?),
+                b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
                 b'f' => Self::FillOutbox(input.below(8)?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
@@ -75,7 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
         6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
         6 => (conn.clone(), 0..5usize).prop_map(|(conn, name)| Step::Auth(conn, name)),
-        3 => (conn.clone(), 0..ENDINGS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
+        3 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
         1 => conn.prop_map(Step::FillOutbox),
         2 => prop_oneof![0..3000u64, 0..400_000u64].prop_map(Step::Wait),
     ]
@@ -142,22 +142,22 @@ impl Model {
             }
             Step::ConnectWith(query) => self.connect(&format!("/ws?{query}")),
             Step::Send(conn, text) => {
-                if let Some(conn) = self.clients.someone(conn) {
+                if let Some(conn) = self.clients.pick_open(conn) {
                     self.send(conn, &text);
                 }
             }
             Step::Typing(conn, on) => {
-                if let Some(conn) = self.clients.someone(conn) {
+                if let Some(conn) = self.clients.pick_open(conn) {
                     let text = json!({"type": "typing:indicator", "isTyping": on}).to_string();
                     self.send(conn, &text);
                 }
             }
             Step::Auth(conn, name) => {
-                if let Some(conn) = self.clients.someone(conn) {
+                if let Some(conn) = self.clients.pick_open(conn) {
                     let claims = json!({"username": format!("user{name}")}).to_string();
                     // The last of the five names comes without a valid token.
                     let token = if name < 4 {
-                        signed("{}", &claims, b"")
+                        sign("{}", &claims, b"")
                     } else {
                         claims
                     };
@@ -166,30 +166,30 @@ impl Model {
                 }
             }
             Step::Disconnect(conn, ending) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.disconnect(conn, ENDINGS[ending]);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.disconnect(conn, DISCONNECTS[ending]);
                 }
             }
             Step::FillOutbox(conn) => {
-                if let Some(conn) = self.clients.someone(conn) {
-                    self.clients.harness.is_full(conn);
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.clients.harness.fill_outbox(conn);
                 }
             }
             Step::Wait(millis) => {
-                let lines = self.clients.waits(Duration::from_millis(millis));
+                let lines = self.clients.advance(Duration::from_millis(millis));
                 self.receive(&lines);
             }
         }
     }
 
     fn connect(&mut self, target: &str) {
-        if let Some(lines) = self.clients.opens(target) {
+        if let Some(lines) = self.clients.open(target) {
             self.receive(&lines);
         }
     }
 
     fn send(&mut self, conn: u64, text: &str) {
-        let lines = self.clients.says(conn, text);
+        let lines = self.clients.send(conn, text);
         let reader = self.readers.entry(conn).or_default();
         let incoming = reader.decode(Message::Text(text.into()));
         if let Some(decided) = reader.dialect() {
@@ -229,7 +229,7 @@ impl Model {
 
     fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
         self.remove(conn);
-        let lines = self.clients.leaves(conn, reason);
+        let lines = self.clients.disconnect(conn, reason);
         self.receive(&lines);
     }
 
@@ -245,10 +245,10 @@ impl Model {
         let mut messages = 0;
         let before = self.users.len();
         for line in lines {
-            match fate(line) {
-                (_, Fate::Asked) => panic!("{line}"),
-                (conn, Fate::Closed) => self.remove(conn),
-                (conn, Fate::Text(text)) => {
+            match parse_line(line) {
+                (_, Line::Probed) => panic!("{line}"),
+                (conn, Line::Closed) => self.remove(conn),
+                (conn, Line::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
                     messages += usize::from(message["type"] == "message:new");
                     self.receive_message(conn, &message);
@@ -350,7 +350,7 @@ impl Model {
     fn finish(mut self) {
         // The second wait is for users that the first one closed as idle.
         for _ in 0..2 {
-            let lines = self.clients.waits(USER_COUNT_INTERVAL);
+            let lines = self.clients.advance(USER_COUNT_INTERVAL);
             self.receive(&lines);
         }
         let ids: BTreeSet<&String> = self.users.values().collect();
@@ -364,10 +364,10 @@ impl Model {
         {
             assert_eq!(self.counts[conn], count, "as sent to {conn}");
         }
-        while let Some(conn) = self.clients.someone(0) {
+        while let Some(conn) = self.clients.pick_open(0) {
             self.disconnect(conn, DisconnectReason::Lost);
         }
-        self.clients.waits(SPAN);
+        self.clients.advance(WINDOW);
         let Workspace {
             members,
             users,
