@@ -119,8 +119,7 @@ impl Server {
     /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let started = Instant::now();
-        // Without a buffer each sender has one slot of its own, and so at most one event in the channel.
-        let (mut inbox, events) = mpsc::channel(0);
+        let (mut inbox, events) = inbox();
         let (stopping, on_stop) = oneshot::channel();
         let (all_gone, gone) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
@@ -254,6 +253,12 @@ fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 }
 
 /// Sends the broker an [`Event::Tick`] each second.
+/// Creates the broker's inbox. Without a buffer each sender has one slot of its own, and so at most one
+/// event in it.
+fn inbox() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
+    mpsc::channel(0)
+}
+
 async fn tick(mut inbox: mpsc::Sender<Event>) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
@@ -354,6 +359,23 @@ mod tests {
         tungstenite::client(format!("ws://{address}/"), stream)
             .unwrap()
             .0
+    }
+
+    #[test]
+    fn a_connection_has_one_slot_in_the_inbox() {
+        let (mut one, mut events) = inbox();
+        let mut other = one.clone();
+        assert!(one.try_send(Event::Tick).is_ok());
+        assert!(
+            one.try_send(Event::Tick).is_err(),
+            "the first was not taken"
+        );
+        assert!(
+            other.try_send(Event::Tick).is_ok(),
+            "each sender has a slot"
+        );
+        assert!(events.try_recv().is_ok());
+        assert!(one.try_send(Event::Tick).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// The key under which limits per client address count: an IPv4 address, or the /64 network of an IPv6
 /// address, the smallest that a provider assigns to one customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubnetKey(IpAddr);
 
 impl SubnetKey {

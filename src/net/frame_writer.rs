@@ -239,3 +239,66 @@ impl AsyncWrite for FrameWriter {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::memory_budget::MemoryBudget;
+    use crate::broker::{SocketStatus, outbox};
+    use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
+    use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+    use futures::executor::block_on;
+    use futures::future::poll_fn;
+    use std::io::{Cursor, Read};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    /// A writer, and the client's end of its socket.
+    fn writer() -> (FrameWriter, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let status = SocketStatus::new(Instant::now(), &MemoryBudget::new(0));
+        let socket = ClientSocket::new(server.into(), Arc::new(status));
+        (FrameWriter::new(socket, &[]), client)
+    }
+
+    #[test]
+    fn a_control_frame_goes_before_data_frames_and_never_inside_one() {
+        let (mut writer, mut client) = writer();
+        let (_outbox, receiver) = outbox(1, &MemoryBudget::new(0));
+        // More than any socket buffers, so that a part of the first is written and the second waits.
+        let large = "x".repeat(32 << 20);
+        for _ in 0..2 {
+            writer.queue.push_back(Frame::text(large.clone()));
+        }
+        block_on(poll_fn(|cx| {
+            let _ = writer.send(cx, &receiver);
+            Poll::Ready(())
+        }));
+        assert!(writer.has_partial_frame());
+        writer.queue_control(Frame::ping(b"now"));
+        let reader = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        block_on(poll_fn(|cx| {
+            let _ = writer.send(cx, &receiver);
+            if writer.is_empty() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        }));
+        drop(writer);
+        let mut bytes = Cursor::new(reader.join().unwrap());
+        let mut opcodes = Vec::new();
+        while let Some((header, length)) = FrameHeader::parse(&mut bytes).unwrap() {
+            opcodes.push(matches!(header.opcode, OpCode::Control(_)));
+            bytes.set_position(bytes.position() + length);
+        }
+        assert_eq!(opcodes, [false, true, false]);
+    }
+}

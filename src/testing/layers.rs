@@ -115,3 +115,89 @@ fn modules_beside_each_other_do_not_import_in_a_circle() {
     }
     assert!(imports.is_empty(), "a circle: {imports:#?}");
 }
+
+/// Returns the lines of all sources in a folder of `src`, tests and comments apart.
+fn code_lines(folder: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut lines = Vec::new();
+    for path in sources(&root.join(folder)) {
+        let source = fs::read_to_string(&path).unwrap();
+        let code = source
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap_or_default();
+        let code = code
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        lines.extend(code.map(str::to_owned));
+    }
+    lines
+}
+
+#[test]
+fn the_broker_awaits_its_inbox_and_yields_and_awaits_nothing_else() {
+    let lines = code_lines("broker");
+    let awaits: Vec<&str> = lines
+        .iter()
+        .map(|line| line.trim())
+        .filter(|line| line.contains(".await"))
+        .collect();
+    let expected = [
+        "while let Some(first) = inbox.next().await {",
+        "yield_now().await;",
+    ];
+    assert_eq!(awaits, expected);
+}
+
+#[test]
+fn realms_have_no_clock_random_source_log_io_or_task_and_no_hash_order() {
+    const FORBIDDEN: [&str; 12] = [
+        "Instant::now",
+        "SystemTime::now",
+        "new_v4",
+        "async ",
+        ".await",
+        "log::",
+        "std::fs",
+        "std::net::Tcp",
+        "thread::",
+        "println!",
+        "HashMap",
+        "HashSet",
+    ];
+    for folder in ["realm", "toolkit", "protocols"] {
+        for line in code_lines(folder) {
+            let found = FORBIDDEN.iter().find(|word| line.contains(**word));
+            assert!(found.is_none(), "{folder}: {line}");
+        }
+    }
+}
+
+/// Each invariant in ARCHITECTURE.md names tests as `file` `test`, and they exist.
+#[test]
+fn the_tests_that_hold_the_invariants_exist() {
+    let page = include_str!("../ARCHITECTURE.md");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| {
+            line.strip_prefix("| ")
+                .is_some_and(|row| row.starts_with(|c: char| c.is_ascii_digit()))
+        })
+        .collect();
+    assert_eq!(rows.len(), 12);
+    for row in rows {
+        let held_by = row.split(" | ").nth(2).unwrap_or_default();
+        let quoted: Vec<&str> = held_by.split('`').skip(1).step_by(2).collect();
+        assert!(quoted.len() >= 2, "{row}");
+        let mut source = String::new();
+        for word in quoted {
+            if word.ends_with(".rs") || word.ends_with("run") {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(word);
+                source =
+                    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{word}: {error}"));
+            } else {
+                assert!(source.contains(&format!("fn {word}(")), "{word}");
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::realm::{
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use async_tungstenite::tungstenite::Utf8Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -76,10 +76,10 @@ struct WrongGuesses {
 pub struct PeerDrop {
     options: Options,
     /// Sessions by code.
-    sessions: HashMap<String, Session>,
+    sessions: BTreeMap<String, Session>,
     /// Code of the session that each connection is in. A connection that was refused has none.
-    code_by_connection: HashMap<ConnectionId, String>,
-    guesses_by_subnet: HashMap<SubnetKey, WrongGuesses>,
+    code_by_connection: BTreeMap<ConnectionId, String>,
+    guesses_by_subnet: BTreeMap<SubnetKey, WrongGuesses>,
 }
 
 impl Realm for PeerDrop {
@@ -107,9 +107,9 @@ impl Realm for PeerDrop {
         }
         Ok(Self {
             options,
-            sessions: HashMap::new(),
-            code_by_connection: HashMap::new(),
-            guesses_by_subnet: HashMap::new(),
+            sessions: BTreeMap::new(),
+            code_by_connection: BTreeMap::new(),
+            guesses_by_subnet: BTreeMap::new(),
         })
     }
 

@@ -66,7 +66,7 @@ struct World {
     /// All codes issued so far, with their creators.
     codes: Vec<(String, u64)>,
     /// Peer of each connection in a pair.
-    peers: HashMap<u64, u64>,
+    peers: BTreeMap<u64, u64>,
 }
 
 impl World {
@@ -74,7 +74,7 @@ impl World {
         Self {
             clients: ModelClients::new(json!({"wrong_codes_per_minute": 3})),
             codes: Vec::new(),
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
         }
     }
 
