@@ -1,6 +1,6 @@
 //! Too much of everything.
 
-use super::{ELSEWHERE, House, SLACK, listeners, target};
+use super::{HEALTHY_IP, MEMORY_SLACK, Server, listeners, target};
 use crate::common::{Client, Daemon, Pair, handshake, masked_frame, tcp, wait_until};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
@@ -25,26 +25,26 @@ impl Drop for StopAtTheEnd<'_> {
 fn a_flood_of_empty_fragments_leaves_others_their_turn_even_on_one_thread() {
     let listeners = listeners(&json!({}), &[]);
     let config = json!({"threads": 1, "listeners": listeners});
-    let house = House::opened(Daemon::start(config));
+    let server = Server::from_daemon(Daemon::start(config));
     let flood = &[0x00, 0x80, 0, 0, 0, 0].repeat(10_000);
     let stopped = &AtomicBool::new(false);
     thread::scope(|scope| {
-        for (protocol, _) in house.doors() {
-            let mut flooder = house.enter_raw(protocol);
+        for (protocol, _) in server.endpoints() {
+            let mut flooder = server.connect_raw(protocol);
             flooder.write_all(&[0x01, 0x80, 0, 0, 0, 0]).unwrap();
             scope.spawn(move || {
                 while !stopped.load(Ordering::Relaxed) && flooder.write_all(flood).is_ok() {}
             });
         }
         let _at_the_end = StopAtTheEnd(stopped);
-        house.serves();
+        server.assert_serves();
     });
-    house.withstands("a flood of empty fragments", "others have their turn");
+    server.assert_survives("a flood of empty fragments", "others have their turn");
 }
 
 /// Sends the same again and again until nothing more is taken, which is all that `so_much` allows.
 /// A pause that is taken for it does no harm.
-fn sends_until_held(stream: &mut TcpStream, bytes: &[u8], so_much: usize) {
+fn send_until_blocked(stream: &mut TcpStream, bytes: &[u8], so_much: usize) {
     stream
         .set_write_timeout(Some(Duration::from_secs(1)))
         .unwrap();
@@ -57,31 +57,31 @@ fn sends_until_held(stream: &mut TcpStream, bytes: &[u8], so_much: usize) {
 
 #[test]
 fn pings_by_the_million_whose_answers_nobody_reads_are_not_read_either() {
-    let house = House::new();
+    let server = Server::start();
     let flood = &masked_frame(0x9, &[b'x'; 125]).repeat(10_000);
     let flooders: Vec<TcpStream> = thread::scope(|scope| {
-        let flooders = house.doors().map(|(protocol, _)| {
-            let mut flooder = house.enter_raw(protocol);
+        let flooders = server.endpoints().map(|(protocol, _)| {
+            let mut flooder = server.connect_raw(protocol);
             scope.spawn(move || {
-                sends_until_held(&mut flooder, flood, 1 << 30);
+                send_until_blocked(&mut flooder, flood, 1 << 30);
                 flooder
             })
         });
         let flooders: Vec<_> = flooders.collect();
         flooders.into_iter().map(|it| it.join().unwrap()).collect()
     });
-    house.withstands("millions of Pings, nothing read, still there", "held");
+    server.assert_survives("millions of Pings, nothing read, still there", "held");
     drop(flooders);
-    house.withstands("millions of Pings, nothing read", "held");
+    server.assert_survives("millions of Pings, nothing read", "held");
 }
 
 #[test]
 fn pings_by_the_million_are_answered_where_they_are_read() {
     const PINGS: usize = 200_000;
-    let house = House::new();
+    let server = Server::start();
     thread::scope(|scope| {
-        for (protocol, _) in house.doors() {
-            let mut reader = house.enter_raw(protocol);
+        for (protocol, _) in server.endpoints() {
+            let mut reader = server.connect_raw(protocol);
             let mut writer = reader.try_clone().unwrap();
             scope.spawn(move || {
                 let flood = masked_frame(0x9, b"").repeat(1000);
@@ -96,13 +96,13 @@ fn pings_by_the_million_are_answered_where_they_are_read() {
                 }
             });
         }
-        house.serves();
+        server.assert_serves();
     });
-    house.withstands("a million Pings, all read", "answered");
+    server.assert_survives("a million Pings, all read", "answered");
 }
 
 /// What memory may be more by where an outbox was full, of 1 MiB and some thousand frames.
-const HELD: u64 = SLACK + (3 << 20);
+const FULL_OUTBOX_SLACK: u64 = MEMORY_SLACK + (3 << 20);
 
 #[test]
 fn who_asks_without_end_and_reads_nothing_is_held_or_closed() {
@@ -124,17 +124,21 @@ fn who_asks_without_end_and_reads_nothing_is_held_or_closed() {
     thread::scope(|scope| {
         for (answers, protocol, target, question) in &cases {
             scope.spawn(move || {
-                let house = House::new();
+                let server = Server::start();
                 let mut deaf = match target {
-                    Some(target) => house.enter_raw_at(protocol, target),
-                    None => tcp(house.address(protocol)),
+                    Some(target) => server.connect_raw_to(protocol, target),
+                    None => tcp(server.address(protocol)),
                 };
                 set_socket_recv_buffer_size(&deaf, 4096).unwrap();
-                sends_until_held(&mut deaf, &question.repeat(100), 1 << 28);
+                send_until_blocked(&mut deaf, &question.repeat(100), 1 << 28);
                 let case = format!("{protocol}: asks for {answers} and reads nothing");
-                house.withstands_with(HELD, &format!("{case}, still there"), "held or closed");
+                server.assert_survives_within(
+                    FULL_OUTBOX_SLACK,
+                    &format!("{case}, still there"),
+                    "held or closed",
+                );
                 drop(deaf);
-                house.withstands_with(HELD, &case, "held or closed");
+                server.assert_survives_within(FULL_OUTBOX_SLACK, &case, "held or closed");
             });
         }
     });
@@ -142,14 +146,14 @@ fn who_asks_without_end_and_reads_nothing_is_held_or_closed() {
 
 #[test]
 fn who_sends_without_end_to_a_peer_that_reads_nothing_is_held() {
-    let house = House::new();
-    let mut pair = Pair::of("peerdrop", house.address("peerdrop"), ELSEWHERE);
+    let server = Server::start();
+    let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let sender = &mut pair.one.socket.get_mut().0;
-    sends_until_held(sender, &masked_frame(0x1, &[b'x'; 50_000]), 1 << 28);
+    send_until_blocked(sender, &masked_frame(0x1, &[b'x'; 50_000]), 1 << 28);
     let case = "peerdrop: one sends, the other reads nothing";
-    house.withstands(&format!("{case}, still there"), "held");
+    server.assert_survives(&format!("{case}, still there"), "held");
     drop(pair);
-    house.withstands(case, "held");
+    server.assert_survives(case, "held");
 }
 
 /// How many files the daemon may open: `room` more than it has open. They get the lowest free
@@ -166,42 +170,42 @@ fn limit_files(daemon: &Daemon, room: usize) -> Rlimit {
 
 #[test]
 fn out_of_file_descriptors_it_waits_and_recovers() {
-    let house = House::furnished(&json!({}), &[("workspace", json!({"ping_every": 1}))]);
-    let mut guest = house.enter("workspace");
+    let server = Server::with_overrides(&json!({}), &[("workspace", json!({"ping_every": 1}))]);
+    let mut guest = server.connect("workspace");
     guest.until_type("connected");
     // A file that the daemon closed later would be room for a client more.
-    house.sees_off_all_but(1);
-    let limits = limit_files(&house.daemon, 2);
+    server.wait_for_connections(1);
+    let limits = limit_files(&server.daemon, 2);
     // More than there is room for; the system takes them all.
     let waiting: Vec<(&str, TcpStream)> = (0..20)
-        .flat_map(|_| house.doors())
+        .flat_map(|_| server.endpoints())
         .map(|(protocol, address)| (protocol, tcp(address)))
         .collect();
-    for _ in house.doors() {
-        house.daemon.logs("cannot accept connections");
+    for _ in server.endpoints() {
+        server.daemon.logs("cannot accept connections");
     }
     // Nothing changes for some seconds, in which a client that is in is served. The Pings that came
     // before are read first, since they tell nothing of these seconds.
-    let (since, before) = (Instant::now(), house.daemon.cpu());
+    let (since, before) = (Instant::now(), server.daemon.cpu());
     guest.pings();
     let mut pings = 0;
     while pings < 3 {
         pings += usize::from(guest.socket.read().unwrap().is_ping());
         guest.socket.flush().unwrap();
     }
-    let computed = house.daemon.cpu() - before;
+    let computed = server.daemon.cpu() - before;
     // A share of the time that has passed: on a slow machine both are longer.
     let waited = since.elapsed();
     assert!(4 * computed < waited, "{computed:?} of work in {waited:?}");
-    prlimit(Some(house.daemon.pid()), Resource::Nofile, limits).unwrap();
+    prlimit(Some(server.daemon.pid()), Resource::Nofile, limits).unwrap();
     // The next line of its kind: it was said once for each, not once for each attempt.
-    for _ in house.doors() {
-        let next = house.daemon.logs("accept connections");
+    for _ in server.endpoints() {
+        let next = server.daemon.logs("accept connections");
         assert!(next.contains("can accept connections again"), "{next}");
     }
     drop((guest, waiting));
     let outcome = format!("waits ({} ms of work), then serves", computed.as_millis());
-    house.withstands("100 clients, files for two", &outcome);
+    server.assert_survives("100 clients, files for two", &outcome);
 }
 
 #[test]
@@ -209,9 +213,9 @@ fn with_few_file_descriptors_it_says_that_it_is_full() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 100 && exec "$0" "$@""#]);
     let config = json!({"listeners": listeners(&json!({}), &[])});
-    let house = House::opened(Daemon::start_by(shell, config));
+    let server = Server::from_daemon(Daemon::start_by(shell, config));
     let crowd: Vec<TcpStream> = (0..40)
-        .flat_map(|_| house.doors())
+        .flat_map(|_| server.endpoints())
         .map(|(protocol, address)| {
             let mut stream = tcp(address);
             let head = handshake(&target(protocol));
@@ -242,10 +246,10 @@ fn with_few_file_descriptors_it_says_that_it_is_full() {
     assert!(welcome > 0 && told > 0 && welcome < 200, "{answers:?}");
     drop(crowd);
     wait_until("there is room again", || {
-        house
-            .doors()
+        server
+            .endpoints()
             .all(|(protocol, address)| Client::try_connect(address, &target(protocol), &[]).is_ok())
     });
     let outcome = format!("{welcome} let in or told, {told} told by 503, {cut_off} cut off");
-    house.withstands("200 clients, 100 files", &outcome);
+    server.assert_survives("200 clients, 100 files", &outcome);
 }

@@ -1,6 +1,6 @@
 //! Frames that break RFC 6455, or that never end.
 
-use super::{ELSEWHERE, House, sends_until_cut_off};
+use super::{HEALTHY_IP, Server, send_until_closed};
 use crate::common::{Pair, masked_frame, read_frame};
 use serde_json::json;
 use std::io::{Read, Write};
@@ -23,7 +23,7 @@ fn code_of_close(stream: &mut TcpStream) -> u16 {
 
 #[test]
 fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
-    let house = House::with(json!({"max_message_size": 100_000}));
+    let server = Server::with_settings(json!({"max_message_size": 100_000}));
     let long_control = |opcode| masked_frame(opcode, &[0; 126]);
     let text = |bytes: &[u8]| masked_frame(0x1, bytes);
     let split = |parts: &[&[u8]]| {
@@ -93,21 +93,21 @@ fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
             1009,
         ),
     ] {
-        for (protocol, _) in house.doors() {
-            let mut stream = house.enter_raw(protocol);
+        for (protocol, _) in server.endpoints() {
+            let mut stream = server.connect_raw(protocol);
             stream.write_all(&bytes).unwrap();
             assert_eq!(code_of_close(&mut stream), code, "{protocol}: {case}");
             // What is still to come is nothing.
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{protocol}: {case}");
         }
-        house.withstands(case, &code.to_string());
+        server.assert_survives(case, &code.to_string());
     }
 }
 
 #[test]
 fn a_code_point_may_be_split_over_fragments() {
-    let house = House::new();
-    let mut pair = Pair::of("peerdrop", house.address("peerdrop"), ELSEWHERE);
+    let server = Server::start();
+    let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let text = "aü€😀";
     let last = text.len() - 1;
     for (at, byte) in text.bytes().enumerate() {
@@ -118,56 +118,56 @@ fn a_code_point_may_be_split_over_fragments() {
     }
     assert_eq!(pair.other.text(), text);
     pair.leaves();
-    house.withstands("code points split over fragments", "arrive whole");
+    server.assert_survives("code points split over fragments", "arrive whole");
 }
 
 #[test]
 fn endless_fragments_end_at_the_size_of_a_message() {
-    let house = House::with(json!({"max_message_size": 100_000, "close_timeout": 1}));
+    let server = Server::with_settings(json!({"max_message_size": 100_000, "close_timeout": 1}));
     for size in [1, 100, 10_000] {
         let fragment = [start(0x00, size), vec![b'x'; size as usize]].concat();
         let flood = &fragment.repeat(100_000_usize.div_ceil(fragment.len()));
         thread::scope(|scope| {
-            for (protocol, _) in house.doors() {
-                let mut stream = house.enter_raw(protocol);
+            for (protocol, _) in server.endpoints() {
+                let mut stream = server.connect_raw(protocol);
                 let mut sender = stream.try_clone().unwrap();
                 scope.spawn(move || {
                     sender.write_all(&[0x01, 0x80, 0, 0, 0, 0]).unwrap();
-                    sends_until_cut_off(&mut sender, flood);
+                    send_until_closed(&mut sender, flood);
                 });
                 scope.spawn(move || assert_eq!(code_of_close(&mut stream), 1009));
             }
         });
-        house.withstands(&format!("endless fragments of {size} bytes"), "1009");
+        server.assert_survives(&format!("endless fragments of {size} bytes"), "1009");
     }
 }
 
 #[test]
 fn who_says_goodbye_and_goes_on_is_cut_off() {
-    let house = House::with(json!({"close_timeout": 1}));
+    let server = Server::with_settings(json!({"close_timeout": 1}));
     let flood = masked_frame(0x1, b"and another thing").repeat(1000);
     thread::scope(|scope| {
-        for (protocol, _) in house.doors() {
-            let mut stream = house.enter_raw(protocol);
+        for (protocol, _) in server.endpoints() {
+            let mut stream = server.connect_raw(protocol);
             let (mut sender, flood) = (stream.try_clone().unwrap(), &flood);
             scope.spawn(move || {
                 let goodbye = masked_frame(0x8, &1000_u16.to_be_bytes());
                 sender.write_all(&goodbye).unwrap();
-                sends_until_cut_off(&mut sender, flood);
+                send_until_closed(&mut sender, flood);
             });
             scope.spawn(move || assert_eq!(code_of_close(&mut stream), 1000));
         }
     });
-    house.withstands("a Close, and then messages without end", "cut off");
+    server.assert_survives("a Close, and then messages without end", "cut off");
 }
 
 #[test]
 fn who_never_answers_a_goodbye_is_cut_off() {
-    let house = House::with(json!({"close_timeout": 1, "max_message_size": 1000}));
+    let server = Server::with_settings(json!({"close_timeout": 1, "max_message_size": 1000}));
     let refused_join = r#"{"type":"join","timestamp":1,"sessionId":"nowhere","deviceInfo":{"id":"a","name":"a","type":"client"}}"#;
     let mut goodbyes = Vec::new();
-    for (protocol, _) in house.doors() {
-        let mut stream = house.enter_raw(protocol);
+    for (protocol, _) in server.endpoints() {
+        let mut stream = server.connect_raw(protocol);
         stream.write_all(&start(0x81, 1001)).unwrap();
         goodbyes.push((stream, 1009));
     }
@@ -176,7 +176,7 @@ fn who_never_answers_a_goodbye_is_cut_off() {
         ("loudsync", "/", refused_join, 1000),
         ("peerjs", "/peerjs", "", 4400),
     ] {
-        let mut stream = house.enter_raw_at(protocol, target);
+        let mut stream = server.connect_raw_to(protocol, target);
         if !message.is_empty() {
             stream
                 .write_all(&masked_frame(0x1, message.as_bytes()))
@@ -188,21 +188,21 @@ fn who_never_answers_a_goodbye_is_cut_off() {
         assert_eq!(code_of_close(&mut stream), code);
         // The client goes on as if it had heard nothing, until nobody is there.
         let flood = masked_frame(0x9, b"").repeat(1000);
-        sends_until_cut_off(&mut stream, &flood);
+        send_until_closed(&mut stream, &flood);
     }
-    house.withstands("a server's Close that is not answered", "cut off");
+    server.assert_survives("a server's Close that is not answered", "cut off");
 }
 
 #[test]
 fn a_message_as_large_as_it_may_be_costs_no_memory_once_it_is_gone() {
-    let house = House::new();
-    let mut pair = Pair::of("peerdrop", house.address("peerdrop"), ELSEWHERE);
+    let server = Server::start();
+    let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let large = "x".repeat(15 << 20);
     pair.says(&large);
     pair.hears(&large);
     // Once this has come and gone, the large one's buffers are no longer needed.
     pair.says("small");
     pair.hears("small");
-    house.withstands("a message of 15 MiB, whose sender stays", "delivered");
+    server.assert_survives("a message of 15 MiB, whose sender stays", "delivered");
     pair.leaves();
 }

@@ -1,6 +1,6 @@
 //! Requests that are none, too large, too slow, or two in one.
 
-use super::{House, sends_until_cut_off, target};
+use super::{Server, send_until_closed, target};
 use crate::common::{handshake, http, read_head, receive_http, tcp};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
@@ -26,11 +26,11 @@ fn answers(address: SocketAddr, bytes: &str) -> String {
 #[test]
 fn a_head_that_takes_too_long_is_cut_off_and_hinders_nobody() {
     // Time enough for the healthy clients to send their requests.
-    let house = House::with(json!({"handshake_timeout": 20}));
+    let server = Server::with_settings(json!({"handshake_timeout": 20}));
     thread::scope(|scope| {
         let mut dribblers = Vec::new();
         let mut silent = Vec::new();
-        for (protocol, address) in house.doors() {
+        for (protocol, address) in server.endpoints() {
             silent.push(tcp(address));
             let mut begun = tcp(address);
             begun.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
@@ -38,7 +38,7 @@ fn a_head_that_takes_too_long_is_cut_off_and_hinders_nobody() {
             let head = handshake(&target(protocol));
             dribblers.push(scope.spawn(move || dribble(address, head.as_bytes())));
         }
-        house.serves();
+        server.assert_serves();
         for stream in silent {
             assert_eq!(receive_http(stream), "");
         }
@@ -46,7 +46,7 @@ fn a_head_that_takes_too_long_is_cut_off_and_hinders_nobody() {
             assert!(dribbler.join().unwrap(), "the whole head was taken");
         }
     });
-    house.withstands("a head dribbled a byte a second, or not at all", "cut off");
+    server.assert_survives("a head dribbled a byte a second, or not at all", "cut off");
 }
 
 /// Sends a byte a second. Says whether it was cut off before the end.
@@ -76,7 +76,7 @@ fn is_over(read: std::io::Result<usize>) -> bool {
 
 #[test]
 fn what_is_no_head_or_too_large_is_refused() {
-    let house = House::new();
+    let server = Server::start();
     let mut seed = 1_u64;
     let mut garbage = || {
         // Knuth's MMIX.
@@ -99,7 +99,7 @@ fn what_is_no_head_or_too_large_is_refused() {
         ("10,000 headers", headers("X-Header: value\r\n"), 431),
         ("10,000 empty headers", headers("a:\r\n"), 431),
     ] {
-        for (protocol, address) in house.doors() {
+        for (protocol, address) in server.endpoints() {
             let mut stream = tcp(address);
             // It may be refused before its end.
             let _ = stream.write_all(&bytes);
@@ -109,19 +109,19 @@ fn what_is_no_head_or_too_large_is_refused() {
                 "{protocol}: {case}"
             );
         }
-        house.withstands(case, &expected.to_string());
+        server.assert_survives(case, &expected.to_string());
     }
 }
 
 #[test]
 fn a_head_without_end_is_refused_and_then_cut_off() {
-    let house = House::with(json!({"close_timeout": 1}));
+    let server = Server::with_settings(json!({"close_timeout": 1}));
     thread::scope(|scope| {
-        for (_, address) in house.doors() {
+        for (_, address) in server.endpoints() {
             let mut stream = tcp(address);
             stream.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
             let mut answer = stream.try_clone().unwrap();
-            scope.spawn(move || sends_until_cut_off(&mut stream, b"X-Header: value\r\n"));
+            scope.spawn(move || send_until_closed(&mut stream, b"X-Header: value\r\n"));
             // Once it is cut off there may be a reset, after which there is nothing to read.
             scope.spawn(move || {
                 let mut status = [0; 13];
@@ -130,18 +130,18 @@ fn a_head_without_end_is_refused_and_then_cut_off() {
             });
         }
     });
-    house.withstands("a head without end", "431, then cut off");
+    server.assert_survives("a head without end", "431, then cut off");
 }
 
 #[test]
 fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered() {
-    let house = House::new();
+    let server = Server::start();
     let second = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let length = format!("Content-Length: {}\r\n", second.len());
     // Without a trick, PeerJS and FastChat answer both.
     for (protocol, path) in [("peerjs", "/"), ("fastchat", "/presence/online")] {
         let first = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-        let answers = http(house.address(protocol), &format!("{first}{second}"));
+        let answers = http(server.address(protocol), &format!("{first}{second}"));
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
     }
     let chunked = "Transfer-Encoding: chunked\r\n";
@@ -199,7 +199,7 @@ fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered(
         ("a second Host", "Host: other\r\n".to_owned()),
     ] {
         let mut statuses = Vec::new();
-        for (protocol, address) in house.doors() {
+        for (protocol, address) in server.endpoints() {
             let plain = handshake("/presence/online");
             let plain = plain.split_once("Upgrade").unwrap().0;
             let socket = handshake(&target(protocol));
@@ -218,13 +218,13 @@ fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered(
         }
         statuses.sort_unstable();
         statuses.dedup();
-        house.withstands(case, &format!("{statuses:?}"));
+        server.assert_survives(case, &format!("{statuses:?}"));
     }
 }
 
 #[test]
 fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
-    let house = House::new();
+    let server = Server::start();
     let upgrade = "Upgrade: websocket\r\n";
     let connection = "Connection: Upgrade\r\n";
     let version = "Sec-WebSocket-Version: 13\r\n";
@@ -254,7 +254,7 @@ fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
         ("HTTP/1.1", "HTTP/1.0", 400),
         ("GET", "POST", 405),
     ] {
-        for (protocol, address) in house.doors() {
+        for (protocol, address) in server.endpoints() {
             let head = handshake(&target(protocol));
             assert!(head.contains(from));
             // A frame behind it is no request either.
@@ -267,17 +267,17 @@ fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
             to.trim_end(),
             from.trim_end()
         );
-        house.withstands(&case, &expected.to_string());
+        server.assert_survives(&case, &expected.to_string());
     }
     // Both are lists, which may come in several lines.
     for twice in [upgrade, connection] {
-        for (protocol, address) in house.doors() {
+        for (protocol, address) in server.endpoints() {
             let head = handshake(&target(protocol)).replacen(twice, &twice.repeat(2), 1);
             let mut stream = tcp(address);
             stream.write_all(head.as_bytes()).unwrap();
             let answer = read_head(&mut stream);
             assert!(answer.starts_with("HTTP/1.1 101 "), "{protocol}: {answer}");
         }
-        house.withstands(&format!("{:?} twice", twice.trim_end()), "101");
+        server.assert_survives(&format!("{:?} twice", twice.trim_end()), "101");
     }
 }

@@ -1,14 +1,14 @@
 //! Clients that guess, and clients that say they are somebody else.
 
-use super::{ELSEWHERE, House};
+use super::{HEALTHY_IP, Server};
 use crate::common::{Client, http, with};
 use serde_json::{Value, json};
 
 #[test]
 fn who_guesses_codes_is_refused_even_with_the_right_one() {
-    let house = House::new();
-    let address = house.address("peerdrop");
-    let mut creator = Client::connect_from(ELSEWHERE, address, "/ws/chat");
+    let server = Server::start();
+    let address = server.address("peerdrop");
+    let mut creator = Client::connect_from(HEALTHY_IP, address, "/ws/chat");
     let code = creator.text();
     let guess = |code: &str| Client::connect(address, &format!("/ws/chat/{code}")).code_of_close();
     // Each on a connection of its own, all of them open at once with a session of the guesser's.
@@ -22,20 +22,20 @@ fn who_guesses_codes_is_refused_even_with_the_right_one() {
     assert_eq!(guess(&code.to_lowercase()), 4429);
     // Whom it was for gets in, and the creator has heard of nobody else.
     let target = format!("/ws/chat/{code}");
-    let mut joiner = Client::connect_from(ELSEWHERE, address, &target);
+    let mut joiner = Client::connect_from(HEALTHY_IP, address, &target);
     assert_eq!(joiner.text(), code);
     assert_eq!(creator.text(), "the other guy joined");
     creator.pings_and_gets_nothing_else();
     own.pings_and_gets_nothing_else();
     drop((own, creator, joiner));
-    house.withstands("guessing codes on PeerDrop", "4404 ten times, then 4429");
+    server.assert_survives("guessing codes on PeerDrop", "4404 ten times, then 4429");
 }
 
 #[test]
 fn who_guesses_tokens_is_told_that_the_id_is_taken_and_the_owner_hears_nothing() {
-    let house = House::new();
+    let server = Server::start();
     let target = |token: &str| format!("/peerjs?key=peerjs&id=ann&token={token}");
-    let mut owner = Client::connect(house.address("peerjs"), &target("Secret"));
+    let mut owner = Client::connect(server.address("peerjs"), &target("Secret"));
     assert_eq!(owner.json()["type"], "OPEN");
     let mut guesses: Vec<String> = (0..20).map(|number| format!("guess{number}")).collect();
     for near in [
@@ -49,7 +49,7 @@ fn who_guesses_tokens_is_told_that_the_id_is_taken_and_the_owner_hears_nothing()
         guesses.push(near.to_owned());
     }
     for token in guesses {
-        let mut guesser = Client::connect(house.address("peerjs"), &target(&token));
+        let mut guesser = Client::connect(server.address("peerjs"), &target(&token));
         let told = guesser.json();
         // Of a parameter that comes twice, one counts: whichever, it must not let anybody in.
         assert_eq!(told["type"], "ID-TAKEN", "{token}");
@@ -59,7 +59,7 @@ fn who_guesses_tokens_is_told_that_the_id_is_taken_and_the_owner_hears_nothing()
     owner.says(r#"{"type":"OFFER","dst":"ann","payload":1}"#);
     assert_eq!(owner.json()["src"], "ann");
     owner.leaves_for_good();
-    house.withstands("guessing tokens on PeerJS", "ID-TAKEN, 4409");
+    server.assert_survives("guessing tokens on PeerJS", "ID-TAKEN, 4409");
 }
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
@@ -76,8 +76,8 @@ fn fastchat(is_flat: bool, kind: &str, fields: Value) -> String {
     }
 }
 
-fn enters_fastchat(house: &House, is_flat: bool, id: &str, name: &str) -> Client {
-    let mut client = house.enter("fastchat");
+fn enters_fastchat(server: &Server, is_flat: bool, id: &str, name: &str) -> Client {
+    let mut client = server.connect("fastchat");
     let user = json!({"user_id": id, "display_name": name});
     client.says(fastchat(is_flat, "HELLO", user));
     client.until_type("HELLO_ACK");
@@ -87,11 +87,11 @@ fn enters_fastchat(house: &House, is_flat: bool, id: &str, name: &str) -> Client
 #[test]
 fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
     for is_flat in [false, true] {
-        let house = House::new();
-        let mut ann = enters_fastchat(&house, false, ANN, "Ann");
-        let mut bob = enters_fastchat(&house, true, BOB, "Bob");
+        let server = Server::start();
+        let mut ann = enters_fastchat(&server, false, ANN, "Ann");
+        let mut bob = enters_fastchat(&server, true, BOB, "Bob");
         for id in [ANN, &ANN.to_uppercase()] {
-            let mut impostor = house.enter("fastchat");
+            let mut impostor = server.connect("fastchat");
             let user = json!({"user_id": id, "display_name": "Impostor"});
             impostor.says(fastchat(is_flat, "HELLO", user));
             // Reading answers the server's Ping.
@@ -109,7 +109,7 @@ fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
         // An endpoint that tells how somebody does makes nobody come or go.
         let body = json!({"user_id": EVE, "display_name": "Impostor"}).to_string();
         let answer = http(
-            house.address("fastchat"),
+            server.address("fastchat"),
             &format!(
                 "POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
                  Content-Length: {}\r\n\r\n{body}",
@@ -127,17 +127,17 @@ fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
         drop((ann, bob));
         let dialect = if is_flat { "flat" } else { "the document's" };
         let case = format!("HELLO as a user who is connected, {dialect} dialect");
-        house.withstands(&case, "UNAUTHORIZED, 4409");
+        server.assert_survives(&case, "UNAUTHORIZED, 4409");
     }
 }
 
 #[test]
 fn messages_come_from_whoever_sent_them() {
     for is_flat in [false, true] {
-        let house = House::new();
-        let _ann = enters_fastchat(&house, false, ANN, "Ann");
-        let mut bob = enters_fastchat(&house, is_flat, BOB, "Bob");
-        let mut eve = enters_fastchat(&house, is_flat, EVE, "Eve");
+        let server = Server::start();
+        let _ann = enters_fastchat(&server, false, ANN, "Ann");
+        let mut bob = enters_fastchat(&server, is_flat, BOB, "Bob");
+        let mut eve = enters_fastchat(&server, is_flat, EVE, "Eve");
         let claims = json!({
             "from": ANN, "from_name": "Ann", "sender_id": ANN, "sender_name": "Ann", "user_id": ANN,
             "display_name": "Ann", "target_display_name": "Ann", "participants": [ANN, BOB],
@@ -161,7 +161,7 @@ fn messages_come_from_whoever_sent_them() {
         drop((bob, eve));
         let dialect = if is_flat { "flat" } else { "the document's" };
         let case = format!("MSG, TYPING and OPEN_CHAT from somebody else, {dialect} dialect");
-        house.withstands(&case, "from the sender");
+        server.assert_survives(&case, "from the sender");
     }
 }
 
@@ -176,18 +176,18 @@ fn upper(kind: &str, payload: Value) -> String {
 
 #[test]
 fn a_guest_is_no_host() {
-    let house = House::new();
-    let mut host = house.enter("loudsync");
+    let server = Server::start();
+    let mut host = server.connect("loudsync");
     host.says(join("mac", "host"));
     let welcome = host.until_type("welcome");
     let host_id = welcome["clientId"].as_str().unwrap().to_owned();
-    let mut pad = house.enter("loudsync");
+    let mut pad = server.connect("loudsync");
     pad.says(join("pad", "client"));
     let pad_id = pad.until_type("welcome")["clientId"].clone();
-    let mut phone = house.enter("loudsync");
+    let mut phone = server.connect("loudsync");
     phone.says(join("phone", "client"));
     phone.until_type("member_list");
-    let mut tv = house.enter("loudsync");
+    let mut tv = server.connect("loudsync");
     let device = json!({
         "sessionId": "party", "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
     });
@@ -195,7 +195,7 @@ fn a_guest_is_no_host() {
     tv.until_type("MEMBER_LIST");
     // Somebody who comes as the host of a session that has one.
     for device in ["mac2", "pad"] {
-        let mut second = house.enter("loudsync");
+        let mut second = server.connect("loudsync");
         second.says(join(device, "host"));
         assert_eq!(second.until_type("error")["code"], "unauthorized");
         assert_eq!(second.closed(), (1000, "join refused".to_owned()));
@@ -248,5 +248,5 @@ fn a_guest_is_no_host() {
         "{texts:?}"
     );
     drop((host, pad));
-    house.withstands("guests of LOUDSYNC who act as the host", "unauthorized");
+    server.assert_survives("guests of LOUDSYNC who act as the host", "unauthorized");
 }

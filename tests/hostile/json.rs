@@ -1,14 +1,14 @@
 //! JSON that is deep, double, out of range or full of markup, on each protocol that reads any and in
 //! each of its dialects.
 
-use super::{House, LARGE};
+use super::{LARGE_MESSAGE_SLACK, Server};
 use crate::common::{Client, http};
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Somebody who has said who it is, and how to tell that it is well.
-struct Speaker {
+struct JsonClient {
     name: &'static str,
     client: Client,
     /// What it asks, and a part of the answer that nothing else has.
@@ -17,19 +17,19 @@ struct Speaker {
     /// A part of each error.
     error: &'static str,
     /// Messages with a hole for a value, and which values are good there.
-    holes: Vec<(String, Good)>,
+    templates: Vec<(String, Accepts)>,
 }
 
 /// Which values are good.
 #[derive(Clone, Copy, PartialEq)]
-enum Good {
-    None,
+enum Accepts {
+    Nothing,
     Numbers,
     /// In this field nobody looks.
-    All,
+    Anything,
 }
 
-const HOLE: &str = "HOLE";
+const VALUE: &str = "VALUE";
 
 /// Values, by name, and whether they are numbers.
 fn values() -> Vec<(&'static str, String, bool)> {
@@ -61,7 +61,7 @@ fn values() -> Vec<(&'static str, String, bool)> {
 }
 
 /// What is no JSON at all, or no object with each key once.
-fn broken() -> Vec<(&'static str, String)> {
+fn invalid_messages() -> Vec<(&'static str, String)> {
     vec![
         ("100,000 arrays that do not end", "[".repeat(100_000)),
         (
@@ -117,98 +117,107 @@ fn broken() -> Vec<(&'static str, String)> {
 }
 
 /// All who speak JSON, in each dialect.
-fn speakers(house: &House) -> Vec<Speaker> {
-    use Good::{All, None, Numbers};
-    let mut speakers = vec![];
+fn json_clients(server: &Server) -> Vec<JsonClient> {
+    use Accepts::{Anything, Nothing, Numbers};
+    let mut clients = vec![];
     let id = Uuid::new_v4().to_string();
-    for (name, hello, holes) in [
+    for (name, hello, templates) in [
         (
             "fastchat",
             json!({"type": "HELLO", "data": {"user_id": id, "display_name": "Ann"}}),
             vec![
-                (r#"{"type":HOLE}"#, None),
-                (r#"{"type":"MSG","data":HOLE}"#, None),
-                (r#"{"type":"MSG","data":{"to":HOLE,"content":"x"}}"#, None),
-                (r#"{"type":"MSG","data":{"to":"ID","content":HOLE}}"#, None),
+                (r#"{"type":VALUE}"#, Nothing),
+                (r#"{"type":"MSG","data":VALUE}"#, Nothing),
                 (
-                    r#"{"type":"MSG","data":{"to":"ID","content":"x","message_id":HOLE}}"#,
-                    None,
+                    r#"{"type":"MSG","data":{"to":VALUE,"content":"x"}}"#,
+                    Nothing,
                 ),
                 (
-                    r#"{"type":"OPEN_CHAT","data":{"target_user_id":HOLE}}"#,
-                    None,
+                    r#"{"type":"MSG","data":{"to":"ID","content":VALUE}}"#,
+                    Nothing,
                 ),
-                (r#"{"type":"TYPING","data":{"is_typing":HOLE}}"#, None),
-                (r#"{"type":"MSG_ACK","data":{"message_id":HOLE}}"#, All),
-                (r#"{"type":"MSG_ACK","more":HOLE}"#, All),
+                (
+                    r#"{"type":"MSG","data":{"to":"ID","content":"x","message_id":VALUE}}"#,
+                    Nothing,
+                ),
+                (
+                    r#"{"type":"OPEN_CHAT","data":{"target_user_id":VALUE}}"#,
+                    Nothing,
+                ),
+                (r#"{"type":"TYPING","data":{"is_typing":VALUE}}"#, Nothing),
+                (
+                    r#"{"type":"MSG_ACK","data":{"message_id":VALUE}}"#,
+                    Anything,
+                ),
+                (r#"{"type":"MSG_ACK","more":VALUE}"#, Anything),
             ],
         ),
         (
             "fastchat, flat",
             json!({"type": "HELLO", "display_name": "Bob"}),
             vec![
-                (r#"{"type":HOLE,"content":"x"}"#, None),
-                (r#"{"type":"MSG","content":HOLE}"#, None),
-                (r#"{"type":"MSG","to":HOLE,"content":"x"}"#, None),
-                (r#"{"type":"OPEN_CHAT","target_user_id":HOLE}"#, None),
-                (r#"{"type":"TYPING","is_typing":HOLE}"#, None),
-                (r#"{"type":"MSG_ACK","message_id":HOLE}"#, All),
+                (r#"{"type":VALUE,"content":"x"}"#, Nothing),
+                (r#"{"type":"MSG","content":VALUE}"#, Nothing),
+                (r#"{"type":"MSG","to":VALUE,"content":"x"}"#, Nothing),
+                (r#"{"type":"OPEN_CHAT","target_user_id":VALUE}"#, Nothing),
+                (r#"{"type":"TYPING","is_typing":VALUE}"#, Nothing),
+                (r#"{"type":"MSG_ACK","message_id":VALUE}"#, Anything),
             ],
         ),
     ] {
-        let mut client = house.enter("fastchat");
+        let mut client = server.connect("fastchat");
         client.says(hello.to_string());
         client.until_type("HELLO_ACK");
-        let holes = holes
+        let templates = templates
             .into_iter()
-            .map(|(hole, good)| (hole.replace("ID", &id), good));
-        speakers.push(Speaker {
+            .map(|(template, accepted)| (template.replace("ID", &id), accepted));
+        clients.push(JsonClient {
             name,
             client,
             question: r#"{"type":"PING"}"#.to_owned(),
             answer: r#""type":"PONG""#.to_owned(),
             error: r#""type":"ERROR""#,
-            holes: holes.collect(),
+            templates: templates.collect(),
         });
     }
-    for (name, kind, holes) in [
+    for (name, kind, templates) in [
         (
             "workspace",
             "message:send",
             vec![
-                (r#"{"type":HOLE}"#, None),
-                (r#"{"type":"message:send","text":HOLE}"#, None),
-                (r#"{"type":"presence:update","status":HOLE}"#, None),
-                (r#"{"type":"typing:indicator","isTyping":HOLE}"#, None),
+                (r#"{"type":VALUE}"#, Nothing),
+                (r#"{"type":"message:send","text":VALUE}"#, Nothing),
+                (r#"{"type":"presence:update","status":VALUE}"#, Nothing),
+                (r#"{"type":"typing:indicator","isTyping":VALUE}"#, Nothing),
             ],
         ),
         (
             "workspace, newer",
             "message",
             vec![
-                (r#"{"type":HOLE}"#, None),
-                (r#"{"type":"message","text":HOLE}"#, None),
-                (r#"{"type":"message","text":"x","replyTo":HOLE}"#, None),
-                (r#"{"type":"auth","token":HOLE}"#, None),
+                (r#"{"type":VALUE}"#, Nothing),
+                (r#"{"type":"message","text":VALUE}"#, Nothing),
+                (r#"{"type":"message","text":"x","replyTo":VALUE}"#, Nothing),
+                (r#"{"type":"auth","token":VALUE}"#, Nothing),
             ],
         ),
     ] {
-        let mut client = house.enter("workspace");
+        let mut client = server.connect("workspace");
         client.until_type("connected");
         let answer = format!("well, {name}?");
         let question = json!({"type": kind, "text": answer}).to_string();
         client.says(question.as_str());
         client.until_type("message:new");
-        let holes = holes
+        let templates = templates
             .into_iter()
-            .map(|(hole, good)| (hole.to_owned(), good));
-        speakers.push(Speaker {
+            .map(|(template, accepted)| (template.to_owned(), accepted));
+        clients.push(JsonClient {
             name,
             client,
             question,
             answer,
             error: r#""type":"error""#,
-            holes: holes.collect(),
+            templates: templates.collect(),
         });
     }
     let join = |device: &str, more: &str| {
@@ -219,111 +228,111 @@ fn speakers(house: &House) -> Vec<Speaker> {
     let info = |field: &str| {
         let fields =
             [("id", r#""a""#), ("name", r#""a""#), ("type", r#""host""#)].map(|(name, value)| {
-                format!(r#""{name}":{}"#, if name == field { HOLE } else { value })
+                format!(r#""{name}":{}"#, if name == field { VALUE } else { value })
             });
         let info = fields.join(",");
         format!(r#"{{"type":"join","timestamp":1,"sessionId":"s","deviceInfo":{{{info}}}}}"#)
     };
-    let mut host = house.enter("loudsync");
+    let mut host = server.connect("loudsync");
     host.says(join("host", ""));
     host.until_type("member_list");
-    speakers.push(Speaker {
+    clients.push(JsonClient {
         name: "loudsync",
         client: host,
         question: r#"{"type":"ping","timestamp":12345}"#.to_owned(),
         answer: r#""timestamp":12345"#.to_owned(),
         error: r#""type":"error""#,
-        holes: vec![
-            (r#"{"type":HOLE,"timestamp":1}"#.to_owned(), None),
+        templates: vec![
+            (r#"{"type":VALUE,"timestamp":1}"#.to_owned(), Nothing),
             (
-                r#"{"type":"heartbeat","timestamp":HOLE}"#.to_owned(),
+                r#"{"type":"heartbeat","timestamp":VALUE}"#.to_owned(),
                 Numbers,
             ),
-            (r#"{"type":"ping","timestamp":HOLE}"#.to_owned(), Numbers),
+            (r#"{"type":"ping","timestamp":VALUE}"#.to_owned(), Numbers),
             (
-                r#"{"type":"kick","timestamp":1,"memberId":HOLE}"#.to_owned(),
-                None,
+                r#"{"type":"kick","timestamp":1,"memberId":VALUE}"#.to_owned(),
+                Nothing,
             ),
             (
-                r#"{"type":"kick","timestamp":1,"memberId":"x","reason":HOLE}"#.to_owned(),
-                None,
+                r#"{"type":"kick","timestamp":1,"memberId":"x","reason":VALUE}"#.to_owned(),
+                Nothing,
             ),
-            (join("host", r#","maxMembers":HOLE"#), None),
-            (join("host", r#","sessionName":HOLE"#), None),
-            (join("host", r#","version":HOLE"#), None),
-            (info("id"), None),
-            (info("name"), None),
-            (info("type"), None),
+            (join("host", r#","maxMembers":VALUE"#), Nothing),
+            (join("host", r#","sessionName":VALUE"#), Nothing),
+            (join("host", r#","version":VALUE"#), Nothing),
+            (info("id"), Nothing),
+            (info("name"), Nothing),
+            (info("type"), Nothing),
             (
-                r#"{"type":"heartbeat","timestamp":1,"more":HOLE}"#.to_owned(),
-                All,
+                r#"{"type":"heartbeat","timestamp":1,"more":VALUE}"#.to_owned(),
+                Anything,
             ),
         ],
     });
-    let mut guest = house.enter("loudsync");
+    let mut guest = server.connect("loudsync");
     let device = json!({
         "sessionId": "json", "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
     });
     guest.says(json!({"type": "JOIN", "timestamp": 1, "payload": device}).to_string());
     guest.until_type("MEMBER_LIST");
-    speakers.push(Speaker {
+    clients.push(JsonClient {
         name: "loudsync, capitals",
         client: guest,
         question: r#"{"type":"PING","timestamp":1,"payload":{"timestamp":12345}}"#.to_owned(),
         answer: r#""pingTimestamp":12345"#.to_owned(),
         error: r#""type":"ERROR""#,
-        holes: vec![
-            (r#"{"type":HOLE,"timestamp":1}"#.to_owned(), None),
+        templates: vec![
+            (r#"{"type":VALUE,"timestamp":1}"#.to_owned(), Nothing),
             (
-                r#"{"type":"HEARTBEAT","timestamp":HOLE}"#.to_owned(),
+                r#"{"type":"HEARTBEAT","timestamp":VALUE}"#.to_owned(),
                 Numbers,
             ),
             (
-                r#"{"type":"PING","timestamp":1,"payload":HOLE}"#.to_owned(),
-                None,
+                r#"{"type":"PING","timestamp":1,"payload":VALUE}"#.to_owned(),
+                Nothing,
             ),
             (
-                r#"{"type":"PING","timestamp":1,"payload":{"timestamp":HOLE}}"#.to_owned(),
+                r#"{"type":"PING","timestamp":1,"payload":{"timestamp":VALUE}}"#.to_owned(),
                 Numbers,
             ),
             (
-                r#"{"type":"LEAVE","timestamp":1,"payload":{"reason":HOLE}}"#.to_owned(),
-                None,
+                r#"{"type":"LEAVE","timestamp":1,"payload":{"reason":VALUE}}"#.to_owned(),
+                Nothing,
             ),
             (
-                r#"{"type":"JOIN","timestamp":1,"payload":{"sessionId":HOLE}}"#.to_owned(),
-                None,
+                r#"{"type":"JOIN","timestamp":1,"payload":{"sessionId":VALUE}}"#.to_owned(),
+                Nothing,
             ),
             (
-                r#"{"type":"HEARTBEAT","timestamp":1,"payload":{"more":HOLE}}"#.to_owned(),
-                All,
+                r#"{"type":"HEARTBEAT","timestamp":1,"payload":{"more":VALUE}}"#.to_owned(),
+                Anything,
             ),
         ],
     });
-    let mut peer = house.enter_at("peerjs", "/peerjs?key=peerjs&id=json&token=t");
+    let mut peer = server.connect_to("peerjs", "/peerjs?key=peerjs&id=json&token=t");
     peer.until_type("OPEN");
-    speakers.push(Speaker {
+    clients.push(JsonClient {
         name: "peerjs",
         client: peer,
         question: r#"{"type":"OFFER","dst":"json","payload":"well?"}"#.to_owned(),
         answer: r#""payload":"well?""#.to_owned(),
         // What is wrong is ignored.
         error: "",
-        holes: vec![
-            (r#"{"type":HOLE,"dst":"json"}"#.to_owned(), None),
-            (r#"{"type":"OFFER","dst":HOLE}"#.to_owned(), None),
+        templates: vec![
+            (r#"{"type":VALUE,"dst":"json"}"#.to_owned(), Nothing),
+            (r#"{"type":"OFFER","dst":VALUE}"#.to_owned(), Nothing),
             (
-                r#"{"type":"OFFER","dst":"json","payload":HOLE}"#.to_owned(),
-                All,
+                r#"{"type":"OFFER","dst":"json","payload":VALUE}"#.to_owned(),
+                Anything,
             ),
         ],
     });
-    speakers
+    clients
 }
 
-impl Speaker {
-    /// What it is told for a message, before it proves that it is well.
-    fn told(&mut self, message: &str) -> Vec<String> {
+impl JsonClient {
+    /// What it answers to a message, before it proves that it is well.
+    fn replies_to(&mut self, message: &str) -> Vec<String> {
         self.client.passed_over.clear();
         self.client.says(message);
         self.client.says(self.question.as_str());
@@ -331,25 +340,25 @@ impl Speaker {
         self.client
             .until(|text| text.contains(answer).then_some(()));
         // What others do and ask comes at any time.
-        let of_others = [
+        let unrelated = [
             "PRESENCE",
             "userCount",
             "presence:update",
             "message:new",
             "member_",
         ];
-        let mut told = std::mem::take(&mut self.client.passed_over);
-        told.retain(|text| !of_others.iter().any(|part| text.contains(part)));
-        told
+        let mut replies = std::mem::take(&mut self.client.passed_over);
+        replies.retain(|text| !unrelated.iter().any(|part| text.contains(part)));
+        replies
     }
 
     /// It is told of a mistake, and of nothing else.
-    fn is_told_off_for(&mut self, message: &str, why: &str) {
-        let told = self.told(message);
+    fn assert_rejects(&mut self, message: &str, why: &str) {
+        let replies = self.replies_to(message);
         let expected = usize::from(!self.error.is_empty());
         let name = self.name;
-        assert_eq!(told.len(), expected, "{name}, {why}: {told:.300?}");
-        for text in told {
+        assert_eq!(replies.len(), expected, "{name}, {why}: {replies:.300?}");
+        for text in replies {
             assert!(text.contains(self.error), "{name}, {why}: {text:.300}");
             // Whatever was in it, the answer is JSON, and short.
             let _: Value = serde_json::from_str(&text).unwrap();
@@ -358,47 +367,47 @@ impl Speaker {
     }
 }
 
-/// A house whose guests have room for what they say.
-fn house() -> House {
+/// A server whose guests have room for what they say.
+fn start_server() -> Server {
     let room = json!({"max_message_size": 4 << 20, "outbox_size": 4 << 20});
-    let special = [
+    let overrides = [
         ("fastchat", json!({"pings_per_minute": 0})),
         (
             "workspace",
             json!({"messages_per_minute": 0, "signals_per_minute": 0}),
         ),
     ];
-    House::furnished(&room, &special)
+    Server::with_overrides(&room, &overrides)
 }
 
 #[test]
 fn values_that_no_program_expects_are_refused_or_passed_on_as_they_are() {
     for (what, value, is_number) in values() {
-        let house = house();
-        let mut everybody = speakers(&house);
-        for speaker in &mut everybody {
-            for (message, good) in std::mem::take(&mut speaker.holes) {
+        let server = start_server();
+        let mut clients = json_clients(&server);
+        for client in &mut clients {
+            for (message, accepted) in std::mem::take(&mut client.templates) {
                 let why = format!("{what} in {message}");
-                let message = message.replace(HOLE, &value);
-                if good == Good::None || good == Good::Numbers && !is_number {
-                    speaker.is_told_off_for(&message, &why);
+                let message = message.replace(VALUE, &value);
+                if accepted == Accepts::Nothing || accepted == Accepts::Numbers && !is_number {
+                    client.assert_rejects(&message, &why);
                     continue;
                 }
-                let told = speaker.told(&message);
-                assert!(told.len() <= 1, "{}, {why}: {told:.300?}", speaker.name);
+                let replies = client.replies_to(&message);
+                assert!(
+                    replies.len() <= 1,
+                    "{}, {why}: {replies:.300?}",
+                    client.name
+                );
                 // Octet for octet where it comes back.
-                for text in told {
-                    assert!(
-                        text.contains(&value),
-                        "{}, {why}: {text:.300}",
-                        speaker.name
-                    );
+                for text in replies {
+                    assert!(text.contains(&value), "{}, {why}: {text:.300}", client.name);
                 }
             }
         }
-        drop(everybody);
-        house.withstands_with(
-            LARGE,
+        drop(clients);
+        server.assert_survives_within(
+            LARGE_MESSAGE_SLACK,
             &format!("JSON: {what}, in each field"),
             "refused, or as it was",
         );
@@ -407,58 +416,58 @@ fn values_that_no_program_expects_are_refused_or_passed_on_as_they_are() {
 
 #[test]
 fn what_is_no_json_or_says_things_twice_is_refused() {
-    for (why, message) in broken() {
-        let house = house();
-        let mut everybody = speakers(&house);
-        for speaker in &mut everybody {
-            speaker.is_told_off_for(&message, why);
+    for (why, message) in invalid_messages() {
+        let server = start_server();
+        let mut clients = json_clients(&server);
+        for client in &mut clients {
+            client.assert_rejects(&message, why);
         }
-        drop(everybody);
-        house.withstands_with(LARGE, &format!("JSON: {why}"), "refused");
+        drop(clients);
+        server.assert_survives_within(LARGE_MESSAGE_SLACK, &format!("JSON: {why}"), "refused");
     }
 }
 
 #[test]
 fn a_first_message_and_a_body_are_read_with_the_same_care() {
-    let house = house();
+    let server = start_server();
     for (protocol, message, error) in [
         (
             "fastchat",
-            r#"{"type":"HELLO","data":{"user_id":"x","display_name":HOLE}}"#,
+            r#"{"type":"HELLO","data":{"user_id":"x","display_name":VALUE}}"#,
             "ERROR",
         ),
-        ("fastchat", r#"{"type":"HELLO","data":HOLE}"#, "ERROR"),
+        ("fastchat", r#"{"type":"HELLO","data":VALUE}"#, "ERROR"),
         (
             "fastchat",
-            r#"{"type":"HELLO","display_name":HOLE}"#,
+            r#"{"type":"HELLO","display_name":VALUE}"#,
             "ERROR",
         ),
         (
             "fastchat",
-            r#"{"type":"HELLO","user_id":HOLE,"display_name":"Ann"}"#,
+            r#"{"type":"HELLO","user_id":VALUE,"display_name":"Ann"}"#,
             "ERROR",
         ),
-        ("workspace", r#"{"type":"auth","token":HOLE}"#, "error"),
+        ("workspace", r#"{"type":"auth","token":VALUE}"#, "error"),
         (
             "loudsync",
-            r#"{"type":"join","timestamp":1,"sessionId":HOLE}"#,
+            r#"{"type":"join","timestamp":1,"sessionId":VALUE}"#,
             "error",
         ),
         (
             "loudsync",
-            r#"{"type":"JOIN","timestamp":1,"payload":{"sessionId":HOLE}}"#,
+            r#"{"type":"JOIN","timestamp":1,"payload":{"sessionId":VALUE}}"#,
             "ERROR",
         ),
     ] {
         for (what, value, _) in values() {
-            let mut client = house.enter(protocol);
-            client.says(message.replace(HOLE, &value));
-            let told = client.until_type(error).to_string();
-            assert!(told.len() < 1000, "{protocol}, {what}: {told:.300}");
+            let mut client = server.connect(protocol);
+            client.says(message.replace(VALUE, &value));
+            let replies = client.until_type(error).to_string();
+            assert!(replies.len() < 1000, "{protocol}, {what}: {replies:.300}");
             client.leaves_for_good();
         }
-        house.withstands_with(
-            LARGE,
+        server.assert_survives_within(
+            LARGE_MESSAGE_SLACK,
             &format!("JSON: strange values in {message}"),
             "refused",
         );
@@ -469,14 +478,14 @@ fn a_first_message_and_a_body_are_read_with_the_same_care() {
         let token = ["{}", &claims, ""]
             .map(|part| BASE64URL.encode(part.as_bytes()))
             .join(".");
-        let mut client = house.enter("workspace");
+        let mut client = server.connect("workspace");
         client.says(json!({"type": "auth", "token": token}).to_string());
         // One that says nothing is as good as none, where there is no secret.
-        let told = client.until(|text| {
+        let replies = client.until(|text| {
             let is_answer = text.contains("auth:ack") || text.contains("INVALID_MESSAGE");
             is_answer.then(|| text.to_owned())
         });
-        assert!(told.len() < 1000, "{what}: {told:.300}");
+        assert!(replies.len() < 1000, "{what}: {replies:.300}");
         assert!(
             client.texts().iter().all(|text| !text.contains("\\u")),
             "{what}"
@@ -486,15 +495,15 @@ fn a_first_message_and_a_body_are_read_with_the_same_care() {
         let head = "POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n";
         let length = body.len();
         let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
-        let answer = http(house.address("fastchat"), &request);
+        let answer = http(server.address("fastchat"), &request);
         let expected = if length > 4096 { "413" } else { "400" };
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {expected} ")),
             "{what}: {answer}"
         );
     }
-    house.withstands_with(
-        LARGE,
+    server.assert_survives_within(
+        LARGE_MESSAGE_SLACK,
         "JSON: strange values in tokens and bodies",
         "refused",
     );
@@ -502,19 +511,19 @@ fn a_first_message_and_a_body_are_read_with_the_same_care() {
 
 #[test]
 fn no_megabyte_of_markup_leaves_a_tag() {
-    let special = [
+    let overrides = [
         ("workspace", json!({"messages_per_minute": 0})),
         (
             "fastchat",
             json!({"messages_per_minute": 0, "message_length": 100_000}),
         ),
     ];
-    let house = House::furnished(&json!({}), &special);
-    let mut room = house.enter("workspace");
+    let server = Server::with_overrides(&json!({}), &overrides);
+    let mut room = server.connect("workspace");
     room.until_type("connected");
     let ids = [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()];
     let [mut ann, mut bob] = ids.clone().map(|id| {
-        let mut client = house.enter("fastchat");
+        let mut client = server.connect("fastchat");
         let user = json!({"user_id": id, "display_name": "Name"});
         client.says(json!({"type": "HELLO", "data": user}).to_string());
         client.until_type("HELLO_ACK");
@@ -547,23 +556,23 @@ fn no_megabyte_of_markup_leaves_a_tag() {
         for _ in 0..2 {
             room.says(message.as_str());
             let said = room.until_type("message:new");
-            assert_has_no_tag(said["data"]["text"].as_str().unwrap(), piece);
+            assert_no_tag(said["data"]["text"].as_str().unwrap(), piece);
         }
         let data = json!({"to": ids[1], "content": markup((64 << 10) - 200)});
         ann.says(json!({"type": "MSG", "data": data}).to_string());
         ann.until_type("MSG_ACK");
         let heard = bob.until_type("MSG");
-        assert_has_no_tag(heard["data"]["content"].as_str().unwrap(), piece);
+        assert_no_tag(heard["data"]["content"].as_str().unwrap(), piece);
     }
     drop((room, ann, bob));
-    house.withstands_with(
-        LARGE,
+    server.assert_survives_within(
+        LARGE_MESSAGE_SLACK,
         "a megabyte of <scr<script> and the like",
         "no tag is left",
     );
 }
 
-fn assert_has_no_tag(text: &str, piece: &str) {
+fn assert_no_tag(text: &str, piece: &str) {
     let mut before = ' ';
     for c in text.chars() {
         let opens = c.is_alphabetic() || matches!(c, '/' | '!' | '?');

@@ -23,56 +23,56 @@ use switchboard::protocols::PROTOCOLS;
 use uuid::Uuid;
 
 /// Where the healthy come from: not from the address of those who misbehave.
-const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+const HEALTHY_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// What resident memory may be more by than before. The C library keeps what was freed last in each
 /// of its arenas, of which there is one for each thread that allocates, and the program's pages are
 /// loaded when they are first run.
-const SLACK: u64 = 4 << 20;
+const MEMORY_SLACK: u64 = 4 << 20;
 
 /// The same where messages of about a megabyte came. The library gives back what is free at the end of
 /// an arena once that is twice the largest block that it ever got from the system for itself.
-const LARGE: u64 = 12 << 20;
+const LARGE_MESSAGE_SLACK: u64 = 12 << 20;
 
 /// A daemon in which all protocols run, as a user starts it but for its time-outs.
-struct House {
+struct Server {
     daemon: Daemon,
     /// How many sockets it had open before the first client came.
-    sockets: usize,
+    own_sockets: usize,
     /// Resident memory before anything happened.
-    before: u64,
+    baseline: u64,
 }
 
-impl House {
-    fn new() -> Self {
-        Self::with(json!({}))
+impl Server {
+    fn start() -> Self {
+        Self::with_settings(json!({}))
     }
 
     /// With these settings of every listener.
-    fn with(common: Value) -> Self {
-        Self::furnished(&common, &[])
+    fn with_settings(common: Value) -> Self {
+        Self::with_overrides(&common, &[])
     }
 
     /// With these settings of every listener, and others of some.
-    fn furnished(common: &Value, special: &[(&str, Value)]) -> Self {
-        Self::opened(Daemon::start(
-            json!({"listeners": listeners(common, special)}),
+    fn with_overrides(common: &Value, overrides: &[(&str, Value)]) -> Self {
+        Self::from_daemon(Daemon::start(
+            json!({"listeners": listeners(common, overrides)}),
         ))
     }
 
-    fn opened(daemon: Daemon) -> Self {
-        let mut house = Self {
-            sockets: daemon.sockets(),
+    fn from_daemon(daemon: Daemon) -> Self {
+        let mut server = Self {
+            own_sockets: daemon.sockets(),
             daemon,
-            before: 0,
+            baseline: 0,
         };
         // Each thread of the daemon allocates for the first time, and each page of the program that
         // serves anybody is loaded.
         for _ in 0..10 {
-            house.serves();
+            server.assert_serves();
         }
-        house.before = house.daemon.resident();
-        house
+        server.baseline = server.daemon.resident();
+        server
     }
 
     /// Where this protocol is spoken.
@@ -82,28 +82,28 @@ impl House {
     }
 
     /// All protocols, and where they are spoken.
-    fn doors(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+    fn endpoints(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let names = PROTOCOLS.iter().map(|it| it.name);
         names.zip(self.daemon.addresses.clone())
     }
 
     /// Comes in and has read nothing yet.
-    fn enter(&self, protocol: &str) -> Client {
-        self.enter_at(protocol, &target(protocol))
+    fn connect(&self, protocol: &str) -> Client {
+        self.connect_to(protocol, &target(protocol))
     }
 
     /// The same where it asks for something else.
-    fn enter_at(&self, protocol: &str, target: &str) -> Client {
+    fn connect_to(&self, protocol: &str, target: &str) -> Client {
         Client::connect(self.address(protocol), target)
     }
 
     /// Comes in without a WebSocket library, and has read nothing but the answer to its handshake.
-    fn enter_raw(&self, protocol: &str) -> TcpStream {
-        self.enter_raw_at(protocol, &target(protocol))
+    fn connect_raw(&self, protocol: &str) -> TcpStream {
+        self.connect_raw_to(protocol, &target(protocol))
     }
 
     /// The same where it asks for something else.
-    fn enter_raw_at(&self, protocol: &str, target: &str) -> TcpStream {
+    fn connect_raw_to(&self, protocol: &str, target: &str) -> TcpStream {
         let mut stream = tcp(self.address(protocol));
         stream.write_all(handshake(target).as_bytes()).unwrap();
         let head = read_head(&mut stream);
@@ -112,10 +112,10 @@ impl House {
     }
 
     /// Serves a healthy pair of each protocol, who come, meet, talk and go. Says how long it took.
-    fn serves(&self) -> Duration {
+    fn assert_serves(&self) -> Duration {
         let since = Instant::now();
-        for (protocol, address) in self.doors() {
-            let mut pair = Pair::of(protocol, address, ELSEWHERE);
+        for (protocol, address) in self.endpoints() {
+            let mut pair = Pair::of(protocol, address, HEALTHY_IP);
             pair.says("well?");
             pair.hears("well?");
             pair.answers("well!");
@@ -126,22 +126,22 @@ impl House {
 
     /// Waits until the daemon has closed the sockets of all clients but those that stay, which are so
     /// many. That a client is gone is not yet known to the daemon.
-    fn sees_off_all_but(&self, staying: usize) {
-        let expected = self.sockets + staying;
+    fn wait_for_connections(&self, remaining: usize) {
+        let expected = self.own_sockets + remaining;
         wait_until("the sockets of those who went are closed", || {
             self.daemon.sockets() == expected
         });
     }
 
     /// All is as before: everybody is served, and memory is back.
-    fn withstands(&self, case: &str, outcome: &str) {
-        self.withstands_with(SLACK, case, outcome);
+    fn assert_survives(&self, case: &str, outcome: &str) {
+        self.assert_survives_within(MEMORY_SLACK, case, outcome);
     }
 
     /// The same where memory may be more by this.
-    fn withstands_with(&self, slack: u64, case: &str, outcome: &str) {
-        let served = self.serves();
-        let most = self.before + slack;
+    fn assert_survives_within(&self, slack: u64, case: &str, outcome: &str) {
+        let served = self.assert_serves();
+        let most = self.baseline + slack;
         let mut now = 0;
         wait_until(&format!("memory is back after {case}"), || {
             now = self.daemon.resident();
@@ -150,17 +150,17 @@ impl House {
         println!(
             "| {case} | {outcome} | {} ms | {} KiB | {} KiB |",
             served.as_millis(),
-            self.before >> 10,
+            self.baseline >> 10,
             now >> 10
         );
     }
 }
 
 /// All listeners, in the order of the protocols, with these settings.
-fn listeners(common: &Value, special: &[(&str, Value)]) -> Vec<Value> {
+fn listeners(common: &Value, overrides: &[(&str, Value)]) -> Vec<Value> {
     let listener = |name: &str| {
         let settings = with(json!({"protocol": name}), common);
-        let own = special.iter().filter(|(protocol, _)| *protocol == name);
+        let own = overrides.iter().filter(|(protocol, _)| *protocol == name);
         own.fold(settings, |settings, (_, own)| with(settings, own))
     };
     PROTOCOLS.iter().map(|it| listener(it.name)).collect()
@@ -178,7 +178,7 @@ fn target(protocol: &str) -> String {
 }
 
 /// Sends the same again and again until it is cut off.
-fn sends_until_cut_off(stream: &mut TcpStream, bytes: &[u8]) {
+fn send_until_closed(stream: &mut TcpStream, bytes: &[u8]) {
     let since = Instant::now();
     while stream.write_all(bytes).is_ok() {
         assert!(since.elapsed() < DEADLINE, "it may go on for ever");
@@ -186,7 +186,7 @@ fn sends_until_cut_off(stream: &mut TcpStream, bytes: &[u8]) {
 }
 
 /// Reads until it is cut off, whatever comes.
-fn reads_until_cut_off(stream: &mut TcpStream) {
+fn read_until_closed(stream: &mut TcpStream) {
     if let Err(error) = std::io::copy(stream, &mut std::io::sink()) {
         // Who has sent what nobody read sees a reset.
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -195,6 +195,6 @@ fn reads_until_cut_off(stream: &mut TcpStream) {
 
 #[test]
 fn the_healthy_are_served() {
-    let house = House::new();
-    house.withstands("nobody hostile", "served");
+    let server = Server::start();
+    server.assert_survives("nobody hostile", "served");
 }
