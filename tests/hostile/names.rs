@@ -1,4 +1,6 @@
-//! Names and ids that would write lines of their own into the log, or turn it round.
+//! Attacks on the log and on other clients' screens: names, ids, codes, paths, headers and close reasons
+//! with control characters, line ends, terminal escapes, bidirectional or invisible characters. None may
+//! forge or garble a line of the log, and no client may receive such a name unsanitized.
 
 use super::{Server, listeners, read_until_closed};
 use crate::common::{Client, Daemon, handshake, http, masked_frame, tcp};
@@ -9,8 +11,8 @@ use std::io::Write;
 use std::net::Shutdown;
 use uuid::Uuid;
 
-/// What no line of a log and no terminal should get: controls, among them ESC and line ends, and what
-/// turns the direction of a line or cannot be seen.
+/// Returns whether a character must not reach a log or a terminal: control characters (ESC and line ends
+/// among them), and characters that change the direction of text or are invisible.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
@@ -28,6 +30,7 @@ fn is_unsafe(c: char) -> bool {
         )
 }
 
+/// Returns hostile names. All begin with "Marker", by which the test finds them in the log.
 fn names() -> Vec<String> {
     let long = "long".repeat(1000);
     [
@@ -40,7 +43,7 @@ fn names() -> Vec<String> {
         "\u{2066}isolated\u{2069}\u{61c}\u{200f}",
         "zero\u{200b}\u{200d}\u{2060}\u{feff}width",
         "line\u{2028}paragraph\u{2029}",
-        "nobody sees \u{115f}\u{1160}\u{3164}\u{ffa0} these",
+        "invisible \u{115f}\u{1160}\u{3164}\u{ffa0} fillers",
         "<script>alert(1)</script>",
         "\"quoted\", \\ and {json}",
         "INFO workspace #1: opened from 192.0.2.66",
@@ -50,11 +53,12 @@ fn names() -> Vec<String> {
     .to_vec()
 }
 
+/// Percent-encodes a name for a request target.
 fn url_encoded(name: &str) -> String {
     byte_serialize(name.as_bytes()).collect()
 }
 
-/// A server that logs all that it can, and with room for names.
+/// Starts a server that logs at level debug, accepts names of 10,000 characters and has PeerJS's id list.
 fn start_server() -> Server {
     let overrides = [
         ("fastchat", json!({"display_name_length": 10_000})),
@@ -66,17 +70,17 @@ fn start_server() -> Server {
 }
 
 #[test]
-fn no_name_gets_into_the_log_or_out_of_its_line() {
+fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
     let server = start_server();
     let peerdrop = server.address("peerdrop");
     let mut clients = Vec::new();
     for name in names() {
         let encoded = url_encoded(&name);
-        // Codes and paths, escaped and as they are.
+        // Codes and paths, percent-encoded and raw.
         Client::connect(peerdrop, &format!("/ws/chat/{encoded}")).code_of_close();
         for (_, address) in server.endpoints() {
-            let raw = handshake(&format!("/{name}"));
-            for request in [raw, handshake(&format!("/{encoded}"))] {
+            for path in [&name, &encoded] {
+                let request = handshake(&format!("/{path}"));
                 let mut stream = tcp(address);
                 stream.write_all(request.as_bytes()).unwrap();
                 stream.shutdown(Shutdown::Write).unwrap();
@@ -114,9 +118,12 @@ fn no_name_gets_into_the_log_or_out_of_its_line() {
             client.says(join.to_string());
             client.text();
             client.says(json!({"type": name, "timestamp": 1}).to_string());
-            let told = client.until_type("error")["message"].clone();
-            // Errors quote what they are about as the log would.
-            assert!(!told.as_str().unwrap().contains(is_unsafe), "{told:?}");
+            let message = client.until_type("error")["message"].clone();
+            // An error that quotes the client's text escapes it like the log.
+            assert!(
+                !message.as_str().unwrap().contains(is_unsafe),
+                "{message:?}"
+            );
             clients.push(client);
         }
         if encoded.len() <= 250 {
@@ -129,17 +136,17 @@ fn no_name_gets_into_the_log_or_out_of_its_line() {
         for protocol in ["fastchat", "workspace"] {
             let mut client = server.connect(protocol);
             client.says(json!({"type": name}).to_string());
-            let told = client.until(|text| text.contains(r#"no type"#).then(|| text.to_owned()));
-            let told: Value = serde_json::from_str(&told).unwrap();
-            let message = told
+            let error = client.until(|text| text.contains("unknown type").then(|| text.to_owned()));
+            let error: Value = serde_json::from_str(&error).unwrap();
+            let message = error
                 .pointer("/message")
-                .or(told.pointer("/data/message"))
+                .or(error.pointer("/data/message"))
                 .unwrap();
-            assert!(!message.as_str().unwrap().contains(is_unsafe), "{told:?}");
+            assert!(!message.as_str().unwrap().contains(is_unsafe), "{error:?}");
             clients.push(client);
         }
     }
-    // What all others see of the users.
+    // The names that other clients receive are sanitized.
     let mut last = server.connect("fastchat");
     let user = json!({"user_id": Uuid::new_v4(), "display_name": "Last"});
     last.says(json!({"type": "HELLO", "data": user}).to_string());
@@ -149,43 +156,44 @@ fn no_name_gets_into_the_log_or_out_of_its_line() {
     for user in users {
         assert_clean(user["display_name"].as_str().unwrap());
     }
-    let mut room = server.connect("workspace");
-    room.until_type("connected");
-    room.says(r#"{"type":"auth"}"#);
-    let count = room.until_type("userCount");
+    let mut member = server.connect("workspace");
+    member.until_type("connected");
+    member.says(r#"{"type":"auth"}"#);
+    let count = member.until_type("userCount");
     for name in count["users"].as_array().unwrap() {
         assert_clean(name.as_str().unwrap());
     }
-    drop((clients, last, room));
+    drop((clients, last, member));
     server.assert_survives(
         "hostile names, ids, codes and paths",
-        "one clean line for each event",
+        "one clean log line per event",
     );
     server.daemon.signal(Signal::TERM);
     let log: Vec<String> = std::iter::from_fn(|| server.daemon.next_line_if_any()).collect();
     let (mut opened, mut ended) = (0, 0);
     for line in &log {
-        // tungstenite shows Close frames where everything is logged.
-        let is_one = ["switchboard", "tungstenite"]
+        // Each line names the crate that logs it; at level debug tungstenite logs Close frames.
+        let names_crate = ["switchboard", "tungstenite"]
             .iter()
             .any(|it| line.contains(it));
-        assert!(is_one, "no line of its own: {line:?}");
-        // Before it a build for debugging has the name of a module, in colour.
-        let (_, said) = line.split_once("\u{1b}[0m ").unwrap_or(("", line));
-        assert!(!said.contains("Marker"), "{said:?}");
-        assert!(!said.contains(is_unsafe), "{said:?}");
-        opened += usize::from(said.contains(": opened from 127.0.0."));
-        ended += usize::from(said.contains(" in, ") && said.contains(" bytes) out"));
+        assert!(names_crate, "not a line of the daemon: {line:?}");
+        // A debug build writes the module's name before the message, in colour.
+        let (_, message) = line.split_once("\u{1b}[0m ").unwrap_or(("", line));
+        assert!(!message.contains("Marker"), "{message:?}");
+        assert!(!message.contains(is_unsafe), "{message:?}");
+        opened += usize::from(message.contains(": opened from 127.0.0."));
+        ended += usize::from(message.contains(" in, ") && message.contains(" bytes) out"));
     }
     assert!(
         opened > 10 * names().len(),
-        "{opened} lines of {}",
+        "{opened} connections opened, in a log of {} lines",
         log.len()
     );
     assert_eq!(opened, ended);
 }
 
-/// Sanitised as the rulings say: no tag and no control character but tab and newline.
+/// Asserts that a name is sanitized as the rulings demand: no tag, and no control character but tab and
+/// newline.
 fn assert_clean(name: &str) {
     let is_forbidden = |c: char| c.is_control() && c != '\t' && c != '\n';
     assert!(!name.contains(is_forbidden), "{name:?}");
