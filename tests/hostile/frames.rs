@@ -1,4 +1,6 @@
-//! Frames that break RFC 6455, or that never end.
+//! Attacks with WebSocket frames: frames that break RFC 6455, messages and fragments that never end,
+//! closing handshakes that a client does not complete, and the largest message allowed. The server must
+//! close with the right code, and must not wait for the client longer than `close_timeout`.
 
 use super::{HEALTHY_IP, Server, send_until_closed};
 use crate::common::{Pair, masked_frame, read_frame};
@@ -7,12 +9,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-/// The start of a frame whose payload is longer than what follows.
-fn start(first: u8, length: u64) -> Vec<u8> {
+/// Returns the header of a masked frame with a 64-bit payload length, and no payload.
+fn frame_header(first: u8, length: u64) -> Vec<u8> {
     [&[first, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat()
 }
 
-/// The code in the Close frame that comes at last.
+/// Reads up to the server's Close frame and returns its code.
 fn code_of_close(stream: &mut TcpStream) -> u16 {
     loop {
         if let (0x8, payload) = read_frame(stream) {
@@ -22,11 +24,11 @@ fn code_of_close(stream: &mut TcpStream) -> u16 {
 }
 
 #[test]
-fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
+fn a_frame_that_breaks_the_rfc_is_answered_with_the_right_close_code() {
     let server = Server::with_settings(json!({"max_message_size": 100_000}));
     let long_control = |opcode| masked_frame(opcode, &[0; 126]);
     let text = |bytes: &[u8]| masked_frame(0x1, bytes);
-    let split = |parts: &[&[u8]]| {
+    let fragmented = |parts: &[&[u8]]| {
         let mut frames: Vec<Vec<u8>> = parts.iter().map(|part| masked_frame(0, part)).collect();
         frames[0][0] = 0x01;
         let last = frames.len() - 1;
@@ -45,9 +47,13 @@ fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
         ("the third reserved bit", vec![0x99, 0x80, 0, 0, 0, 0], 1002),
         ("a reserved data opcode", masked_frame(0x3, b""), 1002),
         ("a reserved control opcode", masked_frame(0xb, b""), 1002),
-        ("a continuation of nothing", masked_frame(0x0, b""), 1002),
         (
-            "a message within another",
+            "a continuation frame without a message",
+            masked_frame(0x0, b""),
+            1002,
+        ),
+        (
+            "a text frame within a fragmented message",
             [vec![0x01, 0x80, 0, 0, 0, 0], text(b"x")].concat(),
             1002,
         ),
@@ -57,35 +63,43 @@ fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
         ("a Close of 126 bytes", long_control(0x8), 1002),
         (
             "a Close of 2^63 - 1 bytes",
-            start(0x88, u64::MAX >> 1),
+            frame_header(0x88, u64::MAX >> 1),
             1009,
         ),
         ("a Close of one byte", masked_frame(0x8, &[3]), 1002),
         ("invalid UTF-8", text(&[0xc3, 0x28]), 1007),
         ("an encoded surrogate", text(&[0xed, 0xa0, 0x80]), 1007),
-        ("an overlong slash", text(&[0xc0, 0xaf]), 1007),
+        ("an overlong encoding of a slash", text(&[0xc0, 0xaf]), 1007),
         ("half a code point", text(&[0xf0, 0x9f, 0x98]), 1007),
         (
-            "invalid UTF-8 over two fragments",
-            split(&[&[0xc3], &[0x28]]),
+            "invalid UTF-8 split over two fragments",
+            fragmented(&[&[0xc3], &[0x28]]),
             1007,
         ),
         (
-            "half a code point over three fragments",
-            split(&[&[0xf0], &[0x9f], &[0x98]]),
+            "half a code point split over three fragments",
+            fragmented(&[&[0xf0], &[0x9f], &[0x98]]),
             1007,
         ),
         (
             "a message of 2^63 - 1 bytes",
-            start(0x81, u64::MAX >> 1),
+            frame_header(0x81, u64::MAX >> 1),
             1009,
         ),
-        ("a message of 2^64 - 1 bytes", start(0x81, u64::MAX), 1009),
-        ("a message one byte too large", start(0x82, 100_001), 1009),
         (
-            "one byte too many in fragments",
+            "a message of 2^64 - 1 bytes",
+            frame_header(0x81, u64::MAX),
+            1009,
+        ),
+        (
+            "a message one byte too large",
+            frame_header(0x82, 100_001),
+            1009,
+        ),
+        (
+            "a fragmented message one byte too large",
             [
-                start(0x01, 99_999),
+                frame_header(0x01, 99_999),
                 vec![b'x'; 99_999],
                 masked_frame(0, b"xx"),
             ]
@@ -97,10 +111,10 @@ fn frames_that_break_the_rfc_are_answered_with_the_right_code() {
             let mut stream = server.connect_raw(protocol);
             stream.write_all(&bytes).unwrap();
             assert_eq!(code_of_close(&mut stream), code, "{protocol}: {case}");
-            // What is still to come is nothing.
+            // The server closes the connection, and sends nothing after the Close frame.
             assert_eq!(stream.read(&mut [0]).unwrap(), 0, "{protocol}: {case}");
         }
-        server.assert_survives(case, &code.to_string());
+        server.assert_survives(case, &format!("closed with {code}"));
     }
 }
 
@@ -110,22 +124,22 @@ fn a_code_point_may_be_split_over_fragments() {
     let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let text = "aü€😀";
     let last = text.len() - 1;
-    for (at, byte) in text.bytes().enumerate() {
-        let mut frame = masked_frame(u8::from(at == 0), &[byte]);
-        frame[0] &= if at == last { 0xff } else { 0x7f };
+    for (index, byte) in text.bytes().enumerate() {
+        let mut frame = masked_frame(u8::from(index == 0), &[byte]);
+        frame[0] &= if index == last { 0xff } else { 0x7f };
         pair.one.sends_raw(&frame);
         pair.one.sends_frame(0x9, b"in between");
     }
     assert_eq!(pair.other.text(), text);
     pair.leaves();
-    server.assert_survives("code points split over fragments", "arrive whole");
+    server.assert_survives("code points split over fragments", "delivered whole");
 }
 
 #[test]
-fn endless_fragments_end_at_the_size_of_a_message() {
+fn a_client_that_sends_endless_fragments_is_closed_at_the_message_size_limit() {
     let server = Server::with_settings(json!({"max_message_size": 100_000, "close_timeout": 1}));
     for size in [1, 100, 10_000] {
-        let fragment = [start(0x00, size), vec![b'x'; size as usize]].concat();
+        let fragment = [frame_header(0x00, size), vec![b'x'; size as usize]].concat();
         let flood = &fragment.repeat(100_000_usize.div_ceil(fragment.len()));
         thread::scope(|scope| {
             for (protocol, _) in server.endpoints() {
@@ -138,12 +152,15 @@ fn endless_fragments_end_at_the_size_of_a_message() {
                 scope.spawn(move || assert_eq!(code_of_close(&mut stream), 1009));
             }
         });
-        server.assert_survives(&format!("endless fragments of {size} bytes"), "1009");
+        server.assert_survives(
+            &format!("endless fragments, {size} bytes each"),
+            "closed with 1009",
+        );
     }
 }
 
 #[test]
-fn who_says_goodbye_and_goes_on_is_cut_off() {
+fn a_client_that_sends_messages_after_its_close_frame_is_disconnected() {
     let server = Server::with_settings(json!({"close_timeout": 1}));
     let flood = masked_frame(0x1, b"and another thing").repeat(1000);
     thread::scope(|scope| {
@@ -151,29 +168,29 @@ fn who_says_goodbye_and_goes_on_is_cut_off() {
             let mut stream = server.connect_raw(protocol);
             let (mut sender, flood) = (stream.try_clone().unwrap(), &flood);
             scope.spawn(move || {
-                let goodbye = masked_frame(0x8, &1000_u16.to_be_bytes());
-                sender.write_all(&goodbye).unwrap();
+                let close = masked_frame(0x8, &1000_u16.to_be_bytes());
+                sender.write_all(&close).unwrap();
                 send_until_closed(&mut sender, flood);
             });
             scope.spawn(move || assert_eq!(code_of_close(&mut stream), 1000));
         }
     });
-    server.assert_survives("a Close, and then messages without end", "cut off");
+    server.assert_survives("endless messages after a Close frame", "disconnected");
 }
 
 #[test]
-fn who_never_answers_a_goodbye_is_cut_off() {
+fn a_client_that_never_answers_a_close_frame_is_disconnected() {
     let server = Server::with_settings(json!({"close_timeout": 1, "max_message_size": 1000}));
-    let refused_join = r#"{"type":"join","timestamp":1,"sessionId":"nowhere","deviceInfo":{"id":"a","name":"a","type":"client"}}"#;
-    let mut goodbyes = Vec::new();
+    let rejected_join = r#"{"type":"join","timestamp":1,"sessionId":"nowhere","deviceInfo":{"id":"a","name":"a","type":"client"}}"#;
+    let mut closing = Vec::new();
     for (protocol, _) in server.endpoints() {
         let mut stream = server.connect_raw(protocol);
-        stream.write_all(&start(0x81, 1001)).unwrap();
-        goodbyes.push((stream, 1009));
+        stream.write_all(&frame_header(0x81, 1001)).unwrap();
+        closing.push((stream, 1009));
     }
     for (protocol, target, message, code) in [
         ("peerdrop", "/ws/chat/WRONG2", "", 4404),
-        ("loudsync", "/", refused_join, 1000),
+        ("loudsync", "/", rejected_join, 1000),
         ("peerjs", "/peerjs", "", 4400),
     ] {
         let mut stream = server.connect_raw_to(protocol, target);
@@ -182,27 +199,27 @@ fn who_never_answers_a_goodbye_is_cut_off() {
                 .write_all(&masked_frame(0x1, message.as_bytes()))
                 .unwrap();
         }
-        goodbyes.push((stream, code));
+        closing.push((stream, code));
     }
-    for (mut stream, code) in goodbyes {
+    for (mut stream, code) in closing {
         assert_eq!(code_of_close(&mut stream), code);
-        // The client goes on as if it had heard nothing, until nobody is there.
+        // The client ignores the Close frame and keeps sending.
         let flood = masked_frame(0x9, b"").repeat(1000);
         send_until_closed(&mut stream, &flood);
     }
-    server.assert_survives("a server's Close that is not answered", "cut off");
+    server.assert_survives("the server's Close frame is not answered", "disconnected");
 }
 
 #[test]
-fn a_message_as_large_as_it_may_be_costs_no_memory_once_it_is_gone() {
+fn memory_comes_back_after_a_message_of_15_mib() {
     let server = Server::start();
     let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let large = "x".repeat(15 << 20);
     pair.says(&large);
     pair.hears(&large);
-    // Once this has come and gone, the large one's buffers are no longer needed.
+    // After another message the connections have given up the buffers of the large one.
     pair.says("small");
     pair.hears("small");
-    server.assert_survives("a message of 15 MiB, whose sender stays", "delivered");
+    server.assert_survives("a message of 15 MiB, sender connected", "delivered");
     pair.leaves();
 }

@@ -1,4 +1,6 @@
-//! Requests that are none, too large, too slow, or two in one.
+//! Attacks with HTTP request heads: malformed, too large, sent too slowly or without end, ambiguous
+//! (request smuggling), or with wrong handshake headers. The server must answer with an error status or
+//! close, and must never treat the bytes behind a rejected head as another request.
 
 use super::{Server, send_until_closed, target};
 use crate::common::{handshake, http, read_head, receive_http, tcp};
@@ -8,15 +10,15 @@ use std::net::{Shutdown, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
-/// The status of the only answer.
-fn status(answers: &str) -> u16 {
-    let statuses: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).collect();
-    assert_eq!(statuses.len(), 1, "{answers}");
+/// Returns the status of a response, and asserts that it is the only one.
+fn only_status(responses: &str) -> u16 {
+    let statuses: Vec<&str> = responses.split("HTTP/1.1 ").skip(1).collect();
+    assert_eq!(statuses.len(), 1, "{responses}");
     statuses[0][..3].parse().unwrap()
 }
 
-/// All that comes back for octets after which nothing else will come.
-fn answers(address: SocketAddr, bytes: &str) -> String {
+/// Sends bytes and the end of the stream. Returns everything that the server sends.
+fn responses_to(address: SocketAddr, bytes: &str) -> String {
     let mut stream = tcp(address);
     stream.write_all(bytes.as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -24,47 +26,47 @@ fn answers(address: SocketAddr, bytes: &str) -> String {
 }
 
 #[test]
-fn a_head_that_takes_too_long_is_cut_off_and_hinders_nobody() {
-    // Time enough for the healthy clients to send their requests.
+fn a_client_whose_head_takes_too_long_is_disconnected_while_others_are_served() {
+    // The timeout is long, so that healthy clients send their requests in time on a slow machine.
     let server = Server::with_settings(json!({"handshake_timeout": 20}));
     thread::scope(|scope| {
-        let mut dribblers = Vec::new();
+        let mut slow = Vec::new();
         let mut silent = Vec::new();
         for (protocol, address) in server.endpoints() {
             silent.push(tcp(address));
-            let mut begun = tcp(address);
-            begun.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
-            silent.push(begun);
+            let mut stream = tcp(address);
+            stream.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
+            silent.push(stream);
             let head = handshake(&target(protocol));
-            dribblers.push(scope.spawn(move || dribble(address, head.as_bytes())));
+            slow.push(scope.spawn(move || is_closed_early(address, head.as_bytes())));
         }
         server.assert_serves();
         for stream in silent {
             assert_eq!(receive_http(stream), "");
         }
-        for dribbler in dribblers {
-            assert!(dribbler.join().unwrap(), "the whole head was taken");
+        for client in slow {
+            assert!(client.join().unwrap(), "the server took the whole head");
         }
     });
-    server.assert_survives("a head dribbled a byte a second, or not at all", "cut off");
+    server.assert_survives("one byte of a head per second, or none", "disconnected");
 }
 
-/// Sends a byte a second. Says whether it was cut off before the end.
-fn dribble(address: SocketAddr, bytes: &[u8]) -> bool {
+/// Sends one byte per second. Returns whether the server closed the connection before the last one.
+fn is_closed_early(address: SocketAddr, bytes: &[u8]) -> bool {
     let mut stream = tcp(address);
-    // To read for a second is the pause.
+    // The pause is a read that times out after a second.
     let pause = Duration::from_secs(1);
     stream.set_read_timeout(Some(pause)).unwrap();
     bytes
         .iter()
-        .any(|byte| stream.write_all(&[*byte]).is_err() || is_over(stream.read(&mut [0])))
+        .any(|byte| stream.write_all(&[*byte]).is_err() || has_ended(stream.read(&mut [0])))
 }
 
-/// Whether the other side is gone, where nothing else can come.
-fn is_over(read: std::io::Result<usize>) -> bool {
+/// Returns whether a read found the end of the connection. Asserts that it found no response.
+fn has_ended(read: std::io::Result<usize>) -> bool {
     match read {
         Ok(bytes) => {
-            assert_eq!(bytes, 0, "there was an answer");
+            assert_eq!(bytes, 0, "unexpected response");
             true
         }
         Err(error) => !matches!(
@@ -75,85 +77,82 @@ fn is_over(read: std::io::Result<usize>) -> bool {
 }
 
 #[test]
-fn what_is_no_head_or_too_large_is_refused() {
+fn a_malformed_or_too_large_head_is_rejected() {
     let server = Server::start();
     let mut seed = 1_u64;
     let mut garbage = || {
-        // Knuth's MMIX.
+        // The linear congruential generator of Knuth's MMIX.
         seed = seed.wrapping_mul(6_364_136_223_846_793_005);
         seed = seed.wrapping_add(1_442_695_040_888_963_407);
         (seed >> 56) as u8
     };
     let garbage: Vec<u8> = (0..100_000).map(|_| garbage()).collect();
-    let lines = [b"\x16\x03\x01 garbage\r\n\r\n", &garbage[..]].concat();
-    let headers = |header: &str| {
-        let head = format!(
-            "GET /ws HTTP/1.1\r\nHost: h\r\n{}\r\n",
-            header.repeat(10_000)
-        );
-        head.into_bytes()
+    let terminated = [b"\x16\x03\x01 garbage\r\n\r\n", &garbage[..]].concat();
+    let head_with = |header: &str| {
+        let headers = header.repeat(10_000);
+        format!("GET /ws HTTP/1.1\r\nHost: h\r\n{headers}\r\n").into_bytes()
     };
     for (case, bytes, expected) in [
         ("100,000 bytes of garbage", garbage, 431),
-        ("garbage with an end", lines, 400),
-        ("10,000 headers", headers("X-Header: value\r\n"), 431),
-        ("10,000 empty headers", headers("a:\r\n"), 431),
+        ("a garbage line, an empty line, garbage", terminated, 400),
+        ("10,000 headers", head_with("X-Header: value\r\n"), 431),
+        ("10,000 headers without a value", head_with("a:\r\n"), 431),
     ] {
         for (protocol, address) in server.endpoints() {
             let mut stream = tcp(address);
-            // It may be refused before its end.
+            // The server may respond and close before it has read everything.
             let _ = stream.write_all(&bytes);
             assert_eq!(
-                status(&receive_http(stream)),
+                only_status(&receive_http(stream)),
                 expected,
                 "{protocol}: {case}"
             );
         }
-        server.assert_survives(case, &expected.to_string());
+        server.assert_survives(case, &format!("status {expected}"));
     }
 }
 
 #[test]
-fn a_head_without_end_is_refused_and_then_cut_off() {
+fn a_client_that_sends_an_endless_head_is_rejected_and_disconnected() {
     let server = Server::with_settings(json!({"close_timeout": 1}));
     thread::scope(|scope| {
         for (_, address) in server.endpoints() {
             let mut stream = tcp(address);
             stream.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
-            let mut answer = stream.try_clone().unwrap();
+            let mut response = stream.try_clone().unwrap();
             scope.spawn(move || send_until_closed(&mut stream, b"X-Header: value\r\n"));
-            // Once it is cut off there may be a reset, after which there is nothing to read.
+            // Reads at once: when the server closes, a reset may discard the response.
             scope.spawn(move || {
                 let mut status = [0; 13];
-                answer.read_exact(&mut status).unwrap();
+                response.read_exact(&mut status).unwrap();
                 assert_eq!(&status, b"HTTP/1.1 431 ");
             });
         }
     });
-    server.assert_survives("a head without end", "431, then cut off");
+    server.assert_survives("an endless head", "status 431, then disconnected");
 }
 
 #[test]
-fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered() {
+fn an_ambiguous_head_is_rejected_and_bytes_behind_it_are_not_answered() {
     let server = Server::start();
     let second = "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     let length = format!("Content-Length: {}\r\n", second.len());
-    // Without a trick, PeerJS and FastChat answer both.
+    // PeerJS and FastChat answer both requests of a pipeline that is valid.
     for (protocol, path) in [("peerjs", "/"), ("fastchat", "/presence/online")] {
         let first = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
-        let answers = http(server.address(protocol), &format!("{first}{second}"));
-        assert_eq!(answers.matches("HTTP/1.1 ").count(), 2, "{answers}");
+        let responses = http(server.address(protocol), &format!("{first}{second}"));
+        assert_eq!(responses.matches("HTTP/1.1 ").count(), 2, "{responses}");
     }
     let chunked = "Transfer-Encoding: chunked\r\n";
     for (case, headers) in [
-        ("a body on GET", length.clone()),
+        ("a GET or handshake with a body", length.clone()),
         (
-            "two Content-Lengths",
+            "two different Content-Lengths",
             format!("Content-Length: 0\r\n{length}"),
         ),
         ("the same Content-Length twice", length.repeat(2)),
         (
-            "two Content-Lengths in one",
+            "two Content-Lengths in one header",
             "Content-Length: 0, 5\r\n".to_owned(),
         ),
         (
@@ -172,7 +171,7 @@ fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered(
             "a huge Content-Length",
             format!("Content-Length: {}\r\n", "9".repeat(30)),
         ),
-        ("chunks", format!("{chunked}\r\n0\r\n")),
+        ("Transfer-Encoding: chunked", format!("{chunked}\r\n0\r\n")),
         (
             "Content-Length with Transfer-Encoding",
             format!("{length}{chunked}"),
@@ -187,7 +186,7 @@ fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered(
             "Transfer-Encoding:\r\n chunked\r\n".to_owned(),
         ),
         ("a bare LF", "X: a\nY: b\r\n".to_owned()),
-        ("a bare LF at the end", "X: a\n\n".to_owned()),
+        ("a bare LF before the empty line", "X: a\n\n".to_owned()),
         ("a bare CR", "X: a\rY: b\r\n".to_owned()),
         (
             "a space before the colon",
@@ -196,34 +195,42 @@ fn what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_answered(
         ("a NUL", "X: a\0b\r\n".to_owned()),
         ("a header without a name", ": b\r\n".to_owned()),
         ("a header without a colon", "Nonsense\r\n".to_owned()),
-        ("a second Host", "Host: other\r\n".to_owned()),
+        ("a second Host header", "Host: other\r\n".to_owned()),
     ] {
         let mut statuses = Vec::new();
         for (protocol, address) in server.endpoints() {
             let plain = handshake("/presence/online");
             let plain = plain.split_once("Upgrade").unwrap().0;
-            let socket = handshake(&target(protocol));
-            let socket = socket.strip_suffix("\r\n").unwrap();
+            let upgrade = handshake(&target(protocol));
+            let upgrade = upgrade.strip_suffix("\r\n").unwrap();
             let post = plain.replacen("GET", "POST", 1);
             let post = post.replacen("online", "heartbeat", 1);
-            for head in [plain, socket, &post] {
-                let answer = answers(address, &format!("{head}{headers}\r\n{second}"));
-                let status = status(&answer);
-                // A POST may have a body.
-                let is_body = protocol == "fastchat" && head == post && case == "a body on GET";
-                assert!((400..500).contains(&status), "{protocol}, {case}: {answer}");
-                assert!(is_body || answer.contains("Connection: close"), "{answer}");
+            for head in [plain, upgrade, &post] {
+                let response = responses_to(address, &format!("{head}{headers}\r\n{second}"));
+                let status = only_status(&response);
+                // FastChat's POST takes a body, so there the connection may stay open.
+                let has_body = protocol == "fastchat"
+                    && head == post
+                    && case == "a GET or handshake with a body";
+                assert!(
+                    (400..500).contains(&status),
+                    "{protocol}, {case}: {response}"
+                );
+                assert!(
+                    has_body || response.contains("Connection: close"),
+                    "{response}"
+                );
                 statuses.push(status);
             }
         }
         statuses.sort_unstable();
         statuses.dedup();
-        server.assert_survives(case, &format!("{statuses:?}"));
+        server.assert_survives(case, &format!("status {statuses:?}"));
     }
 }
 
 #[test]
-fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
+fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
     let server = Server::start();
     let upgrade = "Upgrade: websocket\r\n";
     let connection = "Connection: Upgrade\r\n";
@@ -257,27 +264,38 @@ fn a_handshake_with_a_wrong_missing_or_doubled_header_is_refused() {
         for (protocol, address) in server.endpoints() {
             let head = handshake(&target(protocol));
             assert!(head.contains(from));
-            // A frame behind it is no request either.
+            // Frames of a client that does not wait for the 101 are not read as a request either.
             let bytes = format!("{}\x01\x01", head.replacen(from, to, 1));
-            let answer = answers(address, &bytes);
-            assert_eq!(status(&answer), expected, "{protocol}: {to:?} for {from:?}");
+            let response = responses_to(address, &bytes);
+            assert_eq!(
+                only_status(&response),
+                expected,
+                "{protocol}: {to:?} for {from:?}"
+            );
         }
-        let case = format!(
-            "{:?} in a handshake for {:?}",
-            to.trim_end(),
-            from.trim_end()
-        );
-        server.assert_survives(&case, &expected.to_string());
+        let (from, to) = (from.trim_end(), to.trim_end());
+        let case = if to.is_empty() {
+            format!("a handshake without {from:?}")
+        } else {
+            format!("a handshake with {to:?} instead of {from:?}")
+        };
+        server.assert_survives(&case, &format!("status {expected}"));
     }
-    // Both are lists, which may come in several lines.
-    for twice in [upgrade, connection] {
+    // The values of these two are lists, which may be split over several headers.
+    for header in [upgrade, connection] {
         for (protocol, address) in server.endpoints() {
-            let head = handshake(&target(protocol)).replacen(twice, &twice.repeat(2), 1);
+            let head = handshake(&target(protocol)).replacen(header, &header.repeat(2), 1);
             let mut stream = tcp(address);
             stream.write_all(head.as_bytes()).unwrap();
-            let answer = read_head(&mut stream);
-            assert!(answer.starts_with("HTTP/1.1 101 "), "{protocol}: {answer}");
+            let response = read_head(&mut stream);
+            assert!(
+                response.starts_with("HTTP/1.1 101 "),
+                "{protocol}: {response}"
+            );
         }
-        server.assert_survives(&format!("{:?} twice", twice.trim_end()), "101");
+        server.assert_survives(
+            &format!("a handshake with {:?} twice", header.trim_end()),
+            "status 101",
+        );
     }
 }

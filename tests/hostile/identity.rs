@@ -1,26 +1,28 @@
-//! Clients that guess, and clients that say they are somebody else.
+//! Attacks on identity: clients that guess codes and tokens, claim to be a connected user, send messages
+//! in another user's name, or act as the host of a session. The server must reject them, and the client
+//! that they impersonate must not be affected.
 
 use super::{HEALTHY_IP, Server};
 use crate::common::{Client, http, with};
 use serde_json::{Value, json};
 
 #[test]
-fn who_guesses_codes_is_refused_even_with_the_right_one() {
+fn a_client_that_guesses_too_many_codes_is_rejected_even_with_the_right_one() {
     let server = Server::start();
     let address = server.address("peerdrop");
     let mut creator = Client::connect_from(HEALTHY_IP, address, "/ws/chat");
     let code = creator.text();
     let guess = |code: &str| Client::connect(address, &format!("/ws/chat/{code}")).code_of_close();
-    // Each on a connection of its own, all of them open at once with a session of the guesser's.
+    // Each guess has its own connection. A session of the guessing address stays open meanwhile.
     let mut own = Client::connect(address, "/ws/chat");
     own.text();
-    // No code is as long as these.
-    let guesses: Vec<u16> = (0..12).map(|at| guess(&format!("WRONG{at:02}"))).collect();
+    // These are longer than any code.
+    let guesses: Vec<u16> = (0..12).map(|n| guess(&format!("WRONG{n:02}"))).collect();
     assert_eq!(guesses[..10], [4404; 10]);
     assert_eq!(guesses[10..], [4429; 2]);
     assert_eq!(guess(&code), 4429);
     assert_eq!(guess(&code.to_lowercase()), 4429);
-    // Whom it was for gets in, and the creator has heard of nobody else.
+    // From another address the code works, and the creator was told of no other client.
     let target = format!("/ws/chat/{code}");
     let mut joiner = Client::connect_from(HEALTHY_IP, address, &target);
     assert_eq!(joiner.text(), code);
@@ -28,17 +30,20 @@ fn who_guesses_codes_is_refused_even_with_the_right_one() {
     creator.pings_and_gets_nothing_else();
     own.pings_and_gets_nothing_else();
     drop((own, creator, joiner));
-    server.assert_survives("guessing codes on PeerDrop", "4404 ten times, then 4429");
+    server.assert_survives(
+        "peerdrop: guessed codes",
+        "closed with 4404 ten times, then with 4429",
+    );
 }
 
 #[test]
-fn who_guesses_tokens_is_told_that_the_id_is_taken_and_the_owner_hears_nothing() {
+fn a_client_with_a_guessed_token_gets_id_taken_and_the_owner_is_undisturbed() {
     let server = Server::start();
     let target = |token: &str| format!("/peerjs?key=peerjs&id=ann&token={token}");
     let mut owner = Client::connect(server.address("peerjs"), &target("Secret"));
     assert_eq!(owner.json()["type"], "OPEN");
     let mut guesses: Vec<String> = (0..20).map(|number| format!("guess{number}")).collect();
-    for near in [
+    for similar in [
         "Secre",
         "Secret%00",
         "secret",
@@ -46,37 +51,38 @@ fn who_guesses_tokens_is_told_that_the_id_is_taken_and_the_owner_hears_nothing()
         "%20Secret",
         "Secret&token=x",
     ] {
-        guesses.push(near.to_owned());
+        guesses.push(similar.to_owned());
     }
     for token in guesses {
         let mut guesser = Client::connect(server.address("peerjs"), &target(&token));
-        let told = guesser.json();
-        // Of a parameter that comes twice, one counts: whichever, it must not let anybody in.
-        assert_eq!(told["type"], "ID-TAKEN", "{token}");
+        let response = guesser.json();
+        // The last guess has two tokens. Only one of them counts, so the id must stay taken.
+        assert_eq!(response["type"], "ID-TAKEN", "{token}");
         assert_eq!(guesser.closed(), (4409, "ID is taken".to_owned()));
     }
     owner.pings_and_gets_nothing_else();
     owner.says(r#"{"type":"OFFER","dst":"ann","payload":1}"#);
     assert_eq!(owner.json()["src"], "ann");
     owner.leaves_for_good();
-    server.assert_survives("guessing tokens on PeerJS", "ID-TAKEN, 4409");
+    server.assert_survives("peerjs: guessed tokens", "ID-TAKEN, closed with 4409");
 }
 
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 const EVE: &str = "eeeeeeee-3333-4333-8333-eeeeeeeeeeee";
 
-/// A message in the document's dialect, or in the flat one.
-fn fastchat(is_flat: bool, kind: &str, fields: Value) -> String {
-    let kind = json!({"type": kind});
+/// Returns a FastChat message in the flat dialect or the document's.
+fn fastchat(is_flat: bool, message_type: &str, fields: Value) -> String {
+    let message = json!({"type": message_type});
     if is_flat {
-        with(kind, &fields).to_string()
+        with(message, &fields).to_string()
     } else {
-        with(kind, &json!({"data": fields})).to_string()
+        with(message, &json!({"data": fields})).to_string()
     }
 }
 
-fn enters_fastchat(server: &Server, is_flat: bool, id: &str, name: &str) -> Client {
+/// Connects a client and registers it with HELLO.
+fn register_fastchat(server: &Server, is_flat: bool, id: &str, name: &str) -> Client {
     let mut client = server.connect("fastchat");
     let user = json!({"user_id": id, "display_name": name});
     client.says(fastchat(is_flat, "HELLO", user));
@@ -85,30 +91,30 @@ fn enters_fastchat(server: &Server, is_flat: bool, id: &str, name: &str) -> Clie
 }
 
 #[test]
-fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
+fn a_live_user_is_not_displaced_by_a_hello_with_its_user_id() {
     for is_flat in [false, true] {
         let server = Server::start();
-        let mut ann = enters_fastchat(&server, false, ANN, "Ann");
-        let mut bob = enters_fastchat(&server, true, BOB, "Bob");
+        let mut ann = register_fastchat(&server, false, ANN, "Ann");
+        let mut bob = register_fastchat(&server, true, BOB, "Bob");
         for id in [ANN, &ANN.to_uppercase()] {
             let mut impostor = server.connect("fastchat");
             let user = json!({"user_id": id, "display_name": "Impostor"});
             impostor.says(fastchat(is_flat, "HELLO", user));
-            // Reading answers the server's Ping.
+            // The server probes Ann's connection. Reading the Ping answers it.
             while !ann.socket.read().unwrap().is_ping() {}
             ann.socket.flush().unwrap();
-            let told = impostor.json();
+            let error = impostor.json();
             let code = if is_flat {
-                &told["error_code"]
+                &error["error_code"]
             } else {
-                &told["data"]["code"]
+                &error["data"]["code"]
             };
-            assert_eq!(code, "UNAUTHORIZED", "{told}");
+            assert_eq!(code, "UNAUTHORIZED", "{error}");
             assert_eq!(impostor.closed(), (4409, "user is connected".to_owned()));
         }
-        // An endpoint that tells how somebody does makes nobody come or go.
+        // The HTTP heartbeat does not put a user online, and takes none offline.
         let body = json!({"user_id": EVE, "display_name": "Impostor"}).to_string();
-        let answer = http(
+        let response = http(
             server.address("fastchat"),
             &format!(
                 "POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\
@@ -116,7 +122,7 @@ fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
                 body.len()
             ),
         );
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
         for client in [&mut ann, &mut bob] {
             client.says(r#"{"type":"PING"}"#);
             client.until_type("PONG");
@@ -125,19 +131,19 @@ fn nobody_is_pushed_out_by_who_claims_to_be_the_same_user() {
             assert!(!texts.contains(r#""online":false"#), "{texts}");
         }
         drop((ann, bob));
-        let dialect = if is_flat { "flat" } else { "the document's" };
-        let case = format!("HELLO as a user who is connected, {dialect} dialect");
-        server.assert_survives(&case, "UNAUTHORIZED, 4409");
+        let dialect = if is_flat { "flat" } else { "document" };
+        let case = format!("fastchat: HELLO with the id of a connected user, {dialect} dialect");
+        server.assert_survives(&case, "UNAUTHORIZED, closed with 4409");
     }
 }
 
 #[test]
-fn messages_come_from_whoever_sent_them() {
+fn a_message_has_its_sender_whatever_sender_it_claims() {
     for is_flat in [false, true] {
         let server = Server::start();
-        let _ann = enters_fastchat(&server, false, ANN, "Ann");
-        let mut bob = enters_fastchat(&server, is_flat, BOB, "Bob");
-        let mut eve = enters_fastchat(&server, is_flat, EVE, "Eve");
+        let _ann = register_fastchat(&server, false, ANN, "Ann");
+        let mut bob = register_fastchat(&server, is_flat, BOB, "Bob");
+        let mut eve = register_fastchat(&server, is_flat, EVE, "Eve");
         let claims = json!({
             "from": ANN, "from_name": "Ann", "sender_id": ANN, "sender_name": "Ann", "user_id": ANN,
             "display_name": "Ann", "target_display_name": "Ann", "participants": [ANN, BOB],
@@ -149,33 +155,35 @@ fn messages_come_from_whoever_sent_them() {
         assert!(opened.contains(EVE) && opened.contains("Eve"), "{opened}");
         let msg = claiming(json!({"to": BOB, "content": "I am Ann", "message_id": "1"}));
         eve.says(fastchat(is_flat, "MSG", msg));
-        let heard = bob.until_type("MSG").to_string();
-        assert!(heard.contains(EVE), "{heard}");
+        let message = bob.until_type("MSG").to_string();
+        assert!(message.contains(EVE), "{message}");
         let typing = claiming(json!({"to": BOB, "is_typing": true}));
         eve.says(fastchat(is_flat, "TYPING", typing));
-        let seen = bob.until_type("TYPING").to_string();
-        assert!(seen.contains(EVE), "{seen}");
-        for told in [opened, heard, seen] {
-            assert!(!told.contains(ANN) && !told.contains(r#""Ann""#), "{told}");
+        let indicator = bob.until_type("TYPING").to_string();
+        assert!(indicator.contains(EVE), "{indicator}");
+        for text in [opened, message, indicator] {
+            assert!(!text.contains(ANN) && !text.contains(r#""Ann""#), "{text}");
         }
         drop((bob, eve));
-        let dialect = if is_flat { "flat" } else { "the document's" };
-        let case = format!("MSG, TYPING and OPEN_CHAT from somebody else, {dialect} dialect");
-        server.assert_survives(&case, "from the sender");
+        let dialect = if is_flat { "flat" } else { "document" };
+        let case = format!("fastchat: messages with a forged sender, {dialect} dialect");
+        server.assert_survives(&case, "delivered with the real sender");
     }
 }
 
-fn join(device: &str, kind: &str) -> String {
-    let info = json!({"id": device, "name": device, "type": kind});
+/// Returns a LOUDSYNC `join` of the session "party" in the document's dialect.
+fn join(device: &str, device_type: &str) -> String {
+    let info = json!({"id": device, "name": device, "type": device_type});
     json!({"type": "join", "timestamp": 1, "sessionId": "party", "deviceInfo": info}).to_string()
 }
 
-fn upper(kind: &str, payload: Value) -> String {
-    json!({"type": kind, "timestamp": 1, "payload": payload}).to_string()
+/// Returns a LOUDSYNC message in the upper-case dialect.
+fn upper_case(message_type: &str, payload: Value) -> String {
+    json!({"type": message_type, "timestamp": 1, "payload": payload}).to_string()
 }
 
 #[test]
-fn a_guest_is_no_host() {
+fn a_guest_cannot_act_as_the_host() {
     let server = Server::start();
     let mut host = server.connect("loudsync");
     host.says(join("mac", "host"));
@@ -191,21 +199,21 @@ fn a_guest_is_no_host() {
     let device = json!({
         "sessionId": "party", "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
     });
-    tv.says(upper("JOIN", device));
+    tv.says(upper_case("JOIN", device));
     tv.until_type("MEMBER_LIST");
-    // Somebody who comes as the host of a session that has one.
+    // Clients that join as the host of a session that has one.
     for device in ["mac2", "pad"] {
         let mut second = server.connect("loudsync");
         second.says(join(device, "host"));
         assert_eq!(second.until_type("error")["code"], "unauthorized");
         assert_eq!(second.closed(), (1000, "join refused".to_owned()));
     }
-    // Guests who want what only the host may.
+    // Guests that try what only the host may do.
     for member in [&json!(host_id), &pad_id, &json!("mac"), &json!("pad")] {
         let kick = json!({"type": "kick", "timestamp": 1, "memberId": member});
         phone.says(kick.to_string());
         assert_eq!(phone.until_type("error")["code"], "unauthorized");
-        tv.says(upper(
+        tv.says(upper_case(
             "KICK",
             json!({"memberId": member, "deviceId": member}),
         ));
@@ -213,25 +221,28 @@ fn a_guest_is_no_host() {
     }
     phone.says(join("phone", "host"));
     assert_eq!(phone.until_type("error")["code"], "already_joined");
-    for kind in ["session_closed", "kicked", "member_left", "welcome"] {
-        phone.says(json!({"type": kind, "timestamp": 1, "memberId": host_id}).to_string());
+    for message_type in ["session_closed", "kicked", "member_left", "welcome"] {
+        phone.says(json!({"type": message_type, "timestamp": 1, "memberId": host_id}).to_string());
         assert_eq!(phone.until_type("error")["code"], "invalid_message");
-        tv.says(upper(&kind.to_uppercase(), json!({"deviceId": host_id})));
+        tv.says(upper_case(
+            &message_type.to_uppercase(),
+            json!({"deviceId": host_id}),
+        ));
         assert_eq!(tv.until_type("ERROR")["payload"]["code"], "INVALID_MESSAGE");
     }
-    // Who leaves in the host's name leaves alone.
+    // A `leave` with the host's id removes only its sender.
     let leave = json!({"deviceId": host_id, "memberId": host_id, "reason": "x"});
-    tv.says(upper("LEAVE", leave.clone()));
+    tv.says(upper_case("LEAVE", leave.clone()));
     assert_eq!(tv.code_of_close(), 1000);
     phone.says(with(json!({"type": "leave", "timestamp": 1}), &leave).to_string());
     assert_eq!(phone.code_of_close(), 1000);
-    // The session has its host and the guest who did nothing.
+    // The session still has its host, and the pad, which sent nothing after its join.
     host.says(json!({"type": "ping", "timestamp": 1}).to_string());
     host.until_type("pong");
-    let told: Vec<String> = host.texts();
+    let texts = host.texts();
     assert!(
-        !told.iter().any(|it| it.contains("session_closed")),
-        "{told:?}"
+        !texts.iter().any(|it| it.contains("session_closed")),
+        "{texts:?}"
     );
     host.says(json!({"type": "member_list", "timestamp": 1}).to_string());
     let list = host.until_type("member_list");
@@ -248,5 +259,5 @@ fn a_guest_is_no_host() {
         "{texts:?}"
     );
     drop((host, pad));
-    server.assert_survives("guests of LOUDSYNC who act as the host", "unauthorized");
+    server.assert_survives("loudsync: guests that act as the host", "unauthorized");
 }

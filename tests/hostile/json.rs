@@ -1,5 +1,6 @@
-//! JSON that is deep, double, out of range or full of markup, on each protocol that reads any and in
-//! each of its dialects.
+//! Attacks with JSON: deep nesting, numbers out of range, lone surrogates, repeated keys, malformed texts
+//! and a megabyte of markup, in each field of each protocol that reads JSON and in each dialect. The
+//! server must reject it with a short error, or forward it unchanged, and the connection must stay usable.
 
 use super::{LARGE_MESSAGE_SLACK, Server};
 use crate::common::{Client, http};
@@ -7,31 +8,34 @@ use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Somebody who has said who it is, and how to tell that it is well.
+/// A registered client of a protocol in one of its dialects.
 struct JsonClient {
+    /// Protocol and dialect, for assertion messages.
     name: &'static str,
     client: Client,
-    /// What it asks, and a part of the answer that nothing else has.
+    /// A valid message that the server answers.
     question: String,
+    /// A part of the answer to `question` that no other message contains.
     answer: String,
-    /// A part of each error.
+    /// A part of each error, or empty if the protocol has no errors.
     error: &'static str,
-    /// Messages with a hole for a value, and which values are good there.
+    /// Messages with the placeholder [`VALUE`], and the hostile values that the server accepts there.
     templates: Vec<(String, Accepts)>,
 }
 
-/// Which values are good.
+/// The hostile values that a field accepts.
 #[derive(Clone, Copy, PartialEq)]
 enum Accepts {
     Nothing,
     Numbers,
-    /// In this field nobody looks.
+    /// The server ignores the field or forwards it unread.
     Anything,
 }
 
+/// Placeholder for a value in the templates of messages.
 const VALUE: &str = "VALUE";
 
-/// Values, by name, and whether they are numbers.
+/// Returns hostile values: a description, the JSON text, and whether it is a number.
 fn values() -> Vec<(&'static str, String, bool)> {
     const DEEP: usize = 100_000;
     let digits = "9".repeat(400);
@@ -44,10 +48,10 @@ fn values() -> Vec<(&'static str, String, bool)> {
             &["[".repeat(DEEP), "]".repeat(DEEP)].concat(),
         ),
         other("objects 100,000 deep", &object),
-        other("a high surrogate alone", r#""\ud800""#),
-        other("a low surrogate alone", r#""\udc00""#),
+        other("a lone high surrogate", r#""\ud800""#),
+        other("a lone low surrogate", r#""\udc00""#),
         other("surrogates in the wrong order", r#""\udc00\ud800""#),
-        other("a surrogate with a letter", r#""\ud800x""#),
+        other("a high surrogate before a letter", r#""\ud800x""#),
         number("1e999", "1e999"),
         number("-1e999", "-1e999"),
         number("1e-999", "1e-999"),
@@ -60,32 +64,29 @@ fn values() -> Vec<(&'static str, String, bool)> {
     ]
 }
 
-/// What is no JSON at all, or no object with each key once.
+/// Returns messages that are not JSON, or not an object with each key once, with their descriptions.
 fn invalid_messages() -> Vec<(&'static str, String)> {
     vec![
-        ("100,000 arrays that do not end", "[".repeat(100_000)),
-        (
-            "100,000 objects that do not end",
-            r#"{"type":"#.repeat(100_000),
-        ),
+        ("100,000 unclosed arrays", "[".repeat(100_000)),
+        ("100,000 unclosed objects", r#"{"type":"#.repeat(100_000)),
         (
             "arrays 100,000 deep",
             ["[".repeat(100_000), "]".repeat(100_000)].concat(),
         ),
         (
-            "a key twice",
+            "a key twice with different values",
             r#"{"type":"MSG","type":"PING","timestamp":1}"#.to_owned(),
         ),
         (
-            "the same type twice",
+            "a key twice with the same value",
             r#"{"type":"x","type":"x","timestamp":1}"#.to_owned(),
         ),
         (
-            "a key twice in an escape",
+            "a key twice, once escaped",
             r#"{"type":"x","t\u0079pe":"x","timestamp":1}"#.to_owned(),
         ),
         (
-            "a type that is no text",
+            "a type with a lone surrogate",
             r#"{"type":"\ud800","timestamp":1}"#.to_owned(),
         ),
         ("NaN", r#"{"type":"ping","timestamp":NaN}"#.to_owned()),
@@ -94,29 +95,29 @@ fn invalid_messages() -> Vec<(&'static str, String)> {
             r#"{"type":"ping","timestamp":-Infinity}"#.to_owned(),
         ),
         (
-            "hexadecimal",
+            "a hexadecimal number",
             r#"{"type":"ping","timestamp":0x10}"#.to_owned(),
         ),
         (
-            "a leading zero",
+            "a number with a leading zero",
             r#"{"type":"ping","timestamp":01}"#.to_owned(),
         ),
         (
-            "a comma too many",
+            "a trailing comma",
             r#"{"type":"ping","timestamp":1,}"#.to_owned(),
         ),
         (
-            "a byte order mark",
+            "a byte order mark before the object",
             "\u{feff}{\"type\":\"ping\",\"timestamp\":1}".to_owned(),
         ),
         (
-            "a NUL behind it",
+            "a NUL after the object",
             "{\"type\":\"ping\",\"timestamp\":1}\0".to_owned(),
         ),
     ]
 }
 
-/// All who speak JSON, in each dialect.
+/// Connects and registers a client of each protocol that uses JSON, in each of its dialects.
 fn json_clients(server: &Server) -> Vec<JsonClient> {
     use Accepts::{Anything, Nothing, Numbers};
     let mut clients = vec![];
@@ -153,7 +154,7 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
             ],
         ),
         (
-            "fastchat, flat",
+            "fastchat, flat dialect",
             json!({"type": "HELLO", "display_name": "Bob"}),
             vec![
                 (r#"{"type":VALUE,"content":"x"}"#, Nothing),
@@ -192,7 +193,7 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
             ],
         ),
         (
-            "workspace, newer",
+            "workspace, Electron dialect",
             "message",
             vec![
                 (r#"{"type":VALUE}"#, Nothing),
@@ -276,7 +277,7 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
     guest.says(json!({"type": "JOIN", "timestamp": 1, "payload": device}).to_string());
     guest.until_type("MEMBER_LIST");
     clients.push(JsonClient {
-        name: "loudsync, capitals",
+        name: "loudsync, upper-case dialect",
         client: guest,
         question: r#"{"type":"PING","timestamp":1,"payload":{"timestamp":12345}}"#.to_owned(),
         answer: r#""pingTimestamp":12345"#.to_owned(),
@@ -316,7 +317,7 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
         client: peer,
         question: r#"{"type":"OFFER","dst":"json","payload":"well?"}"#.to_owned(),
         answer: r#""payload":"well?""#.to_owned(),
-        // What is wrong is ignored.
+        // The server ignores invalid messages.
         error: "",
         templates: vec![
             (r#"{"type":VALUE,"dst":"json"}"#.to_owned(), Nothing),
@@ -331,7 +332,8 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
 }
 
 impl JsonClient {
-    /// What it answers to a message, before it proves that it is well.
+    /// Sends a message, then the question. Returns what the server sent before the answer, which shows that
+    /// the connection is still usable. Messages that other clients cause are left out.
     fn replies_to(&mut self, message: &str) -> Vec<String> {
         self.client.passed_over.clear();
         self.client.says(message);
@@ -339,7 +341,7 @@ impl JsonClient {
         let answer = &self.answer;
         self.client
             .until(|text| text.contains(answer).then_some(()));
-        // What others do and ask comes at any time.
+        // Other clients cause these at any time.
         let unrelated = [
             "PRESENCE",
             "userCount",
@@ -352,7 +354,8 @@ impl JsonClient {
         replies
     }
 
-    /// It is told of a mistake, and of nothing else.
+    /// Asserts that the server answers a message with one error, or ignores it if the protocol has no
+    /// errors.
     fn assert_rejects(&mut self, message: &str, why: &str) {
         let replies = self.replies_to(message);
         let expected = usize::from(!self.error.is_empty());
@@ -360,16 +363,16 @@ impl JsonClient {
         assert_eq!(replies.len(), expected, "{name}, {why}: {replies:.300?}");
         for text in replies {
             assert!(text.contains(self.error), "{name}, {why}: {text:.300}");
-            // Whatever was in it, the answer is JSON, and short.
+            // Whatever the message contained, the error is valid JSON and short.
             let _: Value = serde_json::from_str(&text).unwrap();
             assert!(text.len() < 1000, "{name}, {why}: {text:.300}");
         }
     }
 }
 
-/// A server whose guests have room for what they say.
+/// Starts a server whose limits on sizes and rates admit the messages of these tests.
 fn start_server() -> Server {
-    let room = json!({"max_message_size": 4 << 20, "outbox_size": 4 << 20});
+    let common = json!({"max_message_size": 4 << 20, "outbox_size": 4 << 20});
     let overrides = [
         ("fastchat", json!({"pings_per_minute": 0})),
         (
@@ -377,11 +380,11 @@ fn start_server() -> Server {
             json!({"messages_per_minute": 0, "signals_per_minute": 0}),
         ),
     ];
-    Server::with_overrides(&room, &overrides)
+    Server::with_overrides(&common, &overrides)
 }
 
 #[test]
-fn values_that_no_program_expects_are_refused_or_passed_on_as_they_are() {
+fn hostile_values_are_rejected_or_forwarded_unchanged() {
     for (what, value, is_number) in values() {
         let server = start_server();
         let mut clients = json_clients(&server);
@@ -399,7 +402,7 @@ fn values_that_no_program_expects_are_refused_or_passed_on_as_they_are() {
                     "{}, {why}: {replies:.300?}",
                     client.name
                 );
-                // Octet for octet where it comes back.
+                // A value that is sent back is the same byte for byte.
                 for text in replies {
                     assert!(text.contains(&value), "{}, {why}: {text:.300}", client.name);
                 }
@@ -408,14 +411,14 @@ fn values_that_no_program_expects_are_refused_or_passed_on_as_they_are() {
         drop(clients);
         server.assert_survives_within(
             LARGE_MESSAGE_SLACK,
-            &format!("JSON: {what}, in each field"),
-            "refused, or as it was",
+            &format!("JSON: {what} in each field"),
+            "rejected, or forwarded unchanged",
         );
     }
 }
 
 #[test]
-fn what_is_no_json_or_says_things_twice_is_refused() {
+fn a_message_that_is_not_json_or_repeats_a_key_is_rejected() {
     for (why, message) in invalid_messages() {
         let server = start_server();
         let mut clients = json_clients(&server);
@@ -423,12 +426,12 @@ fn what_is_no_json_or_says_things_twice_is_refused() {
             client.assert_rejects(&message, why);
         }
         drop(clients);
-        server.assert_survives_within(LARGE_MESSAGE_SLACK, &format!("JSON: {why}"), "refused");
+        server.assert_survives_within(LARGE_MESSAGE_SLACK, &format!("JSON: {why}"), "rejected");
     }
 }
 
 #[test]
-fn a_first_message_and_a_body_are_read_with_the_same_care() {
+fn hostile_values_in_first_messages_tokens_and_bodies_are_rejected() {
     let server = start_server();
     for (protocol, message, error) in [
         (
@@ -462,30 +465,30 @@ fn a_first_message_and_a_body_are_read_with_the_same_care() {
         for (what, value, _) in values() {
             let mut client = server.connect(protocol);
             client.says(message.replace(VALUE, &value));
-            let replies = client.until_type(error).to_string();
-            assert!(replies.len() < 1000, "{protocol}, {what}: {replies:.300}");
+            let error = client.until_type(error).to_string();
+            assert!(error.len() < 1000, "{protocol}, {what}: {error:.300}");
             client.leaves_for_good();
         }
         server.assert_survives_within(
             LARGE_MESSAGE_SLACK,
-            &format!("JSON: strange values in {message}"),
-            "refused",
+            &format!("JSON: hostile values in {message}"),
+            "rejected",
         );
     }
     for (what, value, _) in values() {
-        // Tokens are JSON, too.
+        // The token of `auth` is a JWT, so it contains JSON, too.
         let claims = format!(r#"{{"username":{value}}}"#);
         let token = ["{}", &claims, ""]
             .map(|part| BASE64URL.encode(part.as_bytes()))
             .join(".");
         let mut client = server.connect("workspace");
         client.says(json!({"type": "auth", "token": token}).to_string());
-        // One that says nothing is as good as none, where there is no secret.
-        let replies = client.until(|text| {
+        // Without `auth_secret` a token that cannot be read counts as none, so either answer is right.
+        let response = client.until(|text| {
             let is_answer = text.contains("auth:ack") || text.contains("INVALID_MESSAGE");
             is_answer.then(|| text.to_owned())
         });
-        assert!(replies.len() < 1000, "{what}: {replies:.300}");
+        assert!(response.len() < 1000, "{what}: {response:.300}");
         assert!(
             client.texts().iter().all(|text| !text.contains("\\u")),
             "{what}"
@@ -495,22 +498,22 @@ fn a_first_message_and_a_body_are_read_with_the_same_care() {
         let head = "POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n";
         let length = body.len();
         let request = format!("{head}Content-Length: {length}\r\n\r\n{body}");
-        let answer = http(server.address("fastchat"), &request);
+        let response = http(server.address("fastchat"), &request);
         let expected = if length > 4096 { "413" } else { "400" };
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {expected} ")),
-            "{what}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {expected} ")),
+            "{what}: {response}"
         );
     }
     server.assert_survives_within(
         LARGE_MESSAGE_SLACK,
-        "JSON: strange values in tokens and bodies",
-        "refused",
+        "JSON: hostile values in tokens and HTTP bodies",
+        "rejected",
     );
 }
 
 #[test]
-fn no_megabyte_of_markup_leaves_a_tag() {
+fn a_megabyte_of_markup_is_sanitized_without_a_tag_left() {
     let overrides = [
         ("workspace", json!({"messages_per_minute": 0})),
         (
@@ -519,8 +522,8 @@ fn no_megabyte_of_markup_leaves_a_tag() {
         ),
     ];
     let server = Server::with_overrides(&json!({}), &overrides);
-    let mut room = server.connect("workspace");
-    room.until_type("connected");
+    let mut member = server.connect("workspace");
+    member.until_type("connected");
     let ids = [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()];
     let [mut ann, mut bob] = ids.clone().map(|id| {
         let mut client = server.connect("fastchat");
@@ -546,37 +549,38 @@ fn no_megabyte_of_markup_leaves_a_tag() {
         "a<3 ",
     ] {
         let markup = |size: usize| {
-            // In JSON a character may take six.
+            // The limit is on the JSON text, in which an escaped character takes up to six bytes.
             let escaped = serde_json::to_string(piece).unwrap().len() - 2;
             format!("x{}img src=x onerror=y", piece.repeat(size / escaped))
         };
         let message = json!({"type": "message:send", "text": markup((1 << 20) - 100)});
         let message = message.to_string();
-        // Twice, so that what is kept of each would be more than the slack.
+        // Twice, so that memory kept of each message would exceed the slack.
         for _ in 0..2 {
-            room.says(message.as_str());
-            let said = room.until_type("message:new");
-            assert_no_tag(said["data"]["text"].as_str().unwrap(), piece);
+            member.says(message.as_str());
+            let broadcast = member.until_type("message:new");
+            assert_no_tag(broadcast["data"]["text"].as_str().unwrap(), piece);
         }
         let data = json!({"to": ids[1], "content": markup((64 << 10) - 200)});
         ann.says(json!({"type": "MSG", "data": data}).to_string());
         ann.until_type("MSG_ACK");
-        let heard = bob.until_type("MSG");
-        assert_no_tag(heard["data"]["content"].as_str().unwrap(), piece);
+        let received = bob.until_type("MSG");
+        assert_no_tag(received["data"]["content"].as_str().unwrap(), piece);
     }
-    drop((room, ann, bob));
+    drop((member, ann, bob));
     server.assert_survives_within(
         LARGE_MESSAGE_SLACK,
-        "a megabyte of <scr<script> and the like",
-        "no tag is left",
+        "a megabyte of markup such as <scr<script>",
+        "no tag left",
     );
 }
 
+/// Asserts that a browser would find no tag in a sanitized text. `piece` is the markup that was repeated.
 fn assert_no_tag(text: &str, piece: &str) {
-    let mut before = ' ';
+    let mut previous = ' ';
     for c in text.chars() {
         let opens = c.is_alphabetic() || matches!(c, '/' | '!' | '?');
-        assert!(before != '<' || !opens, "{piece:?} leaves <{c}");
-        before = c;
+        assert!(previous != '<' || !opens, "{piece:?} leaves <{c}");
+        previous = c;
     }
 }

@@ -1,10 +1,22 @@
-//! Hostile clients: all protocols run in one daemon, somebody breaks the rules over raw sockets, and
-//! everybody else is served as before.
+//! Hostile clients: one daemon runs all protocols, a client attacks it, and afterwards the daemon must
+//! serve healthy clients and have given back the memory that the attack took.
 //!
-//! Each case prints a row of a table: the case, what became of it, the milliseconds that it then took
-//! to serve a healthy pair of each protocol, and resident memory before and after.
-//! `cargo test --test daemon hostile -- --nocapture | grep '^| '` shows it. The milliseconds are not
-//! asserted, since a loaded machine may be as slow as it likes; memory is, however long it takes.
+//! Each file is about one kind of attack:
+//!
+//! | file | attack |
+//! | --- | --- |
+//! | `heads` | HTTP request heads that are malformed, too large, too slow or ambiguous |
+//! | `frames` | WebSocket frames that break RFC 6455, messages that never end, unanswered Close frames |
+//! | `half_open` | connections that fall silent or are reset |
+//! | `floods` | more frames, requests or connections than the daemon can serve |
+//! | `json` | JSON that is deeply nested, out of range, duplicated or full of markup |
+//! | `names` | names and ids that would forge or garble lines of the log |
+//! | `identity` | guessed codes and tokens, and claims to be another user or the host |
+//!
+//! Each case prints a row of a table: the case, the outcome, the milliseconds in which the daemon then
+//! served a healthy pair of each protocol, and resident memory before and after. To see the table:
+//! `cargo test --test daemon hostile -- --nocapture | grep '^| '`. The milliseconds are not asserted,
+//! since a loaded machine may be slow. Memory is asserted: it must come back before the deadline.
 
 mod floods;
 mod frames;
@@ -22,52 +34,57 @@ use std::time::{Duration, Instant};
 use switchboard::protocols::PROTOCOLS;
 use uuid::Uuid;
 
-/// Where the healthy come from: not from the address of those who misbehave.
+/// Address that healthy clients connect from, so that limits per address do not count them with the
+/// attackers, which connect from 127.0.0.1.
 const HEALTHY_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
-/// What resident memory may be more by than before. The C library keeps what was freed last in each
-/// of its arenas, of which there is one for each thread that allocates, and the program's pages are
-/// loaded when they are first run.
+/// Bytes by which resident memory may exceed the baseline after an attack. The C library keeps the
+/// memory freed last in each of its arenas, of which there is one per thread that allocates, and pages
+/// of the program are loaded when they first run.
 const MEMORY_SLACK: u64 = 4 << 20;
 
-/// The same where messages of about a megabyte came. The library gives back what is free at the end of
-/// an arena once that is twice the largest block that it ever got from the system for itself.
+/// [`MEMORY_SLACK`] after messages of about a megabyte. The C library returns the free end of an arena
+/// to the system only when it is twice as large as the largest block that it ever mapped on its own.
 const LARGE_MESSAGE_SLACK: u64 = 12 << 20;
 
-/// A daemon in which all protocols run, as a user starts it but for its time-outs.
+/// A daemon with a listener of each protocol. Its settings are the defaults, but for those that a
+/// test sets and for time-outs, which [`Daemon::start`] switches off or makes very long.
 struct Server {
     daemon: Daemon,
-    /// How many sockets it had open before the first client came.
+    /// Number of sockets that the daemon had open before the first client connected.
     own_sockets: usize,
-    /// Resident memory before anything happened.
+    /// Resident memory before the attack, in bytes.
     baseline: u64,
 }
 
 impl Server {
+    /// Starts a daemon with default settings.
     fn start() -> Self {
         Self::with_settings(json!({}))
     }
 
-    /// With these settings of every listener.
+    /// Starts a daemon whose listeners all have these settings.
     fn with_settings(common: Value) -> Self {
         Self::with_overrides(&common, &[])
     }
 
-    /// With these settings of every listener, and others of some.
+    /// Starts a daemon whose listeners all have these settings, and those of the named protocols the
+    /// overrides in addition.
     fn with_overrides(common: &Value, overrides: &[(&str, Value)]) -> Self {
         Self::from_daemon(Daemon::start(
             json!({"listeners": listeners(common, overrides)}),
         ))
     }
 
+    /// Wraps a daemon whose listeners are those of [`listeners`], and measures the baseline.
     fn from_daemon(daemon: Daemon) -> Self {
         let mut server = Self {
             own_sockets: daemon.sockets(),
             daemon,
             baseline: 0,
         };
-        // Each thread of the daemon allocates for the first time, and each page of the program that
-        // serves anybody is loaded.
+        // Afterwards each thread of the daemon has allocated for the first time, and the pages of the
+        // program that serve healthy clients are loaded.
         for _ in 0..10 {
             server.assert_serves();
         }
@@ -75,34 +92,35 @@ impl Server {
         server
     }
 
-    /// Where this protocol is spoken.
+    /// Returns the address of a protocol's listener.
     fn address(&self, protocol: &str) -> SocketAddr {
-        let at = PROTOCOLS.iter().position(|it| it.name == protocol).unwrap();
-        self.daemon.addresses[at]
+        let index = PROTOCOLS.iter().position(|it| it.name == protocol).unwrap();
+        self.daemon.addresses[index]
     }
 
-    /// All protocols, and where they are spoken.
+    /// Returns all protocols with the addresses of their listeners.
     fn endpoints(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let names = PROTOCOLS.iter().map(|it| it.name);
         names.zip(self.daemon.addresses.clone())
     }
 
-    /// Comes in and has read nothing yet.
+    /// Connects a WebSocket client to the usual target of a protocol.
     fn connect(&self, protocol: &str) -> Client {
         self.connect_to(protocol, &target(protocol))
     }
 
-    /// The same where it asks for something else.
+    /// Connects a WebSocket client to a target.
     fn connect_to(&self, protocol: &str, target: &str) -> Client {
         Client::connect(self.address(protocol), target)
     }
 
-    /// Comes in without a WebSocket library, and has read nothing but the answer to its handshake.
+    /// Connects without a WebSocket library: completes the handshake and returns the socket. Nothing
+    /// behind the 101 response has been read.
     fn connect_raw(&self, protocol: &str) -> TcpStream {
         self.connect_raw_to(protocol, &target(protocol))
     }
 
-    /// The same where it asks for something else.
+    /// Connects like [`Self::connect_raw`], to a target.
     fn connect_raw_to(&self, protocol: &str, target: &str) -> TcpStream {
         let mut stream = tcp(self.address(protocol));
         stream.write_all(handshake(target).as_bytes()).unwrap();
@@ -111,9 +129,10 @@ impl Server {
         stream
     }
 
-    /// Serves a healthy pair of each protocol, who come, meet, talk and go. Says how long it took.
+    /// Asserts that a healthy pair of clients of each protocol can connect, meet, exchange messages and
+    /// disconnect. Returns how long that took.
     fn assert_serves(&self) -> Duration {
-        let since = Instant::now();
+        let start = Instant::now();
         for (protocol, address) in self.endpoints() {
             let mut pair = Pair::of(protocol, address, HEALTHY_IP);
             pair.says("well?");
@@ -121,42 +140,47 @@ impl Server {
             pair.answers("well!");
             pair.leaves();
         }
-        since.elapsed()
+        start.elapsed()
     }
 
-    /// Waits until the daemon has closed the sockets of all clients but those that stay, which are so
-    /// many. That a client is gone is not yet known to the daemon.
+    /// Waits until exactly this number of connections is open. The daemon learns only some time later
+    /// that a client has disconnected.
     fn wait_for_connections(&self, remaining: usize) {
         let expected = self.own_sockets + remaining;
-        wait_until("the sockets of those who went are closed", || {
-            self.daemon.sockets() == expected
-        });
+        wait_until(
+            "the daemon has closed the sockets of disconnected clients",
+            || self.daemon.sockets() == expected,
+        );
     }
 
-    /// All is as before: everybody is served, and memory is back.
+    /// Asserts that the daemon serves healthy clients and has given memory back, and prints the table row
+    /// of this case.
     fn assert_survives(&self, case: &str, outcome: &str) {
         self.assert_survives_within(MEMORY_SLACK, case, outcome);
     }
 
-    /// The same where memory may be more by this.
+    /// Does the same as [`Self::assert_survives`], where resident memory may exceed the baseline by
+    /// `slack` bytes.
     fn assert_survives_within(&self, slack: u64, case: &str, outcome: &str) {
         let served = self.assert_serves();
-        let most = self.baseline + slack;
-        let mut now = 0;
-        wait_until(&format!("memory is back after {case}"), || {
-            now = self.daemon.resident();
-            now <= most
+        let limit = self.baseline + slack;
+        let mut resident = 0;
+        let what = format!("at most {limit} bytes of resident memory after: {case}");
+        wait_until(&what, || {
+            resident = self.daemon.resident();
+            resident <= limit
         });
         println!(
             "| {case} | {outcome} | {} ms | {} KiB | {} KiB |",
             served.as_millis(),
             self.baseline >> 10,
-            now >> 10
+            resident >> 10
         );
     }
 }
 
-/// All listeners, in the order of the protocols, with these settings.
+/// Returns the configuration of a listener per protocol, in the order of [`PROTOCOLS`], with the settings
+/// for all and the overrides for single protocols.
 fn listeners(common: &Value, overrides: &[(&str, Value)]) -> Vec<Value> {
     let listener = |name: &str| {
         let settings = with(json!({"protocol": name}), common);
@@ -166,35 +190,39 @@ fn listeners(common: &Value, overrides: &[(&str, Value)]) -> Vec<Value> {
     PROTOCOLS.iter().map(|it| listener(it.name)).collect()
 }
 
-/// What a client of this protocol asks for that nobody knows yet.
+/// Returns the request target with which a new client of a protocol connects. For PeerJS it has an
+/// unused id.
 fn target(protocol: &str) -> String {
     match protocol {
         "peerdrop" => "/ws/chat".to_owned(),
         "fastchat" | "workspace" => "/ws".to_owned(),
         "loudsync" => "/".to_owned(),
         "peerjs" => format!("/peerjs?key=peerjs&id={}&token=t", Uuid::new_v4()),
-        other => panic!("nobody here speaks {other}"),
+        other => panic!("unknown protocol {other}"),
     }
 }
 
-/// Sends the same again and again until it is cut off.
+/// Sends the same bytes repeatedly until the server has closed the connection.
 fn send_until_closed(stream: &mut TcpStream, bytes: &[u8]) {
-    let since = Instant::now();
+    let start = Instant::now();
     while stream.write_all(bytes).is_ok() {
-        assert!(since.elapsed() < DEADLINE, "it may go on for ever");
+        assert!(
+            start.elapsed() < DEADLINE,
+            "the server does not close the connection"
+        );
     }
 }
 
-/// Reads until it is cut off, whatever comes.
+/// Reads and ignores everything until the server has closed the connection.
 fn read_until_closed(stream: &mut TcpStream) {
     if let Err(error) = std::io::copy(stream, &mut std::io::sink()) {
-        // Who has sent what nobody read sees a reset.
+        // The socket is reset if the server closed it before it had read everything.
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     }
 }
 
 #[test]
-fn the_healthy_are_served() {
+fn healthy_clients_are_served_without_an_attack() {
     let server = Server::start();
-    server.assert_survives("nobody hostile", "served");
+    server.assert_survives("no attack", "healthy clients are served");
 }
