@@ -1,9 +1,9 @@
-//! The daemon as its users meet it: the built program, its ports, its exit status.
+//! Tests of the built daemon from outside: its ports, its log, its exit status.
 //!
-//! Each file is about one thing; `common` has what they need for it. No test sleeps, but where
-//! pauses are the attack: what is waited for is a frame, a line of the log or the end of the process,
-//! and a deadline far beyond any slow machine turns a lost one into a failure. For the same reason the
-//! daemon's own time-outs are off, or as good as off, but for the one that a test is about.
+//! Each file has one subject; `common` has what they share. No test sleeps, except where pauses are the
+//! attack. A test waits for a frame, a line of the log or the exit of the process; a deadline far above
+//! what any slow machine needs turns a missing one into a failure. For the same reason the daemon's own
+//! time-outs are switched off, or an hour long, except the one that is the subject of the test.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

@@ -1,4 +1,4 @@
-//! A client for WebSockets and plain HTTP that blocks, with a deadline on all that it does.
+//! A blocking client for WebSockets and plain HTTP. Each read and write has a deadline.
 
 use super::DEADLINE;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
@@ -12,29 +12,29 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
 
-/// A handshake with Workspace, octet for octet.
+/// A WebSocket handshake with Workspace: the bytes of the request.
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// The same with something else.
+/// Returns [`HANDSHAKE`] with another target.
 pub fn handshake(target: &str) -> String {
     HANDSHAKE.replacen("/ws", target, 1)
 }
 
-/// A stream that goes on when a signal to the process interrupts it, as it may where there is a
-/// deadline.
-pub struct Patient(pub TcpStream);
+/// A stream that repeats a call interrupted by a signal. A read or write with a deadline may be interrupted
+/// even where signal handlers restart system calls.
+pub struct RetryingStream(pub TcpStream);
 
-impl Read for Patient {
+impl Read for RetryingStream {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        again(|| self.0.read(buffer))
+        retry_interrupted(|| self.0.read(buffer))
     }
 }
 
-impl Write for Patient {
+impl Write for RetryingStream {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        again(|| self.0.write(bytes))
+        retry_interrupted(|| self.0.write(bytes))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -42,36 +42,38 @@ impl Write for Patient {
     }
 }
 
-fn again(mut attempt: impl FnMut() -> std::io::Result<usize>) -> std::io::Result<usize> {
+fn retry_interrupted(
+    mut attempt: impl FnMut() -> std::io::Result<usize>,
+) -> std::io::Result<usize> {
     loop {
         match attempt() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            done => return done,
+            result => return result,
         }
     }
 }
 
-/// One WebSocket.
+/// An open WebSocket.
 pub struct Client {
-    pub socket: WebSocket<Patient>,
-    /// Texts that came while another was waited for.
+    pub socket: WebSocket<RetryingStream>,
+    /// Texts received and skipped while waiting for another one.
     pub passed_over: Vec<String>,
 }
 
-/// A connection with a deadline on all that it does.
+/// Opens a TCP connection whose reads and writes have a deadline.
 pub fn tcp(address: SocketAddr) -> TcpStream {
-    patient(TcpStream::connect(address).unwrap())
+    with_deadline(TcpStream::connect(address).unwrap())
 }
 
-/// The same from another address of this machine.
+/// Opens a TCP connection from another address of this machine.
 pub fn tcp_from(from: IpAddr, address: SocketAddr) -> TcpStream {
     let stream = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     bind(&stream, &SocketAddr::from((from, 0))).unwrap();
     connect(&stream, &address).unwrap();
-    patient(stream.into())
+    with_deadline(stream.into())
 }
 
-fn patient(stream: TcpStream) -> TcpStream {
+fn with_deadline(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -79,27 +81,27 @@ fn patient(stream: TcpStream) -> TcpStream {
 }
 
 impl Client {
-    /// Connects, and is let in.
+    /// Connects. Panics if the server rejects the handshake.
     pub fn connect(address: SocketAddr, target: &str) -> Self {
         Self::try_connect(address, target, &[]).unwrap_or_else(|status| panic!("HTTP {status}"))
     }
 
-    /// Connects with extra headers; the HTTP status if it is not let in.
+    /// Connects with extra headers. Returns the HTTP status if the server rejects the handshake.
     pub fn try_connect(
         address: SocketAddr,
         target: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, u16> {
-        Self::over(tcp(address), address, target, headers)
+        Self::upgrade(tcp(address), address, target, headers)
     }
 
-    /// Connects from another address of this machine, and is let in.
+    /// Connects from another address of this machine. Panics if the server rejects the handshake.
     pub fn connect_from(from: IpAddr, address: SocketAddr, target: &str) -> Self {
-        Self::over(tcp_from(from, address), address, target, &[])
+        Self::upgrade(tcp_from(from, address), address, target, &[])
             .unwrap_or_else(|status| panic!("HTTP {status}"))
     }
 
-    fn over(
+    fn upgrade(
         stream: TcpStream,
         address: SocketAddr,
         target: &str,
@@ -114,13 +116,13 @@ impl Client {
                 .headers_mut()
                 .insert(HeaderName::from_static(name), value);
         }
-        match tungstenite::client(request, Patient(stream)) {
+        match tungstenite::client(request, RetryingStream(stream)) {
             Ok((socket, _)) => Ok(Self {
                 socket,
                 passed_over: Vec::new(),
             }),
-            Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
-            Err(error) => panic!("no handshake: {error}"),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            Err(error) => panic!("the handshake failed: {error}"),
         }
     }
 
@@ -129,7 +131,7 @@ impl Client {
         self.socket.send(Message::Text(text.into())).unwrap();
     }
 
-    /// Sends octets as they are.
+    /// Writes bytes to the socket as they are.
     pub fn sends_raw(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).unwrap();
     }
@@ -139,41 +141,42 @@ impl Client {
         self.sends_raw(&masked_frame(opcode, payload));
     }
 
-    /// The next text message.
+    /// Returns the next message, which must be a text.
     pub fn text(&mut self) -> String {
         let since = Instant::now();
         loop {
             match self.socket.read().expect("a text message") {
                 Message::Text(text) => return text.as_str().to_owned(),
-                // Pings may come for ever.
+                // A server that sends nothing but Pings would otherwise keep this loop busy for ever.
                 Message::Ping(_) | Message::Pong(_) => assert!(since.elapsed() < DEADLINE),
                 other => panic!("not a text message: {other:?}"),
             }
         }
     }
 
-    /// The next text message, as JSON.
+    /// Returns the next message, which must be a text, as JSON.
     pub fn json(&mut self) -> Value {
         serde_json::from_str(&self.text()).unwrap()
     }
 
-    /// Proves that everything sent so far has been read, and that the connection is well: a Ping
-    /// comes back.
+    /// Sends a Ping and waits for a Pong. Then the server has read everything sent so far, and the
+    /// connection is open.
     pub fn pings(&mut self) {
         self.socket
-            .send(Message::Ping(Bytes::from_static(b"well?")))
+            .send(Message::Ping(Bytes::from_static(b"alive?")))
             .unwrap();
         while !matches!(self.socket.read().expect("a Pong"), Message::Pong(_)) {}
     }
 
-    /// All texts up to the answer to a Ping, and those that came while another was waited for.
+    /// Sends a Ping, and returns the texts received before its Pong, after those skipped while waiting
+    /// for another.
     pub fn texts(&mut self) -> Vec<String> {
         let payload = Bytes::from_static(b"all?");
         self.socket.send(Message::Ping(payload.clone())).unwrap();
         let mut texts = std::mem::take(&mut self.passed_over);
         loop {
             match self.socket.read().expect("a Pong") {
-                Message::Pong(answer) if answer == payload => return texts,
+                Message::Pong(pong) if pong == payload => return texts,
                 Message::Text(text) => texts.push(text.as_str().to_owned()),
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("not a Pong: {other:?}"),
@@ -181,26 +184,26 @@ impl Client {
         }
     }
 
-    /// Proves that nothing waits to be read: a Ping comes back, and no message before it.
+    /// Sends a Ping and waits for its Pong. Panics if a message precedes it: the server has sent nothing.
     pub fn pings_and_gets_nothing_else(&mut self) {
         let payload = Bytes::from_static(b"nothing else?");
         self.socket.send(Message::Ping(payload.clone())).unwrap();
         loop {
             match self.socket.read().expect("a Pong") {
-                Message::Pong(answer) if answer == payload => return,
+                Message::Pong(pong) if pong == payload => return,
                 Message::Ping(_) | Message::Pong(_) => {}
                 other => panic!("not a Pong: {other:?}"),
             }
         }
     }
 
-    /// The code and the reason of the Close frame that must come next.
+    /// Returns the code and the reason of the next message, which must be a Close frame.
     pub fn closed(&mut self) -> (u16, String) {
         loop {
             match self.socket.read().expect("a Close frame") {
                 Message::Close(Some(close)) => {
                     let reason = close.reason.as_str().to_owned();
-                    // Answers it, and waits until the server is done, too.
+                    // Sends the answer, and waits until the server has closed the connection.
                     while self.socket.read().is_ok() {}
                     return (close.code.into(), reason);
                 }
@@ -210,7 +213,7 @@ impl Client {
         }
     }
 
-    /// The code of the Close frame that comes sooner or later.
+    /// Skips messages until the server sends a Close frame, and returns its code.
     pub fn code_of_close(&mut self) -> u16 {
         loop {
             match self.socket.read().expect("a Close frame") {
@@ -221,7 +224,7 @@ impl Client {
         }
     }
 
-    /// Reads up to a text message for which there is something.
+    /// Receives texts until `found` returns a value for one, and returns that value.
     pub fn until<T>(&mut self, mut found: impl FnMut(&str) -> Option<T>) -> T {
         loop {
             let text = self.text();
@@ -232,7 +235,7 @@ impl Client {
         }
     }
 
-    /// Reads up to a message of this type.
+    /// Receives texts until one is a JSON message of this type, and returns it.
     pub fn until_type(&mut self, kind: &str) -> Value {
         self.until(|text| {
             let message: Value = serde_json::from_str(text).ok()?;
@@ -240,13 +243,14 @@ impl Client {
         })
     }
 
-    /// Closes with a Close frame, and waits for the answer.
+    /// Sends a Close frame without a code, and waits until the server has closed the connection.
     pub fn leaves(mut self) {
         self.socket.close(None).unwrap();
         while self.socket.read().is_ok() {}
     }
 
-    /// The same as browsers do it, unless the server was first.
+    /// Sends a Close frame with code 1000, as browsers do, unless the server has closed the connection
+    /// already.
     pub fn leaves_for_good(mut self) {
         let normal = CloseFrame {
             code: CloseCode::Normal,
@@ -256,20 +260,20 @@ impl Client {
         while self.socket.read().is_ok() {}
     }
 
-    /// Goes without a word.
+    /// Shuts the socket down without a Close frame.
     pub fn vanishes(self) {
         let _ = self.socket.get_ref().0.shutdown(Shutdown::Both);
     }
 }
 
-/// Sends octets over a new connection, and returns all that comes back until the server closes.
+/// Sends a request over a new connection, and returns everything received until the server closes it.
 pub fn http(address: SocketAddr, request: &str) -> String {
     let mut stream = tcp(address);
     stream.write_all(request.as_bytes()).unwrap();
     receive_http(stream)
 }
 
-/// The next head of an answer, to its empty line. What follows is not read.
+/// Returns the next response head up to and including its empty line. Reads nothing after it.
 pub fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -280,8 +284,8 @@ pub fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The next frame as it comes over the wire: its opcode and its payload, which is short. Nothing is
-/// answered.
+/// Returns the opcode and the payload of the next frame, which must be shorter than 64 KiB. Answers no
+/// Ping and no Close frame.
 pub fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut head = [0; 2];
     stream.read_exact(&mut head).unwrap();
@@ -298,7 +302,7 @@ pub fn read_frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     (head[0] & 0x0f, payload)
 }
 
-/// A frame of this opcode and payload with FIN set, masked with zeros.
+/// Returns a frame with this opcode and payload and with FIN set, masked with zeros.
 pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match u8::try_from(payload.len()) {
@@ -313,11 +317,13 @@ pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// All that comes until the server closes.
+/// Returns everything received until the server closes the connection.
 pub fn receive_http(mut stream: TcpStream) -> String {
-    let mut answer = Vec::new();
-    match stream.read_to_end(&mut answer) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("no end: {error}"),
-        _ => String::from_utf8_lossy(&answer).into_owned(),
+    let mut response = Vec::new();
+    match stream.read_to_end(&mut response) {
+        Err(error) if error.kind() != ErrorKind::ConnectionReset => {
+            panic!("the connection is not closed: {error}")
+        }
+        _ => String::from_utf8_lossy(&response).into_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! The daemon as a process.
+//! The daemon as a child process.
 
 use super::DEADLINE;
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// The program under test.
+/// Returns a command for the program under test, with no configuration from the environment.
 pub fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     program
@@ -22,12 +22,12 @@ pub fn program() -> Command {
     program
 }
 
-/// Runs the program to its end.
+/// Runs the program until it exits.
 pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
 
-/// A file with this content, for as long as the test runs and a while longer.
+/// Creates a file with this content in the directory for temporary files. The caller may remove it.
 pub fn temporary_file(content: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!(
@@ -43,17 +43,17 @@ pub fn temporary_file(content: &str) -> PathBuf {
     path
 }
 
-/// These settings, and others in addition or instead.
+/// Returns `settings` with `others` added; where both have a key, `others` replaces it.
 pub fn with(mut settings: Value, others: &Value) -> Value {
     let others = others.as_object().unwrap().clone();
     settings.as_object_mut().unwrap().extend(others);
     settings
 }
 
-/// Settings with which a listener of this protocol waits for its clients as long as they take. On a
-/// loaded machine a test may be kept from its turn for longer than any time-out that users would want,
-/// and then its clients would be closed. A test that is about a time-out sets that one.
-fn patience(protocol: &str) -> Value {
+/// Returns settings of a listener of this protocol under which no time-out ends within a test. On a
+/// loaded machine a test may not be scheduled for longer than any time-out that users would want, and
+/// its clients would be closed. A test of a time-out sets that one.
+fn long_timeouts(protocol: &str) -> Value {
     let own = match protocol {
         "fastchat" => json!({"hello_timeout": 0, "takeover_timeout": LONG}),
         "workspace" => json!({"idle_timeout": 0}),
@@ -67,52 +67,56 @@ fn patience(protocol: &str) -> Value {
     with(all, &own)
 }
 
-/// Longer than any test runs, in seconds, for time-outs that cannot be without a limit.
+/// Longer than any test runs, in seconds: for time-outs that cannot be switched off.
 const LONG: u32 = 3600;
 
-/// This configuration, in which time-outs that it does not name are without end (see [`patience`]).
-fn patient(config: &Value) -> Value {
+/// Returns this configuration with long time-outs where it names none (see [`long_timeouts`]).
+fn with_long_timeouts(config: &Value) -> Value {
     let mut config = with(json!({"shutdown_timeout": LONG}), config);
     for listener in config["listeners"].as_array_mut().unwrap() {
-        *listener = with(patience(listener["protocol"].as_str().unwrap()), listener);
+        *listener = with(
+            long_timeouts(listener["protocol"].as_str().unwrap()),
+            listener,
+        );
     }
     config
 }
 
-/// A running daemon, ended with the test.
+/// A running daemon, killed on drop.
 pub struct Daemon {
     child: Child,
     log: Receiver<String>,
-    /// Where the listeners listen, in the order of the configuration.
+    /// The addresses of the listeners, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
     config: PathBuf,
 }
 
 impl Daemon {
-    /// A daemon with one listener.
+    /// Starts a daemon with one listener.
     pub fn with(listener: Value) -> Self {
         Self::start(json!({"listeners": [listener]}))
     }
 
-    /// A daemon with one listener of this protocol, and what is to be other than the defaults.
+    /// Starts a daemon with one listener of this protocol and these settings.
     pub fn of(protocol: &str, mut settings: Value) -> Self {
         settings["protocol"] = json!(protocol);
         Self::with(settings)
     }
 
-    /// A daemon with this configuration. Listeners that name no address get a port from the
-    /// system, and time-outs that the configuration does not name are without end (see [`patience`]).
+    /// Starts a daemon with this configuration. A listener without an address gets a port that the
+    /// system chooses; time-outs that the configuration does not name are long (see [`long_timeouts`]).
     pub fn start(config: Value) -> Self {
-        Self::as_configured(patient(&config))
+        Self::as_configured(with_long_timeouts(&config))
     }
 
-    /// The same, started by another program, which is given the daemon's and its arguments.
+    /// Does the same through a launcher, a program whose arguments are the daemon's program and its
+    /// arguments.
     pub fn start_by(mut launcher: Command, config: Value) -> Self {
         launcher.arg(program().get_program());
-        Self::launch(launcher, patient(&config))
+        Self::launch(launcher, with_long_timeouts(&config))
     }
 
-    /// One with the time-outs that users have, as a benchmark wants it.
+    /// Starts a daemon with the default time-outs where the configuration names none, for benchmarks.
     pub fn as_configured(config: Value) -> Self {
         Self::launch(program(), config)
     }
@@ -145,7 +149,7 @@ impl Daemon {
             config: path,
         };
         loop {
-            let line = daemon.next_line();
+            let line = daemon.expect_log_line();
             if let Some((_, address)) = line.split_once("listens on ws://") {
                 let address = address.split('/').next().unwrap();
                 daemon.addresses.push(address.parse().unwrap());
@@ -155,42 +159,42 @@ impl Daemon {
         }
     }
 
-    /// Where the only listener, or the first, listens.
+    /// Returns the address of the first listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// The process.
+    /// Returns the process id.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    fn next_line(&self) -> String {
+    fn expect_log_line(&self) -> String {
         self.log.recv_timeout(DEADLINE).expect("a line of the log")
     }
 
-    /// The next line of the log, or none when the process has ended.
+    /// Returns the next line of the log, or none if the process has exited.
     pub fn next_line_if_any(&self) -> Option<String> {
         match self.log.recv_timeout(DEADLINE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("the daemon does not end"),
+            Err(RecvTimeoutError::Timeout) => panic!("the daemon does not exit"),
         }
     }
 
-    /// Whether the process has ended.
+    /// Returns whether the process has exited.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits for a line of the log that contains this, and returns it.
+    /// Waits for a line of the log that contains `part`, and returns it.
     pub fn logs(&self, part: &str) -> String {
-        std::iter::repeat_with(|| self.next_line())
+        std::iter::repeat_with(|| self.expect_log_line())
             .find(|line| line.contains(part))
             .unwrap()
     }
 
-    /// Nobody reads the log any more.
+    /// Closes the reading end of the pipe to which the log is written, after the next line at the latest.
     pub fn close_log(&mut self) {
         self.log = channel().1;
     }
@@ -200,44 +204,44 @@ impl Daemon {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Waits until the process has ended.
+    /// Waits until the process has exited.
     pub fn ends(mut self) -> ExitStatus {
-        let (done, end) = channel();
+        let (exited, exit) = channel();
         thread::scope(|scope| {
             let child = &mut self.child;
             let pid = Pid::from_child(child);
-            scope.spawn(move || done.send(child.wait().unwrap()));
-            end.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+            scope.spawn(move || exited.send(child.wait().unwrap()));
+            exit.recv_timeout(DEADLINE).unwrap_or_else(|_| {
                 let _ = kill_process(pid, Signal::KILL);
-                panic!("the daemon does not end")
+                panic!("the daemon does not exit")
             })
         })
     }
 
-    /// How many sockets the daemon has open.
+    /// Returns the number of sockets that the daemon has open.
     pub fn sockets(&self) -> usize {
         let files = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
         let files = std::fs::read_dir(files).unwrap();
-        // A file that is closed meanwhile is not there.
+        // A file that has been closed since the listing has no target.
         let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
         targets
             .filter(|target| target.to_string_lossy().starts_with("socket:"))
             .count()
     }
 
-    /// Resident memory, in bytes.
+    /// Returns the resident memory, in bytes.
     pub fn resident(&self) -> u64 {
         memory(self.pid(), "VmRSS:").unwrap()
     }
 
-    /// User and system time.
+    /// Returns the user and system time.
     pub fn cpu(&self) -> Duration {
         cpu(self.pid()).unwrap()
     }
 }
 
-/// Memory of a process that is there, in bytes: `VmRSS:` is what is resident, `VmHWM:` what ever was at
-/// the most.
+/// Returns a memory figure of a process, in bytes, or none if it has exited: `VmRSS:` is the resident memory,
+/// `VmHWM:` its peak.
 pub fn memory(pid: Pid, which: &str) -> Option<u64> {
     let pid = pid.as_raw_nonzero();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -246,11 +250,11 @@ pub fn memory(pid: Pid, which: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// User and system time of a process that is there.
+/// Returns the user and system time of a process, or none if it has exited.
 pub fn cpu(pid: Pid) -> Option<Duration> {
     let pid = pid.as_raw_nonzero();
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may have anything in it.
+    // The name of the program, which precedes the fields, may contain spaces and parentheses.
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields = fields.split(' ').skip(11).take(2);
     let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! What the tests have in common: a way to start the daemon, and clients for its sockets.
+//! What the tests share: the daemon as a process, clients, and pairs of clients that have met.
 
 mod client;
 mod daemon;
@@ -12,14 +12,17 @@ pub use pairs::Pair;
 
 use std::time::{Duration, Instant};
 
-/// Tries again and again until something is so that gives no sign of its own.
+/// Polls until `is_so` returns true: for conditions that cause no frame and no log line.
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "still not: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "deadline exceeded while waiting until {what}"
+        );
         std::thread::yield_now();
     }
 }
 
-/// How long a test waits for something that must come. Far more than it takes anywhere.
+/// How long a test waits for an event that must happen. Far more than any machine needs.
 pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,31 +1,35 @@
-//! Two clients of one protocol who have met, and what they say to each other: one pair for each
-//! protocol, whoever else is there.
+//! Pairs of clients that have met, for each protocol, and the messages that they exchange. All ids are
+//! random, so that several pairs, and other clients, can use one listener.
 
 use super::Client;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use uuid::Uuid;
 
-/// Two clients who have met.
+/// Two clients that have met.
 pub struct Pair {
     pub one: Client,
     pub other: Client,
-    say: Say,
-    hear: fn(&str) -> Option<String>,
-    echoes: &'static [&'static str],
-    answer: Option<Say>,
+    encode: Encode,
+    /// Returns the text in a message that the recipient receives.
+    decode: fn(&str) -> Option<String>,
+    /// Types of the messages that the sender receives after each of its own, in this order.
+    sender_receives: &'static [&'static str],
+    /// Encodes a text from the recipient to the sender; none where the protocol has no such message.
+    encode_answer: Option<Encode>,
 }
 
-/// What somebody says for somebody else to get a text.
-type Say = Box<dyn Fn(&str) -> String>;
+/// Returns the message that carries a text to the other client.
+type Encode = Box<dyn Fn(&str) -> String>;
 
-/// An id that nobody has.
-fn fresh() -> String {
+/// Returns an id or name that no other client has.
+fn random_id() -> String {
     Uuid::new_v4().to_string()
 }
 
 impl Pair {
-    /// A pair of this protocol, which is spoken at this address, from an address of this machine.
+    /// Connects a pair of this protocol to a listener, from an address of this machine, and lets the two
+    /// meet.
     pub fn of(protocol: &str, address: SocketAddr, from: IpAddr) -> Self {
         let connect = |target: &str| Client::connect_from(from, address, target);
         match protocol {
@@ -34,7 +38,7 @@ impl Pair {
             "workspace" => Self::of_workspace(connect),
             "loudsync" => Self::of_loudsync(connect),
             "peerjs" => Self::of_peerjs(connect),
-            other => panic!("nobody here speaks {other}"),
+            other => panic!("unknown protocol {other:?}: add its pair here"),
         }
     }
 
@@ -47,10 +51,10 @@ impl Pair {
         Self {
             one,
             other,
-            say: Box::new(str::to_owned),
-            hear: |text| Some(text.to_owned()),
-            echoes: &[],
-            answer: Some(Box::new(str::to_owned)),
+            encode: Box::new(str::to_owned),
+            decode: |text| Some(text.to_owned()),
+            sender_receives: &[],
+            encode_answer: Some(Box::new(str::to_owned)),
         }
     }
 
@@ -62,8 +66,8 @@ impl Pair {
             client.until_type("HELLO_ACK");
             client
         };
-        let bob = fresh();
-        let mut one = enter(&fresh());
+        let bob = random_id();
+        let mut one = enter(&random_id());
         let mut other = enter(&bob);
         let data = json!({"target_user_id": bob});
         one.says(json!({"type": "OPEN_CHAT", "data": data}).to_string());
@@ -73,13 +77,13 @@ impl Pair {
         Self {
             one,
             other,
-            say: Box::new(move |text| {
+            encode: Box::new(move |text| {
                 let data = json!({"to": bob, "content": text});
                 json!({"type": "MSG", "data": data}).to_string()
             }),
-            hear: |message| field(message, "/data/content"),
-            echoes: &["MSG_ACK"],
-            answer: None,
+            decode: |message| field(message, "/data/content"),
+            sender_receives: &["MSG_ACK"],
+            encode_answer: None,
         }
     }
 
@@ -89,23 +93,24 @@ impl Pair {
             client.until_type("connected");
             client
         };
-        let [ann, bob] = [fresh(), fresh()];
+        let [ann, bob] = [random_id(), random_id()];
         let mut one = enter(&ann);
         let other = enter(&bob);
         one.until(|message| message.contains(&bob).then_some(()));
         Self {
             one,
             other,
-            say: Box::new(|text| json!({"type": "message:send", "text": text}).to_string()),
-            hear: |message| field(message, "/data/text"),
-            echoes: &["message:new"],
-            answer: None,
+            encode: Box::new(|text| json!({"type": "message:send", "text": text}).to_string()),
+            decode: |message| field(message, "/data/text"),
+            sender_receives: &["message:new"],
+            encode_answer: None,
         }
     }
 
-    /// Members say nothing to each other; a newcomer's name has to do.
+    /// LOUDSYNC has no messages between members. The text is the name of a new member, which the host
+    /// receives.
     fn of_loudsync(connect: impl Fn(&str) -> Client) -> Self {
-        let session = fresh();
+        let session = random_id();
         let join = move |name: &str, kind: &str| {
             let info = json!({"id": name, "name": name, "type": kind});
             let join = json!({"type": "join", "timestamp": 1});
@@ -117,10 +122,10 @@ impl Pair {
         Self {
             other: host,
             one: connect("/"),
-            say: Box::new(move |text| join(text, "client")),
-            hear: |message| field(message, "/member/name"),
-            echoes: &["welcome", "member_list"],
-            answer: None,
+            encode: Box::new(move |text| join(text, "client")),
+            decode: |message| field(message, "/member/name"),
+            sender_receives: &["welcome", "member_list"],
+            encode_answer: None,
         }
     }
 
@@ -130,52 +135,54 @@ impl Pair {
             client.until_type("OPEN");
             client
         };
-        let [one, other] = [fresh(), fresh()];
+        let [one, other] = [random_id(), random_id()];
         let (first, second) = (enter(&one), enter(&other));
-        let message = |kind: &'static str, dst: String| -> Say {
+        let message = |kind: &'static str, dst: String| -> Encode {
             Box::new(move |text| json!({"type": kind, "dst": dst, "payload": text}).to_string())
         };
         Self {
             one: first,
             other: second,
-            say: message("OFFER", other),
-            hear: |message| field(message, "/payload"),
-            echoes: &[],
-            answer: Some(message("ANSWER", one)),
+            encode: message("OFFER", other),
+            decode: |message| field(message, "/payload"),
+            sender_receives: &[],
+            encode_answer: Some(message("ANSWER", one)),
         }
     }
 
-    /// One says it.
+    /// Sends a text from the sender to the recipient.
     pub fn says(&mut self, text: &str) {
-        let message = (self.say)(text);
+        let message = (self.encode)(text);
         self.one.says(message);
     }
 
-    /// The other gets it, and one hears of that as the protocol demands.
+    /// Waits until the recipient has received the text, and the sender what the protocol sends in return.
     pub fn hears(&mut self, text: &str) {
-        let is_it = |message: &str| (self.hear)(message).filter(|it| it == text);
-        self.other.until(is_it);
-        for kind in self.echoes {
+        let matches = |message: &str| (self.decode)(message).filter(|it| it == text);
+        self.other.until(matches);
+        for kind in self.sender_receives {
             self.one.until_type(kind);
         }
     }
 
-    /// Where the other can answer, it does.
+    /// Sends a text from the recipient to the sender, and waits until it is received. Does nothing where the
+    /// protocol has no such message.
     pub fn answers(&mut self, text: &str) {
-        if let Some(answer) = &self.answer {
-            self.other.says(answer(text));
-            let is_it = |message: &str| (self.hear)(message).filter(|it| it == text);
-            self.one.until(is_it);
+        if let Some(encode) = &self.encode_answer {
+            self.other.says(encode(text));
+            let matches = |message: &str| (self.decode)(message).filter(|it| it == text);
+            self.one.until(matches);
         }
     }
 
-    /// Both go, so that nothing is left of them.
+    /// Closes both with code 1000, so that the server keeps nothing of them.
     pub fn leaves(self) {
         self.one.leaves_for_good();
         self.other.leaves_for_good();
     }
 }
 
+/// Returns the string at a JSON pointer of a message.
 fn field(message: &str, pointer: &str) -> Option<String> {
     let message: Value = serde_json::from_str(message).ok()?;
     Some(message.pointer(pointer)?.as_str()?.to_owned())
