@@ -1,4 +1,4 @@
-//! Clients that read more slowly than others write.
+//! Clients that read more slowly than other clients send to them: backpressure and closing with 1013.
 
 use crate::common::{Client, DEADLINE, Daemon};
 use crate::peerdrop::pair;
@@ -6,14 +6,14 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::json;
 use std::time::Duration;
 
-/// What one message of these tests weighs.
+/// The size of one message, in bytes.
 const MESSAGE: usize = 64 * 1024;
 
 #[test]
-fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
+fn a_peerdrop_sender_is_paused_while_its_peer_does_not_read_and_no_message_is_lost() {
     const MESSAGES: usize = 600;
     let daemon = Daemon::of("peerdrop", json!({}));
-    let (mut sender, mut reader) = pair(&daemon);
+    let (mut sender, mut recipient) = pair(&daemon);
     let message = |number: usize| format!("{number:08}{}", "x".repeat(MESSAGE - 8));
     let before = daemon.resident();
     sender
@@ -23,12 +23,15 @@ fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
         .set_write_timeout(Some(Duration::from_secs(2)))
         .unwrap();
     let mut number = 0;
-    // A write that does not get through for so long is the sign that it is held. On a slow
-    // machine it may come too early, which does no harm.
+    // A write that times out means that the server has paused the sender. On a slow machine this may
+    // happen earlier, which does no harm.
     while number < MESSAGES && sender.socket.send(message(number).into()).is_ok() {
         number += 1;
     }
-    assert!(number < MESSAGES, "40 MB went to a peer that reads nothing");
+    assert!(
+        number < MESSAGES,
+        "the sender is not paused: 40 MB were accepted for a peer that reads nothing"
+    );
     let grown = daemon.resident().saturating_sub(before);
     assert!(grown < 8 << 20, "grew by {grown} bytes");
     std::thread::scope(|scope| {
@@ -39,14 +42,14 @@ fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
                 .0
                 .set_write_timeout(Some(DEADLINE))
                 .unwrap();
-            // The message that did not get through waits in the client.
+            // The message whose write timed out is still in the client's buffer.
             sender.socket.flush().unwrap();
             (number + 1..MESSAGES).for_each(|number| sender.says(message(number)));
         });
         for number in 0..MESSAGES {
             assert!(
-                reader.text() == message(number),
-                "message {number} is not what was sent"
+                recipient.text() == message(number),
+                "message {number} is not the one that was sent"
             );
         }
     });
@@ -55,21 +58,21 @@ fn a_peerdrop_sender_waits_for_its_peer_and_nothing_is_lost() {
 }
 
 #[test]
-fn held_or_not_a_sender_may_be_answered_by_its_peer() {
+fn a_sender_receives_messages_of_its_peer_whether_it_is_paused_or_not() {
     let daemon = Daemon::with(json!({"protocol": "peerdrop", "outbox_size": 1024}));
-    let (mut sender, mut reader) = pair(&daemon);
+    let (mut sender, mut recipient) = pair(&daemon);
     for number in 0..200 {
         sender.says("x".repeat(10_000));
-        reader.says(number.to_string());
+        recipient.says(number.to_string());
         assert_eq!(sender.text(), number.to_string());
-        assert_eq!(reader.text().len(), 10_000);
+        assert_eq!(recipient.text().len(), 10_000);
     }
 }
 
 #[test]
-fn a_peer_that_goes_frees_a_sender_that_is_held() {
+fn a_paused_sender_is_closed_when_its_peer_disconnects() {
     let daemon = Daemon::of("peerdrop", json!({}));
-    let (mut sender, reader) = pair(&daemon);
+    let (mut sender, recipient) = pair(&daemon);
     sender
         .socket
         .get_mut()
@@ -77,12 +80,12 @@ fn a_peer_that_goes_frees_a_sender_that_is_held() {
         .set_write_timeout(Some(Duration::from_secs(2)))
         .unwrap();
     while sender.socket.send("x".repeat(MESSAGE).into()).is_ok() {}
-    reader.vanishes();
+    recipient.vanishes();
     daemon.logs("peer left");
 }
 
 #[test]
-fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing() {
+fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_receive_every_message() {
     const MESSAGES: usize = 150;
     let daemon = Daemon::with(json!({
         "protocol": "workspace", "messages_per_minute": 0,
@@ -93,10 +96,12 @@ fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing()
         client
     };
     let mut sender = enter("sender");
-    let mut readers: Vec<Client> = (0..5).map(|at| enter(&format!("reader{at}"))).collect();
-    let mut deaf = enter("deaf");
-    // So that not all of it fits into the system's buffers.
-    set_socket_recv_buffer_size(&deaf.socket.get_ref().0, 64 * 1024).unwrap();
+    let mut readers: Vec<Client> = (0..5)
+        .map(|number| enter(&format!("reader{number}")))
+        .collect();
+    let mut silent = enter("silent");
+    // The messages must not all fit into the buffers of the system.
+    set_socket_recv_buffer_size(&silent.socket.get_ref().0, 64 * 1024).unwrap();
     for number in 0..MESSAGES {
         let text = format!("{number} {}", "x".repeat(MESSAGE));
         sender.says(json!({"type": "message:send", "text": text}).to_string());
@@ -104,11 +109,11 @@ fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing()
             assert!(next_text(reader).starts_with(&format!("{number} ")));
         }
     }
-    // Now that it listens it gets what was on its way, whole messages, and why that is all.
-    let mut heard = 0;
+    // When the client reads at last, it receives the messages sent until then, whole, and the Close frame.
+    let mut received = 0;
     let close = loop {
-        match deaf.socket.read().expect("messages, then a Close frame") {
-            async_tungstenite::tungstenite::Message::Text(_) => heard += 1,
+        match silent.socket.read().expect("messages, then a Close frame") {
+            async_tungstenite::tungstenite::Message::Text(_) => received += 1,
             async_tungstenite::tungstenite::Message::Close(close) => break close.unwrap(),
             _ => {}
         }
@@ -117,11 +122,14 @@ fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_miss_nothing()
         (u16::from(close.code), close.reason.as_str()),
         (1013, "too slow")
     );
-    assert!(heard < MESSAGES, "it missed nothing");
+    assert!(
+        received < MESSAGES,
+        "the client received every message before it was closed"
+    );
     daemon.logs("too slow");
 }
 
-/// The text of the next message, without the cost of parsing it.
+/// Returns the text of the next chat message and what follows it, without the cost of parsing JSON.
 fn next_text(client: &mut Client) -> String {
     loop {
         let message = client.text();

@@ -1,4 +1,4 @@
-//! The configuration as its author meets it: what is printed, what is refused, and how.
+//! The configuration on the command line: `check`, `defaults`, and the errors for invalid files.
 
 use crate::common::{program, run, temporary_file};
 use serde_json::json;
@@ -18,18 +18,18 @@ fn check(content: &str) -> Output {
 }
 
 #[test]
-fn the_defaults_are_complete_and_are_a_configuration() {
+fn the_printed_defaults_are_a_complete_configuration() {
     let printed = run(&["defaults"]);
     assert!(printed.status.success());
-    let again = check(stdout(&printed));
+    let checked = check(stdout(&printed));
     assert!(
-        again.status.success(),
+        checked.status.success(),
         "{}",
-        String::from_utf8_lossy(&again.stderr)
+        String::from_utf8_lossy(&checked.stderr)
     );
-    assert_eq!(stdout(&again), stdout(&run(&["check"])));
-    let given = Config::from_json(stdout(&printed)).unwrap().to_json();
-    assert_eq!(given, Config::built_in().to_json());
+    assert_eq!(stdout(&checked), stdout(&run(&["check"])));
+    let defaults = Config::from_json(stdout(&printed)).unwrap().to_json();
+    assert_eq!(defaults, Config::built_in().to_json());
 }
 
 #[test]
@@ -58,21 +58,21 @@ fn check_prints_every_listener() {
         lines.contains(&"workspace  ws://127.0.0.1:4000/ws"),
         "{lines:?}"
     );
-    let elsewhere = json!({"listeners": [{"protocol": "peerjs", "path": "/my/app"}]});
+    let with_path = json!({"listeners": [{"protocol": "peerjs", "path": "/my/app"}]});
     assert_eq!(
-        stdout(&check(&elsewhere.to_string())),
+        stdout(&check(&with_path.to_string())),
         "peerjs     ws://127.0.0.1:9000/my/app/peerjs\n"
     );
 }
 
 #[test]
-fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
+fn each_error_names_the_key_and_what_would_be_right() {
     let listener = |text: &str| {
         format!(
             r#"{{"listeners": [{{"protocol": "peerdrop"}}, {{"protocol": "workspace", {text}}}]}}"#
         )
     };
-    for (content, problem) in [
+    for (content, expected) in [
         (
             "{".to_owned(),
             "is not valid JSON: EOF while parsing an object at line 1 column 1",
@@ -192,10 +192,10 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         ),
         (
             listener(r#""username_length": 1"#),
-            "listeners[1].username_length: 1 is not from 12 to 256 characters",
+            "listeners[1].username_length: must be 12 to 256 characters, not 1",
         ),
         (
-            // A secret is not shown, whatever is wrong with it.
+            // An error about a secret does not show its value.
             listener(r#""auth_secret": 12345"#),
             "listeners[1].auth_secret: must be a string\n",
         ),
@@ -203,18 +203,18 @@ fn every_mistake_is_named_with_its_place_and_what_would_be_right() {
         let output = check(&content);
         assert_eq!(output.status.code(), Some(2), "{content}");
         let stderr = String::from_utf8(output.stderr).unwrap();
-        let (file, told) = stderr
+        let (file, error) = stderr
             .split_once(".json: ")
-            .unwrap_or_else(|| panic!("no file: {stderr}"));
+            .unwrap_or_else(|| panic!("the error names no file: {stderr}"));
         assert!(
-            !file.contains('\n') && told.contains(problem),
+            !file.contains('\n') && error.contains(expected),
             "{content}: {stderr}"
         );
     }
 }
 
 #[test]
-fn all_mistakes_are_named_at_once() {
+fn all_errors_are_reported_at_once() {
     let output = check(
         r#"{"thread": 1, "listeners": [{"protocol": "x"}, {"protocol": "peerdrop", "address": ""}]}"#,
     );
@@ -222,7 +222,7 @@ fn all_mistakes_are_named_at_once() {
 }
 
 #[test]
-fn what_a_mistake_quotes_cannot_reach_a_terminal_as_it_is() {
+fn control_characters_in_a_quoted_key_are_escaped() {
     let session = r#"{"protocol": "loudsync", "sessions": [{"host\u007f\u009b2Jname\n": 1}]}"#;
     let output = check(&format!(r#"{{"listeners": [{session}]}}"#));
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -231,7 +231,7 @@ fn what_a_mistake_quotes_cannot_reach_a_terminal_as_it_is() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_its_own_message() {
+fn a_file_that_cannot_be_read_is_reported() {
     for command in [
         &["--config", "/nowhere/switchboard.json"][..],
         &["check", "-c", "/nowhere/switchboard.json"],
@@ -247,7 +247,7 @@ fn a_file_that_cannot_be_read_is_its_own_message() {
 }
 
 #[test]
-fn the_environment_names_the_file_where_the_command_line_does_not() {
+fn the_environment_names_the_file_unless_the_command_line_does() {
     let file = temporary_file(r#"{"listeners": [{"protocol": "peerdrop", "address": "[::1]:7"}]}"#);
     let check = |arguments: &[&str]| {
         let mut program = program();
@@ -268,7 +268,7 @@ fn the_environment_names_the_file_where_the_command_line_does_not() {
 }
 
 #[test]
-fn wrong_arguments_have_status_2_and_help_has_0() {
+fn wrong_arguments_exit_with_2_and_help_with_0() {
     assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
     let help = run(&["--help"]);
     assert_eq!(help.status.code(), Some(0));

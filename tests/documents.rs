@@ -1,4 +1,5 @@
-//! What the documents say of settings and close codes is what the daemon does.
+//! Compares settings and close reasons in the man page and on the protocols' pages with the code, and
+//! checks the examples.
 
 use serde_json::{Map, Value, json};
 use switchboard::base::close::CloseReason;
@@ -7,7 +8,7 @@ use switchboard::protocols::PROTOCOLS;
 
 const MAN_PAGE: &str = include_str!("../systemd/switchboard.json.5");
 
-/// The pages for authors of clients: of a protocol, or of all.
+/// Returns the page of a protocol for authors of clients, or with an empty name the one about all protocols.
 fn page(protocol: &str) -> &'static str {
     match protocol {
         "" => include_str!("../src/protocols/README.md"),
@@ -16,11 +17,11 @@ fn page(protocol: &str) -> &'static str {
         "workspace" => include_str!("../src/protocols/workspace/README.md"),
         "loudsync" => include_str!("../src/protocols/loudsync/README.md"),
         "peerjs" => include_str!("../src/protocols/peerjs/README.md"),
-        other => panic!("say here where the page of {other} is"),
+        other => panic!("unknown protocol {other:?}: add its page here"),
     }
 }
 
-/// Whether switchboard.json(5) has an entry for a key that names this default.
+/// Returns whether switchboard.json(5) has an entry for a key that names this default.
 fn man_page_has(key: &str, default: &str) -> bool {
     let entry = format!(".BR {key} \"");
     let default = default.replace('"', "\\(dq");
@@ -33,7 +34,10 @@ fn man_page_has(key: &str, default: &str) -> bool {
 fn the_man_page_has_every_setting_with_its_default() {
     let config: Map<String, Value> = serde_json::from_str(&Config::built_in().to_json()).unwrap();
     for (key, value) in config.iter().filter(|(key, _)| *key != "listeners") {
-        assert!(man_page_has(key, &value.to_string()), "{key} {value}");
+        assert!(
+            man_page_has(key, &value.to_string()),
+            "no entry for {key} with the default {value}"
+        );
     }
     for protocol in PROTOCOLS {
         let listener = Listener::built_in(protocol);
@@ -51,7 +55,7 @@ fn the_man_page_has_every_setting_with_its_default() {
     }
 }
 
-/// A table's row begins `| `key` | unit | `default` |`.
+/// A row of the table begins with `| `key` | unit | `default` |`.
 #[test]
 fn each_protocols_page_has_its_options_with_their_defaults() {
     for protocol in PROTOCOLS {
@@ -66,9 +70,9 @@ fn each_protocols_page_has_its_options_with_their_defaults() {
     }
 }
 
-/// A table's row begins `| code | `reason` | whether to reconnect |`.
+/// A row of the table begins with `| code | `reason` | whether to reconnect |`.
 #[test]
-fn each_close_reason_stands_in_a_page() {
+fn each_close_reason_is_on_a_page() {
     let names = PROTOCOLS.iter().map(|protocol| protocol.name);
     let pages: Vec<&str> = names.chain([""]).map(page).collect();
     for reason in CloseReason::ALL {
@@ -84,13 +88,13 @@ fn each_close_reason_stands_in_a_page() {
         );
         assert!(
             pages.iter().any(|page| page.contains(&row)),
-            "no page has {row}"
+            "no page has the row {row}"
         );
     }
 }
 
 #[test]
-fn the_examples_are_configurations() {
+fn the_examples_are_valid_configurations() {
     for example in [
         include_str!("../systemd/examples/behind-a-proxy.json"),
         include_str!("../systemd/examples/peerjs-server.json"),

@@ -1,5 +1,5 @@
-//! FastChat as its clients see it. What the document demands of the rules is tested at the desk,
-//! beside the rules; here is what takes sockets.
+//! FastChat over sockets. The rules of its document are tested on a realm without sockets, in
+//! `src/protocols/fastchat/tests`; here is what needs sockets.
 
 use crate::common::{Client, Daemon, http, receive_http, tcp};
 use serde_json::{Value, json};
@@ -12,18 +12,19 @@ fn daemon(settings: Value) -> Daemon {
     Daemon::of("fastchat", settings)
 }
 
+/// Returns a HELLO.
 pub fn hello(id: &str, name: &str) -> String {
     json!({"type": "HELLO", "data": {"user_id": id, "display_name": name}}).to_string()
 }
 
-/// The data of the next message, which is of this type.
+/// Returns the data of the next message, which must have this type.
 pub fn next(client: &mut Client, kind: &str) -> Value {
     let mut message = client.json();
     assert_eq!(message["type"], kind, "{message}");
     message["data"].take()
 }
 
-/// Connects and says HELLO; the list that comes has been read.
+/// Connects, sends HELLO, and reads the HELLO_ACK and the user list.
 pub fn enter(daemon: &Daemon, id: &str, name: &str) -> Client {
     let mut client = Client::connect(daemon.address(), "/ws");
     client.says(hello(id, name));
@@ -33,12 +34,12 @@ pub fn enter(daemon: &Daemon, id: &str, name: &str) -> Client {
 }
 
 #[test]
-fn two_clients_meet_talk_and_part() {
+fn two_clients_chat_until_one_disconnects() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann Lee");
     let mut bob = enter(&daemon, BOB, "Bob");
-    let seen = next(&mut ann, "PRESENCE");
-    assert_eq!(seen["users"].as_array().unwrap().len(), 2);
+    let presence = next(&mut ann, "PRESENCE");
+    assert_eq!(presence["users"].as_array().unwrap().len(), 2);
     ann.says(json!({"type": "OPEN_CHAT", "data": {"target_user_id": BOB}}).to_string());
     assert_eq!(next(&mut ann, "CHAT_OPENED")["target_display_name"], "Bob");
     assert_eq!(
@@ -63,20 +64,20 @@ fn two_clients_meet_talk_and_part() {
         next(&mut ann, "TYPING"),
         json!({"user_id": BOB, "is_typing": false})
     );
-    let gone = next(&mut ann, "PRESENCE")["users"][1].take();
+    let bob = next(&mut ann, "PRESENCE")["users"][1].take();
     assert_eq!(
-        gone,
+        bob,
         json!({"user_id": BOB, "display_name": "Bob", "online": false})
     );
 }
 
 #[test]
-fn a_live_user_cannot_be_pushed_out() {
+fn a_live_connection_is_not_displaced() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann");
     let mut impostor = Client::connect(daemon.address(), "/ws");
     impostor.says(hello(ANN, "Impostor"));
-    // Reading answers the server's Ping.
+    // Reading the probe, a Ping, queues the Pong.
     assert!(ann.socket.read().unwrap().is_ping());
     ann.socket.flush().unwrap();
     assert_eq!(next(&mut impostor, "ERROR")["code"], "UNAUTHORIZED");
@@ -86,13 +87,13 @@ fn a_live_user_cannot_be_pushed_out() {
 }
 
 #[test]
-fn a_message_is_as_good_a_sign_of_life_as_a_pong() {
+fn a_message_answers_a_probe_as_a_pong_does() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann");
     let mut impostor = Client::connect(daemon.address(), "/ws");
     impostor.says(hello(ANN, "Impostor"));
     assert!(ann.socket.read().unwrap().is_ping());
-    // A frame of its own making; the answer to the Ping stays where it is.
+    // Written past the WebSocket library, so that the Pong stays queued in it.
     ann.sends_frame(0x1, br#"{"type":"MSG_ACK"}"#);
     assert_eq!(next(&mut impostor, "ERROR")["code"], "UNAUTHORIZED");
 }
@@ -100,7 +101,7 @@ fn a_message_is_as_good_a_sign_of_life_as_a_pong() {
 #[test]
 fn a_dead_connection_is_replaced() {
     let daemon = daemon(json!({"takeover_timeout": 1}));
-    // It reads nothing, and so answers nothing, as when its cable is pulled.
+    // This client reads nothing, and so answers no Ping, as after its cable is pulled.
     let mut dead = enter(&daemon, ANN, "Ann");
     let mut ann = enter(&daemon, ANN, "Ann");
     assert_eq!(
@@ -112,7 +113,7 @@ fn a_dead_connection_is_replaced() {
 }
 
 #[test]
-fn who_never_says_hello_is_told_so_and_closed() {
+fn a_client_that_sends_no_hello_gets_an_error_and_is_closed() {
     let daemon = daemon(json!({"hello_timeout": 1}));
     let mut client = Client::connect(daemon.address(), "/ws");
     assert_eq!(next(&mut client, "ERROR")["code"], "UNAUTHORIZED");
@@ -123,21 +124,21 @@ fn who_never_says_hello_is_told_so_and_closed() {
 }
 
 #[test]
-fn a_foreign_page_may_not_connect() {
-    let foreign = daemon(json!({}));
-    let from = |daemon: &Daemon, origin| {
+fn a_page_of_another_origin_is_rejected() {
+    let with_defaults = daemon(json!({}));
+    let rejection = |daemon: &Daemon, origin| {
         Client::try_connect(daemon.address(), "/ws", &[("origin", origin)]).err()
     };
-    assert_eq!(from(&foreign, "https://evil.example"), Some(403));
-    assert_eq!(from(&foreign, "null"), Some(403));
-    assert_eq!(from(&foreign, "http://localhost:3000"), None);
-    let allowed = daemon(json!({"origins": ["https://chat.example"]}));
-    assert_eq!(from(&allowed, "https://chat.example"), None);
-    assert_eq!(from(&allowed, "http://localhost:3000"), Some(403));
+    assert_eq!(rejection(&with_defaults, "https://evil.example"), Some(403));
+    assert_eq!(rejection(&with_defaults, "null"), Some(403));
+    assert_eq!(rejection(&with_defaults, "http://localhost:3000"), None);
+    let with_origin = daemon(json!({"origins": ["https://chat.example"]}));
+    assert_eq!(rejection(&with_origin, "https://chat.example"), None);
+    assert_eq!(rejection(&with_origin, "http://localhost:3000"), Some(403));
 }
 
-/// The client of "Client Implementation" and the lines of "Example Test Messages", but for the
-/// ids: those are UUIDs.
+/// The client of "Client Implementation" and the lines of "Example Test Messages", with UUIDs as
+/// ids.
 #[test]
 fn the_documents_examples_work_as_printed() {
     let daemon = daemon(json!({}));
@@ -158,14 +159,14 @@ fn the_documents_examples_work_as_printed() {
         r#"{{"type":"HELLO","data":{{"user_id":"{BOB}","display_name":"Test User"}}}}"#
     ));
     next(&mut first, "HELLO_ACK");
-    // It is a connection of its own, on which nobody has said HELLO.
+    // The document sends this on another connection, which has not sent HELLO.
     let mut second = Client::connect(daemon.address(), "/ws");
     second.says(r#"{"type":"MSG","data":{"to":"user-456","content":"Hello!"}}"#);
     assert_eq!(next(&mut second, "ERROR")["code"], "UNAUTHORIZED");
 }
 
 #[test]
-fn a_message_may_have_64_kibibytes_and_not_more() {
+fn a_message_has_at_most_64_kib() {
     let daemon = daemon(json!({}));
     let mut client = enter(&daemon, ANN, "Ann");
     let ping = |size: usize| {
@@ -179,7 +180,7 @@ fn a_message_may_have_64_kibibytes_and_not_more() {
 }
 
 #[test]
-fn the_published_front_end_talks_with_a_client_of_the_document() {
+fn a_flat_client_chats_with_a_client_of_the_document() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann Lee");
     let mut flat = Client::connect(daemon.address(), "/ws");
@@ -211,39 +212,39 @@ fn the_published_front_end_talks_with_a_client_of_the_document() {
 }
 
 #[test]
-fn the_endpoints_of_the_front_end() {
+fn the_presence_endpoints_answer_the_front_end() {
     let daemon = daemon(json!({}));
     let _ann = enter(&daemon, ANN, "Ann Lee");
-    let ask = |request: &str, rest: &str| {
+    let request = |line: &str, rest: &str| {
         let origin = "Origin: http://localhost:3000";
-        let head = format!("{request} HTTP/1.1\r\nHost: h\r\n{origin}\r\nConnection: close\r\n");
-        let answer = http(daemon.address(), &format!("{head}{rest}"));
+        let head = format!("{line} HTTP/1.1\r\nHost: h\r\n{origin}\r\nConnection: close\r\n");
+        let response = http(daemon.address(), &format!("{head}{rest}"));
         assert!(
-            answer.contains("\r\nAccess-Control-Allow-Origin: http://localhost:3000\r\n"),
-            "{answer}"
+            response.contains("\r\nAccess-Control-Allow-Origin: http://localhost:3000\r\n"),
+            "{response}"
         );
-        answer
+        response
     };
-    let answer = ask("GET /presence/online?exclude_user_id=x", "\r\n");
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let response = request("GET /presence/online?exclude_user_id=x", "\r\n");
+    assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
     assert!(
-        answer.contains("Ann Lee") && answer.ends_with("\"count\":1}"),
-        "{answer}"
+        response.contains("Ann Lee") && response.ends_with("\"count\":1}"),
+        "{response}"
     );
-    let wanted = "Access-Control-Request-Method: POST\r\n\
+    let preflight = "Access-Control-Request-Method: POST\r\n\
         Access-Control-Request-Headers: content-type\r\n\r\n";
-    let answer = ask("OPTIONS /presence/heartbeat", wanted);
-    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
-    assert!(answer.contains("\r\nAccess-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"));
-    assert!(answer.contains("\r\nAccess-Control-Allow-Headers: content-type\r\n"));
+    let response = request("OPTIONS /presence/heartbeat", preflight);
+    assert!(response.starts_with("HTTP/1.1 204 "), "{response}");
+    assert!(response.contains("\r\nAccess-Control-Allow-Methods: GET, HEAD, POST, OPTIONS\r\n"));
+    assert!(response.contains("\r\nAccess-Control-Allow-Headers: content-type\r\n"));
     let body = json!({"user_id": ANN, "display_name": "Ann Lee"}).to_string();
     let length = format!(
         "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let answer = ask("POST /presence/heartbeat", &format!("{length}{body}"));
-    assert!(answer.contains("\"status\":\"online\""), "{answer}");
-    for (request, rest, status) in [
+    let response = request("POST /presence/heartbeat", &format!("{length}{body}"));
+    assert!(response.contains("\"status\":\"online\""), "{response}");
+    for (line, rest, status) in [
         (
             "POST /presence/heartbeat",
             "Content-Length: 2\r\n\r\n{}",
@@ -269,37 +270,41 @@ fn the_endpoints_of_the_front_end() {
         ("GET /presence", "\r\n", "404"),
         ("DELETE /presence/online", "\r\n", "405"),
     ] {
-        let answer = ask(request, rest);
+        let response = request(line, rest);
         assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request}: {answer}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{line}: {response}"
         );
-        assert_eq!(answer.contains("\r\nAllow: "), status == "405", "{answer}");
+        assert_eq!(
+            response.contains("\r\nAllow: "),
+            status == "405",
+            "{response}"
+        );
     }
-    let waits = format!("Expect: 100-continue\r\n{length}");
+    let expects = format!("Expect: 100-continue\r\n{length}");
     let mut stream = tcp(daemon.address());
     let head =
-        format!("POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{waits}");
+        format!("POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{expects}");
     stream.write_all(head.as_bytes()).unwrap();
-    let mut word = [0; 25];
-    stream.read_exact(&mut word).unwrap();
-    assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(body.as_bytes()).unwrap();
     assert!(receive_http(stream).starts_with("HTTP/1.1 200 OK\r\n"));
-    // What stands behind a body is the next request.
+    // The bytes after a body are the next request.
     let mut stream = tcp(daemon.address());
     let first = format!("POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\n{length}{body}");
     let second = "GET /presence/online HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     stream
         .write_all(format!("{first}{second}").as_bytes())
         .unwrap();
-    let answers = receive_http(stream);
+    let responses = receive_http(stream);
     assert_eq!(
-        answers.matches("HTTP/1.1 200 OK\r\n").count(),
+        responses.matches("HTTP/1.1 200 OK\r\n").count(),
         2,
-        "{answers}"
+        "{responses}"
     );
-    // And a WebSocket is at its own path alone.
-    let elsewhere = Client::try_connect(daemon.address(), "/presence/online", &[]);
-    assert_eq!(elsewhere.err(), Some(404));
+    // WebSockets are accepted at the listener's own path only.
+    let other_path = Client::try_connect(daemon.address(), "/presence/online", &[]);
+    assert_eq!(other_path.err(), Some(404));
 }

@@ -1,4 +1,4 @@
-//! What a listener answers to requests, and whom it lets in.
+//! Responses of a listener to plain requests, and the connections that it admits and rejects.
 
 use crate::common::{Client, Daemon, HANDSHAKE, http, receive_http, tcp, wait_until};
 use serde_json::{Value, json};
@@ -9,11 +9,11 @@ fn daemon(settings: Value) -> Daemon {
     Daemon::of("workspace", settings)
 }
 
-fn status(answer: &str) -> u16 {
-    answer
+fn status(response: &str) -> u16 {
+    response
         .split(' ')
         .nth(1)
-        .unwrap_or_else(|| panic!("no answer: {answer:?}"))
+        .unwrap_or_else(|| panic!("not an HTTP response: {response:?}"))
         .parse()
         .unwrap()
 }
@@ -23,7 +23,7 @@ fn request(method: &str, path: &str) -> String {
 }
 
 #[test]
-fn a_plain_request_is_told_what_to_do() {
+fn plain_requests_get_a_status_and_one_line_of_help() {
     let daemon = daemon(json!({}));
     for (method, path, expected) in [
         ("GET", "/", 404),
@@ -36,10 +36,10 @@ fn a_plain_request_is_told_what_to_do() {
         ("DELETE", "/ws", 405),
         ("NONSENSE", "/ws", 405),
     ] {
-        let answer = http(daemon.address(), &request(method, path));
-        assert_eq!(status(&answer), expected, "{method} {path}: {answer}");
+        let response = http(daemon.address(), &request(method, path));
+        assert_eq!(status(&response), expected, "{method} {path}: {response}");
         if expected != 204 {
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let (head, body) = response.split_once("\r\n\r\n").unwrap();
             assert!(
                 head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
                 "{head}"
@@ -47,34 +47,37 @@ fn a_plain_request_is_told_what_to_do() {
             assert_eq!(body.lines().count(), 1, "{body}");
         }
     }
-    let answer = http(daemon.address(), &request("GET", "/ws"));
-    assert!(answer.contains("wscat -c 'ws://localhost/ws'"), "{answer}");
-}
-
-#[test]
-fn a_method_that_is_not_allowed_is_told_so_whatever_it_brings() {
-    let daemon = daemon(json!({}));
-    let post = "POST /ws HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
-    let answer = http(daemon.address(), post);
-    assert_eq!(status(&answer), 405);
+    let response = http(daemon.address(), &request("GET", "/ws"));
     assert!(
-        answer.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"),
-        "{answer}"
+        response.contains("wscat -c 'ws://localhost/ws'"),
+        "{response}"
     );
 }
 
 #[test]
-fn an_answer_to_head_has_no_body() {
+fn a_method_that_is_not_allowed_gets_405_even_with_a_body() {
+    let daemon = daemon(json!({}));
+    let post = "POST /ws HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
+    let response = http(daemon.address(), post);
+    assert_eq!(status(&response), 405);
+    assert!(
+        response.contains("\r\nAllow: GET, HEAD, OPTIONS\r\n"),
+        "{response}"
+    );
+}
+
+#[test]
+fn a_response_to_head_has_no_body() {
     let daemon = daemon(json!({}));
     for (path, expected) in [("/", 404), ("/ws", 426)] {
-        let answer = http(daemon.address(), &request("HEAD", path));
-        assert_eq!(status(&answer), expected);
-        assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+        let response = http(daemon.address(), &request("HEAD", path));
+        assert_eq!(status(&response), expected);
+        assert!(response.ends_with("\r\n\r\n"), "{response}");
     }
 }
 
 #[test]
-fn what_is_no_request_or_too_large_is_answered() {
+fn malformed_and_oversized_requests_get_an_error() {
     let daemon = daemon(json!({}));
     for (request, expected) in [
         ("nonsense\r\n\r\n".to_owned(), 400),
@@ -99,26 +102,26 @@ fn what_is_no_request_or_too_large_is_answered() {
 }
 
 #[test]
-fn frames_sent_right_behind_the_handshake_are_not_lost() {
+fn frames_sent_together_with_the_handshake_are_not_lost() {
     let daemon = daemon(json!({}));
     let mut stream = tcp(daemon.address());
     let mut bytes = HANDSHAKE.as_bytes().to_vec();
     bytes.extend([0x81, 0x82, 0, 0, 0, 0, b'{', b'}']);
     stream.write_all(&bytes).unwrap();
-    let mut answer = Vec::new();
-    while !String::from_utf8_lossy(&answer).contains("INVALID_MESSAGE") {
+    let mut response = Vec::new();
+    while !String::from_utf8_lossy(&response).contains("INVALID_MESSAGE") {
         let mut bytes = [0; 1000];
         let count = stream.read(&mut bytes).unwrap();
-        assert!(count > 0, "{:?}", String::from_utf8_lossy(&answer));
-        answer.extend(&bytes[..count]);
+        assert!(count > 0, "{:?}", String::from_utf8_lossy(&response));
+        response.extend(&bytes[..count]);
     }
-    let answer = String::from_utf8_lossy(&answer);
-    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    assert!(answer.contains(r#""type":"connected""#), "{answer}");
+    let response = String::from_utf8_lossy(&response);
+    assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+    assert!(response.contains(r#""type":"connected""#), "{response}");
 }
 
 #[test]
-fn origins_are_let_in_as_the_configuration_says() {
+fn only_the_configured_origins_are_admitted() {
     let allowed = |origins: Value, origin| {
         let daemon = daemon(json!({"origins": origins}));
         match Client::try_connect(daemon.address(), "/ws", &[("origin", origin)]) {
@@ -145,51 +148,52 @@ fn origins_are_let_in_as_the_configuration_says() {
 }
 
 #[test]
-fn beyond_the_connections_of_a_listener_there_is_503() {
+fn a_connection_above_the_limit_of_a_listener_gets_503() {
     let daemon = daemon(json!({"max_connections": 2}));
     let first = Client::connect(daemon.address(), "/ws");
     let _second = Client::connect(daemon.address(), "/ws");
-    let answer = http(daemon.address(), HANDSHAKE);
-    assert_eq!(status(&answer), 503);
-    assert!(answer.contains("\r\nRetry-After: "), "{answer}");
+    let response = http(daemon.address(), HANDSHAKE);
+    assert_eq!(status(&response), 503);
+    assert!(response.contains("\r\nRetry-After: "), "{response}");
     first.leaves();
-    // Its place is free again no later than its socket is closed.
-    wait_until("there is room", || {
+    // The permit of a connection is freed when its socket is closed, which may be a moment later.
+    wait_until("another client is admitted", || {
         Client::try_connect(daemon.address(), "/ws", &[]).is_ok()
     });
 }
 
 #[test]
-fn who_is_refused_counts_until_its_socket_is_closed() {
+fn a_rejected_connection_counts_until_its_socket_is_closed() {
     let daemon = daemon(json!({"max_connections": 1, "close_timeout": 1000}));
-    let mut refused = tcp(daemon.address());
-    refused
+    let mut rejected = tcp(daemon.address());
+    rejected
         .write_all(request("GET", "/elsewhere").as_bytes())
         .unwrap();
-    let refused = (receive_http(refused.try_clone().unwrap()), refused);
-    assert_eq!(status(&refused.0), 404);
-    // Its answer has come, but it does not go.
-    let answers: Vec<(String, TcpStream)> = (0..40)
+    let response = receive_http(rejected.try_clone().unwrap());
+    assert_eq!(status(&response), 404);
+    // The client has its response, but keeps its socket open.
+    let responses: Vec<(String, TcpStream)> = (0..40)
         .map(|_| {
             let mut stream = tcp(daemon.address());
-            // It may be cut off already.
+            // The server may have closed the connection already.
             let _ = stream.write_all(HANDSHAKE.as_bytes());
             (receive_http(stream.try_clone().unwrap()), stream)
         })
         .collect();
-    let told = answers
+    let with_503 = responses
         .iter()
-        .filter(|(answer, _)| answer.starts_with("HTTP/1.1 503 "))
+        .filter(|(response, _)| response.starts_with("HTTP/1.1 503 "))
         .count();
-    let cut_off = answers
+    let without_response = responses
         .iter()
-        .filter(|(answer, _)| answer.is_empty())
+        .filter(|(response, _)| response.is_empty())
         .count();
-    assert_eq!((told, cut_off), (32, 8));
+    assert_eq!((with_503, without_response), (32, 8));
+    drop(rejected);
 }
 
 #[test]
-fn beyond_the_connections_of_the_process_there_is_503_on_every_listener() {
+fn a_connection_above_the_limit_of_the_process_gets_503_on_every_listener() {
     let config = json!({"max_connections": 1, "listeners": [{"protocol": "workspace"}, {"protocol": "peerdrop"}]});
     let daemon = Daemon::start(config);
     let _only = Client::connect(daemon.addresses[0], "/ws");
@@ -200,41 +204,41 @@ fn beyond_the_connections_of_the_process_there_is_503_on_every_listener() {
 }
 
 #[test]
-fn beyond_the_connections_of_an_address_there_is_429_for_it_alone() {
+fn a_connection_above_the_limit_of_its_address_gets_429_and_other_addresses_do_not() {
     let daemon = daemon(json!({"max_connections_per_ip": 1, "trusted_proxies": ["127.0.0.0/8"]}));
-    let from =
+    let connect =
         |address| Client::try_connect(daemon.address(), "/ws", &[("x-forwarded-for", address)]);
-    let _first = from("192.0.2.1").ok().unwrap();
-    assert_eq!(from("192.0.2.1").err(), Some(429));
-    assert!(from("192.0.2.2").is_ok());
-    let _network = from("2001:db8::1").ok().unwrap();
-    assert_eq!(from("2001:db8::2").err(), Some(429));
+    let _first = connect("192.0.2.1").ok().unwrap();
+    assert_eq!(connect("192.0.2.1").err(), Some(429));
+    assert!(connect("192.0.2.2").is_ok());
+    let _network = connect("2001:db8::1").ok().unwrap();
+    assert_eq!(connect("2001:db8::2").err(), Some(429));
 }
 
 #[test]
-fn even_those_who_say_nothing_count_for_their_address() {
+fn a_connection_that_sends_nothing_counts_for_its_address() {
     let daemon = daemon(json!({"max_connections_per_ip": 1}));
-    // Each is served by a task of its own, so either may be the first.
+    // Each connection has a task of its own, so either may be the one that is rejected.
     let both = [tcp(daemon.address()), tcp(daemon.address())];
-    let is_answered = |stream: &&TcpStream| {
+    let has_response = |stream: &&TcpStream| {
         stream.set_nonblocking(true).unwrap();
-        let answered = stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
+        let has_response = stream.peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
         stream.set_nonblocking(false).unwrap();
-        answered
+        has_response
     };
-    wait_until("one is answered", || {
-        both.iter().any(|stream| is_answered(&stream))
+    wait_until("one is rejected", || {
+        both.iter().any(|stream| has_response(&stream))
     });
-    let answered = both.iter().find(is_answered).unwrap();
-    let answer = receive_http(answered.try_clone().unwrap());
-    assert_eq!(status(&answer), 429);
+    let rejected = both.iter().find(has_response).unwrap();
+    let response = receive_http(rejected.try_clone().unwrap());
+    assert_eq!(status(&response), 429);
 }
 
 #[test]
-fn a_strangers_forwarded_address_is_not_believed() {
+fn a_forwarded_address_of_an_untrusted_client_is_ignored() {
     let daemon = daemon(json!({"max_connections_per_ip": 1}));
-    let from =
+    let connect =
         |address| Client::try_connect(daemon.address(), "/ws", &[("x-forwarded-for", address)]);
-    let _first = from("192.0.2.1").ok().unwrap();
-    assert_eq!(from("192.0.2.2").err(), Some(429));
+    let _first = connect("192.0.2.1").ok().unwrap();
+    assert_eq!(connect("192.0.2.2").err(), Some(429));
 }

@@ -1,4 +1,4 @@
-//! How the daemon starts and ends.
+//! Start and stop: ports, log levels, limits of the process, systemd, signals and the exit status.
 
 use crate::common::{
     Client, DEADLINE, Daemon, HANDSHAKE, http, program, run, temporary_file, wait_until,
@@ -11,37 +11,37 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-fn both() -> Daemon {
+/// Starts a daemon with a PeerDrop and a Workspace listener.
+fn two_listeners() -> Daemon {
     Daemon::start(json!({"listeners": [{"protocol": "peerdrop"}, {"protocol": "workspace"}]}))
 }
 
 #[test]
-fn a_port_in_use_is_one_clear_line_and_nothing_half_started() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().map(|address| (taken, address)).unwrap();
-    // A port that was free a moment ago may be another socket's by now, so the system chooses one.
+fn a_port_in_use_is_one_line_on_stderr_and_no_listener_starts() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = other.local_addr().unwrap();
+    // The system chooses the other port: one that was free a moment ago may be in use by now.
     let config = json!({"listeners": [
         {"protocol": "peerdrop", "address": "127.0.0.1:0"},
-        {"protocol": "workspace", "address": taken.1},
+        {"protocol": "workspace", "address": in_use},
     ]});
     let file = temporary_file(&config.to_string());
     let output = run(&["--config", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
-    let problem = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(problem.lines().count(), 1, "{problem}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(error.lines().count(), 1, "{error}");
     assert!(
-        problem.contains(&format!(
-            "listeners[1] (workspace) cannot listen on {}: ",
-            taken.1
+        error.contains(&format!(
+            "listeners[1] (workspace) cannot listen on {in_use}: "
         )),
-        "{problem}"
+        "{error}"
     );
     let log = String::from_utf8(output.stdout).unwrap();
     assert!(!log.contains("listens on"), "{log}");
 }
 
-/// A socket like the one on which systemd is told how a service does, and its path.
-fn systemd(name: &str) -> (UnixDatagram, PathBuf) {
+/// Binds a socket for the notifications of a service, as systemd does. Returns it and its path.
+fn notify_socket(name: &str) -> (UnixDatagram, PathBuf) {
     let path = std::env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -49,24 +49,25 @@ fn systemd(name: &str) -> (UnixDatagram, PathBuf) {
     (socket, path)
 }
 
-/// What a daemon with these arguments and this environment logs from its start to its end.
+/// Runs a daemon with these arguments, this value of `RUST_LOG` and this `log` in its configuration
+/// until it is ready. Returns its whole log.
 fn log_of(arguments: &[&str], rust_log: &str, log: Option<&str>) -> String {
     let listener = json!({"protocol": "workspace", "address": "127.0.0.1:0"});
     let file = temporary_file(&json!({"log": log, "listeners": [listener]}).to_string());
-    let (systemd, path) = systemd("ready");
+    let (socket, path) = notify_socket("ready");
     let mut daemon = program();
     daemon.arg("--config").arg(&file).args(arguments);
     daemon.env("RUST_LOG", rust_log).env("NOTIFY_SOCKET", &path);
     let daemon = daemon.stdout(Stdio::piped()).spawn().unwrap();
-    // It says that it is ready whatever it logs.
-    systemd.recv(&mut [0; 100]).unwrap();
+    // systemd is notified at every log level.
+    socket.recv(&mut [0; 100]).unwrap();
     kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
     let _ = (std::fs::remove_file(&path), std::fs::remove_file(&file));
     String::from_utf8(daemon.wait_with_output().unwrap().stdout).unwrap()
 }
 
 #[test]
-fn the_log_level_is_that_of_the_arguments_then_the_configuration_then_the_environment() {
+fn the_log_level_comes_from_the_arguments_then_the_configuration_then_the_environment() {
     let logs = |arguments: &[&str], rust_log, config| {
         log_of(arguments, rust_log, config).contains("listens on")
     };
@@ -83,7 +84,7 @@ fn the_log_level_is_that_of_the_arguments_then_the_configuration_then_the_enviro
 }
 
 #[test]
-fn the_open_files_limit_is_raised_as_far_as_it_goes() {
+fn the_soft_limit_of_open_files_is_raised_to_the_hard_limit() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -S -n 256 && exec "$0" "$@""#]);
     let daemon = Daemon::start_by(shell, json!({"listeners": [{"protocol": "workspace"}]}));
@@ -99,44 +100,44 @@ fn there_are_as_many_executor_threads_as_configured() {
     let tasks = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
     let names = || {
         let tasks = std::fs::read_dir(&tasks).unwrap();
-        // A thread that ends meanwhile has no name.
+        // A thread that has ended since the listing has no name.
         tasks
             .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
             .map(|name| name.trim().to_owned())
             .collect::<Vec<_>>()
     };
-    // A thread gives itself its name when it first runs.
+    // A thread sets its name when it first runs.
     let threads = || names().iter().filter(|name| *name == "executor").count();
-    wait_until("there are three threads, and all others", || {
+    wait_until("all threads have started", || {
         threads() == 3 && names().len() >= 5
     });
     assert_eq!(
         names().len(),
         5,
-        "main, three executors, the runtime's own: {:?}",
+        "expected main, three executors and one of the runtime: {:?}",
         names()
     );
 }
 
 #[test]
-fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
-    let (systemd, path) = systemd("notify");
+fn systemd_is_notified_when_the_daemon_is_ready_and_when_it_stops() {
+    let (socket, path) = notify_socket("notify");
     let mut env = Command::new("env");
     env.arg(format!("NOTIFY_SOCKET={}", path.display()));
     let daemon = Daemon::start_by(env, json!({"listeners": [{"protocol": "workspace"}]}));
-    let told = || {
+    let next_notification = || {
         let mut message = [0; 100];
-        let length = systemd.recv(&mut message).unwrap();
+        let length = socket.recv(&mut message).unwrap();
         String::from_utf8(message[..length].to_vec()).unwrap()
     };
-    assert_eq!(told().trim(), "READY=1");
+    assert_eq!(next_notification().trim(), "READY=1");
     daemon.signal(Signal::TERM);
-    assert_eq!(told().trim(), "STOPPING=1");
+    assert_eq!(next_notification().trim(), "STOPPING=1");
     let _ = std::fs::remove_file(&path);
 }
 
 #[test]
-fn the_log_has_addresses_and_figures_and_never_contents() {
+fn the_log_has_addresses_and_counts_but_no_message_text() {
     let listener = json!({"protocol": "workspace", "trusted_proxies": ["127.0.0.1"]});
     let daemon = Daemon::start(json!({"log": "debug", "listeners": [listener]}));
     let headers = [("x-forwarded-for", "192.0.2.7")];
@@ -149,7 +150,7 @@ fn the_log_has_addresses_and_figures_and_never_contents() {
     client.text();
     daemon.signal(Signal::TERM);
     client.closed();
-    // The daemon ends when the client's socket is closed.
+    // The daemon exits when the client has closed its socket.
     drop(client);
     let log: Vec<String> = std::iter::from_fn(|| daemon.next_line_if_any()).collect();
     assert!(
@@ -165,39 +166,39 @@ fn the_log_has_addresses_and_figures_and_never_contents() {
 }
 
 #[test]
-fn sigterm_and_sigint_say_goodbye_to_everybody_and_exit_0() {
+fn sigterm_and_sigint_close_every_connection_with_1001_and_exit_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let daemon = both();
-        let mut one = Client::connect(daemon.addresses[0], "/ws/chat");
-        let mut other = Client::connect(daemon.addresses[1], "/ws");
-        one.text();
-        other.text();
+        let daemon = two_listeners();
+        let mut peerdrop = Client::connect(daemon.addresses[0], "/ws/chat");
+        let mut workspace = Client::connect(daemon.addresses[1], "/ws");
+        peerdrop.text();
+        workspace.text();
         daemon.signal(signal);
-        assert_eq!(one.closed(), (1001, "server going away".to_owned()));
-        assert_eq!(other.closed(), (1001, "server going away".to_owned()));
-        drop((one, other));
+        assert_eq!(peerdrop.closed(), (1001, "server going away".to_owned()));
+        assert_eq!(workspace.closed(), (1001, "server going away".to_owned()));
+        drop((peerdrop, workspace));
         daemon.logs("2 server going away");
         assert_eq!(daemon.ends().code(), Some(0));
     }
 }
 
 #[test]
-fn who_does_not_answer_a_goodbye_is_not_waited_for_longer_than_configured() {
+fn a_client_that_does_not_answer_its_close_frame_delays_the_exit_by_at_most_shutdown_timeout() {
     let config = json!({"shutdown_timeout": 0.1, "listeners": [{"protocol": "workspace", "close_timeout": 1000}]});
     let daemon = Daemon::start(config);
-    let mut deaf = Client::connect(daemon.address(), "/ws");
-    deaf.text();
+    let mut client = Client::connect(daemon.address(), "/ws");
+    client.text();
     daemon.signal(Signal::TERM);
     daemon.logs("are cut off");
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_exits_at_once() {
     let config = json!({"shutdown_timeout": 1000, "listeners": [{"protocol": "workspace", "close_timeout": 1000}]});
     let daemon = Daemon::start(config);
-    let mut deaf = Client::connect(daemon.address(), "/ws");
-    deaf.text();
+    let mut client = Client::connect(daemon.address(), "/ws");
+    client.text();
     daemon.signal(Signal::TERM);
     daemon.logs("closing all connections");
     daemon.signal(Signal::TERM);
@@ -205,22 +206,23 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn a_handshake_under_way_does_not_hold_up_a_stop() {
+fn an_unfinished_handshake_does_not_delay_the_exit() {
     let config = json!({"shutdown_timeout": 1000, "listeners": [{"protocol": "workspace", "handshake_timeout": 1000}]});
     let daemon = Daemon::start(config);
     let _silent = TcpStream::connect(daemon.address()).unwrap();
-    // Accepted in the order of their coming.
+    // Connections are accepted in order, so the first one has been accepted when this one gets its response.
     http(daemon.address(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.ends().code(), Some(0));
 }
 
 #[test]
-fn without_a_reader_of_its_log_it_ends_rather_than_dropping_clients_one_by_one() {
-    let mut daemon = both();
+fn the_daemon_exits_if_its_log_has_no_reader() {
+    let mut daemon = two_listeners();
     daemon.close_log();
-    // Each connection is a line or two.
-    wait_until("it ends", || {
+    // Each connection logs a line or two. A failed write must end the process, and not one connection
+    // after another.
+    wait_until("the daemon exits", || {
         let _ = TcpStream::connect(daemon.addresses[1]).and_then(|mut stream| {
             stream.set_read_timeout(Some(DEADLINE))?;
             stream.write_all(HANDSHAKE.as_bytes())?;

@@ -1,5 +1,5 @@
-//! LOUDSYNC as its clients see it. What the document demands of the rules is tested at the desk,
-//! beside the rules; here is what takes sockets.
+//! LOUDSYNC over sockets. The rules of its document are tested on a realm without sockets, in
+//! `src/protocols/loudsync/tests`; here is what needs sockets.
 
 use crate::common::{
     Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, read_head, tcp,
@@ -14,23 +14,25 @@ fn daemon(settings: Value) -> Daemon {
     Daemon::of("loudsync", settings)
 }
 
+/// Returns a `join` for the session `party`.
 fn join(device: &str, kind: &str) -> String {
     let info = json!({"id": device, "name": device, "type": kind});
     json!({"type": "join", "timestamp": 1, "sessionId": "party", "deviceInfo": info}).to_string()
 }
 
+/// Returns a message that has only a type and a time.
 fn bare(kind: &str) -> String {
     json!({"type": kind, "timestamp": 1_706_889_650_000_u64}).to_string()
 }
 
-/// The next message, which is of this type.
+/// Returns the next message, which must have this type.
 pub fn next(client: &mut Client, kind: &str) -> Value {
     let message = client.json();
     assert_eq!(message["type"], kind, "{message}");
     message
 }
 
-/// Joins the session `party`; the welcome and the list have been read.
+/// Joins the session `party`, and reads the welcome and the list.
 pub fn enter(daemon: &Daemon, device: &str, kind: &str) -> Client {
     let mut client = Client::connect(daemon.address(), "/");
     client.says(join(device, kind));
@@ -40,7 +42,7 @@ pub fn enter(daemon: &Daemon, device: &str, kind: &str) -> Client {
 }
 
 #[test]
-fn a_party_over_sockets() {
+fn members_join_are_kicked_reconnect_and_leave() {
     let daemon = daemon(json!({}));
     let mut host = enter(&daemon, "mac", "host");
     let mut phone = enter(&daemon, "phone", "client");
@@ -66,13 +68,13 @@ fn a_party_over_sockets() {
     assert_eq!(pad.closed(), (1000, "session closed".to_owned()));
 }
 
-/// The next message in capitals, which is of this type: its payload.
+/// Returns the payload of the next message of the upper-case dialect, which must have this type.
 fn next_payload(client: &mut Client, kind: &str) -> Value {
     next(client, kind)["payload"].take()
 }
 
 #[test]
-fn a_guest_who_speaks_in_capitals_over_sockets() {
+fn an_upper_case_client_joins_and_leaves() {
     let lobby = json!({"id": "lobby", "name": "Lobby", "host_id": "dj", "host_name": "DJ"});
     let daemon = daemon(json!({"sessions": [lobby]}));
     let mut host = enter(&daemon, "mac", "host");
@@ -118,7 +120,7 @@ fn a_guest_who_speaks_in_capitals_over_sockets() {
         (&left["memberId"], &left["reason"]),
         (&joined["member"]["id"], &json!("left"))
     );
-    // A session that is there without a host.
+    // A configured session exists without a host.
     let mut tv = Client::connect(daemon.address(), "/");
     tv.says(join("lobby"));
     assert_eq!(next_payload(&mut tv, "WELCOME")["hostName"], "DJ");
@@ -129,11 +131,11 @@ fn a_guest_who_speaks_in_capitals_over_sockets() {
 }
 
 #[test]
-fn the_round_trip_of_a_ping_becomes_a_members_latency() {
+fn the_round_trip_of_a_ping_is_a_members_latency() {
     let daemon = daemon(json!({}));
     let mut host = enter(&daemon, "mac", "host");
     let deadline = Instant::now() + DEADLINE;
-    // Reading the list answers the Ping that came before it.
+    // Reading the list also reads the Ping before it, and queues the Pong.
     loop {
         host.says(bare("member_list"));
         let latency = next(&mut host, "member_list")["members"][0]["latency"].clone();
@@ -141,11 +143,11 @@ fn the_round_trip_of_a_ping_becomes_a_members_latency() {
             break;
         }
         assert_eq!(latency, Value::Null);
-        assert!(Instant::now() < deadline, "no latency");
+        assert!(Instant::now() < deadline, "the list has no latency");
     }
 }
 
-/// A host that answers nothing by itself, and its first frames.
+/// Connects a socket that answers no Ping by itself, and sends frames together with the handshake.
 fn raw_host(daemon: &Daemon, frames: &[Vec<u8>]) -> TcpStream {
     let mut host = tcp(daemon.address());
     let bytes = [HANDSHAKE.as_bytes(), &frames.concat()].concat();
@@ -154,7 +156,7 @@ fn raw_host(daemon: &Daemon, frames: &[Vec<u8>]) -> TcpStream {
     host
 }
 
-/// The next text that contains this.
+/// Skips frames until one contains `part`, and returns it as text.
 fn raw_text(host: &mut TcpStream, part: &str) -> String {
     loop {
         let (_, payload) = read_frame(host);
@@ -166,7 +168,7 @@ fn raw_text(host: &mut TcpStream, part: &str) -> String {
 }
 
 #[test]
-fn a_pong_that_answers_no_ping_measures_nothing() {
+fn a_pong_without_a_ping_sets_no_latency() {
     let daemon = daemon(json!({}));
     let frames = [
         masked_frame(0xa, &[0; 16]),
@@ -180,7 +182,7 @@ fn a_pong_that_answers_no_ping_measures_nothing() {
 }
 
 #[test]
-fn a_sign_of_life_counts_whatever_else_was_asked_meanwhile() {
+fn a_heartbeat_answers_a_probe_although_other_pings_followed_it() {
     let daemon = daemon(json!({"ping_every": 1}));
     let mut host = raw_host(
         &daemon,
@@ -188,68 +190,70 @@ fn a_sign_of_life_counts_whatever_else_was_asked_meanwhile() {
     );
     raw_text(&mut host, "member_list");
     let mut phone = enter(&daemon, "phone", "client");
-    let mut again = Client::connect(daemon.address(), "/");
-    again.says(join("mac", "host"));
-    again.pings();
-    // The host hears of this after the question, however many Pings for the round trip came before.
+    let mut second = Client::connect(daemon.address(), "/");
+    second.says(join("mac", "host"));
+    second.pings();
+    // The host is sent `member_left` after the probe. Pings for the round trip may be before and after
+    // the probe.
     phone.says(bare("leave"));
     raw_text(&mut host, "member_left");
-    // The first of these may be the question; the second is one for the round trip that came after it.
+    // Of the next two Pings the first may be the probe; the second measures the round trip and was sent
+    // after it.
     for _ in 0..2 {
         while read_frame(&mut host).0 != 0x9 {}
     }
     host.write_all(&masked_frame(0x1, bare("heartbeat").as_bytes()))
         .unwrap();
-    assert_eq!(next(&mut again, "error")["code"], "already_joined");
+    assert_eq!(next(&mut second, "error")["code"], "already_joined");
 }
 
 #[test]
-fn a_device_is_not_let_in_twice() {
-    // There is no Ping but the question.
+fn a_device_cannot_join_twice() {
+    // Without `ping_every` the only Ping is the probe.
     let daemon = daemon(json!({"ping_every": 0}));
     let mut host = enter(&daemon, "mac", "host");
-    let mut again = Client::connect(daemon.address(), "/");
-    again.says(join("mac", "host"));
-    // Reading answers it.
+    let mut second = Client::connect(daemon.address(), "/");
+    second.says(join("mac", "host"));
+    // Reading the probe queues the Pong.
     assert!(host.socket.read().unwrap().is_ping());
     host.socket.flush().unwrap();
-    assert_eq!(next(&mut again, "error")["code"], "already_joined");
-    assert_eq!(again.closed(), (1000, "join refused".to_owned()));
+    assert_eq!(next(&mut second, "error")["code"], "already_joined");
+    assert_eq!(second.closed(), (1000, "join refused".to_owned()));
 }
 
 #[test]
-fn a_device_is_let_in_again_when_its_connection_is_dead() {
-    // There is no Ping but the question: the daemon might read the answer to an earlier one only after
-    // that, and take it for the answer.
+fn a_device_joins_again_when_its_connection_is_dead() {
+    // Without `ping_every` the only Ping is the probe. The server might otherwise read the Pong for an
+    // earlier Ping after the probe, and take that for its answer.
     let daemon = daemon(json!({"takeover_timeout": 1, "ping_every": 0}));
-    // It reads nothing from here on, and so answers nothing.
+    // This client reads nothing from here on, and so does not answer the probe.
     let mut dead = enter(&daemon, "mac", "host");
-    let mut again = enter(&daemon, "mac", "host");
+    let mut second = enter(&daemon, "mac", "host");
     assert_eq!(
         dead.closed(),
         (4409, "connected again elsewhere".to_owned())
     );
-    again.says(bare("member_list"));
-    let list = next(&mut again, "member_list");
+    second.says(bare("member_list"));
+    let list = next(&mut second, "member_list");
     assert_eq!(list["members"].as_array().unwrap().len(), 1);
 }
 
 #[test]
-fn who_sends_no_heartbeat_or_never_joins_is_closed() {
-    // In a daemon each, so that the other time-out cannot come first.
-    let of_members = daemon(json!({"heartbeat_timeout": 1}));
-    let mut host = enter(&of_members, "mac", "host");
+fn a_member_without_heartbeats_and_a_client_that_does_not_join_are_closed() {
+    // Each time-out has a daemon of its own, so that the other one cannot end first.
+    let with_heartbeat = daemon(json!({"heartbeat_timeout": 1}));
+    let mut host = enter(&with_heartbeat, "mac", "host");
     assert_eq!(host.closed(), (4408, "timed out".to_owned()));
-    let of_strangers = daemon(json!({"join_timeout": 1}));
-    let mut stranger = Client::connect(of_strangers.address(), "/any/path");
+    let with_join = daemon(json!({"join_timeout": 1}));
+    let mut unregistered = Client::connect(with_join.address(), "/any/path");
     assert_eq!(
-        stranger.closed(),
+        unregistered.closed(),
         (4401, "no HELLO or JOIN in time".to_owned())
     );
 }
 
 #[test]
-fn at_a_stop_sessions_are_closed_first() {
+fn a_stop_closes_sessions_before_connections() {
     let daemon = daemon(json!({}));
     let mut host = enter(&daemon, "mac", "host");
     let mut phone = enter(&daemon, "phone", "client");
@@ -262,7 +266,7 @@ fn at_a_stop_sessions_are_closed_first() {
         );
         assert_eq!(client.closed(), (1001, "server going away".to_owned()));
     }
-    // The daemon ends when the clients' sockets are closed.
+    // The daemon exits when the clients have closed their sockets.
     drop((host, phone));
     assert!(daemon.ends().success());
 }

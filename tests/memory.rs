@@ -1,5 +1,5 @@
-//! Clients that together make the daemon hold more than its `memory_budget`: those who hold most are
-//! closed, and nobody else.
+//! Clients that together make the daemon hold more than its `memory_budget`. The clients that hold most are
+//! closed, and no others.
 
 use crate::common::{Client, Daemon, masked_frame, tcp, wait_until};
 use crate::peerdrop::pair;
@@ -11,7 +11,8 @@ use std::time::Duration;
 
 const MIB: usize = 1 << 20;
 
-/// What the allocator may keep, and what buffers of those who are being closed take.
+/// Resident memory allowed above the budget, in bytes: what the allocator keeps, and the buffers of
+/// connections that are being closed.
 const SLACK: u64 = 8 << 20;
 
 fn daemon(protocol: &str, memory_budget: usize) -> Daemon {
@@ -25,7 +26,7 @@ fn short_of_memory() -> (u16, String) {
     (1013, "server is short of memory".to_owned())
 }
 
-/// A fragment of a text message, the first of it or a later one; not its last.
+/// Returns the first fragment of a text message, or a later one, but not the last: its FIN bit is not set.
 fn fragment(is_first: bool, size: usize) -> Vec<u8> {
     let mut frame = vec![u8::from(is_first), 0x80 | 127];
     frame.extend((size as u64).to_be_bytes());
@@ -35,7 +36,7 @@ fn fragment(is_first: bool, size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn whoever_has_sent_the_largest_part_of_a_message_is_closed_first() {
+fn the_client_with_the_largest_incomplete_message_is_closed_first() {
     let daemon = daemon("peerdrop", 16 * MIB);
     let (mut one, mut other) = pair(&daemon);
     let mut small: Vec<Client> = (0..3)
@@ -58,25 +59,25 @@ fn whoever_has_sent_the_largest_part_of_a_message_is_closed_first() {
 }
 
 #[test]
-fn many_parts_of_large_messages_take_no_more_memory_than_there_may_be() {
+fn incomplete_messages_of_many_clients_stay_within_the_memory_budget() {
     let daemon = daemon("peerdrop", 16 * MIB);
     let (mut one, mut other) = pair(&daemon);
     let before = daemon.resident();
-    let mut most = 0;
+    let mut peak = 0;
     let mut clients = Vec::new();
     for number in 0..40 {
         let mut client = Client::connect(daemon.address(), "/ws/chat");
         client.text();
-        for part in 0..8 {
-            client.sends_raw(&fragment(part == 0, MIB));
-            most = daemon.resident().max(most);
+        for number in 0..8 {
+            client.sends_raw(&fragment(number == 0, MIB));
+            peak = daemon.resident().max(peak);
         }
         clients.push(client);
         let text = number.to_string();
         one.says(text.clone());
         assert_eq!(other.text(), text);
     }
-    let grown = most.saturating_sub(before);
+    let grown = peak.saturating_sub(before);
     assert!(grown < 16 * MIB as u64 + SLACK, "grew by {grown} bytes");
     drop(clients);
     wait_until("memory is free again", || {
@@ -85,57 +86,64 @@ fn many_parts_of_large_messages_take_no_more_memory_than_there_may_be() {
 }
 
 #[test]
-fn so_it_is_with_what_waits_for_clients_that_read_nothing() {
+fn messages_queued_for_clients_that_read_nothing_stay_within_the_memory_budget() {
     const MESSAGE: usize = 8 * MIB;
     let daemon = daemon("peerdrop", 20 * MIB);
     let (mut one, mut other) = pair(&daemon);
     let before = daemon.resident();
     let mut pairs = Vec::new();
     for _ in 0..10 {
-        let (mut sender, reader) = pair(&daemon);
-        set_socket_recv_buffer_size(&reader.socket.get_ref().0, 64 * 1024).unwrap();
+        let (mut sender, recipient) = pair(&daemon);
+        set_socket_recv_buffer_size(&recipient.socket.get_ref().0, 64 * 1024).unwrap();
         sender.says("x".repeat(MESSAGE));
-        pairs.push((sender, reader));
+        pairs.push((sender, recipient));
         one.says("still there?");
         assert_eq!(other.text(), "still there?");
     }
     let grown = daemon.resident().saturating_sub(before);
     assert!(grown < 20 * MIB as u64 + SLACK, "grew by {grown} bytes");
-    // Of each pair both are there, or neither.
-    let mut served = 0;
-    for (mut sender, mut reader) in pairs {
-        if reader.socket.read().is_ok_and(|message| message.is_text()) {
-            served += 1;
-            reader.says("thanks");
+    // Either both peers of a pair are connected, or the reading one was closed, and then the other one, too.
+    let mut delivered = 0;
+    for (mut sender, mut recipient) in pairs {
+        if recipient
+            .socket
+            .read()
+            .is_ok_and(|message| message.is_text())
+        {
+            delivered += 1;
+            recipient.says("thanks");
             assert_eq!(sender.text(), "thanks");
         } else {
             assert_eq!(sender.closed().1, "peer left");
         }
     }
-    assert!((1..=2).contains(&served), "{served} were served");
+    assert!(
+        (1..=2).contains(&delivered),
+        "{delivered} messages were delivered"
+    );
 }
 
 #[test]
-fn whoever_says_goodbye_and_holds_much_is_cut_before_anybody_is_closed() {
+fn a_closing_connection_that_holds_much_is_aborted_before_any_other_is_closed() {
     let daemon = Daemon::start(json!({
         "memory_budget": 16 * MIB,
         "listeners": [{"protocol": "peerdrop"}],
     }));
-    let (mut sender, mut reader) = pair(&daemon);
-    set_socket_recv_buffer_size(&reader.socket.get_ref().0, 64 * 1024).unwrap();
+    let (mut sender, mut recipient) = pair(&daemon);
+    set_socket_recv_buffer_size(&recipient.socket.get_ref().0, 64 * 1024).unwrap();
     sender.says("x".repeat(12 * MIB));
     sender.pings();
-    // It takes nothing of the message, which must come before the answer to this.
-    reader.sends_frame(0x8, &1000_u16.to_be_bytes());
+    // This client reads nothing. The server's Close frame has to wait for the large message.
+    recipient.sends_frame(0x8, &1000_u16.to_be_bytes());
     assert_eq!(sender.closed().1, "peer left");
-    let mut other = Client::connect(daemon.address(), "/ws/chat");
-    other.text();
-    other.sends_raw(&fragment(true, 12 * MIB));
-    other.pings();
+    let mut next = Client::connect(daemon.address(), "/ws/chat");
+    next.text();
+    next.sends_raw(&fragment(true, 12 * MIB));
+    next.pings();
 }
 
 #[test]
-fn whoever_is_told_goodbye_and_goes_on_sending_holds_nothing() {
+fn a_client_that_goes_on_sending_after_its_close_frame_holds_no_memory() {
     let daemon = Daemon::start(json!({
         "memory_budget": 16 * MIB,
         "listeners": [{"protocol": "peerdrop"}],
@@ -156,38 +164,39 @@ fn whoever_is_told_goodbye_and_goes_on_sending_holds_nothing() {
 }
 
 #[test]
-fn what_waits_does_not_keep_the_buffer_that_it_came_in() {
+fn a_queued_message_does_not_keep_the_read_buffer_alive() {
     let daemon = daemon("peerdrop", 16 * MIB);
-    // Once this has come the buffer is a large one, and as long as one comes now and then.
+    // This frame makes the read buffer large. One now and then keeps it so.
     let large = masked_frame(0x2, &[0; 20_000]);
     let ignored = masked_frame(0x2, &[0; 1000]).repeat(58);
-    let waits = masked_frame(0x1, &[b'x'; 4100]);
-    let round = [&large, &waits, &ignored].map(Vec::as_slice).concat();
+    let queued = masked_frame(0x1, &[b'x'; 4100]);
+    let round = [&large, &queued, &ignored].map(Vec::as_slice).concat();
     let before = daemon.resident();
     let pairs: Vec<_> = (0..5)
         .map(|_| {
-            let (mut sender, reader) = pair(&daemon);
-            set_socket_recv_buffer_size(&reader.socket.get_ref().0, 64 * 1024).unwrap();
+            let (mut sender, recipient) = pair(&daemon);
+            set_socket_recv_buffer_size(&recipient.socket.get_ref().0, 64 * 1024).unwrap();
             let stream = &sender.socket.get_ref().0;
-            // A pause that is taken for the end of what is read does no harm.
+            // A write that times out means that the server has paused the sender. If it happens earlier
+            // on a slow machine, that does no harm.
             stream
                 .set_write_timeout(Some(Duration::from_secs(1)))
                 .unwrap();
             let socket = sender.socket.get_mut();
             while socket.write_all(&round).is_ok() {}
-            (sender, reader)
+            (sender, recipient)
         })
         .collect();
     let grown = daemon.resident().saturating_sub(before);
-    // An outbox of 1 MiB each, and what is next to it.
+    // An outbox of 1 MiB for each pair, and about as much again beside it.
     assert!(grown < 10 * MIB as u64 + SLACK, "grew by {grown} bytes");
     drop(pairs);
 }
 
 #[test]
-fn large_requests_that_do_not_end_leave_room_for_usual_ones() {
+fn large_unfinished_request_heads_leave_memory_for_usual_ones() {
     let daemon = daemon("peerdrop", MIB);
-    // An eighth of it is room for 21 of these.
+    // Large heads may use an eighth of the budget, which is enough for 21 of these.
     let head = format!("GET /ws/chat HTTP/1.1\r\nX: {}", "x".repeat(8000));
     let clients: Vec<_> = (0..30)
         .map(|_| {
@@ -196,13 +205,13 @@ fn large_requests_that_do_not_end_leave_room_for_usual_ones() {
             stream
         })
         .collect();
-    let is_refused = |stream: &TcpStream| {
-        let mut answer = [0; 12];
+    let is_rejected = |stream: &TcpStream| {
+        let mut response = [0; 12];
         stream.set_nonblocking(true).unwrap();
-        stream.peek(&mut answer).is_ok() && answer == *b"HTTP/1.1 503"
+        stream.peek(&mut response).is_ok() && response == *b"HTTP/1.1 503"
     };
-    wait_until("there is no more room for these", || {
-        clients.iter().any(is_refused)
+    wait_until("a large head is rejected", || {
+        clients.iter().any(is_rejected)
     });
     let (mut one, mut other) = pair(&daemon);
     one.says("still there?");
@@ -210,22 +219,22 @@ fn large_requests_that_do_not_end_leave_room_for_usual_ones() {
 }
 
 #[test]
-fn and_with_what_is_stored_for_peers_that_are_not_there() {
+fn the_client_with_the_most_stored_messages_is_closed_first() {
     let daemon = Daemon::start(json!({
         "memory_budget": 4 * MIB,
         "listeners": [{"protocol": "peerjs"}],
     }));
-    let mut sources = ["ann", "bob", "cat"].map(|id| crate::peerjs::enter(&daemon, id));
+    let mut senders = ["ann", "bob", "cat"].map(|id| crate::peerjs::enter(&daemon, id));
     let payload = "x".repeat(MIB / 2);
-    let message = json!({"type": "OFFER", "dst": "nobody", "payload": payload}).to_string();
-    for (source, messages) in sources.iter_mut().zip([4, 2, 3]) {
-        (0..messages).for_each(|_| source.says(message.clone()));
-        source.pings();
+    let message = json!({"type": "OFFER", "dst": "absent", "payload": payload}).to_string();
+    for (sender, messages) in senders.iter_mut().zip([4, 2, 3]) {
+        (0..messages).for_each(|_| sender.says(message.clone()));
+        sender.pings();
     }
-    assert_eq!(sources[0].closed(), short_of_memory());
-    let mut nobody = crate::peerjs::enter(&daemon, "nobody");
-    let from: Vec<String> = (0..5)
-        .map(|_| nobody.json()["src"].as_str().unwrap().to_owned())
+    assert_eq!(senders[0].closed(), short_of_memory());
+    let mut absent = crate::peerjs::enter(&daemon, "absent");
+    let stored: Vec<String> = (0..5)
+        .map(|_| absent.json()["src"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(from, ["bob", "bob", "cat", "cat", "cat"]);
+    assert_eq!(stored, ["bob", "bob", "cat", "cat", "cat"]);
 }

@@ -1,5 +1,5 @@
-//! PeerDrop as its clients see it. What the document demands of the rules is tested at the desk,
-//! beside the rules; here is what takes sockets.
+//! PeerDrop over sockets. The rules of its document are tested on a realm without sockets, in
+//! `src/protocols/peerdrop/tests`; here is what needs sockets.
 
 use crate::common::{Client, Daemon};
 use async_tungstenite::tungstenite::Message;
@@ -9,7 +9,7 @@ fn daemon() -> Daemon {
     Daemon::with(json!({"protocol": "peerdrop"}))
 }
 
-/// A creator and a joiner that have found each other.
+/// Connects a creator and a joiner of one session.
 pub fn pair(daemon: &Daemon) -> (Client, Client) {
     let mut creator = Client::connect(daemon.address(), "/ws/chat");
     let code = creator.text();
@@ -20,7 +20,7 @@ pub fn pair(daemon: &Daemon) -> (Client, Client) {
 }
 
 #[test]
-fn two_strangers_find_each_other_and_talk() {
+fn two_peers_exchange_messages() {
     let daemon = daemon();
     let (mut creator, mut joiner) = pair(&daemon);
     creator.says("Hello!");
@@ -30,7 +30,7 @@ fn two_strangers_find_each_other_and_talk() {
 }
 
 #[test]
-fn messages_arrive_in_order_and_byte_for_byte() {
+fn messages_arrive_unchanged_and_in_order() {
     let daemon = daemon();
     let (mut creator, mut joiner) = pair(&daemon);
     let sizes = [
@@ -39,7 +39,7 @@ fn messages_arrive_in_order_and_byte_for_byte() {
     let texts: Vec<String> = sizes
         .iter()
         .enumerate()
-        .map(|(at, &size)| format!("{at} ü{}", "x".repeat(size)))
+        .map(|(number, &size)| format!("{number} ü{}", "x".repeat(size)))
         .collect();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -51,7 +51,7 @@ fn messages_arrive_in_order_and_byte_for_byte() {
         for text in texts.iter().chain(&texts) {
             assert!(
                 joiner.text() == *text,
-                "a message of {} bytes arrived otherwise",
+                "a message of {} bytes was changed",
                 text.len()
             );
         }
@@ -75,10 +75,10 @@ fn fragments_arrive_as_one_message() {
     assert_eq!(joiner.text(), "abc");
 }
 
-/// The read buffer changes its size between two messages. Here messages end just where that
-/// might seem to be, with more of them behind.
+/// The read buffer is replaced between two messages. Here messages end where it may be replaced, while
+/// the bytes of the next ones have been received already.
 #[test]
-fn nothing_is_lost_between_large_and_small_messages_and_fragments() {
+fn no_message_is_lost_when_the_read_buffer_changes_its_size() {
     let daemon = daemon();
     let (mut creator, mut joiner) = pair(&daemon);
     let medium = "m".repeat(20_000);
@@ -87,7 +87,7 @@ fn nothing_is_lost_between_large_and_small_messages_and_fragments() {
     assert_eq!(joiner.text(), medium);
     for _ in 0..3 {
         creator.sends_raw(&client_frame(0x01, large.as_bytes()));
-        // The Pong says that all of it has been read.
+        // With the Pong the server has read all of it.
         creator.pings();
         creator.sends_raw(
             &[
@@ -119,7 +119,7 @@ fn nothing_is_lost_between_large_and_small_messages_and_fragments() {
     }
 }
 
-/// A frame with this first octet, masked with zeros.
+/// Returns a frame with this first byte, masked with zeros.
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first, 0x80 | 127];
     frame.extend((payload.len() as u64).to_be_bytes());
@@ -141,7 +141,7 @@ fn binary_frames_are_ignored() {
 }
 
 #[test]
-fn when_one_leaves_the_other_is_closed() {
+fn when_one_peer_disconnects_the_other_is_closed() {
     let daemon = daemon();
     let (creator, mut joiner) = pair(&daemon);
     creator.leaves();
@@ -152,7 +152,7 @@ fn when_one_leaves_the_other_is_closed() {
 }
 
 #[test]
-fn what_a_peer_sent_right_before_it_went_is_delivered_first() {
+fn messages_sent_right_before_a_peer_disconnects_are_delivered_before_the_close() {
     let daemon = daemon();
     let (mut creator, mut joiner) = pair(&daemon);
     for number in 0..300 {
@@ -168,31 +168,31 @@ fn what_a_peer_sent_right_before_it_went_is_delivered_first() {
 }
 
 #[test]
-fn even_when_it_goes_without_reading_what_was_sent_to_it() {
+fn messages_of_a_peer_are_delivered_although_it_resets_its_connection() {
     let daemon = daemon();
     for _ in 0..5 {
-        let (mut reader, mut rude) = pair(&daemon);
+        let (mut recipient, mut resetter) = pair(&daemon);
         for _ in 0..20 {
-            reader.says("x".repeat(10_000));
+            recipient.says("x".repeat(10_000));
         }
-        // All of that is on its way to the rude one.
-        reader.pings();
-        // In one write, since a reset also stops what is still to be sent.
+        // Now the server has read all of that and is sending it to the other peer.
+        recipient.pings();
+        // One write, since a reset discards what the client's system has not sent yet.
         let all = (0..200).flat_map(|number| client_frame(0x81, number.to_string().as_bytes()));
-        rude.sends_raw(&all.collect::<Vec<u8>>());
-        // Closing with something unread is a reset, after which nothing can be written to it.
-        drop(rude);
-        reader.says("are you still there?");
-        (0..200).for_each(|number| assert_eq!(reader.text(), number.to_string()));
-        assert_eq!(reader.closed(), (1000, "peer left".to_owned()));
+        resetter.sends_raw(&all.collect::<Vec<u8>>());
+        // Closing a socket with unread data resets the connection, and the server's writes to it fail.
+        drop(resetter);
+        recipient.says("are you still there?");
+        (0..200).for_each(|number| assert_eq!(recipient.text(), number.to_string()));
+        assert_eq!(recipient.closed(), (1000, "peer left".to_owned()));
     }
 }
 
 #[test]
-fn an_unknown_code_and_a_third_peer_are_told_why() {
+fn an_unknown_code_and_a_third_peer_are_closed_with_a_reason() {
     let daemon = daemon();
-    let mut lost = Client::connect(daemon.address(), "/ws/chat/ABC123");
-    assert_eq!(lost.closed(), (4404, "no such session".to_owned()));
+    let mut client = Client::connect(daemon.address(), "/ws/chat/ABC123");
+    assert_eq!(client.closed(), (4404, "no such session".to_owned()));
 
     let mut creator = Client::connect(daemon.address(), "/ws/chat");
     let path = format!("/ws/chat/{}", creator.text());
@@ -202,7 +202,7 @@ fn an_unknown_code_and_a_third_peer_are_told_why() {
 }
 
 #[test]
-fn who_guesses_is_refused_by_the_address_that_a_trusted_proxy_names() {
+fn guesses_are_limited_by_the_address_that_a_trusted_proxy_names() {
     let daemon = Daemon::with(json!({"protocol": "peerdrop", "trusted_proxies": ["127.0.0.1"]}));
     let guess = |from| {
         let headers = [("x-forwarded-for", from)];
@@ -219,7 +219,7 @@ fn who_guesses_is_refused_by_the_address_that_a_trusted_proxy_names() {
 }
 
 #[test]
-fn a_message_over_the_limit_ends_the_connection_and_the_session() {
+fn a_message_above_the_limit_closes_the_connection_and_the_session() {
     let daemon = Daemon::with(json!({"protocol": "peerdrop", "max_message_size": 1000}));
     let (mut creator, mut joiner) = pair(&daemon);
     creator.says("x".repeat(1000));
@@ -230,14 +230,14 @@ fn a_message_over_the_limit_ends_the_connection_and_the_session() {
 }
 
 #[test]
-fn who_sends_before_it_reads_gets_all_that_was_sent_before_the_other_left() {
+fn a_peer_that_sends_before_it_reads_receives_everything_sent_before_the_other_left() {
     let daemon = daemon();
-    let (mut leaver, mut stays) = pair(&daemon);
-    // More than the buffers of the system take, so that it waits in the daemon.
+    let (mut leaver, mut remaining) = pair(&daemon);
+    // More than the buffers of the system hold, so that the rest waits in the daemon.
     let text = "x".repeat(12 << 20);
     leaver.says(text.as_str());
     leaver.leaves();
-    stays.says(text.as_str());
-    assert!(stays.text() == text);
-    assert_eq!(stays.closed(), (1000, "peer left".to_owned()));
+    remaining.says(text.as_str());
+    assert!(remaining.text() == text);
+    assert_eq!(remaining.closed(), (1000, "peer left".to_owned()));
 }

@@ -1,12 +1,12 @@
-//! PeerJS as its clients see it. What the document demands of the rules is tested at the desk,
-//! beside the rules; here is what takes sockets.
+//! PeerJS over sockets. The rules of its document are tested on a realm without sockets, in
+//! `src/protocols/peerjs/tests`; here is what needs sockets.
 
 use crate::common::{Client, Daemon, http, read_head, tcp, wait_until};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// What makes a request a handshake.
+/// The headers, and the empty line after them, that make a request a WebSocket handshake.
 const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
@@ -14,7 +14,7 @@ fn daemon(settings: Value) -> Daemon {
     Daemon::of("peerjs", settings)
 }
 
-/// Connects under an id, and is told that it is open.
+/// Connects with this id, also as the token, and reads OPEN.
 pub fn enter(daemon: &Daemon, id: &str) -> Client {
     let target = format!("/peerjs?key=peerjs&id={id}&token={id}");
     let mut client = Client::connect(daemon.address(), &target);
@@ -22,15 +22,15 @@ pub fn enter(daemon: &Daemon, id: &str) -> Client {
     client
 }
 
-/// Sends one request as a browser would, on a connection that may have served others.
-fn ask(stream: &mut TcpStream, method: &str, path: &str) {
+/// Sends a request as a browser does, on a connection that may have carried others.
+fn send_request(stream: &mut TcpStream, method: &str, path: &str) {
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: h\r\nOrigin: https://a.example\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
 }
 
-/// The next answer: its status line and headers, and its body.
-fn answer(stream: &mut TcpStream, has_body: bool) -> (String, String) {
+/// Returns the head and the body of the next response.
+fn read_response(stream: &mut TcpStream, has_body: bool) -> (String, String) {
     let head = read_head(stream);
     let length = head
         .lines()
@@ -42,13 +42,13 @@ fn answer(stream: &mut TcpStream, has_body: bool) -> (String, String) {
 }
 
 #[test]
-fn the_http_api_as_a_browser_sees_it() {
+fn the_http_api_answers_a_browser() {
     let daemon = daemon(json!({"allow_discovery": true}));
-    let _peer = enter(&daemon, "somebody");
+    let _peer = enter(&daemon, "alice");
     let mut stream = tcp(daemon.address());
     for (method, path, status, body) in [
         ("GET", "/", "200 OK", "PeerJS Server"),
-        ("GET", "/peerjs/peers?ts=1", "200 OK", r#"["somebody"]"#),
+        ("GET", "/peerjs/peers?ts=1", "200 OK", r#"["alice"]"#),
         ("HEAD", "/peerjs/id", "200 OK", ""),
         ("GET", "/other/id", "404 Not Found", "not found"),
         (
@@ -61,14 +61,14 @@ fn the_http_api_as_a_browser_sees_it() {
         ("POST", "/peerjs/id", "405 Method Not Allowed", "one of GET"),
         ("GET", "/peerjs/id", "200 OK", "-"),
     ] {
-        // All of it on one connection.
-        ask(&mut stream, method, path);
-        let (head, told) = answer(&mut stream, method != "HEAD");
+        // All requests are on one connection.
+        send_request(&mut stream, method, path);
+        let (head, response) = read_response(&mut stream, method != "HEAD");
         assert!(
             head.starts_with(&format!("HTTP/1.1 {status}\r\n")),
             "{method} {path}: {head}"
         );
-        assert!(told.contains(body), "{method} {path}: {told}");
+        assert!(response.contains(body), "{method} {path}: {response}");
         for header in [
             "Access-Control-Allow-Origin: https://a.example",
             "Vary: Origin",
@@ -98,18 +98,18 @@ fn the_http_api_as_a_browser_sees_it() {
             b"OPTIONS / HTTP/1.1\r\nHost: h\r\nAccess-Control-Request-Headers: x-a, x-b\r\n\r\n",
         )
         .unwrap();
-    let (head, _) = answer(&mut stream, false);
+    let (head, _) = read_response(&mut stream, false);
     assert!(
         head.contains("Access-Control-Allow-Headers: x-a, x-b\r\n"),
         "{head}"
     );
-    ask(&mut stream, "HEAD", "/");
-    let (head, _) = answer(&mut stream, false);
+    send_request(&mut stream, "HEAD", "/");
+    let (head, _) = read_response(&mut stream, false);
     assert!(!head.contains("Content-Length: 0\r\n"), "{head}");
 }
 
 #[test]
-fn requests_may_come_one_behind_the_other() {
+fn pipelined_requests_are_answered_in_order() {
     let daemon = daemon(json!({}));
     let mut stream = tcp(daemon.address());
     let one = "GET /peerjs/id HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -117,9 +117,12 @@ fn requests_may_come_one_behind_the_other() {
     stream
         .write_all(format!("{one}{one}{last}").as_bytes())
         .unwrap();
-    let ids = [answer(&mut stream, true).1, answer(&mut stream, true).1];
+    let ids = [
+        read_response(&mut stream, true).1,
+        read_response(&mut stream, true).1,
+    ];
     assert_ne!(ids[0], ids[1]);
-    let (head, body) = answer(&mut stream, true);
+    let (head, body) = read_response(&mut stream, true);
     assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
     assert!(
         head.contains("\r\nAccess-Control-Allow-Origin: *\r\n"),
@@ -127,48 +130,48 @@ fn requests_may_come_one_behind_the_other() {
     );
     assert!(body.contains("PeerJS Server"));
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    // Also the one that becomes a WebSocket.
+    // The last request may be a WebSocket handshake.
     let mut stream = tcp(daemon.address());
     let upgrade = "GET /peerjs?key=peerjs&id=a&token=t HTTP/1.1\r\nHost: h\r\n";
     stream
         .write_all(format!("{one}{upgrade}{UPGRADE}").as_bytes())
         .unwrap();
-    answer(&mut stream, true);
-    let (head, _) = answer(&mut stream, false);
+    read_response(&mut stream, true);
+    let (head, _) = read_response(&mut stream, false);
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
 }
 
 #[test]
-fn a_body_ends_the_connection_so_that_it_is_no_request() {
+fn a_request_body_closes_the_connection_and_is_not_read_as_a_request() {
     let daemon = daemon(json!({}));
     let smuggled = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
     let request = format!(
         "GET /peerjs/id HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{smuggled}",
         smuggled.len()
     );
-    let answers = http(daemon.address(), &request);
-    assert!(answers.starts_with("HTTP/1.1 400 "), "{answers}");
-    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1);
+    let responses = http(daemon.address(), &request);
+    assert!(responses.starts_with("HTTP/1.1 400 "), "{responses}");
+    assert_eq!(responses.matches("HTTP/1.1 ").count(), 1);
 }
 
 #[test]
-fn a_foreign_page_gets_nothing() {
+fn a_page_of_another_origin_gets_no_cors_headers() {
     let daemon = daemon(json!({"origins": ["https://b.example"]}));
     for (method, status) in [("GET", "403"), ("OPTIONS", "204")] {
         let mut stream = tcp(daemon.address());
-        ask(&mut stream, method, "/peerjs/id");
-        let (head, _) = answer(&mut stream, true);
+        send_request(&mut stream, method, "/peerjs/id");
+        let (head, _) = read_response(&mut stream, true);
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
         assert!(!head.contains("Access-Control-Allow-Origin"), "{head}");
         assert!(
             head.contains("\r\nVary: Origin\r\n"),
-            "no cache may keep it: {head}"
+            "a cache could keep the response for other origins: {head}"
         );
     }
 }
 
 #[test]
-fn what_ends_a_connection() {
+fn nothing_is_read_after_a_request_that_closes_the_connection() {
     let daemon = daemon(json!({}));
     for (request, status) in [
         (
@@ -192,29 +195,29 @@ fn what_ends_a_connection() {
             405,
         ),
     ] {
-        // What follows is not answered.
-        let answers = http(
+        // The second request is not answered.
+        let responses = http(
             daemon.address(),
             &format!("{request}GET / HTTP/1.1\r\nHost: h\r\n\r\n"),
         );
         assert!(
-            answers.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{request}: {answers}"
+            responses.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {responses}"
         );
         assert!(
-            answers.contains("\r\nConnection: close"),
-            "{request}: {answers}"
+            responses.contains("\r\nConnection: close"),
+            "{request}: {responses}"
         );
         assert_eq!(
-            answers.matches("HTTP/1.1 ").count(),
+            responses.matches("HTTP/1.1 ").count(),
             1,
-            "{request}: {answers}"
+            "{request}: {responses}"
         );
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_logged() {
+fn a_message_that_cannot_be_decoded_is_logged() {
     let listener = json!({"protocol": "peerjs"});
     let daemon = Daemon::start(json!({"log": "debug", "listeners": [listener]}));
     let mut a = enter(&daemon, "a");
@@ -228,7 +231,7 @@ fn what_cannot_be_read_is_logged() {
 }
 
 #[test]
-fn a_page_can_read_every_answer() {
+fn every_response_has_cors_headers() {
     let daemon = daemon(json!({}));
     let origin = "Origin: https://a.example\r\n";
     let headers = format!("HTTP/1.1\r\nHost: h\r\n{origin}");
@@ -254,49 +257,53 @@ fn a_page_can_read_every_answer() {
         (format!("GET / HTTP/3.0\r\n{origin}\r\n"), 400),
         (format!("GET /{large} {headers}\r\n"), 431),
     ] {
-        let answer = http(daemon.address(), &request);
-        let told = format!("{:.80}: {answer}", request);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{told}");
+        let response = http(daemon.address(), &request);
+        let context = format!("{request:.80}: {response}");
         assert!(
-            answer.contains("\r\nAccess-Control-Allow-Origin: "),
-            "{told}"
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{context}"
         );
-        assert!(answer.contains("\r\nVary: Origin\r\n"), "{told}");
+        assert!(
+            response.contains("\r\nAccess-Control-Allow-Origin: "),
+            "{context}"
+        );
+        assert!(response.contains("\r\nVary: Origin\r\n"), "{context}");
     }
 }
 
 #[test]
-fn a_proxys_connection_carries_requests_of_many() {
+fn a_connection_of_a_proxy_carries_requests_of_many_clients() {
     let daemon = daemon(json!({
         "trusted_proxies": ["127.0.0.1"], "max_connections_per_ip": 1,
     }));
     let mut stream = tcp(daemon.address());
-    let mut ask_for = |client: &str| {
+    let mut request_from = |client: &str| {
         let request =
             format!("GET /peerjs/id HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {client}\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
-        answer(&mut stream, true).0
+        read_response(&mut stream, true).0
     };
     for client in ["192.0.2.1", "192.0.2.2", "192.0.2.2"] {
-        assert!(ask_for(client).starts_with("HTTP/1.1 200 "));
+        assert!(request_from(client).starts_with("HTTP/1.1 200 "));
     }
-    // None of them has a place by the connection that it shares.
-    let enters = |client: &str| {
+    // The client of a plain request holds a permit only until its response, although the connection
+    // stays open.
+    let connect = |client: &str| {
         let target = format!("/peerjs?key=peerjs&id={client}&token=t");
         Client::try_connect(daemon.address(), &target, &[("x-forwarded-for", client)])
     };
-    // The last one's is free a moment after its answer.
-    let mut entered = None;
-    wait_until("let in", || {
-        entered = enters("192.0.2.2").ok();
-        entered.is_some()
+    // The permit of the last request is freed a moment after its response.
+    let mut connected = None;
+    wait_until("a client of the same address is admitted", || {
+        connected = connect("192.0.2.2").ok();
+        connected.is_some()
     });
-    assert_eq!(enters("192.0.2.2").err(), Some(429));
-    assert!(ask_for("192.0.2.2").starts_with("HTTP/1.1 429 "));
+    assert_eq!(connect("192.0.2.2").err(), Some(429));
+    assert!(request_from("192.0.2.2").starts_with("HTTP/1.1 429 "));
 }
 
 #[test]
-fn beyond_max_connections_it_says_the_same() {
+fn a_client_above_max_connections_gets_the_error_of_the_concurrent_limit() {
     let daemon = daemon(json!({"max_connections": 1}));
     let first = enter(&daemon, "a");
     let mut second = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=b&token=t");
@@ -306,34 +313,34 @@ fn beyond_max_connections_it_says_the_same() {
         json!({"type": "ERROR", "payload": {"msg": text}})
     );
     assert_eq!(second.closed(), (4429, "too many connections".to_owned()));
-    let answer = http(daemon.address(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("\r\nRetry-After: "), "{answer}");
-    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    let response = http(daemon.address(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("\r\nRetry-After: "), "{response}");
+    assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
     first.leaves();
 }
 
 #[test]
-fn a_list_larger_than_the_socket_takes_is_sent_whole() {
+fn a_list_larger_than_the_socket_buffer_is_sent_whole() {
     let daemon = daemon(json!({"allow_discovery": true}));
-    let ids: Vec<String> = (0..100).map(|at| format!("{at:0>256}")).collect();
+    let ids: Vec<String> = (0..100).map(|number| format!("{number:0>256}")).collect();
     let _peers: Vec<Client> = ids.iter().map(|id| enter(&daemon, id)).collect();
     let mut stream = tcp(daemon.address());
-    // Answers wait for whoever reads them, and requests for the answers before them.
+    // Responses wait until the client reads, and each request until the responses before it are written.
     for _ in 0..200 {
-        ask(&mut stream, "GET", "/peerjs/peers");
+        send_request(&mut stream, "GET", "/peerjs/peers");
     }
     for _ in 0..200 {
-        let (_, list) = answer(&mut stream, true);
+        let (_, list) = read_response(&mut stream, true);
         assert_eq!(serde_json::from_str::<Vec<String>>(&list).unwrap(), ids);
     }
 }
 
 #[test]
-fn who_comes_gets_all_that_is_stored_for_it() {
+fn a_client_receives_all_messages_stored_for_it() {
     let daemon = daemon(json!({}));
     let (mut a, mut b) = (enter(&daemon, "a"), enter(&daemon, "b"));
-    // More than any outbox may hold otherwise.
+    // All of them together are larger than an outbox usually may be.
     let large = "x".repeat(1 << 20);
     for sender in [&mut a, &mut b] {
         for number in 0..3 {
@@ -358,15 +365,16 @@ fn who_comes_gets_all_that_is_stored_for_it() {
 }
 
 #[test]
-fn two_peers_exchange_what_they_like() {
+fn two_clients_exchange_messages_of_any_size() {
     let daemon = daemon(json!({}));
     let (mut a, mut b) = (enter(&daemon, "a"), enter(&daemon, "b"));
     let large = "x".repeat(1 << 20);
     let offer = format!(r#"{{"type":"OFFER","payload":{{"sdp":"{large}"}},"dst":"b"}}"#);
     a.says(offer);
-    let passed = format!(r#"{{"type":"OFFER","src":"a","dst":"b","payload":{{"sdp":"{large}"}}}}"#);
-    assert!(b.text() == passed);
-    // As `peer` reads them.
+    let forwarded =
+        format!(r#"{{"type":"OFFER","src":"a","dst":"b","payload":{{"sdp":"{large}"}}}}"#);
+    assert!(b.text() == forwarded);
+    // A binary message is read as text, as the npm package `peer` reads it.
     b.sends_frame(0x2, br#"{"type":"ANSWER","payload":1,"dst":"a"}"#);
     assert_eq!(
         a.text(),
@@ -384,15 +392,15 @@ fn two_peers_exchange_what_they_like() {
 }
 
 #[test]
-fn a_message_for_nobody_expires() {
+fn a_message_for_an_absent_client_expires() {
     let daemon = daemon(json!({"expire_timeout": 1}));
     let mut a = enter(&daemon, "a");
-    a.says(r#"{"type":"OFFER","dst":"nobody"}"#);
-    assert_eq!(a.text(), r#"{"type":"EXPIRE","src":"nobody","dst":"a"}"#);
+    a.says(r#"{"type":"OFFER","dst":"absent"}"#);
+    assert_eq!(a.text(), r#"{"type":"EXPIRE","src":"absent","dst":"a"}"#);
 }
 
 #[test]
-fn an_id_is_taken_or_taken_over() {
+fn an_id_in_use_is_rejected_with_another_token_and_taken_over_with_the_same() {
     let daemon = daemon(json!({}));
     let mut first = enter(&daemon, "a");
     let mut other = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=a&token=other");

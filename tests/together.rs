@@ -1,4 +1,4 @@
-//! All protocols at once in one daemon: each works, and none sees another's traffic.
+//! All protocols in one daemon at once.
 
 use crate::common::{Daemon, Pair};
 use serde_json::{Value, json};
@@ -6,27 +6,32 @@ use std::net::Ipv4Addr;
 use switchboard::protocols::PROTOCOLS;
 
 #[test]
-fn each_protocol_works_and_none_sees_anothers_traffic() {
-    let listener = |name: &str| json!({"protocol": name});
-    let listeners: Vec<Value> = PROTOCOLS.iter().map(|it| listener(it.name)).collect();
+fn each_protocol_works_and_receives_no_message_of_another() {
+    let listeners: Vec<Value> = PROTOCOLS
+        .iter()
+        .map(|protocol| json!({"protocol": protocol.name}))
+        .collect();
     let daemon = Daemon::start(json!({"listeners": listeners}));
-    let pair = |at: usize| {
+    let pair = |index: usize| {
         let localhost = Ipv4Addr::LOCALHOST.into();
-        Pair::of(PROTOCOLS[at].name, daemon.addresses[at], localhost)
+        Pair::of(PROTOCOLS[index].name, daemon.addresses[index], localhost)
     };
     let mut pairs: Vec<Pair> = (0..PROTOCOLS.len()).map(pair).collect();
-    // All speak before anybody listens, so that each could get what is not for it.
-    for (at, pair) in pairs.iter_mut().enumerate() {
-        pair.says(&format!("from {at}"));
+    // All senders send before any client reads, so that a message to the wrong pair would be received.
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        pair.says(&format!("from {index}"));
     }
-    for (at, pair) in pairs.iter_mut().enumerate() {
-        pair.hears(&format!("from {at}"));
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        pair.hears(&format!("from {index}"));
     }
-    // And that was all that anybody said.
+    // No client has received a text of another pair.
     for pair in &mut pairs {
         for client in [&mut pair.one, &mut pair.other] {
             let texts = client.texts();
-            assert!(!texts.iter().any(|it| it.contains("from ")), "{texts:?}");
+            assert!(
+                !texts.iter().any(|text| text.contains("from ")),
+                "{texts:?}"
+            );
         }
     }
 }

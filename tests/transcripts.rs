@@ -1,23 +1,24 @@
-//! The transcripts in the protocols' pages are true: each is acted out against the daemon.
+//! Acts out the transcripts on the protocols' pages against the daemon.
 //!
 //! A transcript is a code block that is marked `transcript`. Its lines, each with the name of a client:
 //!
 //! ```text
 //! Ann connects to /ws/chat       opens a WebSocket
-//! Ann< XYZ789                    the next message that Ann gets
+//! Ann< XYZ789                    the next message that Ann receives
 //! Ann> Hello!                    a message that Ann sends
 //! Ann disconnects                with Close 1000
 //! Ann is closed: 1000 peer left  by the server, with this code and reason
 //! ```
 //!
-//! What the server makes up (ids, codes, times) differs from the page. The first time such a value is met, the page's
-//! value stands for the real one from then on, also in what clients send.
+//! Values that the server generates (ids, codes, times) differ from the page. Where a transcript has
+//! such a value for the first time, it stands for the real one from then on, also in messages that
+//! clients send.
 
 use crate::common::{Client, Daemon};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Acts out every transcript of a page; each one on a listener without time-outs.
+/// Acts out every transcript of a page, each in a daemon of its own with this listener.
 fn act_out(page: &str, listener: Value) {
     let blocks: Vec<&str> = page
         .split("```transcript\n")
@@ -26,27 +27,28 @@ fn act_out(page: &str, listener: Value) {
         .collect();
     assert!(!blocks.is_empty(), "the page has no transcript");
     for block in blocks {
-        let mut scene = Scene {
+        let mut run = Run {
             daemon: Daemon::with(listener.clone()),
             clients: BTreeMap::new(),
-            real: BTreeMap::new(),
+            real_values: BTreeMap::new(),
         };
         for line in block.lines() {
             println!("{line}");
-            scene.act(line);
+            run.act(line);
         }
     }
 }
 
-/// One transcript under way.
-struct Scene {
+/// The run of one transcript.
+struct Run {
     daemon: Daemon,
     clients: BTreeMap<String, Client>,
-    /// What the page's made-up values stand for.
-    real: BTreeMap<String, String>,
+    /// The real value for each generated value on the page.
+    real_values: BTreeMap<String, String>,
 }
 
-impl Scene {
+impl Run {
+    /// Acts out one line.
     fn act(&mut self, line: &str) {
         let end = line.find(['>', '<', ' ']).unwrap_or(line.len());
         let (name, rest) = line.split_at(end);
@@ -54,8 +56,8 @@ impl Scene {
             let text = self.with_real_values(text);
             self.client(name).says(text);
         } else if let Some(page) = rest.strip_prefix("< ") {
-            let got = self.client(name).text();
-            self.compare(page, &got);
+            let received = self.client(name).text();
+            self.compare(page, &received);
         } else if let Some(target) = rest.strip_prefix(" connects to ") {
             let target = self.with_real_values(target);
             let client = Client::connect(self.daemon.address(), &target);
@@ -72,65 +74,80 @@ impl Scene {
 
     fn client(&mut self, name: &str) -> &mut Client {
         let client = self.clients.get_mut(name);
-        client.unwrap_or_else(|| panic!("{name:?} has not connected"))
+        client.unwrap_or_else(|| panic!("the transcript has no line in which {name:?} connects"))
     }
 
+    /// Returns a text of the page with real values in place of generated ones.
     fn with_real_values(&self, text: &str) -> String {
         let replace = |text: String, (page, real): (&String, &String)| text.replace(page, real);
-        self.real.iter().fold(text.to_owned(), replace)
+        self.real_values.iter().fold(text.to_owned(), replace)
     }
 
-    fn compare(&mut self, page: &str, got: &str) {
-        match (serde_json::from_str(page), serde_json::from_str(got)) {
-            (Ok(page), Ok(got)) => self.compare_values("", &page, &got),
-            _ => self.compare_texts(page, got),
+    /// Compares a message on the page with the received one, as JSON if both are.
+    fn compare(&mut self, page: &str, received: &str) {
+        match (serde_json::from_str(page), serde_json::from_str(received)) {
+            (Ok(page), Ok(received)) => self.compare_values("", &page, &received),
+            _ => self.compare_texts(page, received),
         }
     }
 
-    fn compare_values(&mut self, key: &str, page: &Value, got: &Value) {
-        match (page, got) {
-            (Value::Object(page), Value::Object(got)) => {
-                // Whether a round trip has been measured by now is a matter of time.
-                let keys = |of: &Map<String, Value>| -> Vec<String> {
-                    of.keys().filter(|key| *key != "latency").cloned().collect()
+    fn compare_values(&mut self, key: &str, page: &Value, received: &Value) {
+        match (page, received) {
+            (Value::Object(page), Value::Object(received)) => {
+                // It depends on the machine whether a latency has been measured yet.
+                let keys = |object: &Map<String, Value>| -> Vec<String> {
+                    object
+                        .keys()
+                        .filter(|key| *key != "latency")
+                        .cloned()
+                        .collect()
                 };
-                assert_eq!(keys(page), keys(got));
+                assert_eq!(keys(page), keys(received));
                 for key in keys(page) {
-                    self.compare_values(&key, &page[&key], &got[&key]);
+                    self.compare_values(&key, &page[&key], &received[&key]);
                 }
             }
-            (Value::Array(page), Value::Array(got)) => {
-                assert_eq!(page.len(), got.len(), "{page:?} {got:?}");
-                for (page, got) in page.iter().zip(got) {
-                    self.compare_values(key, page, got);
+            (Value::Array(page), Value::Array(received)) => {
+                assert_eq!(page.len(), received.len(), "{page:?} {received:?}");
+                for (page, received) in page.iter().zip(received) {
+                    self.compare_values(key, page, received);
                 }
             }
-            (Value::String(page), Value::String(got)) => self.compare_texts(page, got),
-            (Value::Number(page), Value::Number(got)) if is_time(page) => assert!(is_time(got)),
-            _ => assert_eq!(page, got, "{key}"),
+            (Value::String(page), Value::String(received)) => self.compare_texts(page, received),
+            (Value::Number(page), Value::Number(received)) if is_time(page) => {
+                assert!(is_time(received), "{key}: {received} is not a time");
+            }
+            _ => assert_eq!(page, received, "{key}"),
         }
     }
 
-    fn compare_texts(&mut self, page: &str, got: &str) {
-        if let Some(real) = self.real.get(page) {
-            assert_eq!(real, got, "{page} stood for another value before");
-        } else if page != got {
-            assert!(made_up(page).is_some(), "{page:?} is not {got:?}");
-            assert_eq!(made_up(page), made_up(got), "{page:?} is not {got:?}");
-            if made_up(page) != Some("time") {
-                self.real.insert(page.to_owned(), got.to_owned());
+    /// Compares a text on the page with the received one, and records the real value of a generated one.
+    fn compare_texts(&mut self, page: &str, received: &str) {
+        if let Some(real) = self.real_values.get(page) {
+            assert_eq!(real, received, "{page} stood for another value before");
+        } else if page != received {
+            let kind = generated_kind(page);
+            assert!(kind.is_some(), "the page has {page:?}, not {received:?}");
+            assert_eq!(
+                kind,
+                generated_kind(received),
+                "{received:?} is a value of another kind than {page:?}"
+            );
+            if kind != Some("time") {
+                self.real_values
+                    .insert(page.to_owned(), received.to_owned());
             }
         }
     }
 }
 
-/// Milliseconds since the epoch, in this century.
+/// Returns whether a number can be a time: milliseconds since the epoch, after 2004.
 fn is_time(number: &serde_json::Number) -> bool {
     number.as_u64().is_some_and(|millis| millis > 1 << 40)
 }
 
-/// The kind of a value that a server makes up, if it looks like one.
-fn made_up(text: &str) -> Option<&'static str> {
+/// Returns the kind of a value that the server generates, judged by its form, or none for other texts.
+fn generated_kind(text: &str) -> Option<&'static str> {
     let digits = |text: &str| text.len() > 10 && text.bytes().all(|b| b.is_ascii_digit());
     let random = |text: &str| {
         text.bytes()

@@ -1,5 +1,5 @@
-//! Workspace as its clients see it. What the document demands of the rules is tested at the desk,
-//! beside the rules; here is what takes sockets.
+//! Workspace over sockets. The rules of its document are tested on a realm without sockets, in
+//! `src/protocols/workspace/tests`; here is what needs sockets.
 
 use crate::common::{Client, Daemon};
 use serde_json::{Value, json};
@@ -8,24 +8,26 @@ fn daemon() -> Daemon {
     Daemon::with(json!({"protocol": "workspace"}))
 }
 
+/// Connects under a name, and reads the greeting.
 fn enter(daemon: &Daemon, name: &str) -> Client {
     let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));
     assert_eq!(client.json()["type"], "connected");
     client
 }
 
-fn kinds_and_data(client: &mut Client, count: usize) -> Vec<(String, Value)> {
-    let take = |message: Value| {
+/// Returns the types and data of the next messages.
+fn types_and_data(client: &mut Client, count: usize) -> Vec<(String, Value)> {
+    let split = |message: Value| {
         (
             message["type"].as_str().unwrap().to_owned(),
             message["data"].clone(),
         )
     };
-    (0..count).map(|_| take(client.json())).collect()
+    (0..count).map(|_| split(client.json())).collect()
 }
 
-/// The next message that is no `userCount`, which may come at any second.
-fn but_counts(client: &mut Client) -> Value {
+/// Returns the next message that is not a `userCount`. One of those may be sent every second.
+fn skip_counts(client: &mut Client) -> Value {
     loop {
         let message = client.json();
         if message["type"] != "userCount" {
@@ -35,17 +37,17 @@ fn but_counts(client: &mut Client) -> Value {
 }
 
 #[test]
-fn two_browsers_meet_talk_and_part() {
+fn two_clients_chat_until_one_disconnects() {
     let daemon = daemon();
     let mut john = enter(&daemon, "john_doe");
     let mut jane = enter(&daemon, "jane%20doe");
     jane.says(r#"{"type":"typing:indicator","isTyping":true}"#);
     jane.says(r#"{"type":"message:send","text":"Hello <b>everyone</b>!"}"#);
     jane.says(r#"{"type":"presence:update","status":"busy"}"#);
-    let heard = kinds_and_data(&mut john, 4);
-    let kinds: Vec<&str> = heard.iter().map(|(kind, _)| kind.as_str()).collect();
+    let received = types_and_data(&mut john, 4);
+    let types: Vec<&str> = received.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(
-        kinds,
+        types,
         [
             "presence:update",
             "typing:indicator",
@@ -53,57 +55,61 @@ fn two_browsers_meet_talk_and_part() {
             "presence:update"
         ]
     );
-    assert!(heard.iter().all(|(_, data)| data["username"] == "jane doe"));
-    assert_eq!(heard[2].1["text"], "Hello everyone!");
-    assert_eq!(heard[3].1["status"], "busy");
+    assert!(
+        received
+            .iter()
+            .all(|(_, data)| data["username"] == "jane doe")
+    );
+    assert_eq!(received[2].1["text"], "Hello everyone!");
+    assert_eq!(received[3].1["status"], "busy");
     assert_eq!(jane.json()["type"], "message:new");
     jane.leaves();
-    let heard = kinds_and_data(&mut john, 2);
-    assert_eq!(heard[0].1["isTyping"], false);
-    assert_eq!(heard[1].1["status"], "offline");
+    let received = types_and_data(&mut john, 2);
+    assert_eq!(received[0].1["isTyping"], false);
+    assert_eq!(received[1].1["status"], "offline");
 }
 
 #[test]
-fn a_newer_client_joins_talks_errs_and_leaves() {
+fn an_electron_client_joins_chats_and_leaves() {
     let daemon = Daemon::with(json!({"protocol": "workspace", "auth_secret": "secret"}));
-    let mut old = enter(&daemon, "old");
-    let mut new = Client::connect(daemon.address(), "/ws");
-    assert_eq!(new.json()["type"], "connected");
-    new.says(r#"{"type":"auth","token":"nonsense"}"#);
-    assert_eq!(but_counts(&mut new)["code"], "UNAUTHORIZED");
+    let mut document = enter(&daemon, "bob");
+    let mut electron = Client::connect(daemon.address(), "/ws");
+    assert_eq!(electron.json()["type"], "connected");
+    electron.says(r#"{"type":"auth","token":"nonsense"}"#);
+    assert_eq!(skip_counts(&mut electron)["code"], "UNAUTHORIZED");
     // {"alg":"HS256","typ":"JWT"}, {"username":"Ann"}, and the signature of "secret".
     let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VybmFtZSI6IkFubiJ9.vXKa9xT962kHozUTtANHBEFb42OtN_nFTEX4jHgT1I8";
-    new.says(json!({"type": "auth", "token": token}).to_string());
-    let acknowledged = json!({"type": "auth:ack", "ok": true});
-    assert_eq!(but_counts(&mut new), acknowledged);
-    let count = json!({"type": "userCount", "count": 2, "users": ["Ann", "old"]});
-    assert_eq!(new.json(), count);
-    new.says(r#"{"type":"message","text":"Hello","replyTo":"msg_1"}"#);
-    let said = new.json();
-    assert_eq!(said["type"], "message:new");
+    electron.says(json!({"type": "auth", "token": token}).to_string());
+    let ack = json!({"type": "auth:ack", "ok": true});
+    assert_eq!(skip_counts(&mut electron), ack);
+    let count = json!({"type": "userCount", "count": 2, "users": ["Ann", "bob"]});
+    assert_eq!(electron.json(), count);
+    electron.says(r#"{"type":"message","text":"Hello","replyTo":"msg_1"}"#);
+    let message = electron.json();
+    assert_eq!(message["type"], "message:new");
     assert_eq!(
-        (&said["data"]["username"], &said["data"]["replyTo"]),
+        (&message["data"]["username"], &message["data"]["replyTo"]),
         (&json!("Ann"), &json!("msg_1"))
     );
-    let heard = kinds_and_data(&mut old, 4);
+    let received = types_and_data(&mut document, 4);
     let [statuses, names] =
-        ["status", "username"].map(|field| heard.iter().map(move |(_, data)| &data[field]));
+        ["status", "username"].map(|field| received.iter().map(move |(_, data)| &data[field]));
     let statuses: Vec<&Value> = statuses.take(3).collect();
     assert_eq!(statuses, ["online", "offline", "online"]);
     assert!(names.skip(2).all(|name| name == "Ann"));
-    old.says(r#"{"type":"message:send","text":"Hi"}"#);
-    assert_eq!(old.json()["data"]["text"], "Hi");
-    assert_eq!(new.json()["data"]["text"], "Hi");
-    new.leaves();
-    let (_, gone) = kinds_and_data(&mut old, 1).remove(0);
+    document.says(r#"{"type":"message:send","text":"Hi"}"#);
+    assert_eq!(document.json()["data"]["text"], "Hi");
+    assert_eq!(electron.json()["data"]["text"], "Hi");
+    electron.leaves();
+    let (_, presence) = types_and_data(&mut document, 1).remove(0);
     assert_eq!(
-        (&gone["username"], &gone["status"]),
+        (&presence["username"], &presence["status"]),
         (&json!("Ann"), &json!("offline"))
     );
 }
 
 #[test]
-fn answers_to_what_is_wrong_keep_their_place_among_the_others() {
+fn errors_keep_their_place_among_the_responses() {
     let daemon = daemon();
     let mut client = enter(&daemon, "a");
     let mut batch = Vec::new();
@@ -117,7 +123,7 @@ fn answers_to_what_is_wrong_keep_their_place_among_the_others() {
         batch.extend(text.as_bytes());
     }
     client.sends_raw(&batch);
-    let codes: Vec<Value> = (0..4)
+    let codes_and_texts: Vec<Value> = (0..4)
         .map(|_| client.json())
         .map(|message| {
             if message["type"] == "error" {
@@ -127,11 +133,11 @@ fn answers_to_what_is_wrong_keep_their_place_among_the_others() {
             }
         })
         .collect();
-    assert_eq!(codes, ["INVALID_JSON", "1", "UNKNOWN_TYPE", "2"]);
+    assert_eq!(codes_and_texts, ["INVALID_JSON", "1", "UNKNOWN_TYPE", "2"]);
 }
 
 #[test]
-fn a_fourth_connection_of_a_user_never_opens() {
+fn a_fourth_connection_of_a_user_gets_429() {
     let daemon = daemon();
     let _three: Vec<Client> = ["ann", "Ann", "ANN"]
         .iter()
@@ -143,13 +149,13 @@ fn a_fourth_connection_of_a_user_never_opens() {
 }
 
 #[test]
-fn a_connection_in_which_nothing_is_said_is_closed() {
+fn an_idle_connection_is_closed() {
     let daemon = Daemon::with(json!({"protocol": "workspace", "idle_timeout": 1}));
     assert_eq!(enter(&daemon, "a").closed(), (4408, "timed out".to_owned()));
 }
 
 #[test]
-fn a_message_may_have_a_megabyte_and_not_more() {
+fn a_message_has_at_most_1_mib() {
     let daemon = daemon();
     let mut client = enter(&daemon, "a");
     let message = |size: usize| {
@@ -168,7 +174,7 @@ fn a_message_may_have_a_megabyte_and_not_more() {
 }
 
 #[test]
-fn a_binary_message_is_answered() {
+fn a_binary_message_gets_an_error() {
     let daemon = daemon();
     let mut client = enter(&daemon, "a");
     client.sends_frame(0x2, br#"{"type":"message:send","text":"x"}"#);
@@ -176,7 +182,7 @@ fn a_binary_message_is_answered() {
 }
 
 #[test]
-fn two_listeners_are_two_rooms() {
+fn two_listeners_have_separate_realms() {
     let daemon =
         Daemon::start(json!({"listeners": [{"protocol": "workspace"}, {"protocol": "workspace"}]}));
     let mut here = Client::connect(daemon.addresses[0], "/ws?username=a");

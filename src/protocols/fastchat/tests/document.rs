@@ -19,7 +19,7 @@
 //! | HELLO as a connected user: its connection is probed | `a_hello_for_a_connected_user_probes_its_connection` |
 //! | it answers: `UNAUTHORIZED` and Close 4409 for the claimant | `a_connection_that_answers_the_probe_stays_and_the_claimant_is_closed` |
 //! | it does not answer: Close 4409, and the claimant takes over | `a_connection_that_does_not_answer_the_probe_is_replaced` |
-//! | the same over sockets | `a_live_user_cannot_be_pushed_out`, `a_dead_connection_is_replaced` |
+//! | the same over sockets | `a_live_connection_is_not_displaced`, `a_dead_connection_is_replaced` |
 //! | it disconnects during the probe: the claimant takes over | `a_connection_that_disconnects_during_the_probe_is_replaced` |
 //! | the claimant disconnects during the probe: nothing changes | `a_connection_without_a_claimant_stays_whatever_the_probe_says` |
 //! | several claimants | `of_several_claimants_the_first_is_registered_and_then_probed_for_the_others` |
@@ -66,7 +66,7 @@
 //! | rates are kept across a reconnect | `a_rate_limit_is_kept_across_a_reconnect` |
 //! | only valid messages count | `an_invalid_message_does_not_count_for_the_rate` |
 //! | `details` names the field, and the `message_id` | `an_error_names_the_field_and_the_message_id` |
-//! | "Configurable allowed origins", on by default | `a_foreign_page_may_not_connect` |
+//! | "Configurable allowed origins", on by default | `a_page_of_another_origin_is_rejected` |
 //! | the document's client and examples work as printed | `the_documents_examples_work_as_printed` |
 //! | nothing is stored for ever | `nothing_is_stored_after_all_users_have_been_away_for_a_minute` |
 

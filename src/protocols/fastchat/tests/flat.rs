@@ -19,8 +19,8 @@
 //! | a claimant is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
 //! | GET /presence/online | `users_online_are_listed_over_http`, `an_http_list_is_current`, `slow_http_clients_share_one_list` |
 //! | POST /presence/heartbeat | `an_http_heartbeat_changes_nothing` |
-//! | the endpoints over sockets, with preflight requests | `the_endpoints_of_the_front_end` |
-//! | a flat client over a socket | `the_published_front_end_talks_with_a_client_of_the_document` |
+//! | the endpoints over sockets, with preflight requests | `the_presence_endpoints_answer_the_front_end` |
+//! | a flat client over a socket | `a_flat_client_chats_with_a_client_of_the_document` |
 
 use crate::base::close::DisconnectReason;
 use crate::protocols::fastchat::FastChat;

@@ -32,7 +32,7 @@
 //! | the number of sessions is limited | `hosts_open_at_most_max_sessions_sessions` |
 //! | "Device must not already be connected" | `a_join_of_a_connected_device_is_rejected_if_its_connection_answers` |
 //! | its connection is probed first, and closed after 2 s without an answer | `a_device_takes_its_place_over_from_a_dead_connection` |
-//! | the same over sockets | `a_device_is_let_in_again_when_its_connection_is_dead`, `a_device_is_not_let_in_twice` |
+//! | the same over sockets | `a_device_joins_again_when_its_connection_is_dead`, `a_device_cannot_join_twice` |
 //! | the connection leaves meanwhile | `a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member` |
 //! | the connection is lost meanwhile | `a_device_takes_its_place_over_from_a_connection_lost_during_the_probe` |
 //! | the session ends meanwhile | `a_takeover_is_rejected_if_the_session_ends` |
@@ -64,7 +64,7 @@
 //! | the reason that the host gives | `a_reason_has_at_most_200_characters` |
 //! | `member_left` `error` | `a_member_closed_for_breaking_the_protocol_leaves_by_error` |
 //! | PONG carries the PING's timestamp | `a_pong_has_the_timestamp_of_its_ping` |
-//! | `session_closed` before 1001 | `a_shutdown_closes_every_session`, `at_a_stop_sessions_are_closed_first` |
+//! | `session_closed` before 1001 | `a_shutdown_closes_every_session`, `a_stop_closes_sessions_before_connections` |
 //! | a first message of neither dialect is answered in the document's | `the_first_message_with_a_type_decides_the_dialect` |
 //! | nothing is kept of a session that has ended | `nothing_is_kept_after_all_clients_have_disconnected` |
 

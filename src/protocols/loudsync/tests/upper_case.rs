@@ -27,7 +27,7 @@
 //! | `lastSeen`, `latency`, `address`, `connectionStatus` | `a_member_has_its_last_heartbeat_its_latency_and_no_address` |
 //! | a device is shown its own device ID for itself, and no other device's | `a_device_is_shown_its_own_device_id_and_no_other` |
 //! | one frame per dialect in use, and one for each recipient that is named | `a_message_is_encoded_once_per_dialect_and_again_for_a_recipient_that_it_names` |
-//! | the same over sockets | `a_guest_who_speaks_in_capitals_over_sockets` |
+//! | the same over sockets | `an_upper_case_client_joins_and_leaves` |
 
 use super::document::{
     SECOND, bare, client_id, harness, join as document_join, kick, message as document, parse_line,

@@ -5,31 +5,31 @@
 //!
 //! | rule | test |
 //! | --- | --- |
-//! | `GET {path}`: the JSON of the document | `the_root_describes_the_server`, `the_http_api_as_a_browser_sees_it` |
+//! | `GET {path}`: the JSON of the document | `the_root_describes_the_server`, `the_http_api_answers_a_browser` |
 //! | `GET {path}/{key}/id`: a UUID, not one in use | `a_new_id_is_a_uuid_that_is_not_in_use` |
 //! | `GET {path}/{key}/peers`: 401 unless discovery is on | `peers_are_listed_only_with_allow_discovery` |
 //! | wrong key: 404; configurable path | `requests_are_answered_below_the_configured_path_and_key` |
 //! | options out of range | `options_out_of_range_are_named` |
 //! | the WebSocket is at `{path}/peerjs` | `the_websocket_is_below_the_configured_path` |
-//! | the same over sockets, media types, HEAD, preflight 204 | `the_http_api_as_a_browser_sees_it` |
-//! | keep-alive and pipelined requests | `requests_may_come_one_behind_the_other`, `a_body_ends_the_connection_so_that_it_is_no_request`, `what_ends_a_connection` |
-//! | CORS headers on every answer, for the origins that may connect | `a_page_can_read_every_answer`, `a_foreign_page_gets_nothing` |
-//! | limits as for every listener | `a_proxys_connection_carries_requests_of_many`, `slow_readers_of_lists_hold_no_more_than_a_few`, `a_list_larger_than_the_socket_takes_is_sent_whole` |
+//! | the same over sockets, media types, HEAD, preflight 204 | `the_http_api_answers_a_browser` |
+//! | keep-alive and pipelined requests | `pipelined_requests_are_answered_in_order`, `a_request_body_closes_the_connection_and_is_not_read_as_a_request`, `nothing_is_read_after_a_request_that_closes_the_connection` |
+//! | CORS headers on every answer, for the origins that may connect | `every_response_has_cors_headers`, `a_page_of_another_origin_gets_no_cors_headers` |
+//! | limits as for every listener | `a_connection_of_a_proxy_carries_requests_of_many_clients`, `slow_readers_of_lists_hold_no_more_than_a_few`, `a_list_larger_than_the_socket_buffer_is_sent_whole` |
 //! | OPEN after connecting | `a_client_receives_open_when_it_connects` |
 //! | missing id, token or key | `a_client_without_id_token_or_key_is_rejected` |
 //! | wrong key | `a_client_with_a_wrong_key_is_rejected` |
 //! | ids and tokens have at most 256 bytes, `+` is a space | `ids_and_tokens_have_at_most_256_bytes` |
-//! | concurrent limit | `clients_above_the_concurrent_limit_are_rejected`, `beyond_max_connections_it_says_the_same` |
+//! | concurrent limit | `clients_above_the_concurrent_limit_are_rejected`, `a_client_above_max_connections_gets_the_error_of_the_concurrent_limit` |
 //! | same id, other token: ID-TAKEN, then Close | `an_id_with_another_token_is_taken` |
 //! | tokens are compared in constant time | not tested; the crate "subtle" does it |
 //! | same id, same token: takeover | `a_client_with_the_same_token_takes_the_id_over` |
 //! | OFFER, ANSWER, CANDIDATE, LEAVE, EXPIRE are relayed with the sender's id as `src` | `messages_are_relayed_under_the_senders_id` |
 //! | the payload's JSON is unchanged | `a_payload_is_relayed_unchanged` |
-//! | unknown types and malformed JSON are ignored, the latter is logged | `unknown_and_malformed_messages_are_ignored`, `what_cannot_be_read_is_logged` |
+//! | unknown types and malformed JSON are ignored, the latter is logged | `unknown_and_malformed_messages_are_ignored`, `a_message_that_cannot_be_decoded_is_logged` |
 //! | a binary message is read as text | `a_binary_message_is_read_as_text` |
 //! | HEARTBEAT is not answered | `a_heartbeat_is_not_answered` |
 //! | messages for an absent client are stored, LEAVE and EXPIRE dropped | `messages_for_an_absent_client_are_delivered_in_order` |
-//! | OPEN, then the stored messages, all of them | `messages_for_an_absent_client_are_delivered_in_order`, `who_comes_gets_all_that_is_stored_for_it` |
+//! | OPEN, then the stored messages, all of them | `messages_for_an_absent_client_are_delivered_in_order`, `a_client_receives_all_messages_stored_for_it` |
 //! | each message expires by its own age; one EXPIRE for a pair | `a_stored_message_expires_and_its_source_gets_one_expire` |
 //! | when the source disconnects, its stored messages are dropped; a takeover drops none | `stored_messages_are_dropped_when_their_source_disconnects`, `the_mailbox_is_empty_after_delivery_and_expiry` |
 //! | stored messages are bounded; one above a limit expires at once | `a_message_above_a_storage_limit_expires_at_once` |

@@ -12,7 +12,7 @@
 //! | a user is a name, compared without regard to case | `a_user_has_one_id_and_one_name_on_all_its_connections` |
 //! | `username` is decoded, sanitized, trimmed, cut | `a_username_is_decoded_sanitized_trimmed_and_cut` |
 //! | a missing or empty one becomes `User_` and 6 characters | `a_connection_without_a_username_is_a_user_of_its_own`, `a_generated_username_that_is_in_use_is_not_used_again` |
-//! | "Maximum concurrent connections per user: 3", then HTTP 429 | `a_fourth_connection_of_a_user_is_rejected_in_the_handshake`, `without_a_limit_a_user_may_have_any_number_of_connections`, `a_fourth_connection_of_a_user_never_opens` |
+//! | "Maximum concurrent connections per user: 3", then HTTP 429 | `a_fourth_connection_of_a_user_is_rejected_in_the_handshake`, `without_a_limit_a_user_may_have_any_number_of_connections`, `a_fourth_connection_of_a_user_gets_429` |
 //! | `message:new` goes to all, including the sender | `a_message_goes_to_all_connections_including_the_sender` |
 //! | message ids are unique and increasing | `message_ids_are_unique_and_increasing` |
 //! | "Sanitize message content before broadcasting" | `message_content_is_sanitized` |
@@ -23,7 +23,7 @@
 //! | a user that disconnects while typing stops typing | `a_user_that_disconnects_while_typing_stops_typing` |
 //! | `INVALID_JSON` | `text_that_is_not_json_gets_an_error_and_is_not_broadcast` |
 //! | `UNKNOWN_TYPE` | `an_unknown_type_gets_an_error` |
-//! | `INVALID_MESSAGE` | `an_invalid_message_gets_an_error`, `a_binary_message_is_answered` |
+//! | `INVALID_MESSAGE` | `an_invalid_message_gets_an_error`, `a_binary_message_gets_an_error` |
 //! | unknown fields are ignored | `unknown_fields_are_ignored` |
 //! | "100 messages per minute per user" | `a_user_may_send_100_messages_a_minute_over_all_its_connections` |
 //! | three times as many for presence and typing | `presence_and_typing_have_a_limit_of_their_own_of_300_a_minute` |
@@ -37,7 +37,7 @@
 //! | an invalid first message: the dialect of its type | `a_malformed_first_message_has_the_dialect_of_its_type` |
 //! | the document's dialect when in doubt | `a_message_of_neither_dialect_does_not_decide_the_dialect`, `a_connection_that_has_sent_no_message_gets_the_documents_messages` |
 //! | both dialects share a room | `both_dialects_share_the_room_each_with_its_own_messages` |
-//! | the same over sockets | `a_newer_client_joins_talks_errs_and_leaves` |
+//! | the same over sockets | `an_electron_client_joins_chats_and_leaves` |
 //! | Electron: no `presence:update`, no `typing:indicator` | `electron_clients_get_no_presence_and_no_typing` |
 //! | Electron: `message` is `message:send` | `messages_of_both_dialects_obey_the_same_rules` |
 //! | Electron: `replyTo` is passed on | `both_dialects_share_the_room_each_with_its_own_messages`, `a_reply_to_is_passed_on_if_it_is_valid` |
