@@ -76,7 +76,7 @@ fn main() {
     let span = Duration::from_secs(numbers.next().unwrap_or(10));
     let rounds = numbers.next().unwrap_or(1);
     let listener = json!({"protocol": "fastchat", "max_connections": 0});
-    let daemon = Daemon::as_configured(json!({"log": "info", "listeners": [listener]}));
+    let daemon = Daemon::start_as_configured(json!({"log": "info", "listeners": [listener]}));
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("resident: {:.1} MiB before", mib(daemon.resident()));
     for _ in 0..rounds {

@@ -12,7 +12,7 @@ const MESSAGE: usize = 64 * 1024;
 #[test]
 fn a_peerdrop_sender_is_paused_while_its_peer_does_not_read_and_no_message_is_lost() {
     const MESSAGES: usize = 600;
-    let daemon = Daemon::of("peerdrop", json!({}));
+    let daemon = Daemon::start_protocol("peerdrop", json!({}));
     let (mut sender, mut recipient) = pair(&daemon);
     let message = |number: usize| format!("{number:08}{}", "x".repeat(MESSAGE - 8));
     let before = daemon.resident();
@@ -44,11 +44,11 @@ fn a_peerdrop_sender_is_paused_while_its_peer_does_not_read_and_no_message_is_lo
                 .unwrap();
             // The message whose write timed out is still in the client's buffer.
             sender.socket.flush().unwrap();
-            (number + 1..MESSAGES).for_each(|number| sender.says(message(number)));
+            (number + 1..MESSAGES).for_each(|number| sender.send(message(number)));
         });
         for number in 0..MESSAGES {
             assert!(
-                recipient.text() == message(number),
+                recipient.receive_text() == message(number),
                 "message {number} is not the one that was sent"
             );
         }
@@ -59,19 +59,19 @@ fn a_peerdrop_sender_is_paused_while_its_peer_does_not_read_and_no_message_is_lo
 
 #[test]
 fn a_sender_receives_messages_of_its_peer_whether_it_is_paused_or_not() {
-    let daemon = Daemon::with(json!({"protocol": "peerdrop", "outbox_size": 1024}));
+    let daemon = Daemon::start_listener(json!({"protocol": "peerdrop", "outbox_size": 1024}));
     let (mut sender, mut recipient) = pair(&daemon);
     for number in 0..200 {
-        sender.says("x".repeat(10_000));
-        recipient.says(number.to_string());
-        assert_eq!(sender.text(), number.to_string());
-        assert_eq!(recipient.text().len(), 10_000);
+        sender.send("x".repeat(10_000));
+        recipient.send(number.to_string());
+        assert_eq!(sender.receive_text(), number.to_string());
+        assert_eq!(recipient.receive_text().len(), 10_000);
     }
 }
 
 #[test]
 fn a_paused_sender_is_closed_when_its_peer_disconnects() {
-    let daemon = Daemon::of("peerdrop", json!({}));
+    let daemon = Daemon::start_protocol("peerdrop", json!({}));
     let (mut sender, recipient) = pair(&daemon);
     sender
         .socket
@@ -80,19 +80,19 @@ fn a_paused_sender_is_closed_when_its_peer_disconnects() {
         .set_write_timeout(Some(Duration::from_secs(2)))
         .unwrap();
     while sender.socket.send("x".repeat(MESSAGE).into()).is_ok() {}
-    recipient.vanishes();
-    daemon.logs("peer left");
+    recipient.abort();
+    daemon.wait_for_log("peer left");
 }
 
 #[test]
 fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_receive_every_message() {
     const MESSAGES: usize = 150;
-    let daemon = Daemon::with(json!({
+    let daemon = Daemon::start_listener(json!({
         "protocol": "workspace", "messages_per_minute": 0,
     }));
     let enter = |name: &str| {
         let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));
-        assert_eq!(client.json()["type"], "connected");
+        assert_eq!(client.receive_json()["type"], "connected");
         client
     };
     let mut sender = enter("sender");
@@ -104,7 +104,7 @@ fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_receive_every_
     set_socket_recv_buffer_size(&silent.socket.get_ref().0, 64 * 1024).unwrap();
     for number in 0..MESSAGES {
         let text = format!("{number} {}", "x".repeat(MESSAGE));
-        sender.says(json!({"type": "message:send", "text": text}).to_string());
+        sender.send(json!({"type": "message:send", "text": text}).to_string());
         for reader in readers.iter_mut().chain([&mut sender]) {
             assert!(next_text(reader).starts_with(&format!("{number} ")));
         }
@@ -126,13 +126,13 @@ fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_receive_every_
         received < MESSAGES,
         "the client received every message before it was closed"
     );
-    daemon.logs("too slow");
+    daemon.wait_for_log("too slow");
 }
 
 /// Returns the text of the next chat message and what follows it, without the cost of parsing JSON.
 fn next_text(client: &mut Client) -> String {
     loop {
-        let message = client.text();
+        let message = client.receive_text();
         if let Some((_, text)) = message.split_once(r#""text":""#) {
             return text.to_owned();
         }

@@ -9,7 +9,7 @@ const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 
 fn daemon(settings: Value) -> Daemon {
-    Daemon::of("fastchat", settings)
+    Daemon::start_protocol("fastchat", settings)
 }
 
 /// Returns a HELLO.
@@ -19,7 +19,7 @@ pub fn hello(id: &str, name: &str) -> String {
 
 /// Returns the data of the next message, which must have this type.
 pub fn next(client: &mut Client, kind: &str) -> Value {
-    let mut message = client.json();
+    let mut message = client.receive_json();
     assert_eq!(message["type"], kind, "{message}");
     message["data"].take()
 }
@@ -27,7 +27,7 @@ pub fn next(client: &mut Client, kind: &str) -> Value {
 /// Connects, sends HELLO, and reads the HELLO_ACK and the user list.
 pub fn enter(daemon: &Daemon, id: &str, name: &str) -> Client {
     let mut client = Client::connect(daemon.address(), "/ws");
-    client.says(hello(id, name));
+    client.send(hello(id, name));
     assert_eq!(next(&mut client, "HELLO_ACK")["status"], "connected");
     next(&mut client, "PRESENCE");
     client
@@ -40,26 +40,26 @@ fn two_clients_chat_until_one_disconnects() {
     let mut bob = enter(&daemon, BOB, "Bob");
     let presence = next(&mut ann, "PRESENCE");
     assert_eq!(presence["users"].as_array().unwrap().len(), 2);
-    ann.says(json!({"type": "OPEN_CHAT", "data": {"target_user_id": BOB}}).to_string());
+    ann.send(json!({"type": "OPEN_CHAT", "data": {"target_user_id": BOB}}).to_string());
     assert_eq!(next(&mut ann, "CHAT_OPENED")["target_display_name"], "Bob");
     assert_eq!(
         next(&mut bob, "CHAT_OPENED")["target_display_name"],
         "Ann Lee"
     );
-    bob.says(json!({"type": "TYPING", "data": {"is_typing": true}}).to_string());
+    bob.send(json!({"type": "TYPING", "data": {"is_typing": true}}).to_string());
     assert_eq!(
         next(&mut ann, "TYPING"),
         json!({"user_id": BOB, "is_typing": true})
     );
     let data = json!({"to": ANN, "content": "Hello!", "message_id": "1"});
-    bob.says(json!({"type": "MSG", "data": data}).to_string());
+    bob.send(json!({"type": "MSG", "data": data}).to_string());
     assert_eq!(next(&mut ann, "MSG")["content"], "Hello!");
     assert_eq!(
         next(&mut bob, "MSG_ACK"),
         json!({"message_id": "1", "status": "delivered"})
     );
-    ann.says(r#"{"type":"MSG_ACK","data":{"message_id":"1","status":"delivered"}}"#);
-    bob.leaves();
+    ann.send(r#"{"type":"MSG_ACK","data":{"message_id":"1","status":"delivered"}}"#);
+    bob.close();
     assert_eq!(
         next(&mut ann, "TYPING"),
         json!({"user_id": BOB, "is_typing": false})
@@ -76,13 +76,16 @@ fn a_live_connection_is_not_displaced() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann");
     let mut impostor = Client::connect(daemon.address(), "/ws");
-    impostor.says(hello(ANN, "Impostor"));
+    impostor.send(hello(ANN, "Impostor"));
     // Reading the probe, a Ping, queues the Pong.
     assert!(ann.socket.read().unwrap().is_ping());
     ann.socket.flush().unwrap();
     assert_eq!(next(&mut impostor, "ERROR")["code"], "UNAUTHORIZED");
-    assert_eq!(impostor.closed(), (4409, "user is connected".to_owned()));
-    ann.says(r#"{"type":"PING"}"#);
+    assert_eq!(
+        impostor.expect_close(),
+        (4409, "user is connected".to_owned())
+    );
+    ann.send(r#"{"type":"PING"}"#);
     next(&mut ann, "PONG");
 }
 
@@ -91,10 +94,10 @@ fn a_message_answers_a_probe_as_a_pong_does() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann");
     let mut impostor = Client::connect(daemon.address(), "/ws");
-    impostor.says(hello(ANN, "Impostor"));
+    impostor.send(hello(ANN, "Impostor"));
     assert!(ann.socket.read().unwrap().is_ping());
     // Written past the WebSocket library, so that the Pong stays queued in it.
-    ann.sends_frame(0x1, br#"{"type":"MSG_ACK"}"#);
+    ann.send_frame(0x1, br#"{"type":"MSG_ACK"}"#);
     assert_eq!(next(&mut impostor, "ERROR")["code"], "UNAUTHORIZED");
 }
 
@@ -105,10 +108,10 @@ fn a_dead_connection_is_replaced() {
     let mut dead = enter(&daemon, ANN, "Ann");
     let mut ann = enter(&daemon, ANN, "Ann");
     assert_eq!(
-        dead.closed(),
+        dead.expect_close(),
         (4409, "connected again elsewhere".to_owned())
     );
-    ann.says(r#"{"type":"PING"}"#);
+    ann.send(r#"{"type":"PING"}"#);
     next(&mut ann, "PONG");
 }
 
@@ -118,7 +121,7 @@ fn a_client_that_sends_no_hello_gets_an_error_and_is_closed() {
     let mut client = Client::connect(daemon.address(), "/ws");
     assert_eq!(next(&mut client, "ERROR")["code"], "UNAUTHORIZED");
     assert_eq!(
-        client.closed(),
+        client.expect_close(),
         (4401, "no HELLO or JOIN in time".to_owned())
     );
 }
@@ -146,7 +149,7 @@ fn the_documents_examples_work_as_printed() {
     let mut browser = Client::try_connect(daemon.address(), "/ws", &page)
         .ok()
         .unwrap();
-    browser.says(format!(
+    browser.send(format!(
         r#"{{"type":"HELLO","data":{{"user_id":"{ANN}","display_name":"User Name"}}}}"#
     ));
     next(&mut browser, "HELLO_ACK");
@@ -155,13 +158,13 @@ fn the_documents_examples_work_as_printed() {
         "User Name"
     );
     let mut first = Client::connect(daemon.address(), "/ws");
-    first.says(format!(
+    first.send(format!(
         r#"{{"type":"HELLO","data":{{"user_id":"{BOB}","display_name":"Test User"}}}}"#
     ));
     next(&mut first, "HELLO_ACK");
     // The document sends this on another connection, which has not sent HELLO.
     let mut second = Client::connect(daemon.address(), "/ws");
-    second.says(r#"{"type":"MSG","data":{"to":"user-456","content":"Hello!"}}"#);
+    second.send(r#"{"type":"MSG","data":{"to":"user-456","content":"Hello!"}}"#);
     assert_eq!(next(&mut second, "ERROR")["code"], "UNAUTHORIZED");
 }
 
@@ -173,10 +176,10 @@ fn a_message_has_at_most_64_kib() {
         let frame = r#"{"type":"PING","more":""}"#.len();
         format!(r#"{{"type":"PING","more":"{}"}}"#, "x".repeat(size - frame))
     };
-    client.says(ping(64 << 10));
+    client.send(ping(64 << 10));
     next(&mut client, "PONG");
-    client.says(ping((64 << 10) + 1));
-    assert_eq!(client.closed(), (1009, "message too big".to_owned()));
+    client.send(ping((64 << 10) + 1));
+    assert_eq!(client.expect_close(), (1009, "message too big".to_owned()));
 }
 
 #[test]
@@ -184,22 +187,22 @@ fn a_flat_client_chats_with_a_client_of_the_document() {
     let daemon = daemon(json!({}));
     let mut ann = enter(&daemon, ANN, "Ann Lee");
     let mut flat = Client::connect(daemon.address(), "/ws");
-    flat.says(json!({"type": "HELLO", "user_id": BOB, "display_name": "B"}).to_string());
-    assert_eq!(flat.json()["message"], "connected");
-    assert_eq!(flat.json()["action"], "update");
+    flat.send(json!({"type": "HELLO", "user_id": BOB, "display_name": "B"}).to_string());
+    assert_eq!(flat.receive_json()["message"], "connected");
+    assert_eq!(flat.receive_json()["action"], "update");
     next(&mut ann, "PRESENCE");
-    flat.says(json!({"type": "OPEN_CHAT", "target_user_id": ANN}).to_string());
-    assert_eq!(flat.json()["target_display_name"], "Ann Lee");
+    flat.send(json!({"type": "OPEN_CHAT", "target_user_id": ANN}).to_string());
+    assert_eq!(flat.receive_json()["target_display_name"], "Ann Lee");
     assert_eq!(next(&mut ann, "CHAT_OPENED")["target_display_name"], "B");
-    flat.says(json!({"type": "MSG", "content": "Hello!"}).to_string());
+    flat.send(json!({"type": "MSG", "content": "Hello!"}).to_string());
     assert_eq!(next(&mut ann, "MSG")["content"], "Hello!");
-    assert_eq!(flat.json()["type"], "MSG_ACK");
+    assert_eq!(flat.receive_json()["type"], "MSG_ACK");
     let data = json!({"to": BOB, "content": "Hello back!"});
-    ann.says(json!({"type": "MSG", "data": data}).to_string());
-    assert_eq!(flat.json()["sender_name"], "Ann Lee");
-    flat.says(json!({"type": "MSG"}).to_string());
-    assert_eq!(flat.json()["error_code"], "VALIDATION");
-    flat.leaves();
+    ann.send(json!({"type": "MSG", "data": data}).to_string());
+    assert_eq!(flat.receive_json()["sender_name"], "Ann Lee");
+    flat.send(json!({"type": "MSG"}).to_string());
+    assert_eq!(flat.receive_json()["error_code"], "VALIDATION");
+    flat.close();
     next(&mut ann, "MSG_ACK");
     let users = next(&mut ann, "PRESENCE")["users"].take();
     assert!(

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 fn daemon(settings: Value) -> Daemon {
-    Daemon::of("workspace", settings)
+    Daemon::start_protocol("workspace", settings)
 }
 
 fn status(response: &str) -> u16 {
@@ -98,7 +98,7 @@ fn malformed_and_oversized_requests_get_an_error() {
     ] {
         assert_eq!(status(&http(daemon.address(), &request)), expected);
     }
-    Client::connect(daemon.address(), "/ws").json();
+    Client::connect(daemon.address(), "/ws").receive_json();
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_connection_above_the_limit_of_a_listener_gets_503() {
     let response = http(daemon.address(), HANDSHAKE);
     assert_eq!(status(&response), 503);
     assert!(response.contains("\r\nRetry-After: "), "{response}");
-    first.leaves();
+    first.close();
     // The permit of a connection is freed when its socket is closed, which may be a moment later.
     wait_until("another client is admitted", || {
         Client::try_connect(daemon.address(), "/ws", &[]).is_ok()

@@ -87,7 +87,8 @@ fn the_log_level_comes_from_the_arguments_then_the_configuration_then_the_enviro
 fn the_soft_limit_of_open_files_is_raised_to_the_hard_limit() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -S -n 256 && exec "$0" "$@""#]);
-    let daemon = Daemon::start_by(shell, json!({"listeners": [{"protocol": "workspace"}]}));
+    let daemon =
+        Daemon::start_with_launcher(shell, json!({"listeners": [{"protocol": "workspace"}]}));
     let ours = getrlimit(Resource::Nofile);
     let limits = prlimit(Some(daemon.pid()), Resource::Nofile, ours).unwrap();
     assert_eq!(limits.maximum, ours.maximum);
@@ -124,7 +125,8 @@ fn systemd_is_notified_when_the_daemon_is_ready_and_when_it_stops() {
     let (socket, path) = notify_socket("notify");
     let mut env = Command::new("env");
     env.arg(format!("NOTIFY_SOCKET={}", path.display()));
-    let daemon = Daemon::start_by(env, json!({"listeners": [{"protocol": "workspace"}]}));
+    let daemon =
+        Daemon::start_with_launcher(env, json!({"listeners": [{"protocol": "workspace"}]}));
     let next_notification = || {
         let mut message = [0; 100];
         let length = socket.recv(&mut message).unwrap();
@@ -143,16 +145,16 @@ fn the_log_has_addresses_and_counts_but_no_message_text() {
     let headers = [("x-forwarded-for", "192.0.2.7")];
     let client = Client::try_connect(daemon.address(), "/ws?username=Marker", &headers);
     let mut client = client.ok().unwrap();
-    client.text();
-    client.says(r#"{"type":"message:send","text":"Marker"}"#);
-    client.text();
-    client.says("Marker");
-    client.text();
+    client.receive_text();
+    client.send(r#"{"type":"message:send","text":"Marker"}"#);
+    client.receive_text();
+    client.send("Marker");
+    client.receive_text();
     daemon.signal(Signal::TERM);
-    client.closed();
+    client.expect_close();
     // The daemon exits when the client has closed its socket.
     drop(client);
-    let log: Vec<String> = std::iter::from_fn(|| daemon.next_line_if_any()).collect();
+    let log: Vec<String> = std::iter::from_fn(|| daemon.next_log_line()).collect();
     assert!(
         log.iter()
             .any(|line| line.contains("opened from 192.0.2.7")),
@@ -171,14 +173,20 @@ fn sigterm_and_sigint_close_every_connection_with_1001_and_exit_with_0() {
         let daemon = two_listeners();
         let mut peerdrop = Client::connect(daemon.addresses[0], "/ws/chat");
         let mut workspace = Client::connect(daemon.addresses[1], "/ws");
-        peerdrop.text();
-        workspace.text();
+        peerdrop.receive_text();
+        workspace.receive_text();
         daemon.signal(signal);
-        assert_eq!(peerdrop.closed(), (1001, "server going away".to_owned()));
-        assert_eq!(workspace.closed(), (1001, "server going away".to_owned()));
+        assert_eq!(
+            peerdrop.expect_close(),
+            (1001, "server going away".to_owned())
+        );
+        assert_eq!(
+            workspace.expect_close(),
+            (1001, "server going away".to_owned())
+        );
         drop((peerdrop, workspace));
-        daemon.logs("2 server going away");
-        assert_eq!(daemon.ends().code(), Some(0));
+        daemon.wait_for_log("2 server going away");
+        assert_eq!(daemon.wait_for_exit().code(), Some(0));
     }
 }
 
@@ -187,10 +195,10 @@ fn a_client_that_does_not_answer_its_close_frame_delays_the_exit_by_at_most_shut
     let config = json!({"shutdown_timeout": 0.1, "listeners": [{"protocol": "workspace", "close_timeout": 1000}]});
     let daemon = Daemon::start(config);
     let mut client = Client::connect(daemon.address(), "/ws");
-    client.text();
+    client.receive_text();
     daemon.signal(Signal::TERM);
-    daemon.logs("are cut off");
-    assert_eq!(daemon.ends().code(), Some(0));
+    daemon.wait_for_log("are cut off");
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
 }
 
 #[test]
@@ -198,11 +206,11 @@ fn a_second_signal_exits_at_once() {
     let config = json!({"shutdown_timeout": 1000, "listeners": [{"protocol": "workspace", "close_timeout": 1000}]});
     let daemon = Daemon::start(config);
     let mut client = Client::connect(daemon.address(), "/ws");
-    client.text();
+    client.receive_text();
     daemon.signal(Signal::TERM);
-    daemon.logs("closing all connections");
+    daemon.wait_for_log("closing all connections");
     daemon.signal(Signal::TERM);
-    assert_eq!(daemon.ends().code(), Some(1));
+    assert_eq!(daemon.wait_for_exit().code(), Some(1));
 }
 
 #[test]
@@ -213,7 +221,7 @@ fn an_unfinished_handshake_does_not_delay_the_exit() {
     // Connections are accepted in order, so the first one has been accepted when this one gets its response.
     http(daemon.address(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     daemon.signal(Signal::TERM);
-    assert_eq!(daemon.ends().code(), Some(0));
+    assert_eq!(daemon.wait_for_exit().code(), Some(0));
 }
 
 #[test]
@@ -228,7 +236,7 @@ fn the_daemon_exits_if_its_log_has_no_reader() {
             stream.write_all(HANDSHAKE.as_bytes())?;
             stream.read(&mut [0; 100])
         });
-        daemon.has_ended()
+        daemon.has_exited()
     });
-    assert_eq!(daemon.ends().code(), Some(1));
+    assert_eq!(daemon.wait_for_exit().code(), Some(1));
 }

@@ -12,11 +12,11 @@ use std::time::Instant;
 #[test]
 fn a_client_that_does_not_answer_a_ping_is_dropped_and_its_peer_is_closed() {
     // Long enough for the pair to meet, and for the peer to answer its own Pings on a loaded machine.
-    let daemon = Daemon::of("peerdrop", json!({"ping_after": 1, "pong_timeout": 20}));
+    let daemon = Daemon::start_protocol("peerdrop", json!({"ping_after": 1, "pong_timeout": 20}));
     // This client reads nothing, and so answers no Ping, as after its cable is pulled.
     let (silent, mut peer) = pair(&daemon);
-    assert_eq!(peer.closed(), (1000, "peer left".to_owned()));
-    daemon.logs("silent");
+    assert_eq!(peer.expect_close(), (1000, "peer left".to_owned()));
+    daemon.wait_for_log("silent");
     drop(silent);
 }
 
@@ -24,9 +24,9 @@ fn a_client_that_does_not_answer_a_ping_is_dropped_and_its_peer_is_closed() {
 fn a_client_that_answers_pings_need_not_send_anything_else() {
     // A Ping is sent only if the last one was answered, so three Pings show that answers keep a client
     // connected, however long an answer takes.
-    let daemon = Daemon::of("peerdrop", json!({"ping_after": 1, "pong_timeout": 3600}));
+    let daemon = Daemon::start_protocol("peerdrop", json!({"ping_after": 1, "pong_timeout": 3600}));
     let mut waiting = Client::connect(daemon.address(), "/ws/chat");
-    let code = waiting.text();
+    let code = waiting.receive_text();
     let mut pings = 0;
     while pings < 3 {
         let message = waiting.socket.read().unwrap();
@@ -35,7 +35,7 @@ fn a_client_that_answers_pings_need_not_send_anything_else() {
         pings += 1;
     }
     assert_eq!(
-        Client::connect(daemon.address(), &format!("/ws/chat/{code}")).text(),
+        Client::connect(daemon.address(), &format!("/ws/chat/{code}")).receive_text(),
         code
     );
 }
@@ -46,7 +46,7 @@ fn a_closed_client_that_reads_nothing_times_out_although_it_sends() {
         "ping_after": 1, "pong_timeout": 5, "takeover_timeout": 1,
         "messages_per_minute": 0, "typing_per_minute": 0, "message_length": 30_000,
     });
-    let daemon = Daemon::of("fastchat", settings);
+    let daemon = Daemon::start_protocol("fastchat", settings);
     let [ann, bob] = [
         "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa",
         "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb",
@@ -55,7 +55,7 @@ fn a_closed_client_that_reads_nothing_times_out_although_it_sends() {
     set_socket_recv_buffer_size(&reads_nothing.socket.get_ref().0, 64 * 1024).unwrap();
     let mut other = enter(&daemon, bob, "Bob");
     let open = json!({"type": "OPEN_CHAT", "data": {"target_user_id": ann}});
-    other.says(open.to_string());
+    other.send(open.to_string());
     next(&mut other, "CHAT_OPENED");
     // Fills the socket and the outbox of the client. However long that takes, the client is alive: its
     // TYPING messages arrive.
@@ -66,10 +66,10 @@ fn a_closed_client_that_reads_nothing_times_out_although_it_sends() {
     while response["type"] == "MSG_ACK" {
         is_typing = !is_typing;
         let data = json!({"is_typing": is_typing});
-        reads_nothing.says(json!({"type": "TYPING", "data": data}).to_string());
+        reads_nothing.send(json!({"type": "TYPING", "data": data}).to_string());
         assert_eq!(next(&mut other, "TYPING")["is_typing"], is_typing);
-        other.says(msg.as_str());
-        response = other.json();
+        other.send(msg.as_str());
+        response = other.receive_json();
     }
     assert_eq!(response["data"]["code"], "MESSAGE_FAILED");
     // The client shows no activity while it is probed, and much afterwards. On a loaded machine its
@@ -78,8 +78,8 @@ fn a_closed_client_that_reads_nothing_times_out_although_it_sends() {
     let since = Instant::now();
     let _successor = loop {
         let mut successor = Client::connect(daemon.address(), "/ws");
-        successor.says(hello(ann, "Ann"));
-        let response = successor.json();
+        successor.send(hello(ann, "Ann"));
+        let response = successor.receive_json();
         if response["type"] == "HELLO_ACK" {
             break successor;
         }
@@ -93,6 +93,6 @@ fn a_closed_client_that_reads_nothing_times_out_although_it_sends() {
         let stream = &mut reads_nothing.socket.get_mut().0;
         while stream.write_all(&masked_frame(0x1, b"here I am")).is_ok() {}
     });
-    daemon.logs("fastchat #1: silent");
+    daemon.wait_for_log("fastchat #1: silent");
     flood.join().unwrap();
 }

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 fn daemon(settings: Value) -> Daemon {
-    Daemon::of("loudsync", settings)
+    Daemon::start_protocol("loudsync", settings)
 }
 
 /// Returns a `join` for the session `party`.
@@ -27,7 +27,7 @@ fn bare(kind: &str) -> String {
 
 /// Returns the next message, which must have this type.
 pub fn next(client: &mut Client, kind: &str) -> Value {
-    let message = client.json();
+    let message = client.receive_json();
     assert_eq!(message["type"], kind, "{message}");
     message
 }
@@ -35,7 +35,7 @@ pub fn next(client: &mut Client, kind: &str) -> Value {
 /// Joins the session `party`, and reads the welcome and the list.
 pub fn enter(daemon: &Daemon, device: &str, kind: &str) -> Client {
     let mut client = Client::connect(daemon.address(), "/");
-    client.says(join(device, kind));
+    client.send(join(device, kind));
     next(&mut client, "welcome");
     next(&mut client, "member_list");
     client
@@ -50,22 +50,25 @@ fn members_join_are_kicked_reconnect_and_leave() {
     let id = next(&mut host, "member_joined")["member"]["id"].clone();
     next(&mut host, "member_joined");
     next(&mut phone, "member_joined");
-    phone.says(bare("ping"));
+    phone.send(bare("ping"));
     assert_eq!(next(&mut phone, "pong")["timestamp"], 1_706_889_650_000_u64);
-    host.says(json!({"type": "kick", "timestamp": 1, "memberId": id}).to_string());
+    host.send(json!({"type": "kick", "timestamp": 1, "memberId": id}).to_string());
     next(&mut phone, "kicked");
-    assert_eq!(phone.closed(), (4403, "removed by the host".to_owned()));
+    assert_eq!(
+        phone.expect_close(),
+        (4403, "removed by the host".to_owned())
+    );
     assert_eq!(next(&mut pad, "member_left")["reason"], "kicked");
     next(&mut host, "member_left");
-    pad.vanishes();
+    pad.abort();
     let list = next(&mut host, "member_list");
     assert_eq!(list["members"][1]["connectionStatus"], "reconnecting");
     let mut pad = enter(&daemon, "pad", "client");
     next(&mut host, "member_list");
-    host.says(bare("leave"));
-    assert_eq!(host.closed(), (1000, "goodbye".to_owned()));
+    host.send(bare("leave"));
+    assert_eq!(host.expect_close(), (1000, "goodbye".to_owned()));
     next(&mut pad, "session_closed");
-    assert_eq!(pad.closed(), (1000, "session closed".to_owned()));
+    assert_eq!(pad.expect_close(), (1000, "session closed".to_owned()));
 }
 
 /// Returns the payload of the next message of the upper-case dialect, which must have this type.
@@ -88,7 +91,7 @@ fn an_upper_case_client_joins_and_leaves() {
         });
         upper("JOIN", device)
     };
-    tv.says(join("party"));
+    tv.send(join("party"));
     let welcome = next_payload(&mut tv, "WELCOME");
     assert_eq!(
         (&welcome["yourDeviceId"], &welcome["hostName"]),
@@ -101,20 +104,20 @@ fn an_upper_case_client_joins_and_leaves() {
     );
     let joined = next(&mut host, "member_joined");
     assert_ne!(joined["member"]["id"], "tv");
-    tv.says(upper(
+    tv.send(upper(
         "HEARTBEAT",
         json!({"deviceId": "tv", "timestamp": 1}),
     ));
-    tv.says(upper("PING", json!({"timestamp": 1_706_889_650_000_u64})));
+    tv.send(upper("PING", json!({"timestamp": 1_706_889_650_000_u64})));
     let pong = next_payload(&mut tv, "PONG");
     assert_eq!(pong["pingTimestamp"], 1_706_889_650_000_u64);
-    tv.says(upper("NONSENSE", json!({})));
+    tv.send(upper("NONSENSE", json!({})));
     assert_eq!(next_payload(&mut tv, "ERROR")["code"], "INVALID_MESSAGE");
-    tv.says(upper(
+    tv.send(upper(
         "LEAVE",
         json!({"deviceId": "tv", "reason": "User left"}),
     ));
-    assert_eq!(tv.closed(), (1000, "goodbye".to_owned()));
+    assert_eq!(tv.expect_close(), (1000, "goodbye".to_owned()));
     let left = next(&mut host, "member_left");
     assert_eq!(
         (&left["memberId"], &left["reason"]),
@@ -122,7 +125,7 @@ fn an_upper_case_client_joins_and_leaves() {
     );
     // A configured session exists without a host.
     let mut tv = Client::connect(daemon.address(), "/");
-    tv.says(join("lobby"));
+    tv.send(join("lobby"));
     assert_eq!(next_payload(&mut tv, "WELCOME")["hostName"], "DJ");
     assert_eq!(
         next_payload(&mut tv, "MEMBER_LIST")["members"][0]["role"],
@@ -137,7 +140,7 @@ fn the_round_trip_of_a_ping_is_a_members_latency() {
     let deadline = Instant::now() + DEADLINE;
     // Reading the list also reads the Ping before it, and queues the Pong.
     loop {
-        host.says(bare("member_list"));
+        host.send(bare("member_list"));
         let latency = next(&mut host, "member_list")["members"][0]["latency"].clone();
         if latency.is_u64() {
             break;
@@ -191,11 +194,11 @@ fn a_heartbeat_answers_a_probe_although_other_pings_followed_it() {
     raw_text(&mut host, "member_list");
     let mut phone = enter(&daemon, "phone", "client");
     let mut second = Client::connect(daemon.address(), "/");
-    second.says(join("mac", "host"));
-    second.pings();
+    second.send(join("mac", "host"));
+    second.ping();
     // The host is sent `member_left` after the probe. Pings for the round trip may be before and after
     // the probe.
-    phone.says(bare("leave"));
+    phone.send(bare("leave"));
     raw_text(&mut host, "member_left");
     // Of the next two Pings the first may be the probe; the second measures the round trip and was sent
     // after it.
@@ -213,12 +216,12 @@ fn a_device_cannot_join_twice() {
     let daemon = daemon(json!({"ping_every": 0}));
     let mut host = enter(&daemon, "mac", "host");
     let mut second = Client::connect(daemon.address(), "/");
-    second.says(join("mac", "host"));
+    second.send(join("mac", "host"));
     // Reading the probe queues the Pong.
     assert!(host.socket.read().unwrap().is_ping());
     host.socket.flush().unwrap();
     assert_eq!(next(&mut second, "error")["code"], "already_joined");
-    assert_eq!(second.closed(), (1000, "join refused".to_owned()));
+    assert_eq!(second.expect_close(), (1000, "join refused".to_owned()));
 }
 
 #[test]
@@ -230,10 +233,10 @@ fn a_device_joins_again_when_its_connection_is_dead() {
     let mut dead = enter(&daemon, "mac", "host");
     let mut second = enter(&daemon, "mac", "host");
     assert_eq!(
-        dead.closed(),
+        dead.expect_close(),
         (4409, "connected again elsewhere".to_owned())
     );
-    second.says(bare("member_list"));
+    second.send(bare("member_list"));
     let list = next(&mut second, "member_list");
     assert_eq!(list["members"].as_array().unwrap().len(), 1);
 }
@@ -243,11 +246,11 @@ fn a_member_without_heartbeats_and_a_client_that_does_not_join_are_closed() {
     // Each time-out has a daemon of its own, so that the other one cannot end first.
     let with_heartbeat = daemon(json!({"heartbeat_timeout": 1}));
     let mut host = enter(&with_heartbeat, "mac", "host");
-    assert_eq!(host.closed(), (4408, "timed out".to_owned()));
+    assert_eq!(host.expect_close(), (4408, "timed out".to_owned()));
     let with_join = daemon(json!({"join_timeout": 1}));
     let mut unregistered = Client::connect(with_join.address(), "/any/path");
     assert_eq!(
-        unregistered.closed(),
+        unregistered.expect_close(),
         (4401, "no HELLO or JOIN in time".to_owned())
     );
 }
@@ -264,9 +267,12 @@ fn a_stop_closes_sessions_before_connections() {
             next(client, "session_closed")["reason"],
             "Server is going away"
         );
-        assert_eq!(client.closed(), (1001, "server going away".to_owned()));
+        assert_eq!(
+            client.expect_close(),
+            (1001, "server going away".to_owned())
+        );
     }
     // The daemon exits when the clients have closed their sockets.
     drop((host, phone));
-    assert!(daemon.ends().success());
+    assert!(daemon.wait_for_exit().success());
 }

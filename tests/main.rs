@@ -10,6 +10,7 @@
     reason = "a test may fail by a panic"
 )]
 
+mod all_protocols;
 mod backpressure;
 mod common;
 mod configuration;
@@ -23,6 +24,5 @@ mod loudsync;
 mod memory;
 mod peerdrop;
 mod peerjs;
-mod together;
 mod transcripts;
 mod workspace;

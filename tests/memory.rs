@@ -42,20 +42,20 @@ fn the_client_with_the_largest_incomplete_message_is_closed_first() {
     let mut small: Vec<Client> = (0..3)
         .map(|_| {
             let mut client = Client::connect(daemon.address(), "/ws/chat");
-            client.text();
-            client.sends_raw(&fragment(true, MIB));
-            client.pings();
+            client.receive_text();
+            client.send_raw(&fragment(true, MIB));
+            client.ping();
             client
         })
         .collect();
     let mut large = Client::connect(daemon.address(), "/ws/chat");
-    large.text();
-    large.sends_raw(&fragment(true, 12 * MIB));
-    assert_eq!(large.closed(), short_of_memory());
-    daemon.logs("memory_budget is used up");
-    small.iter_mut().for_each(Client::pings);
-    one.says("still there?");
-    assert_eq!(other.text(), "still there?");
+    large.receive_text();
+    large.send_raw(&fragment(true, 12 * MIB));
+    assert_eq!(large.expect_close(), short_of_memory());
+    daemon.wait_for_log("memory_budget is used up");
+    small.iter_mut().for_each(Client::ping);
+    one.send("still there?");
+    assert_eq!(other.receive_text(), "still there?");
 }
 
 #[test]
@@ -67,15 +67,15 @@ fn incomplete_messages_of_many_clients_stay_within_the_memory_budget() {
     let mut clients = Vec::new();
     for number in 0..40 {
         let mut client = Client::connect(daemon.address(), "/ws/chat");
-        client.text();
+        client.receive_text();
         for number in 0..8 {
-            client.sends_raw(&fragment(number == 0, MIB));
+            client.send_raw(&fragment(number == 0, MIB));
             peak = daemon.resident().max(peak);
         }
         clients.push(client);
         let text = number.to_string();
-        one.says(text.clone());
-        assert_eq!(other.text(), text);
+        one.send(text.clone());
+        assert_eq!(other.receive_text(), text);
     }
     let grown = peak.saturating_sub(before);
     assert!(grown < 16 * MIB as u64 + SLACK, "grew by {grown} bytes");
@@ -95,10 +95,10 @@ fn messages_queued_for_clients_that_read_nothing_stay_within_the_memory_budget()
     for _ in 0..10 {
         let (mut sender, recipient) = pair(&daemon);
         set_socket_recv_buffer_size(&recipient.socket.get_ref().0, 64 * 1024).unwrap();
-        sender.says("x".repeat(MESSAGE));
+        sender.send("x".repeat(MESSAGE));
         pairs.push((sender, recipient));
-        one.says("still there?");
-        assert_eq!(other.text(), "still there?");
+        one.send("still there?");
+        assert_eq!(other.receive_text(), "still there?");
     }
     let grown = daemon.resident().saturating_sub(before);
     assert!(grown < 20 * MIB as u64 + SLACK, "grew by {grown} bytes");
@@ -111,10 +111,10 @@ fn messages_queued_for_clients_that_read_nothing_stay_within_the_memory_budget()
             .is_ok_and(|message| message.is_text())
         {
             delivered += 1;
-            recipient.says("thanks");
-            assert_eq!(sender.text(), "thanks");
+            recipient.send("thanks");
+            assert_eq!(sender.receive_text(), "thanks");
         } else {
-            assert_eq!(sender.closed().1, "peer left");
+            assert_eq!(sender.expect_close().1, "peer left");
         }
     }
     assert!(
@@ -131,15 +131,15 @@ fn a_closing_connection_that_holds_much_is_aborted_before_any_other_is_closed() 
     }));
     let (mut sender, mut recipient) = pair(&daemon);
     set_socket_recv_buffer_size(&recipient.socket.get_ref().0, 64 * 1024).unwrap();
-    sender.says("x".repeat(12 * MIB));
-    sender.pings();
+    sender.send("x".repeat(12 * MIB));
+    sender.ping();
     // This client reads nothing. The server's Close frame has to wait for the large message.
-    recipient.sends_frame(0x8, &1000_u16.to_be_bytes());
-    assert_eq!(sender.closed().1, "peer left");
+    recipient.send_frame(0x8, &1000_u16.to_be_bytes());
+    assert_eq!(sender.expect_close().1, "peer left");
     let mut next = Client::connect(daemon.address(), "/ws/chat");
-    next.text();
-    next.sends_raw(&fragment(true, 12 * MIB));
-    next.pings();
+    next.receive_text();
+    next.send_raw(&fragment(true, 12 * MIB));
+    next.ping();
 }
 
 #[test]
@@ -151,16 +151,16 @@ fn a_client_that_goes_on_sending_after_its_close_frame_holds_no_memory() {
     let (mut one, mut other) = pair(&daemon);
     let (leaver, mut sender) = pair(&daemon);
     let message = fragment(true, 15 * MIB);
-    sender.sends_raw(&message[..4000]);
-    leaver.vanishes();
-    daemon.logs("peer left");
-    sender.sends_raw(&message[4000..]);
+    sender.send_raw(&message[..4000]);
+    leaver.abort();
+    daemon.wait_for_log("peer left");
+    sender.send_raw(&message[4000..]);
     let mut last = Client::connect(daemon.address(), "/ws/chat");
-    last.text();
-    last.sends_raw(&fragment(true, 7 * MIB));
-    last.pings();
-    one.says("still there?");
-    assert_eq!(other.text(), "still there?");
+    last.receive_text();
+    last.send_raw(&fragment(true, 7 * MIB));
+    last.ping();
+    one.send("still there?");
+    assert_eq!(other.receive_text(), "still there?");
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn large_unfinished_request_heads_leave_memory_for_usual_ones() {
         clients.iter().any(is_rejected)
     });
     let (mut one, mut other) = pair(&daemon);
-    one.says("still there?");
-    assert_eq!(other.text(), "still there?");
+    one.send("still there?");
+    assert_eq!(other.receive_text(), "still there?");
 }
 
 #[test]
@@ -228,13 +228,13 @@ fn the_client_with_the_most_stored_messages_is_closed_first() {
     let payload = "x".repeat(MIB / 2);
     let message = json!({"type": "OFFER", "dst": "absent", "payload": payload}).to_string();
     for (sender, messages) in senders.iter_mut().zip([4, 2, 3]) {
-        (0..messages).for_each(|_| sender.says(message.clone()));
-        sender.pings();
+        (0..messages).for_each(|_| sender.send(message.clone()));
+        sender.ping();
     }
-    assert_eq!(senders[0].closed(), short_of_memory());
+    assert_eq!(senders[0].expect_close(), short_of_memory());
     let mut absent = crate::peerjs::enter(&daemon, "absent");
     let stored: Vec<String> = (0..5)
-        .map(|_| absent.json()["src"].as_str().unwrap().to_owned())
+        .map(|_| absent.receive_json()["src"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(stored, ["bob", "bob", "cat", "cat", "cat"]);
 }

@@ -11,14 +11,14 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 fn daemon(settings: Value) -> Daemon {
-    Daemon::of("peerjs", settings)
+    Daemon::start_protocol("peerjs", settings)
 }
 
 /// Connects with this id, also as the token, and reads OPEN.
 pub fn enter(daemon: &Daemon, id: &str) -> Client {
     let target = format!("/peerjs?key=peerjs&id={id}&token={id}");
     let mut client = Client::connect(daemon.address(), &target);
-    assert_eq!(client.text(), r#"{"type":"OPEN"}"#);
+    assert_eq!(client.receive_text(), r#"{"type":"OPEN"}"#);
     client
 }
 
@@ -221,13 +221,13 @@ fn a_message_that_cannot_be_decoded_is_logged() {
     let listener = json!({"protocol": "peerjs"});
     let daemon = Daemon::start(json!({"log": "debug", "listeners": [listener]}));
     let mut a = enter(&daemon, "a");
-    a.says("nonsense");
-    let line = daemon.logs("ignored a message");
+    a.send("nonsense");
+    let line = daemon.wait_for_log("ignored a message");
     assert!(
         line.contains("peerjs #1") && !line.contains("nonsense"),
         "{line}"
     );
-    a.pings_and_gets_nothing_else();
+    a.expect_no_message();
 }
 
 #[test]
@@ -309,15 +309,18 @@ fn a_client_above_max_connections_gets_the_error_of_the_concurrent_limit() {
     let mut second = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=b&token=t");
     let text = "Server has reached its concurrent user limit";
     assert_eq!(
-        second.json(),
+        second.receive_json(),
         json!({"type": "ERROR", "payload": {"msg": text}})
     );
-    assert_eq!(second.closed(), (4429, "too many connections".to_owned()));
+    assert_eq!(
+        second.expect_close(),
+        (4429, "too many connections".to_owned())
+    );
     let response = http(daemon.address(), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(response.contains("\r\nRetry-After: "), "{response}");
     assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
-    first.leaves();
+    first.close();
 }
 
 #[test]
@@ -345,23 +348,23 @@ fn a_client_receives_all_messages_stored_for_it() {
     for sender in [&mut a, &mut b] {
         for number in 0..3 {
             let payload = format!(r#"{{"number":{number},"x":"{large}"}}"#);
-            sender.says(format!(
+            sender.send(format!(
                 r#"{{"type":"OFFER","dst":"c","payload":{payload}}}"#
             ));
         }
-        sender.pings();
+        sender.ping();
     }
     let mut c = enter(&daemon, "c");
     for source in ["a", "b"] {
         for number in 0..3 {
-            let offer = c.json();
+            let offer = c.receive_json();
             assert_eq!(
                 (&offer["src"], &offer["payload"]["number"]),
                 (&json!(source), &json!(number))
             );
         }
     }
-    c.pings_and_gets_nothing_else();
+    c.expect_no_message();
 }
 
 #[test]
@@ -370,33 +373,36 @@ fn two_clients_exchange_messages_of_any_size() {
     let (mut a, mut b) = (enter(&daemon, "a"), enter(&daemon, "b"));
     let large = "x".repeat(1 << 20);
     let offer = format!(r#"{{"type":"OFFER","payload":{{"sdp":"{large}"}},"dst":"b"}}"#);
-    a.says(offer);
+    a.send(offer);
     let forwarded =
         format!(r#"{{"type":"OFFER","src":"a","dst":"b","payload":{{"sdp":"{large}"}}}}"#);
-    assert!(b.text() == forwarded);
+    assert!(b.receive_text() == forwarded);
     // A binary message is read as text, as the npm package `peer` reads it.
-    b.sends_frame(0x2, br#"{"type":"ANSWER","payload":1,"dst":"a"}"#);
+    b.send_frame(0x2, br#"{"type":"ANSWER","payload":1,"dst":"a"}"#);
     assert_eq!(
-        a.text(),
+        a.receive_text(),
         r#"{"type":"ANSWER","src":"b","dst":"a","payload":1}"#
     );
-    a.says(r#"{"type":"OFFER","payload":2,"dst":"c"}"#);
-    a.pings();
+    a.send(r#"{"type":"OFFER","payload":2,"dst":"c"}"#);
+    a.ping();
     let mut c = enter(&daemon, "c");
     assert_eq!(
-        c.text(),
+        c.receive_text(),
         r#"{"type":"OFFER","src":"a","dst":"c","payload":2}"#
     );
-    a.says(r#"{"type":"LEAVE"}"#);
-    assert_eq!(a.closed(), (1000, "goodbye".to_owned()));
+    a.send(r#"{"type":"LEAVE"}"#);
+    assert_eq!(a.expect_close(), (1000, "goodbye".to_owned()));
 }
 
 #[test]
 fn a_message_for_an_absent_client_expires() {
     let daemon = daemon(json!({"expire_timeout": 1}));
     let mut a = enter(&daemon, "a");
-    a.says(r#"{"type":"OFFER","dst":"absent"}"#);
-    assert_eq!(a.text(), r#"{"type":"EXPIRE","src":"absent","dst":"a"}"#);
+    a.send(r#"{"type":"OFFER","dst":"absent"}"#);
+    assert_eq!(
+        a.receive_text(),
+        r#"{"type":"EXPIRE","src":"absent","dst":"a"}"#
+    );
 }
 
 #[test]
@@ -404,11 +410,11 @@ fn an_id_in_use_is_rejected_with_another_token_and_taken_over_with_the_same() {
     let daemon = daemon(json!({}));
     let mut first = enter(&daemon, "a");
     let mut other = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=a&token=other");
-    assert_eq!(other.json()["type"], "ID-TAKEN");
-    assert_eq!(other.closed(), (4409, "ID is taken".to_owned()));
+    assert_eq!(other.receive_json()["type"], "ID-TAKEN");
+    assert_eq!(other.expect_close(), (4409, "ID is taken".to_owned()));
     let _second = enter(&daemon, "a");
     assert_eq!(
-        first.closed(),
+        first.expect_close(),
         (4409, "connected again elsewhere".to_owned())
     );
 }

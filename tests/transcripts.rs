@@ -28,7 +28,7 @@ fn act_out(page: &str, listener: Value) {
     assert!(!blocks.is_empty(), "the page has no transcript");
     for block in blocks {
         let mut run = Run {
-            daemon: Daemon::with(listener.clone()),
+            daemon: Daemon::start_listener(listener.clone()),
             clients: BTreeMap::new(),
             real_values: BTreeMap::new(),
         };
@@ -54,18 +54,18 @@ impl Run {
         let (name, rest) = line.split_at(end);
         if let Some(text) = rest.strip_prefix("> ") {
             let text = self.with_real_values(text);
-            self.client(name).says(text);
+            self.client(name).send(text);
         } else if let Some(page) = rest.strip_prefix("< ") {
-            let received = self.client(name).text();
+            let received = self.client(name).receive_text();
             self.compare(page, &received);
         } else if let Some(target) = rest.strip_prefix(" connects to ") {
             let target = self.with_real_values(target);
             let client = Client::connect(self.daemon.address(), &target);
             self.clients.insert(name.to_owned(), client);
         } else if rest == " disconnects" {
-            self.clients.remove(name).unwrap().leaves();
+            self.clients.remove(name).unwrap().close();
         } else if let Some(close) = rest.strip_prefix(" is closed: ") {
-            let (code, reason) = self.client(name).closed();
+            let (code, reason) = self.client(name).expect_close();
             assert_eq!(format!("{code} {reason}"), close);
         } else {
             panic!("not a line of a transcript: {line:?}");

@@ -5,13 +5,13 @@ use crate::common::{Client, Daemon};
 use serde_json::{Value, json};
 
 fn daemon() -> Daemon {
-    Daemon::with(json!({"protocol": "workspace"}))
+    Daemon::start_listener(json!({"protocol": "workspace"}))
 }
 
 /// Connects under a name, and reads the greeting.
 fn enter(daemon: &Daemon, name: &str) -> Client {
     let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));
-    assert_eq!(client.json()["type"], "connected");
+    assert_eq!(client.receive_json()["type"], "connected");
     client
 }
 
@@ -23,13 +23,13 @@ fn types_and_data(client: &mut Client, count: usize) -> Vec<(String, Value)> {
             message["data"].clone(),
         )
     };
-    (0..count).map(|_| split(client.json())).collect()
+    (0..count).map(|_| split(client.receive_json())).collect()
 }
 
 /// Returns the next message that is not a `userCount`. One of those may be sent every second.
 fn skip_counts(client: &mut Client) -> Value {
     loop {
-        let message = client.json();
+        let message = client.receive_json();
         if message["type"] != "userCount" {
             return message;
         }
@@ -41,9 +41,9 @@ fn two_clients_chat_until_one_disconnects() {
     let daemon = daemon();
     let mut john = enter(&daemon, "john_doe");
     let mut jane = enter(&daemon, "jane%20doe");
-    jane.says(r#"{"type":"typing:indicator","isTyping":true}"#);
-    jane.says(r#"{"type":"message:send","text":"Hello <b>everyone</b>!"}"#);
-    jane.says(r#"{"type":"presence:update","status":"busy"}"#);
+    jane.send(r#"{"type":"typing:indicator","isTyping":true}"#);
+    jane.send(r#"{"type":"message:send","text":"Hello <b>everyone</b>!"}"#);
+    jane.send(r#"{"type":"presence:update","status":"busy"}"#);
     let received = types_and_data(&mut john, 4);
     let types: Vec<&str> = received.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(
@@ -62,8 +62,8 @@ fn two_clients_chat_until_one_disconnects() {
     );
     assert_eq!(received[2].1["text"], "Hello everyone!");
     assert_eq!(received[3].1["status"], "busy");
-    assert_eq!(jane.json()["type"], "message:new");
-    jane.leaves();
+    assert_eq!(jane.receive_json()["type"], "message:new");
+    jane.close();
     let received = types_and_data(&mut john, 2);
     assert_eq!(received[0].1["isTyping"], false);
     assert_eq!(received[1].1["status"], "offline");
@@ -71,21 +71,21 @@ fn two_clients_chat_until_one_disconnects() {
 
 #[test]
 fn an_electron_client_joins_chats_and_leaves() {
-    let daemon = Daemon::with(json!({"protocol": "workspace", "auth_secret": "secret"}));
+    let daemon = Daemon::start_listener(json!({"protocol": "workspace", "auth_secret": "secret"}));
     let mut document = enter(&daemon, "bob");
     let mut electron = Client::connect(daemon.address(), "/ws");
-    assert_eq!(electron.json()["type"], "connected");
-    electron.says(r#"{"type":"auth","token":"nonsense"}"#);
+    assert_eq!(electron.receive_json()["type"], "connected");
+    electron.send(r#"{"type":"auth","token":"nonsense"}"#);
     assert_eq!(skip_counts(&mut electron)["code"], "UNAUTHORIZED");
     // {"alg":"HS256","typ":"JWT"}, {"username":"Ann"}, and the signature of "secret".
     let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VybmFtZSI6IkFubiJ9.vXKa9xT962kHozUTtANHBEFb42OtN_nFTEX4jHgT1I8";
-    electron.says(json!({"type": "auth", "token": token}).to_string());
+    electron.send(json!({"type": "auth", "token": token}).to_string());
     let ack = json!({"type": "auth:ack", "ok": true});
     assert_eq!(skip_counts(&mut electron), ack);
     let count = json!({"type": "userCount", "count": 2, "users": ["Ann", "bob"]});
-    assert_eq!(electron.json(), count);
-    electron.says(r#"{"type":"message","text":"Hello","replyTo":"msg_1"}"#);
-    let message = electron.json();
+    assert_eq!(electron.receive_json(), count);
+    electron.send(r#"{"type":"message","text":"Hello","replyTo":"msg_1"}"#);
+    let message = electron.receive_json();
     assert_eq!(message["type"], "message:new");
     assert_eq!(
         (&message["data"]["username"], &message["data"]["replyTo"]),
@@ -97,10 +97,10 @@ fn an_electron_client_joins_chats_and_leaves() {
     let statuses: Vec<&Value> = statuses.take(3).collect();
     assert_eq!(statuses, ["online", "offline", "online"]);
     assert!(names.skip(2).all(|name| name == "Ann"));
-    document.says(r#"{"type":"message:send","text":"Hi"}"#);
-    assert_eq!(document.json()["data"]["text"], "Hi");
-    assert_eq!(electron.json()["data"]["text"], "Hi");
-    electron.leaves();
+    document.send(r#"{"type":"message:send","text":"Hi"}"#);
+    assert_eq!(document.receive_json()["data"]["text"], "Hi");
+    assert_eq!(electron.receive_json()["data"]["text"], "Hi");
+    electron.close();
     let (_, presence) = types_and_data(&mut document, 1).remove(0);
     assert_eq!(
         (&presence["username"], &presence["status"]),
@@ -122,9 +122,9 @@ fn errors_keep_their_place_among_the_responses() {
         batch.extend([0x81, 0x80 | text.len() as u8, 0, 0, 0, 0]);
         batch.extend(text.as_bytes());
     }
-    client.sends_raw(&batch);
+    client.send_raw(&batch);
     let codes_and_texts: Vec<Value> = (0..4)
-        .map(|_| client.json())
+        .map(|_| client.receive_json())
         .map(|message| {
             if message["type"] == "error" {
                 message["code"].clone()
@@ -150,8 +150,11 @@ fn a_fourth_connection_of_a_user_gets_429() {
 
 #[test]
 fn an_idle_connection_is_closed() {
-    let daemon = Daemon::with(json!({"protocol": "workspace", "idle_timeout": 1}));
-    assert_eq!(enter(&daemon, "a").closed(), (4408, "timed out".to_owned()));
+    let daemon = Daemon::start_listener(json!({"protocol": "workspace", "idle_timeout": 1}));
+    assert_eq!(
+        enter(&daemon, "a").expect_close(),
+        (4408, "timed out".to_owned())
+    );
 }
 
 #[test]
@@ -164,21 +167,24 @@ fn a_message_has_at_most_1_mib() {
         text
     };
     let frame = message(0).len();
-    client.says(message((1 << 20) - frame));
+    client.send(message((1 << 20) - frame));
     assert_eq!(
-        client.json()["data"]["text"].as_str().unwrap().len(),
+        client.receive_json()["data"]["text"]
+            .as_str()
+            .unwrap()
+            .len(),
         (1 << 20) - frame
     );
-    client.says(message((1 << 20) - frame + 1));
-    assert_eq!(client.closed(), (1009, "message too big".to_owned()));
+    client.send(message((1 << 20) - frame + 1));
+    assert_eq!(client.expect_close(), (1009, "message too big".to_owned()));
 }
 
 #[test]
 fn a_binary_message_gets_an_error() {
     let daemon = daemon();
     let mut client = enter(&daemon, "a");
-    client.sends_frame(0x2, br#"{"type":"message:send","text":"x"}"#);
-    assert_eq!(client.json()["code"], "INVALID_MESSAGE");
+    client.send_frame(0x2, br#"{"type":"message:send","text":"x"}"#);
+    assert_eq!(client.receive_json()["code"], "INVALID_MESSAGE");
 }
 
 #[test]
@@ -187,10 +193,10 @@ fn two_listeners_have_separate_realms() {
         Daemon::start(json!({"listeners": [{"protocol": "workspace"}, {"protocol": "workspace"}]}));
     let mut here = Client::connect(daemon.addresses[0], "/ws?username=a");
     let mut there = Client::connect(daemon.addresses[1], "/ws?username=a");
-    assert_eq!(here.json()["connectedUsers"], 1);
-    assert_eq!(there.json()["connectedUsers"], 1);
-    here.says(r#"{"type":"message:send","text":"here"}"#);
-    assert_eq!(here.json()["data"]["text"], "here");
-    there.says(r#"{"type":"message:send","text":"there"}"#);
-    assert_eq!(there.json()["data"]["text"], "there");
+    assert_eq!(here.receive_json()["connectedUsers"], 1);
+    assert_eq!(there.receive_json()["connectedUsers"], 1);
+    here.send(r#"{"type":"message:send","text":"here"}"#);
+    assert_eq!(here.receive_json()["data"]["text"], "here");
+    there.send(r#"{"type":"message:send","text":"there"}"#);
+    assert_eq!(there.receive_json()["data"]["text"], "there");
 }

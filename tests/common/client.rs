@@ -57,7 +57,7 @@ fn retry_interrupted(
 pub struct Client {
     pub socket: WebSocket<RetryingStream>,
     /// Texts received and skipped while waiting for another one.
-    pub passed_over: Vec<String>,
+    pub skipped_texts: Vec<String>,
 }
 
 /// Opens a TCP connection whose reads and writes have a deadline.
@@ -119,7 +119,7 @@ impl Client {
         match tungstenite::client(request, RetryingStream(stream)) {
             Ok((socket, _)) => Ok(Self {
                 socket,
-                passed_over: Vec::new(),
+                skipped_texts: Vec::new(),
             }),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("the handshake failed: {error}"),
@@ -127,22 +127,22 @@ impl Client {
     }
 
     /// Sends a text message.
-    pub fn says(&mut self, text: impl Into<tungstenite::Utf8Bytes>) {
+    pub fn send(&mut self, text: impl Into<tungstenite::Utf8Bytes>) {
         self.socket.send(Message::Text(text.into())).unwrap();
     }
 
     /// Writes bytes to the socket as they are.
-    pub fn sends_raw(&mut self, bytes: &[u8]) {
+    pub fn send_raw(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).unwrap();
     }
 
     /// Sends a [`masked_frame`].
-    pub fn sends_frame(&mut self, opcode: u8, payload: &[u8]) {
-        self.sends_raw(&masked_frame(opcode, payload));
+    pub fn send_frame(&mut self, opcode: u8, payload: &[u8]) {
+        self.send_raw(&masked_frame(opcode, payload));
     }
 
     /// Returns the next message, which must be a text.
-    pub fn text(&mut self) -> String {
+    pub fn receive_text(&mut self) -> String {
         let since = Instant::now();
         loop {
             match self.socket.read().expect("a text message") {
@@ -155,13 +155,13 @@ impl Client {
     }
 
     /// Returns the next message, which must be a text, as JSON.
-    pub fn json(&mut self) -> Value {
-        serde_json::from_str(&self.text()).unwrap()
+    pub fn receive_json(&mut self) -> Value {
+        serde_json::from_str(&self.receive_text()).unwrap()
     }
 
     /// Sends a Ping and waits for a Pong. Then the server has read everything sent so far, and the
     /// connection is open.
-    pub fn pings(&mut self) {
+    pub fn ping(&mut self) {
         self.socket
             .send(Message::Ping(Bytes::from_static(b"alive?")))
             .unwrap();
@@ -170,10 +170,10 @@ impl Client {
 
     /// Sends a Ping, and returns the texts received before its Pong, after those skipped while waiting
     /// for another.
-    pub fn texts(&mut self) -> Vec<String> {
+    pub fn drain_texts(&mut self) -> Vec<String> {
         let payload = Bytes::from_static(b"all?");
         self.socket.send(Message::Ping(payload.clone())).unwrap();
-        let mut texts = std::mem::take(&mut self.passed_over);
+        let mut texts = std::mem::take(&mut self.skipped_texts);
         loop {
             match self.socket.read().expect("a Pong") {
                 Message::Pong(pong) if pong == payload => return texts,
@@ -185,7 +185,7 @@ impl Client {
     }
 
     /// Sends a Ping and waits for its Pong. Panics if a message precedes it: the server has sent nothing.
-    pub fn pings_and_gets_nothing_else(&mut self) {
+    pub fn expect_no_message(&mut self) {
         let payload = Bytes::from_static(b"nothing else?");
         self.socket.send(Message::Ping(payload.clone())).unwrap();
         loop {
@@ -198,7 +198,7 @@ impl Client {
     }
 
     /// Returns the code and the reason of the next message, which must be a Close frame.
-    pub fn closed(&mut self) -> (u16, String) {
+    pub fn expect_close(&mut self) -> (u16, String) {
         loop {
             match self.socket.read().expect("a Close frame") {
                 Message::Close(Some(close)) => {
@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Skips messages until the server sends a Close frame, and returns its code.
-    pub fn code_of_close(&mut self) -> u16 {
+    pub fn wait_for_close_code(&mut self) -> u16 {
         loop {
             match self.socket.read().expect("a Close frame") {
                 Message::Close(Some(close)) => return close.code.into(),
@@ -225,33 +225,33 @@ impl Client {
     }
 
     /// Receives texts until `found` returns a value for one, and returns that value.
-    pub fn until<T>(&mut self, mut found: impl FnMut(&str) -> Option<T>) -> T {
+    pub fn receive_until<T>(&mut self, mut found: impl FnMut(&str) -> Option<T>) -> T {
         loop {
-            let text = self.text();
+            let text = self.receive_text();
             if let Some(found) = found(&text) {
                 return found;
             }
-            self.passed_over.push(text);
+            self.skipped_texts.push(text);
         }
     }
 
     /// Receives texts until one is a JSON message of this type, and returns it.
-    pub fn until_type(&mut self, kind: &str) -> Value {
-        self.until(|text| {
+    pub fn receive_type(&mut self, kind: &str) -> Value {
+        self.receive_until(|text| {
             let message: Value = serde_json::from_str(text).ok()?;
             (message["type"] == kind).then_some(message)
         })
     }
 
     /// Sends a Close frame without a code, and waits until the server has closed the connection.
-    pub fn leaves(mut self) {
+    pub fn close(mut self) {
         self.socket.close(None).unwrap();
         while self.socket.read().is_ok() {}
     }
 
     /// Sends a Close frame with code 1000, as browsers do, unless the server has closed the connection
     /// already.
-    pub fn leaves_for_good(mut self) {
+    pub fn close_normally(mut self) {
         let normal = CloseFrame {
             code: CloseCode::Normal,
             reason: "".into(),
@@ -261,7 +261,7 @@ impl Client {
     }
 
     /// Shuts the socket down without a Close frame.
-    pub fn vanishes(self) {
+    pub fn abort(self) {
         let _ = self.socket.get_ref().0.shutdown(Shutdown::Both);
     }
 }

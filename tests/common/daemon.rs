@@ -44,7 +44,7 @@ pub fn temporary_file(content: &str) -> PathBuf {
 }
 
 /// Returns `settings` with `others` added; where both have a key, `others` replaces it.
-pub fn with(mut settings: Value, others: &Value) -> Value {
+pub fn merge(mut settings: Value, others: &Value) -> Value {
     let others = others.as_object().unwrap().clone();
     settings.as_object_mut().unwrap().extend(others);
     settings
@@ -64,7 +64,7 @@ fn long_timeouts(protocol: &str) -> Value {
         _ => json!({}),
     };
     let all = json!({"handshake_timeout": LONG, "ping_after": 0, "close_timeout": LONG});
-    with(all, &own)
+    merge(all, &own)
 }
 
 /// Longer than any test runs, in seconds: for time-outs that cannot be switched off.
@@ -72,9 +72,9 @@ const LONG: u32 = 3600;
 
 /// Returns this configuration with long time-outs where it names none (see [`long_timeouts`]).
 fn with_long_timeouts(config: &Value) -> Value {
-    let mut config = with(json!({"shutdown_timeout": LONG}), config);
+    let mut config = merge(json!({"shutdown_timeout": LONG}), config);
     for listener in config["listeners"].as_array_mut().unwrap() {
-        *listener = with(
+        *listener = merge(
             long_timeouts(listener["protocol"].as_str().unwrap()),
             listener,
         );
@@ -93,31 +93,31 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts a daemon with one listener.
-    pub fn with(listener: Value) -> Self {
+    pub fn start_listener(listener: Value) -> Self {
         Self::start(json!({"listeners": [listener]}))
     }
 
     /// Starts a daemon with one listener of this protocol and these settings.
-    pub fn of(protocol: &str, mut settings: Value) -> Self {
+    pub fn start_protocol(protocol: &str, mut settings: Value) -> Self {
         settings["protocol"] = json!(protocol);
-        Self::with(settings)
+        Self::start_listener(settings)
     }
 
     /// Starts a daemon with this configuration. A listener without an address gets a port that the
     /// system chooses; time-outs that the configuration does not name are long (see [`long_timeouts`]).
     pub fn start(config: Value) -> Self {
-        Self::as_configured(with_long_timeouts(&config))
+        Self::start_as_configured(with_long_timeouts(&config))
     }
 
     /// Does the same through a launcher, a program whose arguments are the daemon's program and its
     /// arguments.
-    pub fn start_by(mut launcher: Command, config: Value) -> Self {
+    pub fn start_with_launcher(mut launcher: Command, config: Value) -> Self {
         launcher.arg(program().get_program());
         Self::launch(launcher, with_long_timeouts(&config))
     }
 
     /// Starts a daemon with the default time-outs where the configuration names none, for benchmarks.
-    pub fn as_configured(config: Value) -> Self {
+    pub fn start_as_configured(config: Value) -> Self {
         Self::launch(program(), config)
     }
 
@@ -174,7 +174,7 @@ impl Daemon {
     }
 
     /// Returns the next line of the log, or none if the process has exited.
-    pub fn next_line_if_any(&self) -> Option<String> {
+    pub fn next_log_line(&self) -> Option<String> {
         match self.log.recv_timeout(DEADLINE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -183,12 +183,12 @@ impl Daemon {
     }
 
     /// Returns whether the process has exited.
-    pub fn has_ended(&mut self) -> bool {
+    pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for a line of the log that contains `part`, and returns it.
-    pub fn logs(&self, part: &str) -> String {
+    pub fn wait_for_log(&self, part: &str) -> String {
         std::iter::repeat_with(|| self.expect_log_line())
             .find(|line| line.contains(part))
             .unwrap()
@@ -205,7 +205,7 @@ impl Daemon {
     }
 
     /// Waits until the process has exited.
-    pub fn ends(mut self) -> ExitStatus {
+    pub fn wait_for_exit(mut self) -> ExitStatus {
         let (exited, exit) = channel();
         thread::scope(|scope| {
             let child = &mut self.child;
@@ -219,7 +219,7 @@ impl Daemon {
     }
 
     /// Returns the number of sockets that the daemon has open.
-    pub fn sockets(&self) -> usize {
+    pub fn open_sockets(&self) -> usize {
         let files = format!("/proc/{}/fd", self.pid().as_raw_nonzero());
         let files = std::fs::read_dir(files).unwrap();
         // A file that has been closed since the listing has no target.

@@ -7,7 +7,7 @@ mod pairs;
 pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
 };
-pub use daemon::{Daemon, program, run, temporary_file, with};
+pub use daemon::{Daemon, merge, program, run, temporary_file};
 pub use pairs::Pair;
 
 use std::time::{Duration, Instant};

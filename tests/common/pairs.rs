@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 /// Two clients that have met.
 pub struct Pair {
-    pub one: Client,
-    pub other: Client,
+    pub sender: Client,
+    pub recipient: Client,
     encode: Encode,
     /// Returns the text in a message that the recipient receives.
     decode: fn(&str) -> Option<String>,
@@ -30,27 +30,27 @@ fn random_id() -> String {
 impl Pair {
     /// Connects a pair of this protocol to a listener, from an address of this machine, and lets the two
     /// meet.
-    pub fn of(protocol: &str, address: SocketAddr, from: IpAddr) -> Self {
+    pub fn connect(protocol: &str, address: SocketAddr, from: IpAddr) -> Self {
         let connect = |target: &str| Client::connect_from(from, address, target);
         match protocol {
-            "peerdrop" => Self::of_peerdrop(connect),
-            "fastchat" => Self::of_fastchat(connect),
-            "workspace" => Self::of_workspace(connect),
-            "loudsync" => Self::of_loudsync(connect),
-            "peerjs" => Self::of_peerjs(connect),
+            "peerdrop" => Self::connect_peerdrop(connect),
+            "fastchat" => Self::connect_fastchat(connect),
+            "workspace" => Self::connect_workspace(connect),
+            "loudsync" => Self::connect_loudsync(connect),
+            "peerjs" => Self::connect_peerjs(connect),
             other => panic!("unknown protocol {other:?}: add its pair here"),
         }
     }
 
-    fn of_peerdrop(connect: impl Fn(&str) -> Client) -> Self {
-        let mut one = connect("/ws/chat");
-        let code = one.text();
-        let mut other = connect(&format!("/ws/chat/{code}"));
-        assert_eq!(other.text(), code);
-        assert_eq!(one.text(), "the other guy joined");
+    fn connect_peerdrop(connect: impl Fn(&str) -> Client) -> Self {
+        let mut sender = connect("/ws/chat");
+        let code = sender.receive_text();
+        let mut recipient = connect(&format!("/ws/chat/{code}"));
+        assert_eq!(recipient.receive_text(), code);
+        assert_eq!(sender.receive_text(), "the other guy joined");
         Self {
-            one,
-            other,
+            sender,
+            recipient,
             encode: Box::new(str::to_owned),
             decode: |text| Some(text.to_owned()),
             sender_receives: &[],
@@ -58,25 +58,25 @@ impl Pair {
         }
     }
 
-    fn of_fastchat(connect: impl Fn(&str) -> Client) -> Self {
+    fn connect_fastchat(connect: impl Fn(&str) -> Client) -> Self {
         let enter = |id: &str| {
             let mut client = connect("/ws");
             let data = json!({"user_id": id, "display_name": "Name"});
-            client.says(json!({"type": "HELLO", "data": data}).to_string());
-            client.until_type("HELLO_ACK");
+            client.send(json!({"type": "HELLO", "data": data}).to_string());
+            client.receive_type("HELLO_ACK");
             client
         };
         let bob = random_id();
-        let mut one = enter(&random_id());
-        let mut other = enter(&bob);
+        let mut sender = enter(&random_id());
+        let mut recipient = enter(&bob);
         let data = json!({"target_user_id": bob});
-        one.says(json!({"type": "OPEN_CHAT", "data": data}).to_string());
-        for client in [&mut one, &mut other] {
-            client.until_type("CHAT_OPENED");
+        sender.send(json!({"type": "OPEN_CHAT", "data": data}).to_string());
+        for client in [&mut sender, &mut recipient] {
+            client.receive_type("CHAT_OPENED");
         }
         Self {
-            one,
-            other,
+            sender,
+            recipient,
             encode: Box::new(move |text| {
                 let data = json!({"to": bob, "content": text});
                 json!({"type": "MSG", "data": data}).to_string()
@@ -87,19 +87,19 @@ impl Pair {
         }
     }
 
-    fn of_workspace(connect: impl Fn(&str) -> Client) -> Self {
+    fn connect_workspace(connect: impl Fn(&str) -> Client) -> Self {
         let enter = |name: &str| {
             let mut client = connect(&format!("/ws?username={name}"));
-            client.until_type("connected");
+            client.receive_type("connected");
             client
         };
         let [ann, bob] = [random_id(), random_id()];
-        let mut one = enter(&ann);
-        let other = enter(&bob);
-        one.until(|message| message.contains(&bob).then_some(()));
+        let mut sender = enter(&ann);
+        let recipient = enter(&bob);
+        sender.receive_until(|message| message.contains(&bob).then_some(()));
         Self {
-            one,
-            other,
+            sender,
+            recipient,
             encode: Box::new(|text| json!({"type": "message:send", "text": text}).to_string()),
             decode: |message| field(message, "/data/text"),
             sender_receives: &["message:new"],
@@ -109,19 +109,19 @@ impl Pair {
 
     /// LOUDSYNC has no messages between members. The text is the name of a new member, which the host
     /// receives.
-    fn of_loudsync(connect: impl Fn(&str) -> Client) -> Self {
+    fn connect_loudsync(connect: impl Fn(&str) -> Client) -> Self {
         let session = random_id();
         let join = move |name: &str, kind: &str| {
             let info = json!({"id": name, "name": name, "type": kind});
             let join = json!({"type": "join", "timestamp": 1});
-            super::with(join, &json!({"sessionId": session, "deviceInfo": info})).to_string()
+            super::merge(join, &json!({"sessionId": session, "deviceInfo": info})).to_string()
         };
         let mut host = connect("/");
-        host.says(join("mac", "host"));
-        host.until_type("member_list");
+        host.send(join("mac", "host"));
+        host.receive_type("member_list");
         Self {
-            other: host,
-            one: connect("/"),
+            sender: connect("/"),
+            recipient: host,
             encode: Box::new(move |text| join(text, "client")),
             decode: |message| field(message, "/member/name"),
             sender_receives: &["welcome", "member_list"],
@@ -129,56 +129,56 @@ impl Pair {
         }
     }
 
-    fn of_peerjs(connect: impl Fn(&str) -> Client) -> Self {
+    fn connect_peerjs(connect: impl Fn(&str) -> Client) -> Self {
         let enter = |id: &str| {
             let mut client = connect(&format!("/peerjs?key=peerjs&id={id}&token=t"));
-            client.until_type("OPEN");
+            client.receive_type("OPEN");
             client
         };
-        let [one, other] = [random_id(), random_id()];
-        let (first, second) = (enter(&one), enter(&other));
+        let [sender_id, recipient_id] = [random_id(), random_id()];
+        let (sender, recipient) = (enter(&sender_id), enter(&recipient_id));
         let message = |kind: &'static str, dst: String| -> Encode {
             Box::new(move |text| json!({"type": kind, "dst": dst, "payload": text}).to_string())
         };
         Self {
-            one: first,
-            other: second,
-            encode: message("OFFER", other),
+            sender,
+            recipient,
+            encode: message("OFFER", recipient_id),
             decode: |message| field(message, "/payload"),
             sender_receives: &[],
-            encode_answer: Some(message("ANSWER", one)),
+            encode_answer: Some(message("ANSWER", sender_id)),
         }
     }
 
     /// Sends a text from the sender to the recipient.
-    pub fn says(&mut self, text: &str) {
+    pub fn send(&mut self, text: &str) {
         let message = (self.encode)(text);
-        self.one.says(message);
+        self.sender.send(message);
     }
 
     /// Waits until the recipient has received the text, and the sender what the protocol sends in return.
-    pub fn hears(&mut self, text: &str) {
+    pub fn expect_received(&mut self, text: &str) {
         let matches = |message: &str| (self.decode)(message).filter(|it| it == text);
-        self.other.until(matches);
+        self.recipient.receive_until(matches);
         for kind in self.sender_receives {
-            self.one.until_type(kind);
+            self.sender.receive_type(kind);
         }
     }
 
     /// Sends a text from the recipient to the sender, and waits until it is received. Does nothing where the
     /// protocol has no such message.
-    pub fn answers(&mut self, text: &str) {
+    pub fn answer(&mut self, text: &str) {
         if let Some(encode) = &self.encode_answer {
-            self.other.says(encode(text));
+            self.recipient.send(encode(text));
             let matches = |message: &str| (self.decode)(message).filter(|it| it == text);
-            self.one.until(matches);
+            self.sender.receive_until(matches);
         }
     }
 
     /// Closes both with code 1000, so that the server keeps nothing of them.
-    pub fn leaves(self) {
-        self.one.leaves_for_good();
-        self.other.leaves_for_good();
+    pub fn close(self) {
+        self.sender.close_normally();
+        self.recipient.close_normally();
     }
 }
 

@@ -155,8 +155,8 @@ fn a_client_that_sends_requests_and_reads_no_responses_is_paused_or_closed() {
 #[test]
 fn a_peerdrop_client_whose_peer_reads_nothing_is_paused() {
     let server = Server::start();
-    let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
-    let sender = &mut pair.one.socket.get_mut().0;
+    let mut pair = Pair::connect("peerdrop", server.address("peerdrop"), HEALTHY_IP);
+    let sender = &mut pair.sender.socket.get_mut().0;
     send_until_blocked(sender, &masked_frame(0x1, &[b'x'; 50_000]), 1 << 28);
     let case = "peerdrop: recipient does not read";
     server.assert_survives(&format!("{case}, pair connected"), "sender paused");
@@ -180,7 +180,7 @@ fn limit_files(daemon: &Daemon, spare: usize) -> Rlimit {
 fn without_file_descriptors_the_daemon_stops_accepting_until_it_has_some() {
     let server = Server::with_overrides(&json!({}), &[("workspace", json!({"ping_every": 1}))]);
     let mut client = server.connect("workspace");
-    client.until_type("connected");
+    client.receive_type("connected");
     // A descriptor that the daemon closed later would let it accept one client more.
     server.wait_for_connections(1);
     let limits = limit_files(&server.daemon, 2);
@@ -190,12 +190,12 @@ fn without_file_descriptors_the_daemon_stops_accepting_until_it_has_some() {
         .map(|(protocol, address)| (protocol, tcp(address)))
         .collect();
     for _ in server.endpoints() {
-        server.daemon.logs("cannot accept connections");
+        server.daemon.wait_for_log("cannot accept connections");
     }
     // For some seconds, measured by the server's Pings (one per second), the connected client is still
     // served, and the daemon hardly computes. Pings sent earlier are read first; they measure nothing.
     let (start, cpu_before) = (Instant::now(), server.daemon.cpu());
-    client.pings();
+    client.ping();
     let mut pings = 0;
     while pings < 3 {
         pings += usize::from(client.socket.read().unwrap().is_ping());
@@ -208,7 +208,7 @@ fn without_file_descriptors_the_daemon_stops_accepting_until_it_has_some() {
     prlimit(Some(server.daemon.pid()), Resource::Nofile, limits).unwrap();
     // The next line about accepting, so the problem was logged once per listener, not per attempt.
     for _ in server.endpoints() {
-        let next = server.daemon.logs("accept connections");
+        let next = server.daemon.wait_for_log("accept connections");
         assert!(next.contains("can accept connections again"), "{next}");
     }
     drop((client, waiting));
@@ -221,7 +221,7 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 100 && exec "$0" "$@""#]);
     let config = json!({"listeners": listeners(&json!({}), &[])});
-    let server = Server::from_daemon(Daemon::start_by(shell, config));
+    let server = Server::from_daemon(Daemon::start_with_launcher(shell, config));
     let clients: Vec<TcpStream> = (0..40)
         .flat_map(|_| server.endpoints())
         .map(|(protocol, address)| {

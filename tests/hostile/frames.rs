@@ -121,17 +121,17 @@ fn a_frame_that_breaks_the_rfc_is_answered_with_the_right_close_code() {
 #[test]
 fn a_code_point_may_be_split_over_fragments() {
     let server = Server::start();
-    let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
+    let mut pair = Pair::connect("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let text = "aü€😀";
     let last = text.len() - 1;
     for (index, byte) in text.bytes().enumerate() {
         let mut frame = masked_frame(u8::from(index == 0), &[byte]);
         frame[0] &= if index == last { 0xff } else { 0x7f };
-        pair.one.sends_raw(&frame);
-        pair.one.sends_frame(0x9, b"in between");
+        pair.sender.send_raw(&frame);
+        pair.sender.send_frame(0x9, b"in between");
     }
-    assert_eq!(pair.other.text(), text);
-    pair.leaves();
+    assert_eq!(pair.recipient.receive_text(), text);
+    pair.close();
     server.assert_survives("code points split over fragments", "delivered whole");
 }
 
@@ -213,13 +213,13 @@ fn a_client_that_never_answers_a_close_frame_is_disconnected() {
 #[test]
 fn memory_comes_back_after_a_message_of_15_mib() {
     let server = Server::start();
-    let mut pair = Pair::of("peerdrop", server.address("peerdrop"), HEALTHY_IP);
+    let mut pair = Pair::connect("peerdrop", server.address("peerdrop"), HEALTHY_IP);
     let large = "x".repeat(15 << 20);
-    pair.says(&large);
-    pair.hears(&large);
+    pair.send(&large);
+    pair.expect_received(&large);
     // After another message the connections have given up the buffers of the large one.
-    pair.says("small");
-    pair.hears("small");
+    pair.send("small");
+    pair.expect_received("small");
     server.assert_survives("a message of 15 MiB, sender connected", "delivered");
-    pair.leaves();
+    pair.close();
 }

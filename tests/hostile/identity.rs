@@ -3,7 +3,7 @@
 //! that they impersonate must not be affected.
 
 use super::{HEALTHY_IP, Server};
-use crate::common::{Client, http, with};
+use crate::common::{Client, http, merge};
 use serde_json::{Value, json};
 
 #[test]
@@ -11,11 +11,12 @@ fn a_client_that_guesses_too_many_codes_is_rejected_even_with_the_right_one() {
     let server = Server::start();
     let address = server.address("peerdrop");
     let mut creator = Client::connect_from(HEALTHY_IP, address, "/ws/chat");
-    let code = creator.text();
-    let guess = |code: &str| Client::connect(address, &format!("/ws/chat/{code}")).code_of_close();
+    let code = creator.receive_text();
+    let guess =
+        |code: &str| Client::connect(address, &format!("/ws/chat/{code}")).wait_for_close_code();
     // Each guess has its own connection. A session of the guessing address stays open meanwhile.
     let mut own = Client::connect(address, "/ws/chat");
-    own.text();
+    own.receive_text();
     // These are longer than any code.
     let guesses: Vec<u16> = (0..12).map(|n| guess(&format!("WRONG{n:02}"))).collect();
     assert_eq!(guesses[..10], [4404; 10]);
@@ -25,10 +26,10 @@ fn a_client_that_guesses_too_many_codes_is_rejected_even_with_the_right_one() {
     // From another address the code works, and the creator was told of no other client.
     let target = format!("/ws/chat/{code}");
     let mut joiner = Client::connect_from(HEALTHY_IP, address, &target);
-    assert_eq!(joiner.text(), code);
-    assert_eq!(creator.text(), "the other guy joined");
-    creator.pings_and_gets_nothing_else();
-    own.pings_and_gets_nothing_else();
+    assert_eq!(joiner.receive_text(), code);
+    assert_eq!(creator.receive_text(), "the other guy joined");
+    creator.expect_no_message();
+    own.expect_no_message();
     drop((own, creator, joiner));
     server.assert_survives(
         "peerdrop: guessed codes",
@@ -41,7 +42,7 @@ fn a_client_with_a_guessed_token_gets_id_taken_and_the_owner_is_undisturbed() {
     let server = Server::start();
     let target = |token: &str| format!("/peerjs?key=peerjs&id=ann&token={token}");
     let mut owner = Client::connect(server.address("peerjs"), &target("Secret"));
-    assert_eq!(owner.json()["type"], "OPEN");
+    assert_eq!(owner.receive_json()["type"], "OPEN");
     let mut guesses: Vec<String> = (0..20).map(|number| format!("guess{number}")).collect();
     for similar in [
         "Secre",
@@ -55,15 +56,15 @@ fn a_client_with_a_guessed_token_gets_id_taken_and_the_owner_is_undisturbed() {
     }
     for token in guesses {
         let mut guesser = Client::connect(server.address("peerjs"), &target(&token));
-        let response = guesser.json();
+        let response = guesser.receive_json();
         // The last guess has two tokens. Only one of them counts, so the id must stay taken.
         assert_eq!(response["type"], "ID-TAKEN", "{token}");
-        assert_eq!(guesser.closed(), (4409, "ID is taken".to_owned()));
+        assert_eq!(guesser.expect_close(), (4409, "ID is taken".to_owned()));
     }
-    owner.pings_and_gets_nothing_else();
-    owner.says(r#"{"type":"OFFER","dst":"ann","payload":1}"#);
-    assert_eq!(owner.json()["src"], "ann");
-    owner.leaves_for_good();
+    owner.expect_no_message();
+    owner.send(r#"{"type":"OFFER","dst":"ann","payload":1}"#);
+    assert_eq!(owner.receive_json()["src"], "ann");
+    owner.close_normally();
     server.assert_survives("peerjs: guessed tokens", "ID-TAKEN, closed with 4409");
 }
 
@@ -75,9 +76,9 @@ const EVE: &str = "eeeeeeee-3333-4333-8333-eeeeeeeeeeee";
 fn fastchat(is_flat: bool, message_type: &str, fields: Value) -> String {
     let message = json!({"type": message_type});
     if is_flat {
-        with(message, &fields).to_string()
+        merge(message, &fields).to_string()
     } else {
-        with(message, &json!({"data": fields})).to_string()
+        merge(message, &json!({"data": fields})).to_string()
     }
 }
 
@@ -85,8 +86,8 @@ fn fastchat(is_flat: bool, message_type: &str, fields: Value) -> String {
 fn register_fastchat(server: &Server, is_flat: bool, id: &str, name: &str) -> Client {
     let mut client = server.connect("fastchat");
     let user = json!({"user_id": id, "display_name": name});
-    client.says(fastchat(is_flat, "HELLO", user));
-    client.until_type("HELLO_ACK");
+    client.send(fastchat(is_flat, "HELLO", user));
+    client.receive_type("HELLO_ACK");
     client
 }
 
@@ -99,18 +100,21 @@ fn a_live_user_is_not_displaced_by_a_hello_with_its_user_id() {
         for id in [ANN, &ANN.to_uppercase()] {
             let mut impostor = server.connect("fastchat");
             let user = json!({"user_id": id, "display_name": "Impostor"});
-            impostor.says(fastchat(is_flat, "HELLO", user));
+            impostor.send(fastchat(is_flat, "HELLO", user));
             // The server probes Ann's connection. Reading the Ping answers it.
             while !ann.socket.read().unwrap().is_ping() {}
             ann.socket.flush().unwrap();
-            let error = impostor.json();
+            let error = impostor.receive_json();
             let code = if is_flat {
                 &error["error_code"]
             } else {
                 &error["data"]["code"]
             };
             assert_eq!(code, "UNAUTHORIZED", "{error}");
-            assert_eq!(impostor.closed(), (4409, "user is connected".to_owned()));
+            assert_eq!(
+                impostor.expect_close(),
+                (4409, "user is connected".to_owned())
+            );
         }
         // The HTTP heartbeat does not put a user online, and takes none offline.
         let body = json!({"user_id": EVE, "display_name": "Impostor"}).to_string();
@@ -124,9 +128,9 @@ fn a_live_user_is_not_displaced_by_a_hello_with_its_user_id() {
         );
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
         for client in [&mut ann, &mut bob] {
-            client.says(r#"{"type":"PING"}"#);
-            client.until_type("PONG");
-            let texts = client.texts().concat();
+            client.send(r#"{"type":"PING"}"#);
+            client.receive_type("PONG");
+            let texts = client.drain_texts().concat();
             assert!(!texts.contains("Impostor"), "{texts}");
             assert!(!texts.contains(r#""online":false"#), "{texts}");
         }
@@ -148,18 +152,18 @@ fn a_message_has_its_sender_whatever_sender_it_claims() {
             "from": ANN, "from_name": "Ann", "sender_id": ANN, "sender_name": "Ann", "user_id": ANN,
             "display_name": "Ann", "target_display_name": "Ann", "participants": [ANN, BOB],
         });
-        let claiming = |fields: Value| with(claims.clone(), &fields);
+        let claiming = |fields: Value| merge(claims.clone(), &fields);
         let open = claiming(json!({"target_user_id": BOB}));
-        eve.says(fastchat(is_flat, "OPEN_CHAT", open));
-        let opened = bob.until_type("CHAT_OPENED").to_string();
+        eve.send(fastchat(is_flat, "OPEN_CHAT", open));
+        let opened = bob.receive_type("CHAT_OPENED").to_string();
         assert!(opened.contains(EVE) && opened.contains("Eve"), "{opened}");
         let msg = claiming(json!({"to": BOB, "content": "I am Ann", "message_id": "1"}));
-        eve.says(fastchat(is_flat, "MSG", msg));
-        let message = bob.until_type("MSG").to_string();
+        eve.send(fastchat(is_flat, "MSG", msg));
+        let message = bob.receive_type("MSG").to_string();
         assert!(message.contains(EVE), "{message}");
         let typing = claiming(json!({"to": BOB, "is_typing": true}));
-        eve.says(fastchat(is_flat, "TYPING", typing));
-        let indicator = bob.until_type("TYPING").to_string();
+        eve.send(fastchat(is_flat, "TYPING", typing));
+        let indicator = bob.receive_type("TYPING").to_string();
         assert!(indicator.contains(EVE), "{indicator}");
         for text in [opened, message, indicator] {
             assert!(!text.contains(ANN) && !text.contains(r#""Ann""#), "{text}");
@@ -186,66 +190,72 @@ fn upper_case(message_type: &str, payload: Value) -> String {
 fn a_guest_cannot_act_as_the_host() {
     let server = Server::start();
     let mut host = server.connect("loudsync");
-    host.says(join("mac", "host"));
-    let welcome = host.until_type("welcome");
+    host.send(join("mac", "host"));
+    let welcome = host.receive_type("welcome");
     let host_id = welcome["clientId"].as_str().unwrap().to_owned();
     let mut pad = server.connect("loudsync");
-    pad.says(join("pad", "client"));
-    let pad_id = pad.until_type("welcome")["clientId"].clone();
+    pad.send(join("pad", "client"));
+    let pad_id = pad.receive_type("welcome")["clientId"].clone();
     let mut phone = server.connect("loudsync");
-    phone.says(join("phone", "client"));
-    phone.until_type("member_list");
+    phone.send(join("phone", "client"));
+    phone.receive_type("member_list");
     let mut tv = server.connect("loudsync");
     let device = json!({
         "sessionId": "party", "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
     });
-    tv.says(upper_case("JOIN", device));
-    tv.until_type("MEMBER_LIST");
+    tv.send(upper_case("JOIN", device));
+    tv.receive_type("MEMBER_LIST");
     // Clients that join as the host of a session that has one.
     for device in ["mac2", "pad"] {
         let mut second = server.connect("loudsync");
-        second.says(join(device, "host"));
-        assert_eq!(second.until_type("error")["code"], "unauthorized");
-        assert_eq!(second.closed(), (1000, "join refused".to_owned()));
+        second.send(join(device, "host"));
+        assert_eq!(second.receive_type("error")["code"], "unauthorized");
+        assert_eq!(second.expect_close(), (1000, "join refused".to_owned()));
     }
     // Guests that try what only the host may do.
     for member in [&json!(host_id), &pad_id, &json!("mac"), &json!("pad")] {
         let kick = json!({"type": "kick", "timestamp": 1, "memberId": member});
-        phone.says(kick.to_string());
-        assert_eq!(phone.until_type("error")["code"], "unauthorized");
-        tv.says(upper_case(
+        phone.send(kick.to_string());
+        assert_eq!(phone.receive_type("error")["code"], "unauthorized");
+        tv.send(upper_case(
             "KICK",
             json!({"memberId": member, "deviceId": member}),
         ));
-        assert_eq!(tv.until_type("ERROR")["payload"]["code"], "INVALID_MESSAGE");
+        assert_eq!(
+            tv.receive_type("ERROR")["payload"]["code"],
+            "INVALID_MESSAGE"
+        );
     }
-    phone.says(join("phone", "host"));
-    assert_eq!(phone.until_type("error")["code"], "already_joined");
+    phone.send(join("phone", "host"));
+    assert_eq!(phone.receive_type("error")["code"], "already_joined");
     for message_type in ["session_closed", "kicked", "member_left", "welcome"] {
-        phone.says(json!({"type": message_type, "timestamp": 1, "memberId": host_id}).to_string());
-        assert_eq!(phone.until_type("error")["code"], "invalid_message");
-        tv.says(upper_case(
+        phone.send(json!({"type": message_type, "timestamp": 1, "memberId": host_id}).to_string());
+        assert_eq!(phone.receive_type("error")["code"], "invalid_message");
+        tv.send(upper_case(
             &message_type.to_uppercase(),
             json!({"deviceId": host_id}),
         ));
-        assert_eq!(tv.until_type("ERROR")["payload"]["code"], "INVALID_MESSAGE");
+        assert_eq!(
+            tv.receive_type("ERROR")["payload"]["code"],
+            "INVALID_MESSAGE"
+        );
     }
     // A `leave` with the host's id removes only its sender.
     let leave = json!({"deviceId": host_id, "memberId": host_id, "reason": "x"});
-    tv.says(upper_case("LEAVE", leave.clone()));
-    assert_eq!(tv.code_of_close(), 1000);
-    phone.says(with(json!({"type": "leave", "timestamp": 1}), &leave).to_string());
-    assert_eq!(phone.code_of_close(), 1000);
+    tv.send(upper_case("LEAVE", leave.clone()));
+    assert_eq!(tv.wait_for_close_code(), 1000);
+    phone.send(merge(json!({"type": "leave", "timestamp": 1}), &leave).to_string());
+    assert_eq!(phone.wait_for_close_code(), 1000);
     // The session still has its host, and the pad, which sent nothing after its join.
-    host.says(json!({"type": "ping", "timestamp": 1}).to_string());
-    host.until_type("pong");
-    let texts = host.texts();
+    host.send(json!({"type": "ping", "timestamp": 1}).to_string());
+    host.receive_type("pong");
+    let texts = host.drain_texts();
     assert!(
         !texts.iter().any(|it| it.contains("session_closed")),
         "{texts:?}"
     );
-    host.says(json!({"type": "member_list", "timestamp": 1}).to_string());
-    let list = host.until_type("member_list");
+    host.send(json!({"type": "member_list", "timestamp": 1}).to_string());
+    let list = host.receive_type("member_list");
     let ids: Vec<&Value> = list["members"]
         .as_array()
         .unwrap()
@@ -253,7 +263,7 @@ fn a_guest_cannot_act_as_the_host() {
         .map(|it| &it["id"])
         .collect();
     assert_eq!(ids, [&json!(host_id), &pad_id]);
-    let texts = pad.texts();
+    let texts = pad.drain_texts();
     assert!(
         !texts.iter().any(|it| it.contains("session_closed")),
         "{texts:?}"

@@ -167,8 +167,8 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
         ),
     ] {
         let mut client = server.connect("fastchat");
-        client.says(hello.to_string());
-        client.until_type("HELLO_ACK");
+        client.send(hello.to_string());
+        client.receive_type("HELLO_ACK");
         let templates = templates
             .into_iter()
             .map(|(template, accepted)| (template.replace("ID", &id), accepted));
@@ -204,11 +204,11 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
         ),
     ] {
         let mut client = server.connect("workspace");
-        client.until_type("connected");
+        client.receive_type("connected");
         let answer = format!("well, {name}?");
         let question = json!({"type": kind, "text": answer}).to_string();
-        client.says(question.as_str());
-        client.until_type("message:new");
+        client.send(question.as_str());
+        client.receive_type("message:new");
         let templates = templates
             .into_iter()
             .map(|(template, accepted)| (template.to_owned(), accepted));
@@ -235,8 +235,8 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
         format!(r#"{{"type":"join","timestamp":1,"sessionId":"s","deviceInfo":{{{info}}}}}"#)
     };
     let mut host = server.connect("loudsync");
-    host.says(join("host", ""));
-    host.until_type("member_list");
+    host.send(join("host", ""));
+    host.receive_type("member_list");
     clients.push(JsonClient {
         name: "loudsync",
         client: host,
@@ -274,8 +274,8 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
     let device = json!({
         "sessionId": "json", "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
     });
-    guest.says(json!({"type": "JOIN", "timestamp": 1, "payload": device}).to_string());
-    guest.until_type("MEMBER_LIST");
+    guest.send(json!({"type": "JOIN", "timestamp": 1, "payload": device}).to_string());
+    guest.receive_type("MEMBER_LIST");
     clients.push(JsonClient {
         name: "loudsync, upper-case dialect",
         client: guest,
@@ -311,7 +311,7 @@ fn json_clients(server: &Server) -> Vec<JsonClient> {
         ],
     });
     let mut peer = server.connect_to("peerjs", "/peerjs?key=peerjs&id=json&token=t");
-    peer.until_type("OPEN");
+    peer.receive_type("OPEN");
     clients.push(JsonClient {
         name: "peerjs",
         client: peer,
@@ -335,12 +335,12 @@ impl JsonClient {
     /// Sends a message, then the question. Returns what the server sent before the answer, which shows that
     /// the connection is still usable. Messages that other clients cause are left out.
     fn replies_to(&mut self, message: &str) -> Vec<String> {
-        self.client.passed_over.clear();
-        self.client.says(message);
-        self.client.says(self.question.as_str());
+        self.client.skipped_texts.clear();
+        self.client.send(message);
+        self.client.send(self.question.as_str());
         let answer = &self.answer;
         self.client
-            .until(|text| text.contains(answer).then_some(()));
+            .receive_until(|text| text.contains(answer).then_some(()));
         // Other clients cause these at any time.
         let unrelated = [
             "PRESENCE",
@@ -349,7 +349,7 @@ impl JsonClient {
             "message:new",
             "member_",
         ];
-        let mut replies = std::mem::take(&mut self.client.passed_over);
+        let mut replies = std::mem::take(&mut self.client.skipped_texts);
         replies.retain(|text| !unrelated.iter().any(|part| text.contains(part)));
         replies
     }
@@ -464,10 +464,10 @@ fn hostile_values_in_first_messages_tokens_and_bodies_are_rejected() {
     ] {
         for (what, value, _) in values() {
             let mut client = server.connect(protocol);
-            client.says(message.replace(VALUE, &value));
-            let error = client.until_type(error).to_string();
+            client.send(message.replace(VALUE, &value));
+            let error = client.receive_type(error).to_string();
             assert!(error.len() < 1000, "{protocol}, {what}: {error:.300}");
-            client.leaves_for_good();
+            client.close_normally();
         }
         server.assert_survives_within(
             LARGE_MESSAGE_SLACK,
@@ -482,18 +482,21 @@ fn hostile_values_in_first_messages_tokens_and_bodies_are_rejected() {
             .map(|part| BASE64URL.encode(part.as_bytes()))
             .join(".");
         let mut client = server.connect("workspace");
-        client.says(json!({"type": "auth", "token": token}).to_string());
+        client.send(json!({"type": "auth", "token": token}).to_string());
         // Without `auth_secret` a token that cannot be read counts as none, so either answer is right.
-        let response = client.until(|text| {
+        let response = client.receive_until(|text| {
             let is_answer = text.contains("auth:ack") || text.contains("INVALID_MESSAGE");
             is_answer.then(|| text.to_owned())
         });
         assert!(response.len() < 1000, "{what}: {response:.300}");
         assert!(
-            client.texts().iter().all(|text| !text.contains("\\u")),
+            client
+                .drain_texts()
+                .iter()
+                .all(|text| !text.contains("\\u")),
             "{what}"
         );
-        client.leaves_for_good();
+        client.close_normally();
         let body = format!(r#"{{"display_name":"Ann","user_id":{value}}}"#);
         let head = "POST /presence/heartbeat HTTP/1.1\r\nHost: h\r\nConnection: close\r\n";
         let length = body.len();
@@ -523,17 +526,17 @@ fn a_megabyte_of_markup_is_sanitized_without_a_tag_left() {
     ];
     let server = Server::with_overrides(&json!({}), &overrides);
     let mut member = server.connect("workspace");
-    member.until_type("connected");
+    member.receive_type("connected");
     let ids = [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()];
     let [mut ann, mut bob] = ids.clone().map(|id| {
         let mut client = server.connect("fastchat");
         let user = json!({"user_id": id, "display_name": "Name"});
-        client.says(json!({"type": "HELLO", "data": user}).to_string());
-        client.until_type("HELLO_ACK");
+        client.send(json!({"type": "HELLO", "data": user}).to_string());
+        client.receive_type("HELLO_ACK");
         client
     });
-    ann.says(json!({"type": "OPEN_CHAT", "data": {"target_user_id": ids[1]}}).to_string());
-    ann.until_type("CHAT_OPENED");
+    ann.send(json!({"type": "OPEN_CHAT", "data": {"target_user_id": ids[1]}}).to_string());
+    ann.receive_type("CHAT_OPENED");
     for piece in [
         "<scr<script>",
         "<scr<script>ipt>",
@@ -557,14 +560,14 @@ fn a_megabyte_of_markup_is_sanitized_without_a_tag_left() {
         let message = message.to_string();
         // Twice, so that memory kept of each message would exceed the slack.
         for _ in 0..2 {
-            member.says(message.as_str());
-            let broadcast = member.until_type("message:new");
+            member.send(message.as_str());
+            let broadcast = member.receive_type("message:new");
             assert_no_tag(broadcast["data"]["text"].as_str().unwrap(), piece);
         }
         let data = json!({"to": ids[1], "content": markup((64 << 10) - 200)});
-        ann.says(json!({"type": "MSG", "data": data}).to_string());
-        ann.until_type("MSG_ACK");
-        let received = bob.until_type("MSG");
+        ann.send(json!({"type": "MSG", "data": data}).to_string());
+        ann.receive_type("MSG_ACK");
+        let received = bob.receive_type("MSG");
         assert_no_tag(received["data"]["content"].as_str().unwrap(), piece);
     }
     drop((member, ann, bob));

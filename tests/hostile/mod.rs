@@ -26,7 +26,7 @@ mod identity;
 mod json;
 mod names;
 
-use crate::common::{Client, DEADLINE, Daemon, Pair, handshake, read_head, tcp, wait_until, with};
+use crate::common::{Client, DEADLINE, Daemon, Pair, handshake, merge, read_head, tcp, wait_until};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -79,7 +79,7 @@ impl Server {
     /// Wraps a daemon whose listeners are those of [`listeners`], and measures the baseline.
     fn from_daemon(daemon: Daemon) -> Self {
         let mut server = Self {
-            own_sockets: daemon.sockets(),
+            own_sockets: daemon.open_sockets(),
             daemon,
             baseline: 0,
         };
@@ -134,11 +134,11 @@ impl Server {
     fn assert_serves(&self) -> Duration {
         let start = Instant::now();
         for (protocol, address) in self.endpoints() {
-            let mut pair = Pair::of(protocol, address, HEALTHY_IP);
-            pair.says("well?");
-            pair.hears("well?");
-            pair.answers("well!");
-            pair.leaves();
+            let mut pair = Pair::connect(protocol, address, HEALTHY_IP);
+            pair.send("well?");
+            pair.expect_received("well?");
+            pair.answer("well!");
+            pair.close();
         }
         start.elapsed()
     }
@@ -149,7 +149,7 @@ impl Server {
         let expected = self.own_sockets + remaining;
         wait_until(
             "the daemon has closed the sockets of disconnected clients",
-            || self.daemon.sockets() == expected,
+            || self.daemon.open_sockets() == expected,
         );
     }
 
@@ -183,9 +183,9 @@ impl Server {
 /// for all and the overrides for single protocols.
 fn listeners(common: &Value, overrides: &[(&str, Value)]) -> Vec<Value> {
     let listener = |name: &str| {
-        let settings = with(json!({"protocol": name}), common);
+        let settings = merge(json!({"protocol": name}), common);
         let own = overrides.iter().filter(|(protocol, _)| *protocol == name);
-        own.fold(settings, |settings, (_, own)| with(settings, own))
+        own.fold(settings, |settings, (_, own)| merge(settings, own))
     };
     PROTOCOLS.iter().map(|it| listener(it.name)).collect()
 }

@@ -77,7 +77,7 @@ fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
     for name in names() {
         let encoded = url_encoded(&name);
         // Codes and paths, percent-encoded and raw.
-        Client::connect(peerdrop, &format!("/ws/chat/{encoded}")).code_of_close();
+        Client::connect(peerdrop, &format!("/ws/chat/{encoded}")).wait_for_close_code();
         for (_, address) in server.endpoints() {
             for path in [&name, &encoded] {
                 let request = handshake(&format!("/{path}"));
@@ -102,23 +102,23 @@ fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
             read_until_closed(&mut stream);
         }
         let mut client = server.connect_to("workspace", &format!("/ws?username={encoded}"));
-        let connected = client.until_type("connected");
+        let connected = client.receive_type("connected");
         assert_clean(connected["username"].as_str().unwrap());
         clients.push(client);
         let mut client = server.connect("fastchat");
         let user = json!({"user_id": Uuid::new_v4(), "display_name": name});
-        client.says(json!({"type": "HELLO", "data": user}).to_string());
-        client.until_type("HELLO_ACK");
+        client.send(json!({"type": "HELLO", "data": user}).to_string());
+        client.receive_type("HELLO_ACK");
         clients.push(client);
         let session = Uuid::new_v4().to_string();
         for (id, device) in [(&name, "a"), (&session, &name)] {
             let mut client = server.connect("loudsync");
             let info = json!({"id": "a", "name": device, "type": "host"});
             let join = json!({"type": "join", "timestamp": 1, "sessionId": id, "deviceInfo": info});
-            client.says(join.to_string());
-            client.text();
-            client.says(json!({"type": name, "timestamp": 1}).to_string());
-            let message = client.until_type("error")["message"].clone();
+            client.send(join.to_string());
+            client.receive_text();
+            client.send(json!({"type": name, "timestamp": 1}).to_string());
+            let message = client.receive_type("error")["message"].clone();
             // An error that quotes the client's text escapes it like the log.
             assert!(
                 !message.as_str().unwrap().contains(is_unsafe),
@@ -129,14 +129,15 @@ fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
         if encoded.len() <= 250 {
             let target = format!("/peerjs?key=peerjs&id={encoded}&token={encoded}");
             let mut client = server.connect_to("peerjs", &target);
-            client.until_type("OPEN");
-            client.says(json!({"type": name, "dst": name, "payload": name}).to_string());
+            client.receive_type("OPEN");
+            client.send(json!({"type": name, "dst": name, "payload": name}).to_string());
             clients.push(client);
         }
         for protocol in ["fastchat", "workspace"] {
             let mut client = server.connect(protocol);
-            client.says(json!({"type": name}).to_string());
-            let error = client.until(|text| text.contains("unknown type").then(|| text.to_owned()));
+            client.send(json!({"type": name}).to_string());
+            let error =
+                client.receive_until(|text| text.contains("unknown type").then(|| text.to_owned()));
             let error: Value = serde_json::from_str(&error).unwrap();
             let message = error
                 .pointer("/message")
@@ -149,17 +150,17 @@ fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
     // The names that other clients receive are sanitized.
     let mut last = server.connect("fastchat");
     let user = json!({"user_id": Uuid::new_v4(), "display_name": "Last"});
-    last.says(json!({"type": "HELLO", "data": user}).to_string());
-    let list = last.until_type("PRESENCE");
+    last.send(json!({"type": "HELLO", "data": user}).to_string());
+    let list = last.receive_type("PRESENCE");
     let users = list["data"]["users"].as_array().unwrap();
     assert!(users.len() > names().len(), "{list}");
     for user in users {
         assert_clean(user["display_name"].as_str().unwrap());
     }
     let mut member = server.connect("workspace");
-    member.until_type("connected");
-    member.says(r#"{"type":"auth"}"#);
-    let count = member.until_type("userCount");
+    member.receive_type("connected");
+    member.send(r#"{"type":"auth"}"#);
+    let count = member.receive_type("userCount");
     for name in count["users"].as_array().unwrap() {
         assert_clean(name.as_str().unwrap());
     }
@@ -169,7 +170,7 @@ fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
         "one clean log line per event",
     );
     server.daemon.signal(Signal::TERM);
-    let log: Vec<String> = std::iter::from_fn(|| server.daemon.next_line_if_any()).collect();
+    let log: Vec<String> = std::iter::from_fn(|| server.daemon.next_log_line()).collect();
     let (mut opened, mut ended) = (0, 0);
     for line in &log {
         // Each line names the crate that logs it; at level debug tungstenite logs Close frames.

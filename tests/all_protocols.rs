@@ -14,20 +14,20 @@ fn each_protocol_works_and_receives_no_message_of_another() {
     let daemon = Daemon::start(json!({"listeners": listeners}));
     let pair = |index: usize| {
         let localhost = Ipv4Addr::LOCALHOST.into();
-        Pair::of(PROTOCOLS[index].name, daemon.addresses[index], localhost)
+        Pair::connect(PROTOCOLS[index].name, daemon.addresses[index], localhost)
     };
     let mut pairs: Vec<Pair> = (0..PROTOCOLS.len()).map(pair).collect();
     // All senders send before any client reads, so that a message to the wrong pair would be received.
     for (index, pair) in pairs.iter_mut().enumerate() {
-        pair.says(&format!("from {index}"));
+        pair.send(&format!("from {index}"));
     }
     for (index, pair) in pairs.iter_mut().enumerate() {
-        pair.hears(&format!("from {index}"));
+        pair.expect_received(&format!("from {index}"));
     }
     // No client has received a text of another pair.
     for pair in &mut pairs {
-        for client in [&mut pair.one, &mut pair.other] {
-            let texts = client.texts();
+        for client in [&mut pair.sender, &mut pair.recipient] {
+            let texts = client.drain_texts();
             assert!(
                 !texts.iter().any(|text| text.contains("from ")),
                 "{texts:?}"
