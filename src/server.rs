@@ -28,10 +28,10 @@ const BACKLOG: i32 = 4096;
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
 /// The available memory divided by this is the default memory budget.
-const MEMORY_PER_BUDGET: usize = 4;
+const MEMORY_BUDGET_DIVISOR: usize = 4;
 
 /// The memory budget divided by this is a further budget, for large requests.
-const BUDGET_PER_REQUEST_BUDGET: usize = 8;
+const REQUEST_BUDGET_DIVISOR: usize = 8;
 
 /// Default memory budget, in bytes, if the system does not report its memory: a quarter of a small machine's.
 const FALLBACK_BUDGET: usize = 128 << 20;
@@ -103,7 +103,8 @@ impl Server {
             wanted.min(possible)
         };
         let memory_budget = config.process.memory_budget.unwrap_or_else(|| {
-            memory::available_memory().map_or(FALLBACK_BUDGET, |memory| memory / MEMORY_PER_BUDGET)
+            memory::available_memory()
+                .map_or(FALLBACK_BUDGET, |memory| memory / MEMORY_BUDGET_DIVISOR)
         });
         Ok(Self {
             config,
@@ -120,25 +121,25 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let started = Instant::now();
         let (mut inbox, events) = inbox();
-        let (stopping, on_stop) = oneshot::channel();
-        let (all_gone, gone) = mpsc::channel(0);
+        let (stop_sender, stopping) = oneshot::channel();
+        let (task_guard, all_tasks_ended) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
         let state = Arc::new(ServerState {
             started,
             inbox: inbox.clone(),
             next_id: AtomicU64::new(1),
-            permits: ConnectionLimit::new(self.max_connections),
+            connection_limit: ConnectionLimit::new(self.max_connections),
             budget: Arc::clone(&budget),
-            request_budget: MemoryBudget::new(self.memory_budget / BUDGET_PER_REQUEST_BUDGET),
-            rejecting: ConnectionLimit::new(MAX_REJECTING),
-            stopping: on_stop.shared(),
-            _task_guard: all_gone,
+            request_budget: MemoryBudget::new(self.memory_budget / REQUEST_BUDGET_DIVISOR),
+            rejection_limit: ConnectionLimit::new(MAX_REJECTING),
+            stopping: stopping.shared(),
+            _task_guard: task_guard,
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, started).run(events));
         task::spawn(tick(inbox.clone()));
         let accepting = serve_listeners(&state, self.config.listeners, self.sockets);
-        // `gone` ends when the last task that serves clients drops its reference.
+        // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log::info!(
             "ready in {:.1} ms; at most {} connections; memory budget: {}",
@@ -159,9 +160,9 @@ impl Server {
         for task in accepting {
             task.cancel().await;
         }
-        let _ = stopping.send(());
+        let _ = stop_sender.send(());
         let _ = inbox.send(Event::Stop).await;
-        wait_for_clients(gone, self.config.process.shutdown_timeout).await;
+        wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
         log_summary(inbox, started).await;
     }
 }
@@ -191,9 +192,9 @@ fn serve_listeners(
 }
 
 /// Waits until no task serves a client any more, at most for `timeout`.
-async fn wait_for_clients(mut gone: mpsc::Receiver<()>, timeout: Duration) {
-    let all_gone = async_std::future::timeout(timeout, gone.next()).await;
-    if all_gone.is_err() {
+async fn wait_for_clients(mut all_tasks_ended: mpsc::Receiver<()>, timeout: Duration) {
+    let ended = async_std::future::timeout(timeout, all_tasks_ended.next()).await;
+    if ended.is_err() {
         log::warn!(
             "some clients did not close their connections within {} s and are cut off",
             timeout.as_secs_f64()
@@ -299,7 +300,7 @@ mod tests {
         };
         const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
         type Options = std::collections::BTreeMap<String, String>;
-        type Reader = ();
+        type Decoder = ();
         type Command = String;
 
         fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A connection from its opening handshake to its [`Event::Disconnected`](super::Event).
 pub(super) struct Connection {
     /// Index of the listener in the configuration.
-    pub(super) listener: usize,
+    pub(super) listener_index: usize,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
     /// When the last keep-alive Ping was sent, rounded down to seconds; `None` once a check has found
@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub(super) probe: Option<Probe>,
     /// Number of full outboxes this connection is paused for: while it is above 0, the connection
     /// is not read from.
-    pub(super) paused_by: usize,
+    pub(super) pause_count: usize,
     /// Connections that are paused because they sent to this one while its outbox was full. May
     /// hold one more than once.
     pub(super) paused_senders: Vec<ConnectionId>,

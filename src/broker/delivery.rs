@@ -39,7 +39,7 @@ impl Broker {
         let Err(frame) = connection.outbox.push(frame, &mut self.wakers) else {
             return;
         };
-        let Some(slot) = self.slots.get(connection.listener) else {
+        let Some(slot) = self.slots.get(connection.listener_index) else {
             return;
         };
         match slot.slow_consumer_policy {
@@ -98,7 +98,7 @@ impl Broker {
 
     fn pause_reading(&mut self, conn: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.paused_by += 1;
+            connection.pause_count += 1;
             connection.outbox.set_reading_paused(true, &mut self.wakers);
         }
     }
@@ -111,8 +111,8 @@ impl Broker {
         };
         for sender in std::mem::take(&mut connection.paused_senders) {
             if let Some(connection) = self.connections.get_mut(&sender) {
-                connection.paused_by -= 1;
-                if connection.paused_by == 0 {
+                connection.pause_count -= 1;
+                if connection.pause_count == 0 {
                     // Time in which a client was not read from is no silence (rulings, "liveness").
                     connection.pinged_at = None;
                     connection.status.record_activity();

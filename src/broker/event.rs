@@ -43,7 +43,7 @@ pub(crate) enum Event {
 /// A valid opening handshake.
 pub(crate) struct OpenEvent {
     /// Index of the listener in the configuration.
-    pub(crate) listener: usize,
+    pub(crate) listener_index: usize,
     pub(crate) conn: ConnectionId,
     pub(crate) request: ConnectRequest,
     pub(crate) outbox: Outbox,
@@ -55,7 +55,7 @@ pub(crate) struct OpenEvent {
 /// A plain HTTP request for a realm.
 pub(crate) struct HttpEvent {
     /// Index of the listener in the configuration.
-    pub(crate) listener: usize,
+    pub(crate) listener_index: usize,
     pub(crate) request: Request,
     pub(crate) reply_to: oneshot::Sender<HttpReply>,
 }

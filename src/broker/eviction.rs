@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// An eviction leaves one in this many parts of the budget free, so that the next one is not due at
 /// once, and a client that wants to cause it has to send that much again.
-const FREE_PART: usize = 8;
+const FREE_DIVISOR: usize = 8;
 
 /// Bytes that a closing connection must hold to be tracked. It can hold no more later, and aborting
 /// it for less is not worthwhile.
@@ -76,7 +76,7 @@ impl Broker {
         self.budget.reserved().saturating_sub(self.releasing_bytes)
     }
 
-    /// Closes the connections that hold the most until the rest leaves one in [`FREE_PART`] parts of
+    /// Closes the connections that hold the most until the rest leaves one in [`FREE_DIVISOR`] parts of
     /// the budget free. Does nothing within the budget. Returns the units of work.
     pub(super) fn evict_largest(&mut self, now: Now) -> usize {
         if !self.budget.is_exceeded() || self.stopping {
@@ -90,7 +90,7 @@ impl Broker {
         if remaining <= self.budget.limit() {
             return 1;
         }
-        let target = self.budget.limit() - self.budget.limit() / FREE_PART;
+        let target = self.budget.limit() - self.budget.limit() / FREE_DIVISOR;
         let mut excess = remaining - target;
         let releasing_before = self.releasing_bytes;
         let mut count = 0;
@@ -120,7 +120,7 @@ impl Broker {
             .iter()
             .filter(|(_, connection)| connection.releasing_bytes.is_none())
             .map(|(&conn, connection)| {
-                let slot = self.slots.get(connection.listener);
+                let slot = self.slots.get(connection.listener_index);
                 let stored_bytes = slot.map_or(0, |slot| slot.realm.stored_bytes_of(conn));
                 let usage = usage(&connection.outbox, &connection.status) + stored_bytes;
                 (usage, conn)

@@ -30,7 +30,7 @@ pub(crate) enum Verdict {
     /// Nothing yet: a Ping is unanswered, and its time is not up.
     Wait,
     /// Drop the connection.
-    TimedOut,
+    Unresponsive,
 }
 
 /// Decides about a connection with the given `last_activity`. `pinged_at` is when the last keep-alive Ping
@@ -43,7 +43,7 @@ fn check(
     config: KeepaliveConfig,
 ) -> Verdict {
     match pinged_at.filter(|&pinged_at| last_activity < pinged_at) {
-        Some(pinged_at) if now >= pinged_at + config.pong_timeout => Verdict::TimedOut,
+        Some(pinged_at) if now >= pinged_at + config.pong_timeout => Verdict::Unresponsive,
         Some(_) => Verdict::Wait,
         None if config.ping_after.is_zero() || now < last_activity + config.ping_after => {
             Verdict::Alive
@@ -71,15 +71,15 @@ impl Broker {
     /// Sends the Pings that are due and drops the connections that timed out. Returns the probes
     /// whose time is up, each with whether the client is alive.
     pub(super) fn check_connections(&mut self, now: Now) -> Vec<(ConnectionId, bool)> {
-        let mut timed_out = Vec::new();
+        let mut unresponsive = Vec::new();
         let mut probe_results = Vec::new();
         for (&conn, connection) in &mut self.connections {
-            if connection.paused_by > 0 && !connection.status.is_write_blocked() {
+            if connection.pause_count > 0 && !connection.status.is_write_blocked() {
                 // The connection is not read from, so its silence means nothing.
                 connection.pinged_at = None;
                 continue;
             }
-            let Some(slot) = self.slots.get(connection.listener) else {
+            let Some(slot) = self.slots.get(connection.listener_index) else {
                 continue;
             };
             connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
@@ -106,13 +106,13 @@ impl Broker {
                         .outbox
                         .ping(PingReason::Silence, &mut self.wakers);
                 }
-                Verdict::TimedOut => {
+                Verdict::Unresponsive => {
                     connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
-                    timed_out.push(conn);
+                    unresponsive.push(conn);
                 }
             }
         }
-        for conn in timed_out {
+        for conn in unresponsive {
             self.mark_closing(conn, DisconnectReason::Unresponsive);
         }
         probe_results
@@ -135,9 +135,9 @@ impl Broker {
         match self.connections.get(&conn) {
             Some(&Connection {
                 closing: false,
-                listener,
+                listener_index,
                 ..
-            }) => self.run_realm(now, listener, None, |realm, cx| {
+            }) => self.run_realm(now, listener_index, None, |realm, cx| {
                 realm.probe_result(cx, conn, alive);
             }),
             _ => 1,
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(check(s(119), s(100), Some(s(115)), CONFIG), Verdict::Wait);
         assert_eq!(
             check(s(120), s(100), Some(s(115)), CONFIG),
-            Verdict::TimedOut
+            Verdict::Unresponsive
         );
     }
 

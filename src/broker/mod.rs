@@ -163,7 +163,7 @@ impl Broker {
 
     fn open(&mut self, now: Now, event: OpenEvent) -> usize {
         let OpenEvent {
-            listener,
+            listener_index,
             conn,
             request,
             outbox,
@@ -177,13 +177,13 @@ impl Broker {
         self.connections.insert(
             conn,
             Connection {
-                listener,
+                listener_index,
                 outbox,
                 status,
                 pinged_at: None,
                 next_rtt_ping: now.monotonic,
                 probe: None,
-                paused_by: 0,
+                pause_count: 0,
                 paused_senders: Vec::new(),
                 closing: false,
                 releasing_bytes: None,
@@ -191,16 +191,17 @@ impl Broker {
         );
         let mut result = Ok(());
         self.opening = Some(conn);
-        let work = self.run_realm(now, listener, None, |realm, cx| {
+        let work = self.run_realm(now, listener_index, None, |realm, cx| {
             result = realm.open(cx, conn, request);
         });
         self.opening = None;
         if result.is_err() {
             self.connections.remove(&conn);
         }
-        if let (Some(slot), Some(connection)) =
-            (self.slots.get(listener), self.connections.get_mut(&conn))
-        {
+        if let (Some(slot), Some(connection)) = (
+            self.slots.get(listener_index),
+            self.connections.get_mut(&conn),
+        ) {
             connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
         }
         // The handshake waits for this. If the client is gone by then, `Disconnected` will follow.
@@ -210,12 +211,12 @@ impl Broker {
 
     fn request(&mut self, now: Now, event: HttpEvent) -> usize {
         let HttpEvent {
-            listener,
+            listener_index,
             request,
             reply_to,
         } = event;
         let mut reply = None;
-        let work = self.run_realm(now, listener, None, |realm, cx| {
+        let work = self.run_realm(now, listener_index, None, |realm, cx| {
             reply = Some(realm.request(cx, &request));
         });
         let size = match &reply {
@@ -237,8 +238,8 @@ impl Broker {
             if connection.closing {
                 break;
             }
-            let listener = connection.listener;
-            work += self.run_realm(now, listener, Some(conn), |realm, cx| {
+            let listener_index = connection.listener_index;
+            work += self.run_realm(now, listener_index, Some(conn), |realm, cx| {
                 realm.command(cx, conn, command);
             });
         }
@@ -250,7 +251,7 @@ impl Broker {
             return 1;
         };
         *self.disconnect_counts.entry(reason.name()).or_default() += 1;
-        let listener = connection.listener;
+        let listener_index = connection.listener_index;
         let realm_knows = std::mem::replace(&mut connection.closing, true);
         self.releasing_bytes -= connection.releasing_bytes.unwrap_or_default();
         self.resume_senders_of(conn);
@@ -260,7 +261,7 @@ impl Broker {
         if realm_knows || self.stopping {
             return 1;
         }
-        self.run_realm(now, listener, None, |realm, cx| {
+        self.run_realm(now, listener_index, None, |realm, cx| {
             realm.close(cx, conn, reason)
         })
     }
@@ -275,15 +276,15 @@ impl Broker {
         for (conn, alive) in probe_results {
             work += self.probe_result(now, conn, alive);
         }
-        for listener in 0..self.slots.len() {
-            work += self.run_realm(now, listener, None, |realm, cx| realm.tick(cx));
+        for listener_index in 0..self.slots.len() {
+            work += self.run_realm(now, listener_index, None, |realm, cx| realm.tick(cx));
         }
         work
     }
 
     fn stop(&mut self, now: Now) -> usize {
-        for listener in 0..self.slots.len() {
-            self.call_realm(now, listener, None, |realm, cx| realm.stop(cx));
+        for listener_index in 0..self.slots.len() {
+            self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));
         }
         self.stopping = true;
         // Realms are not told of these closes: no client is left that they could send to.
@@ -303,19 +304,19 @@ impl Broker {
     fn run_realm(
         &mut self,
         now: Now,
-        listener: usize,
+        listener_index: usize,
         sender: Option<ConnectionId>,
         call: impl FnOnce(&mut dyn AnyRealm, &mut Context),
     ) -> usize {
-        1 + self.call_realm(now, listener, sender, call) + self.deliver_pending_closes(now)
+        1 + self.call_realm(now, listener_index, sender, call) + self.deliver_pending_closes(now)
     }
 
     /// Calls `close` of the realms whose connections were closed, and applies the effects. Returns
     /// the units of work.
     fn deliver_pending_closes(&mut self, now: Now) -> usize {
         let mut work = 0;
-        while let Some((listener, conn, reason)) = self.pending_closes.pop_front() {
-            work += self.call_realm(now, listener, None, |realm, cx| {
+        while let Some((listener_index, conn, reason)) = self.pending_closes.pop_front() {
+            work += self.call_realm(now, listener_index, None, |realm, cx| {
                 realm.close(cx, conn, reason)
             });
         }
@@ -326,11 +327,11 @@ impl Broker {
     fn call_realm(
         &mut self,
         now: Now,
-        listener: usize,
+        listener_index: usize,
         sender: Option<ConnectionId>,
         call: impl FnOnce(&mut dyn AnyRealm, &mut Context),
     ) -> usize {
-        let Some(slot) = self.slots.get_mut(listener) else {
+        let Some(slot) = self.slots.get_mut(listener_index) else {
             return 0;
         };
         let mut effects = std::mem::take(&mut self.effects);
@@ -343,7 +344,7 @@ impl Broker {
             &mut effects,
         );
         call(slot.realm.as_mut(), &mut cx);
-        if let Some(stored_bytes) = self.stored_bytes.get_mut(listener) {
+        if let Some(stored_bytes) = self.stored_bytes.get_mut(listener_index) {
             stored_bytes.set(slot.realm.stored_bytes());
         }
         let count = effects.len();
@@ -374,7 +375,7 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(&conn) {
             if !std::mem::replace(&mut connection.closing, true) {
                 self.pending_closes
-                    .push_back((connection.listener, conn, reason));
+                    .push_back((connection.listener_index, conn, reason));
             }
         }
         self.resume_senders_of(conn);

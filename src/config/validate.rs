@@ -3,7 +3,7 @@
 use super::{Config, Listener, Settings};
 use crate::base::log_escape::{Quoted, escape};
 use crate::protocols::{PROTOCOLS, Protocol};
-use crate::realm::options::read;
+use crate::realm::options::deserialize_object;
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use std::net::{IpAddr, SocketAddr};
@@ -35,7 +35,7 @@ impl Config {
         let mut known = object(&config.process);
         let owner = "configuration";
         overlay(&mut known, given, &["listeners"], owner, "", &mut problems);
-        match read(Value::Object(known)) {
+        match deserialize_object(Value::Object(known)) {
             Ok(process) => config.process = process,
             Err((key, problem)) => problems.push(format!("{key}: {problem}")),
         }
@@ -158,7 +158,7 @@ fn read_settings(
         .filter(|(key, _)| !setting_names.contains(key))
         .collect();
     settings.retain(|key, _| setting_names.contains(key));
-    match read(Value::Object(settings)) {
+    match deserialize_object(Value::Object(settings)) {
         Ok(settings) => listener.settings = settings,
         Err((key, problem)) => problems.push(format!("{place}.{key}: {problem}")),
     }

@@ -2,8 +2,8 @@
 //! never waits for a client.
 
 use crate::net::connection::Summary;
-use crate::net::handshake::{self, AcceptedClient};
-use crate::net::listener::{Admission, ListenerState};
+use crate::net::handshake::{self, AdmittedClient};
+use crate::net::listener::{ListenerState, Permits};
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
 use std::net::IpAddr;
@@ -25,8 +25,8 @@ pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
                     log::info!("{}: can accept connections again", listener.address);
                     backoff = Duration::ZERO;
                 }
-                if let Some(admission) = listener.admit() {
-                    task::spawn(serve(tcp, peer.ip(), Arc::clone(&listener), admission));
+                if let Some(permits) = listener.acquire_permits() {
+                    task::spawn(serve(tcp, peer.ip(), Arc::clone(&listener), permits));
                 }
             }
             Err(error) => {
@@ -45,18 +45,18 @@ pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
 }
 
 /// Serves one client from its first byte to its last.
-async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, admission: Admission) {
+async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, permits: Permits) {
     // Boxed, so that the connection's future does not keep the handshake's memory.
-    let accepted = Box::pin(handshake::accept_client(tcp, peer, &listener, &admission)).await;
-    let Some(AcceptedClient {
+    let accepted = Box::pin(handshake::admit_client(tcp, peer, &listener, &permits)).await;
+    let Some(AdmittedClient {
         connection,
         address,
-        permit: _permit,
+        subnet_permit: _permit,
     }) = accepted
     else {
         return;
     };
-    let (name, conn, opened_at) = (listener.name(), connection.id().0, Instant::now());
+    let (name, conn, opened_at) = (listener.protocol_name(), connection.id().0, Instant::now());
     log::info!("{name} #{conn}: opened from {address}");
     let log_summary = |Summary {
                            reason,
@@ -72,5 +72,5 @@ async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, admis
         );
     };
     connection.run(log_summary).await;
-    drop(admission);
+    drop(permits);
 }

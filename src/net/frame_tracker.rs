@@ -53,7 +53,7 @@ impl FrameTracker {
     }
 
     /// Returns how many bytes of a buffer of this size the next read may fill.
-    pub(crate) fn limit(&self, size: usize) -> usize {
+    pub(crate) fn max_read(&self, size: usize) -> usize {
         if self.in_large_frame {
             size.min(usize::try_from(self.payload_left).unwrap_or(usize::MAX))
         } else {
@@ -67,16 +67,16 @@ impl FrameTracker {
         let began_in_large = self.in_large_frame;
         while !bytes.is_empty() && !self.is_invalid {
             bytes = if self.payload_left > 0 {
-                self.payload(bytes)
+                self.advance_payload(bytes)
             } else {
-                self.header(bytes)
+                self.advance_header(bytes)
             };
         }
         self.large_frame_ended &= began_in_large;
     }
 
     /// Follows payload, and returns the bytes after it.
-    fn payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    fn advance_payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let length = usize::try_from(self.payload_left)
             .unwrap_or(usize::MAX)
             .min(bytes.len());
@@ -103,7 +103,7 @@ impl FrameTracker {
     }
 
     /// Follows a header, and returns the bytes after it.
-    fn header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    fn advance_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         self.large_frame_ended = false;
         let before = self.header.len();
         let new = bytes.len().min(LONGEST_HEADER - before);
@@ -218,10 +218,10 @@ mod tests {
     #[test]
     fn a_large_frame_is_read_to_its_end_and_no_further() {
         let bytes = frame(100_000, true);
-        assert_eq!(after(&bytes[..bytes.len() - 10]).limit(4096), 10);
-        assert_eq!(after(&bytes[..bytes.len() - 10_000]).limit(4096), 4096);
-        assert_eq!(after(&bytes).limit(4096), 4096);
-        assert_eq!(after(&frame(1000, true)[..100]).limit(4096), 4096);
+        assert_eq!(after(&bytes[..bytes.len() - 10]).max_read(4096), 10);
+        assert_eq!(after(&bytes[..bytes.len() - 10_000]).max_read(4096), 4096);
+        assert_eq!(after(&bytes).max_read(4096), 4096);
+        assert_eq!(after(&frame(1000, true)[..100]).max_read(4096), 4096);
     }
 
     #[test]

@@ -31,7 +31,7 @@ thread_local! {
 const RETAINED_CAPACITY: usize = 64;
 
 /// A frame of which a part is written, or none yet.
-struct PartialFrame {
+struct CurrentFrame {
     frame: Frame,
     written: usize,
     is_data: bool,
@@ -48,7 +48,7 @@ pub(crate) struct FrameWriter {
     /// data frames: RFC 6455 allows it (section 5.4), and a Pong should be sent at once (section 5.5.3).
     controls: VecDeque<Frame>,
     /// The frame to be finished before all others.
-    partial: Option<PartialFrame>,
+    partial: Option<CurrentFrame>,
     /// Set once a write has failed: nothing can be written any more.
     has_failed: bool,
     /// Number of data frames written.
@@ -168,10 +168,10 @@ impl FrameWriter {
     }
 
     /// Removes the next frame from the queues.
-    fn next(&mut self) -> Option<PartialFrame> {
+    fn next(&mut self) -> Option<CurrentFrame> {
         let control = self.controls.pop_front().map(|frame| (frame, false));
         let next = control.or_else(|| self.queue.pop_front().map(|frame| (frame, true)));
-        next.map(|(frame, is_data)| PartialFrame {
+        next.map(|(frame, is_data)| CurrentFrame {
             frame,
             written: 0,
             is_data,
@@ -210,7 +210,7 @@ impl AsyncRead for FrameWriter {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let limit = self.tracker.limit(buffer.len());
+        let limit = self.tracker.max_read(buffer.len());
         let buffer = buffer.get_mut(..limit).unwrap_or_default();
         let bytes = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         self.tracker

@@ -14,7 +14,7 @@ use crate::net::http::cors::with_cors_headers;
 use crate::net::http::cors::{allowed_methods, is_origin_allowed, options_response};
 use crate::net::http::request::{RequestError, RequestHead};
 use crate::net::http::response::Response;
-use crate::net::listener::{Admission, ListenerState};
+use crate::net::listener::{ListenerState, Permits};
 use crate::net::socket::ClientSocket;
 use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Request};
 use async_std::future::timeout;
@@ -27,21 +27,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A client that has been admitted.
-pub(crate) struct AcceptedClient {
+pub(crate) struct AdmittedClient {
     pub(crate) connection: Connection,
     pub(crate) address: IpAddr,
     /// To be held until the connection has ended.
-    pub(crate) permit: Option<SubnetPermit>,
+    pub(crate) subnet_permit: Option<SubnetPermit>,
 }
 
 /// Answers plain requests, and completes the opening handshake. `None` if the client was not admitted;
 /// it has then got its response, and its socket is closed.
-pub(crate) async fn accept_client(
+pub(crate) async fn admit_client(
     tcp: TcpStream,
     peer: IpAddr,
     listener: &ListenerState,
-    admission: &Admission,
-) -> Option<AcceptedClient> {
+    permits: &Permits,
+) -> Option<AdmittedClient> {
     let server = &listener.server;
     let status = Arc::new(SocketStatus::new(server.started, &server.budget));
     let socket = ClientSocket::new(tcp, Arc::clone(&status));
@@ -49,18 +49,18 @@ pub(crate) async fn accept_client(
     let Handshake {
         socket,
         head,
-        switching,
+        upgrade_response,
         already_read,
         address,
-        permit,
-    } = serve_requests(http, admission).await?;
+        subnet_permit,
+    } = serve_requests(http, permits).await?;
 
     let conn = ConnectionId(server.next_id.fetch_add(1, Ordering::Relaxed));
     let (outbox, outbox_receiver) = outbox(listener.settings.outbox_size, &server.budget);
     let (reply_to, reply) = oneshot::channel();
     let mut inbox = server.inbox.clone();
     let event = OpenEvent {
-        listener: listener.index,
+        listener_index: listener.index,
         conn,
         request: connect_request(&head, address),
         outbox,
@@ -82,7 +82,7 @@ pub(crate) async fn accept_client(
     let connection = Connection::new(Parts {
         conn,
         socket,
-        switching,
+        upgrade_response,
         already_read,
         outbox_receiver,
         inbox,
@@ -90,10 +90,10 @@ pub(crate) async fn accept_client(
         max_message_size: listener.settings.max_message_size,
         close_timeout: listener.settings.close_timeout,
     });
-    Some(AcceptedClient {
+    Some(AdmittedClient {
         connection,
         address,
-        permit,
+        subnet_permit,
     })
 }
 
@@ -102,24 +102,24 @@ struct Handshake {
     socket: ClientSocket,
     head: RequestHead,
     /// The response, to be sent if the broker admits the client.
-    switching: Vec<u8>,
+    upgrade_response: Vec<u8>,
     already_read: Vec<u8>,
     address: IpAddr,
-    permit: Option<SubnetPermit>,
+    subnet_permit: Option<SubnetPermit>,
 }
 
 /// Answers requests until one is a valid opening handshake. Where a protocol has an HTTP API, a
 /// connection may carry many requests (RFC 9112 section 9.3.2).
-async fn serve_requests(mut http: HttpConnection<'_>, admission: &Admission) -> Option<Handshake> {
+async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Option<Handshake> {
     let (peer, listener) = (http.address, http.listener);
     let trusted_proxies = &listener.settings.trusted_proxies;
     let behind_proxy = client_ip::is_trusted(peer, trusted_proxies);
-    let mut permit = None;
+    let mut subnet_permit = None;
     if !behind_proxy {
-        permit = listener.subnets.try_acquire(SubnetKey::of(peer));
+        subnet_permit = listener.subnet_limit.try_acquire(SubnetKey::of(peer));
         // No header can change this address, so the response does not wait for a request: a client
         // gains nothing by sending none.
-        if permit.is_none() {
+        if subnet_permit.is_none() {
             http.respond_and_close(None, too_many_connections()).await;
             return None;
         }
@@ -128,31 +128,36 @@ async fn serve_requests(mut http: HttpConnection<'_>, admission: &Admission) -> 
         let head = match http.read_head().await {
             Ok(head) => head,
             Err(RequestError::Rejected(response)) => {
-                log::debug!("{}: cannot read a request of {peer}", listener.name());
+                log::debug!(
+                    "{}: cannot read a request of {peer}",
+                    listener.protocol_name()
+                );
                 http.respond_and_close(None, response).await;
                 return None;
             }
-            Err(RequestError::Disconnected) => return None,
+            Err(RequestError::NoResponse) => return None,
         };
         let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
         http.address = client_ip::client(peer, &forwarded_for, trusted_proxies);
         if behind_proxy {
-            permit = listener.subnets.try_acquire(SubnetKey::of(http.address));
+            subnet_permit = listener
+                .subnet_limit
+                .try_acquire(SubnetKey::of(http.address));
         }
-        let capacity = check_capacity(admission, permit.as_ref());
+        let capacity = check_capacity(permits, subnet_permit.as_ref());
         match handle_request(&mut http, &head, capacity).await {
-            Outcome::Upgrade(switching) => {
+            Outcome::Upgrade(upgrade_response) => {
                 return Some(Handshake {
                     socket: http.socket,
                     head,
-                    switching,
+                    upgrade_response,
                     already_read: http.already_read,
                     address: http.address,
-                    permit,
+                    subnet_permit,
                 });
             }
-            Outcome::RejectFull(switching) => {
-                reject_full(http, switching).await;
+            Outcome::RejectFull(upgrade_response) => {
+                reject_full(http, upgrade_response).await;
                 return None;
             }
             Outcome::Close(response) => {
@@ -160,11 +165,11 @@ async fn serve_requests(mut http: HttpConnection<'_>, admission: &Admission) -> 
                 return None;
             }
             Outcome::KeepAlive(response) => http.respond(&head, response).await.ok()?,
-            Outcome::Disconnected => return None,
+            Outcome::NoResponse => return None,
         }
         if behind_proxy {
             // The proxy may send another client's request next.
-            permit = None;
+            subnet_permit = None;
             http.address = peer;
         }
         yield_now().await;
@@ -183,7 +188,7 @@ enum Outcome {
     /// A plain response, after which the client may send another request.
     KeepAlive(Response),
     /// The client has disconnected.
-    Disconnected,
+    NoResponse,
 }
 
 /// Checks one request, has the realm answer it if it is for the realm, and returns what to do.
@@ -198,8 +203,8 @@ async fn handle_request(
         Ok(()) => {}
         Err(AtCapacity::Server) => {
             return match request {
-                Ok(RequestKind::Upgrade(switching)) if protocol.full_message.is_some() => {
-                    Outcome::RejectFull(switching)
+                Ok(RequestKind::Upgrade(upgrade_response)) if protocol.full_message.is_some() => {
+                    Outcome::RejectFull(upgrade_response)
                 }
                 _ => Outcome::Close(server_full()),
             };
@@ -207,14 +212,14 @@ async fn handle_request(
         Err(AtCapacity::Subnet) => return Outcome::Close(too_many_connections()),
     }
     let (response, is_body_read) = match request {
-        Ok(RequestKind::Upgrade(switching)) => return Outcome::Upgrade(switching),
+        Ok(RequestKind::Upgrade(upgrade_response)) => return Outcome::Upgrade(upgrade_response),
         Ok(RequestKind::Http { body_length }) => match http.read_body(head, body_length).await {
             Ok(body) => {
                 let response = query_realm(head, body, http.address, http.listener).await;
                 (response, true)
             }
             Err(RequestError::Rejected(response)) => return Outcome::Close(response),
-            Err(RequestError::Disconnected) => return Outcome::Disconnected,
+            Err(RequestError::NoResponse) => return Outcome::NoResponse,
         },
         Err(response) => (response, matches!(head.body_length(), Ok(0))),
     };
@@ -235,9 +240,12 @@ enum AtCapacity {
     Subnet,
 }
 
-fn check_capacity(admission: &Admission, permit: Option<&SubnetPermit>) -> Result<(), AtCapacity> {
-    match (admission, permit) {
-        (Admission::Full { .. }, _) => Err(AtCapacity::Server),
+fn check_capacity(
+    permits: &Permits,
+    subnet_permit: Option<&SubnetPermit>,
+) -> Result<(), AtCapacity> {
+    match (permits, subnet_permit) {
+        (Permits::ServerFull { .. }, _) => Err(AtCapacity::Server),
         (_, None) => Err(AtCapacity::Subnet),
         _ => Ok(()),
     }
@@ -310,7 +318,7 @@ async fn query_realm(
 ) -> Response {
     let (reply_to, reply) = oneshot::channel();
     let event = HttpEvent {
-        listener: listener.index,
+        listener_index: listener.index,
         request: Request {
             connect: connect_request(head, address),
             method: if head.method == "POST" {
@@ -350,18 +358,18 @@ fn connect_request(head: &RequestHead, address: IpAddr) -> ConnectRequest {
 
 /// Completes the handshake of a client above `max_connections`, sends it the protocol's message about
 /// that, and closes it.
-async fn reject_full(http: HttpConnection<'_>, switching: Vec<u8>) {
+async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
     let HttpConnection {
         mut socket,
         address,
         listener,
         ..
     } = http;
-    let name = listener.name();
+    let name = listener.protocol_name();
     log::debug!("{name}: {address} is told that the server is full");
     let message = listener.protocol.full_message.map(Frame::text);
     let close = Frame::close(CloseReason::TooManyConnections);
-    let mut bytes = switching;
+    let mut bytes = upgrade_response;
     for frame in message.iter().chain([&close]) {
         frame.pieces(0).for_each(|piece| bytes.extend(piece));
     }

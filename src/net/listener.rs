@@ -24,13 +24,13 @@ pub(crate) struct ServerState {
     /// Id of the next connection.
     pub(crate) next_id: AtomicU64,
     /// `max_connections` of the process.
-    pub(crate) permits: Arc<ConnectionLimit>,
+    pub(crate) connection_limit: Arc<ConnectionLimit>,
     pub(crate) budget: Arc<MemoryBudget>,
     /// Budget for large HTTP requests. It is apart from `budget` because they come from clients that
     /// have no connection yet, which eviction could close.
     pub(crate) request_budget: Arc<MemoryBudget>,
     /// Limits the clients that are being told that the server is full.
-    pub(crate) rejecting: Arc<ConnectionLimit>,
+    pub(crate) rejection_limit: Arc<ConnectionLimit>,
     /// Completes when the daemon stops.
     pub(crate) stopping: Shared<oneshot::Receiver<()>>,
     /// Closes its channel when the last task that serves a client has ended.
@@ -46,9 +46,9 @@ pub(crate) struct ListenerState {
     pub(crate) protocol: &'static Protocol,
     pub(crate) settings: Settings,
     /// `max_connections` of the listener.
-    pub(crate) permits: Arc<ConnectionLimit>,
+    pub(crate) connection_limit: Arc<ConnectionLimit>,
     /// `max_connections_per_ip` of the listener.
-    pub(crate) subnets: Arc<PerSubnetLimit>,
+    pub(crate) subnet_limit: Arc<PerSubnetLimit>,
 }
 
 impl ListenerState {
@@ -64,42 +64,42 @@ impl ListenerState {
             index,
             address,
             protocol: config.protocol,
-            permits: ConnectionLimit::new(settings.max_connections),
-            subnets: PerSubnetLimit::new(settings.max_connections_per_ip),
+            connection_limit: ConnectionLimit::new(settings.max_connections),
+            subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
             settings,
         }
     }
 
     /// Returns the listener's name in the log.
-    pub(crate) fn name(&self) -> &'static str {
+    pub(crate) fn protocol_name(&self) -> &'static str {
         self.protocol.name
     }
 
     /// Acquires the permits for a new connection, or one to tell it that the server is full. `None` if
     /// even that is not to be had.
-    pub(crate) fn admit(&self) -> Option<Admission> {
+    pub(crate) fn acquire_permits(&self) -> Option<Permits> {
         match (
-            self.server.permits.try_acquire(),
-            self.permits.try_acquire(),
+            self.server.connection_limit.try_acquire(),
+            self.connection_limit.try_acquire(),
         ) {
-            (Some(process), Some(listener)) => Some(Admission::Admitted {
+            (Some(process), Some(listener)) => Some(Permits::Granted {
                 _process: process,
                 _listener: listener,
             }),
             _ => self
                 .server
-                .rejecting
+                .rejection_limit
                 .try_acquire()
-                .map(|permit| Admission::Full { _permit: permit }),
+                .map(|permit| Permits::ServerFull { _permit: permit }),
         }
     }
 }
 
 /// The permits of an accepted connection. They are freed when its socket is closed and not earlier,
 /// since open sockets are what they limit.
-pub(crate) enum Admission {
+pub(crate) enum Permits {
     /// The connection is within `max_connections`.
-    Admitted { _process: Permit, _listener: Permit },
+    Granted { _process: Permit, _listener: Permit },
     /// It is not, and only stays to be told so.
-    Full { _permit: Permit },
+    ServerFull { _permit: Permit },
 }

@@ -19,7 +19,7 @@ const READ_BUDGET: usize = 16 * 1024;
 /// for another reason.
 struct ReadReadiness {
     may_be_ready: AtomicBool,
-    reader: AtomicWaker,
+    read_waker: AtomicWaker,
 }
 
 impl Wake for ReadReadiness {
@@ -29,7 +29,7 @@ impl Wake for ReadReadiness {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.may_be_ready.store(true, Ordering::Release);
-        self.reader.wake();
+        self.read_waker.wake();
     }
 }
 
@@ -51,7 +51,7 @@ impl ClientSocket {
         let _ = tcp.set_nodelay(true);
         let readiness = ReadReadiness {
             may_be_ready: AtomicBool::new(true),
-            reader: AtomicWaker::new(),
+            read_waker: AtomicWaker::new(),
         };
         Self {
             tcp,
@@ -97,7 +97,7 @@ impl AsyncRead for ClientSocket {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.readiness.reader.register(cx.waker());
+        self.readiness.read_waker.register(cx.waker());
         if !self.readiness.may_be_ready.swap(false, Ordering::AcqRel) {
             self.read_budget_left = READ_BUDGET;
             return Poll::Pending;

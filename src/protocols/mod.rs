@@ -6,8 +6,8 @@ pub mod peerdrop;
 pub mod peerjs;
 pub mod workspace;
 
-use crate::realm::erased::{AnyCommand, AnyReader, AnyRealm};
-use crate::realm::options::{OptionError, read};
+use crate::realm::erased::{AnyCommand, AnyDecoder, AnyRealm};
+use crate::realm::options::{OptionError, deserialize_object};
 use crate::realm::{Defaults, Message, Method, Realm, SlowConsumerPolicy};
 use serde_json::{Map, Value};
 
@@ -37,8 +37,8 @@ pub struct Protocol {
     /// Message to a client that is rejected because there are too many connections.
     pub(crate) full_message: Option<&'static str>,
     pub(crate) matches_path: fn(&str) -> bool,
-    pub(crate) new_reader: fn() -> AnyReader,
-    pub(crate) decode: fn(&mut AnyReader, Message) -> Option<AnyCommand>,
+    pub(crate) new_decoder: fn() -> AnyDecoder,
+    pub(crate) decode: fn(&mut AnyDecoder, Message) -> Option<AnyCommand>,
     /// Default options, as in the configuration.
     pub(crate) default_options: fn() -> Map<String, Value>,
     /// Creates an empty realm from complete options.
@@ -55,7 +55,7 @@ impl Protocol {
             name: R::NAME,
             endpoint: R::ENDPOINT,
             endpoint_with: |options| {
-                let options = read(Value::Object(options.clone()));
+                let options = deserialize_object(Value::Object(options.clone()));
                 options.map_or_else(|_| R::ENDPOINT.to_owned(), |options| R::endpoint(&options))
             },
             defaults: R::DEFAULTS,
@@ -63,18 +63,18 @@ impl Protocol {
             methods: R::METHODS,
             full_message: R::FULL_MESSAGE,
             matches_path: R::matches_path,
-            new_reader: || Box::new(R::Reader::default()),
-            decode: |reader, message| {
-                let reader = reader.downcast_mut();
-                let reader = reader.expect("a connection has the reader of its own protocol");
-                R::decode(reader, message).map(|command| Box::new(command) as AnyCommand)
+            new_decoder: || Box::new(R::Decoder::default()),
+            decode: |decoder, message| {
+                let decoder = decoder.downcast_mut();
+                let decoder = decoder.expect("a connection has the reader of its own protocol");
+                R::decode(decoder, message).map(|command| Box::new(command) as AnyCommand)
             },
             default_options: || match serde_json::to_value(R::Options::default()) {
                 Ok(Value::Object(options)) => options,
                 other => unreachable!("options serialize to an object: {other:?}"),
             },
             new_realm: |options| {
-                let options = read(Value::Object(options.clone()))
+                let options = deserialize_object(Value::Object(options.clone()))
                     .map_err(|(key, problem)| OptionError { key, problem })?;
                 let realm = R::new(options).map_err(|(key, problem)| OptionError {
                     key: key.to_owned(),

@@ -7,8 +7,8 @@ use std::any::Any;
 /// A [`Realm::Command`] of any protocol; only the realm and its `decode` know the type.
 pub(crate) type AnyCommand = Box<dyn Any + Send>;
 
-/// A [`Realm::Reader`] of any protocol; only its `decode` knows the type.
-pub(crate) type AnyReader = Box<dyn Any + Send>;
+/// A [`Realm::Decoder`] of any protocol; only its `decode` knows the type.
+pub(crate) type AnyDecoder = Box<dyn Any + Send>;
 
 /// A [`Realm`] of any protocol, object-safe; the methods are those of [`Realm`].
 pub(crate) trait AnyRealm: Send {

@@ -129,7 +129,7 @@ pub trait Realm: Send + Sized + 'static {
 
     /// State of a connection between messages that decoding needs: the client's dialect, if the protocol
     /// has several.
-    type Reader: Default + Send + 'static;
+    type Decoder: Default + Send + 'static;
 
     /// A decoded message of a client; whether it is allowed is for [`Realm::command`] to decide.
     type Command: Send + 'static;
@@ -151,7 +151,7 @@ pub trait Realm: Send + Sized + 'static {
     /// Decodes a message. Runs in the connection's own task and has no state but the reader. A malformed
     /// message becomes a command too, so that the error reply keeps its order among the other replies.
     /// `None` is a message that the protocol ignores; it is logged.
-    fn decode(reader: &mut Self::Reader, message: Message) -> Option<Self::Command>;
+    fn decode(decoder: &mut Self::Decoder, message: Message) -> Option<Self::Command>;
 
     /// Answers a plain HTTP request with one of [`Realm::METHODS`].
     fn request(&mut self, _cx: &mut Context, _request: &Request) -> HttpReply {

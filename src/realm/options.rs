@@ -13,7 +13,7 @@ pub(crate) struct OptionError {
 ///
 /// # Errors
 /// The path of the invalid key, and what is wrong with its value.
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+pub(crate) fn deserialize_object<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(value)
         .map_err(|error| (error.path().to_string(), error.into_inner().to_string()))
 }

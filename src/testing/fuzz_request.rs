@@ -119,7 +119,7 @@ fn read_requests(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, St
                 transcript.push_str(&encode(&response));
                 return (requests, transcript);
             }
-            Err(RequestError::Disconnected) => {
+            Err(RequestError::NoResponse) => {
                 transcript.push_str("gone");
                 return (requests, transcript);
             }
@@ -190,11 +190,14 @@ fn encode(response: &Response) -> String {
 fn check_head(head: &RequestHead) {
     assert!(head.path.starts_with('/'), "{head:?}");
     assert!(head.all("Host").count() <= 1);
-    if let Ok(switching) = head.upgrade() {
+    if let Ok(upgrade_response) = head.upgrade() {
         let mut headers = [httparse::EMPTY_HEADER; 4];
         let mut response = httparse::Response::new(&mut headers);
-        let parsed = response.parse(&switching);
-        assert_eq!(parsed, Ok(httparse::Status::Complete(switching.len())));
+        let parsed = response.parse(&upgrade_response);
+        assert_eq!(
+            parsed,
+            Ok(httparse::Status::Complete(upgrade_response.len()))
+        );
         assert_eq!(response.code, Some(101));
     }
     // A request without a body has the length 0.
@@ -223,10 +226,10 @@ thread_local! {
                 started: Instant::now(),
                 inbox,
                 next_id: AtomicU64::new(1),
-                permits: ConnectionLimit::new(0),
+                connection_limit: ConnectionLimit::new(0),
                 budget: MemoryBudget::new(0),
                 request_budget: MemoryBudget::new(0),
-                rejecting: ConnectionLimit::new(0),
+                rejection_limit: ConnectionLimit::new(0),
                 stopping: stopping.shared(),
                 _task_guard: all_gone,
             });

@@ -129,7 +129,7 @@ pub fn frame_tracker(bytes: &[u8]) {
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
         let size = sizes.next().unwrap_or(1);
-        let limit = cut.limit(size);
+        let limit = cut.max_read(size);
         assert!((1..=size).contains(&limit));
         let (read, unread) = rest.split_at(limit.min(rest.len()));
         cut.advance(read);
@@ -143,7 +143,7 @@ pub fn frame_tracker(bytes: &[u8]) {
         );
         (
             tracker.between_messages(),
-            tracker.limit(usize::MAX),
+            tracker.max_read(usize::MAX),
             counts,
         )
     };

@@ -21,7 +21,7 @@ pub struct RealmHarness<R: Realm> {
     pub now: Duration,
     ids: DeterministicIds,
     open: BTreeSet<ConnectionId>,
-    readers: BTreeMap<ConnectionId, R::Reader>,
+    decoders: BTreeMap<ConnectionId, R::Decoder>,
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
     round_trip_times: RoundTripTimes,
@@ -59,7 +59,7 @@ impl<R: Realm> RealmHarness<R> {
             now: Duration::ZERO,
             ids: DeterministicIds::default(),
             open: BTreeSet::new(),
-            readers: BTreeMap::new(),
+            decoders: BTreeMap::new(),
             full: BTreeSet::new(),
             round_trip_times: RoundTripTimes::default(),
         }
@@ -127,8 +127,8 @@ impl<R: Realm> RealmHarness<R> {
 
     /// Sends a message from a client.
     pub fn send_message(&mut self, conn: u64, message: Message) -> Vec<String> {
-        let reader = self.readers.entry(ConnectionId(conn)).or_default();
-        match R::decode(reader, message) {
+        let decoder = self.decoders.entry(ConnectionId(conn)).or_default();
+        match R::decode(decoder, message) {
             Some(command) => self.command(conn, command),
             None => no_lines(),
         }

@@ -47,7 +47,7 @@ impl<M: Encode, F: FnOnce() -> M> Encode for LazyCell<M, F> {
 
 impl<D: Copy + PartialEq> Recipient<D> {
     /// Sends a message to this client in its dialect.
-    pub fn send_to(self, cx: &mut Context, message: &impl Encode<Dialect = D>) {
+    pub fn send(self, cx: &mut Context, message: &impl Encode<Dialect = D>) {
         for frame in message.encode(self.dialect) {
             cx.send(self.connection, frame);
         }

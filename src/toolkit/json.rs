@@ -125,7 +125,7 @@ pub fn check_length(
 ///
 /// # Errors
 /// The id is not a string, empty or too long, or contains markup or control characters.
-pub fn check_id(
+pub fn optional_id(
     value: Option<&RawValue>,
     name: &'static str,
     max: usize,

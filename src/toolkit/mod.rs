@@ -2,10 +2,10 @@
 //! are not admitted yet or no longer connected.
 
 pub(crate) mod dialect;
+pub(crate) mod in_flight;
 pub(crate) mod json;
 pub(crate) mod jwt;
 pub(crate) mod pending_clients;
 pub(crate) mod rate_limit;
 pub(crate) mod recently_gone;
-pub(crate) mod response_pool;
 pub(crate) mod sanitize;

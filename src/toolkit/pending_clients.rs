@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct PendingClients<T> {
     /// All pending clients, those in a takeover included, with the time of their connection.
-    unregistered: BTreeMap<ConnectionId, Duration>,
+    connected_at: BTreeMap<ConnectionId, Duration>,
     takeovers: BTreeMap<ConnectionId, Takeover<T>>,
     /// How long a client may stay unregistered; 0: no limit.
     timeout: Duration,
@@ -31,7 +31,7 @@ impl<T> PendingClients<T> {
     /// Creates an empty set. A client must identify itself within `timeout`; 0: no limit.
     pub fn new(timeout: Duration) -> Self {
         Self {
-            unregistered: BTreeMap::new(),
+            connected_at: BTreeMap::new(),
             takeovers: BTreeMap::new(),
             timeout,
         }
@@ -39,13 +39,13 @@ impl<T> PendingClients<T> {
 
     /// Inserts a client that connected at `now`.
     pub fn insert(&mut self, now: Duration, conn: ConnectionId) {
-        self.unregistered.insert(conn, now);
+        self.connected_at.insert(conn, now);
     }
 
     /// Removes a client that is admitted or has disconnected. Returns whether it was pending.
     pub fn remove(&mut self, conn: ConnectionId) -> bool {
         self.takeovers.remove(&conn);
-        self.unregistered.remove(&conn).is_some()
+        self.connected_at.remove(&conn).is_some()
     }
 
     /// Returns whether a client waits for the result of a takeover.
@@ -85,14 +85,14 @@ impl<T> PendingClients<T> {
         let is_expired = |&(conn, &since): &(&ConnectionId, &Duration)| {
             !self.timeout.is_zero() && since + self.timeout <= now && !self.is_taking_over(*conn)
         };
-        let expired = self.unregistered.iter().filter(is_expired);
+        let expired = self.connected_at.iter().filter(is_expired);
         expired.map(|(&conn, _)| conn).collect()
     }
 
     /// Returns whether no client is pending.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.unregistered.is_empty() && self.takeovers.is_empty()
+        self.connected_at.is_empty() && self.takeovers.is_empty()
     }
 }
 

@@ -28,14 +28,14 @@ impl<K: Clone + Ord, V> RecentlyGone<K, V> {
     #[must_use = "state that belongs to the evicted entry may have to be removed, too"]
     pub fn insert(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
         self.remove(&key);
-        let evicted = if self.entries.len() >= MAX_RECENTLY_GONE {
+        let dropped = if self.entries.len() >= MAX_RECENTLY_GONE {
             self.pop_oldest()
         } else {
             None
         };
         self.order.insert((now, key.clone()));
         self.entries.insert(key, (now, value));
-        evicted
+        dropped
     }
 
     /// Removes and returns the entry of a client, for when it reconnects.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_entry_is_evicted_at_the_limit() {
+    fn the_oldest_entry_is_dropped_at_the_limit() {
         let mut entries = RecentlyGone::default();
         for key in 0..MAX_RECENTLY_GONE {
             assert_eq!(entries.insert(s(0), key, ()), None);

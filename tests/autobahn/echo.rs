@@ -35,7 +35,7 @@ impl Realm for Echo {
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
     type Options = BTreeMap<String, String>;
-    type Reader = ();
+    type Decoder = ();
     type Command = Message;
 
     fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {

@@ -243,7 +243,7 @@ impl BrokerHarness {
         let status = SocketStatus::new(self.broker.started, &self.broker.budget);
         status.set_last_activity(self.second());
         let event = OpenEvent {
-            listener: 0,
+            listener_index: 0,
             conn: ConnectionId(conn),
             request: ConnectRequest {
                 path: String::new(),

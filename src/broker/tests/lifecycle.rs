@@ -166,7 +166,7 @@ fn a_request_is_answered_by_its_realm_and_a_long_reply_is_more_work() {
         address: [127, 0, 0, 1].into(),
     };
     let event = HttpEvent {
-        listener: 0,
+        listener_index: 0,
         request: Request {
             connect: connect_request,
             method: Method::Get,

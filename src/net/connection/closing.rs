@@ -67,7 +67,9 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
         PumpExit::Abort | PumpExit::Lost => return,
         // The rest of the partial frame would have to be sent before the Close frame.
         PumpExit::Close(CloseReason::ShortOfMemory) if writer.has_partial_frame() => return,
-        PumpExit::Left(_) | PumpExit::Fail(_) => writer.discard_queue(&pump.outbox_receiver),
+        PumpExit::ClosedByClient(_) | PumpExit::Fail(_) => {
+            writer.discard_queue(&pump.outbox_receiver)
+        }
         PumpExit::Close(reason) if reason.discards_outbox() => {
             writer.discard_queue(&pump.outbox_receiver);
         }

@@ -13,7 +13,7 @@ pub(super) enum PumpExit {
     /// is read from it.
     Fail(CloseReason),
     /// The client sent a Close frame, with this code if it has one.
-    Left(Option<u16>),
+    ClosedByClient(Option<u16>),
     /// The connection broke.
     Lost,
     /// The broker aborted the connection.
@@ -24,7 +24,7 @@ impl PumpExit {
     pub(super) const fn disconnect_reason(&self) -> DisconnectReason {
         match *self {
             Self::Close(reason) | Self::Fail(reason) => DisconnectReason::Closed(reason),
-            Self::Left(code) => DisconnectReason::ClosedByClient(code),
+            Self::ClosedByClient(code) => DisconnectReason::ClosedByClient(code),
             Self::Lost => DisconnectReason::Lost,
             // The broker aborts a connection that is not yet closing only for silence.
             Self::Abort => DisconnectReason::Unresponsive,

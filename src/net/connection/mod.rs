@@ -30,7 +30,7 @@ pub(crate) struct Parts {
     pub(crate) conn: ConnectionId,
     pub(crate) socket: ClientSocket,
     /// The response to the handshake. It is sent together with the first frames.
-    pub(crate) switching: Vec<u8>,
+    pub(crate) upgrade_response: Vec<u8>,
     /// Bytes that the client sent right after its handshake.
     pub(crate) already_read: Vec<u8>,
     pub(crate) outbox_receiver: OutboxReceiver,
@@ -60,7 +60,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(parts: Parts) -> Self {
         let mut writer = FrameWriter::new(parts.socket, &parts.already_read);
-        writer.queue_control(Frame::encoded(&parts.switching));
+        writer.queue_control(Frame::encoded(&parts.upgrade_response));
         let buffer_size = ReadBufferSize::Small;
         let pump = Pump {
             websocket: open_websocket(
@@ -73,11 +73,11 @@ impl Connection {
             inbox: parts.inbox,
             conn: parts.conn,
             protocol: parts.protocol,
-            reader: (parts.protocol.new_reader)(),
+            decoder: (parts.protocol.new_decoder)(),
             commands: Vec::new(),
             decoded_bytes: 0,
             reserved_bytes: 0,
-            notify_broker: false,
+            outbox_drained: false,
             budget_exceeded: false,
             yields: 0,
             reading_paused: false,

@@ -7,7 +7,7 @@ use crate::base::frame::Frame;
 use crate::broker::{CloseOrder, Event, OutboxReceiver, PingReason};
 use crate::net::frame_writer::FrameWriter;
 use crate::protocols::Protocol;
-use crate::realm::erased::{AnyCommand, AnyReader};
+use crate::realm::erased::{AnyCommand, AnyDecoder};
 use crate::realm::{ConnectionId, Message};
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
@@ -40,7 +40,7 @@ pub(super) struct Pump {
     pub(super) inbox: mpsc::Sender<Event>,
     pub(super) conn: ConnectionId,
     pub(super) protocol: &'static Protocol,
-    pub(super) reader: AnyReader,
+    pub(super) decoder: AnyDecoder,
     /// Decoded messages that are not yet sent to the broker.
     pub(super) commands: Vec<AnyCommand>,
     /// Bytes of the messages that `commands` were decoded from.
@@ -48,7 +48,7 @@ pub(super) struct Pump {
     /// Bytes of `receive_memory` that are reserved and not handed to the broker with a command.
     pub(super) reserved_bytes: usize,
     /// [`Event::OutboxDrained`] is to be sent.
-    pub(super) notify_broker: bool,
+    pub(super) outbox_drained: bool,
     /// [`Event::BudgetExceeded`] is to be sent.
     pub(super) budget_exceeded: bool,
     /// How often this task has yielded since the budget was exceeded.
@@ -120,10 +120,10 @@ impl Pump {
             let stopped_by_controls = self.receive(cx);
 
             let writer = self.websocket.get_mut();
-            self.notify_broker |= writer.send(cx, &self.outbox_receiver) | directives.notify;
-            let all_told = self.tell_broker(cx);
+            self.outbox_drained |= writer.send(cx, &self.outbox_receiver) | directives.notify;
+            let all_sent = self.send_events(cx);
 
-            if let Some(exit) = self.exit.take_if(|_| all_told) {
+            if let Some(exit) = self.exit.take_if(|_| all_sent) {
                 return Poll::Ready(PumpEvent::Exit(exit));
             }
             let writer = self.websocket.get_ref();
@@ -142,7 +142,7 @@ impl Pump {
     /// Reads messages, as many as one poll may, and sends the commands to the broker. Returns whether it
     /// stopped because of queued control frames.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.exit.is_some() || self.reading_paused || !self.tell_broker(cx) || !self.may_read(cx)
+        if self.exit.is_some() || self.reading_paused || !self.send_events(cx) || !self.may_read(cx)
         {
             return false;
         }
@@ -169,7 +169,7 @@ impl Pump {
             }
         }
         self.update_reservation();
-        self.tell_broker(cx);
+        self.send_events(cx);
         stopped_by_controls
     }
 
@@ -184,7 +184,9 @@ impl Pump {
 
     fn handle_message(&mut self, message: WebSocketMessage) {
         if let WebSocketMessage::Close(close) = message {
-            self.exit = Some(PumpExit::Left(close.map(|close| close.code.into())));
+            self.exit = Some(PumpExit::ClosedByClient(
+                close.map(|close| close.code.into()),
+            ));
             return;
         }
         self.is_silent = false;
@@ -211,7 +213,7 @@ impl Pump {
             return;
         }
         let bytes = message.len();
-        match (self.protocol.decode)(&mut self.reader, message) {
+        match (self.protocol.decode)(&mut self.decoder, message) {
             Some(command) => {
                 self.commands.push(command);
                 self.decoded_bytes += bytes;
@@ -222,7 +224,7 @@ impl Pump {
 
     /// Sends all pending events to the broker, and returns whether that was possible. If it was not, the
     /// task of `cx` is woken once it is.
-    pub(super) fn tell_broker(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn send_events(&mut self, cx: &mut Context<'_>) -> bool {
         while self.has_event() {
             match self.inbox.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -240,7 +242,7 @@ impl Pump {
     }
 
     fn has_event(&self) -> bool {
-        self.notify_broker
+        self.outbox_drained
             || self.probe_answered
             || self.budget_exceeded
             || !self.commands.is_empty()
@@ -248,7 +250,7 @@ impl Pump {
 
     /// Removes and returns the next of the pending events, of which there must be one.
     fn next_event(&mut self) -> Event {
-        if std::mem::take(&mut self.notify_broker) {
+        if std::mem::take(&mut self.outbox_drained) {
             Event::OutboxDrained(self.conn)
         } else if !self.commands.is_empty() {
             // Before the answer to a probe: with these commands the client may leave.

@@ -48,7 +48,7 @@ impl Pump {
             self.budget_exceeded = true;
         }
         // The channel has capacity for the next event once the broker has taken the last one.
-        if !self.tell_broker(cx) || self.inbox.poll_ready(cx).is_pending() {
+        if !self.send_events(cx) || self.inbox.poll_ready(cx).is_pending() {
             return false;
         }
         if self.yields < MAX_YIELDS {

@@ -48,7 +48,7 @@ impl<'a> HttpConnection<'a> {
     /// Reads the head of the next request.
     ///
     /// # Errors
-    /// Those of [`read_head`], and [`RequestError::Disconnected`] after the `handshake_timeout`.
+    /// Those of [`read_head`], and [`RequestError::NoResponse`] after the `handshake_timeout`.
     pub(crate) async fn read_head(&mut self) -> Result<RequestHead, RequestError> {
         let already_read = std::mem::take(&mut self.already_read);
         let read = read_head(&mut self.socket, already_read, &mut self.memory);
@@ -60,7 +60,7 @@ impl<'a> HttpConnection<'a> {
     /// Reads the body of a request, of this length in bytes.
     ///
     /// # Errors
-    /// Those of [`read_body`], and [`RequestError::Disconnected`] after the `handshake_timeout`.
+    /// Those of [`read_body`], and [`RequestError::NoResponse`] after the `handshake_timeout`.
     pub(crate) async fn read_body(
         &mut self,
         head: &RequestHead,
@@ -68,7 +68,7 @@ impl<'a> HttpConnection<'a> {
     ) -> Result<Vec<u8>, RequestError> {
         if head.expects_continue() && self.already_read.len() < length {
             let written = self.socket.write_all(CONTINUE).await;
-            written.map_err(|_| RequestError::Disconnected)?;
+            written.map_err(|_| RequestError::NoResponse)?;
         }
         let read = read_body(
             &mut self.socket,
@@ -106,7 +106,7 @@ impl<'a> HttpConnection<'a> {
     }
 
     fn log(&self, response: &Response) {
-        let name = self.listener.name();
+        let name = self.listener.protocol_name();
         log::debug!(
             "{name}: the response to {} is {}",
             self.address,
@@ -146,7 +146,7 @@ async fn in_time<T>(
 ) -> Result<T, RequestError> {
     let read = timeout(listener.settings.handshake_timeout, read);
     match select(pin!(read), listener.server.stopping.clone()).await {
-        Either::Left((result, _)) => result.unwrap_or(Err(RequestError::Disconnected)),
-        Either::Right(_) => Err(RequestError::Disconnected),
+        Either::Left((result, _)) => result.unwrap_or(Err(RequestError::NoResponse)),
+        Either::Right(_) => Err(RequestError::NoResponse),
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct RequestHead {
 #[derive(Debug)]
 pub(crate) enum RequestError {
     /// The client has disconnected.
-    Disconnected,
+    NoResponse,
     /// The request is malformed or exceeds a limit; this is the response.
     Rejected(Response),
 }
@@ -70,7 +70,7 @@ pub(crate) async fn read_head(
         searched = bytes.len().saturating_sub(3);
         let count = stream.read(&mut chunk).await.unwrap_or(0);
         if count == 0 {
-            return Err(RequestError::Disconnected);
+            return Err(RequestError::NoResponse);
         }
         bytes.extend_from_slice(chunk.get(..count).unwrap_or_default());
         reserve(memory, bytes.len())?;
@@ -94,7 +94,7 @@ fn reserve(memory: &mut MemoryReservation, bytes: usize) -> Result<(), RequestEr
 /// bytes after the body there.
 ///
 /// # Errors
-/// [`RequestError::Disconnected`], or 503 if the budget of `memory` is exceeded.
+/// [`RequestError::NoResponse`], or 503 if the budget of `memory` is exceeded.
 pub(crate) async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: &mut Vec<u8>,
@@ -110,7 +110,7 @@ pub(crate) async fn read_body(
     stream
         .read_exact(rest)
         .await
-        .map_err(|_| RequestError::Disconnected)?;
+        .map_err(|_| RequestError::NoResponse)?;
     Ok(body)
 }
 

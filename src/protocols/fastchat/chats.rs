@@ -47,7 +47,7 @@ impl FastChat {
             target_display_name: &other_name,
         };
         if let Some(chat) = user.state.chats.get(&target) {
-            user.recipient.send_to(cx, &to_opener(chat.id));
+            user.recipient.send(cx, &to_opener(chat.id));
             user.state.partner = Some(target);
             return Ok(());
         }
@@ -60,14 +60,14 @@ impl FastChat {
         let is_opener = true;
         user.state.chats.insert(target, Chat { id, is_opener });
         user.state.partner = Some(target);
-        user.recipient.send_to(cx, &to_opener(id));
+        user.recipient.send(cx, &to_opener(id));
         let to_other = ServerMessage::ChatOpened {
             chat_id: id,
             participants,
             target_user_id: opener,
             target_display_name: &user.name,
         };
-        other_recipient.send_to(cx, &to_other);
+        other_recipient.send(cx, &to_other);
         let other = &mut self.user(target).state;
         let is_opener = false;
         other.chats.insert(opener, Chat { id, is_opener });
@@ -241,5 +241,5 @@ fn send_typing(cx: &mut Context, to: Recipient, user_id: Uuid, user: &User, is_t
         display_name: &user.name,
         is_typing,
     };
-    to.send_to(cx, &typing);
+    to.send(cx, &typing);
 }

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 
 /// The decoder's state for one connection: its dialect, once a HELLO has fixed it.
 #[derive(Default)]
-pub struct Reader {
+pub struct Decoder {
     dialect: Option<Dialect>,
 }
 
 #[cfg(any(test, fuzzing))]
-impl Reader {
+impl Decoder {
     /// Returns the dialect, if it is fixed.
     pub(super) const fn dialect(&self) -> Option<Dialect> {
         self.dialect
@@ -23,20 +23,20 @@ impl Reader {
 }
 
 /// Decodes a message. The first HELLO, valid or not, fixes the connection's dialect.
-pub(super) fn decode(reader: &mut Reader, received: &Message) -> Incoming {
+pub(super) fn decode(decoder: &mut Decoder, received: &Message) -> Incoming {
     let Message::Text(text) = received else {
         let text = "must be a text message; FastChat has no binary messages";
         let error = ErrorReply::new(ErrorCode::Validation, text);
         return Incoming {
-            dialect: reader.dialect.unwrap_or_default(),
+            dialect: decoder.dialect.unwrap_or_default(),
             message: ClientMessage::Invalid(error),
         };
     };
-    let (dialect, is_fixed) = match reader.dialect {
+    let (dialect, is_fixed) = match decoder.dialect {
         Some(dialect) => (Some(dialect), true),
         None => detect_dialect(text),
     };
-    reader.dialect = dialect.filter(|_| is_fixed);
+    decoder.dialect = dialect.filter(|_| is_fixed);
     let dialect = dialect.unwrap_or_default();
     let message = match dialect {
         Dialect::Document => codec_document::decode(text),

@@ -61,7 +61,7 @@ impl Fields<'_> {
 
     /// Reads a MSG. `requires_to`: a missing `to` is an error.
     pub(super) fn msg(&self, requires_to: bool) -> Result<ClientMessage, ErrorReply> {
-        let message_id = json::check_id(self.message_id, "message_id", MAX_MESSAGE_ID_LENGTH)?;
+        let message_id = json::optional_id(self.message_id, "message_id", MAX_MESSAGE_ID_LENGTH)?;
         let fields = || {
             let to = match self.to {
                 None if !requires_to => None,

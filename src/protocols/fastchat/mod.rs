@@ -21,13 +21,13 @@ use crate::realm::{
     Request, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
+use crate::toolkit::in_flight::InFlightResponses;
 use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
-use crate::toolkit::response_pool::InFlightResponses;
 use chats::Chat;
-pub use codec::Reader;
+pub use codec::Decoder;
 use http_api::OnlineList;
 pub use messages::Incoming;
 use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status};
@@ -153,7 +153,7 @@ impl Realm for FastChat {
     const METHODS: &'static [Method] = &[Method::Get, Method::Post];
 
     type Options = Options;
-    type Reader = Reader;
+    type Decoder = Decoder;
     type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -188,8 +188,8 @@ impl Realm for FastChat {
         matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat")
     }
 
-    fn decode(reader: &mut Reader, message: Message) -> Option<Incoming> {
-        Some(codec::decode(reader, &message))
+    fn decode(decoder: &mut Decoder, message: Message) -> Option<Incoming> {
+        Some(codec::decode(decoder, &message))
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
@@ -219,14 +219,14 @@ impl Realm for FastChat {
             dialect,
         };
         let result = match self.connections.get(&conn) {
-            Some(&user) => self.handle(cx, user, message),
+            Some(&user) => self.handle_registered(cx, user, message),
             None => {
                 self.pending_dialects.insert(conn, dialect);
                 self.handle_pending(cx, recipient, message)
             }
         };
         if let Err(error) = result {
-            recipient.send_to(cx, &ServerMessage::Error(error));
+            recipient.send(cx, &ServerMessage::Error(error));
         }
         self.broadcast_presence(cx);
     }
@@ -241,7 +241,7 @@ impl Realm for FastChat {
         if alive {
             for (claimant, (recipient, _)) in self.pending.end_takeovers(conn) {
                 let error = ErrorReply::new(ErrorCode::Unauthorized, "user is connected");
-                recipient.send_to(cx, &ServerMessage::Error(error.with_field("user_id")));
+                recipient.send(cx, &ServerMessage::Error(error.with_field("user_id")));
                 cx.close(claimant, CloseReason::UserConnected);
             }
         } else if self.pending.has_takeover_of(conn) {
@@ -262,7 +262,7 @@ impl Realm for FastChat {
             };
             let text = format!("no valid HELLO within {} s", self.options.hello_timeout);
             let error = ErrorReply::new(ErrorCode::Unauthorized, text);
-            recipient.send_to(cx, &ServerMessage::Error(error));
+            recipient.send(cx, &ServerMessage::Error(error));
             cx.close(conn, CloseReason::RegistrationTimeout);
         }
         self.in_flight_lists.release_unused();
@@ -333,10 +333,10 @@ impl FastChat {
         };
         self.users.insert(user_id, user);
         let status = Status::Connected;
-        recipient.send_to(cx, &ServerMessage::HelloAck { user_id, status });
+        recipient.send(cx, &ServerMessage::HelloAck { user_id, status });
         // A long list waits for the next broadcast, so that all users that connect until then share one.
         if self.is_list_short() {
-            recipient.send_to(cx, &self.presence_list([]));
+            recipient.send(cx, &self.presence_list([]));
             self.user(user_id).seen_version = Some(self.presence_changes.version());
         }
     }
@@ -356,8 +356,8 @@ impl FastChat {
         self.stop_typing(cx, id);
         if let Some(user) = self.users.remove(&id) {
             self.presence_changes.record(id, user.name, false);
-            if let Some((evicted, state)) = self.gone.insert(cx.now, id, user.state) {
-                self.end_chats(evicted, state);
+            if let Some((dropped, state)) = self.gone.insert(cx.now, id, user.state) {
+                self.end_chats(dropped, state);
             }
         }
         for (_, (recipient, hello)) in self.pending.end_takeovers(conn) {
@@ -372,7 +372,7 @@ impl FastChat {
     }
 
     /// Handles a message of a registered user.
-    fn handle(
+    fn handle_registered(
         &mut self,
         cx: &mut Context,
         id: Uuid,
@@ -401,8 +401,7 @@ impl FastChat {
         let counted = user.state.pings.try_record(cx.now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("PING", limit, wait))?;
         let timestamp = cx.timestamp();
-        user.recipient
-            .send_to(cx, &ServerMessage::Pong { timestamp });
+        user.recipient.send(cx, &ServerMessage::Pong { timestamp });
         Ok(())
     }
 

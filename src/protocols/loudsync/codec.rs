@@ -21,7 +21,7 @@ pub(super) type Recipient = crate::toolkit::dialect::Recipient<Dialect>;
 
 /// Decoder state of a connection: its dialect, once a message has decided it.
 #[derive(Debug, Default)]
-pub struct Reader(Option<Dialect>);
+pub struct Decoder(Option<Dialect>);
 
 /// A message from a client, and the dialect to answer in.
 pub struct Incoming {
@@ -29,7 +29,7 @@ pub struct Incoming {
     pub(super) message: ClientMessage,
 }
 
-impl Reader {
+impl Decoder {
     /// Returns the dialect, or none before it is decided.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn decided(&self) -> Option<Dialect> {

@@ -55,7 +55,7 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let message_type: String = json::required(raw.message_type, "type", "a string")?;
     let timestamp = fields::timestamp(raw.timestamp, "timestamp")?;
     match message_type.as_str() {
-        "join" if !fields::is_our_version(raw.version, "version")? => {
+        "join" if !fields::is_supported_version(raw.version, "version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }
         "join" => Ok(ClientMessage::Join(join(&raw)?)),

@@ -55,7 +55,7 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     fields::timestamp(raw.timestamp, "timestamp")?;
     let payload = decode_payload(raw.payload)?;
     match message_type.as_str() {
-        "JOIN" if !fields::is_our_version(payload.version, "payload.version")? => {
+        "JOIN" if !fields::is_supported_version(payload.version, "payload.version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }
         "JOIN" => Ok(ClientMessage::Join(Join {

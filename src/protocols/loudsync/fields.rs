@@ -79,7 +79,7 @@ pub(super) fn check_session_id(id: &str) -> Result<(), InvalidMessage> {
 ///
 /// # Errors
 /// It is not a version.
-pub(super) fn is_our_version(
+pub(super) fn is_supported_version(
     value: Option<&RawValue>,
     name: &'static str,
 ) -> Result<bool, InvalidMessage> {

@@ -83,7 +83,7 @@ impl Loudsync {
         // Sessions from the configuration do not count: they are the operator's, and never end.
         let hosted = self.sessions.len() - self.options.sessions.len();
         let is_full = max_sessions > 0 && hosted >= max_sessions as usize;
-        if is_full && !self.evict_abandoned_session(cx) {
+        if is_full && !self.close_abandoned_session(cx) {
             return Err(ErrorReply {
                 code: ErrorCode::SessionFull,
                 message: format!(
@@ -133,7 +133,7 @@ impl Loudsync {
     /// Ends the session whose host's last heartbeat is oldest, of those in which no member is
     /// connected. Returns false if there is none. Otherwise one client that opens session after
     /// session and disconnects would lock all others out.
-    fn evict_abandoned_session(&mut self, cx: &mut Context) -> bool {
+    fn close_abandoned_session(&mut self, cx: &mut Context) -> bool {
         let is_abandoned = |session: &Session| session.members().all(|it| it.recipient.is_none());
         let abandoned = self.sessions.iter().filter(|(_, it)| is_abandoned(it));
         // A session from the configuration has no host device, and so is never evicted.

@@ -25,7 +25,7 @@ use crate::realm::{
 use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
 use codec::Recipient;
-pub use codec::{Dialect, Incoming, Reader};
+pub use codec::{Decoder, Dialect, Incoming};
 use fields::VERSION;
 pub use messages::{ClientMessage, ErrorReply, Join, Kick};
 use messages::{ErrorCode, LeaveReason, ServerMessage};
@@ -63,7 +63,7 @@ impl Realm for Loudsync {
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
     type Options = Options;
-    type Reader = Reader;
+    type Decoder = Decoder;
     type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -85,8 +85,8 @@ impl Realm for Loudsync {
         true
     }
 
-    fn decode(reader: &mut Reader, message: Message) -> Option<Incoming> {
-        Some(reader.decode(message))
+    fn decode(decoder: &mut Decoder, message: Message) -> Option<Incoming> {
+        Some(decoder.decode(message))
     }
 
     fn open(
@@ -105,7 +105,7 @@ impl Realm for Loudsync {
             dialect: incoming.dialect,
         };
         let result = match self.connections.get(&conn).cloned() {
-            Some(session_id) => self.handle(cx, client, &session_id, incoming.message),
+            Some(session_id) => self.handle_registered(cx, client, &session_id, incoming.message),
             None => self.handle_pending(cx, client, incoming.message),
         };
         if let Err(error) = result {
@@ -231,7 +231,7 @@ impl Loudsync {
     ///
     /// # Errors
     /// The error to answer with; the connection stays open.
-    fn handle(
+    fn handle_registered(
         &mut self,
         cx: &mut Context,
         client: Recipient,
@@ -295,7 +295,7 @@ impl Loudsync {
                 timestamp: cx.epoch_millis(),
                 reason: reason.unwrap_or("Host removed you from the session"),
             };
-            member.send_to(cx, &kicked);
+            member.send(cx, &kicked);
             cx.close(connection, CloseReason::Kicked);
             // A connection that waits to take this member's place is the same device.
             let text = "the host has removed this device from the session";
@@ -396,13 +396,13 @@ fn send_error(cx: &mut Context, client: Recipient, error: &ErrorReply) {
         message: &error.message,
         details: error.details.as_ref(),
     };
-    client.send_to(cx, &error);
+    client.send(cx, &error);
 }
 
 /// Answers a ping with the time stamp that it carried.
 fn send_pong(cx: &mut Context, client: Recipient, timestamp: &RawValue) {
     let now = cx.epoch_millis();
-    client.send_to(cx, &ServerMessage::Pong { now, timestamp });
+    client.send(cx, &ServerMessage::Pong { now, timestamp });
 }
 
 /// Sends the reason why a JOIN is rejected, and closes the connection.

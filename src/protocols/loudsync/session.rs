@@ -276,14 +276,14 @@ impl Session {
                 host_name: self.host.name(),
             },
         };
-        member.send_to(cx, &welcome);
-        member.send_to(cx, &self.list(cx));
+        member.send(cx, &welcome);
+        member.send(cx, &self.list(cx));
     }
 
     /// Sends the list to the member on a connection.
     pub(super) fn send_list(&self, cx: &mut Context, conn: ConnectionId) {
         if let Some(member) = self.members().find(|member| member.is_on(conn)) {
-            member.send_to(cx, &self.list(cx));
+            member.send(cx, &self.list(cx));
         }
     }
 
@@ -327,7 +327,7 @@ impl Member {
     }
 
     /// Sends it a message, if it is connected.
-    pub(super) fn send_to(&self, cx: &mut Context, message: &ServerMessage) {
+    pub(super) fn send(&self, cx: &mut Context, message: &ServerMessage) {
         self.send_broadcast(cx, message, &mut Broadcast::new(message));
     }
 

@@ -67,9 +67,9 @@ impl Session {
 
 /// Wrong codes from one subnet.
 #[derive(Default)]
-struct WrongGuesses {
+struct WrongCodes {
     recent: SlidingWindow,
-    refused_until: Duration,
+    rejected_until: Duration,
 }
 
 /// The sessions of one listener.
@@ -79,7 +79,7 @@ pub struct PeerDrop {
     sessions: BTreeMap<String, Session>,
     /// Code of the session that each connection is in. A connection that was refused has none.
     code_by_connection: BTreeMap<ConnectionId, String>,
-    guesses_by_subnet: BTreeMap<SubnetKey, WrongGuesses>,
+    wrong_codes_by_subnet: BTreeMap<SubnetKey, WrongCodes>,
 }
 
 impl Realm for PeerDrop {
@@ -95,7 +95,7 @@ impl Realm for PeerDrop {
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
 
     type Options = Options;
-    type Reader = ();
+    type Decoder = ();
     /// A text for the peer.
     type Command = Utf8Bytes;
 
@@ -109,7 +109,7 @@ impl Realm for PeerDrop {
             options,
             sessions: BTreeMap::new(),
             code_by_connection: BTreeMap::new(),
-            guesses_by_subnet: BTreeMap::new(),
+            wrong_codes_by_subnet: BTreeMap::new(),
         })
     }
 
@@ -167,8 +167,8 @@ impl Realm for PeerDrop {
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        self.guesses_by_subnet.retain(|_, guesses| {
-            guesses.refused_until > cx.now || guesses.recent.count(cx.now) > 0
+        self.wrong_codes_by_subnet.retain(|_, wrong_codes| {
+            wrong_codes.rejected_until > cx.now || wrong_codes.recent.count(cx.now) > 0
         });
     }
 }
@@ -209,15 +209,15 @@ impl PeerDrop {
     ) -> Result<(), CloseReason> {
         let subnet = SubnetKey::of(address);
         if self
-            .guesses_by_subnet
+            .wrong_codes_by_subnet
             .get(&subnet)
-            .is_some_and(|guesses| cx.now < guesses.refused_until)
+            .is_some_and(|wrong_codes| cx.now < wrong_codes.rejected_until)
         {
             return Err(CloseReason::TooManyGuesses);
         }
         let code = code.to_ascii_uppercase();
         let Some(session) = self.sessions.get_mut(&code) else {
-            self.record_wrong_guess(cx.now, subnet);
+            self.record_wrong_code(cx.now, subnet);
             return Err(CloseReason::SessionNotFound);
         };
         if session.joiner.is_some() {
@@ -234,27 +234,27 @@ impl PeerDrop {
     }
 
     /// Counts a wrong code from a subnet, and refuses the subnet for a minute when it reaches the limit.
-    fn record_wrong_guess(&mut self, now: Duration, subnet: SubnetKey) {
+    fn record_wrong_code(&mut self, now: Duration, subnet: SubnetKey) {
         let limit = self.options.wrong_codes_per_minute;
         if limit == 0 {
             return;
         }
-        if self.guesses_by_subnet.len() >= MAX_TRACKED_SUBNETS
-            && !self.guesses_by_subnet.contains_key(&subnet)
+        if self.wrong_codes_by_subnet.len() >= MAX_TRACKED_SUBNETS
+            && !self.wrong_codes_by_subnet.contains_key(&subnet)
         {
-            self.guesses_by_subnet
-                .retain(|_, guesses| guesses.refused_until > now);
-            if self.guesses_by_subnet.len() >= MAX_TRACKED_SUBNETS {
-                self.guesses_by_subnet.clear();
+            self.wrong_codes_by_subnet
+                .retain(|_, wrong_codes| wrong_codes.rejected_until > now);
+            if self.wrong_codes_by_subnet.len() >= MAX_TRACKED_SUBNETS {
+                self.wrong_codes_by_subnet.clear();
             }
         }
-        let guesses = self.guesses_by_subnet.entry(subnet).or_default();
+        let wrong_codes = self.wrong_codes_by_subnet.entry(subnet).or_default();
         // Cannot fail: the window is emptied below as soon as it is full.
-        let _ = guesses.recent.try_record(now, limit);
-        if guesses.recent.count(now) >= limit as usize {
-            *guesses = WrongGuesses {
-                refused_until: now + WINDOW,
-                ..WrongGuesses::default()
+        let _ = wrong_codes.recent.try_record(now, limit);
+        if wrong_codes.recent.count(now) >= limit as usize {
+            *wrong_codes = WrongCodes {
+                rejected_until: now + WINDOW,
+                ..WrongCodes::default()
             };
         }
     }

@@ -15,7 +15,7 @@ use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Receipt,
     Rejection, Request, SlowConsumerPolicy,
 };
-use crate::toolkit::response_pool::InFlightResponses;
+use crate::toolkit::in_flight::InFlightResponses;
 use mailbox::{Limits, Mailbox};
 pub use messages::{ClientMessage, Transmission};
 use messages::{ErrorPayload, MAX_ID_BYTES, ServerMessage};
@@ -130,7 +130,7 @@ impl Realm for PeerJs {
     const FULL_MESSAGE: Option<&'static str> = Some(FULL_ERROR);
 
     type Options = Options;
-    type Reader = ();
+    type Decoder = ();
     type Command = ClientMessage;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {

@@ -9,9 +9,9 @@ use crate::toolkit::json;
 
 /// Decoder of one connection: its dialect, once a message has decided it.
 #[derive(Debug, Default)]
-pub struct Reader(Option<Dialect>);
+pub struct Decoder(Option<Dialect>);
 
-impl Reader {
+impl Decoder {
     /// Returns the dialect, once it is decided.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn dialect(&self) -> Option<Dialect> {

@@ -42,7 +42,7 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
             let reply_to = fields.reply_to.filter(|id| id.get() != r#""""#);
             Ok(ClientMessage::Send {
                 text: sanitize_text(&text)?,
-                reply_to: json::check_id(reply_to, "replyTo", MAX_REPLY_TO_CHARACTERS)?,
+                reply_to: json::optional_id(reply_to, "replyTo", MAX_REPLY_TO_CHARACTERS)?,
             })
         }
         other => Err(ErrorReply::unknown_type(other, "auth or message")),

@@ -19,7 +19,7 @@ use crate::toolkit::dialect::Recipient;
 use crate::toolkit::jwt::Secret;
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
-pub use codec::Reader;
+pub use codec::Decoder;
 use members::{
     Member, Members, RateLimits, User, Users, broadcast, broadcast_presence, broadcast_typing,
     set_typing, user_count_message,
@@ -99,7 +99,7 @@ impl Realm for Workspace {
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
     type Options = Options;
-    type Reader = Reader;
+    type Decoder = Decoder;
     type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
@@ -123,8 +123,8 @@ impl Realm for Workspace {
         path == Self::ENDPOINT
     }
 
-    fn decode(reader: &mut Reader, message: Message) -> Option<Incoming> {
-        Some(reader.decode(message))
+    fn decode(decoder: &mut Decoder, message: Message) -> Option<Incoming> {
+        Some(decoder.decode(message))
     }
 
     fn open(
@@ -164,7 +164,7 @@ impl Realm for Workspace {
                 timestamp: cx.timestamp(),
                 connected_users: self.users.len(),
             };
-            recipient.send_to(cx, &connected);
+            recipient.send(cx, &connected);
         }
         self.insert_member(cx, member);
         self.broadcast_user_count(cx);
@@ -185,13 +185,13 @@ impl Realm for Workspace {
                 timestamp: cx.timestamp(),
                 retry_after_ms: error.retry_after_ms,
             };
-            recipient.send_to(cx, &reply);
+            recipient.send(cx, &reply);
         }
         let count_was_sent = self.broadcast_user_count(cx);
         // Before its first message the connection counted as one of the document's dialect, which has no
         // `userCount`.
         if recipient.dialect != before && !count_was_sent {
-            recipient.send_to(cx, &user_count_message(&self.users));
+            recipient.send(cx, &user_count_message(&self.users));
         }
     }
 
@@ -258,7 +258,7 @@ impl Workspace {
                 if let Some(name) = self.username_from_token(cx, token.as_deref())? {
                     self.rename(cx, conn, name)?;
                 }
-                sender.send_to(cx, &ServerMessage::AuthAck { ok: true });
+                sender.send(cx, &ServerMessage::AuthAck { ok: true });
                 Ok(())
             }
             ClientMessage::Invalid(error) => Err(error),

@@ -154,7 +154,7 @@ fn a_body_is_read_to_its_end_and_the_bytes_after_it_are_kept() {
     }
     let mut stream = &b"bo"[..];
     let body = block_on(read_body(&mut stream, &mut Vec::new(), 4, &mut memory));
-    assert!(matches!(body, Err(RequestError::Disconnected)));
+    assert!(matches!(body, Err(RequestError::NoResponse)));
 }
 
 #[test]
@@ -183,9 +183,9 @@ fn a_head_has_at_most_8_kib_and_64_headers() {
 fn a_client_that_disconnects_within_the_head_gets_no_response() {
     assert!(matches!(
         read(b"GET / HTTP/1.1\r\n"),
-        Err(RequestError::Disconnected)
+        Err(RequestError::NoResponse)
     ));
-    assert!(matches!(read(b""), Err(RequestError::Disconnected)));
+    assert!(matches!(read(b""), Err(RequestError::NoResponse)));
 }
 
 #[test]

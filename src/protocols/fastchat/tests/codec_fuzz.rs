@@ -1,6 +1,6 @@
 //! FastChat's codecs under any input.
 
-use crate::protocols::fastchat::codec::{Reader, decode};
+use crate::protocols::fastchat::codec::{Decoder, decode};
 use crate::protocols::fastchat::messages::{ClientMessage, Dialect, Incoming, ServerMessage};
 use crate::realm::Message;
 use crate::testing::messages;
@@ -13,15 +13,15 @@ use serde_json::Value;
 /// Each message is decoded or gets an error; a dialect that is fixed does not change; text that other
 /// clients are sent is sanitized.
 pub(crate) fn decode_all(bytes: &[u8]) {
-    let mut reader = Reader::default();
+    let mut decoder = Decoder::default();
     for message in messages(bytes) {
-        let before = reader.dialect();
+        let before = decoder.dialect();
         let is_text = matches!(message, Message::Text(_));
         let Incoming {
             dialect,
             message: decoded,
-        } = decode(&mut reader, &message);
-        let fixed = reader.dialect();
+        } = decode(&mut decoder, &message);
+        let fixed = decoder.dialect();
         assert!(before.is_none() || fixed == before);
         assert!(fixed.is_none_or(|fixed| fixed == dialect));
         // A HELLO fixes the dialect, even if it is invalid.

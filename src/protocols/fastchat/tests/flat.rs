@@ -26,7 +26,7 @@ use crate::base::close::DisconnectReason;
 use crate::protocols::fastchat::FastChat;
 use crate::realm::{HttpReply, Message};
 use crate::testing::harness::{RealmHarness, no_lines};
-use crate::toolkit::response_pool::MAX_IN_FLIGHT_BYTES;
+use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
 use std::time::Duration;
 

@@ -130,7 +130,7 @@ struct Model {
     /// Number of MSG steps so far; the content of the next message.
     sent_count: u64,
     /// A second decoder for each connection: the expected dialect of the answers.
-    readers: HashMap<u64, Reader>,
+    decoders: HashMap<u64, Decoder>,
     /// The content of the last MSG, sanitized.
     content: String,
 }
@@ -147,7 +147,7 @@ impl Model {
             opened_pairs: BTreeSet::new(),
             chats: HashMap::new(),
             sent_count: 0,
-            readers: HashMap::new(),
+            decoders: HashMap::new(),
             content: String::new(),
         }
     }
@@ -236,10 +236,10 @@ impl Model {
         let Some(conn) = self.clients.pick_open(conn) else {
             return;
         };
-        let reader = self.readers.entry(conn).or_default();
-        let incoming = codec::decode(reader, &Message::Text(text.into()));
+        let decoder = self.decoders.entry(conn).or_default();
+        let incoming = codec::decode(decoder, &Message::Text(text.into()));
         let is_flat = incoming.dialect == Dialect::Flat;
-        if reader.dialect().is_some() {
+        if decoder.dialect().is_some() {
             // A HELLO step fixed the dialect that it was meant to.
             assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }

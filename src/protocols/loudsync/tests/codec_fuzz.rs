@@ -1,6 +1,6 @@
 //! LOUDSYNC's codecs under any input.
 
-use crate::protocols::loudsync::codec::{Dialect, Reader};
+use crate::protocols::loudsync::codec::{Decoder, Dialect};
 use crate::protocols::loudsync::fields::{
     DEVICE_ID_LENGTH, NAME_LENGTH, SESSION_ID_LENGTH, check_session_id,
 };
@@ -13,12 +13,12 @@ use serde_json::Value;
 /// Decodes the messages of one connection, one per line. Each must be decoded or answered with an error,
 /// a decided dialect must not change, and decoded texts must be within their limits.
 pub(crate) fn decode_all(bytes: &[u8]) {
-    let mut reader = Reader::default();
+    let mut decoder = Decoder::default();
     for message in messages(bytes) {
-        let previous = reader.decided();
+        let previous = decoder.decided();
         let is_text = matches!(message, Message::Text(_));
-        let incoming = reader.decode(message);
-        let (dialect, decided) = (incoming.dialect, reader.decided());
+        let incoming = decoder.decode(message);
+        let (dialect, decided) = (incoming.dialect, decoder.decided());
         assert!(previous.is_none() || decided == previous);
         assert_eq!(dialect, decided.unwrap_or(Dialect::Document));
         assert!(is_text || matches!(incoming.message, ClientMessage::Invalid(_)));

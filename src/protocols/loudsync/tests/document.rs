@@ -28,7 +28,7 @@
 //! | "Session must not be full", details | `a_full_session_rejects_new_members_but_not_returning_ones` |
 //! | nor have more members than the host allows | `a_session_has_at_most_as_many_members_as_its_host_allows` |
 //! | joining and leaving repeatedly is not a flood | `a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members`, `a_session_of_more_than_32_members_gets_one_list_a_second` |
-//! | an abandoned session locks no other host out | `the_oldest_abandoned_session_is_evicted_at_the_limit` |
+//! | an abandoned session locks no other host out | `the_oldest_abandoned_session_is_closed_at_the_limit` |
 //! | the number of sessions is limited | `hosts_open_at_most_max_sessions_sessions` |
 //! | "Device must not already be connected" | `a_join_of_a_connected_device_is_rejected_if_its_connection_answers` |
 //! | its connection is probed first, and closed after 2 s without an answer | `a_device_takes_its_place_over_from_a_dead_connection` |
@@ -697,7 +697,7 @@ fn a_device_that_joins_and_leaves_repeatedly_does_not_flood_the_members() {
 }
 
 #[test]
-fn the_oldest_abandoned_session_is_evicted_at_the_limit() {
+fn the_oldest_abandoned_session_is_closed_at_the_limit() {
     let mut harness = RealmHarness::<Loudsync>::new(json!({"max_sessions": 2}));
     for (conn, session) in [(1, "a"), (2, "b")] {
         harness.open(conn, "/");

@@ -129,7 +129,7 @@ struct Model {
     clients: ModelClients<Loudsync>,
     observed: Observed,
     /// A second decoder for each connection, to know the dialect to expect in answers.
-    readers: HashMap<u64, Reader>,
+    decoders: HashMap<u64, Decoder>,
 }
 
 impl Model {
@@ -140,7 +140,7 @@ impl Model {
         Self {
             clients: ModelClients::new(json!({"max_members": 3, "sessions": [session]})),
             observed: Observed::new(),
-            readers: HashMap::new(),
+            decoders: HashMap::new(),
         }
     }
 
@@ -212,9 +212,9 @@ impl Model {
 
     fn send(&mut self, conn: Pick, text: &str) {
         if let Some(conn) = self.clients.pick_open(conn) {
-            let reader = self.readers.entry(conn).or_default();
-            let incoming = reader.decode(Message::Text(text.into()));
-            if reader.decided().is_some() {
+            let decoder = self.decoders.entry(conn).or_default();
+            let incoming = decoder.decode(Message::Text(text.into()));
+            if decoder.decided().is_some() {
                 let is_upper_case = incoming.dialect == Dialect::UpperCase;
                 self.observed.upper_case.insert(conn, is_upper_case);
             }
@@ -410,15 +410,15 @@ fn is_predictable(text: &str, observed: &Observed) -> bool {
     let is_secret = ["secret", "\\u006", "\\u007"]
         .iter()
         .any(|part| text.contains(part));
-    let mut readers = [Reader::default(), Reader::default()];
+    let mut decoders = [Decoder::default(), Decoder::default()];
     // The dialect of the sender is not known here: the second decoder is for the upper-case dialect.
-    readers[1].decode(Message::Text(r#"{"type":"PING"}"#.into()));
+    decoders[1].decode(Message::Text(r#"{"type":"PING"}"#.into()));
     let names_a_client =
-        |reader: &mut Reader| match reader.decode(Message::Text(text.into())).message {
+        |decoder: &mut Decoder| match decoder.decode(Message::Text(text.into())).message {
             ClientMessage::Join(join) => observed.ids.contains_key(&join.device_id),
             _ => false,
         };
-    !is_secret && !readers.iter_mut().any(names_a_client)
+    !is_secret && !decoders.iter_mut().any(names_a_client)
 }
 
 fn is_upper_case_message(message: &Value) -> bool {

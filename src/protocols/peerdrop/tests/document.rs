@@ -202,7 +202,7 @@ fn sessions_are_isolated_from_each_other() {
 }
 
 #[test]
-fn an_address_that_guesses_wrong_ten_times_is_refused_for_a_minute() {
+fn an_address_that_sends_ten_wrong_codes_is_rejected_for_a_minute() {
     let mut harness = harness();
     let code = create(&mut harness, 1);
     let right = format!("/ws/chat/{code}");
@@ -212,10 +212,10 @@ fn an_address_that_guesses_wrong_ten_times_is_refused_for_a_minute() {
             [format!("{guess} x 4404 no such session")]
         );
     }
-    let refused = ["20 x 4429 too many wrong codes, wait a minute"];
-    assert_eq!(harness.open_from(20, &right, "192.0.2.1"), refused);
+    let rejected = ["20 x 4429 too many wrong codes, wait a minute"];
+    assert_eq!(harness.open_from(20, &right, "192.0.2.1"), rejected);
     harness.advance(MINUTE - Duration::from_millis(1));
-    assert_eq!(guess_wrong(&mut harness, 20, "192.0.2.1"), refused);
+    assert_eq!(guess_wrong(&mut harness, 20, "192.0.2.1"), rejected);
     harness.advance(Duration::from_millis(1));
     assert_eq!(harness.open_from(21, &right, "192.0.2.1").len(), 2);
 }
@@ -233,7 +233,7 @@ fn ten_wrong_guesses_in_more_than_a_minute_are_allowed() {
 }
 
 #[test]
-fn a_refused_address_can_create_sessions_and_other_addresses_can_join() {
+fn a_rejected_address_can_create_sessions_and_other_addresses_can_join() {
     let mut harness = harness();
     for guess in 10..21 {
         guess_wrong(&mut harness, guess, "192.0.2.1");
@@ -266,10 +266,10 @@ fn tracked_subnets_are_bounded_and_dropped_after_their_minute() {
     for guess in 0..3 * MAX_TRACKED_SUBNETS as u64 {
         let address = format!("198.{}.{}.{}", guess >> 16, (guess >> 8) & 255, guess & 255);
         guess_wrong(&mut harness, guess, &address);
-        assert!(harness.realm.guesses_by_subnet.len() <= MAX_TRACKED_SUBNETS);
+        assert!(harness.realm.wrong_codes_by_subnet.len() <= MAX_TRACKED_SUBNETS);
     }
     harness.advance(2 * MINUTE);
-    assert!(harness.realm.guesses_by_subnet.is_empty());
+    assert!(harness.realm.wrong_codes_by_subnet.is_empty());
 }
 
 #[test]

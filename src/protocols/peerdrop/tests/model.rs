@@ -179,11 +179,13 @@ impl World {
         let PeerDrop {
             sessions,
             code_by_connection,
-            guesses_by_subnet,
+            wrong_codes_by_subnet,
             ..
         } = &self.clients.harness.realm;
         assert!(
-            sessions.is_empty() && code_by_connection.is_empty() && guesses_by_subnet.is_empty()
+            sessions.is_empty()
+                && code_by_connection.is_empty()
+                && wrong_codes_by_subnet.is_empty()
         );
     }
 }

@@ -41,7 +41,7 @@
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::testing::harness::{RealmHarness, no_lines};
-use crate::toolkit::response_pool::MAX_IN_FLIGHT_BYTES;
+use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);

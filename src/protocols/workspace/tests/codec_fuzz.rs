@@ -1,6 +1,6 @@
 //! Decodes arbitrary messages.
 
-use crate::protocols::workspace::{ClientMessage, Dialect, ErrorCode, Reader};
+use crate::protocols::workspace::{ClientMessage, Decoder, Dialect, ErrorCode};
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::sanitize::sanitize;
@@ -8,12 +8,12 @@ use crate::toolkit::sanitize::sanitize;
 /// Decodes the messages of one connection, one per line of the input. Checks that each is decoded or gets an
 /// error, that the dialect does not change once it is decided, and that text for other clients is sanitized.
 pub(crate) fn decode_all(bytes: &[u8]) {
-    let mut reader = Reader::default();
+    let mut decoder = Decoder::default();
     for message in messages(bytes) {
-        let before = reader.dialect();
+        let before = decoder.dialect();
         let is_text = matches!(message, Message::Text(_));
-        let incoming = reader.decode(message);
-        let decided = reader.dialect();
+        let incoming = decoder.decode(message);
+        let decided = decoder.dialect();
         assert!(before.is_none() || decided == before);
         assert_eq!(incoming.dialect, decided.unwrap_or_default());
         let is_electron = decided == Some(Dialect::Electron);

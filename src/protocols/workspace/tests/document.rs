@@ -1226,7 +1226,7 @@ fn every_rule_has_a_test() {
 proptest! {
     #[test]
     fn no_text_makes_decoding_panic(text in "\\PC{0,100}") {
-        Workspace::decode(&mut Reader::default(), Message::Text(text.into()));
+        Workspace::decode(&mut Decoder::default(), Message::Text(text.into()));
     }
 
     #[test]
@@ -1236,7 +1236,7 @@ proptest! {
         value in "(true|null|-?[0-9]{1,30}(e[0-9]{1,3})?|\"[a-z<>]{0,9}\"|\\[\\]|\\{\\})",
     ) {
         Workspace::decode(
-            &mut Reader::default(),
+            &mut Decoder::default(),
             Message::Text(format!(r#"{{"type":"{kind}","{field}":{value}}}"#).into()),
         );
     }

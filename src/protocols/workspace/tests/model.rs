@@ -104,7 +104,7 @@ struct Model {
     counts: HashMap<u64, Value>,
     last_message: String,
     /// Readers in the same state as those of the connections, to know what the messages mean.
-    readers: HashMap<u64, Reader>,
+    decoders: HashMap<u64, Decoder>,
 }
 
 impl Model {
@@ -120,7 +120,7 @@ impl Model {
             electron: HashMap::new(),
             counts: HashMap::new(),
             last_message: String::new(),
-            readers: HashMap::new(),
+            decoders: HashMap::new(),
         }
     }
 
@@ -190,9 +190,9 @@ impl Model {
 
     fn send(&mut self, conn: u64, text: &str) {
         let lines = self.clients.send(conn, text);
-        let reader = self.readers.entry(conn).or_default();
-        let incoming = reader.decode(Message::Text(text.into()));
-        if let Some(decided) = reader.dialect() {
+        let decoder = self.decoders.entry(conn).or_default();
+        let incoming = decoder.decode(Message::Text(text.into()));
+        if let Some(decided) = decoder.dialect() {
             let is_electron = decided == messages::Dialect::Electron;
             if !self.electron.contains_key(&conn) && is_electron {
                 // From now on the connection receives no presence and no typing.
