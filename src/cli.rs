@@ -39,27 +39,27 @@ Exit status: 0 success, or stopped by a signal; 1 it failed to start or while ru
 /// The command to execute.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Serve.
+    /// `switchboard` without a command: bind the listeners and serve until a signal.
     Serve {
-        /// `--log`.
+        /// The level of `--log`; `None`: that of the configuration or of `RUST_LOG`.
         log: Option<LevelFilter>,
     },
-    /// Check the configuration.
+    /// `check`: validate the configuration and print its listeners.
     Check,
-    /// Print the defaults.
+    /// `defaults`: print the built-in configuration.
     Defaults,
-    /// Print the help.
+    /// `--help`; also in addition to a command.
     Help,
-    /// Print the version.
+    /// `--version`; also in addition to a command.
     Version,
 }
 
 /// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Arguments {
-    /// The command.
+    /// The command; [`Command::Serve`] if none is given.
     pub command: Command,
-    /// `--config`.
+    /// The file of `--config`; `None`: that of `SWITCHBOARD_CONFIG`, or the defaults.
     pub config: Option<PathBuf>,
 }
 

@@ -9,7 +9,7 @@
 )]
 #![allow(
     rustdoc::private_intra_doc_links,
-    reason = "this page is for whoever works here, too"
+    reason = "ARCHITECTURE.md is for maintainers and links to private items"
 )]
 
 pub mod base;

@@ -104,8 +104,8 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
 }
 
 /// Installs a panic hook that exits with status 1 if the logger panics, which it does when standard output is
-/// closed. In a connection's task the panic would end that connection, and so each connection in turn. A
-/// daemon without a log should rather be restarted by its supervisor.
+/// closed. In a connection's task the panic would end that connection, and so one connection after the other.
+/// Exit instead, so that the supervisor restarts the daemon.
 fn exit_when_the_log_cannot_be_written() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

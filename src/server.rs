@@ -27,13 +27,17 @@ const BACKLOG: i32 = 4096;
 /// again for listeners, the runtime and the log.
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
-/// The available memory divided by this is the default memory budget.
+/// The available memory divided by this is the default memory budget. The rest is for memory that the budget
+/// does not count (tasks, small read buffers, the allocator's overhead, socket buffers) and for other
+/// processes.
 const MEMORY_BUDGET_DIVISOR: usize = 4;
 
-/// The memory budget divided by this is a further budget, for large requests.
+/// The memory budget divided by this is a further budget, for large requests. A request takes at most 12 KiB,
+/// so with the fallback budget more than a thousand of the largest fit.
 const REQUEST_BUDGET_DIVISOR: usize = 8;
 
-/// Default memory budget, in bytes, if the system does not report its memory: a quarter of a small machine's.
+/// Default memory budget, in bytes, if the system does not report its memory: a
+/// quarter of the 512 MiB of a small machine.
 const FALLBACK_BUDGET: usize = 128 << 20;
 
 /// A server whose listeners are bound and not yet served.
@@ -41,11 +45,11 @@ pub struct Server {
     config: Config,
     sockets: Vec<std::net::TcpListener>,
     max_connections: usize,
-    /// In bytes; 0: no limit.
+    /// Limit of the memory that clients make the process use, in bytes; 0: no limit.
     memory_budget: usize,
 }
 
-/// Why a listener cannot be bound.
+/// The error of a listener that cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
     /// Index of the listener in the configuration.
@@ -253,13 +257,13 @@ fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket)
 }
 
-/// Sends the broker an [`Event::Tick`] each second.
 /// Creates the broker's inbox. Without a buffer each sender has one slot of its own, and so at most one
 /// event in it.
 fn inbox() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
     mpsc::channel(0)
 }
 
+/// Sends the broker an [`Event::Tick`] each second.
 async fn tick(mut inbox: mpsc::Sender<Event>) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
@@ -340,7 +344,7 @@ mod tests {
     fn start() -> (thread::JoinHandle<()>, SocketAddr) {
         let mut config = Config::built_in();
         let mut listener = Listener::built_in(&BUGGY);
-        // On a loaded machine a client may have to wait long for its turn.
+        // On a loaded machine a client may wait long for the server's tasks to run.
         let long = Duration::from_secs(3600);
         listener.settings.handshake_timeout = long;
         listener.settings.ping_after = Duration::ZERO;

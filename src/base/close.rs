@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-/// Why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes").
+/// The reason why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// The other peer of the session disconnected, which ended the session.
@@ -159,7 +159,7 @@ impl CloseReason {
     }
 }
 
-/// How a connection ended.
+/// The reason why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisconnectReason {
     /// The server closed the connection for this reason.

@@ -27,7 +27,8 @@ struct EncodedFrame {
     reservation: OnceLock<MemoryReservation>,
 }
 
-/// Memory of a frame besides its encoded bytes: the struct, its buffers' handles and their allocations.
+/// Memory of a frame in addition to its encoded bytes: the struct, its buffers' handles and their
+/// allocations.
 const OVERHEAD: usize = 128;
 
 impl Frame {

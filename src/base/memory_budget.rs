@@ -1,8 +1,10 @@
 //! Accounting of the memory that clients make the process use, with one limit for all of them.
 //!
-//! Everything that a client can make grow has a [`MemoryReservation`]: bytes received and not yet passed on,
-//! frames in outboxes (once, however many recipients they have), the entries of those outboxes, and what a
-//! realm stores. The broker checks the sum and decides what to evict when the budget is exceeded.
+//! A [`MemoryReservation`] covers what single clients can make large: received bytes that are not yet passed
+//! on, frames in outboxes (once, however many recipients they have), the entries of long outboxes, large
+//! HTTP requests, and the data that a realm reports as stored. The fixed memory of a connection, such as its
+//! small read buffer, is not counted: the connection limits bound it. The broker checks the sum and evicts
+//! connections when the budget is exceeded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The sum of all reservations, and its limit.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
-    /// In bytes.
+    /// Limit of the sum, in bytes.
     limit: usize,
     reserved: AtomicUsize,
 }

@@ -1,4 +1,4 @@
-//! The connections as the broker knows them: id, outbox, and liveness.
+//! The connections in the broker: id, outbox, and liveness.
 
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
@@ -14,10 +14,10 @@ pub(super) struct Connection {
     pub(super) listener_index: usize,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
-    /// When the last keep-alive Ping was sent, rounded down to seconds; `None` once a check has found
-    /// activity after it.
+    /// Time at which the unanswered keep-alive Ping was sent, rounded down to seconds, if there is one.
+    /// Activity is noticed by the next check.
     pub(super) pinged_at: Option<Duration>,
-    /// When to send the next Ping that measures the round trip, if the listener wants them.
+    /// Time of the next Ping that measures the round trip, if the listener's `ping_every` is not 0.
     pub(super) next_rtt_ping: Duration,
     /// A probe of the realm that is not yet answered.
     pub(super) probe: Option<Probe>,
@@ -27,7 +27,7 @@ pub(super) struct Connection {
     /// Connections that are paused because they sent to this one while its outbox was full. May
     /// hold one more than once.
     pub(super) paused_senders: Vec<ConnectionId>,
-    /// Set once the realm has been told, or is about to be told, that the connection is closed.
+    /// Whether the close of the connection is reported to the realm, or queued to be.
     pub(super) closing: bool,
     /// Bytes held by this connection when it was evicted; `None` if it was not.
     pub(super) releasing_bytes: Option<usize>,
@@ -41,10 +41,10 @@ impl Connection {
     }
 }
 
-/// A realm's question whether a client is still there.
+/// A probe of a connection for its realm: [`Effect::Probe`](crate::realm::Effect::Probe).
 #[derive(Clone, Copy)]
 pub(super) struct Probe {
-    /// When the Ping was sent, rounded down to seconds.
+    /// Time at which the Ping was sent, rounded down to seconds.
     pub(super) sent_at: Duration,
     pub(super) deadline: Duration,
 }
@@ -59,8 +59,8 @@ impl Connections for ConnectionTable {
     }
 }
 
-/// A hasher that multiplies once (Fibonacci hashing). Connection ids are sequence numbers of our
-/// own, so no client can choose them to collide.
+/// A hasher that multiplies once (Fibonacci hashing). Connection ids are sequence numbers of
+/// this server, so no client can choose them to collide.
 #[derive(Default)]
 pub(super) struct ConnectionIdHasher(u64);
 

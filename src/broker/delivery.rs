@@ -53,9 +53,9 @@ impl Broker {
         }
     }
 
-    /// Queues a frame for a connection if its outbox has capacity, and returns whether it had. The
-    /// recipient is not closed otherwise: a client must not lose its connection through the
-    /// messages of a single other client.
+    /// Queues a frame for a connection if the half of its outbox that relayed frames may use has capacity,
+    /// and returns whether it had. The recipient is not closed otherwise: a client must not lose its
+    /// connection through the messages of a single other client.
     fn deliver(
         &mut self,
         recipient: ConnectionId,
@@ -113,7 +113,8 @@ impl Broker {
             if let Some(connection) = self.connections.get_mut(&sender) {
                 connection.pause_count -= 1;
                 if connection.pause_count == 0 {
-                    // Time in which a client was not read from is no silence (rulings, "liveness").
+                    // Time in which the server did not read from a client does not count as the client's
+                    // silence (rulings, "liveness").
                     connection.pinged_at = None;
                     connection.status.record_activity();
                     connection

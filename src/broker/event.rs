@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A message to the broker.
+/// An event for the broker.
 pub(crate) enum Event {
     /// A valid opening handshake waits for the realm's decision.
     Open(Box<OpenEvent>),
@@ -32,11 +32,11 @@ pub(crate) enum Event {
     BudgetExceeded,
     /// A connection has ended. It sends nothing after this.
     Disconnected(ConnectionId, DisconnectReason),
-    /// Sent once per second.
+    /// A second has passed.
     Tick,
     /// The daemon stops.
     Stop,
-    /// Asks how connections have ended so far.
+    /// A request for the number of ended connections by reason.
     Count(oneshot::Sender<DisconnectCounts>),
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct OpenEvent {
     pub(crate) request: ConnectRequest,
     pub(crate) outbox: Outbox,
     pub(crate) status: Arc<SocketStatus>,
-    /// Receives whether to complete the handshake; dropped when the broker is stopping.
+    /// Sender of the decision whether to complete the handshake; dropped when the broker is stopping.
     pub(crate) reply_to: oneshot::Sender<Result<(), Rejection>>,
 }
 

@@ -9,12 +9,12 @@ use crate::base::close::CloseReason;
 use crate::realm::ConnectionId;
 use std::sync::Arc;
 
-/// An eviction leaves one in this many parts of the budget free, so that the next one is not due at
-/// once, and a client that wants to cause it has to send that much again.
+/// Eviction frees 1/`FREE_DIVISOR` of the budget, so that the next one is not due at once, and a client that
+/// wants to cause it has to send that much again.
 const FREE_DIVISOR: usize = 8;
 
-/// Bytes that a closing connection must hold to be tracked. It can hold no more later, and aborting
-/// it for less is not worthwhile.
+/// Bytes that a closing connection must hold to be tracked. Its usage cannot grow while it closes, and
+/// aborting it for less is not worthwhile.
 const MIN_TRACKED_BYTES: usize = 16 * 1024;
 
 /// Bytes that a connection must hold to be evicted. Closing it for less frees next to nothing.
@@ -76,8 +76,8 @@ impl Broker {
         self.budget.reserved().saturating_sub(self.releasing_bytes)
     }
 
-    /// Closes the connections that hold the most until the rest leaves one in [`FREE_DIVISOR`] parts of
-    /// the budget free. Does nothing within the budget. Returns the units of work.
+    /// Closes the connections that hold the most until 1/[`FREE_DIVISOR`] of the budget is free, counting the
+    /// memory that they are about to release. Does nothing within the budget. Returns the units of work.
     pub(super) fn evict_largest(&mut self, now: Now) -> usize {
         if !self.budget.is_exceeded() || self.stopping {
             return 0;
@@ -131,6 +131,8 @@ impl Broker {
         usage_by_connection
     }
 
+    /// Closes a connection that holds this many bytes, and counts them as about to be released. One that is
+    /// already closing is aborted.
     fn evict(&mut self, conn: ConnectionId, bytes: usize) {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
@@ -176,14 +178,14 @@ mod tests {
         connection.status.receive_memory.grow(bytes);
     }
 
-    /// Runs an eviction, and returns what the realm is told, in order.
+    /// Runs an eviction, and returns the calls of the realm, in order.
     fn evict(harness: &mut BrokerHarness) -> Vec<String> {
         harness.handle(Event::BudgetExceeded);
         harness.evict_largest();
         harness.take_log()
     }
 
-    /// What the realm is told of an evicted connection.
+    /// The realm's log line for an evicted connection.
     fn evicted(conn: u64) -> String {
         format!("close {conn} {}", CloseReason::ShortOfMemory.reason())
     }
@@ -294,7 +296,7 @@ mod tests {
         harness.command(1, vec![Action::Close(2, CloseReason::PeerLeft)]);
         harness.take_log();
         receive(&harness, 1, 1000);
-        assert_eq!(evict(&mut harness), [""; 0], "the realm knows already");
+        assert_eq!(evict(&mut harness), [""; 0], "`close` was called already");
         assert_eq!(drain(&clients[1]).directives.close, Some(CloseOrder::Abort));
     }
 

@@ -9,18 +9,18 @@ use crate::realm::ConnectionId;
 use std::task::Waker;
 use std::time::Duration;
 
-/// How long a client may be silent.
+/// The times of a listener's keep-alive, from its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepaliveConfig {
     /// Silence after which a Ping is sent; 0: never.
     pub(crate) ping_after: Duration,
     /// Time after the Ping in which something must be received, or the connection is dropped.
     pub(crate) pong_timeout: Duration,
-    /// Interval of the Pings that measure the round trip, which are sent besides; 0: never.
+    /// Interval of additional Pings, which measure the round trip; 0: never.
     pub(crate) ping_every: Duration,
 }
 
-/// What to do about a connection.
+/// The action that a check of a connection calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing: there was activity since the last Ping.
@@ -33,9 +33,8 @@ pub(crate) enum Verdict {
     Unresponsive,
 }
 
-/// Decides about a connection with the given `last_activity`. `pinged_at` is when the last keep-alive Ping
-/// was sent, unless a check since then has found activity after it. All times are since the daemon
-/// started, rounded down to seconds.
+/// Decides about a connection with the given `last_activity`. `pinged_at` is when the unanswered keep-alive
+/// Ping was sent, if there is one. All times are since the daemon started, rounded down to seconds.
 fn check(
     now: Duration,
     last_activity: Duration,
@@ -88,7 +87,8 @@ impl Broker {
                 .probe
                 .take_if(|probe| now.monotonic >= probe.deadline)
             {
-                // Activity in the second of the probe may be older than the probe.
+                // Both times are whole seconds: activity in the same second may precede the probe, so it does
+                // not count.
                 probe_results.push((conn, last_activity > probe.sent_at));
             }
             let verdict = check(
@@ -118,7 +118,8 @@ impl Broker {
         probe_results
     }
 
-    /// Handles the first message of a client after a probe. Returns the units of work.
+    /// Handles the first message after a probe, which answers it (see
+    /// [`Effect::Probe`](crate::realm::Effect)). Returns the units of work.
     pub(super) fn probe_answered(&mut self, now: Now, conn: ConnectionId) -> usize {
         let connection = self.connections.get_mut(&conn);
         // No probe is left if the answer arrives just after the deadline.
@@ -129,7 +130,7 @@ impl Broker {
         }
     }
 
-    /// Tells the realm the result of its probe, unless the connection is closed by now. Returns the
+    /// Reports the result of a probe to its realm, unless the connection is closed by now. Returns the
     /// units of work.
     pub(super) fn probe_result(&mut self, now: Now, conn: ConnectionId, alive: bool) -> usize {
         match self.connections.get(&conn) {

@@ -2,7 +2,7 @@
 //! nothing else.
 //!
 //! It hosts the realms, keeps the promises of [`crate::realm`], and owns what realms share and
-//! must not know: connections, outboxes, keep-alive, memory and counters.
+//! have no access to: connections, outboxes, keep-alive, memory and counters.
 
 mod connections;
 mod delivery;
@@ -54,7 +54,7 @@ pub(crate) struct Broker {
     effects: Vec<Effect>,
     /// The connection whose `open` is running. Frames to it are exempt from its outbox's limit.
     opening: Option<ConnectionId>,
-    /// Closes that their realm has not been told of yet: listener index, connection, reason.
+    /// Closes that are not yet reported to their realm: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
     /// Connection tasks to wake at the end of the batch.
     wakers: Vec<Waker>,
@@ -161,6 +161,8 @@ impl Broker {
         }
     }
 
+    /// Inserts a connection, has the realm admit or reject it, and replies to its handshake. A rejected one
+    /// is removed again. Returns the units of work, as do all handlers of events.
     fn open(&mut self, now: Now, event: OpenEvent) -> usize {
         let OpenEvent {
             listener_index,
@@ -171,7 +173,7 @@ impl Broker {
             reply_to,
         } = event;
         if self.stopping {
-            // Dropping `reply_to` tells the handshake.
+            // Dropping `reply_to` makes the handshake respond that the server is shutting down.
             return 1;
         }
         self.connections.insert(
@@ -209,6 +211,7 @@ impl Broker {
         work
     }
 
+    /// Has the realm answer a plain HTTP request.
     fn request(&mut self, now: Now, event: HttpEvent) -> usize {
         let HttpEvent {
             listener_index,
@@ -228,6 +231,7 @@ impl Broker {
         work + size / BYTES_PER_UNIT
     }
 
+    /// Passes the commands of a connection to its realm, up to the one that closes the connection.
     fn commands(&mut self, now: Now, conn: ConnectionId, commands: Vec<AnyCommand>) -> usize {
         let mut work = 0;
         for command in commands {
@@ -246,19 +250,21 @@ impl Broker {
         work.max(1)
     }
 
+    /// Removes a connection that has ended, resumes the senders that were paused for it, and calls the
+    /// realm's `close`, unless it was already called or is queued because the server closed the connection.
     fn disconnected(&mut self, now: Now, conn: ConnectionId, reason: DisconnectReason) -> usize {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return 1;
         };
         *self.disconnect_counts.entry(reason.name()).or_default() += 1;
         let listener_index = connection.listener_index;
-        let realm_knows = std::mem::replace(&mut connection.closing, true);
+        let is_reported = std::mem::replace(&mut connection.closing, true);
         self.releasing_bytes -= connection.releasing_bytes.unwrap_or_default();
         self.resume_senders_of(conn);
         if let Some(connection) = self.connections.remove(&conn) {
             self.track_closing(connection);
         }
-        if realm_knows || self.stopping {
+        if is_reported || self.stopping {
             return 1;
         }
         self.run_realm(now, listener_index, None, |realm, cx| {
@@ -266,6 +272,7 @@ impl Broker {
         })
     }
 
+    /// Does the work of each second: keep-alive, results of probes, and the `tick` of all realms.
     fn tick(&mut self, now: Now) -> usize {
         if self.stopping {
             return 1;
@@ -282,12 +289,13 @@ impl Broker {
         work
     }
 
+    /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
     fn stop(&mut self, now: Now) -> usize {
         for listener_index in 0..self.slots.len() {
             self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));
         }
         self.stopping = true;
-        // Realms are not told of these closes: no client is left that they could send to.
+        // These closes are not reported to the realms: no client is left that they could send to.
         for connection in self.connections.values_mut() {
             connection.closing = true;
             connection.outbox.close(

@@ -2,7 +2,7 @@
 //! connection.
 //!
 //! The broker holds one end, [`Outbox`], and never waits; the connection holds the other,
-//! [`OutboxReceiver`], and is woken. Wakers are handed back to the broker, which calls them once per
+//! [`OutboxReceiver`], and is woken. Wakers are returned to the broker, which calls them once per
 //! batch, so that all frames of a batch leave in one flush.
 
 use crate::base::close::CloseReason;
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-/// Bytes that a queued frame costs besides its own: its slot in the queue and its share of the
+/// Bytes that a queued frame costs in addition to its own: its slot in the queue and its share of the
 /// allocation. Counting them bounds the queue for empty messages, too.
 const FRAME_OVERHEAD: usize = 32;
 
@@ -20,14 +20,14 @@ fn cost(frame: &Frame) -> usize {
     frame.len() + FRAME_OVERHEAD
 }
 
-/// Frames that a queue keeps its memory for. A longer one is freed once it is empty.
+/// Largest capacity, in frames, that an empty queue keeps; a larger one is freed.
 const RETAINED_CAPACITY: usize = 64;
 
 /// Multiple of the limit at which a client counts as slow even if its task was not scheduled.
 /// Several senders may go above the limit before the task runs, but not without bound.
 const HARD_LIMIT_FACTOR: usize = 4;
 
-/// How the broker wants a connection to end.
+/// An order of the broker to end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseOrder {
     /// With a Close frame, sent after the queued frames unless the reason discards them.
@@ -36,8 +36,7 @@ pub(crate) enum CloseOrder {
     Abort,
 }
 
-/// Why a client is sent a Ping, in ascending priority: requests for several reasons make one Ping, for
-/// the highest.
+/// The reason for a Ping, in ascending priority. Pending requests are merged; the highest reason wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PingReason {
     /// To measure the round trip.
@@ -48,8 +47,8 @@ pub(crate) enum PingReason {
     Probe,
 }
 
-/// When the connection notifies the broker about its outbox. The senders of frames above the limit are
-/// paused until then.
+/// The moment at which the connection notifies the broker about its outbox. The senders of frames above the
+/// limit are paused until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotifyWhen {
     /// Once it has written as much as its socket accepts.
@@ -66,13 +65,14 @@ struct State {
     slot_memory: MemoryReservation,
     /// Cost of the frames that were pushed and are not yet written to the socket.
     bytes: usize,
-    /// Bytes exempt from `limit`: the initial frames, or one frame larger than the limit. Without the
-    /// exemption nothing else could be queued until they are written.
+    /// Bytes exempt from `limit`: the initial frames, or one frame larger than the limit (with
+    /// `push_relayed`, larger than half the limit). Without the exemption nothing else could be queued until
+    /// they are written.
     exempt_bytes: usize,
     /// This client's share of `bytes`: a frame that is queued for several clients counts in part for
     /// each. An estimate.
     share: usize,
-    /// The most of `bytes` that is not exempt.
+    /// Limit of `bytes - exempt_bytes`; `push_past_limit` may exceed it.
     limit: usize,
     ping: Option<PingReason>,
     reading_paused: bool,
@@ -223,7 +223,7 @@ impl Outbox {
         wakers.extend(state.waker.take());
     }
 
-    /// Closes the connection. The first order stands, but an [`CloseOrder::Abort`] replaces it.
+    /// Closes the connection. The first order stays in effect, but a [`CloseOrder::Abort`] replaces it.
     /// Resumes reading.
     pub(crate) fn close(&self, order: CloseOrder, wakers: &mut Vec<Waker>) {
         let mut state = lock(&self.0);
@@ -242,7 +242,7 @@ impl Outbox {
     }
 }
 
-/// What the broker wants of a connection besides sending the queued frames.
+/// Instructions of the broker to a connection, in addition to the queued frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Directives {
     /// Send a Ping.

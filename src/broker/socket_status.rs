@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// What the broker can see of a client's socket: its last activity, the last round trip, whether
+/// The state of a client's socket that the broker can see: its last activity, the last round trip, whether
 /// writes are blocked, and how much memory received data takes.
 pub(crate) struct SocketStatus {
-    /// When the daemon started.
+    /// Time at which the daemon started.
     started: Instant,
     /// Second of the last activity, counted from `started`.
     activity_second: AtomicU32,
@@ -20,8 +20,8 @@ pub(crate) struct SocketStatus {
     /// number, so that a write that failed before that cannot mark the socket as blocked after it.
     write_epoch: AtomicU32,
     write_waker: AtomicWaker,
-    /// Memory reserved for received data that is not yet handled. The connection grows it by what it
-    /// reads; what it hands to the broker is for the broker to release.
+    /// Memory reserved for received data that is not yet handled. The connection grows it by the bytes
+    /// it reads; the broker releases the bytes of the commands that it has handled.
     pub(crate) receive_memory: MemoryReservation,
 }
 
@@ -92,8 +92,8 @@ impl SocketStatus {
         }
     }
 
-    /// Records that the socket is writable. If it was not, this is activity: the only one of a client
-    /// that still has much to read before our Ping.
+    /// Records that the socket is writable. If it was not, this is activity. A client busy reading a
+    /// long queue shows no other activity until it reaches the Ping.
     pub(crate) fn set_writable(&self) {
         let next_even = |epoch: u32| Some((epoch | 1).wrapping_add(1));
         let before = self

@@ -1,7 +1,6 @@
 //! The JSON configuration: settings, defaults, and errors that name the key.
 //!
-//! A configuration may contain exactly the keys of the printed defaults, with values of the same types. So
-//! there is one list of settings, and it cannot disagree with itself.
+//! The default configuration is the schema: it lists all keys and their types.
 
 mod origins;
 mod validate;
@@ -44,7 +43,7 @@ pub struct Process {
     /// quarter of the available memory.
     #[serde(deserialize_with = "bytes")]
     pub memory_budget: Option<usize>,
-    /// How long a shutdown waits for the closing handshakes of clients, in seconds.
+    /// Time for which a shutdown waits for the closing handshakes of clients, in seconds.
     #[serde(with = "seconds")]
     pub shutdown_timeout: Duration,
 }
@@ -52,7 +51,7 @@ pub struct Process {
 /// One protocol on one port, with a realm of its own.
 #[derive(Clone, Debug, Serialize)]
 pub struct Listener {
-    /// The protocol.
+    /// The protocol, by name in the file.
     #[serde(serialize_with = "protocol_name")]
     pub protocol: &'static Protocol,
     /// The address to listen on. Port 0: a free port that the system chooses.
@@ -127,7 +126,7 @@ impl Config {
         Self::from_json(&text).map_err(failed)
     }
 
-    /// Returns the complete configuration as JSON, in the order of the documentation.
+    /// Returns the complete configuration as JSON, in the order of the README.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self)
             .expect("a configuration has string keys and serializes without errors")
@@ -164,7 +163,7 @@ impl Listener {
     }
 }
 
-/// Why a configuration file cannot be used.
+/// The problems of a configuration file that cannot be used.
 #[derive(Debug)]
 pub struct ConfigError {
     file: PathBuf,

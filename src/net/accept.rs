@@ -1,5 +1,5 @@
-//! The accept loop of one listener. It admits or rejects connections and spawns a task for each; it
-//! never waits for a client.
+//! The accept loop of one listener. It acquires the permits of each connection and spawns a
+//! task for it; it never waits for a client.
 
 use crate::net::connection::Summary;
 use crate::net::handshake::{self, AdmittedClient};
@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long to wait before accepting again after a failure, most often for want of file descriptors.
-/// Doubled with each failure, from the minimum to the maximum.
+/// Time to wait before accepting again after a failure, usually too few file descriptors. Doubled with each
+/// failure, from the minimum to the maximum.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 

@@ -1,7 +1,7 @@
 //! Follows the frames in the bytes that a client sends.
 //!
 //! tungstenite never shrinks its read buffer after a large frame (snapview/tungstenite-rs#480, #496). The
-//! buffer can be replaced only between two messages, and tungstenite does not tell when that is.
+//! buffer can be replaced only between two messages, and tungstenite does not report when that is.
 
 use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
@@ -23,7 +23,7 @@ pub(crate) struct FrameTracker {
     payload_left: u64,
     /// Whether the current frame is larger than [`LARGE_PAYLOAD`].
     in_large_frame: bool,
-    /// Set if the last read began within a large frame and ended with it.
+    /// Whether the last read began within a large frame and ended with it.
     pub(crate) large_frame_ended: bool,
     /// Whether the current message has fragments that are still to be read.
     in_message: bool,
@@ -32,7 +32,7 @@ pub(crate) struct FrameTracker {
     frame_bytes: usize,
     /// Bytes of the earlier fragments of the current message.
     fragment_bytes: usize,
-    /// Set by bytes that are not a frame. Nothing is followed after them.
+    /// Whether the bytes were not a frame. No bytes are followed after them.
     is_invalid: bool,
     /// The most bytes read of a single payload since this was last reset.
     pub(crate) largest_payload: usize,
@@ -46,8 +46,8 @@ impl FrameTracker {
         !self.is_invalid && !self.in_message && self.payload_left == 0 && self.header.is_empty()
     }
 
-    /// Returns the most bytes that tungstenite holds, if its read buffer had `buffer` bytes at first: the
-    /// buffer has grown with the largest frame, and earlier fragments are collected apart from it.
+    /// Returns the most bytes that tungstenite holds, for a read buffer of initial size `buffer`: the buffer
+    /// has grown with the largest frame, and earlier fragments are collected outside it.
     pub(crate) fn buffered_bytes(&self, buffer: usize) -> usize {
         buffer.max(self.largest_payload) + self.fragment_bytes
     }

@@ -1,5 +1,6 @@
-//! The writing side of a connection. tungstenite takes it for the socket: it reads through it, and
-//! writes its control frames to it. Our own frames, which are already encoded, are queued beside them.
+//! The writing side of a connection. tungstenite is given this in place of the socket: reads pass through;
+//! its control frames are queued. The frames of the outbox, which are already encoded, have a queue of their
+//! own.
 //!
 //! tungstenite would copy each outgoing frame into a buffer per client, never shrink that buffer, and move
 //! its rest at each partial write. So data frames bypass tungstenite.
@@ -16,7 +17,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 /// Largest piece in bytes that is copied, together with its neighbors, into one buffer before it is
-/// written. Copying small pieces costs less than having the kernel gather them.
+/// written. Copying small pieces costs less than having the kernel gather them; where
+/// that ends depends on the kernel, and 8 KiB is an estimate.
 const MAX_COALESCED_PIECE: usize = 8 * 1024;
 
 /// Largest size of that buffer in bytes.
@@ -27,10 +29,10 @@ thread_local! {
     static COALESCE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frames that a queue keeps its memory for. A longer one is freed once it is empty.
+/// Largest capacity, in frames, that an empty queue keeps; a larger one is freed.
 const RETAINED_CAPACITY: usize = 64;
 
-/// A frame of which a part is written, or none yet.
+/// The frame at the front, of which `written` bytes are written.
 struct CurrentFrame {
     frame: Frame,
     written: usize,
@@ -44,12 +46,12 @@ pub(crate) struct FrameWriter {
     pub(crate) tracker: FrameTracker,
     /// Data frames from the outbox.
     pub(crate) queue: VecDeque<Frame>,
-    /// Control frames: our Pings, and tungstenite's Pongs and Close frames. They are sent before the
-    /// data frames: RFC 6455 allows it (section 5.4), and a Pong should be sent at once (section 5.5.3).
+    /// Control frames: this server's Pings, and tungstenite's Pongs and Close frames. They are sent before
+    /// the data frames: RFC 6455 allows it (section 5.4), and a Pong should be sent at once (section 5.5.3).
     controls: VecDeque<Frame>,
-    /// The frame to be finished before all others.
+    /// The frame that is written in part and must be finished before all others.
     partial: Option<CurrentFrame>,
-    /// Set once a write has failed: nothing can be written any more.
+    /// Whether a write has failed: then nothing can be written any more.
     has_failed: bool,
     /// Number of data frames written.
     pub(crate) frames_sent: u64,
@@ -86,7 +88,7 @@ impl FrameWriter {
     pub(crate) fn discard_queue(&mut self, outbox_receiver: &OutboxReceiver) {
         let frames = std::mem::take(&mut self.queue);
         let bytes = frames.iter().map(Frame::len).sum();
-        // The broker resumes the paused senders when it is told of the connection's end.
+        // The broker resumes the paused senders when the connection reports its end.
         let _ = outbox_receiver.release(frames.len(), bytes);
     }
 

@@ -26,16 +26,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// A client that has been admitted.
+/// A client that has passed all checks, those of the realm included.
 pub(crate) struct AdmittedClient {
     pub(crate) connection: Connection,
     pub(crate) address: IpAddr,
-    /// To be held until the connection has ended.
+    /// Permit to hold until the connection has ended.
     pub(crate) subnet_permit: Option<SubnetPermit>,
 }
 
-/// Answers plain requests, and completes the opening handshake. `None` if the client was not admitted;
-/// it has then got its response, and its socket is closed.
+/// Answers plain requests until an opening handshake is admitted; the caller sends the 101 response. `None`
+/// if the client is not admitted: its response is then sent and its socket closed.
 pub(crate) async fn admit_client(
     tcp: TcpStream,
     peer: IpAddr,
@@ -101,7 +101,7 @@ pub(crate) async fn admit_client(
 struct Handshake {
     socket: ClientSocket,
     head: RequestHead,
-    /// The response, to be sent if the broker admits the client.
+    /// The 101 response, to be sent if the broker admits the client.
     upgrade_response: Vec<u8>,
     already_read: Vec<u8>,
     address: IpAddr,
@@ -176,22 +176,26 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
     }
 }
 
-/// What follows from a request.
+/// The consequence of a request.
 enum Outcome {
-    /// The client is to be admitted, with this response to its handshake.
+    /// Admit the client and send this response.
     Upgrade(Vec<u8>),
-    /// The server is full, and the protocol says so by a message: the handshake is to be completed with
-    /// this response first.
+    /// Complete the handshake with this response, send the protocol's message that the server is full, and
+    /// close the connection.
     RejectFull(Vec<u8>),
-    /// A plain response, after which the connection is closed.
+    /// Send a plain response and close the connection.
     Close(Response),
-    /// A plain response, after which the client may send another request.
+    /// Send a plain response and wait for another request.
     KeepAlive(Response),
-    /// The client has disconnected.
+    /// Close the connection without a response: see [`RequestError::NoResponse`].
     NoResponse,
 }
 
 /// Checks one request, has the realm answer it if it is for the realm, and returns what to do.
+///
+/// The limits decide before the request does: a client above one of them receives the response about the
+/// limit, whether or not its request is valid. If the server is full, that is a message instead of a response
+/// where the protocol has one and the handshake is valid.
 async fn handle_request(
     http: &mut HttpConnection<'_>,
     head: &RequestHead,
@@ -223,7 +227,7 @@ async fn handle_request(
         },
         Err(response) => (response, matches!(head.body_length(), Ok(0))),
     };
-    // What follows an unread body or a failed handshake may be the rest of it instead of a request.
+    // After an unread body or a failed handshake, the next bytes may be the rest of it instead of a request.
     let can_keep_alive = is_body_read && !head.wants_upgrade();
     if protocol.has_http_api() && can_keep_alive && head.wants_keep_alive() {
         Outcome::KeepAlive(response)
@@ -232,7 +236,7 @@ async fn handle_request(
     }
 }
 
-/// Which limit a client is above.
+/// The limit that a client is above.
 enum AtCapacity {
     /// `max_connections` of the listener or the process.
     Server,
@@ -240,6 +244,10 @@ enum AtCapacity {
     Subnet,
 }
 
+/// Checks `max_connections` before `max_connections_per_ip`, so that a full server answers all clients alike.
+///
+/// # Errors
+/// The first of these limits that the client is above.
 fn check_capacity(
     permits: &Permits,
     subnet_permit: Option<&SubnetPermit>,
@@ -259,7 +267,9 @@ enum RequestKind {
     Http { body_length: usize },
 }
 
-/// Checks a request.
+/// Checks a request: first the path, then the method and the body, then whether the listener answers plain
+/// requests at all, then the origin, and the headers of the handshake last. The response to a request
+/// with several problems names the first of them.
 ///
 /// # Errors
 /// The response, if the request is invalid or can be answered without the realm.
@@ -366,7 +376,7 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
         ..
     } = http;
     let name = listener.protocol_name();
-    log::debug!("{name}: {address} is told that the server is full");
+    log::debug!("{name}: {address} is rejected: the server is full");
     let message = listener.protocol.full_message.map(Frame::text);
     let close = Frame::close(CloseReason::TooManyConnections);
     let mut bytes = upgrade_response;

@@ -1,4 +1,5 @@
-//! The state that the tasks of all listeners share, and that of one listener.
+//! The state that the tasks of all listeners share ([`ServerState`]), that of one listener
+//! ([`ListenerState`]), and the permits that an accepted connection needs.
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::Event;
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-/// Number of clients that are told at the same time that the server is full. More are closed without
-/// a response.
+/// Number of clients above `max_connections` that are sent an error at the same time. Further ones are closed
+/// without a response.
 pub(crate) const MAX_REJECTING: usize = 32;
 
 /// State shared by all listeners.
@@ -26,14 +27,14 @@ pub(crate) struct ServerState {
     /// `max_connections` of the process.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     pub(crate) budget: Arc<MemoryBudget>,
-    /// Budget for large HTTP requests. It is apart from `budget` because they come from clients that
-    /// have no connection yet, which eviction could close.
+    /// Budget for large HTTP requests. It is separate from `budget` because these clients have no connection
+    /// in the broker yet that eviction could close.
     pub(crate) request_budget: Arc<MemoryBudget>,
-    /// Limits the clients that are being told that the server is full.
+    /// Limit of the clients that are being rejected because the server is full: [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
-    /// Completes when the daemon stops.
+    /// Future that completes when the daemon stops.
     pub(crate) stopping: Shared<oneshot::Receiver<()>>,
-    /// Closes its channel when the last task that serves a client has ended.
+    /// Sender whose channel closes when the last task that serves a client has ended and dropped it.
     pub(crate) _task_guard: mpsc::Sender<()>,
 }
 
@@ -47,7 +48,8 @@ pub(crate) struct ListenerState {
     pub(crate) settings: Settings,
     /// `max_connections` of the listener.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
-    /// `max_connections_per_ip` of the listener.
+    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4
+    /// address, or one /64 network of IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
 }
 
@@ -70,13 +72,13 @@ impl ListenerState {
         }
     }
 
-    /// Returns the listener's name in the log.
+    /// Returns the name of the protocol, which is the listener's name in the log.
     pub(crate) fn protocol_name(&self) -> &'static str {
         self.protocol.name
     }
 
-    /// Acquires the permits for a new connection, or one to tell it that the server is full. `None` if
-    /// even that is not to be had.
+    /// Acquires the permits for a new connection, or the permit to reject it with an error if the server is
+    /// full. `None` if no rejection permit is left either.
     pub(crate) fn acquire_permits(&self) -> Option<Permits> {
         match (
             self.server.connection_limit.try_acquire(),
@@ -98,8 +100,8 @@ impl ListenerState {
 /// The permits of an accepted connection. They are freed when its socket is closed and not earlier,
 /// since open sockets are what they limit.
 pub(crate) enum Permits {
-    /// The connection is within `max_connections`.
+    /// The connection is within `max_connections` of the process and of the listener.
     Granted { _process: Permit, _listener: Permit },
-    /// It is not, and only stays to be told so.
+    /// The connection is above `max_connections` and is rejected.
     ServerFull { _permit: Permit },
 }

@@ -15,10 +15,11 @@ use std::task::{Context, Poll, Wake, Waker};
 /// without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
 
-/// Whether the socket may have something to read. Saves a `read` system call each time the task is woken
-/// for another reason.
+/// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
+/// reason.
 struct ReadReadiness {
     may_be_ready: AtomicBool,
+    /// Waker of the task that waits to read.
     read_waker: AtomicWaker,
 }
 
@@ -39,7 +40,8 @@ pub(crate) struct ClientSocket {
     readiness: Arc<ReadReadiness>,
     read_budget_left: usize,
     status: Arc<SocketStatus>,
-    /// If set, received bytes do not count as activity; only accepting what is sent does.
+    /// If set, received bytes do not count as activity; only the client's reading does, which shows in the
+    /// socket's accepting further bytes.
     pub(crate) ignore_received_as_activity: bool,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,

@@ -66,7 +66,7 @@ impl Protocol {
             new_decoder: || Box::new(R::Decoder::default()),
             decode: |decoder, message| {
                 let decoder = decoder.downcast_mut();
-                let decoder = decoder.expect("a connection has the reader of its own protocol");
+                let decoder = decoder.expect("a connection has the decoder of its own protocol");
                 R::decode(decoder, message).map(|command| Box::new(command) as AnyCommand)
             },
             default_options: || match serde_json::to_value(R::Options::default()) {

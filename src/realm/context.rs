@@ -6,7 +6,7 @@ use crate::base::frame::Frame;
 use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
-/// What a realm may know about its connections.
+/// The facts about connections that a realm has access to.
 pub trait Connections {
     /// Returns the last round-trip time measured with a Ping; `None` before the first measurement (see the
     /// listener's `ping_every`).
@@ -53,14 +53,16 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::Send(to, frame));
     }
 
-    /// Sends a frame to a connection if its outbox has room, and a receipt to the sender.
+    /// Sends a frame to a connection if its outbox has capacity, and a receipt to the sender: see
+    /// [`Effect::Deliver`].
     pub fn deliver(&mut self, to: ConnectionId, frame: Frame, receipt: Receipt) {
         self.effects
             .push(Effect::Deliver(to, frame, Box::new(receipt)));
     }
 
-    /// Probes a connection with a Ping and waits up to `timeout` for any sign of life;
-    /// [`Realm::probe_result`](super::Realm::probe_result) receives the result.
+    /// Requests a probe of a connection and returns at once;
+    /// [`Realm::probe_result`](super::Realm::probe_result) receives the result, at the latest about a second
+    /// after `timeout`: see [`Effect::Probe`].
     pub fn probe(&mut self, conn: ConnectionId, timeout: Duration) {
         self.effects.push(Effect::Probe(conn, timeout));
     }
@@ -81,10 +83,13 @@ impl<'a> Context<'a> {
     }
 
     /// Returns `count` (at most 15) random characters of an alphabet of ASCII characters. All are equally
-    /// likely if the length of the alphabet is a power of two up to 32.
+    /// likely if the length of the alphabet is a power of two up to 64; with another length, the first ones
+    /// are more likely.
     pub fn random_string(&mut self, alphabet: &[u8], count: usize) -> String {
-        // Six bits of a random UUID are fixed. Four of them are in byte 6, which therefore does not have
-        // the five random bits that a character needs (RFC 9562 section 5.4).
+        // Six bits of a random UUID are fixed (RFC 9562 section 5.4): the upper four of byte 6, which
+        // therefore lacks the six random bits that a character needs and is left out, and the upper two of
+        // byte 8, which the mask 0x3f removes. The six bits that remain are 64 equally likely values, of
+        // which each character of an alphabet of 2, 4, 8, 16, 32 or 64 has the same number.
         let bytes = self.ids.uuid().into_bytes();
         bytes
             .iter()
@@ -105,7 +110,8 @@ impl<'a> Context<'a> {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the wall-clock time as ISO 8601 in UTC with milliseconds and `Z` (rulings, "time stamps").
+    /// Returns the wall-clock time as ISO 8601 in UTC with milliseconds and `Z`, as the documents that
+    /// show such time stamps have them (rulings, "time stamps").
     pub fn timestamp(&self) -> String {
         humantime::format_rfc3339_millis(self.wall).to_string()
     }

@@ -4,10 +4,10 @@ use super::{ConnectRequest, ConnectionId, Context, HttpReply, Realm, Rejection, 
 use crate::base::close::DisconnectReason;
 use std::any::Any;
 
-/// A [`Realm::Command`] of any protocol; only the realm and its `decode` know the type.
+/// A [`Realm::Command`] of any protocol; only the realm and its `decode` depend on the type.
 pub(crate) type AnyCommand = Box<dyn Any + Send>;
 
-/// A [`Realm::Decoder`] of any protocol; only its `decode` knows the type.
+/// A [`Realm::Decoder`] of any protocol; only its `decode` depends on the type.
 pub(crate) type AnyDecoder = Box<dyn Any + Send>;
 
 /// A [`Realm`] of any protocol, object-safe; the methods are those of [`Realm`].

@@ -55,15 +55,19 @@ impl Message {
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
-    /// Send a frame to a connection if its outbox has room, and a receipt to the sender. A recipient
-    /// without room is not closed, so a few senders cannot get it disconnected by writing to it.
+    /// Send a frame to a connection if its outbox has capacity, and a receipt to the sender. Such frames may
+    /// use only half of the outbox, so that the server's own frames find the other half free. A recipient
+    /// without capacity is not closed, so a few senders cannot get it disconnected by writing to it.
     Deliver(ConnectionId, Frame, Box<Receipt>),
     /// Close a connection after the frames already sent to it. [`Realm::close`] follows, as for any other
     /// end of a connection.
     Close(ConnectionId, CloseReason),
-    /// Probe a connection: send a Ping and wait this long for any sign of life.
-    /// [`Realm::probe_result`] follows, unless the connection closes first. A second probe while one is
-    /// pending changes nothing.
+    /// Probe a connection: send a Ping, which must be answered within this time. [`Realm::probe_result`]
+    /// follows, unless the connection closes first. A second probe while one is pending changes nothing.
+    ///
+    /// The first whole message or control frame after the Ping, Close excepted, answers the probe at once.
+    /// Without one, the probe also counts as answered at its deadline if there was activity in a later
+    /// second than that of the Ping: part of a message, or the client's reading a long queue.
     Probe(ConnectionId, Duration),
 }
 
@@ -72,20 +76,20 @@ pub enum Effect {
 pub struct Receipt {
     /// The sender.
     pub to: ConnectionId,
-    /// Sent if the frame was put into the recipient's outbox.
+    /// Frame to send if the frame was put into the recipient's outbox.
     pub delivered: Option<Frame>,
-    /// Sent if it was not, because the recipient is closed or its outbox has no room.
+    /// Frame to send if it was not, because the recipient is closed or its outbox has no capacity.
     pub failed: Option<Frame>,
 }
 
-/// What happens when a frame is sent to a connection whose outbox is full.
+/// The policy when a frame is sent to a connection whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumerPolicy {
     /// The recipient is closed with [`CloseReason::TooSlow`]. A recipient is slow if its socket accepts no
     /// bytes while its outbox is full. If only its task has not been scheduled yet, the sender is paused
     /// until it has been, and no longer.
     Disconnect,
-    /// The sender is not read from until the outbox has room: back-pressure from end to end.
+    /// The sender is not read from until the outbox has capacity: back-pressure from end to end.
     Backpressure,
 }
 
@@ -109,7 +113,7 @@ pub struct Defaults {
 pub trait Realm: Send + Sized + 'static {
     /// Name of the protocol in the configuration and the log.
     const NAME: &'static str;
-    /// The path that a client connects to by default, for messages that tell how to connect.
+    /// The path that a client connects to by default, for messages that say how to connect.
     const ENDPOINT: &'static str;
     /// Defaults of a listener's settings.
     const DEFAULTS: Defaults;
@@ -117,7 +121,7 @@ pub trait Realm: Send + Sized + 'static {
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy;
 
     /// The methods of plain HTTP requests that [`Realm::request`] answers. The responses have CORS headers,
-    /// since web pages send these requests. Without any method the response tells how to connect.
+    /// since web pages send these requests. Without any method the response says how to connect.
     const METHODS: &'static [Method] = &[];
 
     /// The message for a client above `max_connections`, sent before it is closed with
@@ -148,7 +152,7 @@ pub trait Realm: Send + Sized + 'static {
     /// Returns whether the protocol is served at this path; otherwise the response is 404.
     fn matches_path(path: &str) -> bool;
 
-    /// Decodes a message. Runs in the connection's own task and has no state but the reader. A malformed
+    /// Decodes a message. Runs in the connection's own task and has no state but the decoder. A malformed
     /// message becomes a command too, so that the error reply keeps its order among the other replies.
     /// `None` is a message that the protocol ignores; it is logged.
     fn decode(decoder: &mut Self::Decoder, message: Message) -> Option<Self::Command>;
@@ -158,8 +162,8 @@ pub trait Realm: Send + Sized + 'static {
         unreachable!("a realm without methods receives no requests")
     }
 
-    /// Handles a new connection. What is sent to `conn` during this call follows the handshake whatever its
-    /// size, so the realm has to bound it.
+    /// Handles a new connection. Frames sent to `conn` in this call are exempt from the outbox limit; the
+    /// realm must limit them.
     ///
     /// # Errors
     /// A rejection by HTTP status; `close` does not follow.
@@ -176,12 +180,11 @@ pub trait Realm: Send + Sized + 'static {
     /// Handles the end of a connection: exactly once for each `open` that succeeded.
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason);
 
-    /// Handles the result of [`Context::probe`]: whether the connection gave a sign of life in time. The
-    /// broker does not close a connection that did not.
+    /// Handles the result of a probe: whether it was answered in time, as [`Effect::Probe`] defines it. The
+    /// broker does not close a connection that did not answer.
     fn probe_result(&mut self, _cx: &mut Context, _conn: ConnectionId, _alive: bool) {}
 
-    /// Returns the bytes that the realm stores for clients, outboxes apart, if clients can make them grow
-    /// large.
+    /// Returns the bytes that the realm stores for clients, excluding outboxes; 0 if the amount is small.
     fn stored_bytes(&self) -> usize {
         0
     }

@@ -1,7 +1,7 @@
 //! A harness that runs a realm without sockets, with a clock that the test moves and with ids in a known
 //! order.
 //!
-//! It keeps the broker's guarantees: the realm is told once of each connection that closes, and a closed
+//! It keeps the broker's guarantees: `close` is called once for each connection that closes, and a closed
 //! connection receives nothing more. The effects of a call are returned as lines: `2 < text` for a frame to
 //! connection 2, `2 x 4404 no such session` for a Close, and `2 ? 5 s` for a probe with that timeout.
 

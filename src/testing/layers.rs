@@ -39,7 +39,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The paths that a source names after `prefix`, a test module at its end apart.
+/// The paths that a source names after `prefix`, without a test module at its end.
 fn named_after<'a>(source: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
     let code = source
         .split("#[cfg(test)]\nmod tests")
@@ -116,7 +116,7 @@ fn modules_beside_each_other_do_not_import_in_a_circle() {
     assert!(imports.is_empty(), "a circle: {imports:#?}");
 }
 
-/// Returns the lines of all sources in a folder of `src`, tests and comments apart.
+/// Returns the lines of all sources in a folder of `src`, without tests and comments.
 fn code_lines(folder: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut lines = Vec::new();

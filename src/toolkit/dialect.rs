@@ -1,7 +1,7 @@
 //! Dialects: clients of one protocol that use different messages for the same things.
 //!
-//! The rules of a realm work with recipients and messages. Only the message knows how it is encoded in each
-//! dialect.
+//! The rules of a realm work with recipients and messages. Only the message's [`Encode`] depends on the
+//! dialects.
 
 use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Context};

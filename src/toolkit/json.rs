@@ -1,6 +1,6 @@
 //! Decoding a client's JSON message one field at a time, so that each error names its field.
 //!
-//! Which fields are needed depends on the type of the message. So a protocol reads the object into a struct
+//! The type of a message decides which fields it needs. So a protocol reads the object into a struct
 //! of `Option<&RawValue>`, and from that the fields that the type requires.
 
 use crate::toolkit::sanitize::sanitize;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// Why a message cannot be decoded.
+/// The reason why a message cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InvalidMessage {
     /// The message is not JSON (RFC 8259), with the parser's error.
@@ -19,7 +19,7 @@ pub enum InvalidMessage {
     Field {
         /// The name of the field, for programs.
         name: &'static str,
-        /// What is wrong and what would be valid, for people.
+        /// Text for people: what is wrong, and what would be valid.
         problem: String,
     },
 }

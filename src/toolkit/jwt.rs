@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// Why a token is rejected.
+/// The reason why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// The token is not in compact form, or its claims are missing or of the wrong types.

@@ -13,10 +13,10 @@ use std::time::Duration;
 /// The pending clients of one realm. `T` is what a client sent to start a takeover.
 #[derive(Debug)]
 pub struct PendingClients<T> {
-    /// All pending clients, those in a takeover included, with the time of their connection.
+    /// Times of connection of all pending clients, those in a takeover included.
     connected_at: BTreeMap<ConnectionId, Duration>,
     takeovers: BTreeMap<ConnectionId, Takeover<T>>,
-    /// How long a client may stay unregistered; 0: no limit.
+    /// Time for which a client may stay unregistered; 0: no limit.
     timeout: Duration,
 }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The span over which a [`SlidingWindow`] counts (rulings, "rate limits": 60 s).
+/// The span over which a [`SlidingWindow`] counts: the documents state all limits per minute (rulings, "rate
+/// limits").
 pub const WINDOW: Duration = Duration::from_secs(60);
 
 /// The times of the events of the last minute: exact, without the rounding of buckets.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Maximum number of entries; at the limit a new entry evicts the oldest.
+/// Maximum number of entries; at the limit the oldest is dropped for a new one.
 pub const MAX_RECENTLY_GONE: usize = 10_000;
 
 /// A value of type `V` for each client (or user, or session) that disconnected recently.
@@ -24,8 +24,8 @@ impl<K, V> Default for RecentlyGone<K, V> {
 }
 
 impl<K: Clone + Ord, V> RecentlyGone<K, V> {
-    /// Inserts an entry for a client that disconnected at `now`. Returns the oldest entry if it was evicted.
-    #[must_use = "state that belongs to the evicted entry may have to be removed, too"]
+    /// Inserts an entry for a client that disconnected at `now`. Returns the oldest entry if it was dropped.
+    #[must_use = "state that belongs to the dropped entry may have to be removed, too"]
     pub fn insert(&mut self, now: Duration, key: K, value: V) -> Option<(K, V)> {
         self.remove(&key);
         let dropped = if self.entries.len() >= MAX_RECENTLY_GONE {

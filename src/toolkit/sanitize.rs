@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Removes HTML tags and control characters and keeps the text between the tags (rulings, "sanitising text").
+/// Removes HTML tags and control characters and keeps the text between the tags (rulings, "sanitising
+/// text"): a client may insert what it receives into a web page without escaping it.
 ///
 /// Whatever the input, the result contains no `<` followed by a letter, `/`, `!` or `?`, so a browser reads
 /// nothing in it as a tag. An unclosed tag extends to the end of the text. `1 < 2`, `a<3`, `<3` and `->` are

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What a test makes [`MockRealm`] do. A list of these is a command.
+/// An action of [`MockRealm`]. A list of these is a command.
 pub(crate) enum Action {
     /// Sends a text to a connection.
     Send(u64, String),
@@ -309,7 +309,7 @@ impl BrokerHarness {
     }
 }
 
-/// What an outbox held.
+/// The content of an outbox.
 pub(crate) struct Drained {
     pub(crate) texts: Vec<String>,
     pub(crate) directives: Directives,

@@ -19,7 +19,7 @@ impl Pump {
         } = self;
         poll_fn(|cx| {
             let writer = websocket.get_mut();
-            // The broker knows that this connection has ended, and needs no notification.
+            // The end of this connection is reported already, so the broker needs no other notification.
             let _ = writer.send(cx, outbox_receiver);
             if writer.is_empty() || outbox_receiver.is_aborted(cx) {
                 Poll::Ready(())
@@ -76,7 +76,8 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
         PumpExit::Close(_) => {}
     }
     match exit {
-        // Nothing is read any more, so the Close frame does not go through tungstenite.
+        // Nothing more is read: bytes after a violation have no meaning (RFC 6455 section 7.1.7), and when
+        // memory is short, reading would hold more of it. So the Close frame bypasses tungstenite.
         PumpExit::Fail(reason) | PumpExit::Close(reason @ CloseReason::ShortOfMemory) => {
             writer.queue_control(Frame::close(reason));
             pump.flush().await;

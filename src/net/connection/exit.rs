@@ -1,10 +1,10 @@
-//! Why a connection's pump stops, and the disconnect reason that follows from it.
+//! The reason why a connection's pump stops, and the disconnect reason that follows from it.
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use async_tungstenite::tungstenite::Error;
 use async_tungstenite::tungstenite::error::ProtocolError;
 
-/// Why the pump has stopped.
+/// The reason why the pump has stopped.
 #[derive(Clone, Debug)]
 pub(super) enum PumpExit {
     /// The server closes the connection with a Close frame.
@@ -16,7 +16,7 @@ pub(super) enum PumpExit {
     ClosedByClient(Option<u16>),
     /// The connection broke.
     Lost,
-    /// The broker aborted the connection.
+    /// The broker aborted the connection, or is gone.
     Abort,
 }
 
@@ -26,7 +26,8 @@ impl PumpExit {
             Self::Close(reason) | Self::Fail(reason) => DisconnectReason::Closed(reason),
             Self::ClosedByClient(code) => DisconnectReason::ClosedByClient(code),
             Self::Lost => DisconnectReason::Lost,
-            // The broker aborts a connection that is not yet closing only for silence.
+            // The broker aborts a connection that is not yet closing only for silence. If the broker is gone,
+            // the reason reaches only the log line of the connection.
             Self::Abort => DisconnectReason::Unresponsive,
         }
     }

@@ -1,7 +1,7 @@
 //! A WebSocket connection, from the 101 response to the last byte: one task that reads and writes.
 //!
-//! It knows no protocol by name. Messages of the client are decoded and sent to the broker; frames in the
-//! outbox are sent to the client, all of them before the task waits again.
+//! It does not depend on any protocol. Messages of the client are decoded and sent to the broker; frames in
+//! the outbox are sent to the client, all of them before the task waits again.
 
 mod closing;
 mod exit;
@@ -25,7 +25,7 @@ use read_buffer::{ReadBufferSize, open_websocket};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-/// What a connection is made of, after its handshake.
+/// The parts that a connection is made of after its handshake.
 pub(crate) struct Parts {
     pub(crate) conn: ConnectionId,
     pub(crate) socket: ClientSocket,
@@ -51,7 +51,7 @@ pub(crate) struct Summary {
 
 /// The connection of an admitted client.
 pub(crate) struct Connection {
-    /// Boxed, since the task would otherwise hold it twice.
+    /// Boxed: moving it by value would store it twice in the task's future.
     pump: Box<Pump>,
     max_message_size: usize,
     close_timeout: Duration,
@@ -97,12 +97,12 @@ impl Connection {
         }
     }
 
-    /// Returns the id by which the broker knows the connection.
+    /// Returns the id of the connection in the broker.
     pub(crate) fn id(&self) -> ConnectionId {
         self.pump.conn
     }
 
-    /// Runs the connection to its end. The broker is told of the end, and `summarize` is called, before
+    /// Runs the connection to its end. The end is reported to the broker, and `summarize` is called, before
     /// the closing handshake, which may take as long as the `close_timeout`.
     pub(crate) async fn run(mut self, summarize: impl FnOnce(Summary)) {
         let exit = loop {
@@ -127,7 +127,7 @@ impl Connection {
             pump = pump.with_new_buffer(ReadBufferSize::Small, max_message_size);
             pump.release_reservation();
         }
-        // Fails only if the broker is gone; then there is no need to tell it.
+        // Fails only if the broker is gone; then there is no need to notify it.
         let _ = poll_fn(|cx| pump.inbox.poll_ready(cx)).await;
         let _ = pump
             .inbox

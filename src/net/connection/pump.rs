@@ -25,7 +25,7 @@ const MAX_COMMANDS: usize = 16;
 /// Pongs delays itself. Enough for the Pings of one poll.
 const MAX_QUEUED_CONTROLS: usize = 16;
 
-/// What the pump leaves to its connection.
+/// An action that the pump leaves to its connection.
 pub(super) enum PumpEvent {
     /// The connection ends.
     Exit(PumpExit),
@@ -45,17 +45,18 @@ pub(super) struct Pump {
     pub(super) commands: Vec<AnyCommand>,
     /// Bytes of the messages that `commands` were decoded from.
     pub(super) decoded_bytes: usize,
-    /// Bytes of `receive_memory` that are reserved and not handed to the broker with a command.
+    /// Bytes of `receive_memory` that are reserved and not passed to the broker with a command.
     pub(super) reserved_bytes: usize,
     /// [`Event::OutboxDrained`] is to be sent.
     pub(super) outbox_drained: bool,
     /// [`Event::BudgetExceeded`] is to be sent.
     pub(super) budget_exceeded: bool,
-    /// How often this task has yielded since the budget was exceeded.
+    /// Number of times that this task has yielded since the budget was exceeded.
     pub(super) yields: u32,
     /// The broker has paused reading.
     pub(super) reading_paused: bool,
-    /// The last Ping, if it is unanswered: its payload, which a client cannot guess, and when it was sent.
+    /// The last Ping, if it is unanswered: its payload, which a client cannot guess, and the time at which it
+    /// was sent.
     pub(super) last_ping: Option<(Uuid, Instant)>,
     /// The client was sent a Ping for its silence, and has sent nothing since.
     pub(super) is_silent: bool,
@@ -64,9 +65,9 @@ pub(super) struct Pump {
     /// [`Event::ProbeAnswered`] is to be sent.
     pub(super) probe_answered: bool,
     pub(super) buffer_size: ReadBufferSize,
-    /// Why the broker closes the connection, once all frames are sent.
+    /// Reason for which the broker closes the connection, once all frames are sent.
     pub(super) closing: Option<CloseReason>,
-    /// How the connection ends, once the broker has all that was decoded before.
+    /// End of the connection, which takes effect once all pending events are sent to the broker.
     pub(super) exit: Option<PumpExit>,
     pub(super) messages_received: u64,
 }
@@ -88,12 +89,26 @@ impl Pump {
         })
     }
 
-    /// Returns the size of the read buffer that is to replace the current one now, if one is.
+    /// Returns the new size if the read buffer should be replaced now.
     fn replacement_buffer(&self) -> Option<ReadBufferSize> {
         self.buffer_size
             .replacement(self.websocket.get_ref(), self.is_silent)
     }
 
+    /// Moves messages in both directions as far as possible without waiting, in this order:
+    ///
+    /// 1. take the frames and the broker's directives from the outbox; a close that discards the outbox ends
+    ///    the poll here;
+    /// 2. read and decode messages;
+    /// 3. write, first control frames (Pongs for the messages just read among them), then data frames;
+    /// 4. send the pending events to the broker;
+    /// 5. report the end of the connection: an exit found by reading once all events before it are sent, a
+    ///    close by the broker once all frames are written;
+    /// 6. request a new read buffer if the current one should be replaced.
+    ///
+    /// Repeats this only if reading stopped because of queued control frames and these are written now.
+    /// tungstenite may then hold messages that it has already read, for which the socket would not wake the
+    /// task. In all other cases a waker is registered.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEvent> {
         loop {
             let directives = self
@@ -110,8 +125,9 @@ impl Pump {
                 }
                 Some(CloseOrder::Graceful(reason)) => {
                     self.closing = Some(reason);
-                    // A client that does not read the rest must not stay alive by sending. It is still
-                    // read from, since it may not read before all it sends has been read.
+                    // A client that does not read its last frames must not keep the connection open by
+                    // sending. Reading continues, since a client may write all its messages before it
+                    // reads.
                     self.websocket.get_mut().socket.ignore_received_as_activity = true;
                 }
                 None => {}
@@ -173,6 +189,8 @@ impl Pump {
         stopped_by_controls
     }
 
+    /// Queues a Ping, which replaces the last one as the Ping that measures the round trip. A Ping for
+    /// silence or for a probe also starts waiting for the next message.
     fn ping(&mut self, reason: PingReason) {
         let payload = Uuid::new_v4();
         self.last_ping = Some((payload, Instant::now()));
@@ -182,6 +200,8 @@ impl Pump {
         self.is_probed |= reason == PingReason::Probe;
     }
 
+    /// Handles a received message. Any message but Close ends the client's silence and answers a probe; a
+    /// Pong also completes the measurement of the round trip if it answers the last Ping.
     fn handle_message(&mut self, message: WebSocketMessage) {
         if let WebSocketMessage::Close(close) = message {
             self.exit = Some(PumpExit::ClosedByClient(
@@ -207,6 +227,8 @@ impl Pump {
         }
     }
 
+    /// Decodes a data message into a command for the broker. While the broker is closing the connection, the
+    /// message is only counted.
     fn decode(&mut self, message: Message) {
         self.messages_received += 1;
         if self.closing.is_some() {

@@ -12,9 +12,9 @@ use futures::FutureExt;
 /// The initial size of a read buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadBufferSize {
-    /// What each connection has at first. It is most of what an idle connection costs.
+    /// Initial size of each connection. It is most of the memory of an idle connection.
     Small,
-    /// What a connection has that receives large messages: it makes fewer system calls.
+    /// Size for a connection that receives large messages, which then needs fewer system calls.
     Large,
 }
 
@@ -26,8 +26,8 @@ impl ReadBufferSize {
         }
     }
 
-    /// Returns the largest payload in bytes that the buffer is kept for. A larger one leaves more memory
-    /// behind in it than is worth keeping.
+    /// Returns the largest payload, in bytes, after which the buffer is kept. A buffer that received a larger
+    /// payload is replaced: it has grown to more memory than is worth keeping.
     const fn max_payload(self) -> usize {
         match self {
             Self::Small => LARGE_PAYLOAD as usize,
@@ -35,10 +35,9 @@ impl ReadBufferSize {
         }
     }
 
-    /// Returns the size of the buffer that is to replace one of this size now, if one is. `is_silent` is
-    /// whether the client has been sent a Ping because nothing came from it. A buffer can be
-    /// replaced only when it is empty: between two messages, and after tungstenite has returned all that
-    /// it read.
+    /// Returns the new size if the buffer should be replaced now. `is_silent` says whether the client was
+    /// sent a Ping for its silence and has sent nothing since. A buffer can be replaced only when it is
+    /// empty: between two messages, and after tungstenite has returned all that it read.
     pub(super) fn replacement(self, writer: &FrameWriter, is_silent: bool) -> Option<Self> {
         let tracker = &writer.tracker;
         let is_outgrown = tracker.largest_payload > self.max_payload();
@@ -63,7 +62,8 @@ impl ReadBufferSize {
 /// with them, allocating a large one again costs nothing.
 const MAX_SMALL_FRAMES: u32 = 256;
 
-/// Creates a WebSocket with a new read buffer. `already_read` are bytes that were read after the handshake.
+/// Creates a WebSocket with a new read buffer. `already_read` are bytes that were read
+/// together with the request head.
 pub(super) fn open_websocket(
     writer: FrameWriter,
     already_read: Vec<u8>,

@@ -4,17 +4,18 @@ use super::pump::Pump;
 use super::read_buffer::ReadBufferSize;
 use std::task::Context;
 
-/// Bytes besides the small read buffer that a connection may hold without counting them. Small messages,
+/// Bytes that a connection may hold uncounted in addition to the small read buffer. Small messages,
 /// which are handled at once, need no counting.
 const UNCOUNTED_BYTES: usize = 2 * 1024;
 
-/// How often this task yields before it reads again while the memory budget is exceeded. Enough for
-/// evicted connections to free memory; bounded, so that reading does not stall if none can be evicted.
+/// Number of times that this task yields before it reads again while the memory budget is exceeded. Enough
+/// for evicted connections to free memory; bounded, so that reading does not stall if none can be evicted.
 const MAX_YIELDS: u32 = 16;
 
 impl Pump {
     /// Reserves memory for the received data that this connection holds, above what each connection may
-    /// hold. If that exceeds the budget, nothing more is read before the broker has been told.
+    /// hold. If that exceeds the budget, nothing more is read before the broker has been
+    /// notified.
     pub(super) fn update_reservation(&mut self) {
         let writer = self.websocket.get_ref();
         let buffered = writer.tracker.buffered_bytes(self.buffer_size.bytes());
@@ -35,7 +36,7 @@ impl Pump {
         status.receive_memory.shrink(reserved);
     }
 
-    /// Returns whether to read now. While the budget is exceeded, first tells the broker, and then yields
+    /// Returns whether to read now. While the budget is exceeded, first notifies the broker, and then yields
     /// to the connections that it evicts: otherwise all connections would read on before any memory is
     /// freed. If the result is `false`, the task of `cx` is woken later.
     pub(super) fn may_read(&mut self, cx: &mut Context<'_>) -> bool {

@@ -1,4 +1,4 @@
-//! Which web pages may read responses (the CORS protocol of the Fetch standard), and OPTIONS.
+//! The headers that let web pages read responses (the CORS protocol of the Fetch standard), and OPTIONS.
 
 use super::request::RequestHead;
 use super::response::Response;

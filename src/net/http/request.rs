@@ -5,7 +5,8 @@ use crate::net::http::response::Response;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use futures::io::{AsyncRead, AsyncReadExt};
 
-/// The largest request head, in bytes (rulings, "wrong path").
+/// The largest request head, in bytes (rulings, "wrong path"). It must be held whole before it is checked.
+/// RFC 9112 section 3 recommends at least 8000 bytes for the request line.
 pub(crate) const MAX_HEAD: usize = 8 * 1024;
 
 /// The largest body of a request, in bytes.
@@ -29,10 +30,11 @@ pub(crate) struct RequestHead {
     headers: Vec<(String, String)>,
 }
 
-/// Why a request could not be read.
+/// The reason why a request could not be read.
 #[derive(Debug)]
 pub(crate) enum RequestError {
-    /// The client has disconnected.
+    /// No response can or need be sent: the client has disconnected or did not send the request within the
+    /// `handshake_timeout`, or the daemon is stopping.
     NoResponse,
     /// The request is malformed or exceeds a limit; this is the response.
     Rejected(Response),
@@ -127,7 +129,7 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
 fn parse(bytes: &[u8]) -> Result<RequestHead, Response> {
     let malformed = |what: &str| Response::new(400, format!("malformed request: {what}"));
     // RFC 9112 section 2.2 allows a bare LF, but servers disagree on whether it ends a head: a proxy
-    // before us could see other requests than we do.
+    // in front of this server could see other requests than this server does.
     if bytes
         .split(|&byte| byte == b'\n')
         .rev()
@@ -210,8 +212,8 @@ impl RequestHead {
             .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(token))
     }
 
-    /// Returns whether a body follows. Only a POST may have one. Before a WebSocket it would be read as
-    /// frames by us and as a body by a proxy before us.
+    /// Returns whether a body follows. Only a POST may have one. After an opening handshake this server would
+    /// read it as frames, and a proxy in front of this server as a body.
     pub(crate) fn has_body(&self) -> bool {
         self.all("Content-Length").any(|length| length != "0")
             || self.first("Transfer-Encoding").is_some()

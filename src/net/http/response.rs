@@ -38,7 +38,8 @@ impl Response {
 
     /// Creates a response that asks the client to try again later.
     pub(crate) fn unavailable(status: u16, text: &str) -> Self {
-        // 10 seconds are a guess, but spread the retries.
+        // In seconds, and a guess: how soon the limit is no longer reached is unknown. A constant does not
+        // spread the retries; it keeps clients from retrying at once.
         Self::new(status, text).with_header("Retry-After", "10")
     }
 

@@ -92,7 +92,8 @@ impl FastChat {
 
     /// Returns the recipient of a MSG: a user that is online and has a chat with the sender.
     ///
-    /// The order of the checks is that of the rulings: content, rate, known user, chat, online.
+    /// The order of the checks is that of the rulings: content, rate, known user, chat, online. An invalid
+    /// MSG does not count for the rate, and only a valid one within it learns whether a user exists.
     fn check_msg(&mut self, now: Duration, from: Uuid, msg: &Msg) -> Result<Uuid, ErrorReply> {
         let max_length = self.options.message_length as usize;
         check_length(&msg.content, "content", 1, max_length)?;

@@ -1,4 +1,4 @@
-//! The protocol document's dialect: the fields of a message stand in `data` ("Message Format").
+//! The protocol document's dialect: the fields of a message are in `data` ("Message Format").
 
 use super::fields::{Fields, read_envelope, unknown_type, uuid};
 use super::messages::{

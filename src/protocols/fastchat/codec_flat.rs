@@ -1,5 +1,5 @@
-//! The flat dialect, which FastChat's published React front end speaks: the fields of a message stand
-//! beside `type`, without `data`.
+//! The flat dialect, which FastChat's published React front end speaks: the fields of a message are
+//! next to `type`, without `data`.
 
 use super::fields::{Fields, read_envelope, unknown_type, uuid};
 use super::messages::{
@@ -92,7 +92,7 @@ enum Flat<'a> {
     },
 }
 
-/// What a client does with the users in a PRESENCE.
+/// The use that a client makes of the users in a PRESENCE.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Action {
@@ -114,16 +114,7 @@ pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
         },
         // The client replaces its list, so users that have disconnected are left out.
         ServerMessage::PresenceList { users } => presence(Action::Update, users, true),
-        ServerMessage::PresenceUpdate { users } => {
-            let connected = presence(Action::Connect, users, true);
-            let disconnected = presence(Action::Disconnect, users, false);
-            let is_empty = |message: &Flat| matches!(message, Flat::Presence { users, .. } if users.is_empty());
-            return [connected, disconnected]
-                .iter()
-                .filter(|message| !is_empty(message))
-                .map(Frame::json)
-                .collect();
-        }
+        ServerMessage::PresenceUpdate { users } => return encode_presence_update(users),
         ServerMessage::ChatOpened {
             chat_id,
             participants,
@@ -175,6 +166,19 @@ pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
         },
     };
     vec![Frame::json(&message)]
+}
+
+/// Encodes the users that connected and those that disconnected, each as one frame if there are any.
+fn encode_presence_update(users: &[UserEntry]) -> Vec<Frame> {
+    let connected = presence(Action::Connect, users, true);
+    let disconnected = presence(Action::Disconnect, users, false);
+    let is_empty =
+        |message: &Flat| matches!(message, Flat::Presence { users, .. } if users.is_empty());
+    [connected, disconnected]
+        .iter()
+        .filter(|message| !is_empty(message))
+        .map(Frame::json)
+        .collect()
 }
 
 fn presence<'a>(action: Action, users: &[UserEntry<'a>], online: bool) -> Flat<'a> {

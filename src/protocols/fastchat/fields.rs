@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-/// The greatest length of a `message_id`, in characters (rulings).
+/// The greatest length of a `message_id`, in characters (rulings): enough for a UUID or a hash.
 const MAX_MESSAGE_ID_LENGTH: usize = 64;
 
 /// The outer object of a message.

@@ -28,8 +28,8 @@ struct UserJson<'a> {
     status: &'a str,
 }
 
-/// How long a list is used for further requests while no user connects or disconnects: the accuracy
-/// of `last_seen`.
+/// Time for which a list is used for further requests while no user connects or disconnects: the accuracy of
+/// `last_seen`.
 const LIST_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The users online, encoded once for many requests.

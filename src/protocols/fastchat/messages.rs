@@ -1,5 +1,5 @@
-//! FastChat's messages and errors ("Message Types"), as the rules see them. How they are written in
-//! JSON is known to the codecs; only values that are the same in both dialects have their JSON here.
+//! FastChat's messages and errors ("Message Types"), as the rules see them. Their JSON is defined
+//! by the codecs; only values that are the same in both dialects have their JSON here.
 
 use crate::toolkit::json::InvalidMessage;
 use serde::Serialize;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 /// The JSON shape of a connection's messages, in both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// The protocol document's: the fields stand in `data`.
+    /// The protocol document's: the fields are in `data`.
     #[default]
     Document,
-    /// The published React front end's: the fields stand beside `type`.
+    /// The published React front end's: the fields are next to `type`.
     Flat,
 }
 

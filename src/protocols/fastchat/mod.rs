@@ -105,7 +105,7 @@ struct UserState {
     chats: BTreeMap<Uuid, Chat>,
     /// The partner of the chat used last.
     partner: Option<Uuid>,
-    /// Set when the last OPEN_CHAT failed and no chat was used since: a MSG without `to` is then an error
+    /// Whether the last OPEN_CHAT failed and no chat was used since: a MSG without `to` is then an error
     /// instead of going to the previous partner.
     last_open_failed: bool,
     /// The rate of MSG.
@@ -119,8 +119,8 @@ struct UserState {
 /// The FastChat realm: the users of one listener and their chats.
 pub struct FastChat {
     options: Options,
-    /// Connections that are not registered yet. Of a claimant, which waits for the probe of its user's
-    /// connection: where to answer it, and its HELLO.
+    /// Connections that are not registered yet. For a claimant it stores the recipient and the HELLO:
+    /// it waits for the probe of its user's connection.
     pending: PendingClients<(Recipient, Hello)>,
     /// The user of each registered connection.
     connections: BTreeMap<ConnectionId, Uuid>,
@@ -386,7 +386,7 @@ impl FastChat {
                 result
             }
             ClientMessage::Msg(msg) => self.handle_msg(cx, id, msg),
-            // "The target's own MSG_ACK … is accepted in silence" (rulings).
+            // Accepted without an answer (rulings): the sender already has its MSG_ACK from the server.
             ClientMessage::MsgAck | ClientMessage::Pong => Ok(()),
             ClientMessage::Typing(typing) => self.handle_typing(cx, id, typing),
             ClientMessage::Ping => self.handle_ping(cx, id),

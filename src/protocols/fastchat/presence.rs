@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The least time between two broadcasts; changes in between are gathered into one (rulings).
+/// The least time between two broadcasts; changes in between are gathered into one (rulings). Each broadcast
+/// goes to all users, so that its cost grows with the square of their number.
 pub(super) const BROADCAST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The net change of one user since the last broadcast.

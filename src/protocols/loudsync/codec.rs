@@ -76,8 +76,8 @@ fn detect_dialect(text: &str) -> Option<Dialect> {
 }
 
 impl ServerMessage<'_> {
-    /// Returns the message as this recipient alone gets it, if it names the recipient and the dialect
-    /// names a recipient differently to itself; otherwise none, and [`Encode::encode`] is for all.
+    /// Returns the message for this recipient alone if it mentions the recipient and the dialect shows a
+    /// device its own device ID; otherwise none, and [`Encode::encode`] is for all.
     pub(super) fn personalized(&self, dialect: Dialect, recipient: RecipientIds) -> Option<Frame> {
         match dialect {
             Dialect::Document => None,

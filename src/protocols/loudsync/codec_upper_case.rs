@@ -241,7 +241,7 @@ fn payload<'a>(message: &'a ServerMessage, recipient: Option<RecipientIds<'a>>) 
     }
 }
 
-/// Returns the ID by which the recipient knows a member: its device ID for itself, otherwise `id`.
+/// Returns the ID under which a recipient is shown a member: its device ID for itself, otherwise `id`.
 fn id_for<'a>(id: &'a str, recipient: Option<RecipientIds<'a>>) -> &'a str {
     recipient
         .filter(|recipient| recipient.client_id == id)

@@ -11,20 +11,19 @@ pub(super) const VERSION: u64 = 1;
 /// Maximum characters in a device ID. The server keeps it for as long as the member has its place.
 pub(super) const DEVICE_ID_LENGTH: usize = 128;
 
-/// Maximum characters in a name (rulings, for `sessionName`).
+/// Maximum characters in a name, which lists repeat for each member (rulings, for `sessionName`).
 pub(super) const NAME_LENGTH: usize = 100;
 
-/// Maximum characters in a session ID (rulings).
+/// Maximum characters in a session ID, which the host chooses (rulings).
 pub(super) const SESSION_ID_LENGTH: usize = 64;
 
 /// Maximum characters in a reason.
 const REASON_LENGTH: usize = 200;
 
-/// Minimum of a session's `maxMembers` (rulings).
+/// Minimum of a session's `maxMembers`: the host and one guest (rulings).
 pub(super) const MIN_MEMBERS: u32 = 2;
 
-/// Maximum of the option `max_members`. Each member is told of all others, so the cost grows with
-/// its square.
+/// Maximum of the option `max_members`. Each member is sent all others, so the cost grows with its square.
 pub(super) const MAX_MEMBERS: u32 = 256;
 
 /// Returns a required time stamp ("BaseMessage") as the client wrote it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Characters of the random part of a client ID: without `l`, `o`, `0` and `1`, which look alike.
 pub(super) const ID_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Characters in the random part of a client ID (rulings).
+/// Characters in the random part of a client ID (rulings): 60 bits, so that IDs do not repeat.
 const ID_LENGTH: usize = 12;
 
 impl Loudsync {
@@ -136,7 +136,7 @@ impl Loudsync {
     fn close_abandoned_session(&mut self, cx: &mut Context) -> bool {
         let is_abandoned = |session: &Session| session.members().all(|it| it.recipient.is_none());
         let abandoned = self.sessions.iter().filter(|(_, it)| is_abandoned(it));
-        // A session from the configuration has no host device, and so is never evicted.
+        // A session from the configuration has no host device, and so is never closed here.
         let since = abandoned.filter_map(|(id, it)| Some((it.host.member()?.last_heartbeat, id)));
         let oldest = since.min_by_key(|(last_heartbeat, _)| *last_heartbeat);
         let Some(session_id) = oldest.map(|(_, id)| id.clone()) else {

@@ -19,9 +19,9 @@ pub enum ClientMessage {
     Ping(Box<RawValue>),
     /// `PONG` of the upper-case dialect. Ignored: this server sends no `PING`.
     Pong,
-    /// `member_list`: a request for the list (rulings).
+    /// `member_list`: a request for the list, for a client that has lost track of changes (rulings).
     MemberList,
-    /// `kick` (rulings).
+    /// `kick`: the request behind the document's KICKED, for which it has none (rulings).
     Kick(Kick),
     /// A message that cannot be read, and the error to answer it with.
     Invalid(ErrorReply),
@@ -219,6 +219,7 @@ pub(super) enum LeaveReason {
     Kicked,
     /// It sent no heartbeat in time.
     Timeout,
-    /// The server closed its connection for breaking a rule, or because it read too slowly.
+    /// The server closed its connection because it broke RFC 6455, read too slowly, or was evicted when
+    /// memory was short.
     Error,
 }

@@ -1,9 +1,10 @@
-//! LOUDSYNC: a host opens a session, devices join it, and each member is told which members there are
-//! and how well they are connected. README.md in this folder describes the protocol to authors of clients.
+//! LOUDSYNC: a host opens a session, devices join it, and each member is sent the list of members and
+//! how well they are connected. README.md in this folder describes the protocol to authors of clients.
 //!
 //! A member is a device. It keeps its place in the session when its connection is lost, until
-//! `heartbeat_timeout` after its last heartbeat. A session ends when its host loses its place; a
-//! session from the configuration (`sessions`) never ends. A member that is not the host is a guest.
+//! `heartbeat_timeout` after its last heartbeat. A session ends when its host loses its place, or when all
+//! its members are disconnected and a new session needs its place (`max_sessions`). A session from the
+//! configuration (`sessions`) never ends. A member that is not the host is a guest.
 //!
 //! Clients use one of two dialects and meet in the same sessions. The rules in this file,
 //! `join.rs` and `session.rs` do not depend on the dialect; only the codecs do.
@@ -80,7 +81,7 @@ impl Realm for Loudsync {
         })
     }
 
-    /// Returns true: every path is accepted (rulings).
+    /// Returns true: every path is accepted (rulings), since one listener serves one protocol only.
     fn matches_path(_: &str) -> bool {
         true
     }
@@ -116,12 +117,13 @@ impl Realm for Loudsync {
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason) {
         self.pending.remove(conn);
         match how {
-            // LEAVE and "a clean Close" are `left` (rulings).
+            // LEAVE and a Close frame of a client that meant to leave are `left` (rulings, "a clean Close").
             DisconnectReason::Closed(CloseReason::ClientLeft)
             | DisconnectReason::ClosedByClient(None | Some(1000 | 1001)) => {
                 self.remove_member(cx, conn, LeaveReason::Left);
             }
-            // "closed for what it did" is `error` (rulings).
+            // A connection closed for what the client did, and one evicted for its memory, is `error`
+            // (rulings): the member is not expected back.
             DisconnectReason::Closed(
                 CloseReason::ProtocolError
                 | CloseReason::InvalidUtf8
@@ -129,7 +131,7 @@ impl Realm for Loudsync {
                 | CloseReason::TooSlow
                 | CloseReason::ShortOfMemory,
             ) => self.remove_member(cx, conn, LeaveReason::Error),
-            // "A connection lost in any other way leaves its member `reconnecting`" (rulings).
+            // After any other end the client may reconnect, so its member is `reconnecting` (rulings).
             _ => {
                 if let Some(session) = self.detach_member(conn) {
                     session.broadcast_list(cx, None);
@@ -148,7 +150,7 @@ impl Realm for Loudsync {
             let error = ErrorReply::new(ErrorCode::AlreadyJoined, message);
             self.reject_takeovers(cx, conn, &error);
         } else if self.pending.has_takeover_of(conn) {
-            // Detached before it is closed, so that the others are not told that it was lost: the
+            // Detached before it is closed, so that the others are not notified that it was lost: the
             // takeover completes at once.
             self.detach_member(conn);
             cx.close(conn, CloseReason::Replaced);
@@ -360,7 +362,7 @@ impl Loudsync {
         }
     }
 
-    /// Ends a session: tells its remaining members, and closes their connections.
+    /// Ends a session: notifies its remaining members, and closes their connections.
     fn close_session(&mut self, cx: &mut Context, session_id: &str, reason: &str) {
         if let Some(session) = self.sessions.remove(session_id) {
             let timestamp = cx.epoch_millis();

@@ -1,4 +1,4 @@
-//! A session and its members, and what the members are told about each other.
+//! A session and its members, and the messages that the members receive about each other.
 
 use super::codec::Recipient;
 use super::messages::{
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// thousands of times would flood the other members.
 const MAX_CHANGES_PER_MINUTE: u32 = 60;
 
-/// Members up to which that limit holds. A larger session announces one change per minute at once:
+/// Members up to which that limit holds. In a larger session only one change per minute is sent immediately:
 /// the cost of a list to all members grows with the square of their number.
 const SMALL_SESSION: usize = 32;
 
@@ -48,7 +48,7 @@ pub(super) enum Host {
 pub(super) struct Member {
     /// The client ID, which other members are shown.
     pub(super) id: String,
-    /// Sent to no other member: a device that knows it can take the member's place.
+    /// The device ID, a secret: a device that has it can take the member's place.
     pub(super) device_id: String,
     pub(super) name: String,
     /// Milliseconds since the epoch.

@@ -17,15 +17,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Sent to the creator of a session when the peer joins ("Receiving Messages", 2).
+/// Text for the creator of a session when the peer joins ("Receiving Messages", 2).
 const PEER_JOINED: &str = "the other guy joined";
 
-/// Characters of a code. Those that are easily taken for another (I and 1, O and 0) are left out
-/// (rulings, "PeerDrop").
+/// Characters of a code. People read codes aloud and type them, so those that are easily taken for another (I
+/// and 1, O and 0) are left out (rulings, "PeerDrop").
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 
-/// Number of subnets whose wrong guesses are kept. At this limit the subnets that are not refused are
-/// dropped, and if all are refused, every one: an attacker with that many addresses does not need a
+/// Number of subnets whose wrong codes are kept. At this limit the subnets that are not rejected are
+/// dropped, and if all are rejected, every one: an attacker with that many addresses does not need a
 /// second guess from any of them.
 const MAX_TRACKED_SUBNETS: usize = 10_000;
 
@@ -35,7 +35,7 @@ const MAX_TRACKED_SUBNETS: usize = 10_000;
 pub struct Options {
     /// Number of characters in a code: 4 to 12.
     code_length: u8,
-    /// Wrong codes per minute from one subnet, after which it is refused for a minute; 0: no limit.
+    /// Wrong codes per minute from one subnet, after which it is rejected for a minute; 0: no limit.
     wrong_codes_per_minute: u32,
 }
 
@@ -77,7 +77,7 @@ pub struct PeerDrop {
     options: Options,
     /// Sessions by code.
     sessions: BTreeMap<String, Session>,
-    /// Code of the session that each connection is in. A connection that was refused has none.
+    /// Code of the session that each connection is in. A connection that was rejected has none.
     code_by_connection: BTreeMap<ConnectionId, String>,
     wrong_codes_by_subnet: BTreeMap<SubnetKey, WrongCodes>,
 }
@@ -120,7 +120,8 @@ impl Realm for PeerDrop {
     fn decode((): &mut (), message: Message) -> Option<Utf8Bytes> {
         match message {
             Message::Text(text) => Some(text),
-            // "Text only" ("Limitations"); ignored (rulings, "PeerDrop").
+            // "Text only" ("Limitations"). Ignored, since the protocol has no error message (rulings,
+            // "PeerDrop").
             Message::Binary(_) => None,
         }
     }
@@ -198,7 +199,7 @@ impl PeerDrop {
     /// Joins a connection to the session with this code.
     ///
     /// # Errors
-    /// The reason to close the connection: the subnet is refused, or the code is unknown or used by
+    /// The reason to close the connection: the subnet is rejected, or the code is unknown or used by
     /// two already.
     fn join(
         &mut self,
@@ -233,7 +234,7 @@ impl PeerDrop {
         Ok(())
     }
 
-    /// Counts a wrong code from a subnet, and refuses the subnet for a minute when it reaches the limit.
+    /// Counts a wrong code from a subnet, and rejects the subnet for a minute when it reaches the limit.
     fn record_wrong_code(&mut self, now: Duration, subnet: SubnetKey) {
         let limit = self.options.wrong_codes_per_minute;
         if limit == 0 {

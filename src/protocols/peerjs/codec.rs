@@ -28,7 +28,8 @@ fn some_value<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValu
     <&RawValue>::deserialize(value).map(Some)
 }
 
-/// Reads a message. Returns `None` for what is not a JSON object, which is ignored (rulings, "PeerJS").
+/// Reads a message. Returns `None` if it is not a JSON object; such a message is ignored instead
+/// of closing the connection (rulings, "PeerJS").
 pub(super) fn decode(message: &Message) -> Option<ClientMessage> {
     let text = match message {
         Message::Text(text) => text.as_str(),

@@ -5,8 +5,8 @@ use crate::base::frame::Frame;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// Bytes that a stored message is charged for besides its frame and ids: its entries in a queue and three
-/// maps, with the allocator's share. It is measured for a message that is the only one of its source
+/// Bytes that a stored message is charged for in addition to its frame and ids: its entries in a queue and
+/// three maps, with the allocator's share. It is measured for a message that is the only one of its source
 /// and for its destination, which is the worst case.
 pub(super) const MESSAGE_OVERHEAD: usize = 768;
 

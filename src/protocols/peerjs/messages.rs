@@ -3,7 +3,8 @@
 use async_tungstenite::tungstenite::Utf8Bytes;
 use serde::Serialize;
 
-/// Longest id and longest token, in bytes (rulings, "PeerJS").
+/// Longest id and longest token, in bytes (rulings, "PeerJS"): the server stores both for each
+/// client, and lists all ids.
 pub(super) const MAX_ID_BYTES: usize = 256;
 
 /// A message from a client.
@@ -71,7 +72,7 @@ pub(super) enum ServerMessage<'a> {
     Expire { src: &'a str, dst: &'a str },
 }
 
-/// Why a client is not admitted.
+/// The reason why a client is not admitted.
 #[derive(Serialize)]
 pub(super) struct ErrorPayload<'a> {
     pub(super) msg: &'a str,

@@ -30,7 +30,7 @@ use subtle::ConstantTimeEq;
 /// Body of the response to `GET {path}` ("HTTP API").
 const SERVER_INFO: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
 
-/// Sent to a client that is rejected because of `concurrent_limit` or `max_connections`.
+/// Message to a client that is rejected because of `concurrent_limit` or `max_connections`.
 const FULL_ERROR: &str =
     r#"{"type":"ERROR","payload":{"msg":"Server has reached its concurrent user limit"}}"#;
 
@@ -251,7 +251,7 @@ impl Realm for PeerJs {
         let expire = || expire_message(source, dst);
         if let Some(peer) = self.peers.get(dst) {
             // `deliver` does not close a destination whose outbox is full. Any client may write to any
-            // other, so `send` would let a stranger disconnect it.
+            // other, so with `send` any client could disconnect another by filling its outbox.
             let receipt = Receipt {
                 to: conn,
                 delivered: None,
@@ -383,7 +383,7 @@ impl PeerJs {
     /// Admits a client under its id, and sends OPEN and the messages that were stored for it.
     ///
     /// # Errors
-    /// The message that tells the client why it is rejected, and the close reason.
+    /// The message with the reason why the client is rejected, and the close reason.
     fn handle_connect(
         &mut self,
         cx: &mut Context,
@@ -434,7 +434,7 @@ fn percent_decoded(path: &str) -> Cow<'_, str> {
     percent_decode_str(path).decode_utf8_lossy()
 }
 
-/// Returns the EXPIRE that tells a source that messages for `dst` were not delivered.
+/// Returns the EXPIRE that notifies a source that messages for `dst` were not delivered.
 fn expire_message(source: &str, dst: &str) -> Frame {
     Frame::json(&ServerMessage::Expire {
         src: dst,

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Characters of the random part of a generated username.
 pub(super) const USERNAME_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// How often one connection may change its username in a minute. Each change is broadcast, and a new
-/// username has rate limits of its own.
+/// Number of times that one connection may change its username in a minute. Each change is broadcast, and a
+/// new username has rate limits of its own.
 const RENAMES_PER_MINUTE: u32 = 5;
 
 /// The claim of a token that is used here. `jwt` checks `exp` and `nbf`.

@@ -128,7 +128,8 @@ pub(super) fn broadcast_typing(members: &mut Members, cx: &mut Context, user: &U
     broadcast(members, cx, Some(user), &ServerMessage::Typing { data });
 }
 
-/// Sets whether a connection is typing, and tells the other users if its user starts or stops with it.
+/// Sets whether a connection is typing, and notifies the other users if its user starts or stops
+/// typing with it.
 pub(super) fn set_typing(
     members: &mut Members,
     cx: &mut Context,

@@ -1,6 +1,6 @@
 //! Workspace's message types and errors, the same for both dialects.
 //!
-//! The codecs decode to [`ClientMessage`] and encode [`ServerMessage`]; the realm knows only these.
+//! The codecs decode to [`ClientMessage`] and encode [`ServerMessage`]; the realm uses only these.
 
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::InvalidMessage;
@@ -58,7 +58,8 @@ pub enum Status {
     Offline,
 }
 
-/// The `code` of an error message. The document has no error message; these are from the rulings.
+/// The `code` of an error message. The document has no error message, and without one a client could not
+/// tell an invalid message from a lost one; these are from the rulings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {

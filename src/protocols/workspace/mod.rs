@@ -314,8 +314,8 @@ impl Workspace {
         user.connections += 1;
     }
 
-    /// Inserts a member whose connection is counted already, and tells the other users that its user is
-    /// online if it is the first.
+    /// Inserts a member whose connection is counted already, and notifies the other users that its user
+    /// is online if it is the first.
     fn insert_member(&mut self, cx: &mut Context, member: Member) {
         let user = self.users.get(&member.user);
         if let Some(user) = user.filter(|user| user.connections == 1) {
@@ -325,8 +325,8 @@ impl Workspace {
         self.members.insert(member.recipient.connection, member);
     }
 
-    /// Takes the connection of a removed member from its user, and tells the other users what changes: the
-    /// user stops typing, or goes offline with its last connection.
+    /// Takes the connection of a removed member from its user, and notifies the other users of the change:
+    /// the user stops typing, or goes offline with its last connection.
     fn detach(&mut self, cx: &mut Context, member: &Member) {
         let Some(user) = self.users.get_mut(&member.user) else {
             return;

@@ -952,7 +952,7 @@ fn a_chat_ends_when_either_user_is_no_longer_remembered() {
         "CHAT_NOT_OPENED"
     );
     assert_eq!(harness.send(4, &open_chat(BOB)).len(), 2, "a new chat");
-    // The oldest entry is evicted when too many users disconnect within a minute.
+    // The oldest entry is dropped when too many users disconnect within a minute.
     harness.disconnect(5, DisconnectReason::Lost);
     harness.advance(SECOND);
     for conn in 0..crate::toolkit::recently_gone::MAX_RECENTLY_GONE as u64 {

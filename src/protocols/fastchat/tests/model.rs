@@ -113,7 +113,7 @@ fn id(user: usize) -> Uuid {
     Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_0000 + user as u128)
 }
 
-/// The realm, its clients, and what the clients know.
+/// The realm, its clients, and the clients' view of it.
 struct Model {
     clients: ModelClients<FastChat>,
     /// The connections that have sent HELLO, and whether in the flat dialect.

@@ -1031,7 +1031,7 @@ fn heartbeats_are_checked_every_second() {
     assert_eq!(
         harness.advance(Duration::from_millis(1)).len(),
         3,
-        "all are closed at once, so no member is told of another"
+        "all are closed at once, so no member is notified of another"
     );
     assert!(harness.realm.is_empty());
 }

@@ -111,7 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// Members by client ID, each with whether it is connected.
 type List = BTreeMap<String, bool>;
 
-/// What the clients were sent.
+/// The messages that the clients were sent, evaluated.
 struct Observed {
     /// Session ID and client ID of each connection that is a member.
     members: HashMap<u64, (String, String)>,
@@ -128,7 +128,7 @@ struct Observed {
 struct Model {
     clients: ModelClients<Loudsync>,
     observed: Observed,
-    /// A second decoder for each connection, to know the dialect to expect in answers.
+    /// A second decoder for each connection, which yields the dialect to expect in answers.
     decoders: HashMap<u64, Decoder>,
 }
 
@@ -322,7 +322,7 @@ impl Observed {
                     let is_secret = device.is_some_and(|device| device.contains("secret"));
                     let own = usize::from(upper_case && names_recipient(&message) && is_secret);
                     assert_eq!(text.matches("secret").count(), own, "{line}");
-                    // A client of the upper-case dialect is not told its client ID, and one that is no
+                    // A client of the upper-case dialect is not sent its client ID, and one that is no
                     // longer a member has none.
                     let gone = format!("gone {conn}");
                     let known = self.members.get(&conn).map(|(_, id)| id.clone());

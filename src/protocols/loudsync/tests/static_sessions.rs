@@ -188,7 +188,7 @@ fn static_sessions_do_not_count_towards_max_sessions() {
         "session_full"
     );
     harness.disconnect(1, DisconnectReason::Lost);
-    // The abandoned session is evicted, and the static one, which is empty, is not.
+    // The abandoned session is closed, and the static one, which is empty, is not.
     assert_eq!(harness.send(3, &join("b", "mac", "host")).len(), 2);
     assert!(harness.realm.sessions.keys().eq(["b", "lobby"]));
 }

@@ -1,6 +1,6 @@
 //! Each demand on LOUDSYNC's upper-case dialect, with the test that holds it.
 //!
-//! Which client is sent which message is tested in `document.rs`; here is how it is written.
+//! `document.rs` tests which client is sent which message; these tests are about its JSON.
 //!
 //! | demand | test |
 //! | --- | --- |
@@ -456,7 +456,7 @@ fn a_kicked_client_is_told_the_reason() {
         ("KICKED".to_owned(), json!({"reason": "too loud"}))
     );
     assert!(lines.contains(&"4 x 4403 removed by the host".to_owned()));
-    // Other clients of the dialect are told which member was kicked.
+    // Other clients of the dialect are notified which member was kicked.
     harness.open(5, "/");
     harness.send(5, &join("party", "watch"));
     let phone = client_id(&mut harness, 1, 1);

@@ -60,7 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The realm, and what the model knows of it.
+/// The realm, and the model's view of it.
 struct World {
     clients: ModelClients<PeerDrop>,
     /// All codes issued so far, with their creators.

@@ -116,7 +116,7 @@ struct Sent {
     text: String,
 }
 
-/// The realm, and what the model knows of it.
+/// The realm, and the model's view of it.
 struct World {
     clients: ModelClients<PeerJs>,
     limits: Limits,

@@ -103,7 +103,7 @@ struct Model {
     /// The last `userCount` by connection.
     counts: HashMap<u64, Value>,
     last_message: String,
-    /// Readers in the same state as those of the connections, to know what the messages mean.
+    /// Decoders in the same state as those of the connections, to decode the messages sent.
     decoders: HashMap<u64, Decoder>,
 }
 
@@ -305,7 +305,7 @@ impl Model {
                 let user = text(&data["userId"]);
                 assert_ne!(
                     self.users[&conn], user,
-                    "{conn} must not be told of its own user"
+                    "{conn} must not be notified of its own user"
                 );
                 let seen = self.seen.get_mut(&conn).unwrap().entry(user).or_default();
                 if message_type == "typing:indicator" {
@@ -341,7 +341,7 @@ impl Model {
                 );
                 assert!(
                     !seen.is_typing || actual.is_some_and(|(_, is_typing)| *is_typing),
-                    "{user} is not typing, but {conn} was told so"
+                    "{user} is not typing, but {conn} was notified so"
                 );
             }
         }
