@@ -3,12 +3,11 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::Event;
-use crate::config::{Listener, Settings};
+use crate::config::{Address, Listener, Settings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::protocols::Protocol;
 use futures::channel::{mpsc, oneshot};
 use futures::future::Shared;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -43,7 +42,7 @@ pub(crate) struct ListenerState {
     pub(crate) server: Arc<ServerState>,
     /// Index in the configuration.
     pub(crate) index: usize,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) protocol: &'static Protocol,
     pub(crate) settings: Settings,
     /// `max_connections` of the listener.
@@ -58,7 +57,7 @@ impl ListenerState {
         server: Arc<ServerState>,
         index: usize,
         config: Listener,
-        address: SocketAddr,
+        address: Address,
     ) -> Self {
         let settings = config.settings;
         Self {
