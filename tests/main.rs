@@ -19,6 +19,7 @@ mod configuration_errors;
 mod documents;
 mod fastchat;
 mod hostile;
+mod hosts;
 mod http;
 mod lifecycle;
 mod liveness;

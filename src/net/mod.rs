@@ -10,4 +10,5 @@ mod frame_writer;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod once_per_minute;
 pub(crate) mod socket;
