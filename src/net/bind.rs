@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 /// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
 /// reconnect at once, and each client above the limit waits a second before it tries again.
@@ -116,6 +117,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    listen_on(socket, address)
+}
+
+/// Binds a new socket, whatever its options are, and listens on it.
+fn listen_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
     // A restarted daemon binds its port although connections of the last one are still in TIME_WAIT.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if address.is_ipv6() {
@@ -192,18 +198,28 @@ mod tests {
     }
 
     #[test]
-    fn a_star_takes_both_families_whatever_the_system_setting_says() {
+    fn a_star_takes_both_families() {
         for address in ["*:0", "[::]:0"] {
             let bound = bind(Address::parse(address, 0).unwrap()).unwrap();
             let [socket] = &bound.sockets[..] else {
                 panic!("{} sockets", bound.sockets.len());
             };
-            // `listen` sets this itself, so that net.ipv6.bindv6only does not matter.
             assert!(!sockopt::ipv6_v6only(socket).unwrap());
             for ip in Address::Localhost(0).ips() {
                 TcpStream::connect((ip, bound.address.port())).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_socket_that_is_for_ipv6_alone_takes_ipv4_too() {
+        let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+        // As new sockets are with net.ipv6.bindv6only=1.
+        sockopt::set_ipv6_v6only(&socket, true).unwrap();
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let socket = listen_on(socket, any).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     }
 
     #[test]
