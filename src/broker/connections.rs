@@ -2,6 +2,7 @@
 
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
+use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -56,6 +57,13 @@ impl Connections for ConnectionTable {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.get(&conn)
             .and_then(|connection| connection.status.rtt())
+    }
+
+    fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
+        self.get(&conn).is_some_and(|connection| {
+            let has_capacity = connection.outbox.has_capacity_for_relayed(frame);
+            !connection.closing && (has_capacity || connection.is_unscheduled())
+        })
     }
 }
 

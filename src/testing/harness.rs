@@ -24,15 +24,23 @@ pub struct RealmHarness<R: Realm> {
     decoders: BTreeMap<ConnectionId, R::Decoder>,
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
-    round_trip_times: RoundTripTimes,
+    round_trip_times: BTreeMap<ConnectionId, Duration>,
 }
 
-#[derive(Default)]
-struct RoundTripTimes(BTreeMap<ConnectionId, Duration>);
+/// The state of the connections during a call.
+struct ConnectionStates<'a> {
+    open: &'a BTreeSet<ConnectionId>,
+    full: &'a BTreeSet<ConnectionId>,
+    round_trip_times: &'a BTreeMap<ConnectionId, Duration>,
+}
 
-impl Connections for RoundTripTimes {
+impl Connections for ConnectionStates<'_> {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
-        self.0.get(&conn).copied()
+        self.round_trip_times.get(&conn).copied()
+    }
+
+    fn can_deliver(&self, conn: ConnectionId, _: &Frame) -> bool {
+        self.open.contains(&conn) && !self.full.contains(&conn)
     }
 }
 
@@ -61,7 +69,7 @@ impl<R: Realm> RealmHarness<R> {
             open: BTreeSet::new(),
             decoders: BTreeMap::new(),
             full: BTreeSet::new(),
-            round_trip_times: RoundTripTimes::default(),
+            round_trip_times: BTreeMap::new(),
         }
     }
 
@@ -165,7 +173,7 @@ impl<R: Realm> RealmHarness<R> {
 
     /// Sets a connection's round-trip time from now on.
     pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
-        self.round_trip_times.0.insert(ConnectionId(conn), rtt);
+        self.round_trip_times.insert(ConnectionId(conn), rtt);
     }
 
     /// Returns the open connections.
@@ -229,10 +237,14 @@ impl<R: Realm> RealmHarness<R> {
 
     fn with_context(&mut self, effects: &mut Vec<Effect>, call: impl FnOnce(&mut R, &mut Context)) {
         let wall = SystemTime::UNIX_EPOCH + START + self.now;
-        let (round_trip_times, ids) = (&self.round_trip_times, &mut self.ids);
+        let connections = ConnectionStates {
+            open: &self.open,
+            full: &self.full,
+            round_trip_times: &self.round_trip_times,
+        };
         call(
             &mut self.realm,
-            &mut Context::new(self.now, wall, round_trip_times, ids, effects),
+            &mut Context::new(self.now, wall, &connections, &mut self.ids, effects),
         );
     }
 
