@@ -5,7 +5,7 @@ use crate::protocols::fastchat::messages::{ClientMessage, Dialect, Incoming, Ser
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::dialect::Encode;
-use crate::toolkit::sanitize::sanitize;
+use crate::toolkit::sanitize::{sanitize, sanitize_name};
 use serde_json::Value;
 
 /// Decodes `bytes` as the messages of one connection, a line each.
@@ -35,6 +35,7 @@ pub(crate) fn decode_all(bytes: &[u8]) {
                 let name = hello.display_name;
                 assert_eq!(name.trim(), name);
                 assert_eq!(sanitize(&name), name);
+                assert_eq!(sanitize_name(&name), name);
                 assert!(hello.user_id.is_some() || dialect == Dialect::Flat);
             }
             ClientMessage::Msg(msg) => {

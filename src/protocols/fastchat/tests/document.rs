@@ -16,6 +16,7 @@
 //! | a second HELLO: `VALIDATION` | `a_second_hello_gets_a_validation_error` |
 //! | "User ID Format: UUID v4", lower case in answers | `a_user_id_must_be_a_uuid_of_version_4` |
 //! | "Display Name: 3-50 characters", after sanitizing and trimming | `a_sanitized_display_name_must_have_3_to_50_characters` |
+//! | from names, invisible characters are removed | `a_sanitized_display_name_must_have_3_to_50_characters` |
 //! | HELLO as a connected user: its connection is probed | `a_hello_for_a_connected_user_probes_its_connection` |
 //! | it answers: `UNAUTHORIZED` and Close 4409 for the claimant | `a_connection_that_answers_the_probe_stays_and_the_claimant_is_closed` |
 //! | it does not answer: Close 4409, and the claimant takes over | `a_connection_that_does_not_answer_the_probe_is_replaced` |
@@ -342,6 +343,16 @@ fn a_sanitized_display_name_must_have_3_to_50_characters() {
         ("  An \n".to_owned(), None),
         ("<b>An</b>".to_owned(), None),
         (" <i>Ann</i>\u{7} ".to_owned(), Some("Ann")),
+        (
+            "\u{202e}A\u{200b}n\u{ad}n\u{2066}\u{e0041}".to_owned(),
+            Some("Ann"),
+        ),
+        (
+            "\u{200d}A\u{200d}n\u{200c}n\u{200c}".to_owned(),
+            Some("A\u{200d}n\u{200c}n"),
+        ),
+        ("An\u{3164}".to_owned(), None),
+        ("\u{200b}\u{200e}\u{feff}".to_owned(), None),
         (format!("  {}  ", "x".repeat(50)), Some(&*"x".repeat(50))),
     ] {
         let mut harness = harness();

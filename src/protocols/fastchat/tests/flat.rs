@@ -18,7 +18,7 @@
 //! | the error at the end of `hello_timeout` has the client's dialect | `the_hello_timeout_error_is_in_the_clients_dialect` |
 //! | a claimant is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
 //! | GET /presence/online | `users_online_are_listed_over_http`, `an_http_list_is_current`, `slow_http_clients_share_one_list` |
-//! | POST /presence/heartbeat | `an_http_heartbeat_changes_nothing` |
+//! | POST /presence/heartbeat, its name cleaned as in HELLO | `an_http_heartbeat_changes_nothing` |
 //! | the endpoints over sockets, with preflight requests | `the_presence_endpoints_answer_the_front_end` |
 //! | a flat client over a socket | `a_flat_client_chats_with_a_client_of_the_document` |
 
@@ -577,10 +577,21 @@ fn users_online_are_listed_over_http() {
         let listed = body(harness.get(&format!("/presence/online{query}")));
         assert_eq!(listed, json!({"users": users, "count": count}), "{query}");
     }
-    for (path, expected) in [("/ws", 426), ("/presence/heartbeat", 405)] {
-        assert_eq!(status(&harness.get(path)), expected, "{path}");
-    }
-    assert_eq!(status(&harness.post("/presence/online", "{}")), 405);
+    assert_eq!(status(&harness.get("/ws")), 426);
+    let mut text = |path, is_post: bool| {
+        let reply = if is_post {
+            harness.post(path, "{}")
+        } else {
+            harness.get(path)
+        };
+        match reply {
+            HttpReply::Rejected(rejection) if rejection.status == 405 => rejection.text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(text("/presence/heartbeat", false), "use POST");
+    assert_eq!(text("/presence/online", true), "use GET");
+    assert_eq!(text("/ws", true), "use GET, as a WebSocket handshake");
 }
 
 #[test]
@@ -666,6 +677,12 @@ fn an_http_heartbeat_changes_nothing() {
         body(heartbeat(BOB, "Bob")),
         http_user(BOB, "Bob", "offline")
     );
+    assert_eq!(
+        body(heartbeat(BOB, "\u{200b} <b>Bob</b>\n")),
+        http_user(BOB, "Bob", "offline"),
+        "a name is cleaned as that of a HELLO"
+    );
+    assert_eq!(status(&heartbeat(BOB, " \u{200b} ")), 400);
     assert_eq!(status(&heartbeat("no-uuid", "Bob")), 400);
     let long = json!({"user_id": BOB, "display_name": "x".repeat(101)}).to_string();
     for invalid in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {
