@@ -51,11 +51,9 @@ impl Fields<'_> {
         display_name(self.display_name)
     }
 
-    /// Reads an OPEN_CHAT.
-    pub(super) fn open_chat(&self) -> Result<ClientMessage, ErrorReply> {
-        Ok(ClientMessage::OpenChat {
-            target: uuid(self.target_user_id, "target_user_id")?,
-        })
+    /// Reads the user that an OPEN_CHAT names.
+    pub(super) fn target(&self) -> Result<Uuid, ErrorReply> {
+        Ok(uuid(self.target_user_id, "target_user_id")?)
     }
 
     /// Reads a MSG. `requires_to`: a missing `to` is an error.

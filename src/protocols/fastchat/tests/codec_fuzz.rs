@@ -46,7 +46,9 @@ pub(crate) fn decode_all(bytes: &[u8]) {
                     assert_eq!(sanitize(&id), id);
                 }
             }
-            ClientMessage::Hello(Err(error)) | ClientMessage::Invalid(error) => {
+            ClientMessage::Hello(Err(error))
+            | ClientMessage::OpenChat(Err(error))
+            | ClientMessage::Invalid(error) => {
                 for frame in ServerMessage::Error(error).encode(dialect) {
                     // The length of an error does not depend on the length of the message.
                     assert!(frame.len() < 4096);
@@ -55,7 +57,7 @@ pub(crate) fn decode_all(bytes: &[u8]) {
                 }
             }
             ClientMessage::Pong => assert_eq!(dialect, Dialect::Flat),
-            ClientMessage::OpenChat { .. }
+            ClientMessage::OpenChat(Ok(_))
             | ClientMessage::MsgAck
             | ClientMessage::Typing(_)
             | ClientMessage::Ping => {}

@@ -244,7 +244,7 @@ impl Model {
             assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }
         match (incoming.message, self.users.get(&conn)) {
-            (ClientMessage::OpenChat { target }, Some(asker)) => {
+            (ClientMessage::OpenChat(Ok(target)), Some(asker)) => {
                 let pair = BTreeSet::from([asker.to_string(), target.to_string()]);
                 self.opened_pairs.insert(pair);
             }
