@@ -280,6 +280,7 @@ impl Model {
         let client = &mut self.clients[user];
         client.shows = Some(other);
         client.is_known = false;
+        client.chosen.insert(other);
         self.send(
             user,
             Action::Click,
@@ -297,6 +298,7 @@ impl Model {
             };
             fields["to"] = json!(id(shown));
         }
+        self.clients[user].chosen.extend(shown);
         let must_reach = shown.filter(|&shown| self.can_reach(user, shown));
         if self.send(user, Action::Write, "MSG", fields) && must_reach.is_some() {
             assert_eq!(self.reached, Vec::from_iter(must_reach));
@@ -391,7 +393,6 @@ impl Model {
                 if is_answer(Action::Click) {
                     client.is_known = true;
                     client.has_used = true;
-                    client.chosen.insert(other);
                 } else {
                     assert!(!(client.is_page && client.has_partner), "turned: {message}");
                 }
@@ -421,10 +422,7 @@ impl Model {
                     assert!(!sender.has_used || sender.chosen.contains(&user));
                 }
             }
-            "MSG_ACK" => {
-                client.has_used = true;
-                client.chosen.extend(client.shows);
-            }
+            "MSG_ACK" => client.has_used = true,
             "ERROR" if is_answer(Action::Click) => {
                 if self.registered.get(&user) == Some(&conn) {
                     client.has_partner = true;
@@ -432,7 +430,6 @@ impl Model {
                     client.failed_early = true;
                 }
             }
-            "ERROR" if is_answer(Action::Write) => client.chosen.extend(client.shows),
             "TYPING" | "ERROR" | "PRESENCE" => {}
             other => panic!("{other}"),
         }
