@@ -16,7 +16,7 @@ use uuid::Uuid;
 enum Shown {
     /// No user: the page was sent no CHAT_OPENED, and has asked for none.
     #[default]
-    Nobody,
+    NoUser,
     /// The other user of the last CHAT_OPENED that the page was sent, also after that chat has ended.
     User(Uuid),
     /// A user that the server does not know, since an OPEN_CHAT failed after the page had selected it.
@@ -67,7 +67,7 @@ impl Partner {
     /// Returns whether the client is to be sent the CHAT_OPENED of a chat that another user asked for. It
     /// would turn a page that shows a user, and with it the words that are just being typed, to a stranger.
     pub(super) fn follows_others(&self, dialect: Dialect) -> bool {
-        dialect == Dialect::Document || self.shown == Shown::Nobody
+        dialect == Dialect::Document || self.shown == Shown::NoUser
     }
 }
 
@@ -77,7 +77,7 @@ impl UserState {
         match dialect {
             Dialect::Flat => match self.partner.shown {
                 Shown::User(other) => Some(other),
-                Shown::Nobody | Shown::Unknown => None,
+                Shown::NoUser | Shown::Unknown => None,
             },
             Dialect::Document => self.partner.used.or_else(|| self.oldest_chat()),
         }

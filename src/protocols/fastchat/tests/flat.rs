@@ -304,7 +304,7 @@ fn a_partner_is_kept_after_its_chat_has_ended() {
     assert_eq!(bare_error(&mut harness, 1), "USER_NOT_FOUND");
     enter(&mut harness, 4, BOB, "Bob");
     assert_eq!(bare_error(&mut harness, 1), "CHAT_NOT_OPENED");
-    // Whom the page shows all the while.
+    // It is the user that the page shows all the while.
     opens(&mut harness, 4, ANN);
     assert_eq!(partner(&mut harness, 1), Some(4));
 }
