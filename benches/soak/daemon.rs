@@ -96,6 +96,7 @@ fn configuration(addresses: &[SocketAddr]) -> Value {
         if protocol == Protocol::PeerDrop {
             // All clients have one address, and some use the code of a session that has just ended.
             settings["wrong_codes_per_minute"] = json!(0);
+            settings["total_wrong_codes_per_minute"] = json!(0);
         }
         settings
     };
