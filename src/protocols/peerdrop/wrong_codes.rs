@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
 /// Prefix lengths of the networks that are rejected, each with the factor of its limit. A provider assigns a
-/// /64 at the least, mostly a /56, and a /48 to whoever asks. An IPv4 address counts by itself only.
+/// /64 at the least, mostly a /56, and a /48 on request. An IPv4 address counts by itself only.
 pub(super) const LEVELS: [(u8, u32); 3] = [(64, 1), (56, 4), (48, 16)];
 
 /// Wrong codes of the last minute that are kept without a limit for all clients together. At this number the
@@ -247,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_table_has_less_than_two_megabytes() {
+    fn the_largest_table_has_less_than_a_megabyte() {
         for total_limit in [1000, 0] {
             let table = WrongCodes::new(10, total_limit, 200);
             let recent = table.capacity.next_power_of_two() * size_of::<WrongCode>();
             // Each tenth wrong code of two minutes rejects a /64, each 40th a /56, each 160th a /48.
             let rejected = 2 * table.capacity * 21 / 160;
-            assert!(recent + rejected * 2 * size_of::<(Network, Duration)>() < 2_000_000);
+            assert!(recent + rejected * 2 * size_of::<(Network, Duration)>() < 1_000_000);
         }
     }
 

@@ -528,7 +528,7 @@ fn a_waiting_join_finds_its_session_as_it_is_when_it_is_looked_up() {
     harness.open(2, &format!("/ws/chat/{code}"));
     assert_eq!(harness.disconnect(2, DisconnectReason::Lost), no_lines());
     assert_eq!(harness.advance(SECOND), no_lines());
-    assert_eq!(harness.send(1, "nobody is there"), no_lines());
+    assert_eq!(harness.send(1, "is there a peer?"), no_lines());
 }
 
 #[test]
