@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, parse_level};
 use switchboard::server::Server;
-use switchboard::sys::{malloc, open_files, signals, threads};
+use switchboard::sys::{open_files, signals, threads};
 
 /// Exit status for invalid arguments or an invalid configuration.
 const WRONG_USAGE: u8 = 2;
@@ -37,10 +37,7 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Serve { log } => {
-            malloc::enable_trim();
-            serve(config, log)
-        }
+        Command::Serve { log } => serve(config, log),
         _ => {
             for warning in config.warnings() {
                 eprintln!("switchboard: warning: {warning}");

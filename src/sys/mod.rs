@@ -1,6 +1,5 @@
 //! The process and the machine that it runs on.
 
-pub mod malloc;
 pub(crate) mod memory;
 pub mod open_files;
 pub mod signals;

@@ -22,6 +22,16 @@ pub fn program() -> Command {
     program
 }
 
+/// Returns the environment that the systemd unit sets. Without the unit's settings of malloc, not all freed memory
+/// goes back to the system.
+fn unit_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let unit = include_str!("../../systemd/switchboard.service");
+    let settings = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="));
+    settings.map(|setting| setting.split_once('=').unwrap())
+}
+
 /// Runs the program until it exits.
 pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
@@ -133,6 +143,7 @@ impl Daemon {
         }
         let path = temporary_file(&config.to_string());
         let mut child = program
+            .envs(unit_environment())
             .arg("--config")
             .arg(&path)
             .stdout(Stdio::piped())
