@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, parse_level};
 use switchboard::server::Server;
-use switchboard::sys::{open_files, signals, threads};
+use switchboard::sys::{log_writer, open_files, signals, stderr, threads};
 
 /// Exit status for invalid arguments or an invalid configuration.
 const WRONG_USAGE: u8 = 2;
@@ -16,7 +16,9 @@ fn main() -> ExitCode {
     let arguments = match cli::parse(std::env::args_os().skip(1)) {
         Ok(arguments) => arguments,
         Err(problem) => {
-            eprintln!("switchboard: {problem}; see switchboard --help");
+            stderr::print(format_args!(
+                "switchboard: {problem}; see switchboard --help"
+            ));
             return ExitCode::from(WRONG_USAGE);
         }
     };
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            stderr::print(error);
             return ExitCode::from(WRONG_USAGE);
         }
     };
@@ -66,7 +68,9 @@ fn print(text: &str) -> ExitCode {
     // A closed pipe is not an error: its reader needs no more.
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("switchboard: cannot write to standard output: {error}");
+            stderr::print(format_args!(
+                "switchboard: cannot write to standard output: {error}"
+            ));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
@@ -74,6 +78,15 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
+    stderr::report_panics();
+    // On each way out of this function its drop writes the last lines.
+    let _log_writer = match log_writer::start() {
+        Ok(log_writer) => log_writer,
+        Err(error) => {
+            stderr::print(format_args!("switchboard: cannot start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let variable = std::env::var("RUST_LOG").ok();
     let from_environment = variable.as_deref().map(parse_level);
     let level = log
@@ -83,17 +96,18 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
     if let (None, Some(Err(problem))) = (log.or(config.process.log), from_environment) {
         log::warn!("RUST_LOG is ignored: {problem}");
     }
-    exit_when_the_log_cannot_be_written();
     let open_files = open_files::raise_limit();
     threads::start(config.process.threads);
     let (stop, server) = match (signals::stop_requested(), Server::bind(config, open_files)) {
         (Ok(stop), Ok(server)) => (stop, server),
         (Err(error), _) => {
-            eprintln!("switchboard: cannot wait for signals: {error}");
+            stderr::print(format_args!(
+                "switchboard: cannot wait for signals: {error}"
+            ));
             return ExitCode::FAILURE;
         }
         (_, Err(error)) => {
-            eprintln!("switchboard: {error}");
+            stderr::print(format_args!("switchboard: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -103,26 +117,4 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_panic) => ExitCode::FAILURE,
     }
-}
-
-/// Installs a panic hook that exits with status 1 if the logger panics, which it does when standard output is
-/// closed. In a connection's task the panic would end that connection, and so one connection after the other.
-/// Exit instead, so that the supervisor restarts the daemon.
-fn exit_when_the_log_cannot_be_written() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let in_logger = |file: &str| {
-            file.split(['/', '\\'])
-                .any(|part| part.starts_with("femme"))
-        };
-        if panic
-            .location()
-            .is_some_and(|location| in_logger(location.file()))
-        {
-            eprintln!("switchboard: cannot write the log to standard output; exiting");
-            // Without unwinding or cleanup: other threads may panic in the logger at the same time.
-            signal_hook::low_level::exit(1);
-        }
-        report(panic);
-    }));
 }

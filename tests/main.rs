@@ -23,6 +23,7 @@ mod hosts;
 mod http;
 mod lifecycle;
 mod liveness;
+mod log;
 mod loudsync;
 mod memory;
 mod peerdrop;

@@ -1,7 +1,10 @@
 //! The process and the machine that it runs on.
 
+mod log_queue;
+pub mod log_writer;
 pub(crate) mod memory;
 pub mod open_files;
 pub mod signals;
+pub mod stderr;
 pub(crate) mod systemd;
 pub mod threads;

@@ -1,0 +1,306 @@
+//! The log is written by threads of its own, so that nothing waits for its reader.
+//!
+//! The logger prints to standard output from the thread that logs, waits there while the output is full, and
+//! panics if it cannot be written. So standard output is replaced by a pipe, which one thread always empties
+//! into a bounded queue. Another one writes from the queue to the real output.
+
+use super::log_queue::{BATCH, LineQueue, LineSplitter};
+use super::stderr;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::stdio::dup2_stdout;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+/// How long the end of the process may wait for the last lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Bytes that are read from the pipe at once.
+const READ_SIZE: usize = 16 * 1024;
+
+/// Stack of each of the two threads, in bytes. They call nothing deep.
+const STACK_SIZE: usize = 256 * 1024;
+
+/// The threads that write the log. On drop the lines that wait are written, for half a second at most.
+#[must_use = "on drop the log ends"]
+pub struct LogWriter {
+    /// The reading end of the pipe.
+    pipe: File,
+    /// Disconnected when the last line is written.
+    finished: Receiver<()>,
+}
+
+/// Moves standard output to a queue and a thread that writes it.
+///
+/// # Errors
+/// Those of the system, if it gives no more descriptors or threads.
+pub fn start() -> io::Result<LogWriter> {
+    let output = Output::of(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+    let (pipe, writing_end) = rustix::pipe::pipe()?;
+    let pipe = File::from(pipe);
+    let queue = Arc::new(LineQueue::new());
+    let (finish, finished) = channel();
+    let (from, to) = (pipe.try_clone()?, Arc::clone(&queue));
+    spawn("log reader", move || read_lines(from, &to))?;
+    spawn("log writer", move || {
+        // Disconnects the channel at the end.
+        let _finish = finish;
+        run_writer(output, &queue);
+    })?;
+    dup2_stdout(writing_end)?;
+    Ok(LogWriter { pipe, finished })
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        let _ = io::stdout().flush();
+        // Nothing has the pipe open for writing then, and the reader comes to its end. What is printed later
+        // gets EBADF, which the standard library ignores for standard output.
+        if dup2_stdout(&self.pipe).is_ok() {
+            let _ = self.finished.recv_timeout(FLUSH_TIMEOUT);
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned());
+    thread.stack_size(STACK_SIZE).spawn(run).map(drop)
+}
+
+/// Empties the pipe into the queue until no descriptor is left that could write to it. This thread must never
+/// log: it would wait for itself.
+fn read_lines(mut pipe: File, queue: &LineQueue) {
+    let mut buffer = vec![0; READ_SIZE];
+    let mut splitter = LineSplitter::default();
+    loop {
+        match pipe.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+            Ok(length) => splitter.push(buffer.get(..length).unwrap_or_default(), queue),
+        }
+    }
+    splitter.finish(queue);
+    queue.close();
+}
+
+/// Writes the queue to the output. Ends the process if the output is a pipe whose reader is gone, as in
+/// `switchboard | head`.
+fn run_writer(mut output: Output, queue: &LineQueue) {
+    let ends_with_reader = output.is_pipe;
+    let written = write_lines(&mut output, ends_with_reader, queue, |dropped| {
+        let level = log::max_level().to_level().unwrap_or(log::Level::Error);
+        log::log!(
+            level.min(log::Level::Warn),
+            "{dropped} lines of the log were dropped, as standard output could not be written or was not read"
+        );
+    });
+    if written.is_err() {
+        stderr::print(
+            "switchboard: standard output, to which the log is written, has no reader; exiting",
+        );
+        signal_hook::low_level::exit(1);
+    }
+}
+
+/// Writes lines until the queue is closed and empty. Lines that cannot be written are dropped and counted; when
+/// lines can be written again, `report` is called with their number.
+///
+/// # Errors
+/// [`ErrorKind::BrokenPipe`], if `ends_with_reader`.
+fn write_lines(
+    output: &mut impl Write,
+    ends_with_reader: bool,
+    queue: &LineQueue,
+    report: impl Fn(u64),
+) -> io::Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
+    // Whether the last line was written in part.
+    let mut within_line = false;
+    while queue.pop(&mut batch) {
+        let mut rest = batch.as_slice();
+        let ended = if within_line {
+            write_all(output, &mut b"\n".as_slice())
+        } else {
+            Ok(())
+        };
+        match ended.and_then(|()| write_all(output, &mut rest)) {
+            Err(error) if ends_with_reader && error.kind() == ErrorKind::BrokenPipe => {
+                return Err(error);
+            }
+            Err(_) => {
+                let written = batch.len() - rest.len();
+                let last = written.checked_sub(1).and_then(|at| batch.get(at));
+                within_line = last.map_or(within_line, |byte| *byte != b'\n');
+                let lines = rest.iter().filter(|byte| **byte == b'\n').count();
+                queue.add_dropped(lines as u64);
+            }
+            Ok(()) => {
+                within_line = false;
+                let dropped = queue.take_dropped();
+                if dropped > 0 {
+                    report(dropped);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes `bytes`, and leaves in it what could not be written.
+fn write_all(output: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match output.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => *bytes = bytes.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The real standard output.
+struct Output {
+    file: File,
+    is_pipe: bool,
+}
+
+impl Output {
+    fn of(file: File) -> Self {
+        let file_type = file.metadata().map(|metadata| metadata.file_type());
+        let is_pipe = file_type.is_ok_and(|file_type| file_type.is_fifo());
+        Self { file, is_pipe }
+    }
+}
+
+impl Write for Output {
+    /// Writes, and waits while an output that another process made non-blocking is full.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Where poll(2) says that a pipe is writable, this fits.
+        let bytes = bytes.get(..BATCH).unwrap_or(bytes);
+        loop {
+            match self.file.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+
+    /// An output whose writes have these results: so many bytes, or this error. Without one, all bytes.
+    #[derive(Default)]
+    struct MockOutput {
+        results: VecDeque<Result<usize, ErrorKind>>,
+        written: String,
+    }
+
+    impl Write for MockOutput {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let length = self.results.pop_front().unwrap_or(Ok(usize::MAX))?;
+            let length = length.min(bytes.len());
+            self.written
+                .push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Writes each of `batches` on its own. Returns what was written, the reports, and whether the writer goes
+    /// on.
+    fn write(
+        results: &[Result<usize, ErrorKind>],
+        ends_with_reader: bool,
+        batches: &[&str],
+    ) -> (String, Vec<u64>, bool) {
+        let mut output = MockOutput {
+            results: results.iter().copied().collect(),
+            ..MockOutput::default()
+        };
+        let queue = LineQueue::new();
+        for batch in batches {
+            // So long that no two share a batch.
+            let padding = " ".repeat(BATCH - 20);
+            queue.push(format!("{batch}{padding}\n").as_bytes());
+        }
+        queue.close();
+        let reports = RefCell::new(Vec::new());
+        let report = |dropped| reports.borrow_mut().push(dropped);
+        let result = write_lines(&mut output, ends_with_reader, &queue, report);
+        let written = output.written.replace(' ', "");
+        (written, reports.into_inner(), result.is_ok())
+    }
+
+    #[test]
+    fn a_full_disk_costs_the_lines_that_do_not_fit_and_they_are_reported_when_it_has_space_again() {
+        for error in [
+            ErrorKind::StorageFull,
+            ErrorKind::Other,
+            ErrorKind::PermissionDenied,
+        ] {
+            let results = [Ok(usize::MAX), Err(error)];
+            let (written, reports, goes_on) = write(&results, true, &["one", "two", "three"]);
+            assert!(goes_on);
+            assert_eq!(
+                (written.as_str(), reports),
+                ("one\nthree\n", vec![1]),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_of_which_a_part_was_written_is_ended_before_the_next() {
+        let results = [Ok(2), Err(ErrorKind::StorageFull)];
+        let (written, reports, goes_on) = write(&results, true, &["one", "two", "three"]);
+        assert!(goes_on);
+        assert_eq!((written.as_str(), reports), ("on\ntwo\nthree\n", vec![1]));
+    }
+
+    #[test]
+    fn only_a_pipe_without_a_reader_ends_the_writer() {
+        let broken = [Err(ErrorKind::BrokenPipe)];
+        assert_eq!(
+            write(&broken, true, &["one", "two"]),
+            (String::new(), vec![], false)
+        );
+        // A socket, such as the journal's.
+        let (written, reports, goes_on) = write(&broken, false, &["one", "two"]);
+        assert_eq!(
+            (written.as_str(), reports, goes_on),
+            ("two\n", vec![1], true)
+        );
+    }
+
+    #[test]
+    fn an_interrupted_write_is_repeated() {
+        let results = [
+            Err(ErrorKind::Interrupted),
+            Ok(1),
+            Err(ErrorKind::Interrupted),
+        ];
+        assert_eq!(
+            write(&results, true, &["one"]),
+            ("one\n".to_owned(), vec![], true)
+        );
+    }
+}
