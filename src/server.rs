@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
 /// The available memory divided by this is the default memory budget. The rest is for memory that the budget
+/// How often the counts of refused clients are looked at. Each is logged at most once a minute.
+const REFUSAL_COUNT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// does not count (tasks, small read buffers, the allocator's overhead, socket buffers) and for other
 /// processes.
 const MEMORY_BUDGET_DIVISOR: usize = 4;
@@ -164,7 +167,8 @@ impl Server {
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, started).run(events));
         task::spawn(tick(inbox.clone()));
-        let accepting = serve_listeners(&state, self.config.listeners, self.bound);
+        let (listeners, mut tasks) = serve_listeners(&state, self.config.listeners, self.bound);
+        tasks.push(task::spawn(log_refusal_counts(listeners.clone())));
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log::info!(
@@ -183,12 +187,14 @@ impl Server {
         }
         log::info!("stopping: closing all connections");
         systemd::notify(sd_notify::NotifyState::Stopping);
-        for task in accepting {
+        for task in tasks {
             task.cancel().await;
         }
         let _ = stop_sender.send(());
         let _ = inbox.send(Event::Stop).await;
         wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
+        listeners.iter().for_each(|it| it.log_refusal_counts(None));
+        drop(listeners);
         log_summary(inbox, started).await;
     }
 }
@@ -198,7 +204,8 @@ fn serve_listeners(
     state: &Arc<ServerState>,
     listeners: Vec<Listener>,
     bound: Vec<Bound>,
-) -> Vec<JoinHandle<()>> {
+) -> (Vec<Arc<ListenerState>>, Vec<JoinHandle<()>>) {
+    let mut tasks = Vec::new();
     let serve = |(index, (listener, bound)): (usize, (Listener, Bound))| {
         let Bound { address, sockets } = bound;
         log::info!(
@@ -209,16 +216,28 @@ fn serve_listeners(
         );
         let state = ListenerState::new(Arc::clone(state), index, listener, address);
         let state = Arc::new(state);
-        sockets.into_iter().map(move |socket| {
-            task::spawn(accept::run(TcpListener::from(socket), Arc::clone(&state)))
-        })
+        for socket in sockets {
+            let accept = accept::run(TcpListener::from(socket), Arc::clone(&state));
+            tasks.push(task::spawn(accept));
+        }
+        state
     };
-    listeners
+    let listeners = listeners
         .into_iter()
         .zip(bound)
         .enumerate()
-        .flat_map(serve)
-        .collect()
+        .map(serve)
+        .collect();
+    (listeners, tasks)
+}
+
+/// Logs from time to time how many clients were refused without a line of their own.
+async fn log_refusal_counts(listeners: Vec<Arc<ListenerState>>) {
+    loop {
+        task::sleep(REFUSAL_COUNT_INTERVAL).await;
+        let now = Some(Instant::now());
+        listeners.iter().for_each(|it| it.log_refusal_counts(now));
+    }
 }
 
 /// Returns what is bound, in brackets, where that depends on the system.

@@ -28,5 +28,6 @@ mod loudsync;
 mod memory;
 mod peerdrop;
 mod peerjs;
+mod refusals;
 mod transcripts;
 mod workspace;

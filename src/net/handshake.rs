@@ -15,9 +15,10 @@ use crate::net::http::cors::{
     allowed_methods, host_refused, is_host_allowed, is_origin_allowed, options_response,
     origin_refused,
 };
-use crate::net::http::request::{RequestError, RequestHead};
+use crate::net::http::request::{RequestError, RequestHead, WrongProtocol};
 use crate::net::http::response::Response;
 use crate::net::listener::{ListenerState, Permits};
+use crate::net::refusal_log::Refusal;
 use crate::net::socket::ClientSocket;
 use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Request};
 use async_std::future::timeout;
@@ -131,17 +132,20 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
         let head = match http.read_head().await {
             Ok(head) => head,
             Err(RequestError::Rejected(response)) => {
-                log::debug!(
-                    "{}: cannot read a request of {peer}",
-                    listener.protocol_name()
-                );
                 http.respond_and_close(None, response).await;
+                return None;
+            }
+            Err(RequestError::WrongProtocol(wrong)) => {
+                log_wrong_protocol(wrong, peer, listener);
                 return None;
             }
             Err(RequestError::NoResponse) => return None,
         };
         let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
         http.address = client_ip::client(peer, &forwarded_for, trusted_proxies);
+        if !behind_proxy && head.first("X-Forwarded-For").is_some() {
+            log_untrusted_forwarding(peer, listener);
+        }
         if behind_proxy {
             subnet_permit = listener
                 .subnet_limit
@@ -239,7 +243,9 @@ async fn handle_request(
                 (response, true)
             }
             Err(RequestError::Rejected(response)) => return Outcome::Close(response),
-            Err(RequestError::NoResponse) => return Outcome::NoResponse,
+            Err(RequestError::NoResponse | RequestError::WrongProtocol(_)) => {
+                return Outcome::NoResponse;
+            }
         },
         Err(response) => (response, matches!(head.body_length(), Ok(0))),
     };
@@ -396,8 +402,9 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
         listener,
         ..
     } = http;
-    let name = listener.protocol_name();
-    log::debug!("{name}: {address} is rejected: the server is full");
+    listener.log_refusal(Refusal::Status(503), address, || {
+        "the server is full, as the protocol's message says (max_connections)".to_owned()
+    });
     let message = listener.protocol.full_message.map(Frame::text);
     let close = Frame::close(CloseReason::TooManyConnections);
     let mut bytes = upgrade_response;
@@ -412,12 +419,42 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
     let _ = timeout(listener.settings.close_timeout, send).await;
 }
 
+/// Logs that a client speaks TLS or HTTP/2, and what would be right.
+fn log_wrong_protocol(wrong: WrongProtocol, peer: IpAddr, listener: &ListenerState) {
+    let (name, advice) = match wrong {
+        WrongProtocol::Tls => (
+            "TLS",
+            "speak plain ws:// or http:// to it, or put a proxy in front that ends TLS",
+        ),
+        WrongProtocol::Http2 => (
+            "HTTP/2",
+            "speak HTTP/1.1 to it; a proxy in front may speak HTTP/2 to its clients",
+        ),
+    };
+    listener.log_refusal(Refusal::WrongProtocol(wrong), peer, || {
+        format!("it speaks {name} to a port for plain HTTP/1.1 and ws://; {advice}")
+    });
+}
+
+/// Logs that a peer names a client's address and is not believed, and what would be right if it is a proxy.
+fn log_untrusted_forwarding(peer: IpAddr, listener: &ListenerState) {
+    listener.log_refusal(Refusal::UntrustedForwarding, peer, || {
+        format!(
+            "its X-Forwarded-For is ignored, and limits count all its clients as one address; if it is \
+             your proxy, write \"trusted_proxies\": [\"{}\"] for this listener",
+            peer.to_canonical()
+        )
+    });
+}
+
 fn server_full() -> Response {
     Response::unavailable(503, "the server is full, try again later")
+        .with_log_reason("the server is full (max_connections)".to_owned())
 }
 
 fn too_many_connections() -> Response {
     Response::unavailable(429, "too many connections from your address")
+        .with_log_reason("the address has max_connections_per_ip connections".to_owned())
 }
 
 fn shutting_down() -> Response {

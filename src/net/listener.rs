@@ -6,9 +6,11 @@ use crate::broker::Event;
 use crate::config::{Address, Hosts, Listener, Settings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::net::once_per_minute::OncePerMinute;
+use crate::net::refusal_log::{Refusal, RefusalLog};
 use crate::protocols::Protocol;
 use futures::channel::{mpsc, oneshot};
 use futures::future::Shared;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -57,6 +59,7 @@ pub(crate) struct ListenerState {
     /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4
     /// address, or one /64 network of IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
+    refusals: RefusalLog,
 }
 
 impl ListenerState {
@@ -78,6 +81,7 @@ impl ListenerState {
             old_handshakes: OncePerMinute::default(),
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
+            refusals: RefusalLog::default(),
             settings,
         }
     }
@@ -85,6 +89,40 @@ impl ListenerState {
     /// Returns the name of the protocol, which is the listener's name in the log.
     pub(crate) fn protocol_name(&self) -> &'static str {
         self.protocol.name
+    }
+
+    /// Logs that a client was refused, unless another one was for the same reason a moment ago. `details` must be
+    /// one line, in which text of the client is escaped and cut.
+    pub(crate) fn log_refusal(
+        &self,
+        refusal: Refusal,
+        client: IpAddr,
+        details: impl FnOnce() -> String,
+    ) {
+        let Some(unlogged) = self.refusals.record(refusal, Instant::now()) else {
+            return;
+        };
+        let (name, address, details) = (self.protocol_name(), self.address, details());
+        let more = match unlogged {
+            0 => String::new(),
+            unlogged => format!(" ({unlogged} more before)"),
+        };
+        log::log!(
+            refusal.level(),
+            "{name} on {address}: {client} is {refusal}: {details}{more}"
+        );
+    }
+
+    /// Logs how many clients were refused without a line of their own, of the kinds whose time is over at `now`,
+    /// or of all if that is `None`.
+    pub(crate) fn log_refusal_counts(&self, now: Option<Instant>) {
+        let (name, address) = (self.protocol_name(), self.address);
+        for (refusal, count) in self.refusals.take_counts(now) {
+            log::log!(
+                refusal.level(),
+                "{name} on {address}: {count} more were {refusal}"
+            );
+        }
     }
 
     /// Acquires the permits for a new connection, or the permit to reject it with an error if the server is

@@ -11,4 +11,5 @@ pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod once_per_minute;
+mod refusal_log;
 pub(crate) mod socket;

@@ -123,6 +123,10 @@ fn read_requests(bytes: &[u8], sizes: &[u8]) -> (Vec<(RequestHead, Vec<u8>)>, St
                 transcript.push_str("gone");
                 return (requests, transcript);
             }
+            Err(RequestError::WrongProtocol(wrong)) => {
+                transcript.push_str(&format!("{wrong:?}"));
+                return (requests, transcript);
+            }
         };
         let length = head.body_length();
         transcript.push_str(&format!("{head:?} {length:?}"));

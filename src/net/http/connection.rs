@@ -3,8 +3,10 @@
 use super::cors::with_cors_headers;
 use super::request::{RequestError, RequestHead, read_body, read_head};
 use super::response::Response;
+use crate::base::log_escape::Quoted;
 use crate::base::memory_budget::MemoryReservation;
 use crate::net::listener::ListenerState;
+use crate::net::refusal_log::Refusal;
 use crate::net::socket::ClientSocket;
 use async_std::future::timeout;
 use futures::AsyncWriteExt;
@@ -29,6 +31,8 @@ pub(crate) struct HttpConnection<'a> {
     pub(crate) address: IpAddr,
     /// Bytes that were read after the last request.
     pub(crate) already_read: Vec<u8>,
+    /// Whether a request was answered, after which a client need not send another one.
+    has_answered: bool,
     /// Memory reserved for the request that is being read.
     memory: MemoryReservation,
     pub(crate) listener: &'a ListenerState,
@@ -40,6 +44,7 @@ impl<'a> HttpConnection<'a> {
             socket,
             address,
             already_read: Vec::new(),
+            has_answered: false,
             memory: MemoryReservation::new(&listener.server.request_budget, 0),
             listener,
         }
@@ -52,7 +57,8 @@ impl<'a> HttpConnection<'a> {
     pub(crate) async fn read_head(&mut self) -> Result<RequestHead, RequestError> {
         let already_read = std::mem::take(&mut self.already_read);
         let read = read_head(&mut self.socket, already_read, &mut self.memory);
-        let (head, rest) = in_time(read, self.listener).await?;
+        let client = (!self.has_answered).then_some(self.address);
+        let (head, rest) = in_time(read, client, self.listener).await?;
         self.already_read = rest;
         Ok(head)
     }
@@ -76,7 +82,7 @@ impl<'a> HttpConnection<'a> {
             length,
             &mut self.memory,
         );
-        in_time(read, self.listener).await
+        in_time(read, Some(self.address), self.listener).await
     }
 
     /// Writes a response after which the client may send another request.
@@ -85,7 +91,8 @@ impl<'a> HttpConnection<'a> {
         head: &RequestHead,
         response: Response,
     ) -> std::io::Result<()> {
-        self.log(&response);
+        self.log(Some(head), &response);
+        self.has_answered = true;
         let response = with_cors_headers(response.keep_alive(), Some(head), self.listener);
         self.write(&response, &head.method).await
     }
@@ -97,7 +104,7 @@ impl<'a> HttpConnection<'a> {
         head: Option<&RequestHead>,
         response: Response,
     ) {
-        self.log(&response);
+        self.log(head, &response);
         let response = with_cors_headers(response, head, self.listener);
         let method = head.map_or("", |head| &head.method);
         if self.write(&response, method).await.is_ok() {
@@ -105,7 +112,7 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    fn log(&self, response: &Response) {
+    fn log(&self, head: Option<&RequestHead>, response: &Response) {
         let name = self.listener.protocol_name();
         let reason = response.log_reason.iter();
         let reason: String = reason.flat_map(|reason| [": ", reason]).collect();
@@ -114,6 +121,11 @@ impl<'a> HttpConnection<'a> {
             self.address,
             response.status
         );
+        if response.status >= 400 {
+            let refusal = Refusal::Status(response.status);
+            let details = || refusal_details(head, response);
+            self.listener.log_refusal(refusal, self.address, details);
+        }
     }
 
     /// Writes a response. It fails if the client reads nothing for the `close_timeout`, or not all
@@ -140,15 +152,45 @@ impl<'a> HttpConnection<'a> {
     }
 }
 
+/// Returns the details of a refusal for the log. Queries are left out, as tokens stand in them.
+fn refusal_details(head: Option<&RequestHead>, response: &Response) -> String {
+    let text = response.log_reason.as_deref().unwrap_or(response.text());
+    let Some(head) = head else {
+        return text.to_owned();
+    };
+    let path = Quoted(&head.path);
+    let header = |name| Quoted(head.first(name).unwrap_or_default());
+    match response.status {
+        403 => {
+            let (origin, host) = (header("Origin"), header("Host"));
+            format!("origin {origin}, host {host}, path {path}: {text}")
+        }
+        // The texts of these have the path or the Host header.
+        404 => format!("path {path}"),
+        426 => format!("path {path} without a WebSocket handshake"),
+        _ => format!("path {path}: {text}"),
+    }
+}
+
 /// Waits for a part of a request. A client that takes longer than the `handshake_timeout` receives no
-/// response, and neither does any client once the daemon stops.
+/// response, and neither does any client once the daemon stops. `client` is the address to log then, if the
+/// client should have sent something.
 async fn in_time<T>(
     read: impl Future<Output = Result<T, RequestError>>,
+    client: Option<IpAddr>,
     listener: &ListenerState,
 ) -> Result<T, RequestError> {
     let read = timeout(listener.settings.handshake_timeout, read);
     match select(pin!(read), listener.server.stopping.clone()).await {
-        Either::Left((result, _)) => result.unwrap_or(Err(RequestError::NoResponse)),
+        Either::Left((Ok(result), _)) => result,
+        Either::Left((Err(_), _)) => {
+            if let Some(client) = client {
+                listener.log_refusal(Refusal::TimedOut, client, || {
+                    "no whole request came within handshake_timeout".to_owned()
+                });
+            }
+            Err(RequestError::NoResponse)
+        }
         Either::Right(_) => Err(RequestError::NoResponse),
     }
 }

@@ -38,6 +38,31 @@ pub(crate) enum RequestError {
     NoResponse,
     /// The request is malformed or exceeds a limit; this is the response.
     Rejected(Response),
+    /// The client speaks another protocol, and would not understand a response.
+    WrongProtocol(WrongProtocol),
+}
+
+/// A protocol that clients speak by mistake to a plain port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WrongProtocol {
+    /// `https://` or `wss://`.
+    Tls,
+    /// HTTP/2 without TLS.
+    Http2,
+}
+
+impl WrongProtocol {
+    /// Returns the protocol that these first bytes are of, if it is one of these.
+    fn detect(bytes: &[u8]) -> Option<Self> {
+        // The type of a record with a handshake (RFC 8446 section 5.1). No method begins with it.
+        const TLS_HANDSHAKE: u8 = 0x16;
+        // The beginning of the connection preface (RFC 9113 section 3.4).
+        const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+        match bytes.first() {
+            Some(&TLS_HANDSHAKE) => Some(Self::Tls),
+            _ => bytes.starts_with(HTTP2_PREFACE).then_some(Self::Http2),
+        }
+    }
 }
 
 /// Reads one request head, the beginning of which may be in `already_read`. Returns the bytes after
@@ -46,7 +71,7 @@ pub(crate) enum RequestError {
 ///
 /// # Errors
 /// 400 for a malformed request, 431 for one that is too large, 503 if the budget of `memory` is
-/// exceeded.
+/// exceeded; [`RequestError::WrongProtocol`] for TLS and HTTP/2.
 pub(crate) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: Vec<u8>,
@@ -56,6 +81,9 @@ pub(crate) async fn read_head(
     let mut chunk = [0; 1024];
     let mut searched = 0;
     loop {
+        if let Some(wrong) = WrongProtocol::detect(&bytes) {
+            return Err(RequestError::WrongProtocol(wrong));
+        }
         let unsearched = bytes.get(searched..).unwrap_or_default();
         let end = find(unsearched, b"\r\n\r\n").map(|at| searched + at + 4);
         if end.unwrap_or(bytes.len()) > MAX_HEAD {

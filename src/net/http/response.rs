@@ -52,6 +52,11 @@ impl Response {
         self
     }
 
+    /// Returns the line of text.
+    pub(crate) fn text(&self) -> &str {
+        self.body.trim_end()
+    }
+
     /// Announces that the connection stays open.
     pub(crate) fn keep_alive(mut self) -> Self {
         self.keep_alive = true;

@@ -88,7 +88,6 @@ fn a_target_with_scheme_and_host_is_accepted() {
 #[test]
 fn a_malformed_request_is_rejected_with_400() {
     for text in [
-        "\u{16}\u{3}\u{1}\r\n\r\n",
         "GET\r\n\r\n",
         "GET /ws\r\n\r\n",
         "GET ws HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -178,6 +177,24 @@ fn a_head_has_at_most_16_kib_and_100_headers() {
     head(&with(100));
     assert_eq!(rejected(&with(101)), 431);
     assert_eq!(MAX_HEAD, 16 * 1024);
+}
+
+#[test]
+fn tls_and_http2_are_told_from_http1_by_their_first_bytes() {
+    let wrong = |bytes: &[u8]| match read(bytes) {
+        Err(RequestError::WrongProtocol(wrong)) => Some(wrong),
+        _ => None,
+    };
+    assert_eq!(wrong(b"\x16\x03\x01"), Some(WrongProtocol::Tls));
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    assert_eq!(wrong(preface), Some(WrongProtocol::Http2));
+    for other in [
+        "PRI * HTTP/1.1\r\n\r\n",
+        "PRI * HTTP/2.0\r\nA: b\r\n\r\n",
+        "\r\n\x16",
+    ] {
+        assert_eq!(wrong(other.as_bytes()), None, "{other:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,169 @@
+//! The log of refused clients. The first refusal of a kind in a minute is logged with its details; those that
+//! follow are counted, and the count is logged with the next one or after the minute. So refusals are seen by
+//! default, and no client can fill the log with them.
+
+use crate::net::http::request::WrongProtocol;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time within which one refusal of a kind is logged.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The same for a header of a proxy that is not trusted, which every request may have.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A kind of refusal. The server gives few different statuses, so there are few kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refusal {
+    /// A request got a response with this status, or none for the same reason.
+    Status(u16),
+    /// No whole request came within the `handshake_timeout`.
+    TimedOut,
+    /// The client does not speak HTTP/1.
+    WrongProtocol(WrongProtocol),
+    /// A peer that is not in `trusted_proxies` names another client address, which is not believed.
+    UntrustedForwarding,
+}
+
+impl Refusal {
+    const fn period(self) -> Duration {
+        match self {
+            Self::UntrustedForwarding => HOUR,
+            _ => MINUTE,
+        }
+    }
+
+    /// Returns the level of its log lines: `warn` for what the operator has to mend.
+    pub(crate) const fn level(self) -> log::Level {
+        match self {
+            Self::Status(_) | Self::TimedOut => log::Level::Info,
+            Self::WrongProtocol(_) | Self::UntrustedForwarding => log::Level::Warn,
+        }
+    }
+}
+
+/// Displays what happened to one client.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "refused with {status}"),
+            Self::TimedOut => f.write_str("refused for its silence"),
+            Self::WrongProtocol(WrongProtocol::Tls) => f.write_str("refused for TLS"),
+            Self::WrongProtocol(WrongProtocol::Http2) => f.write_str("refused for HTTP/2"),
+            Self::UntrustedForwarding => f.write_str("not trusted as a proxy"),
+        }
+    }
+}
+
+/// The refusals of one listener.
+#[derive(Default)]
+pub(crate) struct RefusalLog {
+    windows: Mutex<BTreeMap<Refusal, Window>>,
+}
+
+/// The time since one refusal of a kind was logged.
+struct Window {
+    start: Instant,
+    /// Number of refusals that followed it.
+    unlogged: u64,
+}
+
+impl RefusalLog {
+    /// Records a refusal. If it is to be logged, returns the number of those that were not logged before it.
+    pub(crate) fn record(&self, refusal: Refusal, now: Instant) -> Option<u64> {
+        let mut windows = self.lock();
+        let window = windows.get_mut(&refusal);
+        if let Some(window) = window {
+            if now.duration_since(window.start) < refusal.period() {
+                window.unlogged += 1;
+                return None;
+            }
+        }
+        let new = Window {
+            start: now,
+            unlogged: 0,
+        };
+        let last = windows.insert(refusal, new);
+        Some(last.map_or(0, |window| window.unlogged))
+    }
+
+    /// Returns the counts of refusals that were not logged, for the kinds whose time is over at `now`, and
+    /// for all kinds if that is `None`.
+    pub(crate) fn take_counts(&self, now: Option<Instant>) -> Vec<(Refusal, u64)> {
+        let mut counts = Vec::new();
+        self.lock().retain(|refusal, window| {
+            let is_over = |now: Instant| now.duration_since(window.start) >= refusal.period();
+            let is_over = now.is_none_or(is_over);
+            if is_over && window.unlogged > 0 {
+                counts.push((*refusal, window.unlogged));
+            }
+            !is_over
+        });
+        counts
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Refusal, Window>> {
+        // No code that holds the lock can panic in the middle of a change.
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOT_FOUND: Refusal = Refusal::Status(404);
+
+    #[test]
+    fn the_first_of_a_kind_in_a_minute_is_logged_and_the_next_after_it_with_a_count() {
+        let (log, start) = (RefusalLog::default(), Instant::now());
+        let seconds = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(log.record(NOT_FOUND, start), Some(0));
+        assert_eq!(log.record(NOT_FOUND, start), None);
+        assert_eq!(log.record(NOT_FOUND, seconds(59)), None);
+        assert_eq!(log.record(NOT_FOUND, seconds(60)), Some(2));
+        assert_eq!(log.record(NOT_FOUND, seconds(61)), None);
+    }
+
+    #[test]
+    fn each_kind_is_counted_on_its_own() {
+        let (log, start) = (RefusalLog::default(), Instant::now());
+        let kinds = [
+            NOT_FOUND,
+            Refusal::Status(403),
+            Refusal::TimedOut,
+            Refusal::WrongProtocol(WrongProtocol::Tls),
+            Refusal::WrongProtocol(WrongProtocol::Http2),
+            Refusal::UntrustedForwarding,
+        ];
+        for kind in kinds {
+            assert_eq!(log.record(kind, start), Some(0), "{kind:?}");
+            assert_eq!(log.record(kind, start), None, "{kind:?}");
+        }
+        assert_eq!(log.take_counts(None).len(), kinds.len());
+    }
+
+    #[test]
+    fn a_count_is_told_once_its_minute_is_over_and_leaves_nothing_behind() {
+        let (log, start) = (RefusalLog::default(), Instant::now());
+        for _ in 0..5 {
+            let _ = log.record(NOT_FOUND, start);
+        }
+        assert_eq!(log.record(Refusal::Status(426), start), Some(0));
+        assert!(log.take_counts(Some(start + MINUTE / 2)).is_empty());
+        assert_eq!(log.take_counts(Some(start + MINUTE)), [(NOT_FOUND, 4)]);
+        assert!(log.lock().is_empty());
+        assert_eq!(log.record(NOT_FOUND, start + MINUTE), Some(0));
+    }
+
+    #[test]
+    fn forwarded_addresses_that_are_not_believed_are_logged_once_an_hour() {
+        let (log, start) = (RefusalLog::default(), Instant::now());
+        let forwarding = Refusal::UntrustedForwarding;
+        assert_eq!(log.record(forwarding, start), Some(0));
+        assert_eq!(log.record(forwarding, start + 59 * MINUTE), None);
+        assert_eq!(log.record(forwarding, start + HOUR), Some(1));
+    }
+}
