@@ -8,7 +8,8 @@ use crate::net::accept;
 use crate::net::bind::{Bound, bind};
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
-use crate::sys::memory;
+use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
+use crate::sys::memory::{self, AvailableMemory};
 use crate::sys::systemd;
 use async_std::net::TcpListener;
 use async_std::task::{self, JoinHandle};
@@ -21,14 +22,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-/// Open files that are not available to connections: some to reject clients above the limit, and as many
-/// again for listeners, the runtime and the log.
+/// Open files that are not available to connections, beside those of the listeners: some to reject clients above
+/// the limit, and as many again for the runtime, the signals and the log.
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
-/// The available memory divided by this is the default memory budget. The rest is for memory that the budget
 /// How often the counts of refused clients are looked at. Each is logged at most once a minute.
 const REFUSAL_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The available memory divided by this is the default memory budget. The rest is for memory that the budget
 /// does not count (tasks, small read buffers, the allocator's overhead, socket buffers) and for other
 /// processes.
 const MEMORY_BUDGET_DIVISOR: usize = 4;
@@ -46,7 +47,7 @@ pub struct Server {
     config: Config,
     /// The sockets of each listener.
     bound: Vec<Bound>,
-    max_connections: usize,
+    capacity: Capacity,
     /// Limit of the memory that clients make the process use, in bytes; 0: no limit.
     memory_budget: usize,
 }
@@ -115,30 +116,32 @@ impl Server {
                 error,
             })
         };
-        let bound = config
+        let bound: Vec<Bound> = config
             .listeners
             .iter()
             .enumerate()
             .map(bind)
             .collect::<Result<_, _>>()?;
-        let possible = open_files.saturating_sub(RESERVED_FILES).max(1);
-        let wanted = config.process.max_connections;
-        if wanted > possible {
-            log::warn!("max_connections is {wanted}, but the open-files limit allows {possible}");
-        }
-        let max_connections = if wanted == 0 {
-            possible
-        } else {
-            wanted.min(possible)
-        };
-        let memory_budget = config.process.memory_budget.unwrap_or_else(|| {
-            memory::available_memory()
-                .map_or(FALLBACK_BUDGET, |memory| memory / MEMORY_BUDGET_DIVISOR)
+        let memory = memory::available_memory();
+        let default_budget = memory.map_or(FALLBACK_BUDGET, |memory| {
+            memory.bytes / MEMORY_BUDGET_DIVISOR
         });
+        let memory_budget = config.process.memory_budget.unwrap_or(default_budget);
+        // Without a limit clients may make the process hold any amount; count with the usual one.
+        let expected = if memory_budget == 0 {
+            default_budget
+        } else {
+            memory_budget
+        };
+        let wanted = config.process.max_connections;
+        let sockets: usize = bound.iter().map(|it| it.sockets.len()).sum();
+        let reserved = RESERVED_FILES + sockets;
+        let capacity = capacity(wanted, open_files, reserved, memory, expected);
+        warn_of_too_many_connections(wanted, &capacity, memory, expected);
         Ok(Self {
             config,
             bound,
-            max_connections,
+            capacity,
             memory_budget,
         })
     }
@@ -157,7 +160,7 @@ impl Server {
             started,
             inbox: inbox.clone(),
             next_id: AtomicU64::new(1),
-            connection_limit: ConnectionLimit::new(self.max_connections),
+            connection_limit: ConnectionLimit::new(self.capacity.connections),
             budget: Arc::clone(&budget),
             request_budget: MemoryBudget::new(self.memory_budget / REQUEST_BUDGET_DIVISOR),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
@@ -172,9 +175,10 @@ impl Server {
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log::info!(
-            "ready in {:.1} ms; at most {} connections; memory budget: {}",
+            "ready in {:.1} ms; at most {} connections, because of {}; memory budget: {}",
             started.elapsed().as_secs_f64() * 1e3,
-            self.max_connections,
+            self.capacity.connections,
+            self.capacity.decided_by,
             budget_text(self.memory_budget)
         );
         systemd::notify(sd_notify::NotifyState::Ready);
@@ -190,16 +194,40 @@ impl Server {
         for task in tasks {
             task.cancel().await;
         }
+        listeners.iter().for_each(|it| it.log_refusal_counts(None));
+        drop(listeners);
         let _ = stop_sender.send(());
         let _ = inbox.send(Event::Stop).await;
         wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
-        listeners.iter().for_each(|it| it.log_refusal_counts(None));
-        drop(listeners);
         log_summary(inbox, started).await;
     }
 }
 
-/// Starts an accept loop for each socket of each listener.
+/// Warns if `max_connections` is more than the open-files limit or the memory allows.
+fn warn_of_too_many_connections(
+    wanted: usize,
+    capacity: &Capacity,
+    memory: Option<AvailableMemory>,
+    memory_budget: usize,
+) {
+    let possible = capacity.connections;
+    if wanted > possible {
+        log::warn!("max_connections is {wanted}, but the open-files limit allows {possible}");
+    }
+    let Some(memory) = memory.filter(|_| capacity.decided_by == DecidedBy::Setting) else {
+        return;
+    };
+    let possible = connections_in(memory.bytes, memory_budget);
+    if wanted > possible {
+        log::warn!(
+            "max_connections is {wanted}, but the memory of {} suffices for about {possible} beside the \
+             memory budget",
+            memory.source
+        );
+    }
+}
+
+/// Starts an accept loop for each socket of each listener. Returns the state of each listener, and the tasks.
 fn serve_listeners(
     state: &Arc<ServerState>,
     listeners: Vec<Listener>,

@@ -84,6 +84,119 @@ fn the_log_level_comes_from_the_arguments_then_the_configuration_then_the_enviro
 }
 
 #[test]
+fn listeners_are_counted_against_the_open_files_limit() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -n 200 && exec "$0" "$@""#]);
+    // Of 200 descriptors 100 are the listeners', and 64 are reserved.
+    let listeners: Vec<_> = (0..100).map(|_| json!({"protocol": "peerdrop"})).collect();
+    let daemon = Daemon::start_with_launcher(shell, json!({"listeners": listeners}));
+    let connect = |number: usize| {
+        let address = daemon.addresses[number % daemon.addresses.len()];
+        Client::try_connect(address, "/ws/chat", &[])
+    };
+    let clients: Vec<_> = (0..36).map(connect).collect();
+    assert!(clients.iter().all(Result::is_ok));
+    // The clients above the limit are told so, each of them.
+    let rejected = (0..20).map(connect).filter_map(Result::err);
+    assert_eq!(rejected.filter(|status| *status == 503).count(), 20);
+    daemon.signal(Signal::TERM);
+    drop(clients);
+    let log: Vec<String> = std::iter::from_fn(|| daemon.next_log_line()).collect();
+    let complaint = log.iter().find(|line| line.contains("cannot accept"));
+    assert_eq!(complaint, None);
+}
+
+#[test]
+fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
+    let ready = |limit: &str, max_connections: usize| {
+        let file = temporary_file(
+            &json!({
+                "max_connections": max_connections,
+                "listeners": [{"protocol": "workspace", "address": "127.0.0.1:0"}],
+            })
+            .to_string(),
+        );
+        let (socket, path) = notify_socket("capacity");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!(r#"{limit} && exec "$0" "$@""#)]);
+        shell
+            .arg(program().get_program())
+            .arg("--config")
+            .arg(&file);
+        shell.env("NOTIFY_SOCKET", &path).stdout(Stdio::piped());
+        let daemon = shell.spawn().unwrap();
+        socket.recv(&mut [0; 100]).unwrap();
+        kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+        let _ = (std::fs::remove_file(&path), std::fs::remove_file(&file));
+        String::from_utf8(daemon.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let log = ready("ulimit -n 165", 0);
+    let text = "at most 100 connections, because of the open-files limit";
+    assert!(log.contains(text), "{log}");
+    let log = ready("ulimit -n 165", 99);
+    let text = "at most 99 connections, because of max_connections";
+    assert!(log.contains(text), "{log}");
+    let log = ready("ulimit -n 165", 101);
+    let text = "max_connections is 101, but the open-files limit allows 100";
+    assert!(log.contains(text), "{log}");
+    // Half of 125 MiB, without a quarter of that as budget and 8 MiB, in pieces of 16 KiB.
+    let log = ready("ulimit -v 128000", 0);
+    let text = "at most 2488 connections, because of the memory of the address-space limit";
+    assert!(log.contains(text), "{log}");
+    let log = ready("ulimit -v 128000", 2500);
+    let text = "the memory of the address-space limit suffices for about 2488";
+    assert!(log.contains(text), "{log}");
+}
+
+/// A configuration that can be read once, as of `<(…)`, suffices: the program reads it once and executes nothing.
+#[test]
+fn a_configuration_from_a_pipe_is_served() {
+    for file in ["/dev/stdin", "/dev/fd/7"] {
+        let number = if file == "/dev/stdin" { 0 } else { 7 };
+        // A here-document as short as this is a pipe.
+        let script = format!("exec \"$0\" --config {file} {number}<<END\n$(cat \"$2\")\nEND\n");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        let config = json!({"listeners": [{"protocol": "workspace"}]});
+        let daemon = Daemon::start_with_launcher(shell, config);
+        let mut client = Client::connect(daemon.address(), "/ws");
+        assert_eq!(client.receive_json()["type"], "connected");
+    }
+}
+
+/// Without them a storm of connections or of large messages would be held for good, or cost twice the time.
+#[test]
+fn the_unit_sets_what_gives_memory_back() {
+    let unit = include_str!("../systemd/switchboard.service");
+    for setting in [
+        "MALLOC_TRIM_THRESHOLD_=262144",
+        "MALLOC_MMAP_THRESHOLD_=1048576",
+        "GLIBC_TUNABLES=glibc.malloc.mxfast=0:glibc.malloc.tcache_count=0",
+    ] {
+        assert!(
+            unit.contains(&format!("\nEnvironment={setting}\n")),
+            "{setting}"
+        );
+    }
+}
+
+#[test]
+fn the_daemon_starts_through_the_dynamic_loader() {
+    let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut files = mapped
+        .lines()
+        .filter_map(|line| line.split(' ').next_back());
+    let is_loader = |file: &&str| file.rsplit('/').next().unwrap().starts_with("ld-");
+    // A program that is linked statically has none.
+    if let Some(loader) = files.find(is_loader) {
+        let config = json!({"listeners": [{"protocol": "workspace"}]});
+        let daemon = Daemon::start_with_launcher(Command::new(loader), config);
+        let mut client = Client::connect(daemon.address(), "/ws");
+        assert_eq!(client.receive_json()["type"], "connected");
+    }
+}
+
+#[test]
 fn the_soft_limit_of_open_files_is_raised_to_the_hard_limit() {
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -S -n 256 && exec "$0" "$@""#]);
@@ -110,12 +223,12 @@ fn there_are_as_many_executor_threads_as_configured() {
     // A thread sets its name when it first runs.
     let threads = || names().iter().filter(|name| *name == "executor").count();
     wait_until("all threads have started", || {
-        threads() == 3 && names().len() >= 5
+        threads() == 3 && names().len() >= 7
     });
     assert_eq!(
         names().len(),
-        5,
-        "expected main, three executors and one of the runtime: {:?}",
+        7,
+        "expected main, three executors, one of the runtime and two of the log: {:?}",
         names()
     );
 }

@@ -1,6 +1,7 @@
-//! The memory available to this process: the machine's, or the limit of its control group if that is lower
-//! (the kernel's cgroup-v2 and cgroup-v1 documentation; systemd's `MemoryMax=`).
+//! The memory available to this process: the machine's, or the limit of its control group (the kernel's cgroup-v2
+//! and cgroup-v1 documentation; systemd's `MemoryMax=`) or of its address space (`ulimit -v`) if that is lower.
 
+use rustix::process::{Resource, getrlimit};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,11 +9,47 @@ use std::path::{Path, PathBuf};
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const OWN_CONTROL_GROUPS: &str = "/proc/self/cgroup";
 
-/// Returns the memory that the process may use, in bytes, if the system reports it.
-pub(crate) fn available_memory() -> Option<usize> {
+/// The limit of the address space divided by this is available: it also holds the program and the stacks, and malloc
+/// reserves more of it than it uses.
+const ADDRESS_SPACE_DIVISOR: usize = 2;
+
+/// Memory that the process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AvailableMemory {
+    pub(crate) bytes: usize,
+    /// The limit that it follows from, for the log.
+    pub(crate) source: &'static str,
+}
+
+/// Returns the memory that the process may use, if the system reports it.
+pub(crate) fn available_memory() -> Option<AvailableMemory> {
     let own = fs::read_to_string(OWN_CONTROL_GROUPS).unwrap_or_default();
-    let limits = control_group_limits(Path::new(CONTROL_GROUPS), &own);
-    limits.into_iter().chain(installed()).min()
+    let groups = control_group_limits(Path::new(CONTROL_GROUPS), &own);
+    let address_space = getrlimit(Resource::As).current;
+    smallest(
+        installed(),
+        groups.into_iter().min(),
+        address_space.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+    )
+}
+
+/// Returns the smallest of what these limits, in bytes, make available.
+fn smallest(
+    installed: Option<usize>,
+    control_group: Option<usize>,
+    address_space: Option<usize>,
+) -> Option<AvailableMemory> {
+    let address_space = address_space.map(|bytes| bytes / ADDRESS_SPACE_DIVISOR);
+    let limits = [
+        (installed, "the machine"),
+        (control_group, "the control group"),
+        (address_space, "the address-space limit"),
+    ];
+    let known = limits.into_iter().filter_map(|(bytes, source)| {
+        let bytes = bytes?;
+        Some(AvailableMemory { bytes, source })
+    });
+    known.min_by_key(|memory| memory.bytes)
 }
 
 #[cfg(target_os = "linux")]
@@ -116,7 +153,26 @@ mod tests {
     }
 
     #[test]
+    fn the_smallest_limit_decides_and_of_the_address_space_the_half() {
+        let smallest = |installed, group, address_space| {
+            let memory = smallest(installed, group, address_space)?;
+            Some((memory.bytes, memory.source))
+        };
+        assert_eq!(smallest(None, None, None), None);
+        let machine = Some(1000);
+        assert_eq!(smallest(machine, None, None), Some((1000, "the machine")));
+        assert_eq!(
+            smallest(machine, Some(900), Some(1800)),
+            Some((900, "the control group"))
+        );
+        assert_eq!(
+            smallest(machine, Some(900), Some(1790)),
+            Some((895, "the address-space limit"))
+        );
+    }
+
+    #[test]
     fn this_machine_reports_its_memory() {
-        assert!(available_memory().is_none_or(|bytes| bytes > 1 << 20));
+        assert!(available_memory().is_none_or(|memory| memory.bytes > 1 << 20));
     }
 }

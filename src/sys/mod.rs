@@ -1,5 +1,6 @@
 //! The process and the machine that it runs on.
 
+pub(crate) mod capacity;
 mod log_queue;
 pub mod log_writer;
 pub(crate) mod memory;
