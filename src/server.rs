@@ -11,6 +11,7 @@ use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
 use crate::sys::memory::{self, AvailableMemory};
 use crate::sys::systemd;
+use crate::sys::threads;
 use async_std::net::TcpListener;
 use async_std::task::{self, JoinHandle};
 use futures::channel::{mpsc, oneshot};
@@ -122,7 +123,7 @@ impl Server {
             .enumerate()
             .map(bind)
             .collect::<Result<_, _>>()?;
-        let memory = memory::available_memory();
+        let memory = memory::available_memory(threads::count(config.process.threads));
         let default_budget = memory.map_or(FALLBACK_BUDGET, |memory| {
             memory.bytes / MEMORY_BUDGET_DIVISOR
         });

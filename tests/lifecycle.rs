@@ -111,7 +111,7 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
     let ready = |limit: &str, max_connections: usize| {
         let file = temporary_file(
             &json!({
-                "max_connections": max_connections,
+                "max_connections": max_connections, "threads": 1,
                 "listeners": [{"protocol": "workspace", "address": "127.0.0.1:0"}],
             })
             .to_string(),
@@ -139,12 +139,12 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
     let log = ready("ulimit -n 165", 101);
     let text = "max_connections is 101, but the open-files limit allows 100";
     assert!(log.contains(text), "{log}");
-    // Half of 125 MiB, without a quarter of that as budget and 8 MiB, in pieces of 16 KiB.
-    let log = ready("ulimit -v 128000", 0);
-    let text = "at most 2488 connections, because of the memory of the address-space limit";
+    // 192 MiB, without 64 for each of two threads, a quarter of the rest as budget, and 8: in pieces of 16 KiB.
+    let log = ready("ulimit -v 196608", 0);
+    let text = "at most 2560 connections, because of the memory of the address-space limit";
     assert!(log.contains(text), "{log}");
-    let log = ready("ulimit -v 128000", 2500);
-    let text = "the memory of the address-space limit suffices for about 2488";
+    let log = ready("ulimit -v 196608", 2561);
+    let text = "the memory of the address-space limit suffices for about 2560";
     assert!(log.contains(text), "{log}");
 }
 

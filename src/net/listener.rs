@@ -103,6 +103,7 @@ impl ListenerState {
             return;
         };
         let (name, address, details) = (self.protocol_name(), self.address, details());
+        let client = client.to_canonical();
         let more = match unlogged {
             0 => String::new(),
             unlogged => format!(" ({unlogged} more before)"),

@@ -104,10 +104,16 @@ impl LineQueue {
 }
 
 /// Splits what is printed into lines.
-#[derive(Default)]
 pub(super) struct LineSplitter {
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
+}
+
+impl Default for LineSplitter {
+    fn default() -> Self {
+        let partial = Vec::with_capacity(MAX_LINE + 1);
+        Self { partial }
+    }
 }
 
 impl LineSplitter {

@@ -4,7 +4,7 @@
 //! panics if it cannot be written. So standard output is replaced by a pipe, which one thread always empties
 //! into a bounded queue. Another one writes from the queue to the real output.
 
-use super::log_queue::{BATCH, LineQueue, LineSplitter};
+use super::log_queue::{BATCH, LineQueue, LineSplitter, MAX_LINE};
 use super::stderr;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::stdio::dup2_stdout;
@@ -46,11 +46,17 @@ pub fn start() -> io::Result<LogWriter> {
     let queue = Arc::new(LineQueue::new());
     let (finish, finished) = channel();
     let (from, to) = (pipe.try_clone()?, Arc::clone(&queue));
-    spawn("log reader", move || read_lines(from, &to))?;
+    // The threads allocate nothing themselves: malloc would reserve 64 MiB of address space for each.
+    let mut buffer = vec![0; READ_SIZE];
+    let mut splitter = LineSplitter::default();
+    spawn("log reader", move || {
+        read_lines(from, &mut buffer, &mut splitter, &to);
+    })?;
+    let mut batch = Vec::with_capacity(MAX_LINE + 1);
     spawn("log writer", move || {
         // Disconnects the channel at the end.
         let _finish = finish;
-        run_writer(output, &queue);
+        run_writer(output, &mut batch, &queue);
     })?;
     dup2_stdout(writing_end)?;
     Ok(LogWriter { pipe, finished })
@@ -74,11 +80,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Empties the pipe into the queue until no descriptor is left that could write to it. This thread must never
 /// log: it would wait for itself.
-fn read_lines(mut pipe: File, queue: &LineQueue) {
-    let mut buffer = vec![0; READ_SIZE];
-    let mut splitter = LineSplitter::default();
+fn read_lines(mut pipe: File, buffer: &mut [u8], splitter: &mut LineSplitter, queue: &LineQueue) {
     loop {
-        match pipe.read(&mut buffer) {
+        match pipe.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => break,
             Ok(length) => splitter.push(buffer.get(..length).unwrap_or_default(), queue),
@@ -90,9 +94,9 @@ fn read_lines(mut pipe: File, queue: &LineQueue) {
 
 /// Writes the queue to the output. Ends the process if the output is a pipe whose reader is gone, as in
 /// `switchboard | head`.
-fn run_writer(mut output: Output, queue: &LineQueue) {
+fn run_writer(mut output: Output, batch: &mut Vec<u8>, queue: &LineQueue) {
     let ends_with_reader = output.is_pipe;
-    let written = write_lines(&mut output, ends_with_reader, queue, |dropped| {
+    let written = write_lines(&mut output, batch, ends_with_reader, queue, |dropped| {
         let level = log::max_level().to_level().unwrap_or(log::Level::Error);
         log::log!(
             level.min(log::Level::Warn),
@@ -114,14 +118,14 @@ fn run_writer(mut output: Output, queue: &LineQueue) {
 /// [`ErrorKind::BrokenPipe`], if `ends_with_reader`.
 fn write_lines(
     output: &mut impl Write,
+    batch: &mut Vec<u8>,
     ends_with_reader: bool,
     queue: &LineQueue,
     report: impl Fn(u64),
 ) -> io::Result<()> {
-    let mut batch = Vec::with_capacity(BATCH);
     // Whether the last line was written in part.
     let mut within_line = false;
-    while queue.pop(&mut batch) {
+    while queue.pop(batch) {
         let mut rest = batch.as_slice();
         let ended = if within_line {
             write_all(output, &mut b"\n".as_slice())
@@ -245,7 +249,13 @@ mod tests {
         queue.close();
         let reports = RefCell::new(Vec::new());
         let report = |dropped| reports.borrow_mut().push(dropped);
-        let result = write_lines(&mut output, ends_with_reader, &queue, report);
+        let result = write_lines(
+            &mut output,
+            &mut Vec::new(),
+            ends_with_reader,
+            &queue,
+            report,
+        );
         let written = output.written.replace(' ', "");
         (written, reports.into_inner(), result.is_ok())
     }

@@ -9,9 +9,15 @@ use std::path::{Path, PathBuf};
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 const OWN_CONTROL_GROUPS: &str = "/proc/self/cgroup";
 
-/// The limit of the address space divided by this is available: it also holds the program and the stacks, and malloc
-/// reserves more of it than it uses.
-const ADDRESS_SPACE_DIVISOR: usize = 2;
+/// Address space that glibc's malloc reserves for each thread that allocates, in bytes (`HEAP_MAX_SIZE`).
+const ARENA_SIZE: usize = 64 << 20;
+
+/// Threads that allocate, beside the executor's: the runtime's own.
+const OTHER_THREADS: usize = 1;
+
+/// Where the address space does not suffice for those reservations, its limit divided by this counts as available:
+/// malloc then maps each block alone, in pages.
+const ADDRESS_SPACE_DIVISOR: usize = 4;
 
 /// Memory that the process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +27,25 @@ pub(crate) struct AvailableMemory {
     pub(crate) source: &'static str,
 }
 
-/// Returns the memory that the process may use, if the system reports it.
-pub(crate) fn available_memory() -> Option<AvailableMemory> {
+/// Returns the memory that the process may use, with this number of executor threads, if the system reports it.
+pub(crate) fn available_memory(threads: usize) -> Option<AvailableMemory> {
     let own = fs::read_to_string(OWN_CONTROL_GROUPS).unwrap_or_default();
     let groups = control_group_limits(Path::new(CONTROL_GROUPS), &own);
     let address_space = getrlimit(Resource::As).current;
     smallest(
         installed(),
         groups.into_iter().min(),
-        address_space.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        address_space.map(|bytes| usable_address_space(bytes, threads)),
     )
+}
+
+/// Returns the bytes of an address space of this size that are available to clients.
+fn usable_address_space(limit: u64, threads: usize) -> usize {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let reserved = ARENA_SIZE.saturating_mul(threads.saturating_add(OTHER_THREADS));
+    limit
+        .saturating_sub(reserved)
+        .max(limit / ADDRESS_SPACE_DIVISOR)
 }
 
 /// Returns the smallest of what these limits, in bytes, make available.
@@ -39,7 +54,6 @@ fn smallest(
     control_group: Option<usize>,
     address_space: Option<usize>,
 ) -> Option<AvailableMemory> {
-    let address_space = address_space.map(|bytes| bytes / ADDRESS_SPACE_DIVISOR);
     let limits = [
         (installed, "the machine"),
         (control_group, "the control group"),
@@ -153,7 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_limit_decides_and_of_the_address_space_the_half() {
+    fn what_malloc_reserves_of_the_address_space_is_not_available() {
+        const MIB: usize = 1 << 20;
+        let usable =
+            |limit: usize, threads| usable_address_space((limit * MIB) as u64, threads) / MIB;
+        assert_eq!(usable(512, 1), 384);
+        assert_eq!(usable(512, 4), 192);
+        assert_eq!(usable(100, 4), 25);
+    }
+
+    #[test]
+    fn the_smallest_limit_decides() {
         let smallest = |installed, group, address_space| {
             let memory = smallest(installed, group, address_space)?;
             Some((memory.bytes, memory.source))
@@ -162,17 +186,17 @@ mod tests {
         let machine = Some(1000);
         assert_eq!(smallest(machine, None, None), Some((1000, "the machine")));
         assert_eq!(
-            smallest(machine, Some(900), Some(1800)),
+            smallest(machine, Some(900), Some(900)),
             Some((900, "the control group"))
         );
         assert_eq!(
-            smallest(machine, Some(900), Some(1790)),
+            smallest(machine, Some(900), Some(895)),
             Some((895, "the address-space limit"))
         );
     }
 
     #[test]
     fn this_machine_reports_its_memory() {
-        assert!(available_memory().is_none_or(|memory| memory.bytes > 1 << 20));
+        assert!(available_memory(1).is_none_or(|memory| memory.bytes > 1 << 20));
     }
 }

@@ -3,8 +3,7 @@
 /// Starts `threads` executor threads; 0: one for each core, at most 4. Must be called before anything
 /// asynchronous, which would start the default number.
 pub fn start(threads: usize) {
-    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
-    let threads = if threads == 0 { cores() } else { threads };
+    let threads = count(threads);
     let config = async_global_executor::GlobalExecutorConfig::default()
         // The executor requires the name of a variable. This one is never set, while the default's would
         // override the configuration.
@@ -13,4 +12,10 @@ pub fn start(threads: usize) {
         .with_max_threads(threads)
         .with_thread_name_fn(|| "executor".to_owned());
     async_global_executor::init_with_config(config);
+}
+
+/// Returns the number of executor threads for the setting `threads`.
+pub(crate) fn count(threads: usize) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4));
+    if threads == 0 { cores() } else { threads }
 }
