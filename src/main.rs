@@ -79,6 +79,7 @@ fn print(text: &str) -> ExitCode {
 
 fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
     stderr::report_panics();
+    threads::start(config.process.threads);
     // On each way out of this function its drop writes the last lines.
     let _log_writer = match log_writer::start() {
         Ok(log_writer) => log_writer,
@@ -97,7 +98,6 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
         log::warn!("RUST_LOG is ignored: {problem}");
     }
     let open_files = open_files::raise_limit();
-    threads::start(config.process.threads);
     let (stop, server) = match (signals::stop_requested(), Server::bind(config, open_files)) {
         (Ok(stop), Ok(server)) => (stop, server),
         (Err(error), _) => {

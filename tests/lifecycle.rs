@@ -148,6 +148,20 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
     assert!(log.contains(text), "{log}");
 }
 
+#[test]
+fn a_limited_address_space_suffices_for_the_connections_that_it_is_said_to() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -v 150000 && exec "$0" "$@""#]);
+    let config = json!({"threads": 1, "listeners": [{"protocol": "peerdrop"}]});
+    let daemon = Daemon::start_with_launcher(shell, config);
+    let connect = |_| Client::connect(daemon.address(), "/ws/chat");
+    let clients: Vec<_> = (0..1000).map(connect).collect();
+    for mut client in clients {
+        client.receive_text();
+        client.ping();
+    }
+}
+
 /// A configuration that can be read once, as of `<(…)`, suffices: the program reads it once and executes nothing.
 #[test]
 fn a_configuration_from_a_pipe_is_served() {

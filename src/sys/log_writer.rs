@@ -46,7 +46,7 @@ pub fn start() -> io::Result<LogWriter> {
     let queue = Arc::new(LineQueue::new());
     let (finish, finished) = channel();
     let (from, to) = (pipe.try_clone()?, Arc::clone(&queue));
-    // The threads allocate nothing themselves: malloc would reserve 64 MiB of address space for each.
+    // The threads allocate next to nothing themselves: they may have no heap (see `threads::start`).
     let mut buffer = vec![0; READ_SIZE];
     let mut splitter = LineSplitter::default();
     spawn("log reader", move || {

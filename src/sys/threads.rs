@@ -1,7 +1,8 @@
 //! The executor's threads.
 
 /// Starts `threads` executor threads; 0: one for each core, at most 4. Must be called before anything
-/// asynchronous, which would start the default number.
+/// asynchronous, which would start the default number, and before other threads: where the address space is
+/// limited, malloc has a heap only for the first ones, and maps each block of the others alone.
 pub fn start(threads: usize) {
     let threads = count(threads);
     let config = async_global_executor::GlobalExecutorConfig::default()
@@ -12,6 +13,8 @@ pub fn start(threads: usize) {
         .with_max_threads(threads)
         .with_thread_name_fn(|| "executor".to_owned());
     async_global_executor::init_with_config(config);
+    // Once a task has run, a thread of the executor has its heap.
+    async_std::task::block_on(async_std::task::spawn(async {}));
 }
 
 /// Returns the number of executor threads for the setting `threads`.
