@@ -12,7 +12,7 @@ fn daemon(protocol: &str, settings: Value) -> Daemon {
 }
 
 fn get(target: &str, headers: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: there.example\r\n{headers}\r\n")
+    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")
 }
 
 /// Returns the lines that the daemon logs until it has stopped.

@@ -182,7 +182,7 @@ fn hostile_names_neither_appear_in_the_log_nor_split_its_lines() {
         let (_, message) = line.split_once("\u{1b}[0m ").unwrap_or(("", line));
         // The path of a refused request and a refused host or origin are logged, escaped, since an operator
         // needs them; nothing else that clients choose is.
-        let is_refusal = message.contains("is refused with 40");
+        let is_refusal = message.contains("is refused with 40") || message.contains(" is 403: ");
         assert!(is_refusal || !message.contains("Marker"), "{message:?}");
         assert!(!message.contains(is_unsafe), "{message:?}");
         opened += usize::from(message.contains(": opened from 127.0.0."));
