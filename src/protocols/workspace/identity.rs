@@ -4,7 +4,7 @@ use super::Workspace;
 use super::messages::{ErrorCode, ErrorReply};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::jwt;
-use crate::toolkit::sanitize::{sanitize, truncate};
+use crate::toolkit::sanitize::{name_key, sanitize_name, truncate_name};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -22,18 +22,18 @@ struct Claims {
 }
 
 impl Workspace {
-    /// Sanitizes and trims a username and cuts it at `username_length`; `None` if nothing is left.
+    /// Sanitizes and trims a username and cuts it at `username_length`; `None` if nothing visible is left.
     pub(super) fn sanitize_username(&self, requested: &str) -> Option<String> {
-        let clean = sanitize(requested);
-        let name = truncate(clean.trim(), self.options.username_length as usize).trim_end();
-        (!name.is_empty()).then(|| name.to_owned())
+        let clean = sanitize_name(requested);
+        let name = truncate_name(&clean, self.options.username_length as usize);
+        (!name_key(name).is_empty()).then(|| name.to_owned())
     }
 
     /// Returns a random username that is not in use.
     pub(super) fn generate_username(&self, cx: &mut Context) -> String {
         loop {
             let name = format!("User_{}", cx.random_string(USERNAME_ALPHABET, 6));
-            if !self.users.contains_key(&name.to_lowercase()) {
+            if !self.users.contains_key(&name_key(&name)) {
                 return name;
             }
         }
@@ -75,7 +75,7 @@ impl Workspace {
         conn: ConnectionId,
         name: String,
     ) -> Result<(), ErrorReply> {
-        let key = name.to_lowercase();
+        let key = name_key(&name);
         let is_full = self.is_full(&key);
         let member = self.members.get_mut(&conn);
         let Some(member) = member.filter(|member| member.user != key) else {

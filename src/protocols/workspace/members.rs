@@ -30,7 +30,7 @@ pub(super) struct Member {
 
 /// A username and its connections, of which there is at least one.
 pub(super) struct User {
-    /// The name in lower case.
+    /// The name as names are compared: [`name_key`](crate::toolkit::sanitize::name_key).
     pub(super) key: String,
     /// The name as its first connection wrote it.
     pub(super) name: String,

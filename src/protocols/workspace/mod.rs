@@ -1,6 +1,6 @@
 //! Workspace: one room per listener, with presence and typing indicators.
 //!
-//! A user is a username, compared without regard to case, and may have several connections (three by
+//! A user is a username, compared without regard to case and to invisible characters, and may have several connections (three by
 //! default). The other users see the user, not its connections: `online` with the first one, `offline`
 //! with the end of the last. The README in this folder describes the protocol for authors of clients.
 
@@ -19,6 +19,7 @@ use crate::toolkit::dialect::Recipient;
 use crate::toolkit::jwt::Secret;
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
+use crate::toolkit::sanitize::name_key;
 pub use codec::Decoder;
 use members::{
     Member, Members, RateLimits, User, Users, broadcast, broadcast_presence, broadcast_typing,
@@ -136,7 +137,7 @@ impl Realm for Workspace {
         let requested = request.parameter("username").unwrap_or_default();
         let name = self.sanitize_username(&requested);
         let name = name.unwrap_or_else(|| self.generate_username(cx));
-        let key = name.to_lowercase();
+        let key = name_key(&name);
         if self.is_full(&key) {
             // The document's client reconnects for ever if its connection opens and is then closed, so
             // this is an HTTP status instead of a Close frame.

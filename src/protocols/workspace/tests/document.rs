@@ -11,6 +11,7 @@
 //! | `userId` is unique and increasing | `user_ids_are_unique_and_increasing_even_within_a_millisecond` |
 //! | a user is a name, compared without regard to case | `a_user_has_one_id_and_one_name_on_all_its_connections` |
 //! | `username` is decoded, sanitized, trimmed, cut | `a_username_is_decoded_sanitized_trimmed_and_cut` |
+//! | invisible characters and bidirectional marks are removed from names, and names compared without any | `a_name_is_what_a_reader_sees_of_it`, `invisible_characters_are_removed_from_names`, `joiners_stay_in_names_between_two_visible_characters_only` |
 //! | a missing or empty one becomes `User_` and 6 characters | `a_connection_without_a_username_is_a_user_of_its_own`, `a_generated_username_that_is_in_use_is_not_used_again` |
 //! | "Maximum concurrent connections per user: 3", then HTTP 429 | `a_fourth_connection_of_a_user_is_rejected_in_the_handshake`, `without_a_limit_a_user_may_have_any_number_of_connections`, `a_fourth_connection_of_a_user_gets_429` |
 //! | `message:new` goes to all, including the sender | `a_message_goes_to_all_connections_including_the_sender` |
@@ -219,6 +220,33 @@ fn a_username_is_decoded_sanitized_trimmed_and_cut() {
             name,
             "{given}"
         );
+    }
+}
+
+#[test]
+fn a_name_is_what_a_reader_sees_of_it() {
+    let mut harness = harness();
+    assert_eq!(
+        connect(&mut harness, 1, "%E2%80%AEann%E2%80%8B")["username"],
+        "ann"
+    );
+    assert_eq!(
+        connect(&mut harness, 2, "a%C2%ADn%09n")["connectedUsers"],
+        1
+    );
+    // A joiner between two visible characters stays in a name, and makes no other name of it.
+    assert_eq!(
+        connect(&mut harness, 3, "a%E2%80%8Dnn")["connectedUsers"],
+        1
+    );
+    assert_eq!(
+        connect(&mut harness, 4, "x%E2%80%8Dy")["username"],
+        "x\u{200d}y"
+    );
+    assert_eq!(connect(&mut harness, 5, "XY")["username"], "x\u{200d}y");
+    for nothing in ["%E2%80%8B", "%EF%B8%8F", "%E3%85%A4"] {
+        let connected = connect(&mut self::harness(), 1, nothing);
+        assert!(connected["username"].as_str().unwrap().starts_with("User_"));
     }
 }
 
@@ -1220,6 +1248,7 @@ fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/workspace.rs"),
+        include_str!("../../../toolkit/sanitize.rs"),
     ]);
 }
 
