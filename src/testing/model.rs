@@ -39,6 +39,11 @@ pub(crate) fn parse_line(line: &str) -> (u64, Line<'_>) {
     (conn.parse().unwrap(), parse_line)
 }
 
+/// Returns whether a line is about the opening of a connection or a pause, which [`parse_line`] has no effects for.
+pub(crate) fn is_about_reading(line: &str) -> bool {
+    line.split(' ').nth(1) == Some("~")
+}
+
 /// Maximum number of steps in a story.
 pub(crate) const STEPS: usize = 300;
 
@@ -112,7 +117,7 @@ impl<R: Realm> ModelClients<R> {
 
     /// Updates the pending probes by the effects in `lines`, which are returned.
     fn track_probes(&mut self, lines: Vec<String>) -> Vec<String> {
-        for line in &lines {
+        for line in lines.iter().filter(|line| !is_about_reading(line)) {
             match parse_line(line) {
                 (conn, Line::Probed) => {
                     self.probed.insert(conn);

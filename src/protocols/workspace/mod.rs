@@ -98,6 +98,7 @@ impl Realm for Workspace {
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
+    const MIN_OUTBOX_MESSAGES: usize = 2;
 
     type Options = Options;
     type Decoder = Decoder;
