@@ -197,6 +197,11 @@ impl<R: Realm> RealmHarness<R> {
         self.round_trip_times.times.insert(ConnectionId(conn), rtt);
     }
 
+    /// Returns whether a connection is paused.
+    pub fn is_paused(&self, conn: u64) -> bool {
+        self.paused.contains_key(&ConnectionId(conn))
+    }
+
     /// Returns the open connections, those whose open is deferred included.
     pub fn open_connections(&self) -> impl Iterator<Item = u64> {
         self.open.iter().map(|conn| conn.0)

@@ -90,14 +90,15 @@ impl<R: Realm> ModelClients<R> {
         self.track_probes(lines)
     }
 
+    /// Picks one of the connections with a pending probe.
+    pub(crate) fn pick_probed(&self, pick: usize) -> Option<u64> {
+        let mut probed = self.probed.iter().copied();
+        probed.nth(pick % self.probed.len().max(1))
+    }
+
     /// Picks one of the pending probes and reports its result.
     pub(crate) fn resolve_probe(&mut self, pick: usize, alive: bool) -> Vec<String> {
-        let conn = self
-            .probed
-            .iter()
-            .copied()
-            .nth(pick % self.probed.len().max(1));
-        let Some(conn) = conn else {
+        let Some(conn) = self.pick_probed(pick) else {
             return Vec::new();
         };
         self.probed.remove(&conn);
