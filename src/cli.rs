@@ -18,7 +18,7 @@ Usage:
 
 Options:
   -c, --config FILE   a JSON file; without it the file that $SWITCHBOARD_CONFIG names;
-                      without either every protocol listens on its own port of 127.0.0.1
+                      without either every protocol listens on its own port of localhost
   -l, --log LEVEL     off, error, warn, info or debug; without it the level of
                       the configuration, else that of $RUST_LOG, else info
   -h, --help          print this text

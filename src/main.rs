@@ -41,13 +41,18 @@ fn main() -> ExitCode {
             malloc::enable_trim();
             serve(config, log)
         }
-        _ => print(
-            &config
-                .listeners
-                .iter()
-                .map(listener_line)
-                .collect::<String>(),
-        ),
+        _ => {
+            for warning in config.warnings() {
+                eprintln!("switchboard: warning: {warning}");
+            }
+            print(
+                &config
+                    .listeners
+                    .iter()
+                    .map(listener_line)
+                    .collect::<String>(),
+            )
+        }
     }
 }
 

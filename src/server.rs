@@ -3,8 +3,9 @@
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::KeepaliveConfig;
 use crate::broker::{Broker, DisconnectCounts, Event, RealmSlot};
-use crate::config::{Config, Listener};
+use crate::config::{Address, Config, Listener};
 use crate::net::accept;
+use crate::net::bind::{Bound, bind};
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::sys::memory;
@@ -14,14 +15,11 @@ use async_std::task::{self, JoinHandle};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, SinkExt, StreamExt};
 use std::fmt;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
-
-/// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
-/// reconnect at once, and each client above the limit waits a second before it tries again.
-const BACKLOG: i32 = 4096;
 
 /// Open files that are not available to connections: some to reject clients above the limit, and as many
 /// again for listeners, the runtime and the log.
@@ -32,8 +30,8 @@ const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 /// processes.
 const MEMORY_BUDGET_DIVISOR: usize = 4;
 
-/// The memory budget divided by this is a further budget, for large requests. A request takes at most 12 KiB,
-/// so with the fallback budget more than a thousand of the largest fit.
+/// The memory budget divided by this is a further budget, for large requests. A request takes at most 20 KiB,
+/// so with the fallback budget 800 of the largest fit.
 const REQUEST_BUDGET_DIVISOR: usize = 8;
 
 /// Default memory budget, in bytes, if the system does not report its memory: a
@@ -43,7 +41,8 @@ const FALLBACK_BUDGET: usize = 128 << 20;
 /// A server whose listeners are bound and not yet served.
 pub struct Server {
     config: Config,
-    sockets: Vec<std::net::TcpListener>,
+    /// The sockets of each listener.
+    bound: Vec<Bound>,
     max_connections: usize,
     /// Limit of the memory that clients make the process use, in bytes; 0: no limit.
     memory_budget: usize,
@@ -55,7 +54,7 @@ pub struct BindError {
     /// Index of the listener in the configuration.
     index: usize,
     protocol: &'static str,
-    address: SocketAddr,
+    address: Address,
     error: std::io::Error,
 }
 
@@ -69,12 +68,32 @@ impl fmt::Display for BindError {
         } = self;
         write!(
             f,
-            "listeners[{index}] ({protocol}) cannot listen on {address}: {error}"
+            "listeners[{index}] ({protocol}) cannot listen on {address}: {error}{}",
+            remedy(error.kind(), address)
         )
     }
 }
 
 impl std::error::Error for BindError {}
+
+/// Returns what to do about an error of binding, if that can be said.
+fn remedy(error: ErrorKind, address: &Address) -> String {
+    let port = address.port();
+    match error {
+        ErrorKind::AddrInUse => {
+            format!(
+                "; end the program that listens there (ss -ltnp shows it), or write a port other than {port}"
+            )
+        }
+        ErrorKind::AddrNotAvailable => {
+            format!("; write an address that this machine has, or \"*:{port}\" for all of them")
+        }
+        ErrorKind::PermissionDenied if port < 1024 => {
+            "; write a port from 1024 on, and put a proxy in front".to_owned()
+        }
+        _ => String::new(),
+    }
+}
 
 impl Server {
     /// Binds all listeners of a configuration. `open_files` is the limit of open files of the process.
@@ -82,15 +101,18 @@ impl Server {
     /// # Errors
     /// The first listener that cannot be bound, with the system's error; then none is bound.
     pub fn bind(config: Config, open_files: usize) -> Result<Self, BindError> {
+        for warning in config.warnings() {
+            log::warn!("{warning}");
+        }
         let bind = |(index, listener): (usize, &Listener)| {
-            listen(listener.address).map_err(|error| BindError {
+            bind(listener.address).map_err(|error| BindError {
                 index,
                 protocol: listener.protocol.name,
                 address: listener.address,
                 error,
             })
         };
-        let sockets = config
+        let bound = config
             .listeners
             .iter()
             .enumerate()
@@ -112,7 +134,7 @@ impl Server {
         });
         Ok(Self {
             config,
-            sockets,
+            bound,
             max_connections,
             memory_budget,
         })
@@ -142,7 +164,7 @@ impl Server {
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, started).run(events));
         task::spawn(tick(inbox.clone()));
-        let accepting = serve_listeners(&state, self.config.listeners, self.sockets);
+        let accepting = serve_listeners(&state, self.config.listeners, self.bound);
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log::info!(
@@ -171,28 +193,47 @@ impl Server {
     }
 }
 
-/// Starts the accept loop of each listener.
+/// Starts an accept loop for each socket of each listener.
 fn serve_listeners(
     state: &Arc<ServerState>,
     listeners: Vec<Listener>,
-    sockets: Vec<std::net::TcpListener>,
+    bound: Vec<Bound>,
 ) -> Vec<JoinHandle<()>> {
-    let serve = |(index, (listener, socket)): (usize, (Listener, std::net::TcpListener))| {
-        let address = socket.local_addr().unwrap_or(listener.address);
+    let serve = |(index, (listener, bound)): (usize, (Listener, Bound))| {
+        let Bound { address, sockets } = bound;
         log::info!(
-            "{:<10} listens on ws://{address}{}",
+            "{:<10} listens on ws://{address}{}{}",
             listener.protocol.name,
-            listener.endpoint()
+            listener.endpoint(),
+            bound_ips(address, &sockets)
         );
         let state = ListenerState::new(Arc::clone(state), index, listener, address);
-        task::spawn(accept::run(TcpListener::from(socket), Arc::new(state)))
+        let state = Arc::new(state);
+        sockets.into_iter().map(move |socket| {
+            task::spawn(accept::run(TcpListener::from(socket), Arc::clone(&state)))
+        })
     };
     listeners
         .into_iter()
-        .zip(sockets)
+        .zip(bound)
         .enumerate()
-        .map(serve)
+        .flat_map(serve)
         .collect()
+}
+
+/// Returns what is bound, in brackets, where that depends on the system.
+fn bound_ips(address: Address, sockets: &[std::net::TcpListener]) -> String {
+    let ips = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+    let ips: Vec<IpAddr> = ips.map(|address| address.ip()).collect();
+    match address {
+        Address::Ip(_) => String::new(),
+        Address::Any(_) if ips.iter().any(IpAddr::is_ipv6) => " (IPv4 and IPv6)".to_owned(),
+        Address::Any(_) => " (IPv4; this system has no IPv6)".to_owned(),
+        Address::Localhost(_) => {
+            let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+            format!(" ({})", ips.join(", "))
+        }
+    }
 }
 
 /// Waits until no task serves a client any more, at most for `timeout`.
@@ -249,14 +290,6 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
     }
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let socket = std::net::TcpListener::bind(address)?;
-    // A second listen(2) changes the backlog.
-    rustix::net::listen(&socket, BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
 /// Creates the broker's inbox. Without a buffer each sender has one slot of its own, and so at most one
 /// event in it.
 fn inbox() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
@@ -284,7 +317,7 @@ mod tests {
         SlowConsumerPolicy,
     };
     use async_tungstenite::tungstenite::{self, Message as Received, WebSocket};
-    use std::net::TcpStream;
+    use std::net::{SocketAddr, TcpStream};
     use std::thread;
 
     /// A protocol with bugs: it panics where the client's message says, and echoes all other messages.
@@ -351,7 +384,7 @@ mod tests {
         listener.settings.close_timeout = long;
         config.listeners = vec![listener];
         let server = Server::bind(config, 1000).unwrap();
-        let address = server.sockets[0].local_addr().unwrap();
+        let address = server.bound[0].sockets[0].local_addr().unwrap();
         let run = || task::block_on(server.run(futures::future::pending()));
         (thread::spawn(run), address)
     }

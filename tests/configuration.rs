@@ -6,11 +6,11 @@ use std::process::Output;
 use switchboard::config::Config;
 use switchboard::protocols::PROTOCOLS;
 
-fn stdout(output: &Output) -> &str {
+pub fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
-fn check(content: &str) -> Output {
+pub fn check(content: &str) -> Output {
     let file = temporary_file(content);
     let output = run(&["check", "--config", file.to_str().unwrap()]);
     std::fs::remove_file(file).unwrap();
@@ -39,29 +39,29 @@ fn check_prints_every_listener() {
     let lines: Vec<&str> = stdout(&output).lines().collect();
     assert_eq!(lines.len(), PROTOCOLS.len());
     assert!(
-        lines.contains(&"peerdrop   ws://127.0.0.1:9081/ws/chat"),
+        lines.contains(&"peerdrop   ws://localhost:9081/ws/chat"),
         "{lines:?}"
     );
     assert!(
-        lines.contains(&"fastchat   ws://127.0.0.1:8000/ws"),
+        lines.contains(&"fastchat   ws://localhost:8000/ws"),
         "{lines:?}"
     );
     assert!(
-        lines.contains(&"loudsync   ws://127.0.0.1:8080/"),
+        lines.contains(&"loudsync   ws://localhost:8080/"),
         "{lines:?}"
     );
     assert!(
-        lines.contains(&"peerjs     ws://127.0.0.1:9000/peerjs"),
+        lines.contains(&"peerjs     ws://localhost:9000/peerjs"),
         "{lines:?}"
     );
     assert!(
-        lines.contains(&"workspace  ws://127.0.0.1:4000/ws"),
+        lines.contains(&"workspace  ws://localhost:4000/ws"),
         "{lines:?}"
     );
     let with_path = json!({"listeners": [{"protocol": "peerjs", "path": "/my/app"}]});
     assert_eq!(
         stdout(&check(&with_path.to_string())),
-        "peerjs     ws://127.0.0.1:9000/my/app/peerjs\n"
+        "peerjs     ws://localhost:9000/my/app/peerjs\n"
     );
 }
 
@@ -75,12 +75,16 @@ fn each_error_names_the_key_and_what_would_be_right() {
     for (content, expected) in [
         (
             "{".to_owned(),
-            "is not valid JSON: EOF while parsing an object at line 1 column 1",
+            "line 1, column 1: write what is missing, at least }, at the end",
         ),
         ("[]".to_owned(), "must be a JSON object"),
         (
             r#"{"listener": []}"#.to_owned(),
-            r#""listener": unknown key; the keys of a configuration are listeners, log, max_connections, memory_budget, shutdown_timeout, threads"#,
+            r#""listener": write "listeners" instead of "listener""#,
+        ),
+        (
+            r#"{"colour": 1}"#.to_owned(),
+            r#""colour": unknown key; the keys of a configuration are listeners, log, max_connections, memory_budget, shutdown_timeout, threads"#,
         ),
         (
             r#"{"listeners": []}"#.to_owned(),
@@ -120,7 +124,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"threads": 1.5}"#.to_owned(),
-            "threads: invalid type: floating point `1.5`",
+            "threads: write 1 or 2: must be a whole number, not 1.5",
         ),
         (
             r#"{"threads": 5000}"#.to_owned(),
@@ -132,11 +136,15 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""address": "0.0.0.0:99999""#),
-            r#"listeners[1].address: must be a socket address, such as "0.0.0.0:8080", not "0.0.0.0:99999""#,
+            r#"listeners[1].address: write "localhost:4000" (this machine), "*:4000" (all addresses), or an IP address"#,
         ),
         (
             listener(r#""address": 8080"#),
-            "listeners[1].address: must be a string",
+            r#"listeners[1].address: write "*:8080" instead of "8080""#,
+        ),
+        (
+            listener(r#""address": null"#),
+            r#"listeners[1].address: must be a string, such as "localhost:4000""#,
         ),
         (
             listener(r#""address": "127.0.0.1:9081""#),
@@ -152,23 +160,47 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""max_conections": 5"#),
-            r#"listeners[1]."max_conections": unknown key; the keys of a workspace listener are protocol, address, "#,
+            r#"listeners[1]."max_conections": write "max_connections" instead of "max_conections""#,
+        ),
+        (
+            listener(r#""colour": 5"#),
+            r#"listeners[1]."colour": unknown key; the keys of a workspace listener are protocol, address, "#,
         ),
         (
             listener(r#""code_length": 5"#),
-            r#"listeners[1]."code_length": unknown key"#,
+            r#"listeners[1]."code_length": remove this; it is an option of peerdrop"#,
         ),
         (
             listener(r#""origins": "*""#),
-            r#"listeners[1].origins: must be an array, such as ["*"], not "*""#,
+            r#"listeners[1].origins: write ["*"]: must be an array"#,
         ),
         (
-            listener(r#""origins": ["example.com"]"#),
-            r#"listeners[1].origins: an entry must be an origin, such as "https://chat.example", or "same-host", "null" or "*", not "example.com""#,
+            listener(r#""origins": ["*", "example.com"]"#),
+            r#"listeners[1].origins[1]: write "https://example.com" instead of "example.com""#,
+        ),
+        (
+            listener(r#""hosts": "https://chat.example""#),
+            r#"listeners[1].hosts: write ["chat.example"]"#,
+        ),
+        (
+            listener(r#""hosts": ["chat.example:9000"]"#),
+            r#"listeners[1].hosts: write "chat.example", the name alone, instead of "chat.example:9000""#,
+        ),
+        (
+            listener(r#""landing_page": "no""#),
+            "listeners[1].landing_page: write true, false or null",
         ),
         (
             listener(r#""trusted_proxies": ["localhost"]"#),
-            r#"listeners[1].trusted_proxies: an entry must be an address or a network, such as "127.0.0.1" or "10.0.0.0/8", not "localhost""#,
+            r#"listeners[1].trusted_proxies: write "127.0.0.1", "::1" instead of "localhost""#,
+        ),
+        (
+            listener(r#""trusted_proxies": ["127.0.0.1:80"]"#),
+            r#"listeners[1].trusted_proxies: write "127.0.0.1" instead of "127.0.0.1:80""#,
+        ),
+        (
+            listener(r#""trusted_proxies": ["proxy.example"]"#),
+            r#"listeners[1].trusted_proxies: write an address or a network, such as "127.0.0.1" or "10.0.0.0/8", instead of"#,
         ),
         (
             listener(r#""handshake_timeout": 0"#),
@@ -188,7 +220,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""messages_per_minute": 5000000000"#),
-            "listeners[1].messages_per_minute: invalid value: integer `5000000000`",
+            "listeners[1].messages_per_minute: must be at most 4294967295, not 5000000000",
         ),
         (
             listener(r#""username_length": 1"#),
@@ -293,6 +325,6 @@ fn the_packaged_configuration_is_valid_and_has_every_protocol_on_all_addresses()
         config
             .listeners
             .iter()
-            .all(|listener| listener.address.ip().is_unspecified())
+            .all(|listener| listener.address.to_string().starts_with("*:"))
     );
 }

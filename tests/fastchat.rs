@@ -140,6 +140,58 @@ fn a_page_of_another_origin_is_rejected() {
     assert_eq!(rejection(&with_origin, "http://localhost:3000"), Some(403));
 }
 
+#[test]
+fn a_slow_reader_is_not_closed_for_being_asked_into_chats() {
+    let settings = json!({
+        "outbox_size": 64 << 10, "message_length": 60_000, "messages_per_minute": 0,
+        // The reader does not read for as long as the test needs.
+        "ping_after": 0,
+    });
+    let daemon = daemon(settings);
+    let mut slow = enter(&daemon, BOB, "Bob");
+    let mut ann = enter(&daemon, ANN, "Ann");
+    let open_chat = json!({"type": "OPEN_CHAT", "data": {"target_user_id": BOB}}).to_string();
+    ann.send(&*open_chat);
+    ann.receive_type("CHAT_OPENED");
+    // Fills the half of the outbox that is for other clients.
+    let mut fill = |length: usize| loop {
+        let data = json!({"to": BOB, "content": "x".repeat(length)});
+        ann.send(json!({"type": "MSG", "data": data}).to_string());
+        let answer =
+            ann.receive_until(|text| (!text.contains("PRESENCE")).then(|| text.to_owned()));
+        if answer.contains("MESSAGE_FAILED") {
+            break;
+        }
+    };
+    let mut asks = |number: u32| {
+        fill(30_000);
+        fill(1);
+        let mut eve = enter(
+            &daemon,
+            &format!("eeeeeeee-3333-4333-8333-{number:012}"),
+            "Eve",
+        );
+        eve.send(&*open_chat);
+        let answer =
+            eve.receive_until(|text| (!text.contains("PRESENCE")).then(|| text.to_owned()));
+        (eve, answer)
+    };
+    // The reader's socket may have taken more meanwhile: then the next one asks.
+    let mut eve = (0..10)
+        .map(&mut asks)
+        .find(|(_, answer)| answer.contains("MESSAGE_FAILED"))
+        .unwrap()
+        .0;
+    eve.send(json!({"type": "MSG", "data": {"to": BOB, "content": "x"}}).to_string());
+    assert_eq!(eve.receive_type("ERROR")["data"]["code"], "CHAT_NOT_OPENED");
+    slow.send(r#"{"type":"PING"}"#);
+    slow.receive_type("PONG");
+    eve.send(&*open_chat);
+    eve.receive_type("CHAT_OPENED");
+    let opened = slow.receive_type("CHAT_OPENED");
+    assert_eq!(opened["data"]["target_display_name"], "Eve");
+}
+
 /// The client of "Client Implementation" and the lines of "Example Test Messages", with UUIDs as
 /// ids.
 #[test]

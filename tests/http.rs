@@ -1,6 +1,7 @@
 //! Responses of a listener to plain requests, and the connections that it admits and rejects.
 
-use crate::common::{Client, Daemon, HANDSHAKE, http, receive_http, tcp, wait_until};
+use crate::common::{Client, Daemon, HANDSHAKE, http, read_head, receive_http, tcp, wait_until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -26,7 +27,7 @@ fn request(method: &str, path: &str) -> String {
 fn plain_requests_get_a_status_and_one_line_of_help() {
     let daemon = daemon(json!({}));
     for (method, path, expected) in [
-        ("GET", "/", 404),
+        ("GET", "/", 200),
         ("GET", "/ws/", 404),
         ("POST", "/elsewhere", 404),
         ("GET", "/ws", 426),
@@ -69,7 +70,7 @@ fn a_method_that_is_not_allowed_gets_405_even_with_a_body() {
 #[test]
 fn a_response_to_head_has_no_body() {
     let daemon = daemon(json!({}));
-    for (path, expected) in [("/", 404), ("/ws", 426)] {
+    for (path, expected) in [("/", 200), ("/elsewhere", 404), ("/ws", 426)] {
         let response = http(daemon.address(), &request("HEAD", path));
         assert_eq!(status(&response), expected);
         assert!(response.ends_with("\r\n\r\n"), "{response}");
@@ -87,11 +88,14 @@ fn malformed_and_oversized_requests_get_an_error() {
             400,
         ),
         (
-            format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(9000)),
+            format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(17_000)),
             431,
         ),
         (
-            format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "X: y\r\n".repeat(65)),
+            format!(
+                "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+                "X: y\r\n".repeat(100)
+            ),
             431,
         ),
         ("x".repeat(100_000), 431),
@@ -99,6 +103,154 @@ fn malformed_and_oversized_requests_get_an_error() {
         assert_eq!(status(&http(daemon.address(), &request)), expected);
     }
     Client::connect(daemon.address(), "/ws").receive_json();
+}
+
+#[test]
+fn login_cookies_of_the_same_domain_fit_into_a_handshake() {
+    let daemon = daemon(json!({}));
+    let cookies = "c".repeat(15 * 1024);
+    Client::try_connect(daemon.address(), "/ws", &[("cookie", &cookies)]).unwrap();
+    let headers: String = (0..94).map(|n| format!("X-{n}: y\r\n")).collect();
+    let request = HANDSHAKE.replacen("\r\n\r\n", &format!("\r\n{headers}\r\n"), 1);
+    assert_eq!(request.lines().count(), 1 + 99 + 1);
+    assert_eq!(upgrade(&daemon, &request).0, 101);
+}
+
+/// Sends a handshake. Returns the status and the head of the response.
+fn upgrade(daemon: &Daemon, request: &str) -> (u16, String) {
+    let mut stream = tcp(daemon.address());
+    stream.write_all(request.as_bytes()).unwrap();
+    let head = read_head(&mut stream);
+    (status(&head), head)
+}
+
+#[test]
+fn a_handshake_over_http_1_0_is_accepted_and_logged_once_a_minute() {
+    let daemon = daemon(json!({}));
+    for headers in ["Host: localhost\r\n", ""] {
+        let request = HANDSHAKE.replacen("HTTP/1.1", "HTTP/1.0", 1);
+        let request = request.replacen("Host: localhost\r\n", headers, 1);
+        assert_eq!(upgrade(&daemon, &request).0, 101);
+    }
+    let line = daemon.wait_for_log("over HTTP/1.0");
+    assert!(line.contains("proxy_http_version 1.1;"), "{line}");
+    // The second of the minute is not logged, and other handshakes never.
+    Client::connect(daemon.address(), "/ws?username=last").receive_json();
+    for _ in 0..2 {
+        let line = daemon.wait_for_log(": opened from");
+        assert!(!line.contains("HTTP/1.0"), "{line}");
+    }
+    daemon.signal(Signal::TERM);
+    while let Some(line) = daemon.next_log_line() {
+        assert!(!line.contains("over HTTP/1.0"), "{line}");
+    }
+}
+
+#[test]
+fn of_the_subprotocols_that_are_offered_the_first_is_answered() {
+    let daemon = daemon(json!({}));
+    for (offered, expected) in [
+        ("", None),
+        ("Sec-WebSocket-Protocol: chat\r\n", Some("chat")),
+        ("Sec-WebSocket-Protocol: a.b, chat\r\n", Some("a.b")),
+        ("Sec-WebSocket-Protocol: ,, Chat ,x\r\n", Some("Chat")),
+        (
+            "sec-websocket-protocol: a\r\nSec-WebSocket-Protocol: b\r\n",
+            Some("a"),
+        ),
+        ("Sec-WebSocket-Protocol: \r\n", None),
+        // Not a token.
+        ("Sec-WebSocket-Protocol: a b\r\n", None),
+        ("Sec-WebSocket-Protocol: \"a\", (b), c\r\n", Some("c")),
+    ] {
+        let request = HANDSHAKE.replacen(
+            "Upgrade: websocket",
+            &format!("{offered}Upgrade: websocket"),
+            1,
+        );
+        let (status, head) = upgrade(&daemon, &request);
+        assert_eq!(status, 101, "{offered}");
+        let answered: Vec<&str> = head
+            .lines()
+            .filter_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "))
+            .collect();
+        assert_eq!(
+            answered,
+            expected.into_iter().collect::<Vec<_>>(),
+            "{offered}"
+        );
+    }
+    // A client library fails without the answer.
+    Client::try_connect(
+        daemon.address(),
+        "/ws",
+        &[("sec-websocket-protocol", "chat")],
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_key_is_accepted_whatever_its_spare_bits_say() {
+    let daemon = daemon(json!({}));
+    for last in "ABCQRgw9+/".chars() {
+        let request = HANDSHAKE.replacen("jZQ==", &format!("jZ{last}=="), 1);
+        let (status, head) = upgrade(&daemon, &request);
+        assert_eq!(status, 101, "{last}");
+        assert!(last != 'Q' || head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    }
+}
+
+#[test]
+fn get_of_the_root_says_what_this_is_and_where_to_connect() {
+    for (protocol, endpoint) in [
+        ("peerdrop", "/ws/chat"),
+        ("fastchat", "/ws"),
+        ("workspace", "/ws"),
+        ("loudsync", "/"),
+    ] {
+        let daemon = Daemon::start_protocol(protocol, json!({}));
+        for target in ["/", "/?x=y", "http://localhost/"] {
+            let request = format!("GET {target} HTTP/1.0\r\nHost: localhost:1\r\n\r\n");
+            let response = http(daemon.address(), &request);
+            assert_eq!(status(&response), 200, "{protocol} {target}");
+            let (_, body) = response.split_once("\r\n\r\n").unwrap();
+            assert_eq!(
+                body,
+                format!(
+                    "switchboard serves {protocol} here; connect with a WebSocket client, for example: \
+                     wscat -c 'ws://localhost:1{endpoint}'\n"
+                )
+            );
+        }
+        let daemon = Daemon::start_protocol(protocol, json!({"landing_page": false}));
+        assert_eq!(
+            status(&http(
+                daemon.address(),
+                "GET / HTTP/1.0\r\nHost: localhost\r\n\r\n"
+            )),
+            404,
+            "{protocol}"
+        );
+    }
+}
+
+#[test]
+fn the_root_of_peerjs_is_the_protocols_own_where_it_defines_one() {
+    let get = |daemon: &Daemon| {
+        let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        http(daemon.address(), request)
+    };
+    let own = Daemon::start_protocol("peerjs", json!({"landing_page": false}));
+    assert!(get(&own).contains("PeerJS Server"));
+    let below = Daemon::start_protocol("peerjs", json!({"path": "/myapp"}));
+    let response = get(&below);
+    assert_eq!(status(&response), 200);
+    assert!(
+        response.contains("wscat -c 'ws://localhost/myapp/peerjs'"),
+        "{response}"
+    );
+    let off = Daemon::start_protocol("peerjs", json!({"path": "/myapp", "landing_page": false}));
+    assert_eq!(status(&get(&off)), 404);
 }
 
 #[test]
@@ -142,9 +294,18 @@ fn only_the_configured_origins_are_admitted() {
         "https://good.example.evil"
     ));
     assert!(allowed(
-        json!(["https://good.example"]),
+        json!(["https://good.example:443"]),
         "https://good.example"
     ));
+    assert!(allowed(
+        json!(["https://*.good.example"]),
+        "https://a.b.good.example"
+    ));
+    assert!(!allowed(
+        json!(["https://*.good.example"]),
+        "https://evil/.good.example"
+    ));
+    assert!(allowed(json!(["file://"]), "file://"));
 }
 
 #[test]

@@ -10,13 +10,16 @@
     reason = "a test may fail by a panic"
 )]
 
+mod addresses;
 mod all_protocols;
 mod backpressure;
 mod common;
 mod configuration;
+mod configuration_errors;
 mod documents;
 mod fastchat;
 mod hostile;
+mod hosts;
 mod http;
 mod lifecycle;
 mod liveness;

@@ -220,6 +220,26 @@ fn guesses_are_limited_by_the_address_that_a_trusted_proxy_names() {
 }
 
 #[test]
+fn a_join_that_waits_is_connected_at_once() {
+    let daemon =
+        Daemon::start_listener(json!({"protocol": "peerdrop", "total_wrong_codes_per_minute": 1}));
+    for _ in 0..2 {
+        let mut client = Client::connect(daemon.address(), "/ws/chat/WRONG2");
+        assert_eq!(client.expect_close(), (4404, "no such session".to_owned()));
+    }
+    // Each of these handshakes is completed before its code is looked up. Texts before the answer are dropped.
+    let mut creator = Client::connect(daemon.address(), "/ws/chat");
+    let code = creator.receive_text();
+    let waiting = Client::connect(daemon.address(), &format!("/ws/chat/{code}"));
+    let mut wrong = Client::connect(daemon.address(), "/ws/chat/WRONG2");
+    waiting.abort();
+    let (mut creator, mut joiner) = pair(&daemon);
+    joiner.send("found");
+    assert_eq!(creator.receive_text(), "found");
+    assert_eq!(wrong.expect_close(), (4404, "no such session".to_owned()));
+}
+
+#[test]
 fn a_message_above_the_limit_closes_the_connection_and_the_session() {
     let daemon = Daemon::start_listener(json!({"protocol": "peerdrop", "max_message_size": 1000}));
     let (mut creator, mut joiner) = pair(&daemon);

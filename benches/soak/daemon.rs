@@ -96,6 +96,7 @@ fn configuration(addresses: &[SocketAddr]) -> Value {
         if protocol == Protocol::PeerDrop {
             // All clients have one address, and some use the code of a session that has just ended.
             settings["wrong_codes_per_minute"] = json!(0);
+            settings["total_wrong_codes_per_minute"] = json!(0);
         }
         if protocol == Protocol::Workspace {
             // What is due at a quiescent point must not wait for a budget, and a client that the machine does not

@@ -65,10 +65,15 @@ impl FromStr for Network {
             Some(prefix) => prefix.parse().map_err(|_| ())?,
             None => width(address),
         };
-        if prefix > width(address) {
-            Err(())
-        } else {
-            Ok(Self { address, prefix })
+        // Addresses are compared in their canonical form, so that an IPv4 network written as IPv6 would never
+        // match.
+        match (address, address.to_canonical()) {
+            _ if prefix > width(address) => Err(()),
+            (IpAddr::V6(_), v4 @ IpAddr::V4(_)) if prefix >= 96 => Ok(Self {
+                address: v4,
+                prefix: prefix - 96,
+            }),
+            _ => Ok(Self { address, prefix }),
         }
     }
 }
@@ -117,6 +122,11 @@ mod tests {
         assert!(v6.contains(ip("2001:db8:9::")) && !v6.contains(ip("2001:db9::")));
         assert!(host.contains(ip("::1")) && !host.contains(ip("::2")));
         assert!(ten.contains(ip("::ffff:10.1.2.3")));
+        let [mapped, host] = networks(&["::ffff:10.0.0.0/104", "::ffff:192.0.2.1"])[..] else {
+            unreachable!()
+        };
+        assert!(mapped.contains(ip("10.255.0.1")) && !mapped.contains(ip("11.0.0.1")));
+        assert!(host.contains(ip("192.0.2.1")) && !host.contains(ip("192.0.2.2")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod close;
 pub mod frame;
+pub(crate) mod host;
 pub(crate) mod ip;
 pub(crate) mod log_escape;
 pub(crate) mod memory_budget;

@@ -2,6 +2,7 @@
 
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
+use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -61,6 +62,13 @@ impl Connections for ConnectionTable {
     fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
         let connection = self.get(&conn).filter(|it| it.pause_count == 0)?;
         Some(connection.status.last_activity())
+    }
+
+    fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
+        self.get(&conn).is_some_and(|connection| {
+            let has_capacity = connection.outbox.has_capacity_for_relayed(frame);
+            !connection.closing && (has_capacity || connection.is_unscheduled())
+        })
     }
 }
 

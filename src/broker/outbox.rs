@@ -153,6 +153,12 @@ impl Outbox {
         self.push_within(2, frame, wakers)
     }
 
+    /// Returns whether [`Outbox::push_relayed`] of this frame would succeed.
+    pub(crate) fn has_capacity_for_relayed(&self, frame: &Frame) -> bool {
+        let state = lock(&self.0);
+        state.bytes == 0 || state.counted_bytes() + cost(frame) <= state.limit / 2
+    }
+
     /// Queues a frame if the limit divided by `divisor` allows it, or the outbox is empty.
     fn push_within(
         &self,

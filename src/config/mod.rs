@@ -2,22 +2,33 @@
 //!
 //! The default configuration is the schema: it lists all keys and their types.
 
+mod address;
+mod hosts;
 mod origins;
+mod syntax;
+mod unknown_keys;
 mod validate;
 mod values;
+mod warnings;
 
 use crate::base::ip::Network;
 use crate::protocols::{PROTOCOLS, Protocol};
+pub use address::Address;
+pub(crate) use hosts::Hosts;
 use log::LevelFilter;
-use origins::Origins;
+pub(crate) use origins::Origins;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 pub use values::parse_level;
-use values::{bytes, level, level_name, network_names, networks, protocol_name, seconds};
+use values::{
+    bytes, level, level_name, network_names, networks, protocol_name, seconds, yes_no_or_null,
+};
+
+/// A valid value of `listeners`, for errors.
+const EXAMPLE_LISTENERS: &str = r#"[{"protocol": "peerdrop"}]"#;
 
 /// The whole configuration.
 #[derive(Clone, Debug, Serialize)]
@@ -55,7 +66,7 @@ pub struct Listener {
     #[serde(serialize_with = "protocol_name")]
     pub protocol: &'static Protocol,
     /// The address to listen on. Port 0: a free port that the system chooses.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The settings that every protocol has.
     #[serde(flatten)]
     pub settings: Settings,
@@ -69,6 +80,11 @@ pub struct Listener {
 pub struct Settings {
     /// The origins of web pages that may connect.
     pub origins: Origins,
+    /// The names under which the listener is reached; `None`: see [`Listener::checked_hosts`].
+    pub hosts: Option<Hosts>,
+    /// Whether `GET /` is answered where the protocol does not define it; `None`: it is.
+    #[serde(deserialize_with = "yes_no_or_null")]
+    pub landing_page: Option<bool>,
     /// The proxies whose `X-Forwarded-For` is trusted: addresses and networks.
     #[serde(serialize_with = "network_names", deserialize_with = "networks")]
     pub trusted_proxies: Vec<Network>,
@@ -98,7 +114,7 @@ pub struct Settings {
 }
 
 impl Config {
-    /// Returns the built-in defaults: every protocol on its own port of 127.0.0.1.
+    /// Returns the built-in defaults: every protocol on its own port of localhost.
     pub fn built_in() -> Self {
         Self {
             process: Process {
@@ -121,8 +137,9 @@ impl Config {
             file: path.to_owned(),
             problems,
         };
-        let text = std::fs::read_to_string(path)
+        let bytes = std::fs::read(path)
             .map_err(|error| failed(vec![format!("cannot be read: {error}")]))?;
+        let text = syntax::decode(bytes).map_err(|problem| failed(vec![problem]))?;
         Self::from_json(&text).map_err(failed)
     }
 
@@ -139,14 +156,25 @@ impl Listener {
         (self.protocol.endpoint_with)(&self.options)
     }
 
+    /// Returns the hosts that requests must name; `None`: any. Without `hosts` these are loopback names if only
+    /// this machine can connect and no proxy is trusted, which would pass on other names: pages of such a
+    /// machine's browser are what DNS rebinding could let in.
+    pub(crate) fn checked_hosts(&self) -> Option<Hosts> {
+        let is_exposed = self.address.is_loopback() && self.settings.trusted_proxies.is_empty();
+        let default = || is_exposed.then(Hosts::default);
+        self.settings.hosts.clone().or_else(default)
+    }
+
     /// Returns a listener of this protocol with all settings at their defaults.
     pub fn built_in(protocol: &'static Protocol) -> Self {
         let defaults = &protocol.defaults;
         Self {
             protocol,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, defaults.port)),
+            address: Address::Localhost(defaults.port),
             settings: Settings {
                 origins: Origins::new(defaults.origins),
+                hosts: None,
+                landing_page: None,
                 trusted_proxies: Vec::new(),
                 max_connections: 5000,
                 max_connections_per_ip: 0,

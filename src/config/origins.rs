@@ -1,7 +1,11 @@
 //! The origins of web pages that may connect (RFC 6455 section 10.2; rulings, "origin").
 
-use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
+use crate::base::host::{Host, parse_authority};
+use crate::base::log_escape::Quoted;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use std::fmt;
 
 /// The origins that a listener admits, as its configuration lists them.
 ///
@@ -9,72 +13,298 @@ use std::net::IpAddr;
 /// pages from using the network position of their visitors, and other programs could send any origin.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Origins(Vec<String>);
+pub struct Origins(Vec<Entry>);
 
-/// Admits every page.
-const ANY: &str = "*";
-/// Admits pages of the host named in the request's Host header, on any port, and of this machine.
-const SAME_HOST: &str = "same-host";
+/// One entry of `origins`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// `*`: admits every page.
+    Any,
+    /// `same-host`: admits pages of the host named in the request's Host header, on any port, and of this
+    /// machine.
+    SameHost,
+    /// `null`: admits what has no origin of its own, such as a page in a sandbox.
+    Null,
+    /// Admits pages of this origin.
+    Origin(Origin),
+    /// `https://*.example`: admits pages of all names below the host of this origin.
+    Below(Origin),
+}
+
+/// An origin as browsers send it (RFC 6454 section 6), in the form in which two are compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Origin {
+    scheme: String,
+    site: Site,
+}
+
+/// The part of an origin after its scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Site {
+    /// Of a page that came over HTTP. The port is `None` if it is the scheme's own.
+    Web { host: Host, port: Option<u16> },
+    /// Of another scheme, such as `app://x` or `file://`, as it stands.
+    Other(String),
+}
 
 impl Origins {
-    /// Creates the list from the entries of a configuration.
+    /// Creates the list from entries that are known to be valid.
+    ///
+    /// # Panics
+    /// If one is not.
     pub fn new(origins: &[&str]) -> Self {
-        Self(origins.iter().map(|&origin| origin.to_owned()).collect())
+        let entry = |text: &&str| Entry::parse(text).expect("the entries are valid");
+        Self(origins.iter().map(entry).collect())
     }
 
-    /// Returns the first entry that could never match, if there is one.
-    pub fn first_invalid(&self) -> Option<&str> {
-        let is_valid = |entry: &str| {
-            entry == ANY
-                || entry == SAME_HOST
-                || entry == "null"
-                || entry.split_once("://").is_some_and(|(scheme, host)| {
-                    !scheme.is_empty() && !host.is_empty() && !host.contains('/')
-                })
-        };
-        self.0
-            .iter()
-            .map(String::as_str)
-            .find(|entry| !is_valid(entry))
+    /// Returns the entry that admits this origin and no other, if browsers could send it.
+    pub(crate) fn entry_for(origin: &str) -> Option<String> {
+        let entry = Entry::parse(origin).ok();
+        let entry = entry.filter(|entry| matches!(entry, Entry::Origin(_) | Entry::Null));
+        entry.map(|entry| entry.to_string())
     }
 
     /// Returns whether a request with these Origin and Host headers is admitted.
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
-        let Some(origin) = origin else { return true };
-        self.0.iter().any(|entry| match entry.as_str() {
-            ANY => true,
-            SAME_HOST => is_same_host(origin, host),
-            // The case of scheme and host does not matter (RFC 6454 section 4).
-            listed => listed.eq_ignore_ascii_case(origin),
+        let Some(text) = origin else { return true };
+        let origin = Origin::parse(text);
+        self.0.iter().any(|entry| match (entry, &origin) {
+            (Entry::Any, _) => true,
+            (Entry::Null, _) => text == NULL,
+            (_, None) => false,
+            (Entry::SameHost, Some(origin)) => origin.is_same_host(host),
+            (Entry::Origin(listed), Some(origin)) => listed == origin,
+            (Entry::Below(parent), Some(origin)) => origin.is_below(parent),
         })
     }
 }
 
-fn is_same_host(origin: &str, host: Option<&str>) -> bool {
-    let Some((_scheme, authority)) = origin.split_once("://") else {
-        return false;
-    };
-    let name = without_port(authority);
-    is_loopback(name) || host.is_some_and(|host| name.eq_ignore_ascii_case(without_port(host)))
-}
+/// The origin of a page that has none of its own.
+const NULL: &str = "null";
 
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => authority,
+impl Entry {
+    /// Parses an entry.
+    ///
+    /// # Errors
+    /// What to write instead of one that could never match.
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "*" => Ok(Self::Any),
+            "same-host" => Ok(Self::SameHost),
+            NULL => Ok(Self::Null),
+            _ => parse_origin(text).ok_or_else(|| problem(text)),
+        }
     }
 }
 
-fn is_loopback(name: &str) -> bool {
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost")
-        || name.to_ascii_lowercase().ends_with(".localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+/// Parses an entry that is an origin, perhaps with `*.` before its host.
+fn parse_origin(text: &str) -> Option<Entry> {
+    let (scheme, rest) = text.split_once("://")?;
+    let Some(parent) = rest.strip_prefix("*.") else {
+        // Pages never come over these schemes.
+        let is_never_sent = |never: &&str| scheme.eq_ignore_ascii_case(never);
+        let is_sent = !["ws", "wss"].iter().any(is_never_sent);
+        return Origin::parse(text).filter(|_| is_sent).map(Entry::Origin);
+    };
+    let parent = Origin::parse(&format!("{scheme}://{parent}"))?;
+    let has_names_below = matches!(
+        parent.site,
+        Site::Web {
+            host: Host::Name(_),
+            ..
+        }
+    );
+    has_names_below.then_some(Entry::Below(parent))
+}
+
+impl Origin {
+    fn parse(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let own_port = match scheme.as_str() {
+            "http" => 80,
+            "https" => 443,
+            _ => return Self::of_other_scheme(scheme, rest),
+        };
+        let (host, port) = parse_authority(rest).filter(|_| !rest.ends_with(':'))?;
+        let port = port.filter(|port| *port != own_port);
+        let site = Site::Web { host, port };
+        Some(Self { scheme, site })
+    }
+
+    fn of_other_scheme(scheme: String, rest: &str) -> Option<Self> {
+        let is_of_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        let is_scheme = scheme.bytes().all(is_of_scheme)
+            && scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+        let is_of_host = |b: u8| {
+            b.is_ascii_graphic()
+                && !matches!(b, b'/' | b'?' | b'#' | b'@' | b'*' | b'\\' | b'"' | b',')
+        };
+        (is_scheme && rest.bytes().all(is_of_host)).then(|| Self {
+            scheme,
+            site: Site::Other(rest.to_ascii_lowercase()),
+        })
+    }
+
+    /// Returns whether the page is of the host of the request, or of this machine.
+    fn is_same_host(&self, host: Option<&str>) -> bool {
+        let name = match &self.site {
+            Site::Web { host, .. } => Some(host.clone()),
+            Site::Other(text) => parse_authority(text).map(|(host, _)| host),
+        };
+        let requested = host.and_then(parse_authority);
+        name.is_some_and(|name| {
+            name.is_loopback() || requested.is_some_and(|(requested, _)| requested == name)
+        })
+    }
+
+    /// Returns whether the host is a name below that of `parent`, and the rest is the same.
+    fn is_below(&self, parent: &Self) -> bool {
+        match (&self.site, &parent.site) {
+            (
+                Site::Web {
+                    host: Host::Name(name),
+                    port,
+                },
+                Site::Web {
+                    host: Host::Name(above),
+                    port: expected,
+                },
+            ) => {
+                let labels = name.strip_suffix(above.as_str());
+                self.scheme == parent.scheme
+                    && port == expected
+                    && labels.is_some_and(|labels| labels.ends_with('.'))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Returns what to write instead of an entry that could never match.
+fn problem(text: &str) -> String {
+    let given = Quoted(text);
+    if !text.is_ascii() {
+        return format!(
+            "write the name in ASCII, as browsers send it (\"https://xn--...\"), instead of {given}"
+        );
+    }
+    let trimmed = text.trim();
+    if trimmed.contains([',', ';']) || trimmed.contains(char::is_whitespace) {
+        return format!("write each origin as an entry of its own, instead of {given}");
+    }
+    let host = trimmed.split_once("://").map_or(trimmed, |(_, rest)| rest);
+    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+    if host == "*" {
+        return format!("write \"*\", which is every page, instead of {given}");
+    }
+    if host.ends_with(":*") {
+        return format!(
+            "write an origin for each port, such as \"http://localhost:3000\", or \"same-host\", which is \
+             any port of this host and of this machine, instead of {given}"
+        );
+    }
+    let squeezed = trimmed.to_ascii_lowercase().replace(['_', '-', '\''], "");
+    let keyword = match squeezed.as_str() {
+        "any" | "all" | "**" => Some("*"),
+        "samehost" | "sameorigin" | "self" | "same" => Some("same-host"),
+        "none" => Some(NULL),
+        _ => None,
+    };
+    let repaired = keyword.map(str::to_owned);
+    let repaired = repaired.or_else(|| self::repaired(trimmed).map(|entry| entry.to_string()));
+    match repaired {
+        Some(repaired) => {
+            format!(
+                "write \"{repaired}\" instead of {given}: browsers send a scheme, a host and a port"
+            )
+        }
+        None => format!(
+            "write an origin as browsers send it, such as \"https://chat.example\" or \
+             \"https://*.chat.example\", or \"*\", \"same-host\" or \"null\", instead of {given}"
+        ),
+    }
+}
+
+/// Returns the origin that was probably meant.
+fn repaired(text: &str) -> Option<Entry> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+        None => (String::new(), text.trim_start_matches('/')),
+    };
+    let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let rest = rest.rsplit('@').next().unwrap_or_default();
+    let rest = rest.trim_end_matches(':');
+    let rest = match rest.strip_prefix('*') {
+        Some(name) => format!("*.{}", name.trim_start_matches('.')),
+        None => rest.to_owned(),
+    };
+    let is_loopback = parse_authority(&rest).is_some_and(|(host, _)| host.is_loopback());
+    let scheme = match scheme.as_str() {
+        "ws" => "http",
+        "wss" => "https",
+        "" | "*" if is_loopback => "http",
+        "" | "*" => "https",
+        other => other,
+    };
+    parse_origin(&format!("{scheme}://{rest}"))
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.site)
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web { host, port: None } => host.fmt(f),
+            Self::Web {
+                host,
+                port: Some(port),
+            } => write!(f, "{host}:{port}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::SameHost => f.write_str("same-host"),
+            Self::Null => f.write_str(NULL),
+            Self::Origin(origin) => origin.fmt(f),
+            Self::Below(Origin { scheme, site }) => write!(f, "{scheme}://*.{site}"),
+        }
+    }
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match Value::deserialize(from)? {
+            Value::String(text) => Self::parse(&text).map_err(D::Error::custom),
+            Value::Null => Err(D::Error::custom(
+                "write \"null\", in quotes, instead of null",
+            )),
+            other => Err(D::Error::custom(format!(
+                "write an origin in quotes, such as \"https://chat.example\", instead of {other}"
+            ))),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn admits(origins: &[&str], origin: &str) -> bool {
         Origins::new(origins).allows(Some(origin), Some("chat.example:8000"))
@@ -90,6 +320,7 @@ mod tests {
     fn a_star_admits_every_origin() {
         assert!(admits(&["*"], "https://evil.example"));
         assert!(admits(&["*"], "null"));
+        assert!(admits(&["*"], "no origin at all"));
     }
 
     #[test]
@@ -98,6 +329,7 @@ mod tests {
         for origin in [
             "https://good.example",
             "HTTPS://Good.Example",
+            "https://good.example:443",
             "http://good.example:8080",
         ] {
             assert!(admits(listed, origin), "{origin}");
@@ -107,13 +339,62 @@ mod tests {
             "https://good.example:444",
             "https://good.example.evil",
             "https://evil-good.example",
+            "https://www.good.example",
             "https://good.example/",
+            "https://good.example@evil",
             "null",
             "",
         ] {
             assert!(!admits(listed, origin), "{origin}");
         }
         assert!(admits(&["null"], "null"));
+    }
+
+    #[test]
+    fn an_entry_is_taken_as_meant() {
+        for (entry, origin) in [
+            ("https://a.example:443", "https://a.example"),
+            ("http://a.example:80", "http://a.example"),
+            ("https://A.Example", "https://a.example"),
+            ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
+            ("file://", "file://"),
+            ("app://x", "app://x"),
+            ("app://.", "app://."),
+            ("capacitor://localhost", "capacitor://localhost"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+            ("NULL", "null"),
+        ] {
+            assert!(admits(&[entry], origin), "{entry}");
+        }
+        assert!(!admits(&["app://x"], "app://y"));
+        assert!(!admits(&["file://"], "null"));
+    }
+
+    #[test]
+    fn a_star_in_front_stands_for_one_label_or_more() {
+        let below = &["https://*.good.example", "http://*.good.example:8080"];
+        for origin in [
+            "https://a.good.example",
+            "https://a.b.good.example",
+            "https://a.good.example:443",
+            "http://a.good.example:8080",
+        ] {
+            assert!(admits(below, origin), "{origin}");
+        }
+        for origin in [
+            "https://good.example",
+            "https://evilgood.example",
+            "https://.good.example",
+            "https://a.good.example:8080",
+            "http://a.good.example",
+            "https://a.good.example.evil",
+            "https://a.good.example/.good.example",
+            "https://evil/.good.example",
+            "https://evil:80@a.good.example",
+            "https://evil#.good.example",
+        ] {
+            assert!(!admits(below, origin), "{origin}");
+        }
     }
 
     #[test]
@@ -126,6 +407,7 @@ mod tests {
             "http://app.localhost",
             "http://127.0.0.1:5173",
             "http://[::1]:80",
+            "capacitor://localhost",
         ] {
             assert!(admits(same, origin), "{origin}");
         }
@@ -135,27 +417,124 @@ mod tests {
             "http://chat.example.evil",
             "http://localhost.evil",
             "http://127.0.0.1.evil",
+            "http://evil.com/.localhost",
+            "http://evil.com/localhost",
+            "http://evil.com?.localhost",
+            "http://evil.com#.localhost",
+            "http://evil.com\\.localhost",
+            "http://evil.com:80@localhost",
+            "http://evil.com .localhost",
+            "x://evil.com/.localhost",
+            "x://evil.com,.localhost",
+            "file://",
             "null",
             "chat.example",
         ] {
             assert!(!admits(same, origin), "{origin}");
         }
+        let same = Origins::new(same);
+        assert!(!same.allows(Some("file://"), Some("")));
+        assert!(!same.allows(Some("http://a"), None));
+        assert!(same.allows(Some("http://[::2]:1"), Some("[0::2]:9")));
     }
 
     #[test]
-    fn an_entry_that_could_never_match_is_invalid() {
-        assert_eq!(
-            Origins::new(&["*", "same-host", "null", "https://a.b:1"]).first_invalid(),
-            None
-        );
-        for invalid in [
-            "",
-            "a.example",
-            "https://",
-            "https://a.example/",
-            "same_host",
+    fn an_entry_that_could_never_match_is_told_what_to_write() {
+        for (entry, right) in [
+            (
+                "https://a.example/",
+                "write \"https://a.example\" instead of",
+            ),
+            (
+                "https://a.example/chat?x#y",
+                "write \"https://a.example\" instead of",
+            ),
+            (
+                " https://a.example",
+                "write \"https://a.example\" instead of",
+            ),
+            (
+                "https://user@a.example:8443",
+                "write \"https://a.example:8443\" instead of",
+            ),
+            (
+                "https://a.example:",
+                "write \"https://a.example\" instead of",
+            ),
+            ("a.example", "write \"https://a.example\" instead of"),
+            ("//a.example", "write \"https://a.example\" instead of"),
+            (
+                "localhost:3000",
+                "write \"http://localhost:3000\" instead of",
+            ),
+            ("wss://a.example", "write \"https://a.example\" instead of"),
+            ("ws://a.example", "write \"http://a.example\" instead of"),
+            ("*.a.example", "write \"https://*.a.example\" instead of"),
+            ("*://a.example", "write \"https://a.example\" instead of"),
+            (
+                "https://*a.example",
+                "write \"https://*.a.example\" instead of",
+            ),
+            ("file:///", "write \"file://\" instead of"),
+            ("https://*", "write \"*\", which is every page, instead of"),
+            (
+                "http://localhost:*",
+                "write an origin for each port, such as \"http://localhost:3000\"",
+            ),
+            ("same_host", "write \"same-host\" instead of"),
+            ("any", "write \"*\" instead of"),
+            ("https://m\u{fc}nchen.example", "write the name in ASCII"),
+            (
+                "https://a.example, https://b.example",
+                "write each origin as an entry of its own",
+            ),
+            (
+                "https://a example",
+                "write each origin as an entry of its own",
+            ),
+            (
+                "",
+                "write an origin as browsers send it, such as \"https://chat.example\"",
+            ),
+            ("https://", "write an origin as browsers send it"),
+            ("https://a.*", "write an origin as browsers send it"),
+            ("https://*.127.0.0.1", "write an origin as browsers send it"),
+            (
+                "https://a.example:99999",
+                "write an origin as browsers send it",
+            ),
         ] {
-            assert_eq!(Origins::new(&["*", invalid]).first_invalid(), Some(invalid));
+            let problem = Entry::parse(entry).unwrap_err();
+            assert!(problem.starts_with(right), "{entry}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_log_tells_to_admit_the_refused_origin_and_no_other() {
+        let entry = |origin| Origins::entry_for(origin);
+        assert_eq!(
+            entry("https://A.example:443").as_deref(),
+            Some("https://a.example")
+        );
+        assert_eq!(entry("null").as_deref(), Some("null"));
+        for origin in [
+            "*",
+            "same-host",
+            "https://*.example",
+            "https://a.example/",
+            "",
+        ] {
+            assert_eq!(entry(origin), None, "{origin}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_told_to_be_written_is_an_entry(text in "[a-z*./:@ -]{0,24}|(http|wss?|file)s?://[a-z*./:@-]{0,16}") {
+            if let Err(problem) = Entry::parse(&text) {
+                let right = problem.split('"').nth(1).unwrap();
+                prop_assert!(Entry::parse(right).is_ok() || !problem.starts_with("write \""), "{}", problem);
+            }
         }
     }
 }

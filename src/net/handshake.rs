@@ -11,7 +11,10 @@ use crate::net::connection_limits::SubnetPermit;
 use crate::net::http::connection::HttpConnection;
 #[cfg(any(test, fuzzing))]
 use crate::net::http::cors::with_cors_headers;
-use crate::net::http::cors::{allowed_methods, is_origin_allowed, options_response};
+use crate::net::http::cors::{
+    allowed_methods, host_refused, is_host_allowed, is_origin_allowed, options_response,
+    origin_refused,
+};
 use crate::net::http::request::{RequestError, RequestHead};
 use crate::net::http::response::Response;
 use crate::net::listener::{ListenerState, Permits};
@@ -174,6 +177,7 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
         let capacity = check_capacity(permits, subnet_permit.as_ref());
         match handle_request(&mut http, &head, capacity).await {
             Outcome::Upgrade(upgrade_response) => {
+                log_old_handshake(&head, http.address, listener);
                 return Some(Handshake {
                     socket: http.socket,
                     head,
@@ -200,6 +204,18 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
             http.address = peer;
         }
         yield_now().await;
+    }
+}
+
+/// Logs once a minute that a handshake came over HTTP/1.0.
+fn log_old_handshake(head: &RequestHead, address: IpAddr, listener: &ListenerState) {
+    let now = listener.server.started.elapsed();
+    if head.is_http_1_0() && listener.old_handshakes.passes(now) {
+        log::info!(
+            "{}: {address} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
+             \"proxy_http_version 1.1;\")",
+            listener.protocol_name()
+        );
     }
 }
 
@@ -294,20 +310,25 @@ enum RequestKind {
     Http { body_length: usize },
 }
 
-/// Checks a request: first the path, then the method and the body, then whether the listener answers plain
-/// requests at all, then the origin, and the headers of the handshake last. The response to a request
-/// with several problems names the first of them.
+/// Checks a request: first the host, then the path, then the method and the body, then whether the listener
+/// answers plain requests at all, then the origin, and the headers of the handshake last. The response to a
+/// request with several problems names the first of them.
 ///
 /// # Errors
 /// The response, if the request is invalid or can be answered without the realm.
 fn check(head: &RequestHead, listener: &ListenerState) -> Result<RequestKind, Response> {
     let protocol = listener.protocol;
-    if !(protocol.matches_path)(&head.path) {
-        let text = format!(
-            "nothing here; connect to {} at {}",
-            protocol.name, protocol.endpoint
-        );
-        return Err(Response::new(404, text));
+    if !is_host_allowed(head, listener) {
+        return Err(host_refused(head, listener));
+    }
+    let is_in_protocol = (protocol.matches_path)(&head.path);
+    if !(is_in_protocol && protocol.has_http_api()) {
+        if let Some(response) = landing(head, listener) {
+            return Err(response);
+        }
+    }
+    if !is_in_protocol {
+        return Err(nothing_here(listener));
     }
     let methods = allowed_methods(protocol);
     let mut body_length = 0;
@@ -326,11 +347,10 @@ fn check(head: &RequestHead, listener: &ListenerState) -> Result<RequestKind, Re
     }
     let wants_websocket = head.method == "GET" && head.wants_upgrade();
     if !wants_websocket && !protocol.has_http_api() {
-        return Err(upgrade_required(head, protocol.endpoint));
+        return Err(upgrade_required(head, &listener.endpoint));
     }
     if !is_origin_allowed(head, listener) {
-        let text = "this origin is not allowed; see \"origins\" in the configuration";
-        return Err(Response::new(403, text));
+        return Err(origin_refused(head));
     }
     if wants_websocket {
         head.upgrade().map(RequestKind::Upgrade)
@@ -375,10 +395,11 @@ async fn query_realm(
         Ok(HttpReply::UpgradeRequired { target }) => upgrade_required(head, &target),
         Ok(HttpReply::Rejected(rejection)) => {
             let response = Response::new(rejection.status, rejection.text);
-            if rejection.status == 405 {
-                response.with_header("Allow", allowed_methods(listener.protocol))
-            } else {
-                response
+            match rejection.status {
+                // The protocol does not define this path.
+                404 => landing(head, listener).unwrap_or(response),
+                405 => response.with_header("Allow", allowed_methods(listener.protocol)),
+                _ => response,
             }
         }
         Err(oneshot::Canceled) => shutting_down(),
@@ -430,10 +451,40 @@ fn shutting_down() -> Response {
     Response::new(503, "the server is shutting down")
 }
 
-fn upgrade_required(head: &RequestHead, target: &str) -> Response {
+fn nothing_here(listener: &ListenerState) -> Response {
     let text = format!(
+        "nothing here; connect to {} at {}",
+        listener.protocol.name, listener.endpoint
+    );
+    Response::new(404, text)
+}
+
+/// Returns the response to a plain `GET /` that the protocol does not define: what this is, for people and for
+/// proxies that check whether the server is well. `None` for every other request.
+fn landing(head: &RequestHead, listener: &ListenerState) -> Option<Response> {
+    let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
+    let is_handshake = head.wants_upgrade() || head.has_websocket_key();
+    if !is_get || head.path != "/" || is_handshake || head.has_body() {
+        return None;
+    }
+    if listener.settings.landing_page == Some(false) {
+        return Some(nothing_here(listener));
+    }
+    let text = format!(
+        "switchboard serves {} here; {}",
+        listener.protocol.name,
+        how_to_connect(head, &listener.endpoint)
+    );
+    Some(Response::new(200, text))
+}
+
+fn upgrade_required(head: &RequestHead, target: &str) -> Response {
+    Response::new(426, how_to_connect(head, target)).with_header("Upgrade", "websocket")
+}
+
+fn how_to_connect(head: &RequestHead, target: &str) -> String {
+    format!(
         "connect with a WebSocket client, for example: wscat -c 'ws://{}{target}'",
         head.first("Host").unwrap_or("localhost"),
-    );
-    Response::new(426, text).with_header("Upgrade", "websocket")
+    )
 }

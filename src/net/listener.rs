@@ -3,12 +3,12 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::Event;
-use crate::config::{Listener, Settings};
+use crate::config::{Address, Hosts, Listener, Settings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
+use crate::net::once_per_minute::OncePerMinute;
 use crate::protocols::Protocol;
 use futures::channel::{mpsc, oneshot};
 use futures::future::Shared;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -46,8 +46,14 @@ pub(crate) struct ListenerState {
     pub(crate) server: Arc<ServerState>,
     /// Index in the configuration.
     pub(crate) index: usize,
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     pub(crate) protocol: &'static Protocol,
+    /// Path that a client connects to.
+    pub(crate) endpoint: String,
+    /// Hosts that requests must name; `None`: any.
+    pub(crate) checked_hosts: Option<Hosts>,
+    /// The time of the last handshake over HTTP/1.0 that was logged.
+    pub(crate) old_handshakes: OncePerMinute,
     pub(crate) settings: Settings,
     /// `max_connections` of the listener.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
@@ -61,14 +67,18 @@ impl ListenerState {
         server: Arc<ServerState>,
         index: usize,
         config: Listener,
-        address: SocketAddr,
+        address: Address,
     ) -> Self {
+        let (endpoint, checked_hosts) = (config.endpoint(), config.checked_hosts());
         let settings = config.settings;
         Self {
             server,
             index,
             address,
             protocol: config.protocol,
+            endpoint,
+            checked_hosts,
+            old_handshakes: OncePerMinute::default(),
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
             settings,

@@ -1,6 +1,7 @@
 //! Everything that touches a client's socket, from accept to the last byte.
 
 pub(crate) mod accept;
+pub(crate) mod bind;
 pub(crate) mod client_ip;
 pub(crate) mod connection;
 pub(crate) mod connection_limits;
@@ -9,4 +10,5 @@ mod frame_writer;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
+pub(crate) mod once_per_minute;
 pub(crate) mod socket;

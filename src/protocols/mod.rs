@@ -93,8 +93,10 @@ impl Protocol {
         !self.methods.is_empty()
     }
 
-    /// Returns the protocol of this name.
+    /// Returns the protocol of this name, whatever its case.
     pub fn by_name(name: &str) -> Option<&'static Self> {
-        PROTOCOLS.iter().find(|protocol| protocol.name == name)
+        PROTOCOLS
+            .iter()
+            .find(|protocol| protocol.name.eq_ignore_ascii_case(name))
     }
 }

@@ -17,6 +17,11 @@ pub trait Connections {
     fn last_activity(&self, _conn: ConnectionId) -> Option<Duration> {
         None
     }
+
+    /// Returns whether an [`Effect::Deliver`] of this frame to a connection would succeed now.
+    fn can_deliver(&self, _conn: ConnectionId, _frame: &Frame) -> bool {
+        true
+    }
 }
 
 /// The source of ids, and the only source of randomness of a realm.
@@ -112,6 +117,12 @@ impl<'a> Context<'a> {
     /// Returns the last round-trip time measured with a Ping to a connection.
     pub fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.connections.rtt(conn)
+    }
+
+    /// Returns whether [`Context::deliver`] of this frame would succeed, for realms that must know. The answer
+    /// holds for the first frame that a call delivers to the connection.
+    pub fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
+        self.connections.can_deliver(conn, frame)
     }
 
     /// Returns a new random UUID (version 4).

@@ -111,7 +111,7 @@ pub enum SlowConsumerPolicy {
 /// Defaults of a listener's settings that depend on the protocol.
 #[derive(Clone, Debug)]
 pub struct Defaults {
-    /// The port of `address`, on 127.0.0.1.
+    /// The port of `address`, on localhost.
     pub port: u16,
     /// `origins`.
     pub origins: &'static [&'static str],

@@ -2,7 +2,7 @@
 
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
-use crate::config::Listener;
+use crate::config::{Address, Listener};
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::handshake::local_response;
@@ -22,7 +22,7 @@ use futures::{AsyncRead, FutureExt};
 use serde_json::json;
 use std::io;
 use std::iter::Cycle;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::slice::Iter;
 use std::sync::Arc;
@@ -217,8 +217,11 @@ thread_local! {
         .iter()
         .enumerate()
         .map(|(index, protocol)| {
-            let listener = Listener::built_in(protocol);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            let mut listener = Listener::built_in(protocol);
+            // The seeds name this host. Half of the listeners admit every host.
+            listener.settings.hosts = (index % 2 == 0).then(|| serde_json::from_value(json!(["h"])).expect("a name"));
+            let address = Address::Any(1);
+            listener.address = address;
             let (inbox, _) = mpsc::channel(1);
             let (_, stopping) = oneshot::channel();
             let (all_gone, _) = mpsc::channel(1);

@@ -60,7 +60,7 @@ pub fn token(bytes: &[u8]) {
 /// Reads a configuration. Each problem names its place, and a valid configuration is equal to the one that is
 /// read from its printed form.
 pub fn configuration(bytes: &[u8]) {
-    const PLACES: [&str; 9] = [
+    const PLACES: [&str; 10] = [
         "listeners",
         "log:",
         "threads:",
@@ -68,7 +68,9 @@ pub fn configuration(bytes: &[u8]) {
         "memory_budget:",
         "shutdown_timeout:",
         "\"",
-        "is not valid JSON: ",
+        // What is wrong with the file as a whole.
+        "line ",
+        "write ",
         "must be a JSON object, ",
     ];
     let text = String::from_utf8_lossy(bytes);
@@ -77,6 +79,10 @@ pub fn configuration(bytes: &[u8]) {
             let printed = config.to_json();
             let reread = Config::from_json(&printed).map(|config| format!("{config:?}"));
             assert_eq!(reread, Ok(format!("{config:?}")));
+            for warning in config.warnings() {
+                let has_place = PLACES.iter().any(|place| warning.starts_with(place));
+                assert!(has_place, "{warning}");
+            }
             for listener in &config.listeners {
                 assert!(listener.endpoint().starts_with('/'));
             }

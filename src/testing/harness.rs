@@ -25,27 +25,34 @@ pub struct RealmHarness<R: Realm> {
     decoders: BTreeMap<ConnectionId, R::Decoder>,
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
-    round_trip_times: RoundTripTimes,
+    round_trip_times: BTreeMap<ConnectionId, Duration>,
+    /// Time of the last sign of life: a message, or the answer to a probe.
+    last_activity: BTreeMap<ConnectionId, Duration>,
     /// Connections whose open is deferred.
     deferred: BTreeSet<ConnectionId>,
     /// Paused connections, each with the commands that it has sent since.
     paused: BTreeMap<ConnectionId, Vec<R::Command>>,
 }
 
-#[derive(Default)]
-struct RoundTripTimes {
-    times: BTreeMap<ConnectionId, Duration>,
-    /// Time of the last sign of life: a message, or the answer to a probe.
-    last_activity: BTreeMap<ConnectionId, Duration>,
+/// The state of the connections during a call.
+struct ConnectionStates<'a> {
+    open: &'a BTreeSet<ConnectionId>,
+    full: &'a BTreeSet<ConnectionId>,
+    round_trip_times: &'a BTreeMap<ConnectionId, Duration>,
+    last_activity: &'a BTreeMap<ConnectionId, Duration>,
 }
 
-impl Connections for RoundTripTimes {
+impl Connections for ConnectionStates<'_> {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
-        self.times.get(&conn).copied()
+        self.round_trip_times.get(&conn).copied()
     }
 
     fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
         self.last_activity.get(&conn).copied()
+    }
+
+    fn can_deliver(&self, conn: ConnectionId, _: &Frame) -> bool {
+        self.open.contains(&conn) && !self.full.contains(&conn)
     }
 }
 
@@ -74,7 +81,8 @@ impl<R: Realm> RealmHarness<R> {
             open: BTreeSet::new(),
             decoders: BTreeMap::new(),
             full: BTreeSet::new(),
-            round_trip_times: RoundTripTimes::default(),
+            round_trip_times: BTreeMap::new(),
+            last_activity: BTreeMap::new(),
             deferred: BTreeSet::new(),
             paused: BTreeMap::new(),
         }
@@ -164,7 +172,7 @@ impl<R: Realm> RealmHarness<R> {
     }
 
     fn record_activity(&mut self, conn: ConnectionId) {
-        self.round_trip_times.last_activity.insert(conn, self.now);
+        self.last_activity.insert(conn, self.now);
     }
 
     /// Ends a connection.
@@ -194,7 +202,7 @@ impl<R: Realm> RealmHarness<R> {
 
     /// Sets a connection's round-trip time from now on.
     pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
-        self.round_trip_times.times.insert(ConnectionId(conn), rtt);
+        self.round_trip_times.insert(ConnectionId(conn), rtt);
     }
 
     /// Returns whether a connection is paused.
@@ -317,10 +325,15 @@ impl<R: Realm> RealmHarness<R> {
 
     fn with_context(&mut self, effects: &mut Vec<Effect>, call: impl FnOnce(&mut R, &mut Context)) {
         let wall = SystemTime::UNIX_EPOCH + START + self.now;
-        let (round_trip_times, ids) = (&self.round_trip_times, &mut self.ids);
+        let connections = ConnectionStates {
+            open: &self.open,
+            full: &self.full,
+            round_trip_times: &self.round_trip_times,
+            last_activity: &self.last_activity,
+        };
         call(
             &mut self.realm,
-            &mut Context::new(self.now, wall, round_trip_times, ids, effects),
+            &mut Context::new(self.now, wall, &connections, &mut self.ids, effects),
         );
     }
 

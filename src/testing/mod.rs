@@ -10,6 +10,7 @@
 //! read a story of clients that connect, send and disconnect, replay it in a
 //! [`RealmHarness`](harness::RealmHarness), and compare the realm with a model.
 
+mod fuzz_origins;
 mod fuzz_request;
 mod fuzz_toolkit;
 #[cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer uses only part of it"))]
@@ -21,6 +22,7 @@ pub(crate) mod model;
 #[cfg(test)]
 pub(crate) mod spec_table;
 
+pub use fuzz_origins::origins;
 pub use fuzz_request::request;
 pub use fuzz_toolkit::{configuration, frame_tracker, sanitize, token};
 pub(crate) use input::{Input, messages};
@@ -29,13 +31,14 @@ pub(crate) use input::{Input, messages};
 pub type Target = fn(&[u8]);
 
 /// All fuzz targets with their names, which are also those of their programs and of their folders of seeds.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("frame_tracker", frame_tracker),
     ("configuration", configuration),
     ("fastchat_messages", fastchat_messages),
     ("fastchat_model", fastchat_model),
     ("loudsync_messages", loudsync_messages),
     ("loudsync_model", loudsync_model),
+    ("origins", origins),
     ("peerdrop_messages", peerdrop_messages),
     ("peerdrop_model", peerdrop_model),
     ("peerjs_messages", peerjs_messages),

@@ -53,6 +53,11 @@ impl<T> PendingClients<T> {
         self.takeovers.contains_key(&conn)
     }
 
+    /// Returns the connection that has the identity for which a client waits.
+    pub fn owner(&self, conn: ConnectionId) -> Option<ConnectionId> {
+        self.takeovers.get(&conn).map(|takeover| takeover.owner)
+    }
+
     /// Starts a takeover: `conn` waits until `owner` has been probed.
     pub fn start_takeover(&mut self, conn: ConnectionId, owner: ConnectionId, payload: T) {
         self.takeovers.insert(conn, Takeover { owner, payload });

@@ -50,6 +50,11 @@ impl<K: Clone + Ord, V> RecentlyGone<K, V> {
         self.entries.contains_key(key)
     }
 
+    /// Returns the time at which a client disconnected.
+    pub fn gone_at(&self, key: &K) -> Option<Duration> {
+        self.entries.get(key).map(|(gone_at, _)| *gone_at)
+    }
+
     /// Returns the entry of a client.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use switchboard::base::close::DisconnectReason;
 use switchboard::base::frame::Frame;
-use switchboard::config::{Config, Listener};
+use switchboard::config::{Address, Config, Listener};
 use switchboard::protocols::Protocol;
 use switchboard::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let mut listener = Listener::built_in(&ECHO);
     if let Some(address) = std::env::args().nth(1) {
         match address.parse() {
-            Ok(address) => listener.address = address,
+            Ok(address) => listener.address = Address::Ip(address),
             Err(_) => {
                 eprintln!("echo: ADDRESS must be a socket address, such as 127.0.0.1:9001");
                 return ExitCode::from(2);

@@ -113,7 +113,7 @@ same("HEAD is answered, and a trailing slash is ignored", async (port) => {
 same(
   "the API and the WebSocket are below the configured path",
   async (port) => {
-    const paths = ["/my/app", "/my/app/", "/my/app/k/id", "/", "/peerjs/id"];
+    const paths = ["/my/app", "/my/app/", "/my/app/k/id", "/peerjs/id"];
     const statuses = await Promise.all(paths.map((path) => status(port, path)));
     const client = await Client.connect(port, "/my/app/peerjs?key=k&id=a&token=t");
     const got = await client.until((got) => got.length > 0);
@@ -137,6 +137,15 @@ same("a preflight is answered", async (port) => {
   const methods = allowed.get("access-control-allow-methods");
   return [status, allowed.get("access-control-allow-origin"), methods.includes("GET")];
 });
+
+different(
+  "GET / above the configured path",
+  "With another `path` than `/`, `GET /` is answered with 200 and a line that says where to connect; `peer` answers with 404.",
+  (port) => status(port, "/"),
+  200,
+  404,
+  { path: "/my/app" },
+);
 
 different(
   "GET /other/id",

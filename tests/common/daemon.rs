@@ -129,6 +129,10 @@ impl Daemon {
             if listener.get("address").is_none() {
                 listener["address"] = json!("127.0.0.1:0");
             }
+            // The name of the daemon in requests that tests write by hand.
+            if listener.get("hosts").is_none() {
+                listener["hosts"] = json!(["h"]);
+            }
         }
         let path = temporary_file(&config.to_string());
         let mut child = program
@@ -155,6 +159,10 @@ impl Daemon {
             let line = daemon.expect_log_line();
             if let Some((_, address)) = line.split_once("listens on ws://") {
                 let address = address.split('/').next().unwrap();
+                // Both stand for several addresses.
+                let address = address
+                    .replace("localhost", "127.0.0.1")
+                    .replace('*', "127.0.0.1");
                 daemon.addresses.push(address.parse().unwrap());
             } else if line.contains("ready in") {
                 return daemon;

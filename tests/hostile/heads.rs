@@ -258,7 +258,9 @@ fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
         (key, &key.repeat(2), 400),
         (host, "", 400),
         (host, &host.repeat(2), 400),
-        ("HTTP/1.1", "HTTP/1.0", 400),
+        ("HTTP/1.1", "HTTP/1.2", 400),
+        ("HTTP/1.1", "HTTP/2.0", 400),
+        ("HTTP/1.1", "HTTP/0.9", 400),
         ("GET", "POST", 405),
     ] {
         for (protocol, address) in server.endpoints() {
@@ -298,4 +300,103 @@ fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
             "status 101",
         );
     }
+}
+
+#[test]
+fn an_odd_handshake_is_accepted_and_writes_nothing_into_the_response() {
+    let server = Server::start();
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    let upgrade = "Upgrade: websocket\r\n";
+    let many = format!(
+        "Sec-WebSocket-Protocol: {}\r\n{upgrade}",
+        "a,".repeat(7_000)
+    );
+    let repeated = format!("{}{upgrade}", "Sec-WebSocket-Protocol: b\r\n".repeat(90));
+    let no_tokens = format!("Sec-WebSocket-Protocol: a b, \"c\", <d>, \u{e9}\r\n{upgrade}");
+    for (case, from, to, answered) in [
+        ("HTTP/1.0", "HTTP/1.1", "HTTP/1.0", None),
+        (
+            "a key with spare bits",
+            key,
+            "dGhlIHNhbXBsZSBub25jZ/==",
+            None,
+        ),
+        ("14,000 bytes of subprotocols", upgrade, &*many, Some("a")),
+        (
+            "90 headers with subprotocols",
+            upgrade,
+            &*repeated,
+            Some("b"),
+        ),
+        (
+            "subprotocols that are no tokens",
+            upgrade,
+            &*no_tokens,
+            None,
+        ),
+    ] {
+        for (protocol, address) in server.endpoints() {
+            let head = handshake(&target(protocol));
+            assert!(head.contains(from));
+            let mut stream = tcp(address);
+            stream
+                .write_all(head.replacen(from, to, 1).as_bytes())
+                .unwrap();
+            let response = read_head(&mut stream);
+            assert!(
+                response.starts_with("HTTP/1.1 101 "),
+                "{protocol}, {case}: {response}"
+            );
+            let lines: Vec<&str> = response.lines().collect();
+            assert_eq!(
+                lines.len(),
+                5 + usize::from(answered.is_some()),
+                "{response}"
+            );
+            let subprotocol = lines[4].strip_prefix("Sec-WebSocket-Protocol: ");
+            assert_eq!(subprotocol, answered, "{protocol}, {case}: {response}");
+        }
+        server.assert_survives(case, "status 101");
+    }
+}
+
+#[test]
+fn a_page_that_names_a_host_or_an_origin_that_is_none_is_rejected() {
+    let server = Server::with_settings(json!({"origins": ["same-host", "https://*.a.example"]}));
+    let long = "a".repeat(10_000);
+    let host = "Host: localhost\r\n";
+    for name in [
+        "evil.example",
+        "evil.example/.localhost",
+        "evil.example\\.localhost",
+        "evil.example#.localhost",
+        "evil.example/.a.example",
+        "evil.example:80@localhost",
+        "localhost:80:80",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "[::1",
+        "[::1]evil.example",
+        "*.a.example",
+        ".a.example",
+        "a.example",
+        ",a.a.example",
+        "evil.example\t.localhost",
+        "m\u{fc}nchen.a.example",
+        &long,
+    ] {
+        for header in [
+            format!("Host: {name}\r\n"),
+            format!("{host}Origin: https://{name}\r\n"),
+            format!("{host}Origin: x://{name}\r\n"),
+        ] {
+            for (protocol, address) in server.endpoints() {
+                let request = handshake(&target(protocol)).replacen(host, &header, 1);
+                let response = responses_to(address, &request);
+                assert_eq!(only_status(&response), 403, "{protocol}: {header:.80}");
+            }
+        }
+    }
+    server.assert_survives("hosts and origins that are none", "status 403");
 }

@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Close(u64, CloseReason),
     /// Delivers a text to a connection. The receipt, `ok` or `failed`, is sent to connection 1.
     Deliver(u64, String),
+    /// Sends a text to a connection if a delivery of it would succeed.
+    SendIfDeliverable(u64, String),
     /// Probes a connection with a timeout of 5 s.
     Probe(u64),
     /// Admits a connection whose open is deferred.
@@ -121,6 +123,12 @@ impl MockRealm {
                     failed: Some(Frame::text("failed")),
                 };
                 cx.deliver(ConnectionId(to), Frame::text(text), receipt);
+            }
+            Action::SendIfDeliverable(to, text) => {
+                let frame = Frame::text(text);
+                if cx.can_deliver(ConnectionId(to), &frame) {
+                    cx.send(ConnectionId(to), frame);
+                }
             }
             Action::Probe(conn) => cx.probe(ConnectionId(conn), Duration::from_secs(5)),
             Action::Admit(conn) => cx.admit(ConnectionId(conn)),

@@ -142,6 +142,32 @@ fn delivered_frames_fill_half_of_a_slow_clients_outbox_and_do_not_close_it() {
 }
 
 #[test]
+fn a_frame_for_which_a_realm_was_told_that_there_is_capacity_closes_nothing() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let (_sender, recipient) = (harness.connect(1), harness.connect(2));
+    harness.block_writes(2);
+    for _ in 0..3 {
+        harness.command(1, vec![Action::SendIfDeliverable(2, "x".repeat(20))]);
+    }
+    harness.command(
+        1,
+        vec![Action::SendIfDeliverable(
+            7,
+            "no such connection".to_owned(),
+        )],
+    );
+    let drained = drain(&recipient);
+    assert_eq!((drained.texts.len(), drained.directives.close), (1, None));
+    let too_large = vec![Action::SendIfDeliverable(2, "x".repeat(1000))];
+    harness.command(1, too_large);
+    assert_eq!(
+        drain(&recipient).texts.len(),
+        1,
+        "a frame always fits an empty outbox"
+    );
+}
+
+#[test]
 fn a_frame_is_delivered_to_a_client_whose_task_was_not_scheduled_and_the_sender_is_paused() {
     let mut harness = BrokerHarness::new(Disconnect);
     let (sender, recipient) = (harness.connect(1), harness.connect(2));

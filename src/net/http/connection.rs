@@ -107,8 +107,10 @@ impl<'a> HttpConnection<'a> {
 
     fn log(&self, response: &Response) {
         let name = self.listener.protocol_name();
+        let reason = response.log_reason.iter();
+        let reason: String = reason.flat_map(|reason| [": ", reason]).collect();
         log::debug!(
-            "{name}: the response to {} is {}",
+            "{name}: the response to {} is {}{reason}",
             self.address,
             response.status
         );

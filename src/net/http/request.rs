@@ -6,8 +6,8 @@ use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use futures::io::{AsyncRead, AsyncReadExt};
 
 /// The largest request head, in bytes (rulings, "wrong path"). It must be held whole before it is checked.
-/// RFC 9112 section 3 recommends at least 8000 bytes for the request line.
-pub(crate) const MAX_HEAD: usize = 8 * 1024;
+/// Login cookies of the same domain take 8 KiB and more; the npm package `peer` accepts 16 KiB, too.
+pub(crate) const MAX_HEAD: usize = 16 * 1024;
 
 /// The largest body of a request, in bytes.
 pub(crate) const MAX_BODY: usize = 4 * 1024;
@@ -15,8 +15,8 @@ pub(crate) const MAX_BODY: usize = 4 * 1024;
 /// Bytes of a request that are not counted in the memory budget. Most requests are smaller.
 const UNCOUNTED_BYTES: usize = 2 * 1024;
 
-/// The most header lines in a request head.
-pub(crate) const MAX_HEADERS: usize = 64;
+/// The most header lines in a request head. Browsers send about 20, and each proxy adds a few.
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// The head of a request: the request line and the headers.
 #[derive(Debug)]
@@ -259,6 +259,26 @@ impl RequestHead {
         self.minor_version > 0 && !self.has_token("Connection", "close")
     }
 
+    /// Returns whether the request came over HTTP/1.0.
+    pub(crate) fn is_http_1_0(&self) -> bool {
+        self.minor_version == 0
+    }
+
+    /// Returns the first subprotocol that a handshake offers (RFC 6455 section 4.1, item 10). What is not a
+    /// token is none.
+    fn first_subprotocol(&self) -> Option<&str> {
+        self.all("Sec-WebSocket-Protocol")
+            .flat_map(|value| value.split(','))
+            .map(str::trim_ascii)
+            .find(|offered| is_token(offered))
+    }
+
+    /// Returns whether the request was meant as an opening handshake, although a proxy may have dropped its
+    /// Upgrade header.
+    pub(crate) fn has_websocket_key(&self) -> bool {
+        self.first("Sec-WebSocket-Key").is_some()
+    }
+
     /// Returns whether the request asks for a WebSocket, correctly or not.
     pub(crate) fn wants_upgrade(&self) -> bool {
         self.has_token("Upgrade", "websocket")
@@ -276,9 +296,6 @@ impl RequestHead {
                 format!("malformed WebSocket handshake: {what}"),
             ))
         };
-        if self.minor_version == 0 {
-            return malformed("the HTTP version must be 1.1");
-        }
         if !self.has_token("Connection", "Upgrade") {
             return malformed("the Connection header must contain Upgrade");
         }
@@ -296,21 +313,33 @@ impl RequestHead {
             return malformed("the Sec-WebSocket-Key header must be 16 bytes in base64");
         }
         let accept = derive_accept_key(key.as_bytes());
+        // No protocol gives a subprotocol a meaning, but clients that offer some fail without an answer.
+        let subprotocol = self.first_subprotocol().into_iter();
+        let subprotocol: String = subprotocol
+            .flat_map(|offered| ["Sec-WebSocket-Protocol: ", offered, "\r\n"])
+            .collect();
         let response = format!(
             "HTTP/1.1 101 Switching Protocols\r\n\
              Upgrade: websocket\r\n\
              Connection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+             Sec-WebSocket-Accept: {accept}\r\n{subprotocol}\r\n"
         );
         Ok(response.into_bytes())
     }
 }
 
-/// Returns whether a key is 16 bytes in base64: 22 letters, of which the last holds 2 bits, and `==`.
+/// Returns whether a key is 22 letters of base64 and `==`. The last letter holds 2 bits of the 16 bytes; some
+/// clients set the other 4.
 fn is_key(key: &str) -> bool {
     let is_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     let letters = key.strip_suffix("==").unwrap_or_default();
-    letters.len() == 22 && letters.bytes().all(is_letter) && letters.ends_with(['A', 'Q', 'g', 'w'])
+    letters.len() == 22 && letters.bytes().all(is_letter)
+}
+
+/// Returns whether a text is a token (RFC 9110 section 5.6.2).
+fn is_token(text: &str) -> bool {
+    let is_of_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_of_token)
 }
 
 #[cfg(test)]

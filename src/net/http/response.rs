@@ -13,6 +13,8 @@ pub(crate) struct Response {
     /// Whether the connection stays open for another request.
     keep_alive: bool,
     headers: Vec<(&'static str, String)>,
+    /// What the log says of a refusal beside the status: what was refused, and the setting that admits it.
+    pub(crate) log_reason: Option<String>,
 }
 
 impl Response {
@@ -24,6 +26,7 @@ impl Response {
             body: format!("{text}\n").into(),
             keep_alive: false,
             headers: Vec::new(),
+            log_reason: None,
         }
     }
 
@@ -41,6 +44,12 @@ impl Response {
         // In seconds, and a guess: how soon the limit is no longer reached is unknown. A constant does not
         // spread the retries; it keeps clients from retrying at once.
         Self::new(status, text).with_header("Retry-After", "10")
+    }
+
+    /// Sets what the log says beside the status. The client does not see it.
+    pub(crate) fn with_log_reason(mut self, reason: String) -> Self {
+        self.log_reason = Some(reason);
+        self
     }
 
     /// Announces that the connection stays open.

@@ -1,6 +1,6 @@
 //! Chats between two users: OPEN_CHAT, MSG and TYPING, and how a chat ends.
 
-use super::messages::{ErrorCode, ErrorReply, Msg, ServerMessage, Status, Typing};
+use super::messages::{Dialect, ErrorCode, ErrorReply, Msg, ServerMessage, Status, Typing};
 use super::{FastChat, Recipient, User, UserState};
 use crate::realm::{Context, Receipt};
 use crate::toolkit::dialect::Encode;
@@ -14,6 +14,8 @@ const NO_CHAT_WITH_USER: &str = "no chat with this user is open; send OPEN_CHAT 
 /// One user's side of a chat.
 pub(super) struct Chat {
     id: Uuid,
+    /// The number of the chat, in the order in which chats were opened.
+    pub(super) number: u64,
     /// Whether this side sent the OPEN_CHAT. Only then the chat counts for `chats_per_user`.
     is_opener: bool,
 }
@@ -26,54 +28,117 @@ impl FastChat {
         opener: Uuid,
         target: Uuid,
     ) -> Result<(), ErrorReply> {
-        let error = |code, text: &str| ErrorReply::new(code, text).with_field("target_user_id");
         if opener == target {
-            let text = "cannot open a chat with yourself";
-            return Err(error(ErrorCode::Validation, text));
+            return Err(open_error(
+                ErrorCode::Validation,
+                "cannot open a chat with yourself",
+            ));
         }
-        let Some(other) = self.users.get(&target) else {
-            let text = "no user with this id is online";
-            return Err(error(ErrorCode::UserNotFound, text));
-        };
-        let (other_name, other_recipient) = (other.name.clone(), other.recipient);
-        let limit = self.options.chats_per_user;
-        let absence = Duration::from_secs(self.options.absence.into());
         let user = self.user(opener);
-        let participants = [opener, target];
-        let to_opener = |chat_id| ServerMessage::ChatOpened {
-            chat_id,
-            participants,
-            target_user_id: target,
-            target_display_name: &other_name,
+        let known = user.state.chats.get(&target).map(|chat| chat.id);
+        if known.is_none() {
+            let limit = self.options.open_chats_per_minute;
+            let counted = self.user(opener).state.opens.try_record(cx.now, limit);
+            counted.map_err(|wait| ErrorReply::rate_limited("OPEN_CHAT", limit, wait))?;
+        }
+        if !self.users.contains_key(&target) {
+            return Err(open_error(
+                ErrorCode::UserNotFound,
+                "no user with this id is online",
+            ));
+        }
+        match known {
+            Some(id) => self.send_chat_opened(cx, opener, target, id),
+            None => self.create_chat(cx, opener, target)?,
+        }
+        Ok(())
+    }
+
+    /// Sends CHAT_OPENED to the user that asked for it.
+    fn send_chat_opened(&mut self, cx: &mut Context, opener: Uuid, target: Uuid, chat_id: Uuid) {
+        let recipient = self.user(opener).recipient;
+        let opened = chat_opened(chat_id, [opener, target], target, self.name(target));
+        recipient.send(cx, &opened);
+        let partner = &mut self.user(opener).state.partner;
+        partner.record_opened(recipient.dialect, target);
+    }
+
+    /// Creates a chat and sends CHAT_OPENED to both users. The message to `target` is delivered like a MSG: if
+    /// it does not fit, no chat is created, so that no user can get another one closed by opening chats.
+    fn create_chat(
+        &mut self,
+        cx: &mut Context,
+        opener: Uuid,
+        target: Uuid,
+    ) -> Result<(), ErrorReply> {
+        self.check_chat_count(cx.now, opener)?;
+        let id = cx.uuid();
+        let other = self.user(target);
+        let recipient = other.recipient;
+        let invitation = if other.state.partner.follows_others(recipient.dialect) {
+            chat_opened(id, [opener, target], opener, self.name(opener)).encode(recipient.dialect)
+        } else {
+            Vec::new()
         };
-        if let Some(chat) = user.state.chats.get(&target) {
-            user.recipient.send(cx, &to_opener(chat.id));
-            user.state.partner = Some(target);
+        let fits = |frame| cx.can_deliver(recipient.connection, frame);
+        if !invitation.iter().all(fits) {
+            let text = "this user has disconnected, or reads its messages too slowly";
+            return Err(open_error(ErrorCode::MessageFailed, text));
+        }
+        self.chat_count += 1;
+        let number = self.chat_count;
+        for (user, other, is_opener) in [(opener, target, true), (target, opener, false)] {
+            let side = Chat {
+                id,
+                number,
+                is_opener,
+            };
+            self.user(user).state.chats.insert(other, side);
+        }
+        self.send_chat_opened(cx, opener, target, id);
+        if !invitation.is_empty() {
+            let other = self.user(target);
+            other.may_have_missed_chat = recipient.dialect == Dialect::Flat;
+            other.state.partner.record_shown(recipient.dialect, opener);
+        }
+        for frame in invitation {
+            cx.send(recipient.connection, frame);
+        }
+        Ok(())
+    }
+
+    /// Checks that a user may open one more chat.
+    fn check_chat_count(&mut self, now: Duration, opener: Uuid) -> Result<(), ErrorReply> {
+        let limit = self.options.chats_per_user;
+        if limit == 0 || self.opened_chats(opener).count() < limit as usize {
             return Ok(());
         }
-        let opened = user.state.chats.values().filter(|chat| chat.is_opener);
-        if limit > 0 && opened.count() >= limit as usize {
-            let text = format!("{limit} chats that you opened have not ended; no more are allowed");
-            return Err(error(ErrorCode::RateLimited, &text).with_retry_after(absence));
+        // A chat that has ended since the last tick must not count.
+        self.forget_expired(now);
+        if self.opened_chats(opener).count() < limit as usize {
+            return Ok(());
         }
-        let id = cx.uuid();
-        let is_opener = true;
-        user.state.chats.insert(target, Chat { id, is_opener });
-        user.state.partner = Some(target);
-        user.recipient.send(cx, &to_opener(id));
-        let to_other = ServerMessage::ChatOpened {
-            chat_id: id,
-            participants,
-            target_user_id: opener,
-            target_display_name: &user.name,
-        };
-        other_recipient.send(cx, &to_other);
-        let other = &mut self.user(target).state;
-        let is_opener = false;
-        other.chats.insert(opener, Chat { id, is_opener });
-        // The OPEN_CHAT of another user must not redirect TYPING that goes to a partner already.
-        other.partner.get_or_insert(opener);
-        Ok(())
+        let absence = Duration::from_secs(self.options.absence.into());
+        let gone_at = |other| self.gone.gone_at(other);
+        let first_end = self.opened_chats(opener).filter_map(gone_at).min();
+        let wait = first_end.map_or(absence, |gone_at| (gone_at + absence).saturating_sub(now));
+        let text = format!("{limit} chats that you opened have not ended; no more are allowed");
+        Err(open_error(ErrorCode::RateLimited, &text).with_retry_after(wait))
+    }
+
+    /// Returns the other users of the chats that a user has opened.
+    fn opened_chats(&self, opener: Uuid) -> impl Iterator<Item = &Uuid> {
+        let chats = self.users.get(&opener).map(|user| &user.state.chats);
+        let opened = chats
+            .into_iter()
+            .flatten()
+            .filter(|(_, chat)| chat.is_opener);
+        opened.map(|(other, _)| other)
+    }
+
+    /// Returns the name of a user that is online.
+    fn name(&self, id: Uuid) -> &str {
+        self.users.get(&id).map_or("", |user| &user.name)
     }
 
     /// Delivers a MSG, if it passes the checks. The sender gets MSG_ACK or an error.
@@ -98,15 +163,15 @@ impl FastChat {
         let max_length = self.options.message_length as usize;
         check_length(&msg.content, "content", 1, max_length)?;
         let limit = self.options.messages_per_minute;
-        let state = &mut self.user(from).state;
-        let counted = state.messages.try_record(now, limit);
+        let user = self.user(from);
+        let counted = user.state.messages.try_record(now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("MSG", limit, wait))?;
-        let partner = state.partner.filter(|_| !state.last_open_failed);
-        let Some(to) = msg.to.or(partner) else {
+        let dialect = user.recipient.dialect;
+        let Some(to) = msg.to.or_else(|| user.state.partner(dialect)) else {
             let text = "no chat to send to; send OPEN_CHAT first";
             return Err(ErrorReply::new(ErrorCode::ChatNotOpened, text));
         };
-        let has_chat = state.chats.contains_key(&to);
+        let has_chat = user.state.chats.contains_key(&to);
         let is_online = self.users.contains_key(&to);
         let (code, text) = if !is_online && !self.gone.contains(&to) {
             (ErrorCode::UserNotFound, "no user with this id is known")
@@ -123,13 +188,9 @@ impl FastChat {
     /// Delivers a checked MSG. The broker sends the receipt: MSG_ACK once the message is in the
     /// recipient's outbox, otherwise `MESSAGE_FAILED`.
     fn deliver_msg(&mut self, cx: &mut Context, from: Uuid, to: Uuid, msg: Msg) {
-        let target = self.user(to);
-        target.state.partner = Some(from);
-        target.state.last_open_failed = false;
-        let recipient = target.recipient;
+        let recipient = self.user(to).recipient;
         let user = self.user(from);
-        user.state.partner = Some(to);
-        user.state.last_open_failed = false;
+        user.state.partner.record_written(to);
         let sender = user.recipient;
         let message_id = msg.message_id.unwrap_or_else(|| cx.uuid().to_string());
         let timestamp = cx.timestamp();
@@ -173,7 +234,8 @@ impl FastChat {
         let sent = user.typing;
         // `false` goes to the recipient of `true`, even if another chat was used in between.
         let started = sent.filter(|_| !is_typing).map(|(partner, _)| partner);
-        let partner = to.or(started).or(user.state.partner);
+        let dialect = user.recipient.dialect;
+        let partner = to.or(started).or_else(|| user.state.partner(dialect));
         let partner = partner.filter(|partner| user.state.chats.contains_key(partner));
         let Some(partner) = partner else {
             return Err(if to.is_some() {
@@ -227,13 +289,33 @@ impl FastChat {
             let online = self.users.get_mut(&partner).map(|user| &mut user.state);
             if let Some(other) = online.or_else(|| self.gone.get_mut(&partner)) {
                 other.chats.remove(&user);
-                other.partner.take_if(|last| *last == user);
+                other.partner.forget(user);
             }
             if let Some(other) = self.users.get_mut(&partner) {
                 other.typing.take_if(|(to, _)| *to == user);
             }
         }
     }
+}
+
+/// Returns the CHAT_OPENED for the user whose chat with `other` was opened.
+fn chat_opened(
+    chat_id: Uuid,
+    participants: [Uuid; 2],
+    other: Uuid,
+    other_name: &str,
+) -> ServerMessage<'_> {
+    ServerMessage::ChatOpened {
+        chat_id,
+        participants,
+        target_user_id: other,
+        target_display_name: other_name,
+    }
+}
+
+/// Returns the error for an OPEN_CHAT.
+fn open_error(code: ErrorCode, text: &str) -> ErrorReply {
+    ErrorReply::new(code, text).with_field("target_user_id")
 }
 
 fn send_typing(cx: &mut Context, to: Recipient, user_id: Uuid, user: &User, is_typing: bool) {

@@ -21,7 +21,11 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
                 .map_err(ErrorReply::from)
                 .and_then(|fields| hello(&fields)),
         )),
-        "OPEN_CHAT" => fields?.open_chat(),
+        "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
+            fields
+                .map_err(ErrorReply::from)
+                .and_then(|fields| fields.target()),
+        )),
         "MSG" => fields?.msg(true),
         "MSG_ACK" => Ok(ClientMessage::MsgAck),
         "TYPING" => fields?.typing(),

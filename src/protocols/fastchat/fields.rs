@@ -3,7 +3,7 @@
 use super::messages::{ClientMessage, ErrorCode, ErrorReply, Msg, Typing};
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{self, InvalidMessage};
-use crate::toolkit::sanitize::sanitize;
+use crate::toolkit::sanitize::{sanitize, sanitize_name};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -46,17 +46,14 @@ pub(super) struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Reads the name in a HELLO. Returns it sanitized and trimmed; its length is not checked.
+    /// Reads the name in a HELLO.
     pub(super) fn display_name(&self) -> Result<String, InvalidMessage> {
-        let name: String = json::required(self.display_name, "display_name", "a string")?;
-        Ok(sanitize(&name).trim().to_owned())
+        display_name(self.display_name)
     }
 
-    /// Reads an OPEN_CHAT.
-    pub(super) fn open_chat(&self) -> Result<ClientMessage, ErrorReply> {
-        Ok(ClientMessage::OpenChat {
-            target: uuid(self.target_user_id, "target_user_id")?,
-        })
+    /// Reads the user that an OPEN_CHAT names.
+    pub(super) fn target(&self) -> Result<Uuid, ErrorReply> {
+        Ok(uuid(self.target_user_id, "target_user_id")?)
     }
 
     /// Reads a MSG. `requires_to`: a missing `to` is an error.
@@ -95,6 +92,12 @@ pub(super) fn unknown_type(message_type: &str, known: &str) -> ErrorReply {
         Quoted(message_type)
     );
     ErrorReply::new(ErrorCode::Validation, message).with_field("type")
+}
+
+/// Reads the name of a user. Returns it sanitized and trimmed; its length is not checked.
+pub(super) fn display_name(value: Option<&RawValue>) -> Result<String, InvalidMessage> {
+    let name: String = json::required(value, "display_name", "a string")?;
+    Ok(sanitize_name(&name))
 }
 
 /// Reads a UUID of any version, in its hyphenated form. Users of the flat dialect have ids of any

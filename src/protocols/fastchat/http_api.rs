@@ -3,10 +3,9 @@
 
 use super::FastChat;
 use super::codec_flat::NAME_LENGTH;
-use super::fields::uuid;
+use super::fields::{display_name, uuid};
 use crate::realm::{ConnectRequest, Context, HttpReply, Method, Rejection, Request};
 use crate::toolkit::json::{self, InvalidMessage};
-use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -91,9 +90,13 @@ impl FastChat {
             ("/ws", Method::Get) => HttpReply::UpgradeRequired {
                 target: "/ws".to_owned(),
             },
-            _ => HttpReply::Rejected(Rejection {
+            (path, _) => HttpReply::Rejected(Rejection {
                 status: 405,
-                text: "use GET /presence/online or POST /presence/heartbeat",
+                text: match path {
+                    "/presence/online" => "use GET",
+                    "/presence/heartbeat" => "use POST",
+                    _ => "use GET, as a WebSocket handshake",
+                },
             }),
         }
     }
@@ -163,8 +166,7 @@ impl FastChat {
         let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotAnObject)?;
         let heartbeat: Heartbeat = json::object(text)?;
         let id = uuid(heartbeat.user_id, "user_id")?;
-        let claimed: String = json::required(heartbeat.display_name, "display_name", "a string")?;
-        let claimed = sanitize(&claimed);
+        let claimed = display_name(heartbeat.display_name)?;
         let (shortest, longest) = NAME_LENGTH;
         json::check_length(&claimed, "display_name", shortest, longest)?;
         let user = self.users.get(&id);

@@ -27,11 +27,8 @@ pub struct Incoming {
 pub(super) enum ClientMessage {
     /// `HELLO`, or what is wrong with it.
     Hello(Result<Hello, ErrorReply>),
-    /// `OPEN_CHAT`.
-    OpenChat {
-        /// The user to chat with.
-        target: Uuid,
-    },
+    /// `OPEN_CHAT`: the user to chat with, or the message's error.
+    OpenChat(Result<Uuid, ErrorReply>),
     /// `MSG`.
     Msg(Msg),
     /// `MSG_ACK`.
@@ -59,7 +56,7 @@ pub(super) struct Hello {
 
 /// The fields of a `MSG` from a client.
 pub(super) struct Msg {
-    /// The recipient. `None`: the partner of the chat used last (flat dialect).
+    /// The recipient. `None`: the partner (flat dialect).
     pub(super) to: Option<Uuid>,
     /// The text, sanitized. Its length is not checked yet.
     pub(super) content: String,
@@ -70,7 +67,7 @@ pub(super) struct Msg {
 /// The fields of a `TYPING` from a client.
 pub(super) struct Typing {
     pub(super) is_typing: bool,
-    /// The recipient. `None`: the partner of the chat used last.
+    /// The recipient. `None`: the partner.
     pub(super) to: Option<Uuid>,
 }
 

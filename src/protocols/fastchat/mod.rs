@@ -12,6 +12,7 @@ mod codec_flat;
 mod fields;
 mod http_api;
 mod messages;
+mod partner;
 mod presence;
 
 use crate::base::close::{CloseReason, DisconnectReason};
@@ -31,6 +32,7 @@ pub use codec::Decoder;
 use http_api::OnlineList;
 pub use messages::Incoming;
 use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status};
+use partner::Partner;
 use presence::PresenceChanges;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,6 +60,8 @@ pub struct Options {
     typing_per_minute: u32,
     /// PING messages of one user in a minute; 0: no limit.
     pings_per_minute: u32,
+    /// OPEN_CHAT messages of one user in a minute, apart from those for a chat that is open; 0: no limit.
+    open_chats_per_minute: u32,
     /// Number of users online up to which a change of presence is sent as the whole list; 0: always.
     presence_list_up_to: u32,
     /// Greatest number of characters of a message ("Content Limits").
@@ -77,6 +81,7 @@ impl Default for Options {
             messages_per_minute: 60,
             typing_per_minute: 10,
             pings_per_minute: 60,
+            open_chats_per_minute: 30,
             presence_list_up_to: 200,
             message_length: 1000,
             display_name_length: 50,
@@ -95,6 +100,10 @@ struct User {
     seen_version: Option<u64>,
     /// The user that was last sent TYPING `true` without a `false` after it, and on which connection.
     typing: Option<(Uuid, ConnectionId)>,
+    /// Whether the page was sent a CHAT_OPENED that it had not asked for, and nothing has come from it since.
+    may_have_missed_chat: bool,
+    /// Whether an OPEN_CHAT of a claimant in the flat dialect failed: its page selected another user.
+    claimant_open_failed: bool,
     state: UserState,
 }
 
@@ -103,17 +112,16 @@ struct User {
 struct UserState {
     /// Chats by the partner's id. The partner has an entry for this user, too.
     chats: BTreeMap<Uuid, Chat>,
-    /// The partner of the chat used last.
-    partner: Option<Uuid>,
-    /// Whether the last OPEN_CHAT failed and no chat was used since: a MSG without `to` is then an error
-    /// instead of going to the previous partner.
-    last_open_failed: bool,
+    /// The recipient of messages that name none.
+    partner: Partner,
     /// The rate of MSG.
     messages: SlidingWindow,
     /// The rate of TYPING.
     typing: SlidingWindow,
     /// The rate of PING.
     pings: SlidingWindow,
+    /// The rate of OPEN_CHAT.
+    opens: SlidingWindow,
 }
 
 /// The FastChat realm: the users of one listener and their chats.
@@ -128,6 +136,8 @@ pub struct FastChat {
     users: BTreeMap<Uuid, User>,
     /// Users that have disconnected within the last `absence` seconds; at most `MAX_RECENTLY_GONE`.
     gone: RecentlyGone<Uuid, UserState>,
+    /// Number of chats so far.
+    chat_count: u64,
     /// The changes of `users` since the last PRESENCE to all.
     presence_changes: PresenceChanges,
     /// The response to `GET /presence/online`, cached.
@@ -177,6 +187,7 @@ impl Realm for FastChat {
             connections: BTreeMap::new(),
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
+            chat_count: 0,
             presence_changes: PresenceChanges::default(),
             online_list: None,
             in_flight_lists: InFlightResponses::default(),
@@ -231,14 +242,17 @@ impl Realm for FastChat {
         self.broadcast_presence(cx);
     }
 
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _: DisconnectReason) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
         self.remove_pending(conn);
-        self.handle_disconnect(cx, conn);
+        self.handle_disconnect(cx, conn, reason);
         self.broadcast_presence(cx);
     }
 
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         if alive {
+            if let Some(&user) = self.connections.get(&conn) {
+                self.user(user).claimant_open_failed = false;
+            }
             for (claimant, (recipient, _)) in self.pending.end_takeovers(conn) {
                 let error = ErrorReply::new(ErrorCode::Unauthorized, "user is connected");
                 recipient.send(cx, &ServerMessage::Error(error.with_field("user_id")));
@@ -266,10 +280,7 @@ impl Realm for FastChat {
             cx.close(conn, CloseReason::RegistrationTimeout);
         }
         self.in_flight_lists.release_unused();
-        let absence = Duration::from_secs(self.options.absence.into());
-        while let Some((user, state)) = self.gone.pop_expired(cx.now, absence) {
-            self.end_chats(user, state);
-        }
+        self.forget_expired(cx.now);
         self.broadcast_presence(cx);
     }
 }
@@ -283,6 +294,9 @@ impl FastChat {
         message: ClientMessage,
     ) -> Result<(), ErrorReply> {
         let is_claimant = self.pending.is_taking_over(recipient.connection);
+        if let ClientMessage::OpenChat(_) = message {
+            self.record_failed_open_of_claimant(recipient);
+        }
         match message {
             ClientMessage::Hello(_) if is_claimant => Err(already_said_hello()),
             _ if is_claimant => {
@@ -298,7 +312,7 @@ impl FastChat {
                 self.handle_hello(cx, recipient, hello);
                 Ok(())
             }
-            ClientMessage::Invalid(mut error) => {
+            ClientMessage::Invalid(mut error) | ClientMessage::OpenChat(Err(mut error)) => {
                 error.code = ErrorCode::Unauthorized;
                 error.message = format!("send HELLO first; also, {}", error.message);
                 Err(error)
@@ -329,6 +343,8 @@ impl FastChat {
             name: display_name,
             seen_version: None,
             typing: None,
+            may_have_missed_chat: false,
+            claimant_open_failed: false,
             state: self.gone.remove(&user_id).unwrap_or_default(),
         };
         self.users.insert(user_id, user);
@@ -347,14 +363,40 @@ impl FastChat {
         self.pending_dialects.remove(&conn);
     }
 
+    /// Takes note of an OPEN_CHAT that fails since the connection waits for a takeover. Its page has selected
+    /// the user in it, and may already have another connection when the takeover is decided.
+    fn record_failed_open_of_claimant(&mut self, claimant: Recipient) {
+        let owner = self.pending.owner(claimant.connection);
+        let owner = owner
+            .and_then(|owner| self.connections.get(&owner))
+            .copied();
+        if let Some(owner) = owner.filter(|_| claimant.dialect == Dialect::Flat) {
+            self.user(owner).claimant_open_failed = true;
+        }
+    }
+
     /// Ends the session of a user whose connection has closed. Its claimants try again, and the first of
     /// them is registered.
-    fn handle_disconnect(&mut self, cx: &mut Context, conn: ConnectionId) {
+    fn handle_disconnect(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        reason: DisconnectReason,
+    ) {
         let Some(id) = self.connections.remove(&conn) else {
             return;
         };
         self.stop_typing(cx, id);
-        if let Some(user) = self.users.remove(&id) {
+        if let Some(mut user) = self.users.remove(&id) {
+            // The server gave the connection up, so the last it has sent may not have arrived.
+            let has_missed_chat = user.may_have_missed_chat
+                && matches!(
+                    reason,
+                    DisconnectReason::Unresponsive | DisconnectReason::Closed(_)
+                );
+            if has_missed_chat || user.claimant_open_failed {
+                user.state.partner.record_unknown(Dialect::Flat);
+            }
             self.presence_changes.record(id, user.name, false);
             if let Some((dropped, state)) = self.gone.insert(cx.now, id, user.state) {
                 self.end_chats(dropped, state);
@@ -362,6 +404,14 @@ impl FastChat {
         }
         for (_, (recipient, hello)) in self.pending.end_takeovers(conn) {
             self.handle_hello(cx, recipient, hello);
+        }
+    }
+
+    /// Drops the state of the users that have been offline for `absence`.
+    fn forget_expired(&mut self, now: Duration) {
+        let absence = Duration::from_secs(self.options.absence.into());
+        while let Some((user, state)) = self.gone.pop_expired(now, absence) {
+            self.end_chats(user, state);
         }
     }
 
@@ -378,11 +428,15 @@ impl FastChat {
         id: Uuid,
         message: ClientMessage,
     ) -> Result<(), ErrorReply> {
+        self.user(id).may_have_missed_chat = false;
         match message {
             ClientMessage::Hello(_) => Err(already_said_hello()),
-            ClientMessage::OpenChat { target } => {
-                let result = self.open_chat(cx, id, target);
-                self.user(id).state.last_open_failed = result.is_err();
+            ClientMessage::OpenChat(target) => {
+                let result = target.and_then(|target| self.open_chat(cx, id, target));
+                let user = self.user(id);
+                if result.is_err() {
+                    user.state.partner.record_unknown(user.recipient.dialect);
+                }
                 result
             }
             ClientMessage::Msg(msg) => self.handle_msg(cx, id, msg),

@@ -164,7 +164,7 @@ impl Realm for Loudsync {
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
         let has_expired_member = |session: &Session| {
             let mut members = session.members();
-            members.any(|member| member.has_timed_out(cx.now, timeout))
+            members.any(|member| has_lost_place(&self.pending, cx.now, member, timeout))
         };
         let affected = self
             .sessions
@@ -200,7 +200,10 @@ impl Loudsync {
     ) -> Result<(), ErrorReply> {
         let is_taking_over = self.pending.is_taking_over(client.connection);
         match message {
-            ClientMessage::Join(_) if is_taking_over => return Err(already_joined()),
+            // The first JOIN is still to be answered, and this one must not end it (rulings: "a second JOIN").
+            ClientMessage::Join(_) | ClientMessage::JoinOtherVersion if is_taking_over => {
+                return Err(already_joined());
+            }
             ClientMessage::JoinOtherVersion => {
                 let text =
                     format!("unsupported protocol version; this server speaks version {VERSION}");
@@ -344,7 +347,8 @@ impl Loudsync {
         let Some(session) = self.sessions.get_mut(session_id) else {
             return;
         };
-        let has_timed_out = |member: &Member| member.has_timed_out(cx.now, timeout);
+        let has_timed_out =
+            |member: &Member| has_lost_place(&self.pending, cx.now, member, timeout);
         let (expired, guests) = std::mem::take(&mut session.guests)
             .into_iter()
             .partition::<Vec<Member>, _>(has_timed_out);
@@ -389,6 +393,18 @@ impl Loudsync {
             && self.sessions.len() == self.options.sessions.len()
             && self.sessions.values().all(has_no_member)
     }
+}
+
+/// Returns whether the last heartbeat of a member is too long ago. Its place is kept while another connection of
+/// its device waits for it: that JOIN came in time, and the probe must not make it late.
+fn has_lost_place(
+    pending: &PendingClients<(Recipient, Join)>,
+    now: Duration,
+    member: &Member,
+    timeout: Duration,
+) -> bool {
+    let is_waited_for = |recipient: Recipient| pending.has_takeover_of(recipient.connection);
+    member.has_timed_out(now, timeout) && !member.recipient.is_some_and(is_waited_for)
 }
 
 fn send_error(cx: &mut Context, client: Recipient, error: &ErrorReply) {

@@ -16,8 +16,8 @@ use std::time::Duration;
 /// thousands of times would flood the other members.
 const MAX_CHANGES_PER_MINUTE: u32 = 60;
 
-/// Members up to which that limit holds. In a larger session only one change per minute is sent immediately:
-/// the cost of a list to all members grows with the square of their number.
+/// Members up to which that limit holds. In a larger session no change is announced at once (rulings): the cost
+/// of announcing each to all members grows with the square of their number.
 const SMALL_SESSION: usize = 32;
 
 /// A session. It exists for as long as its host device has its place, or always if its host is from the
@@ -140,28 +140,33 @@ impl Session {
         }
     }
 
-    /// Records a change of the members. Returns whether to announce it at once; if not, the next tick
-    /// sends the list.
-    fn record_change(&mut self, cx: &Context) -> bool {
-        let limit = if self.members().count() <= SMALL_SESSION {
-            MAX_CHANGES_PER_MINUTE
-        } else {
-            1
-        };
-        self.list_pending |= self.changes.try_record(cx.now, limit).is_err();
+    /// Records a change, after which the session has this many members. Returns whether to announce it at once;
+    /// if not, the next tick sends the list.
+    fn record_change(&mut self, cx: &Context, member_count: usize) -> bool {
+        let may_announce = member_count <= SMALL_SESSION
+            && self
+                .changes
+                .try_record(cx.now, MAX_CHANGES_PER_MINUTE)
+                .is_ok();
+        self.list_pending |= !may_announce;
         !self.list_pending
+    }
+
+    /// Returns the number of members, the host included, also one from the configuration.
+    fn member_count(&self) -> usize {
+        1 + self.guests.len()
     }
 
     /// Sends the list to all members except one that has it already.
     pub(super) fn broadcast_list(&mut self, cx: &mut Context, except: Option<ConnectionId>) {
-        if self.record_change(cx) {
+        if self.record_change(cx, self.member_count()) {
             self.broadcast_except(cx, except, &self.list(cx));
         }
     }
 
     /// Adds a guest, and announces it to the other members.
     pub(super) fn add(&mut self, cx: &mut Context, member: Member) {
-        if self.record_change(cx) {
+        if self.record_change(cx, self.member_count() + 1) {
             let joined = ServerMessage::MemberJoined {
                 timestamp: cx.epoch_millis(),
                 member: member.info(cx, false),
@@ -209,7 +214,7 @@ impl Session {
     /// # Errors
     /// The session is full.
     pub(super) fn check_capacity(&self) -> Result<(), ErrorReply> {
-        let (max_members, current_members) = (self.max_members, 1 + self.guests.len());
+        let (max_members, current_members) = (self.max_members, self.member_count());
         if current_members < max_members {
             return Ok(());
         }
@@ -249,7 +254,7 @@ impl Session {
         member: &Member,
         reason: LeaveReason,
     ) {
-        if !self.record_change(cx) {
+        if !self.record_change(cx, self.member_count()) {
             return;
         }
         let left = ServerMessage::MemberLeft {

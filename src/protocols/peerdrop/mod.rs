@@ -4,18 +4,21 @@
 //! next frame to the client that created the session says that the peer has joined. All other frames
 //! are relayed.
 
+mod options;
+mod waiting_joins;
+mod wrong_codes;
+
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::base::ip::SubnetKey;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
-use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use async_tungstenite::tungstenite::Utf8Bytes;
-use serde::{Deserialize, Serialize};
+pub use options::Options;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use waiting_joins::WaitingJoins;
+use wrong_codes::WrongCodes;
 
 /// Text for the creator of a session when the peer joins ("Receiving Messages", 2).
 const PEER_JOINED: &str = "the other guy joined";
@@ -23,30 +26,6 @@ const PEER_JOINED: &str = "the other guy joined";
 /// Characters of a code. People read codes aloud and type them, so those that are easily taken for another (I
 /// and 1, O and 0) are left out (rulings, "PeerDrop").
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-
-/// Number of subnets whose wrong codes are kept. At this limit the subnets that are not rejected are
-/// dropped, and if all are rejected, every one: an attacker with that many addresses does not need a
-/// second guess from any of them.
-const MAX_TRACKED_SUBNETS: usize = 10_000;
-
-/// Options of a PeerDrop listener.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Number of characters in a code: 4 to 12.
-    code_length: u8,
-    /// Wrong codes per minute from one subnet, after which it is rejected for a minute; 0: no limit.
-    wrong_codes_per_minute: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            code_length: 6,
-            wrong_codes_per_minute: 10,
-        }
-    }
-}
 
 /// A session of two connections, or of one that waits for its peer.
 struct Session {
@@ -65,21 +44,15 @@ impl Session {
     }
 }
 
-/// Wrong codes from one subnet.
-#[derive(Default)]
-struct WrongCodes {
-    recent: SlidingWindow,
-    rejected_until: Duration,
-}
-
 /// The sessions of one listener.
 pub struct PeerDrop {
     options: Options,
     /// Sessions by code.
     sessions: BTreeMap<String, Session>,
-    /// Code of the session that each connection is in. A connection that was rejected has none.
+    /// Code of the session that each connection is in. A connection that waits or was rejected has none.
     code_by_connection: BTreeMap<ConnectionId, String>,
-    wrong_codes_by_subnet: BTreeMap<SubnetKey, WrongCodes>,
+    wrong_codes: WrongCodes,
+    waiting: WaitingJoins,
 }
 
 impl Realm for PeerDrop {
@@ -100,16 +73,17 @@ impl Realm for PeerDrop {
     type Command = Utf8Bytes;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        let length = options.code_length;
-        if !(4..=12).contains(&length) {
-            let problem = format!("must be 4 to 12 characters, not {length}");
-            return Err(("code_length", problem));
-        }
+        options.check()?;
         Ok(Self {
-            options,
             sessions: BTreeMap::new(),
             code_by_connection: BTreeMap::new(),
-            wrong_codes_by_subnet: BTreeMap::new(),
+            wrong_codes: WrongCodes::new(
+                options.wrong_codes_per_minute,
+                options.total_wrong_codes_per_minute,
+                options.max_waiting_joins,
+            ),
+            waiting: WaitingJoins::new(options.max_waiting_joins, options.max_waiting_joins_per_ip),
+            options,
         })
     }
 
@@ -148,7 +122,8 @@ impl Realm for PeerDrop {
             .code_by_connection
             .get(&conn)
             .and_then(|code| self.sessions.get(code));
-        // Dropped while there is no peer: "No offline message queue" ("Limitations").
+        // Dropped while there is no peer, or the client has not joined yet: "No offline message queue"
+        // ("Limitations").
         if let Some(peer) = session.and_then(|session| session.peer_of(conn)) {
             cx.send(peer, Frame::text(text));
         }
@@ -156,6 +131,7 @@ impl Realm for PeerDrop {
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
         let Some(code) = self.code_by_connection.remove(&conn) else {
+            self.waiting.remove(conn);
             return;
         };
         let Some(session) = self.sessions.remove(&code) else {
@@ -167,10 +143,23 @@ impl Realm for PeerDrop {
         }
     }
 
+    fn stored_bytes(&self) -> usize {
+        self.wrong_codes.bytes() + self.waiting.bytes()
+    }
+
     fn tick(&mut self, cx: &mut Context) {
-        self.wrong_codes_by_subnet.retain(|_, wrong_codes| {
-            wrong_codes.rejected_until > cx.now || wrong_codes.recent.count(cx.now) > 0
-        });
+        while let Some(join) = self.waiting.pop_due(cx.now) {
+            // Other joins of the address may have been wrong meanwhile.
+            let result = if self.wrong_codes.is_rejected(cx.now, join.address) {
+                Err(CloseReason::TooManyGuesses)
+            } else {
+                self.look_up(cx, join.conn, join.code, join.address)
+            };
+            if let Err(reason) = result {
+                cx.close(join.conn, reason);
+            }
+        }
+        self.wrong_codes.tick(cx.now);
     }
 }
 
@@ -196,11 +185,12 @@ impl PeerDrop {
         );
     }
 
-    /// Joins a connection to the session with this code.
+    /// Looks up a code that a connection wants to join with, or makes it wait while clients try too many wrong
+    /// ones.
     ///
     /// # Errors
-    /// The reason to close the connection: the subnet is rejected, or the code is unknown or used by
-    /// two already.
+    /// The reason to close the connection: its address may not join, too many joins wait, or one of those of
+    /// [`Self::look_up`].
     fn join(
         &mut self,
         cx: &mut Context,
@@ -208,17 +198,38 @@ impl PeerDrop {
         code: &str,
         address: IpAddr,
     ) -> Result<(), CloseReason> {
-        let subnet = SubnetKey::of(address);
-        if self
-            .wrong_codes_by_subnet
-            .get(&subnet)
-            .is_some_and(|wrong_codes| cx.now < wrong_codes.rejected_until)
-        {
+        if self.wrong_codes.is_rejected(cx.now, address) {
             return Err(CloseReason::TooManyGuesses);
         }
-        let code = code.to_ascii_uppercase();
+        // A code of another length is unknown, and not worth keeping, however long it is.
+        let code = if code.len() == usize::from(self.options.code_length) {
+            code.to_ascii_uppercase()
+        } else {
+            String::new()
+        };
+        if !self.wrong_codes.is_above_total(cx.now) {
+            return self.look_up(cx, conn, code, address);
+        }
+        if self.waiting.try_insert(cx.now, conn, code, address) {
+            Ok(())
+        } else {
+            Err(CloseReason::TooManyGuesses)
+        }
+    }
+
+    /// Joins a connection to the session with this code.
+    ///
+    /// # Errors
+    /// The reason to close the connection: the code is unknown, or used by two already.
+    fn look_up(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        code: String,
+        address: IpAddr,
+    ) -> Result<(), CloseReason> {
         let Some(session) = self.sessions.get_mut(&code) else {
-            self.record_wrong_code(cx.now, subnet);
+            self.wrong_codes.record(cx.now, address);
             return Err(CloseReason::SessionNotFound);
         };
         if session.joiner.is_some() {
@@ -232,32 +243,6 @@ impl PeerDrop {
         );
         self.code_by_connection.insert(conn, code);
         Ok(())
-    }
-
-    /// Counts a wrong code from a subnet, and rejects the subnet for a minute when it reaches the limit.
-    fn record_wrong_code(&mut self, now: Duration, subnet: SubnetKey) {
-        let limit = self.options.wrong_codes_per_minute;
-        if limit == 0 {
-            return;
-        }
-        if self.wrong_codes_by_subnet.len() >= MAX_TRACKED_SUBNETS
-            && !self.wrong_codes_by_subnet.contains_key(&subnet)
-        {
-            self.wrong_codes_by_subnet
-                .retain(|_, wrong_codes| wrong_codes.rejected_until > now);
-            if self.wrong_codes_by_subnet.len() >= MAX_TRACKED_SUBNETS {
-                self.wrong_codes_by_subnet.clear();
-            }
-        }
-        let wrong_codes = self.wrong_codes_by_subnet.entry(subnet).or_default();
-        // Cannot fail: the window is emptied below as soon as it is full.
-        let _ = wrong_codes.recent.try_record(now, limit);
-        if wrong_codes.recent.count(now) >= limit as usize {
-            *wrong_codes = WrongCodes {
-                rejected_until: now + WINDOW,
-                ..WrongCodes::default()
-            };
-        }
     }
 }
 

@@ -158,7 +158,7 @@ fn a_body_is_read_to_its_end_and_the_bytes_after_it_are_kept() {
 }
 
 #[test]
-fn a_head_has_at_most_8_kib_and_64_headers() {
+fn a_head_has_at_most_16_kib_and_100_headers() {
     let with = |padding: usize| {
         format!(
             "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
@@ -175,8 +175,9 @@ fn a_head_has_at_most_8_kib_and_64_headers() {
             "X: y\r\n".repeat(headers - 1)
         )
     };
-    head(&with(64));
-    assert_eq!(rejected(&with(65)), 431);
+    head(&with(100));
+    assert_eq!(rejected(&with(101)), 431);
+    assert_eq!(MAX_HEAD, 16 * 1024);
 }
 
 #[test]
@@ -208,10 +209,11 @@ fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
         ),
         (key, "", 400),
         (key, "Sec-WebSocket-Key: short==\r\n", 400),
-        (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n", 400),
+        (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n", 400),
+        (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQA==\r\n", 400),
+        (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ===\r\n", 400),
         (key, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j!Q==\r\n", 400),
         (key, &key.repeat(2), 400),
-        ("HTTP/1.1", "HTTP/1.0", 400),
     ] {
         assert!(HANDSHAKE.contains(from));
         let response = head(&HANDSHAKE.replace(from, to)).upgrade().unwrap_err();
@@ -219,7 +221,31 @@ fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
     }
 }
 
+#[test]
+fn a_handshake_over_http_1_0_without_a_host_and_a_key_with_spare_bits_are_accepted() {
+    for (from, to) in [
+        ("HTTP/1.1\r\nHost: h\r\n", "HTTP/1.0\r\n"),
+        ("HTTP/1.1", "HTTP/1.0"),
+        ("jZQ==", "jZR=="),
+        ("jZQ==", "jZ/=="),
+    ] {
+        assert!(HANDSHAKE.contains(from));
+        head(&HANDSHAKE.replace(from, to)).upgrade().unwrap();
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_subprotocol_writes_a_line_of_the_response(offered in "[ -~]{0,40}") {
+        let request = HANDSHAKE.replace("Upgrade: w", &format!("Sec-WebSocket-Protocol: {offered}\r\nUpgrade: w"));
+        let response = String::from_utf8(head(&request).upgrade().unwrap()).unwrap();
+        let lines: Vec<&str> = response.split("\r\n").collect();
+        let answered = lines[4].strip_prefix("Sec-WebSocket-Protocol: ");
+        prop_assert_eq!(lines.len(), 6 + usize::from(answered.is_some()), "{}", response);
+        let first = offered.split(',').map(str::trim).find(|it| answered == Some(*it));
+        prop_assert_eq!(first, answered);
+    }
+
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut bytes = bytes;

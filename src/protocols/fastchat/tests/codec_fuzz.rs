@@ -5,7 +5,7 @@ use crate::protocols::fastchat::messages::{ClientMessage, Dialect, Incoming, Ser
 use crate::realm::Message;
 use crate::testing::messages;
 use crate::toolkit::dialect::Encode;
-use crate::toolkit::sanitize::sanitize;
+use crate::toolkit::sanitize::{sanitize, sanitize_name};
 use serde_json::Value;
 
 /// Decodes `bytes` as the messages of one connection, a line each.
@@ -35,6 +35,7 @@ pub(crate) fn decode_all(bytes: &[u8]) {
                 let name = hello.display_name;
                 assert_eq!(name.trim(), name);
                 assert_eq!(sanitize(&name), name);
+                assert_eq!(sanitize_name(&name), name);
                 assert!(hello.user_id.is_some() || dialect == Dialect::Flat);
             }
             ClientMessage::Msg(msg) => {
@@ -45,7 +46,9 @@ pub(crate) fn decode_all(bytes: &[u8]) {
                     assert_eq!(sanitize(&id), id);
                 }
             }
-            ClientMessage::Hello(Err(error)) | ClientMessage::Invalid(error) => {
+            ClientMessage::Hello(Err(error))
+            | ClientMessage::OpenChat(Err(error))
+            | ClientMessage::Invalid(error) => {
                 for frame in ServerMessage::Error(error).encode(dialect) {
                     // The length of an error does not depend on the length of the message.
                     assert!(frame.len() < 4096);
@@ -54,7 +57,7 @@ pub(crate) fn decode_all(bytes: &[u8]) {
                 }
             }
             ClientMessage::Pong => assert_eq!(dialect, Dialect::Flat),
-            ClientMessage::OpenChat { .. }
+            ClientMessage::OpenChat(Ok(_))
             | ClientMessage::MsgAck
             | ClientMessage::Typing(_)
             | ClientMessage::Ping => {}

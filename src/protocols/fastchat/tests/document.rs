@@ -16,6 +16,7 @@
 //! | a second HELLO: `VALIDATION` | `a_second_hello_gets_a_validation_error` |
 //! | "User ID Format: UUID v4", lower case in answers | `a_user_id_must_be_a_uuid_of_version_4` |
 //! | "Display Name: 3-50 characters", after sanitizing and trimming | `a_sanitized_display_name_must_have_3_to_50_characters` |
+//! | from names, invisible characters are removed | `a_sanitized_display_name_must_have_3_to_50_characters` |
 //! | HELLO as a connected user: its connection is probed | `a_hello_for_a_connected_user_probes_its_connection` |
 //! | it answers: `UNAUTHORIZED` and Close 4409 for the claimant | `a_connection_that_answers_the_probe_stays_and_the_claimant_is_closed` |
 //! | it does not answer: Close 4409, and the claimant takes over | `a_connection_that_does_not_answer_the_probe_is_replaced` |
@@ -40,6 +41,10 @@
 //! | whichever of the two that is | `a_chat_ends_when_either_user_is_no_longer_remembered` |
 //! | a user that reconnects before finds it open | `a_user_that_reconnects_within_a_minute_keeps_its_chats` |
 //! | the number of chats is bounded | `a_user_may_open_at_most_chats_per_user_chats` |
+//! | its error carries `retry_after_ms` | `the_error_for_too_many_chats_says_when_the_first_of_them_can_end` |
+//! | 30 OPEN_CHAT in a minute, apart from those for an open chat | `at_most_30_chats_a_minute_are_opened` |
+//! | CHAT_OPENED to the target is delivered like a MSG: `MESSAGE_FAILED`, and no chat | `an_open_chat_whose_chat_opened_does_not_fit_the_outbox_fails_and_closes_nothing` |
+//! | the same over sockets | `a_slow_reader_is_not_closed_for_being_asked_into_chats` |
 //! | MSG: "Message Exchange", its fields | `a_message_is_delivered_and_acknowledged` |
 //! | `message_id` is the sender's or a UUID | `a_message_id_is_the_senders_or_a_new_uuid` |
 //! | `message_id` has 1 to 64 characters | `a_message_id_must_have_1_to_64_characters_and_no_tags` |
@@ -50,7 +55,8 @@
 //! | MSG_ACK `delivered` once the message is in the outbox | `a_message_that_does_not_fit_the_outbox_fails` |
 //! | the target's MSG_ACK is accepted in silence | `a_msg_ack_from_a_client_has_no_effect` |
 //! | TYPING to the partner of the chat used last | `typing_goes_to_the_partner_of_the_last_used_chat` |
-//! | without one: to the first user that opened a chat | `typing_of_a_user_without_a_partner_goes_to_the_opener_of_its_chat` |
+//! | what others do never changes that | `once_a_user_has_used_a_chat_others_do_not_change_where_its_typing_goes` |
+//! | while it has used none: to the first user that opened one | `typing_of_a_user_that_has_used_no_chat_goes_to_the_first_that_opened_one` |
 //! | `to` names another partner | `typing_may_name_another_partner` |
 //! | no chat: `CHAT_NOT_OPENED` | `typing_without_a_chat_is_chat_not_opened` |
 //! | TYPING equal to the last one is neither sent nor counted | `only_changes_of_typing_are_sent_and_counted` |
@@ -78,6 +84,7 @@ const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 const BOB: &str = "bbbbbbbb-2222-4222-8222-bbbbbbbbbbbb";
 const CID: &str = "cccccccc-3333-4333-8333-cccccccccccc";
 const DAN: &str = "dddddddd-4444-4444-8444-dddddddddddd";
+const EVE: &str = "eeeeeeee-5555-4555-8555-eeeeeeeeeeee";
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -342,6 +349,16 @@ fn a_sanitized_display_name_must_have_3_to_50_characters() {
         ("  An \n".to_owned(), None),
         ("<b>An</b>".to_owned(), None),
         (" <i>Ann</i>\u{7} ".to_owned(), Some("Ann")),
+        (
+            "\u{202e}A\u{200b}n\u{ad}n\u{2066}\u{e0041}".to_owned(),
+            Some("Ann"),
+        ),
+        (
+            "\u{200d}A\u{200d}n\u{200c}n\u{200c}".to_owned(),
+            Some("A\u{200d}n\u{200c}n"),
+        ),
+        ("An\u{3164}".to_owned(), None),
+        ("\u{200b}\u{200e}\u{feff}".to_owned(), None),
         (format!("  {}  ", "x".repeat(50)), Some(&*"x".repeat(50))),
     ] {
         let mut harness = harness();
@@ -894,27 +911,157 @@ fn typing_goes_to_the_partner_of_the_last_used_chat() {
     assert_eq!(last_partner(&mut harness), 2, "opened again");
     harness.send(1, &msg(CID, "hi"));
     assert_eq!(last_partner(&mut harness), 3, "sent a message");
-    harness.send(2, &msg(ANN, "hi"));
-    assert_eq!(last_partner(&mut harness), 2, "was sent a message");
-    harness.advance(60 * SECOND);
+    harness.send(1, &open_chat(DAN));
+    assert_eq!(last_partner(&mut harness), 3, "an OPEN_CHAT that failed");
+}
+
+#[test]
+fn once_a_user_has_used_a_chat_others_do_not_change_where_its_typing_goes() {
+    let mut harness = chat();
     enters(&mut harness, 4, DAN, "Dan");
-    harness.send(4, &open_chat(ANN));
+    for (conn, id) in [(3, CID), (4, DAN)] {
+        harness.send(conn, &open_chat(ANN));
+        harness.send(conn, &msg(ANN, "hi"));
+        // Connection 1 has opened the chat with Bob, 2 has written in it.
+        harness.send(2, &msg(ANN, "hi"));
+        harness.send(conn, &open_chat(BOB));
+        harness.send(conn, &msg(BOB, "hi"));
+        for (sender, recipient) in [(1, 2), (2, 1)] {
+            assert_eq!(
+                kinds(&harness.send(sender, &typing(true))),
+                [to(recipient, "TYPING")],
+                "and not {id}"
+            );
+            harness.send(sender, &typing(false));
+        }
+    }
+    // Nor do they when that chat has ended.
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    harness.send(3, &msg(ANN, "hi"));
+    assert_eq!(code(&harness.send(1, &typing(true)), 1), "CHAT_NOT_OPENED");
+}
+
+#[test]
+fn typing_of_a_user_that_has_used_no_chat_goes_to_the_first_that_opened_one() {
+    let mut harness = three();
+    enters(&mut harness, 4, DAN, "Dan");
+    for conn in [3, 1, 4] {
+        harness.send(conn, &open_chat(BOB));
+        harness.send(conn, &msg(BOB, "hi"));
+        assert_eq!(
+            kinds(&harness.send(2, &typing(true))),
+            match conn {
+                3 => vec![to(3, "TYPING")],
+                _ => vec![],
+            }
+        );
+    }
+    harness.send(2, &typing(false));
+    // When that user is no longer remembered: the first of the others.
+    harness.disconnect(3, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    enters(&mut harness, 5, CID, "Cid");
+    harness.send(5, &open_chat(BOB));
+    assert_eq!(kinds(&harness.send(2, &typing(true))), [to(1, "TYPING")]);
+    harness.send(2, &typing(false));
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.disconnect(4, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    assert_eq!(kinds(&harness.send(2, &typing(true))), [to(5, "TYPING")]);
+}
+
+#[test]
+fn an_open_chat_whose_chat_opened_does_not_fit_the_outbox_fails_and_closes_nothing() {
+    let mut harness = three();
+    harness.fill_outbox(2);
+    let error = error(&harness.send(1, &open_chat(BOB)), 1);
+    assert_eq!(error["code"], "MESSAGE_FAILED");
+    assert_eq!(error["details"], json!({"field": "target_user_id"}));
+    let lines = harness.send(1, &msg(BOB, "hi"));
+    assert_eq!(code(&lines, 1), "CHAT_NOT_OPENED", "no chat was opened");
+    // A chat that is open does not need the other user's outbox.
+    let mut harness = chat();
+    harness.fill_outbox(2);
     assert_eq!(
-        last_partner(&mut harness),
-        2,
-        "a chat opened by another user changes nothing"
+        kinds(&harness.send(1, &open_chat(BOB))),
+        [to(1, "CHAT_OPENED")]
     );
 }
 
 #[test]
-fn typing_of_a_user_without_a_partner_goes_to_the_opener_of_its_chat() {
-    let mut harness = chat();
-    assert_eq!(kinds(&harness.send(2, &typing(true))), [to(1, "TYPING")]);
-    // Also if an earlier partner is no longer remembered.
+fn at_most_30_chats_a_minute_are_opened() {
+    let mut harness = three();
+    for count in 0..30 {
+        // The attempts count, too, but not those for a chat that is open.
+        assert_eq!(code(&harness.send(1, &open_chat(DAN)), 1), "USER_NOT_FOUND");
+        assert_eq!(code(&harness.send(1, &open_chat(ANN)), 1), "VALIDATION");
+        if count == 0 {
+            harness.send(3, &open_chat(ANN));
+        }
+        assert_eq!(harness.send(1, &open_chat(CID)).len(), 1);
+        harness.advance(SECOND);
+    }
+    let limited = error(&harness.send(1, &open_chat(BOB)), 1);
+    assert_eq!(limited["code"], "RATE_LIMITED");
+    assert_eq!(limited["details"], json!({"retry_after_ms": 30_000}));
+    assert_eq!(
+        kinds(&harness.send(1, &open_chat(CID))),
+        [to(1, "CHAT_OPENED")]
+    );
+    harness.disconnect(3, DisconnectReason::Lost);
+    assert_eq!(code(&harness.send(1, &open_chat(CID)), 1), "USER_NOT_FOUND");
+    assert_eq!(
+        harness.send(2, &open_chat(ANN)).len(),
+        2,
+        "each user has its own limit"
+    );
+    // The limit is kept across a reconnect.
     harness.disconnect(1, DisconnectReason::Lost);
-    harness.advance(60 * SECOND);
-    harness.send(3, &open_chat(BOB));
-    assert_eq!(kinds(&harness.send(2, &typing(true))), [to(3, "TYPING")]);
+    harness.advance(29 * SECOND);
+    harness.open(4, "/ws");
+    harness.send(4, &hello(ANN, "Ann"));
+    assert_eq!(code(&harness.send(4, &open_chat(DAN)), 4), "RATE_LIMITED");
+    harness.advance(SECOND);
+    assert_eq!(code(&harness.send(4, &open_chat(DAN)), 4), "USER_NOT_FOUND");
+}
+
+#[test]
+fn the_error_for_too_many_chats_says_when_the_first_of_them_can_end() {
+    let mut harness = RealmHarness::<FastChat>::new(json!({"chats_per_user": 2}));
+    for (conn, id, name) in [
+        (1, ANN, "Ann"),
+        (2, BOB, "Bob"),
+        (3, CID, "Cid"),
+        (4, DAN, "Dan"),
+    ] {
+        enters(&mut harness, conn, id, name);
+    }
+    harness.send(1, &open_chat(BOB));
+    harness.send(1, &open_chat(CID));
+    harness.send(4, &open_chat(ANN));
+    enters(&mut harness, 5, EVE, "Eve");
+    let wait = |harness: &mut RealmHarness<FastChat>| {
+        let lines = harness.send(1, &open_chat(EVE));
+        error(&lines, 1)["details"]["retry_after_ms"].clone()
+    };
+    assert_eq!(wait(&mut harness), 60_000, "if one of them disconnects now");
+    harness.disconnect(4, DisconnectReason::Lost);
+    harness.advance(10 * SECOND);
+    assert_eq!(
+        wait(&mut harness),
+        60_000,
+        "a chat that another user opened does not count"
+    );
+    harness.disconnect(3, DisconnectReason::Lost);
+    harness.advance(10 * SECOND);
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.advance(10 * SECOND);
+    assert_eq!(wait(&mut harness), 40_000);
+    // The chat has ended by then, whether or not the realm has noticed.
+    harness.now += 40 * SECOND;
+    let lines = harness.send(1, &open_chat(EVE));
+    assert_eq!(kinds(&lines), [to(1, "CHAT_OPENED"), to(5, "CHAT_OPENED")]);
 }
 
 #[test]

@@ -6,7 +6,21 @@
 //! | PRESENCE: a whole list has the action `update`, and no users that are offline | `a_presence_list_has_the_action_update` |
 //! | PRESENCE: changes have the action `connect` or `disconnect` | `presence_changes_have_the_action_connect_or_disconnect` |
 //! | OPEN_CHAT, CHAT_OPENED: the same fields | `chat_opened_has_the_documents_fields` |
-//! | MSG: content alone; to the client sender_id, sender_name; MSG_ACK with a timestamp | `a_message_without_to_goes_to_the_last_used_chat` |
+//! | MSG to the client: sender_id, sender_name; MSG_ACK with a timestamp | `a_message_names_its_sender_and_its_ack_has_a_timestamp` |
+//! | MSG and TYPING without `to` go to the partner: that of the last CHAT_OPENED that the user was sent, asked or not | `messages_go_to_the_partner_of_the_last_chat_opened_that_the_user_was_sent` |
+//! | in this or an earlier connection | `a_user_that_reconnects_writes_to_its_previous_chat` |
+//! | also when that chat has ended | `a_partner_is_kept_after_its_chat_has_ended` |
+//! | a MSG never makes a partner | `a_message_never_makes_a_partner` |
+//! | after an OPEN_CHAT that failed, for whatever reason, there is none: `CHAT_NOT_OPENED` | `after_a_failed_open_chat_there_is_no_partner` |
+//! | until the next CHAT_OPENED that the user asked for | `only_a_chat_opened_that_the_user_asked_for_ends_that` |
+//! | a `false` that ends a `true` always passes | `a_false_reaches_the_user_that_was_sent_the_true_after_a_failed_open_chat` |
+//! | an OPEN_CHAT during a takeover fails, too | `an_open_chat_that_failed_during_a_takeover_counts` |
+//! | a flat client that has a partner is not sent the CHAT_OPENED of a chat that another asks for; the chat is open | `a_page_that_shows_a_user_is_not_sent_the_chat_opened_of_another` |
+//! | nor one that may show a user | `a_page_that_may_show_a_user_is_not_sent_the_chat_opened_of_another` |
+//! | one with no partner at all is, and has it as partner | `a_page_that_shows_no_user_is_turned_to_the_first_that_asks` |
+//! | unless it may not have arrived | `a_chat_opened_that_may_not_have_arrived_makes_no_partner` |
+//! | a user that was away for longer than `absence`: `CHAT_NOT_OPENED` | `a_user_without_a_partner_gets_chat_not_opened` |
+//! | the other dialect has no page | `a_stay_in_the_other_dialect_leaves_the_partner_as_it_was` |
 //! | a reloaded page sends into its previous chat | `a_user_that_reconnects_writes_to_its_previous_chat` |
 //! | TYPING to the client: user_id, display_name, is_typing | `typing_has_the_display_name` |
 //! | PONG, in both directions | `pongs_are_sent_and_accepted` |
@@ -14,15 +28,14 @@
 //! | HELLO fixes the dialect for the connection's life | `hello_fixes_the_dialect_for_the_connections_life` |
 //! | before HELLO an error has the dialect whose shape the message has | `before_hello_an_error_has_the_dialect_of_the_message_it_answers` |
 //! | users of both dialects share chats, each with its own shapes | `both_dialects_share_chats` |
-//! | a MSG without `to` after a failed OPEN_CHAT does not go to the previous partner | `after_a_failed_open_chat_a_message_without_to_is_chat_not_opened` |
 //! | the error at the end of `hello_timeout` has the client's dialect | `the_hello_timeout_error_is_in_the_clients_dialect` |
 //! | a claimant is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
 //! | GET /presence/online | `users_online_are_listed_over_http`, `an_http_list_is_current`, `slow_http_clients_share_one_list` |
-//! | POST /presence/heartbeat | `an_http_heartbeat_changes_nothing` |
+//! | POST /presence/heartbeat, its name cleaned as in HELLO | `an_http_heartbeat_changes_nothing` |
 //! | the endpoints over sockets, with preflight requests | `the_presence_endpoints_answer_the_front_end` |
 //! | a flat client over a socket | `a_flat_client_chats_with_a_client_of_the_document` |
 
-use crate::base::close::DisconnectReason;
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::protocols::fastchat::FastChat;
 use crate::realm::{HttpReply, Message};
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -34,6 +47,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const ANN: &str = "aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa";
 /// A UUID of version 1, which only the flat dialect allows.
 const BOB: &str = "bbbbbbbb-2222-1222-8222-bbbbbbbbbbbb";
+const CID: &str = "cccccccc-3333-4333-8333-cccccccccccc";
 const EVE: &str = "eeeeeeee-3333-4333-8333-eeeeeeeeeeee";
 
 fn harness() -> RealmHarness<FastChat> {
@@ -74,7 +88,11 @@ fn enter_in_document_dialect(
 
 /// A realm with Ann on connection 1 and Bob on 2, a chat that Ann has opened, and all changes sent.
 fn chat() -> RealmHarness<FastChat> {
-    let mut harness = harness();
+    chat_with(json!({}))
+}
+
+fn chat_with(options: Value) -> RealmHarness<FastChat> {
+    let mut harness = RealmHarness::new(options);
     enter(&mut harness, 1, ANN, "Ann");
     enter(&mut harness, 2, BOB, "Bob");
     harness.advance(SECOND);
@@ -84,6 +102,48 @@ fn chat() -> RealmHarness<FastChat> {
         &json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
     );
     harness
+}
+
+/// A realm with Ann on connection 1 in the document's dialect and Bob on 2.
+fn harness_with_document_user() -> RealmHarness<FastChat> {
+    let mut harness = harness();
+    enter_in_document_dialect(&mut harness, 1, ANN, "Ann");
+    enter(&mut harness, 2, BOB, "Bob");
+    harness
+}
+
+fn opens(harness: &mut RealmHarness<FastChat>, conn: u64, target: &str) -> Vec<String> {
+    says(
+        harness,
+        conn,
+        &json!({"type": "OPEN_CHAT", "target_user_id": target}),
+    )
+}
+
+/// The connection that a MSG and a TYPING without `to` are sent to.
+fn partner(harness: &mut RealmHarness<FastChat>, conn: u64) -> Option<u64> {
+    let recipient = |lines: &[String], kind: &str| {
+        let line = lines
+            .iter()
+            .find(|line| line.contains(&format!("\"{kind}\"")));
+        line.map(|line| line.split_once(' ').unwrap().0.parse().unwrap())
+    };
+    let written = says(harness, conn, &json!({"type": "MSG", "content": "x"}));
+    let typed = says(harness, conn, &json!({"type": "TYPING", "is_typing": true}));
+    says(
+        harness,
+        conn,
+        &json!({"type": "TYPING", "is_typing": false}),
+    );
+    assert_eq!(recipient(&written, "MSG"), recipient(&typed, "TYPING"));
+    recipient(&written, "MSG")
+}
+
+/// The code of the error for a MSG without `to`, which must be the only effect.
+fn bare_error(harness: &mut RealmHarness<FastChat>, conn: u64) -> Value {
+    let lines = says(harness, conn, &json!({"type": "MSG", "content": "x"}));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    sent_to(&lines, conn)[0]["error_code"].clone()
 }
 
 #[test]
@@ -186,7 +246,7 @@ fn chat_opened_has_the_documents_fields() {
 }
 
 #[test]
-fn a_message_without_to_goes_to_the_last_used_chat() {
+fn a_message_names_its_sender_and_its_ack_has_a_timestamp() {
     let mut harness = chat();
     let lines = says(
         &mut harness,
@@ -203,37 +263,146 @@ fn a_message_without_to_goes_to_the_last_used_chat() {
         "timestamp": "2026-01-16T10:00:01.000Z",
     });
     assert_eq!(sent_to(&lines, 1), [expected]);
-    // Bob has opened no chat, but was sent a message.
-    let lines = says(
-        &mut harness,
-        2,
-        &json!({"type": "MSG", "content": "hello back"}),
-    );
-    assert_eq!(sent_to(&lines, 1)[0]["content"], "hello back");
-    // Ann opens a chat with Eve; a message of Bob makes the chat with him the last used again.
+}
+
+#[test]
+fn messages_go_to_the_partner_of_the_last_chat_opened_that_the_user_was_sent() {
+    // Ann has opened the chat, Bob was asked into it.
+    let mut harness = chat();
+    assert_eq!(partner(&mut harness, 1), Some(2));
+    assert_eq!(partner(&mut harness, 2), Some(1));
     enter(&mut harness, 3, EVE, "Eve");
+    opens(&mut harness, 1, EVE);
+    assert_eq!(partner(&mut harness, 1), Some(3));
+    opens(&mut harness, 1, BOB);
+    assert_eq!(partner(&mut harness, 1), Some(2), "opened again");
+}
+
+#[test]
+fn a_message_never_makes_a_partner() {
+    let mut harness = chat();
+    enter(&mut harness, 3, EVE, "Eve");
+    opens(&mut harness, 3, ANN);
+    says(&mut harness, 3, &json!({"type": "MSG", "content": "to me"}));
+    assert_eq!(partner(&mut harness, 1), Some(2), "received");
     says(
         &mut harness,
         1,
-        &json!({"type": "OPEN_CHAT", "target_user_id": EVE}),
+        &json!({"type": "MSG", "to": EVE, "content": "x"}),
     );
-    let lines = says(
-        &mut harness,
-        1,
-        &json!({"type": "MSG", "content": "to Eve"}),
-    );
-    assert_eq!(sent_to(&lines, 3)[0]["content"], "to Eve");
+    assert_eq!(partner(&mut harness, 1), Some(2), "sent");
+}
+
+#[test]
+fn a_partner_is_kept_after_its_chat_has_ended() {
+    let mut harness = chat();
+    enter(&mut harness, 3, EVE, "Eve");
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    // Another user that asks meanwhile does not become the partner.
+    assert_eq!(sent_to(&opens(&mut harness, 3, ANN), 1), [Value::Null; 0]);
+    assert_eq!(bare_error(&mut harness, 1), "USER_NOT_FOUND");
+    enter(&mut harness, 4, BOB, "Bob");
+    assert_eq!(bare_error(&mut harness, 1), "CHAT_NOT_OPENED");
+    // It is the user that the page shows all the while.
+    opens(&mut harness, 4, ANN);
+    assert_eq!(partner(&mut harness, 1), Some(4));
+}
+
+#[test]
+fn a_page_that_shows_a_user_is_not_sent_the_chat_opened_of_another() {
+    let mut harness = chat();
+    enter(&mut harness, 3, EVE, "Eve");
+    harness.advance(SECOND);
+    for conn in [1, 2] {
+        let user = [ANN, BOB][conn as usize - 1];
+        let lines = opens(&mut harness, 3, user);
+        let id = sent_to(&lines, 3)[0]["chat_id"].clone();
+        assert_eq!(lines.len(), 1, "to the asker alone");
+        let message = json!({"type": "MSG", "to": user, "content": "x"});
+        let lines = says(&mut harness, 3, &message);
+        assert_eq!(
+            sent_to(&lines, conn)[0]["sender_id"],
+            EVE,
+            "the chat is open"
+        );
+        let lines = opens(&mut harness, conn, EVE);
+        assert_eq!(
+            sent_to(&lines, conn)[0]["chat_id"],
+            id,
+            "the user clicks on it"
+        );
+        assert_eq!(lines.len(), 1);
+        assert_eq!(partner(&mut harness, conn), Some(3));
+    }
+}
+
+#[test]
+fn a_page_that_may_show_a_user_is_not_sent_the_chat_opened_of_another() {
+    let mut harness = chat();
+    opens(&mut harness, 1, EVE);
+    enter(&mut harness, 3, EVE, "Eve");
+    harness.advance(SECOND);
+    assert_eq!(opens(&mut harness, 3, ANN).len(), 1, "to the asker alone");
     says(
         &mut harness,
+        3,
+        &json!({"type": "MSG", "to": ANN, "content": "x"}),
+    );
+    assert_eq!(bare_error(&mut harness, 1), "CHAT_NOT_OPENED");
+}
+
+#[test]
+fn a_page_that_shows_no_user_is_turned_to_the_first_that_asks() {
+    let mut harness = harness();
+    for (conn, id, name) in [(1, ANN, "Ann"), (2, BOB, "Bob"), (3, EVE, "Eve")] {
+        enter(&mut harness, conn, id, name);
+    }
+    harness.advance(SECOND);
+    assert_eq!(opens(&mut harness, 2, ANN).len(), 2);
+    assert_eq!(opens(&mut harness, 3, ANN).len(), 1);
+    assert_eq!(partner(&mut harness, 1), Some(2));
+}
+
+#[test]
+fn a_user_without_a_partner_gets_chat_not_opened() {
+    // One that never had one, and one that was away for too long.
+    let mut harness = chat();
+    enter(&mut harness, 3, EVE, "Eve");
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    enter(&mut harness, 4, ANN, "Ann");
+    for conn in [3, 4] {
+        assert_eq!(bare_error(&mut harness, conn), "CHAT_NOT_OPENED");
+    }
+    // What it was shown on a connection of the other dialect is nothing that its page shows.
+    let mut harness = harness_with_document_user();
+    opens(&mut harness, 2, ANN);
+    harness.disconnect(1, DisconnectReason::Lost);
+    enter(&mut harness, 3, ANN, "Ann");
+    assert_eq!(bare_error(&mut harness, 3), "CHAT_NOT_OPENED");
+    harness.disconnect(2, DisconnectReason::Lost);
+    enter(&mut harness, 4, BOB, "Bob");
+    assert_eq!(partner(&mut harness, 4), Some(3), "Bob's page did ask");
+}
+
+#[test]
+fn a_stay_in_the_other_dialect_leaves_the_partner_as_it_was() {
+    let mut harness = chat();
+    enter(&mut harness, 3, EVE, "Eve");
+    harness.disconnect(1, DisconnectReason::Lost);
+    enter_in_document_dialect(&mut harness, 4, ANN, "Ann");
+    harness.advance(SECOND);
+    assert_eq!(
+        opens(&mut harness, 3, ANN).len(),
         2,
-        &json!({"type": "MSG", "content": "it is me"}),
+        "this client shows no page"
     );
-    let lines = says(
-        &mut harness,
-        1,
-        &json!({"type": "MSG", "content": "to Bob"}),
-    );
-    assert_eq!(sent_to(&lines, 2)[0]["content"], "to Bob");
+    let data = json!({"target_user_id": CID});
+    says(&mut harness, 4, &json!({"type": "OPEN_CHAT", "data": data}));
+    harness.disconnect(4, DisconnectReason::Lost);
+    enter(&mut harness, 5, ANN, "Ann");
+    assert_eq!(partner(&mut harness, 5), Some(2));
 }
 
 #[test]
@@ -253,38 +422,159 @@ fn a_user_that_reconnects_writes_to_its_previous_chat() {
 }
 
 #[test]
-fn after_a_failed_open_chat_a_message_without_to_is_chat_not_opened() {
-    let mut harness = chat();
-    let opens = json!({"type": "OPEN_CHAT", "target_user_id": EVE});
-    let bare = json!({"type": "MSG", "content": "for Eve"});
-    says(&mut harness, 1, &opens);
-    let lines = says(&mut harness, 1, &bare);
-    assert_eq!(sent_to(&lines, 1)[0]["error_code"], "CHAT_NOT_OPENED");
-    assert_eq!(sent_to(&lines, 1)[0]["details"], json!({}));
-    assert_eq!(sent_to(&lines, 2), [Value::Null; 0]);
-    // TYPING still goes to the last used chat.
-    let lines = says(
-        &mut harness,
-        1,
-        &json!({"type": "TYPING", "is_typing": true}),
-    );
-    assert_eq!(sent_to(&lines, 2).len(), 1);
-    for message in [
-        json!({"type": "OPEN_CHAT", "target_user_id": BOB}),
-        json!({"type": "MSG", "to": BOB, "content": "for Bob"}),
+fn after_a_failed_open_chat_there_is_no_partner() {
+    let one_of_each = json!({"chats_per_user": 1, "open_chats_per_minute": 1});
+    let duplicate =
+        format!(r#"{{"type":"OPEN_CHAT","target_user_id":"{EVE}","target_user_id":"{EVE}"}}"#);
+    let open_chat = |target: &str| json!({"type": "OPEN_CHAT", "target_user_id": target});
+    for (options, failing, code) in [
+        (json!({}), open_chat(CID).to_string(), "USER_NOT_FOUND"),
+        (json!({}), open_chat(ANN).to_string(), "VALIDATION"),
+        (json!({}), open_chat("Bob").to_string(), "VALIDATION"),
+        (
+            json!({}),
+            r#"{"type":"OPEN_CHAT"}"#.to_owned(),
+            "VALIDATION",
+        ),
+        (one_of_each, open_chat(EVE).to_string(), "RATE_LIMITED"),
+        (
+            json!({"chats_per_user": 1}),
+            open_chat(EVE).to_string(),
+            "RATE_LIMITED",
+        ),
+        (json!({}), open_chat(EVE).to_string(), "MESSAGE_FAILED"),
+        (json!({}), duplicate, "VALIDATION"),
     ] {
-        says(&mut harness, 1, &opens);
-        says(&mut harness, 1, &message);
-        let lines = says(&mut harness, 1, &bare);
-        assert_eq!(sent_to(&lines, 2).len(), 1, "{message}");
+        let mut harness = chat_with(options);
+        enter(&mut harness, 3, EVE, "Eve");
+        harness.fill_outbox(3);
+        let lines = harness.send(1, &failing);
+        assert_eq!(sent_to(&lines, 1)[0]["error_code"], code, "{failing}");
+        assert_eq!(bare_error(&mut harness, 1), "CHAT_NOT_OPENED", "{failing}");
+        let typing = json!({"type": "TYPING", "is_typing": true});
+        let error = sent_to(&says(&mut harness, 1, &typing), 1)[0].clone();
+        assert_eq!(error["error_code"], "CHAT_NOT_OPENED", "{failing}");
+        assert_eq!(error["details"], json!({}));
     }
-    says(&mut harness, 1, &opens);
+}
+
+#[test]
+fn only_a_chat_opened_that_the_user_asked_for_ends_that() {
+    let mut harness = chat();
+    enter(&mut harness, 3, EVE, "Eve");
+    opens(&mut harness, 1, CID);
     says(
         &mut harness,
         2,
         &json!({"type": "MSG", "content": "to Ann"}),
     );
-    assert_eq!(sent_to(&says(&mut harness, 1, &bare), 2).len(), 1);
+    says(
+        &mut harness,
+        1,
+        &json!({"type": "MSG", "to": BOB, "content": "to Bob"}),
+    );
+    opens(&mut harness, 3, ANN);
+    assert_eq!(bare_error(&mut harness, 1), "CHAT_NOT_OPENED");
+    harness.disconnect(1, DisconnectReason::ClosedByClient(Some(1001)));
+    enter(&mut harness, 4, ANN, "Ann");
+    assert_eq!(bare_error(&mut harness, 4), "CHAT_NOT_OPENED");
+    opens(&mut harness, 4, BOB);
+    assert_eq!(partner(&mut harness, 4), Some(2));
+}
+
+#[test]
+fn a_false_reaches_the_user_that_was_sent_the_true_after_a_failed_open_chat() {
+    let mut harness = chat();
+    let typing = |is_typing| json!({"type": "TYPING", "is_typing": is_typing});
+    says(&mut harness, 1, &typing(true));
+    opens(&mut harness, 1, CID);
+    assert_eq!(
+        sent_to(&says(&mut harness, 1, &typing(false)), 2)[0]["is_typing"],
+        false
+    );
+    assert_eq!(
+        sent_to(&says(&mut harness, 1, &typing(false)), 1)[0]["error_code"],
+        "CHAT_NOT_OPENED"
+    );
+}
+
+/// The page has selected the user at the click; the takeover is decided after that.
+#[test]
+fn an_open_chat_that_failed_during_a_takeover_counts() {
+    let takeover = || {
+        let mut harness = chat();
+        enter(&mut harness, 3, EVE, "Eve");
+        enter(&mut harness, 4, ANN, "Ann");
+        harness
+    };
+    let mut harness = takeover();
+    assert_eq!(
+        sent_to(&opens(&mut harness, 4, EVE), 4)[0]["error_code"],
+        "UNAUTHORIZED"
+    );
+    harness.fail_probe(1);
+    assert_eq!(bare_error(&mut harness, 4), "CHAT_NOT_OPENED");
+    // The same if the page has connected again when it is decided.
+    let mut harness = takeover();
+    opens(&mut harness, 4, EVE);
+    harness.disconnect(4, DisconnectReason::ClosedByClient(Some(1001)));
+    enter(&mut harness, 5, ANN, "Ann");
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(bare_error(&mut harness, 5), "CHAT_NOT_OPENED");
+    // A claimant that is rejected changes nothing for the user.
+    let mut harness = takeover();
+    opens(&mut harness, 4, EVE);
+    harness.answer_probe(1);
+    assert_eq!(partner(&mut harness, 1), Some(2));
+    harness.disconnect(1, DisconnectReason::Lost);
+    enter(&mut harness, 5, ANN, "Ann");
+    assert_eq!(partner(&mut harness, 5), Some(2));
+    // Nor does one of the other dialect.
+    let mut harness = chat();
+    enter_in_document_dialect(&mut harness, 3, ANN, "Ann");
+    let data = json!({"target_user_id": EVE});
+    says(&mut harness, 3, &json!({"type": "OPEN_CHAT", "data": data}));
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.disconnect(3, DisconnectReason::Lost);
+    enter(&mut harness, 4, ANN, "Ann");
+    assert_eq!(partner(&mut harness, 4), Some(2));
+    harness.disconnect(4, DisconnectReason::Lost);
+    enter(&mut harness, 5, ANN, "Ann");
+    assert_eq!(partner(&mut harness, 5), Some(2));
+}
+
+/// A page that did not receive the CHAT_OPENED of another user still shows the user that it showed before.
+#[test]
+fn a_chat_opened_that_may_not_have_arrived_makes_no_partner() {
+    let too_slow = DisconnectReason::Closed(CloseReason::TooSlow);
+    for (reason, arrived) in [
+        (DisconnectReason::Unresponsive, false),
+        (too_slow, false),
+        (DisconnectReason::Lost, true),
+        (DisconnectReason::ClosedByClient(Some(1001)), true),
+    ] {
+        let mut harness = chat();
+        harness.disconnect(2, reason);
+        enter(&mut harness, 3, BOB, "Bob");
+        let expected = arrived.then_some(1);
+        assert_eq!(partner(&mut harness, 3), expected, "{reason:?}");
+        // Nor is it turned to a third user then.
+        enter(&mut harness, 4, EVE, "Eve");
+        assert_eq!(sent_to(&opens(&mut harness, 4, BOB), 3), [Value::Null; 0]);
+    }
+    let mut harness = chat();
+    says(&mut harness, 2, &json!({"type": "PONG"}));
+    harness.disconnect(2, DisconnectReason::Unresponsive);
+    enter(&mut harness, 3, BOB, "Bob");
+    assert_eq!(partner(&mut harness, 3), Some(1), "it was alive after that");
+    let mut harness = chat();
+    harness.disconnect(1, DisconnectReason::Unresponsive);
+    enter(&mut harness, 3, ANN, "Ann");
+    assert_eq!(
+        partner(&mut harness, 3),
+        Some(2),
+        "it has selected the user itself"
+    );
 }
 
 #[test]
@@ -577,10 +867,21 @@ fn users_online_are_listed_over_http() {
         let listed = body(harness.get(&format!("/presence/online{query}")));
         assert_eq!(listed, json!({"users": users, "count": count}), "{query}");
     }
-    for (path, expected) in [("/ws", 426), ("/presence/heartbeat", 405)] {
-        assert_eq!(status(&harness.get(path)), expected, "{path}");
-    }
-    assert_eq!(status(&harness.post("/presence/online", "{}")), 405);
+    assert_eq!(status(&harness.get("/ws")), 426);
+    let mut text = |path, is_post: bool| {
+        let reply = if is_post {
+            harness.post(path, "{}")
+        } else {
+            harness.get(path)
+        };
+        match reply {
+            HttpReply::Rejected(rejection) if rejection.status == 405 => rejection.text,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(text("/presence/heartbeat", false), "use POST");
+    assert_eq!(text("/presence/online", true), "use GET");
+    assert_eq!(text("/ws", true), "use GET, as a WebSocket handshake");
 }
 
 #[test]
@@ -666,6 +967,12 @@ fn an_http_heartbeat_changes_nothing() {
         body(heartbeat(BOB, "Bob")),
         http_user(BOB, "Bob", "offline")
     );
+    assert_eq!(
+        body(heartbeat(BOB, "\u{200b} <b>Bob</b>\n")),
+        http_user(BOB, "Bob", "offline"),
+        "a name is cleaned as that of a HELLO"
+    );
+    assert_eq!(status(&heartbeat(BOB, " \u{200b} ")), 400);
     assert_eq!(status(&heartbeat("no-uuid", "Bob")), 400);
     let long = json!({"user_id": BOB, "display_name": "x".repeat(101)}).to_string();
     for invalid in ["", "[]", "{}", "\u{fffd}", r#"{"user_id":7}"#, &long] {

@@ -1,5 +1,6 @@
-//! FastChat's rules, one test each (`document`, `flat`), its state under random sequences of steps (`model`)
-//! and its codecs under any input (`codec_fuzz`). The fuzzer drives the last two.
+//! FastChat's rules, one test each (`document`, `flat`), its published page and the server side by side
+//! (`page_model`), its state under random sequences of steps (`model`) and its codecs under any input
+//! (`codec_fuzz`). The fuzzer drives the last two.
 
 pub(crate) mod codec_fuzz;
 #[cfg(test)]
@@ -7,3 +8,5 @@ mod document;
 #[cfg(test)]
 mod flat;
 pub(crate) mod model;
+#[cfg(test)]
+mod page_model;

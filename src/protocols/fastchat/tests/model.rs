@@ -2,8 +2,8 @@
 //!
 //! What holds after every step:
 //!
-//! - A MSG goes once to the user that it names, with its sender's id, and only if one of the two has sent
-//!   OPEN_CHAT for the other.
+//! - A MSG goes once to the user that it names, or to one user if it names none, with its sender's id, and
+//!   only if one of the two has sent OPEN_CHAT for the other.
 //! - TYPING goes only to a user that has a chat with its sender.
 //! - A chat id belongs to one pair of users.
 //! - A user has one connection at a time.
@@ -140,6 +140,7 @@ impl Model {
         Self {
             clients: ModelClients::new(json!({
                 "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
+                "open_chats_per_minute": 5,
             })),
             dialects: HashMap::new(),
             users: HashMap::new(),
@@ -244,7 +245,7 @@ impl Model {
             assert_eq!(*self.dialects.entry(conn).or_insert(is_flat), is_flat);
         }
         match (incoming.message, self.users.get(&conn)) {
-            (ClientMessage::OpenChat { target }, Some(asker)) => {
+            (ClientMessage::OpenChat(Ok(target)), Some(asker)) => {
                 let pair = BTreeSet::from([asker.to_string(), target.to_string()]);
                 self.opened_pairs.insert(pair);
             }

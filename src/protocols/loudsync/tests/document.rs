@@ -33,11 +33,12 @@
 //! | "Device must not already be connected" | `a_join_of_a_connected_device_is_rejected_if_its_connection_answers` |
 //! | its connection is probed first, and closed after 2 s without an answer | `a_device_takes_its_place_over_from_a_dead_connection` |
 //! | the same over sockets | `a_device_joins_again_when_its_connection_is_dead`, `a_device_cannot_join_twice` |
+//! | whose member keeps its place meanwhile | `a_member_whose_device_joined_in_time_does_not_time_out_during_the_probe` |
 //! | the connection leaves meanwhile | `a_device_whose_connection_leaves_during_the_probe_joins_as_a_new_member` |
 //! | the connection is lost meanwhile | `a_device_takes_its_place_over_from_a_connection_lost_during_the_probe` |
 //! | the session ends meanwhile | `a_takeover_is_rejected_if_the_session_ends` |
 //! | the takeover ends meanwhile | `a_silent_connection_stays_if_the_takeover_is_gone` |
-//! | this connection has joined: `already_joined`, stays open | `a_second_join_is_an_error_and_changes_nothing` |
+//! | this connection has joined, or its JOIN waits for a probe: `already_joined`, stays open | `a_second_join_is_an_error_and_changes_nothing` |
 //! | a rejected JOIN closes with 1000, an invalid one does not | `a_rejected_join_closes_the_connection_and_an_invalid_one_does_not` |
 //! | anything but JOIN and PING before joining: `unauthorized` | `only_join_and_ping_are_allowed_before_joining` |
 //! | `version` with another major than 1: `version_mismatch` | `a_join_for_another_major_version_is_rejected` |
@@ -576,6 +577,37 @@ fn a_device_takes_its_place_over_from_a_dead_connection() {
 }
 
 #[test]
+fn a_member_whose_device_joined_in_time_does_not_time_out_during_the_probe() {
+    for (device, owner, kind) in [("phone", 2, "client"), ("mac", 1, "host")] {
+        let mut harness = party();
+        let before = client_id(&mut harness, 3, if owner == 1 { 0 } else { 1 });
+        let others: Vec<u64> = (1..=3).filter(|conn| *conn != owner).collect();
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &others);
+        harness.open(4, "/");
+        let probe = [format!("{owner} ? 2 s")];
+        assert_eq!(harness.send(4, &join("party", device, kind)), probe);
+        assert_eq!(
+            wait_with_heartbeats(&mut harness, 2 * SECOND, &others),
+            no_lines()
+        );
+        let lines = harness.fail_probe(owner);
+        assert_eq!(parse_line(&lines[1]).1["clientId"], before);
+        assert!(!lines.iter().any(|line| line.contains("session_closed")));
+    }
+    // A connection that answers the probe still owes its heartbeats.
+    let mut harness = party();
+    wait_with_heartbeats(&mut harness, 14 * SECOND, &[1, 3]);
+    harness.open(4, "/");
+    harness.send(4, &join("party", "phone", "client"));
+    wait_with_heartbeats(&mut harness, 2 * SECOND, &[1, 3]);
+    harness.answer_probe(2);
+    assert_eq!(
+        wait_with_heartbeats(&mut harness, SECOND, &[1, 3])[0],
+        "2 x 4408 timed out"
+    );
+}
+
+#[test]
 fn a_device_takes_its_place_over_from_a_connection_lost_during_the_probe() {
     let mut harness = party();
     let before = client_id(&mut harness, 1, 1);
@@ -654,13 +686,24 @@ fn a_session_of_more_than_32_members_gets_one_list_a_second() {
         "{received:?}"
     );
     assert!(
-        received[32..].iter().all(|&lines| lines == 0),
+        received[31..].iter().all(|&lines| lines == 0),
         "{received:?}"
     );
     let lines = harness.advance(SECOND);
     let to_host = lines.iter().find(|line| line.starts_with("1 < ")).unwrap();
     assert_eq!(member_list(to_host).1.len(), 40);
     assert_eq!(lines.len(), 40);
+    // Also after a minute without a change none is announced by itself.
+    assert_eq!(harness.advance(61 * SECOND), no_lines());
+    assert_eq!(harness.send(40, &bare("leave")), ["40 x 1000 goodbye"]);
+    assert_eq!(harness.advance(SECOND).len(), 39);
+    // With 32 members it is a small session again.
+    for conn in 33..40 {
+        harness.send(conn, &bare("leave"));
+    }
+    harness.advance(SECOND);
+    let left = harness.send(32, &bare("leave"));
+    assert_eq!(summaries(&left)[1], "1 < member_left");
 }
 
 #[test]
@@ -754,11 +797,21 @@ fn a_second_join_is_an_error_and_changes_nothing() {
     );
     harness.open(4, "/");
     harness.send(4, &join("party", "phone", "client"));
-    let lines = harness.send(4, &join("party", "phone", "client"));
-    assert_eq!(
-        (error_code(&lines, 4), lines.len()),
-        ("already_joined".to_owned(), 1)
-    );
+    let other_version = join_with("party", "phone", "client", json!({"version": 2}));
+    for (conn, second) in [
+        (4, join("party", "phone", "client")),
+        (4, join("nowhere", "x", "client")),
+        (4, other_version.clone()),
+        (2, other_version),
+    ] {
+        let lines = harness.send(conn, &second);
+        assert_eq!(
+            (error_code(&lines, conn), lines.len()),
+            ("already_joined".to_owned(), 1)
+        );
+    }
+    // The answer to the first JOIN is still to come.
+    assert!(summaries(&harness.fail_probe(2)).contains(&"4 < welcome".to_owned()));
 }
 
 #[test]

@@ -1,0 +1,266 @@
+//! What to write instead of a key that does not exist, or a name that is misspelt.
+
+use super::{Config, EXAMPLE_LISTENERS, Listener};
+use crate::base::log_escape::Quoted;
+use crate::protocols::PROTOCOLS;
+use serde_json::{Map, Value, json};
+
+/// Longest name, in bytes, for which a similar one is looked for.
+const MAX_NAME: usize = 40;
+
+/// Keys that other servers have, and what has their purpose here.
+const SYNONYMS: [(&str, &str); 15] = [
+    ("proto", "protocol"),
+    ("type", "protocol"),
+    ("cors", "origins"),
+    ("corsoptions", "origins"),
+    ("allowedorigins", "origins"),
+    ("alloworigin", "origins"),
+    ("proxied", "trusted_proxies"),
+    ("trustproxy", "trusted_proxies"),
+    ("allowedhosts", "hosts"),
+    ("servername", "hosts"),
+    ("loglevel", "log"),
+    ("workers", "threads"),
+    ("maxclients", "max_connections"),
+    ("maxpayload", "max_message_size"),
+    ("servers", "listeners"),
+];
+
+/// Keys of other servers that name the host of an address.
+const HOST_KEYS: [&str; 6] = ["host", "hostname", "bind", "listen", "interface", "ip"];
+
+/// Keys of other servers that are about TLS.
+const TLS_KEYS: [&str; 6] = ["ssl", "tls", "sslkey", "sslcert", "cert", "certificate"];
+
+/// Returns what to write instead of an unknown key of the outermost object.
+pub(super) fn in_process(key: &str, _: &Value, known: &[&str]) -> Option<String> {
+    let similar = similar(key, known)?;
+    Some(format!("write \"{similar}\" instead of {}", Quoted(key)))
+}
+
+/// Takes the keys of a listener out of the outermost object. Returns what to write instead of them, if there
+/// are any.
+pub(super) fn take_misplaced(given: &mut Map<String, Value>) -> Option<String> {
+    let is_misplaced = |key: &&String| {
+        let is_listener_key = is_listener_key(key) || HOST_KEYS.contains(&key.as_str());
+        (is_listener_key || *key == "port") && !is_process_key(key)
+    };
+    let misplaced: Vec<String> = given.keys().filter(is_misplaced).cloned().collect();
+    let (mut protocol, mut entries) = (json!("peerdrop"), Vec::new());
+    for key in &misplaced {
+        let value = given.remove(key).unwrap_or_default();
+        // Only these values are shown: others may be secrets.
+        match key.as_str() {
+            "protocol" => protocol = shown(value),
+            "port" => entries.push(("address", json!(address_of_port(&value)))),
+            "address" => entries.push((key, shown(value))),
+            key => entries.push((key, json!("..."))),
+        }
+    }
+    let entries: Vec<String> = [("protocol", protocol)]
+        .iter()
+        .chain(&entries)
+        .map(|(key, value)| format!("\"{key}\": {value}"))
+        .collect();
+    (!misplaced.is_empty()).then(|| {
+        format!(
+            "write {{\"listeners\": [{{{}}}]}}: these are keys of a listener",
+            entries.join(", ")
+        )
+    })
+}
+
+/// Returns what to write instead of an unknown key of a listener.
+pub(super) fn in_listener(key: &str, value: &Value, known: &[&str]) -> Option<String> {
+    if key == "port" {
+        let address = address_of_port(value);
+        let local = address.replacen('*', "localhost", 1);
+        return Some(format!(
+            "write \"address\": \"{address}\" (all addresses) or \"address\": \"{local}\" (this machine)"
+        ));
+    }
+    if HOST_KEYS.contains(&key) {
+        return Some(format!(
+            "write \"address\": \"localhost:9000\", where to listen, or \"hosts\": [\"chat.example\"], the names \
+             of it, instead of {}",
+            Quoted(key)
+        ));
+    }
+    if let Some(similar) = similar(key, known) {
+        return Some(format!("write \"{similar}\" instead of {}", Quoted(key)));
+    }
+    if TLS_KEYS.contains(&squeeze(key).as_str()) {
+        return Some(
+            "remove this; for TLS put a proxy in front, such as nginx or Caddy".to_owned(),
+        );
+    }
+    if is_process_key(key) {
+        return Some(format!(
+            "write this key beside \"listeners\": {{\"{key}\": …, \"listeners\": {EXAMPLE_LISTENERS}}}"
+        ));
+    }
+    let of_others: Vec<&str> = PROTOCOLS
+        .iter()
+        .filter(|protocol| (protocol.default_options)().contains_key(key))
+        .map(|protocol| protocol.name)
+        .collect();
+    (!of_others.is_empty()).then(|| {
+        format!(
+            "remove this; it is an option of {}",
+            of_others.join(" and ")
+        )
+    })
+}
+
+/// Returns the known name that was probably meant.
+pub(super) fn similar<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    if name.len() > MAX_NAME {
+        return None;
+    }
+    let squeezed = squeeze(name);
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == squeezed);
+    let synonym = synonym.and_then(|(_, meant)| known.iter().find(|known| *known == meant));
+    // A name of eight letters may have two mistakes.
+    let allowed = 1 + squeezed.len() / 8;
+    let distances = known
+        .iter()
+        .map(|known| (distance(&squeezed, &squeeze(known)), known));
+    let nearest = distances.min_by_key(|(distance, _)| *distance);
+    let nearest =
+        nearest.filter(|(distance, known)| *distance <= allowed && *distance < known.len() / 2);
+    synonym.or(nearest.map(|(_, known)| known)).copied()
+}
+
+/// Returns a name without what styles of writing differ in.
+fn squeeze(name: &str) -> String {
+    name.to_lowercase().replace(['_', '-', ' ', '.'], "")
+}
+
+/// Returns how many letters must be inserted, removed, replaced or swapped with the next to make one word of
+/// the other (the distance of Damerau and Levenshtein, in its restricted form).
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
+            let mut best = (at(&last, j) + usize::from(a != b))
+                .min(at(&last, j + 1) + 1)
+                .min(at(&row, j) + 1);
+            let is_swap =
+                i > 0 && j > 0 && one.get(i - 1) == Some(b) && other.get(j - 1) == Some(a);
+            if is_swap {
+                best = best.min(at(&before_last, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or_default()
+}
+
+/// Returns the address that has the port which is given as a number or a text.
+fn address_of_port(port: &Value) -> String {
+    let port = match port {
+        Value::String(port) => port.parse().ok(),
+        port => port.as_u64().and_then(|port| u16::try_from(port).ok()),
+    };
+    format!("*:{}", port.unwrap_or(9000_u16))
+}
+
+/// Returns a short text, or three dots for everything else.
+fn shown(value: Value) -> Value {
+    match &value {
+        Value::String(text) if text.len() <= MAX_NAME => value,
+        _ => json!("..."),
+    }
+}
+
+fn is_process_key(key: &str) -> bool {
+    let process = json!(Config::built_in().process);
+    process.get(key).is_some() || key == "listeners"
+}
+
+fn is_listener_key(key: &str) -> bool {
+    PROTOCOLS
+        .iter()
+        .any(|protocol| json!(Listener::built_in(protocol)).get(key).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KNOWN: [&str; 6] = [
+        "address",
+        "protocol",
+        "origins",
+        "hosts",
+        "max_connections",
+        "alive_timeout",
+    ];
+
+    #[test]
+    fn a_misspelt_name_is_recognized() {
+        for (given, meant) in [
+            ("adress", "address"),
+            ("addres", "address"),
+            ("addresss", "address"),
+            ("Address", "address"),
+            ("origin", "origins"),
+            ("orgiins", "origins"),
+            ("host", "hosts"),
+            ("max_conections", "max_connections"),
+            ("maxConnections", "max_connections"),
+            ("max-connections", "max_connections"),
+            ("aliveTimeout", "alive_timeout"),
+            ("alive_timout", "alive_timeout"),
+            ("type", "protocol"),
+            ("cors", "origins"),
+        ] {
+            assert_eq!(similar(given, &KNOWN), Some(meant), "{given}");
+        }
+    }
+
+    #[test]
+    fn another_name_is_not_taken_for_a_misspelt_one() {
+        for given in [
+            "",
+            "key",
+            "path",
+            "smtp",
+            "colour",
+            &"a".repeat(1000),
+            "\u{fc}\u{fc}",
+        ] {
+            assert_eq!(similar(given, &KNOWN), None, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_distance_counts_letters_inserted_removed_replaced_and_swapped() {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("", "ab", 2),
+            ("ab", "ab", 0),
+            ("ab", "ba", 1),
+            ("abc", "ac", 1),
+            ("abc", "axc", 1),
+            ("abcd", "badc", 2),
+        ] {
+            assert_eq!(distance(one, other), expected, "{one} {other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_distance_is_the_same_both_ways_and_zero_only_for_equal_words(one in "[a-d]{0,6}", other in "[a-d]{0,6}") {
+            prop_assert_eq!(distance(&one, &other), distance(&other, &one));
+            prop_assert_eq!(distance(&one, &other) == 0, one == other);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Settings that are valid and are probably not meant.
+
+use super::{Config, Listener};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+impl Config {
+    /// Returns what is probably not meant, each with its place: times that look like milliseconds, and limits
+    /// that another limit makes unreachable.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let process = json!(self.process);
+        milliseconds(&process, "", &mut warnings);
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let place = format!("listeners[{index}].");
+            milliseconds(&json!(listener), &place, &mut warnings);
+            for warning in self.unreachable(listener) {
+                warnings.push(format!("{place}{warning}"));
+            }
+        }
+        warnings
+    }
+
+    /// Returns the limits of a listener that can never be reached.
+    fn unreachable(&self, listener: &Listener) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let of_listener = (
+            "the listener's max_connections",
+            listener.settings.max_connections,
+        );
+        let of_process = (
+            "the process's max_connections",
+            self.process.max_connections,
+        );
+        let limits = [of_listener, of_process];
+        let limits = limits.into_iter().filter(|(_, limit)| *limit > 0);
+        let connections = limits.min_by_key(|(_, limit)| *limit);
+        let concurrent = listener.options.get("concurrent_limit");
+        let concurrent = concurrent.and_then(Value::as_u64).unwrap_or_default() as usize;
+        let per_ip = listener.settings.max_connections_per_ip;
+        for (key, limit) in [
+            ("concurrent_limit", concurrent),
+            ("max_connections_per_ip", per_ip),
+        ] {
+            if let Some((name, connections)) = connections.filter(|(_, it)| *it < limit) {
+                warnings.push(format!(
+                    "{key}: {limit} can never be reached, as {name} is {connections}; raise that, or lower this"
+                ));
+            }
+        }
+        let budget = self.process.memory_budget.filter(|budget| *budget > 0);
+        let sizes = [
+            ("max_message_size", listener.settings.max_message_size),
+            ("outbox_size", listener.settings.outbox_size),
+        ];
+        for (key, size) in sizes {
+            if let Some(budget) = budget.filter(|budget| *budget < size) {
+                warnings.push(format!(
+                    "{key}: {size} bytes can never be reached, as memory_budget is {budget}; raise that, or \
+                     lower this"
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+/// Adds a warning for each time that is whole thousands of seconds. The npm package `peer`, among others, has
+/// milliseconds.
+fn milliseconds(settings: &Value, place: &str, warnings: &mut Vec<String>) {
+    let settings = settings.as_object().into_iter().flatten();
+    for (key, value) in settings.filter(|(key, _)| is_time(key)) {
+        let seconds = value.as_u64().unwrap_or_default();
+        if seconds > 0 && seconds % 1000 == 0 {
+            let long = humantime::format_duration(Duration::from_secs(seconds));
+            warnings.push(format!(
+                "{place}{key}: {seconds} seconds are {long}; if milliseconds are meant, write {}",
+                seconds / 1000
+            ));
+        }
+    }
+}
+
+/// Returns whether a setting is a time in seconds.
+fn is_time(key: &str) -> bool {
+    let endings = ["_timeout", "_after", "_every"];
+    endings.iter().any(|ending| key.ends_with(ending)) || key == "absence"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warnings(config: &Value) -> Vec<String> {
+        Config::from_json(&config.to_string()).unwrap().warnings()
+    }
+
+    /// The only warning about a listener.
+    #[track_caller]
+    fn warning(listener: Value) -> String {
+        let mut warnings = warnings(&json!({"listeners": [listener]}));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        warnings.remove(0)
+    }
+
+    #[test]
+    fn the_defaults_are_meant() {
+        assert_eq!(Config::built_in().warnings(), [""; 0]);
+    }
+
+    #[test]
+    fn whole_thousands_of_seconds_are_probably_milliseconds() {
+        assert_eq!(
+            warning(json!({"protocol": "peerjs", "alive_timeout": 60000})),
+            "listeners[0].alive_timeout: 60000 seconds are 16h 40m; if milliseconds are meant, write 60"
+        );
+        assert_eq!(
+            warning(json!({"protocol": "peerjs", "expire_timeout": 5000})),
+            "listeners[0].expire_timeout: 5000 seconds are 1h 23m 20s; if milliseconds are meant, write 5"
+        );
+        assert_eq!(
+            warnings(&json!({"shutdown_timeout": 5000})),
+            ["shutdown_timeout: 5000 seconds are 1h 23m 20s; if milliseconds are meant, write 5"]
+        );
+        for seconds in [0, 1, 90, 3600, 86_400] {
+            let peerjs = json!({"protocol": "peerjs", "alive_timeout": seconds});
+            assert_eq!(warnings(&json!({"listeners": [peerjs]})), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_another_makes_unreachable_is_probably_a_mistake() {
+        assert_eq!(
+            warning(json!({"protocol": "peerjs", "concurrent_limit": 5001})),
+            "listeners[0].concurrent_limit: 5001 can never be reached, as the listener's max_connections is \
+             5000; raise that, or lower this"
+        );
+        let per_ip =
+            json!({"protocol": "workspace", "max_connections": 9, "max_connections_per_ip": 10});
+        assert!(
+            warning(per_ip)
+                .starts_with("listeners[0].max_connections_per_ip: 10 can never be reached")
+        );
+        let unlimited =
+            json!({"protocol": "peerjs", "concurrent_limit": 9000, "max_connections": 0});
+        assert_eq!(warnings(&json!({"listeners": [unlimited]})), [""; 0]);
+        let of_process = warnings(&json!({"max_connections": 100, "listeners": [unlimited]}));
+        assert!(
+            of_process[0].contains("as the process's max_connections is 100"),
+            "{of_process:?}"
+        );
+        let budget = json!({"memory_budget": 1 << 20, "listeners": [{"protocol": "peerdrop"}]});
+        let of_budget = warnings(&budget);
+        assert!(
+            of_budget[0].starts_with("listeners[0].max_message_size: 67108864 bytes"),
+            "{of_budget:?}"
+        );
+    }
+}

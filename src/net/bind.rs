@@ -1,0 +1,244 @@
+//! Binding the sockets of a listener's address (rulings, "address").
+
+use crate::config::Address;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+
+/// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
+/// reconnect at once, and each client above the limit waits a second before it tries again.
+const BACKLOG: i32 = 4096;
+
+/// How often a port that the system has chosen for one address is tried on the other, where it may be in use.
+const PORT_TRIES: u32 = 20;
+
+/// The sockets of one listener.
+pub(crate) struct Bound {
+    /// The address, with the port that the sockets have.
+    pub(crate) address: Address,
+    /// At least one.
+    pub(crate) sockets: Vec<TcpListener>,
+}
+
+/// Binds what an address stands for.
+///
+/// # Errors
+/// The system's error, if an address that exists cannot be bound, or if none exists.
+pub(crate) fn bind(address: Address) -> io::Result<Bound> {
+    bind_with(address, listen)
+}
+
+/// Binds with a function that binds one socket.
+fn bind_with(
+    address: Address,
+    listen: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> io::Result<Bound> {
+    let ips = address.ips();
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let bound = match ips.as_slice() {
+            // One socket takes both families.
+            [any, v4] if any.is_unspecified() => {
+                first_that_exists(&[*any, *v4], address.port(), &listen)
+            }
+            ips => all_that_exist(ips, address.port(), &listen),
+        };
+        match bound {
+            Err(error)
+                if is(&error, Errno::ADDRINUSE) && address.port() == 0 && tries < PORT_TRIES => {}
+            Err(error) => return Err(error),
+            Ok(sockets) => {
+                let first = sockets.first().map(TcpListener::local_addr);
+                let port = first.transpose()?.map_or(0, |address| address.port());
+                let address = address.with_port(port);
+                return Ok(Bound { address, sockets });
+            }
+        }
+    }
+}
+
+/// Binds the first address of a family that the system has.
+fn first_that_exists(
+    ips: &[IpAddr],
+    port: u16,
+    listen: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> io::Result<Vec<TcpListener>> {
+    let mut result = Err(Errno::ADDRNOTAVAIL.into());
+    for ip in ips {
+        result = listen(SocketAddr::new(*ip, port)).map(|socket| vec![socket]);
+        if result.as_ref().err().is_none_or(|error| !is_missing(error)) {
+            break;
+        }
+    }
+    result
+}
+
+/// Binds each address that the system has, all on the same port.
+fn all_that_exist(
+    ips: &[IpAddr],
+    port: u16,
+    listen: impl Fn(SocketAddr) -> io::Result<TcpListener>,
+) -> io::Result<Vec<TcpListener>> {
+    let (mut sockets, mut port, mut missing) = (Vec::new(), port, None);
+    for ip in ips {
+        match listen(SocketAddr::new(*ip, port)) {
+            Ok(socket) => {
+                port = socket.local_addr()?.port();
+                sockets.push(socket);
+            }
+            Err(error) if is_missing(&error) => missing = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if sockets.is_empty() => Err(error),
+        _ => Ok(sockets),
+    }
+}
+
+/// Returns whether the system has no such address, or nothing of its family.
+fn is_missing(error: &io::Error) -> bool {
+    is(error, Errno::ADDRNOTAVAIL) || is(error, Errno::AFNOSUPPORT)
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// Binds one socket and listens on it. An IPv6 socket takes IPv4 clients, too, if its address is unspecified.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    listen_on(socket, address)
+}
+
+/// Binds a new socket, whatever its options are, and listens on it.
+fn listen_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
+    // A restarted daemon binds its port although connections of the last one are still in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // Otherwise net.ipv6.bindv6only decides.
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+
+    /// Binds on a machine where addresses with one property do not exist.
+    fn without(
+        is_missing: impl Fn(&SocketAddr) -> bool,
+        errno: Errno,
+        address: Address,
+    ) -> io::Result<Bound> {
+        bind_with(address, |address| {
+            if is_missing(&address) {
+                Err(errno.into())
+            } else {
+                listen(address)
+            }
+        })
+    }
+
+    fn ips(bound: &Bound) -> Vec<IpAddr> {
+        let addresses = bound
+            .sockets
+            .iter()
+            .map(|socket| socket.local_addr().unwrap());
+        addresses.map(|address| address.ip()).collect()
+    }
+
+    #[test]
+    fn localhost_is_both_loopback_addresses_on_one_port() {
+        let bound = bind(Address::Localhost(0)).unwrap();
+        assert_eq!(ips(&bound), Address::Localhost(0).ips());
+        assert_ne!(bound.address.port(), 0);
+        for ip in ips(&bound) {
+            TcpStream::connect((ip, bound.address.port())).unwrap();
+        }
+    }
+
+    #[test]
+    fn localhost_is_whichever_loopback_address_exists() {
+        for errno in [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT] {
+            let localhost = Address::Localhost(0);
+            let v4 = without(SocketAddr::is_ipv6, errno, localhost).unwrap();
+            assert_eq!(ips(&v4), [Ipv4Addr::LOCALHOST]);
+            let v6 = without(SocketAddr::is_ipv4, errno, localhost).unwrap();
+            assert_eq!(ips(&v6), [Ipv6Addr::LOCALHOST]);
+            assert!(without(|_| true, errno, localhost).is_err());
+        }
+        // One that is there and cannot be bound is an error.
+        assert!(without(SocketAddr::is_ipv6, Errno::ADDRINUSE, Address::Localhost(1)).is_err());
+    }
+
+    #[test]
+    fn a_port_that_is_in_use_on_one_loopback_address_is_not_chosen_for_the_other() {
+        let refused = std::cell::Cell::new(0);
+        let bound = bind_with(Address::Localhost(0), |address| {
+            if address.is_ipv6() && refused.replace(refused.get() + 1) < 3 {
+                return Err(Errno::ADDRINUSE.into());
+            }
+            listen(address)
+        });
+        assert_eq!(bound.unwrap().sockets.len(), 2);
+    }
+
+    #[test]
+    fn a_star_takes_both_families() {
+        for address in ["*:0", "[::]:0"] {
+            let bound = bind(Address::parse(address, 0).unwrap()).unwrap();
+            let [socket] = &bound.sockets[..] else {
+                panic!("{} sockets", bound.sockets.len());
+            };
+            assert!(!sockopt::ipv6_v6only(socket).unwrap());
+            for ip in Address::Localhost(0).ips() {
+                TcpStream::connect((ip, bound.address.port())).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_for_ipv6_alone_takes_ipv4_too() {
+        let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+        // As new sockets are with net.ipv6.bindv6only=1.
+        sockopt::set_ipv6_v6only(&socket, true).unwrap();
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let socket = listen_on(socket, any).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    }
+
+    #[test]
+    fn a_star_takes_ipv4_alone_where_the_kernel_has_no_ipv6() {
+        for address in ["*:0", "[::]:0"] {
+            let address = Address::parse(address, 0).unwrap();
+            let bound = without(SocketAddr::is_ipv6, Errno::AFNOSUPPORT, address).unwrap();
+            assert_eq!(ips(&bound), [Ipv4Addr::UNSPECIFIED]);
+        }
+    }
+
+    #[test]
+    fn one_address_is_one_socket_and_an_error_where_it_does_not_exist() {
+        for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"] {
+            let address = Address::parse(address, 0).unwrap();
+            let bound = bind(address).unwrap();
+            assert_eq!(ips(&bound), address.ips());
+        }
+        // TEST-NET-1 (RFC 5737).
+        assert!(bind(Address::parse("192.0.2.1:0", 0).unwrap()).is_err());
+    }
+}

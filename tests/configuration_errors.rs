@@ -1,0 +1,234 @@
+//! What `check` says first about a mistake that people make: what to write.
+
+use crate::configuration::{check, stdout};
+use serde_json::{Value, json};
+use switchboard::config::Listener;
+use switchboard::protocols::PROTOCOLS;
+
+/// Asserts that `check` rejects a file, and that its only error begins like this after the file's name.
+#[track_caller]
+fn assert_rejected(content: &str, expected: &str) {
+    let output = check(content);
+    assert_eq!(output.status.code(), Some(2), "{content}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let (_, error) = stderr.split_once(".json: ").unwrap();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(error.starts_with(expected), "{content}: {error}");
+}
+
+#[test]
+fn a_key_or_a_value_that_cannot_be_is_told_what_to_write() {
+    for (settings, expected) in [
+        (
+            r#""port": 9001"#,
+            r#""port": write "address": "*:9001" (all addresses) or "address": "localhost:9001" (this machine)"#,
+        ),
+        (
+            r#""host": "0.0.0.0""#,
+            r#""host": write "address": "localhost:9000", where to listen, or "hosts": ["chat.example"]"#,
+        ),
+        (
+            r#""adress": "*:9000""#,
+            r#""adress": write "address" instead of "adress""#,
+        ),
+        (
+            r#""aliveTimeout": 60"#,
+            r#""aliveTimeout": write "alive_timeout" instead of"#,
+        ),
+        (
+            r#""log": "warn""#,
+            r#""log": write this key beside "listeners""#,
+        ),
+        (
+            r#""sslkey": "a.pem""#,
+            r#""sslkey": remove this; for TLS put a proxy in front"#,
+        ),
+        (
+            r#""alive_timeout": 1.5"#,
+            "alive_timeout: write 1 or 2: must be a whole number, not 1.5",
+        ),
+        (
+            r#""alive_timeout": 60.0"#,
+            "alive_timeout: write 60: must be a whole number, not 60.0",
+        ),
+        (
+            r#""alive_timeout": "60""#,
+            "alive_timeout: write 60, without quotes",
+        ),
+        (
+            r#""allow_discovery": "true""#,
+            "allow_discovery: write true or false, without quotes",
+        ),
+        (
+            r#""origins": ["https://a.example/"]"#,
+            r#"origins[0]: write "https://a.example" instead of "https://a.example/""#,
+        ),
+        (
+            r#""address": "::1:9000""#,
+            r#"address: write "[::1]:9000" instead of "::1:9000""#,
+        ),
+        (
+            r#""address": "unix:/run/switchboard/peerjs.sock""#,
+            r#"address: write "localhost:9000" and have the proxy connect to it"#,
+        ),
+        (
+            r#""address": "systemd:peerjs""#,
+            r#"address: write "localhost:9000" and have the proxy connect to it"#,
+        ),
+    ] {
+        let content = format!(r#"{{"listeners": [{{"protocol": "peerjs", {settings}}}]}}"#);
+        assert_rejected(&content, &format!("listeners[0].{expected}"));
+    }
+    assert_rejected(
+        r#"{"listeners": [{"protocol": "loudsync", "sessions":
+            [{"id": "a", "name": "A", "host_id": "h", "host_name": "H", "max_members": 2.5}]}]}"#,
+        "listeners[0].sessions[0].max_members: write 2 or 3: must be a whole number, not 2.5",
+    );
+}
+
+#[test]
+fn keys_of_a_listener_at_the_top_level_are_told_where_they_belong_and_no_secret_is_shown() {
+    assert_rejected(
+        r#"{"protocol": "peerjs", "port": 9001, "auth_secret": "secret"}"#,
+        r#"write {"listeners": [{"protocol": "peerjs", "auth_secret": "...", "address": "*:9001"}]}"#,
+    );
+    assert_rejected(
+        r#"{"address": "localhost:9000"}"#,
+        r#"write {"listeners": [{"protocol": "peerdrop", "address": "localhost:9000"}]}"#,
+    );
+}
+
+#[test]
+fn a_protocol_or_a_level_that_does_not_exist_is_told_the_one_that_was_meant() {
+    assert_rejected(
+        r#"{"listeners": [{"protocol": "peer-js2"}]}"#,
+        r#"listeners[0].protocol: write "peerjs"; unknown protocol "peer-js2""#,
+    );
+    for (level, right) in [("trace", "debug"), ("WARNING", "warn"), ("none", "off")] {
+        assert_rejected(
+            &json!({"log": level}).to_string(),
+            &format!("log: write {right} instead of"),
+        );
+    }
+}
+
+#[test]
+fn what_is_not_json_is_told_with_its_place_and_what_to_write() {
+    for (content, expected) in [
+        (
+            "",
+            r#"write {"listeners": [{"protocol": "peerdrop"}]}, or {} for the defaults"#,
+        ),
+        (
+            "listeners:\n  - protocol: peerjs\n",
+            r#"write JSON, such as {"listeners": "#,
+        ),
+        (
+            "{\n  // quiet\n  \"log\": \"warn\"\n}",
+            "line 2, column 3: remove the comment",
+        ),
+        (
+            "{\"log\": \"warn\",}",
+            "line 1, column 16: remove the comma before this",
+        ),
+        (
+            "{\"listeners\": [{\"protocol\": \"peerjs\"",
+            "line 1, column 36: write what is missing, at least }]}, at the end: the file is cut off here",
+        ),
+    ] {
+        assert_rejected(content, expected);
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice_is_an_error() {
+    for (content, expected) in [
+        (
+            r#"{"log": "info", "log": "warn"}"#,
+            r#"line 1, column 21: write "log" once"#,
+        ),
+        (
+            r#"{"listeners": [{"protocol": "peerjs", "address": ":1", "address": ":2"}]}"#,
+            r#"line 1, column 64: write "address" once"#,
+        ),
+        (
+            r#"{"listeners": [{"protocol": "loudsync", "sessions": [{"id": "a", "id": "b"}]}]}"#,
+            r#"line 1, column 69: write "id" once"#,
+        ),
+    ] {
+        assert_rejected(content, expected);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_the_case_of_a_protocol_do_not_matter() {
+    let output = check("\u{feff}{\"listeners\": [{\"protocol\": \"PeerJS\"}]}");
+    assert_eq!(stdout(&output), "peerjs     ws://localhost:9000/peerjs\n");
+}
+
+/// Asserts that `check` accepts these settings of a PeerJS listener, and warns of this alone.
+#[track_caller]
+fn assert_warned(settings: &str, warning: &str) {
+    let content = format!(r#"{{"listeners": [{{"protocol": "peerjs", {settings}}}]}}"#);
+    let output = check(&content);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stdout(&output), "peerjs     ws://localhost:9000/peerjs\n");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        stderr,
+        format!("switchboard: warning: listeners[0].{warning}\n")
+    );
+}
+
+#[test]
+fn what_is_valid_and_probably_not_meant_is_a_warning_and_the_status_is_0() {
+    assert_warned(
+        r#""alive_timeout": 60000"#,
+        "alive_timeout: 60000 seconds are 16h 40m; if milliseconds are meant, write 60",
+    );
+    assert_warned(
+        r#""expire_timeout": 5000"#,
+        "expire_timeout: 5000 seconds are 1h 23m 20s; if milliseconds are meant, write 5",
+    );
+    assert_warned(
+        r#""concurrent_limit": 6000"#,
+        "concurrent_limit: 6000 can never be reached, as the listener's max_connections is 5000; raise that, \
+         or lower this",
+    );
+}
+
+/// Returns the keys that switchboard.json(5) says are times.
+fn times() -> Vec<&'static str> {
+    include_str!("../systemd/switchboard.json.5")
+        .lines()
+        .filter(|line| line.contains(" (seconds; ") || line.contains(" (whole seconds; "))
+        .filter_map(|line| line.strip_prefix(".BR ")?.split(' ').next())
+        .collect()
+}
+
+#[test]
+fn each_time_warns_of_milliseconds() {
+    let times = times();
+    assert!(times.len() > 10, "{times:?}");
+    for key in times {
+        let protocols = PROTOCOLS.iter().filter(|protocol| {
+            let listener: Value = json!(Listener::built_in(protocol));
+            listener.get(key).is_some()
+        });
+        let configurations = protocols
+            .map(|protocol| json!({"listeners": [{"protocol": protocol.name, key: 20_000}]}));
+        let configurations: Vec<Value> = configurations.collect();
+        let configurations = if configurations.is_empty() {
+            vec![json!({key: 20_000})]
+        } else {
+            configurations
+        };
+        for configuration in configurations {
+            let output = check(&configuration.to_string());
+            assert_eq!(output.status.code(), Some(0), "{configuration}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            let expected = format!("{key}: 20000 seconds are 5h 33m 20s");
+            assert!(stderr.contains(&expected), "{configuration}: {stderr}");
+        }
+    }
+}
