@@ -88,7 +88,8 @@ fn a_paused_sender_is_closed_when_its_peer_disconnects() {
 fn a_workspace_client_that_reads_nothing_is_closed_and_the_others_receive_every_message() {
     const MESSAGES: usize = 150;
     let daemon = Daemon::start_listener(json!({
-        "protocol": "workspace", "messages_per_minute": 0,
+        "protocol": "workspace", "messages_per_minute": 0, "text_per_minute": 0,
+        "large_text_per_second": 0,
     }));
     let enter = |name: &str| {
         let mut client = Client::connect(daemon.address(), &format!("/ws?username={name}"));

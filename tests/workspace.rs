@@ -1,8 +1,9 @@
 //! Workspace over sockets. The rules of its document are tested on a realm without sockets, in
 //! `src/protocols/workspace/tests`; here is what needs sockets.
 
-use crate::common::{Client, Daemon};
+use crate::common::{Client, Daemon, handshake, tcp, wait_until};
 use serde_json::{Value, json};
+use std::io::Write;
 
 fn daemon() -> Daemon {
     Daemon::start_listener(json!({"protocol": "workspace"}))
@@ -146,6 +147,36 @@ fn a_fourth_connection_of_a_user_gets_429() {
     let fourth = Client::try_connect(daemon.address(), "/ws?username=ann", &[]);
     assert_eq!(fourth.err(), Some(429));
     enter(&daemon, "bob");
+}
+
+#[test]
+fn a_phone_takes_the_place_of_its_own_dead_connection() {
+    let daemon = Daemon::start_listener(json!({
+        "protocol": "workspace", "takeover_after": 0, "takeover_timeout": 1,
+    }));
+    // Clients that are not read answer no Ping.
+    let mut dead: Vec<Client> = (0..3).map(|_| enter(&daemon, "ann")).collect();
+    enter(&daemon, "ann");
+    let replaced = (4409, "connected again elsewhere".to_owned());
+    assert_eq!(dead[0].expect_close(), replaced);
+}
+
+#[test]
+fn a_client_that_waits_and_goes_leaves_nothing_behind() {
+    let daemon = Daemon::start_listener(json!({
+        "protocol": "workspace", "takeover_after": 0, "takeover_timeout": 3600,
+    }));
+    let mut three: Vec<Client> = (0..3).map(|_| enter(&daemon, "ann")).collect();
+    let before = daemon.open_sockets();
+    let mut waiting = tcp(daemon.address());
+    let request = handshake("/ws?username=ann");
+    waiting.write_all(request.as_bytes()).unwrap();
+    // The connections are probed, so it waits.
+    assert!(three[0].socket.read().unwrap().is_ping());
+    drop(waiting);
+    wait_until("the handshake ends", || daemon.open_sockets() == before);
+    three.pop().unwrap().close();
+    enter(&daemon, "ann");
 }
 
 #[test]

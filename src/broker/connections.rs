@@ -22,8 +22,8 @@ pub(super) struct Connection {
     pub(super) next_rtt_ping: Duration,
     /// A probe of the realm that is not yet answered.
     pub(super) probe: Option<Probe>,
-    /// Number of full outboxes this connection is paused for: while it is above 0, the connection
-    /// is not read from.
+    /// Number of reasons this connection is paused for: full outboxes, its realm, a deferred open. While it is
+    /// above 0, the connection is not read from.
     pub(super) pause_count: usize,
     /// Connections that are paused because they sent to this one while its outbox was full. May
     /// hold one more than once.
@@ -57,6 +57,11 @@ impl Connections for ConnectionTable {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.get(&conn)
             .and_then(|connection| connection.status.rtt())
+    }
+
+    fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
+        let connection = self.get(&conn).filter(|it| it.pause_count == 0)?;
+        Some(connection.status.last_activity())
     }
 
     fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {

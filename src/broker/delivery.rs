@@ -23,6 +23,11 @@ impl Broker {
             }
             Effect::Close(conn, reason) => self.close(conn, reason),
             Effect::Probe(conn, timeout) => self.probe(now, conn, timeout),
+            Effect::Defer(conn) => self.defer(now, conn),
+            Effect::Admit(conn) => self.admit(conn),
+            Effect::Reject(conn, rejection) => self.reject(conn, rejection),
+            Effect::PauseReading(conn) => self.pause_for_realm(conn),
+            Effect::ResumeReading(conn) => self.resume_for_realm(conn),
         }
     }
 
@@ -32,7 +37,7 @@ impl Broker {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return;
         };
-        if self.opening == Some(recipient) {
+        if self.opening == Some(recipient) || self.deferred.contains_key(&recipient) {
             connection.outbox.push_initial(frame, &mut self.wakers);
             return;
         }
@@ -93,35 +98,6 @@ impl Broker {
         if let Some(sender) = sender {
             connection.paused_senders.push(sender);
             self.pause_reading(sender);
-        }
-    }
-
-    fn pause_reading(&mut self, conn: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.pause_count += 1;
-            connection.outbox.set_reading_paused(true, &mut self.wakers);
-        }
-    }
-
-    /// Resumes reading from the connections that were paused for this one, unless they are paused
-    /// for another one, too.
-    pub(super) fn resume_senders_of(&mut self, conn: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&conn) else {
-            return;
-        };
-        for sender in std::mem::take(&mut connection.paused_senders) {
-            if let Some(connection) = self.connections.get_mut(&sender) {
-                connection.pause_count -= 1;
-                if connection.pause_count == 0 {
-                    // Time in which the server did not read from a client does not count as the client's
-                    // silence (rulings, "liveness").
-                    connection.pinged_at = None;
-                    connection.status.record_activity();
-                    connection
-                        .outbox
-                        .set_reading_paused(false, &mut self.wakers);
-                }
-            }
         }
     }
 }

@@ -4,18 +4,21 @@
 //! It hosts the realms, keeps the promises of [`crate::realm`], and owns what realms share and
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
 
+mod admission;
 mod connections;
 mod delivery;
 mod event;
 mod eviction;
 mod keepalive;
 mod outbox;
+mod pausing;
 mod socket_status;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
-use crate::realm::erased::{AnyCommand, AnyRealm};
+use crate::realm::erased::AnyRealm;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
+use admission::DeferredOpen;
 use async_std::task::yield_now;
 use connections::{Connection, ConnectionTable};
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
@@ -24,8 +27,9 @@ use futures::StreamExt;
 use futures::channel::mpsc;
 pub(crate) use keepalive::KeepaliveConfig;
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
+use pausing::HeldCommands;
 pub(crate) use socket_status::SocketStatus;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
@@ -56,6 +60,12 @@ pub(crate) struct Broker {
     opening: Option<ConnectionId>,
     /// Closes that are not yet reported to their realm: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
+    /// Handshakes that wait for their realm's decision.
+    deferred: BTreeMap<ConnectionId, DeferredOpen>,
+    /// Connections that their realm has paused, with the commands that have arrived since.
+    held: BTreeMap<ConnectionId, HeldCommands>,
+    /// Held commands of connections that were resumed during the current event.
+    resumed: VecDeque<(ConnectionId, HeldCommands)>,
     /// Connection tasks to wake at the end of the batch.
     wakers: Vec<Waker>,
     budget: Arc<MemoryBudget>,
@@ -97,6 +107,9 @@ impl Broker {
             effects: Vec::new(),
             opening: None,
             pending_closes: VecDeque::new(),
+            deferred: BTreeMap::new(),
+            held: BTreeMap::new(),
+            resumed: VecDeque::new(),
             wakers: Vec::new(),
             budget,
             releasing_bytes: 0,
@@ -129,6 +142,10 @@ impl Broker {
 
     /// Handles one event and returns the units of work it took.
     fn handle(&mut self, now: Now, event: Event) -> usize {
+        self.handle_event(now, event) + self.handle_resumed(now)
+    }
+
+    fn handle_event(&mut self, now: Now, event: Event) -> usize {
         match event {
             Event::Open(event) => self.open(now, *event),
             Event::Request(event) => self.request(now, *event),
@@ -136,13 +153,7 @@ impl Broker {
                 conn,
                 commands,
                 reserved_bytes,
-            } => {
-                let work = self.commands(now, conn, commands);
-                if let Some(connection) = self.connections.get(&conn) {
-                    connection.status.receive_memory.shrink(reserved_bytes);
-                }
-                work
-            }
+            } => self.commands(now, conn, commands, reserved_bytes),
             Event::OutboxDrained(conn) => {
                 self.resume_senders_of(conn);
                 1
@@ -161,8 +172,8 @@ impl Broker {
         }
     }
 
-    /// Inserts a connection, has the realm admit or reject it, and replies to its handshake. A rejected one
-    /// is removed again. Returns the units of work, as do all handlers of events.
+    /// Inserts a connection, has the realm admit or reject it, and replies to its handshake, unless the realm
+    /// defers that. A rejected one is removed again. Returns the units of work, as do all handlers of events.
     fn open(&mut self, now: Now, event: OpenEvent) -> usize {
         let OpenEvent {
             listener_index,
@@ -197,7 +208,12 @@ impl Broker {
             result = realm.open(cx, conn, request);
         });
         self.opening = None;
+        if let (Ok(()), Some(deferred)) = (result, self.deferred.get_mut(&conn)) {
+            deferred.reply_to = Some(reply_to);
+            return work;
+        }
         if result.is_err() {
+            self.deferred.remove(&conn);
             self.connections.remove(&conn);
         }
         if let (Some(slot), Some(connection)) = (
@@ -231,25 +247,6 @@ impl Broker {
         work + size / BYTES_PER_UNIT
     }
 
-    /// Passes the commands of a connection to its realm, up to the one that closes the connection.
-    fn commands(&mut self, now: Now, conn: ConnectionId, commands: Vec<AnyCommand>) -> usize {
-        let mut work = 0;
-        for command in commands {
-            // Looked up again for each command: the one before may have closed the connection.
-            let Some(connection) = self.connections.get(&conn) else {
-                break;
-            };
-            if connection.closing {
-                break;
-            }
-            let listener_index = connection.listener_index;
-            work += self.run_realm(now, listener_index, Some(conn), |realm, cx| {
-                realm.command(cx, conn, command);
-            });
-        }
-        work.max(1)
-    }
-
     /// Removes a connection that has ended, resumes the senders that were paused for it, and calls the
     /// realm's `close`, unless it was already called or is queued because the server closed the connection.
     fn disconnected(&mut self, now: Now, conn: ConnectionId, reason: DisconnectReason) -> usize {
@@ -261,6 +258,8 @@ impl Broker {
         let is_reported = std::mem::replace(&mut connection.closing, true);
         self.releasing_bytes -= connection.releasing_bytes.unwrap_or_default();
         self.resume_senders_of(conn);
+        self.deferred.remove(&conn);
+        self.held.remove(&conn);
         if let Some(connection) = self.connections.remove(&conn) {
             self.track_closing(connection);
         }
@@ -283,6 +282,7 @@ impl Broker {
         for (conn, alive) in probe_results {
             work += self.probe_result(now, conn, alive);
         }
+        work += self.expire_deferred(now);
         for listener_index in 0..self.slots.len() {
             work += self.run_realm(now, listener_index, None, |realm, cx| realm.tick(cx));
         }
@@ -295,6 +295,8 @@ impl Broker {
             self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));
         }
         self.stopping = true;
+        // Makes their handshakes respond that the server is shutting down.
+        self.deferred.clear();
         // These closes are not reported to the realms: no client is left that they could send to.
         for connection in self.connections.values_mut() {
             connection.closing = true;
@@ -374,11 +376,13 @@ impl Broker {
                 .outbox
                 .close(CloseOrder::Graceful(reason), &mut self.wakers);
             self.mark_closing(conn, DisconnectReason::Closed(reason));
+            // A Close frame can follow only a completed handshake.
+            self.admit(conn);
         }
     }
 
-    /// Queues the realm's `close`, once per connection, and resumes the senders that were paused
-    /// for this connection.
+    /// Queues the realm's `close`, once per connection, drops the commands that are held for it, and resumes the
+    /// senders that were paused for this connection.
     fn mark_closing(&mut self, conn: ConnectionId, reason: DisconnectReason) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             if !std::mem::replace(&mut connection.closing, true) {
@@ -386,6 +390,7 @@ impl Broker {
                     .push_back((connection.listener_index, conn, reason));
             }
         }
+        self.drop_held(conn);
         self.resume_senders_of(conn);
     }
 }

@@ -1,7 +1,7 @@
 //! From accept to the 101 response, or to a plain HTTP response: the checks that a client must pass
 //! before it is admitted.
 
-use crate::base::close::CloseReason;
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
@@ -20,15 +20,18 @@ use crate::net::http::response::Response;
 use crate::net::listener::{ListenerState, Permits};
 use crate::net::refusal_log::Refusal;
 use crate::net::socket::ClientSocket;
-use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Request};
+use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request};
 use async_std::future::timeout;
 use async_std::net::TcpStream;
 use async_std::task::yield_now;
 use futures::channel::oneshot;
+use futures::future::{Either, select};
 use futures::{AsyncWriteExt, SinkExt};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// A client that has passed all checks, those of the realm included.
 pub(crate) struct AdmittedClient {
@@ -60,7 +63,7 @@ pub(crate) async fn admit_client(
     } = serve_requests(http, permits).await?;
 
     let conn = ConnectionId(server.next_id.fetch_add(1, Ordering::Relaxed));
-    let (outbox, outbox_receiver) = outbox(listener.settings.outbox_size, &server.budget);
+    let (outbox, outbox_receiver) = outbox(listener.outbox_size(), &server.budget);
     let (reply_to, reply) = oneshot::channel();
     let mut inbox = server.inbox.clone();
     let event = OpenEvent {
@@ -73,7 +76,13 @@ pub(crate) async fn admit_client(
     };
     // If the broker is gone, the reply is cancelled.
     let _ = inbox.send(Event::Open(Box::new(event))).await;
-    let rejection = match reply.await {
+    let Some(decision) = wait_for_decision(&socket, reply).await else {
+        let event = Event::Disconnected(conn, DisconnectReason::Lost);
+        // Fails only if the broker is gone.
+        let _ = inbox.send(event).await;
+        return None;
+    };
+    let rejection = match decision {
         Ok(Ok(())) => None,
         Ok(Err(rejection)) => Some(Response::new(rejection.status, rejection.text)),
         Err(oneshot::Canceled) => Some(shutting_down()),
@@ -100,6 +109,24 @@ pub(crate) async fn admit_client(
         subnet_permit,
     })
 }
+
+/// The broker's decision about a handshake; cancelled if the broker is stopping or gone.
+type Decision = Result<Result<(), Rejection>, oneshot::Canceled>;
+
+/// Waits for the decision. It may be deferred, so `None` is returned if the client disconnects first. One that has
+/// only closed its sending direction is served all the same if the decision is not deferred.
+async fn wait_for_decision(
+    socket: &ClientSocket,
+    mut reply: oneshot::Receiver<Result<(), Rejection>>,
+) -> Option<Decision> {
+    match select(&mut reply, pin!(socket.disconnected())).await {
+        Either::Left((decision, _)) => Some(decision),
+        Either::Right(_) => timeout(DISCONNECT_GRACE, reply).await.ok(),
+    }
+}
+
+/// Time for a decision that is not deferred.
+const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
 
 /// A valid opening handshake.
 struct Handshake {

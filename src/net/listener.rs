@@ -19,6 +19,9 @@ use std::time::Instant;
 /// without a response.
 pub(crate) const MAX_REJECTING: usize = 32;
 
+/// Bytes that a protocol adds to a message that it passes on, at most: names, ids and time stamps.
+const MESSAGE_OVERHEAD: usize = 4 << 10;
+
 /// State shared by all listeners.
 pub(crate) struct ServerState {
     pub(crate) started: Instant,
@@ -126,6 +129,11 @@ impl ListenerState {
         }
     }
 
+    /// Returns the limit of an outbox in bytes.
+    pub(crate) fn outbox_size(&self) -> usize {
+        outbox_size(self.protocol, &self.settings)
+    }
+
     /// Acquires the permits for a new connection, or the permit to reject it with an error if the server is
     /// full. `None` if no rejection permit is left either.
     pub(crate) fn acquire_permits(&self) -> Option<Permits> {
@@ -146,6 +154,14 @@ impl ListenerState {
     }
 }
 
+/// Returns the limit of an outbox in bytes: `outbox_size`, and at least as many of the largest messages as the
+/// protocol demands.
+fn outbox_size(protocol: &Protocol, settings: &Settings) -> usize {
+    let largest = settings.max_message_size + MESSAGE_OVERHEAD;
+    let minimum = largest.saturating_mul(protocol.min_outbox_messages);
+    settings.outbox_size.max(minimum)
+}
+
 /// The permits of an accepted connection. They are freed when its socket is closed and not earlier,
 /// since open sockets are what they limit.
 pub(crate) enum Permits {
@@ -153,4 +169,23 @@ pub(crate) enum Permits {
     Granted { _process: Permit, _listener: Permit },
     /// The connection is above `max_connections` and is rejected.
     ServerFull { _permit: Permit },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbox_holds_outbox_size_and_on_workspace_two_of_the_largest_messages() {
+        for (name, max_message_size, expected) in [
+            ("workspace", 1 << 20, (2 << 20) + 2 * MESSAGE_OVERHEAD),
+            ("workspace", 1000, 1 << 20),
+            ("fastchat", 1 << 20, 1 << 20),
+        ] {
+            let protocol = Protocol::by_name(name).unwrap();
+            let mut settings = Listener::built_in(protocol).settings;
+            settings.max_message_size = max_message_size;
+            assert_eq!(outbox_size(protocol, &settings), expected, "{name}");
+        }
+    }
 }

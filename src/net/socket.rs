@@ -2,6 +2,7 @@
 
 use crate::broker::SocketStatus;
 use async_std::net::TcpStream;
+use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
 use std::io::{self, IoSlice};
@@ -75,6 +76,14 @@ impl ClientSocket {
     /// Returns the state that is shared with the broker.
     pub(crate) fn status(&self) -> &SocketStatus {
         &self.status
+    }
+
+    /// Completes once the client has disconnected without having sent anything, and never if it has sent something:
+    /// then its end shows only after that is read.
+    pub(crate) async fn disconnected(&self) {
+        if self.tcp.peek(&mut [0]).await.is_ok_and(|bytes| bytes > 0) {
+            pending::<()>().await;
+        }
     }
 
     /// Shuts down the sending direction, and reads until the client closes its own. Closing at once would

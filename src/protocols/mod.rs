@@ -32,6 +32,8 @@ pub struct Protocol {
     /// Defaults of a listener's configuration.
     pub defaults: Defaults,
     pub(crate) slow_consumer_policy: SlowConsumerPolicy,
+    /// Number of messages of `max_message_size` that an outbox holds at least.
+    pub(crate) min_outbox_messages: usize,
     /// HTTP methods of the requests that the realm answers itself.
     pub(crate) methods: &'static [Method],
     /// Message to a client that is rejected because there are too many connections.
@@ -60,6 +62,7 @@ impl Protocol {
             },
             defaults: R::DEFAULTS,
             slow_consumer_policy: R::SLOW_CONSUMER_POLICY,
+            min_outbox_messages: R::MIN_OUTBOX_MESSAGES,
             methods: R::METHODS,
             full_message: R::FULL_MESSAGE,
             matches_path: R::matches_path,

@@ -1,6 +1,6 @@
 //! The environment of a realm during one call: time, ids, round-trip times, and the list of effects.
 
-use super::{ConnectionId, Effect, Receipt};
+use super::{ConnectionId, Effect, Receipt, Rejection};
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,12 @@ pub trait Connections {
     /// Returns the last round-trip time measured with a Ping; `None` before the first measurement (see the
     /// listener's `ping_every`).
     fn rtt(&self, conn: ConnectionId) -> Option<Duration>;
+
+    /// Returns the time of the last sign of life of a client, on the clock of [`Context::now`] and rounded down
+    /// to seconds; `None` while the server does not read from it.
+    fn last_activity(&self, _conn: ConnectionId) -> Option<Duration> {
+        None
+    }
 
     /// Returns whether an [`Effect::Deliver`] of this frame to a connection would succeed now.
     fn can_deliver(&self, _conn: ConnectionId, _frame: &Frame) -> bool {
@@ -70,6 +76,42 @@ impl<'a> Context<'a> {
     /// after `timeout`: see [`Effect::Probe`].
     pub fn probe(&mut self, conn: ConnectionId, timeout: Duration) {
         self.effects.push(Effect::Probe(conn, timeout));
+    }
+
+    /// Defers the decision about the connection whose `open` is running: the response to its handshake waits for
+    /// [`Context::admit`] or [`Context::reject`].
+    pub fn defer(&mut self, conn: ConnectionId) {
+        self.effects.push(Effect::Defer(conn));
+    }
+
+    /// Admits a connection whose `open` was deferred. Frames already sent to it follow the handshake whatever
+    /// their size.
+    pub fn admit(&mut self, conn: ConnectionId) {
+        self.effects.push(Effect::Admit(conn));
+    }
+
+    /// Rejects a connection whose `open` was deferred and has returned.
+    /// [`Realm::close`](super::Realm::close) does not follow.
+    pub fn reject(&mut self, conn: ConnectionId, rejection: Rejection) {
+        self.effects.push(Effect::Reject(conn, rejection));
+    }
+
+    /// Stops reading from a connection. The realm receives no command of it until
+    /// [`Context::resume_reading`]; those that arrive all the same are held.
+    pub fn pause_reading(&mut self, conn: ConnectionId) {
+        self.effects.push(Effect::PauseReading(conn));
+    }
+
+    /// Reads from a connection again after [`Context::pause_reading`].
+    pub fn resume_reading(&mut self, conn: ConnectionId) {
+        self.effects.push(Effect::ResumeReading(conn));
+    }
+
+    /// Returns how long a client has given no sign of life: zero while the server does not read from it, which
+    /// is no silence of the client.
+    pub fn silence(&self, conn: ConnectionId) -> Duration {
+        let last_activity = self.connections.last_activity(conn);
+        last_activity.map_or(Duration::ZERO, |at| self.now.saturating_sub(at))
     }
 
     /// Returns the last round-trip time measured with a Ping to a connection.

@@ -7,7 +7,8 @@
 //!
 //! The broker guarantees:
 //!
-//! - each `open` that succeeds is followed by exactly one `close`;
+//! - each `open` that succeeds is followed by exactly one `close`, also one that was deferred, unless the realm
+//!   rejects it later;
 //! - the effects of one call are applied in order and before the next call;
 //! - effects for a connection that is closed or closing are ignored;
 //! - calls do not nest;
@@ -69,6 +70,20 @@ pub enum Effect {
     /// Without one, the probe also counts as answered at its deadline if there was activity in a later
     /// second than that of the Ping: part of a message, or the client's reading a long queue.
     Probe(ConnectionId, Duration),
+    /// Defer the decision about the connection whose `open` is running: its client waits for the response to
+    /// its handshake. One of these follows: [`Effect::Admit`]; [`Effect::Reject`]; or [`Realm::close`], if the
+    /// client disconnects first, the realm closes the connection (its handshake is completed for the Close
+    /// frame), or 30 s have passed. Until then the connection sends nothing, and its silence does not count.
+    Defer(ConnectionId),
+    /// Complete the handshake of a connection whose `open` was deferred, which counts as a successful `open`.
+    Admit(ConnectionId),
+    /// Reject the handshake of a connection whose `open` was deferred. [`Realm::close`] does not follow.
+    Reject(ConnectionId, Rejection),
+    /// Stop reading from a connection until [`Effect::ResumeReading`]. Its commands that arrive meanwhile
+    /// (at most two batches) are held, and handled in order once it is resumed. Its silence does not count.
+    PauseReading(ConnectionId),
+    /// Read from a connection again.
+    ResumeReading(ConnectionId),
 }
 
 /// The frames for the sender of an [`Effect::Deliver`]; at most one of them is sent.
@@ -120,6 +135,9 @@ pub trait Realm: Send + Sized + 'static {
     /// The policy for connections whose outbox is full.
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy;
 
+    /// Number of messages of `max_message_size` that an outbox holds at least, whatever `outbox_size` says.
+    const MIN_OUTBOX_MESSAGES: usize = 0;
+
     /// The methods of plain HTTP requests that [`Realm::request`] answers. The responses have CORS headers,
     /// since web pages send these requests. Without any method the response says how to connect.
     const METHODS: &'static [Method] = &[];
@@ -164,6 +182,8 @@ pub trait Realm: Send + Sized + 'static {
 
     /// Handles a new connection. Frames sent to `conn` in this call are exempt from the outbox limit; the
     /// realm must limit them.
+    ///
+    /// A realm that cannot decide yet returns `Ok` and calls [`Context::defer`].
     ///
     /// # Errors
     /// A rejection by HTTP status; `close` does not follow.

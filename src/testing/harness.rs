@@ -3,7 +3,8 @@
 //!
 //! It keeps the broker's guarantees: `close` is called once for each connection that closes, and a closed
 //! connection receives nothing more. The effects of a call are returned as lines: `2 < text` for a frame to
-//! connection 2, `2 x 4404 no such session` for a Close, and `2 ? 5 s` for a probe with that timeout.
+//! connection 2, `2 x 4404 no such session` for a Close, `2 ? 5 s` for a probe with that timeout, `2 ~ deferred`,
+//! `2 ~ admitted` and `2 ~ rejected 429` for an open that is deferred, and `2 ~ paused` and `2 ~ resumed`.
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
@@ -25,6 +26,12 @@ pub struct RealmHarness<R: Realm> {
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
     round_trip_times: BTreeMap<ConnectionId, Duration>,
+    /// Time of the last sign of life: a message, or the answer to a probe.
+    last_activity: BTreeMap<ConnectionId, Duration>,
+    /// Connections whose open is deferred.
+    deferred: BTreeSet<ConnectionId>,
+    /// Paused connections, each with the commands that it has sent since.
+    paused: BTreeMap<ConnectionId, Vec<R::Command>>,
 }
 
 /// The state of the connections during a call.
@@ -32,11 +39,16 @@ struct ConnectionStates<'a> {
     open: &'a BTreeSet<ConnectionId>,
     full: &'a BTreeSet<ConnectionId>,
     round_trip_times: &'a BTreeMap<ConnectionId, Duration>,
+    last_activity: &'a BTreeMap<ConnectionId, Duration>,
 }
 
 impl Connections for ConnectionStates<'_> {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.round_trip_times.get(&conn).copied()
+    }
+
+    fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
+        self.last_activity.get(&conn).copied()
     }
 
     fn can_deliver(&self, conn: ConnectionId, _: &Frame) -> bool {
@@ -70,6 +82,9 @@ impl<R: Realm> RealmHarness<R> {
             decoders: BTreeMap::new(),
             full: BTreeSet::new(),
             round_trip_times: BTreeMap::new(),
+            last_activity: BTreeMap::new(),
+            deferred: BTreeSet::new(),
+            paused: BTreeMap::new(),
         }
     }
 
@@ -94,6 +109,7 @@ impl<R: Realm> RealmHarness<R> {
         let request = connect_request(target, address);
         let conn = ConnectionId(conn);
         self.open.insert(conn);
+        self.record_activity(conn);
         let mut rejection = None;
         let lines = self.run(|realm, cx| rejection = realm.open(cx, conn, request).err());
         match rejection {
@@ -146,18 +162,31 @@ impl<R: Realm> RealmHarness<R> {
     pub fn command(&mut self, conn: u64, command: R::Command) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.contains(&conn), "{conn:?} is not connected");
+        assert!(!self.deferred.contains(&conn), "{conn:?} is not admitted");
+        if let Some(commands) = self.paused.get_mut(&conn) {
+            commands.push(command);
+            return no_lines();
+        }
+        self.record_activity(conn);
         self.run(|realm, cx| realm.command(cx, conn, command))
+    }
+
+    fn record_activity(&mut self, conn: ConnectionId) {
+        self.last_activity.insert(conn, self.now);
     }
 
     /// Ends a connection.
     pub fn disconnect(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.remove(&conn), "{conn:?} is not connected");
+        self.deferred.remove(&conn);
+        self.paused.remove(&conn);
         self.run(|realm, cx| realm.close(cx, conn, reason))
     }
 
     /// Reports that a probed connection gave a sign of life.
     pub fn answer_probe(&mut self, conn: u64) -> Vec<String> {
+        self.record_activity(ConnectionId(conn));
         self.run(|realm, cx| realm.probe_result(cx, ConnectionId(conn), true))
     }
 
@@ -176,7 +205,12 @@ impl<R: Realm> RealmHarness<R> {
         self.round_trip_times.insert(ConnectionId(conn), rtt);
     }
 
-    /// Returns the open connections.
+    /// Returns whether a connection is paused.
+    pub fn is_paused(&self, conn: u64) -> bool {
+        self.paused.contains_key(&ConnectionId(conn))
+    }
+
+    /// Returns the open connections, those whose open is deferred included.
     pub fn open_connections(&self) -> impl Iterator<Item = u64> {
         self.open.iter().map(|conn| conn.0)
     }
@@ -201,15 +235,37 @@ impl<R: Realm> RealmHarness<R> {
     /// lines.
     fn run(&mut self, first: impl FnOnce(&mut R, &mut Context)) -> Vec<String> {
         let mut lines = Vec::new();
+        let mut resumed = Vec::new();
+        self.call(&mut lines, &mut resumed, first);
+        while !resumed.is_empty() {
+            let (conn, command) = resumed.remove(0);
+            if let Some(commands) = self.paused.get_mut(&conn) {
+                commands.push(command);
+            } else if self.open.contains(&conn) {
+                self.call(&mut lines, &mut resumed, |realm, cx| {
+                    realm.command(cx, conn, command);
+                });
+            }
+        }
+        lines
+    }
+
+    /// Makes one call, and appends the held commands of the connections that it resumes to `resumed`.
+    fn call(
+        &mut self,
+        lines: &mut Vec<String>,
+        resumed: &mut Vec<(ConnectionId, R::Command)>,
+        call: impl FnOnce(&mut R, &mut Context),
+    ) {
         let mut effects = Vec::new();
-        self.with_context(&mut effects, first);
+        self.with_context(&mut effects, call);
         let mut next = 0;
         while let Some(effect) = effects.get(next).cloned() {
             next += 1;
             match effect {
                 Effect::Send(to, frame) => {
-                    if !self.deliver(&mut lines, to, &frame) {
-                        self.close(&mut lines, &mut effects, to, CloseReason::TooSlow);
+                    if !self.deliver(lines, to, &frame) {
+                        self.close(lines, &mut effects, to, CloseReason::TooSlow);
                     }
                 }
                 Effect::Deliver(to, frame, receipt) => {
@@ -218,21 +274,53 @@ impl<R: Realm> RealmHarness<R> {
                         delivered,
                         failed,
                     } = *receipt;
-                    let receipt = if self.deliver(&mut lines, to, &frame) {
+                    let receipt = if self.deliver(lines, to, &frame) {
                         delivered
                     } else {
                         failed
                     };
                     effects.splice(next..next, receipt.map(|frame| Effect::Send(sender, frame)));
                 }
-                Effect::Close(conn, reason) => self.close(&mut lines, &mut effects, conn, reason),
+                Effect::Close(conn, reason) => self.close(lines, &mut effects, conn, reason),
                 Effect::Probe(conn, timeout) if self.open.contains(&conn) => {
                     lines.push(format!("{} ? {} s", conn.0, timeout.as_secs_f64()));
                 }
                 Effect::Probe(..) => {}
+                Effect::ResumeReading(conn) => {
+                    if let Some(commands) = self.paused.remove(&conn) {
+                        lines.push(format!("{} ~ resumed", conn.0));
+                        self.record_activity(conn);
+                        resumed.extend(commands.into_iter().map(|command| (conn, command)));
+                    }
+                }
+                effect => lines.extend(self.apply_to_reading(&effect)),
             }
         }
-        lines
+    }
+
+    /// Applies an effect that has to do with the opening of a connection, or pauses it. Returns the line.
+    fn apply_to_reading(&mut self, effect: &Effect) -> Option<String> {
+        match *effect {
+            Effect::Defer(conn) if self.open.contains(&conn) => {
+                self.deferred.insert(conn);
+                Some(format!("{} ~ deferred", conn.0))
+            }
+            Effect::Admit(conn) if self.deferred.remove(&conn) => {
+                self.record_activity(conn);
+                Some(format!("{} ~ admitted", conn.0))
+            }
+            Effect::Reject(conn, rejection) if self.deferred.remove(&conn) => {
+                self.open.remove(&conn);
+                Some(format!("{} ~ rejected {}", conn.0, rejection.status))
+            }
+            Effect::PauseReading(conn)
+                if self.open.contains(&conn) && !self.paused.contains_key(&conn) =>
+            {
+                self.paused.insert(conn, Vec::new());
+                Some(format!("{} ~ paused", conn.0))
+            }
+            _ => None,
+        }
     }
 
     fn with_context(&mut self, effects: &mut Vec<Effect>, call: impl FnOnce(&mut R, &mut Context)) {
@@ -241,6 +329,7 @@ impl<R: Realm> RealmHarness<R> {
             open: &self.open,
             full: &self.full,
             round_trip_times: &self.round_trip_times,
+            last_activity: &self.last_activity,
         };
         call(
             &mut self.realm,
@@ -264,6 +353,8 @@ impl<R: Realm> RealmHarness<R> {
         reason: CloseReason,
     ) {
         if self.open.remove(&conn) {
+            self.deferred.remove(&conn);
+            self.paused.remove(&conn);
             lines.push(format!(
                 "{} x {} {}",
                 conn.0,

@@ -39,6 +39,11 @@ pub(crate) fn parse_line(line: &str) -> (u64, Line<'_>) {
     (conn.parse().unwrap(), parse_line)
 }
 
+/// Returns whether a line is about the opening of a connection or a pause, which [`parse_line`] has no effects for.
+pub(crate) fn is_about_reading(line: &str) -> bool {
+    line.split(' ').nth(1) == Some("~")
+}
+
 /// Maximum number of steps in a story.
 pub(crate) const STEPS: usize = 300;
 
@@ -85,14 +90,15 @@ impl<R: Realm> ModelClients<R> {
         self.track_probes(lines)
     }
 
+    /// Picks one of the connections with a pending probe.
+    pub(crate) fn pick_probed(&self, pick: usize) -> Option<u64> {
+        let mut probed = self.probed.iter().copied();
+        probed.nth(pick % self.probed.len().max(1))
+    }
+
     /// Picks one of the pending probes and reports its result.
     pub(crate) fn resolve_probe(&mut self, pick: usize, alive: bool) -> Vec<String> {
-        let conn = self
-            .probed
-            .iter()
-            .copied()
-            .nth(pick % self.probed.len().max(1));
-        let Some(conn) = conn else {
+        let Some(conn) = self.pick_probed(pick) else {
             return Vec::new();
         };
         self.probed.remove(&conn);
@@ -112,7 +118,7 @@ impl<R: Realm> ModelClients<R> {
 
     /// Updates the pending probes by the effects in `lines`, which are returned.
     fn track_probes(&mut self, lines: Vec<String>) -> Vec<String> {
-        for line in &lines {
+        for line in lines.iter().filter(|line| !is_about_reading(line)) {
             match parse_line(line) {
                 (conn, Line::Probed) => {
                     self.probed.insert(conn);

@@ -66,7 +66,10 @@ pub fn merge(mut settings: Value, others: &Value) -> Value {
 fn long_timeouts(protocol: &str) -> Value {
     let own = match protocol {
         "fastchat" => json!({"hello_timeout": 0, "takeover_timeout": LONG}),
-        "workspace" => json!({"idle_timeout": 0}),
+        // And one that would only make tests wait.
+        "workspace" => json!({
+            "idle_timeout": 0, "takeover_after": LONG, "announcement_interval": 0,
+        }),
         "loudsync" => json!({
             "join_timeout": 0, "heartbeat_timeout": LONG, "takeover_timeout": LONG,
         }),

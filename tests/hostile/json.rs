@@ -518,7 +518,10 @@ fn hostile_values_in_first_messages_tokens_and_bodies_are_rejected() {
 #[test]
 fn a_megabyte_of_markup_is_sanitized_without_a_tag_left() {
     let overrides = [
-        ("workspace", json!({"messages_per_minute": 0})),
+        (
+            "workspace",
+            json!({"messages_per_minute": 0, "text_per_minute": 0, "large_text_per_second": 0}),
+        ),
         (
             "fastchat",
             json!({"messages_per_minute": 0, "message_length": 100_000}),

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
+#[derive(Clone)]
 /// An action of [`MockRealm`]. A list of these is a command.
 pub(crate) enum Action {
     /// Sends a text to a connection.
@@ -30,6 +31,14 @@ pub(crate) enum Action {
     SendIfDeliverable(u64, String),
     /// Probes a connection with a timeout of 5 s.
     Probe(u64),
+    /// Admits a connection whose open is deferred.
+    Admit(u64),
+    /// Rejects one with status 429.
+    Reject(u64),
+    /// Pauses reading from a connection.
+    Pause(u64),
+    /// Resumes it.
+    Resume(u64),
 }
 
 /// Shorthand for [`Action::Send`].
@@ -37,11 +46,18 @@ pub(crate) fn send(to: u64, text: &str) -> Action {
     Action::Send(to, text.to_owned())
 }
 
+/// The rejection of [`MockRealm`].
+pub(crate) const REJECTION: Rejection = Rejection {
+    status: 429,
+    text: "no",
+};
+
 /// A realm that does what its commands say, and logs each call.
 #[derive(Default)]
 pub(crate) struct MockRealm {
     log: Arc<Mutex<Vec<String>>>,
     rejects: bool,
+    defers: Vec<u64>,
     sends_at_open: Vec<String>,
     closes_with: Vec<(u64, u64)>,
     stored_bytes: usize,
@@ -52,6 +68,14 @@ impl MockRealm {
     pub(crate) fn rejecting() -> Self {
         Self {
             rejects: true,
+            ..Self::default()
+        }
+    }
+
+    /// A realm that defers its decision about these connections.
+    pub(crate) fn deferring(conns: &[u64]) -> Self {
+        Self {
+            defers: conns.to_vec(),
             ..Self::default()
         }
     }
@@ -107,6 +131,10 @@ impl MockRealm {
                 }
             }
             Action::Probe(conn) => cx.probe(ConnectionId(conn), Duration::from_secs(5)),
+            Action::Admit(conn) => cx.admit(ConnectionId(conn)),
+            Action::Reject(conn) => cx.reject(ConnectionId(conn), REJECTION),
+            Action::Pause(conn) => cx.pause_reading(ConnectionId(conn)),
+            Action::Resume(conn) => cx.resume_reading(ConnectionId(conn)),
         }
     }
 }
@@ -131,14 +159,10 @@ impl AnyRealm for MockRealm {
         for text in &self.sends_at_open {
             cx.send(conn, Frame::text(text.clone()));
         }
-        if self.rejects {
-            Err(Rejection {
-                status: 429,
-                text: "no",
-            })
-        } else {
-            Ok(())
+        if self.defers.contains(&conn.0) {
+            cx.defer(conn);
         }
+        if self.rejects { Err(REJECTION) } else { Ok(()) }
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: AnyCommand) {
@@ -246,8 +270,17 @@ impl BrokerHarness {
     /// Opens a connection with an outbox of 120 bytes. Returns the connection's end of it, and the
     /// broker's reply, if there is one.
     pub(crate) fn open(&mut self, conn: u64) -> (OutboxReceiver, Option<Result<(), Rejection>>) {
+        let (receiver, mut reply) = self.start_open(conn);
+        (receiver, reply.try_recv().unwrap_or_default())
+    }
+
+    /// The same for an open that may be deferred: returns the receiver of the reply.
+    pub(crate) fn start_open(
+        &mut self,
+        conn: u64,
+    ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
         let (outbox, receiver) = outbox(120, &self.broker.budget);
-        let (reply_to, mut reply) = oneshot::channel();
+        let (reply_to, reply) = oneshot::channel();
         let status = SocketStatus::new(self.broker.started, &self.broker.budget);
         status.set_last_activity(self.second());
         let event = OpenEvent {
@@ -263,7 +296,7 @@ impl BrokerHarness {
             reply_to,
         };
         self.handle(Event::Open(Box::new(event)));
-        (receiver, reply.try_recv().unwrap_or_default())
+        (receiver, reply)
     }
 
     /// Opens a connection, which must be admitted.

@@ -1,10 +1,10 @@
 //! Open, commands, requests, close and stop: the promises of [`crate::realm`].
 
-use super::harness::{Action, BrokerHarness, MockRealm, drain, send};
+use super::harness::{Action, BrokerHarness, MockRealm, REJECTION, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent};
 use crate::realm::{
-    ConnectRequest, HttpReply, Method, Rejection, Request,
+    ConnectRequest, HttpReply, Method, Request,
     SlowConsumerPolicy::{Backpressure, Disconnect},
 };
 use futures::channel::oneshot;
@@ -40,11 +40,7 @@ fn a_rejected_open_is_followed_by_no_close() {
     let realm = MockRealm::rejecting();
     let mut harness = BrokerHarness::with_realm(Disconnect, realm);
     let (_, reply) = harness.open(1);
-    let rejection = Rejection {
-        status: 429,
-        text: "no",
-    };
-    assert_eq!(reply, Some(Err(rejection)));
+    assert_eq!(reply, Some(Err(REJECTION)));
     harness.disconnect(1, DisconnectReason::Lost);
     assert_eq!(harness.take_log(), ["open 1"]);
 }

@@ -1,6 +1,8 @@
 //! The broker's promises to realms (see [`crate::realm`]), and what it does by itself.
 
+mod admission;
 pub(crate) mod harness;
 mod keepalive;
 mod lifecycle;
+mod pausing;
 mod slow_consumers;

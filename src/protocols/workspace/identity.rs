@@ -1,7 +1,8 @@
 //! Usernames: requested in the query, taken from a token, or generated.
 
 use super::Workspace;
-use super::messages::{ErrorCode, ErrorReply};
+use super::messages::ErrorReply;
+use super::takeovers::{ClaimKind, too_many_connections};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::jwt;
 use crate::toolkit::sanitize::{name_key, sanitize_name, truncate_name};
@@ -63,8 +64,8 @@ impl Workspace {
         Ok(Some(name))
     }
 
-    /// Changes the username of a connection, which moves it to another user. The other members see the
-    /// old user go offline, if this was its last connection, and the new one come online.
+    /// Changes the username of a connection, which moves it to another user. Returns whether it is done: if the new
+    /// user has all its connections and some have been silent, the client waits until these have been probed.
     ///
     /// # Errors
     /// The new user has all its connections, or the connection has changed its username too often. Then
@@ -74,28 +75,51 @@ impl Workspace {
         cx: &mut Context,
         conn: ConnectionId,
         name: String,
-    ) -> Result<(), ErrorReply> {
+    ) -> Result<bool, ErrorReply> {
         let key = name_key(&name);
+        if self.claims.waits_for(conn, &key) {
+            return Ok(false);
+        }
+        self.claims.remove(conn);
         let is_full = self.is_full(&key);
+        let replaceable = self.replaceable(cx, &key);
         let member = self.members.get_mut(&conn);
         let Some(member) = member.filter(|member| member.user != key) else {
-            return Ok(());
+            return Ok(true);
         };
-        if is_full {
-            let problem = "this username has too many connections; close one of them first";
-            return Err(ErrorReply::new(ErrorCode::TooManyConnections, problem));
+        if is_full && replaceable.is_empty() {
+            return Err(too_many_connections());
         }
         let counted = member.renames.try_record(cx.now, RENAMES_PER_MINUTE);
         counted.map_err(|wait| {
             ErrorReply::rate_limited("changes of username", RENAMES_PER_MINUTE, wait)
         })?;
-        if let Some(mut member) = self.members.remove(&conn) {
-            self.detach(cx, &member);
-            self.attach(cx, &key, name);
-            member.user = key;
-            member.is_typing = false;
-            self.insert_member(cx, member);
+        if is_full {
+            self.wait_for_place(cx, conn, &key, name, ClaimKind::Rename, replaceable);
+            return Ok(false);
         }
-        Ok(())
+        if let Some(before) = self.move_member(cx, conn, &key, name) {
+            self.settle_claims(cx, before);
+        }
+        self.announce_presence(cx);
+        Ok(true)
+    }
+
+    /// Moves a member to the user with this key, which may be new. The other members see the old user go
+    /// offline, if this was its last connection, and the new one come online. Returns the key of the old user.
+    pub(super) fn move_member(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        key: &str,
+        name: String,
+    ) -> Option<String> {
+        let mut member = self.members.remove(&conn)?;
+        self.detach(cx, &member);
+        self.attach(cx, conn, key, name);
+        member.is_typing = false;
+        let before = std::mem::replace(&mut member.user, key.to_owned());
+        self.members.insert(conn, member);
+        Some(before)
     }
 }

@@ -1,6 +1,8 @@
 //! The members of a room, their users, and messages to all of them.
 
 use super::messages::{Dialect, ErrorReply, Presence, ServerMessage, Status, Typing};
+use super::options::Options;
+use super::text_window::TextWindow;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::dialect::{Broadcast, Recipient};
 use crate::toolkit::rate_limit::SlidingWindow;
@@ -24,6 +26,8 @@ pub(super) struct Member {
     pub(super) is_typing: bool,
     /// Time of the last message from or to the connection.
     pub(super) last_activity: Duration,
+    /// Memory of its large text that waits to enter the room.
+    pub(super) waiting_bytes: usize,
     /// Changes of its username.
     pub(super) renames: SlidingWindow,
 }
@@ -36,8 +40,8 @@ pub(super) struct User {
     pub(super) name: String,
     /// `userId` in messages.
     pub(super) id: String,
-    /// Number of connections.
-    pub(super) connections: u32,
+    /// Its connections, in the order in which they came.
+    pub(super) connections: Vec<ConnectionId>,
     /// Number of connections that are typing. The user is typing if there is one.
     pub(super) typing_connections: u32,
     pub(super) rate_limits: RateLimits,
@@ -49,16 +53,28 @@ pub(super) struct RateLimits {
     pub(super) messages: SlidingWindow,
     /// `presence:update` and `typing:indicator` together.
     pub(super) signals: SlidingWindow,
+    pub(super) texts: TextWindow,
 }
 
 impl RateLimits {
-    /// Counts a chat message.
+    /// Counts a chat message with a text of `bytes` bytes.
     ///
     /// # Errors
-    /// There were `limit` in the last minute.
-    pub(super) fn count_message(&mut self, now: Duration, limit: u32) -> Result<(), ErrorReply> {
+    /// It is above a limit. Then nothing is counted.
+    pub(super) fn count_message(
+        &mut self,
+        now: Duration,
+        bytes: usize,
+        options: &Options,
+    ) -> Result<(), ErrorReply> {
+        let limit = options.text_per_minute;
+        let checked = self.texts.check(now, bytes, limit);
+        checked.map_err(|wait| ErrorReply::too_much_text(limit, wait))?;
+        let limit = options.messages_per_minute;
         let counted = self.messages.try_record(now, limit);
-        counted.map_err(|wait| ErrorReply::rate_limited("messages", limit, wait))
+        counted.map_err(|wait| ErrorReply::rate_limited("messages", limit, wait))?;
+        self.texts.record(now, bytes);
+        Ok(())
     }
 
     /// Counts a `presence:update` or `typing:indicator`.
@@ -73,7 +89,7 @@ impl RateLimits {
 
     /// Returns whether anything was counted in the last minute.
     pub(super) fn has_recent_events(&mut self, now: Duration) -> bool {
-        self.messages.count(now) + self.signals.count(now) > 0
+        self.messages.count(now) + self.signals.count(now) + self.texts.count(now) > 0
     }
 }
 
@@ -86,36 +102,40 @@ pub(super) fn user_count_message(users: &Users) -> ServerMessage<'_> {
     }
 }
 
-/// Sends a message to all members but those of the user `except`. A member whose dialect has no such message
-/// is sent nothing, which does not count as activity either.
+/// Sends a message to all members but those of the user with the key `except`. A member whose dialect has no such
+/// message is sent nothing, which does not count as activity either. Returns the number of members that are sent it.
 pub(super) fn broadcast(
     members: &mut Members,
     cx: &mut Context,
-    except: Option<&User>,
+    except: Option<&str>,
     message: &ServerMessage,
-) {
+) -> u64 {
     let mut broadcast = Broadcast::new(message);
+    let mut deliveries = 0;
     for member in members.values_mut() {
-        let is_recipient = except.is_none_or(|user| user.key != member.user);
+        let is_recipient = except.is_none_or(|key| key != member.user);
         if is_recipient && broadcast.send_to(cx, member.recipient) {
             member.last_activity = cx.now;
+            deliveries += 1;
         }
     }
+    deliveries
 }
 
-/// Sends a user's status to all other users.
+/// Sends a user's status to all other users. Returns the number of members that are sent it.
 pub(super) fn broadcast_presence(
     members: &mut Members,
     cx: &mut Context,
     user: &User,
     status: Status,
-) {
+) -> u64 {
     let data = Presence {
         user_id: &user.id,
         username: &user.name,
         status,
     };
-    broadcast(members, cx, Some(user), &ServerMessage::Presence { data });
+    let message = ServerMessage::Presence { data };
+    broadcast(members, cx, Some(&user.key), &message)
 }
 
 /// Sends whether a user is typing to all other users.
@@ -125,7 +145,12 @@ pub(super) fn broadcast_typing(members: &mut Members, cx: &mut Context, user: &U
         username: &user.name,
         is_typing: user.typing_connections > 0,
     };
-    broadcast(members, cx, Some(user), &ServerMessage::Typing { data });
+    broadcast(
+        members,
+        cx,
+        Some(&user.key),
+        &ServerMessage::Typing { data },
+    );
 }
 
 /// Sets whether a connection is typing, and notifies the other users if its user starts or stops

@@ -106,6 +106,16 @@ impl ErrorReply {
     /// Returns the error for more than `limit` of `what` in a minute; the next is allowed after `wait`.
     pub(super) fn rate_limited(what: &str, limit: u32, wait: Duration) -> Self {
         let message = format!("too many {what}; must be at most {limit} a minute");
+        Self::retry_after(message, wait)
+    }
+
+    /// Returns the error for more than `limit` bytes of text in a minute; this text is allowed after `wait`.
+    pub(super) fn too_much_text(limit: u32, wait: Duration) -> Self {
+        let message = format!("too much text; must be at most {limit} bytes a minute");
+        Self::retry_after(message, wait)
+    }
+
+    fn retry_after(message: String, wait: Duration) -> Self {
         Self {
             retry_after_ms: u64::try_from(wait.as_millis().max(1)).ok(),
             ..Self::new(ErrorCode::RateLimited, message)

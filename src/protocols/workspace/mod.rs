@@ -1,70 +1,45 @@
 //! Workspace: one room per listener, with presence and typing indicators.
 //!
-//! A user is a username, compared without regard to case and to invisible characters, and may have several connections (three by
-//! default). The other users see the user, not its connections: `online` with the first one, `offline`
-//! with the end of the last. The README in this folder describes the protocol for authors of clients.
+//! A user is a username, compared without regard to case and without invisible characters, and may have several
+//! connections (three by default). The other users see the user, not its connections: `online` with the first one,
+//! `offline` with the end of the last. The README in this folder describes the protocol for authors of clients.
 
+mod announcements;
 mod codec;
 mod codec_document;
 mod codec_electron;
 mod identity;
 mod members;
 mod messages;
+mod options;
+mod takeovers;
+mod text_window;
+mod texts;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
-use crate::toolkit::jwt::Secret;
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
 use crate::toolkit::sanitize::name_key;
+use announcements::{Announcements, Due, Gone};
 pub use codec::Decoder;
 use members::{
     Member, Members, RateLimits, User, Users, broadcast, broadcast_presence, broadcast_typing,
     set_typing, user_count_message,
 };
 pub use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
-use messages::{NewMessage, ServerMessage};
-use serde::{Deserialize, Serialize};
+use messages::{Presence, ServerMessage};
+pub use options::Options;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use takeovers::{ClaimKind, Claims, REJECTION};
+use texts::LargeTexts;
 
 /// Shortest time between two `userCount` broadcasts. Changes in between are gathered into one.
 const USER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Options of a Workspace listener.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Connections of one username at a time ("Performance Considerations"); 0: no limit.
-    max_connections_per_user: u32,
-    /// `message:send` and `message` of one username in a minute ("Performance Considerations"); 0: no limit.
-    messages_per_minute: u32,
-    /// `presence:update` and `typing:indicator` of one username in a minute; 0: no limit.
-    signals_per_minute: u32,
-    /// Seconds without a message in either direction until a connection is closed ("Security Notes");
-    /// 0: no limit.
-    idle_timeout: u32,
-    /// Characters of a username, 12 to 256. A longer one is cut.
-    username_length: u32,
-    /// HS256 key of the tokens in `auth`. Empty: tokens are not verified.
-    auth_secret: Secret,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            max_connections_per_user: 3,
-            messages_per_minute: 100,
-            signals_per_minute: 300,
-            idle_timeout: 300,
-            username_length: 64,
-            auth_secret: Secret::default(),
-        }
-    }
-}
 
 /// The room of one listener.
 pub struct Workspace {
@@ -74,6 +49,10 @@ pub struct Workspace {
     /// Rate limits of users that disconnected during the last minute, so that reconnecting does not
     /// reset them.
     recently_gone: RecentlyGone<String, RateLimits>,
+    /// Clients that wait for a place among the connections of a username.
+    claims: Claims,
+    announcements: Announcements,
+    large_texts: LargeTexts,
     last_user_id: u64,
     last_message_id: u64,
     user_count: UserCount,
@@ -98,22 +77,23 @@ impl Realm for Workspace {
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
+    const MIN_OUTBOX_MESSAGES: usize = 2;
 
     type Options = Options;
     type Decoder = Decoder;
     type Command = Incoming;
 
     fn new(options: Options) -> Result<Self, (&'static str, String)> {
-        let length = options.username_length;
-        if !(12..=256).contains(&length) {
-            let problem = format!("must be 12 to 256 characters, not {length}");
-            return Err(("username_length", problem));
-        }
+        options.check()?;
+        let interval = options.announcement_interval();
         Ok(Self {
+            announcements: Announcements::new(options.announcements_per_second, interval),
             options,
             members: BTreeMap::new(),
             users: BTreeMap::new(),
             recently_gone: RecentlyGone::default(),
+            claims: Claims::default(),
+            large_texts: LargeTexts::default(),
             last_user_id: 0,
             last_message_id: 0,
             user_count: UserCount::default(),
@@ -139,40 +119,21 @@ impl Realm for Workspace {
         let name = name.unwrap_or_else(|| self.generate_username(cx));
         let key = name_key(&name);
         if self.is_full(&key) {
-            // The document's client reconnects for ever if its connection opens and is then closed, so
-            // this is an HTTP status instead of a Close frame.
-            return Err(Rejection {
-                status: 429,
-                text: "this username has too many connections; close one of them first",
-            });
+            let silent = self.replaceable(cx, &key);
+            if silent.is_empty() {
+                return Err(REJECTION);
+            }
+            cx.defer(conn);
+            self.wait_for_place(cx, conn, &key, name, ClaimKind::Connect, silent);
+            return Ok(());
         }
-        let recipient = Recipient {
-            connection: conn,
-            dialect: Dialect::default(),
-        };
-        let member = Member {
-            recipient,
-            user: key,
-            is_typing: false,
-            last_activity: cx.now,
-            renames: SlidingWindow::default(),
-        };
-        self.attach(cx, &member.user, name);
-        if let Some(user) = self.users.get(&member.user) {
-            let connected = ServerMessage::Connected {
-                user_id: &user.id,
-                username: &user.name,
-                timestamp: cx.timestamp(),
-                connected_users: self.users.len(),
-            };
-            recipient.send(cx, &connected);
-        }
-        self.insert_member(cx, member);
-        self.broadcast_user_count(cx);
+        self.insert_connection(cx, conn, &key, name);
+        self.announce(cx);
         Ok(())
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
+        self.broadcast_due_texts(cx);
         let Some(member) = self.members.get_mut(&conn) else {
             return;
         };
@@ -180,13 +141,7 @@ impl Realm for Workspace {
         let before = std::mem::replace(&mut member.recipient.dialect, incoming.dialect);
         let recipient = member.recipient;
         if let Err(error) = self.handle(cx, recipient, incoming.message) {
-            let reply = ServerMessage::Error {
-                code: error.code,
-                message: &error.message,
-                timestamp: cx.timestamp(),
-                retry_after_ms: error.retry_after_ms,
-            };
-            recipient.send(cx, &reply);
+            self.send_error(cx, conn, &error);
         }
         let count_was_sent = self.broadcast_user_count(cx);
         // Before its first message the connection counted as one of the document's dialect, which has no
@@ -197,16 +152,34 @@ impl Realm for Workspace {
     }
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, _reason: DisconnectReason) {
-        if let Some(member) = self.members.remove(&conn) {
-            self.detach(cx, &member);
-            self.broadcast_user_count(cx);
+        self.claims.remove(conn);
+        if let Some(key) = self.remove_member(cx, conn) {
+            self.settle_claims(cx, key);
         }
+        self.announce(cx);
+    }
+
+    fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
+        self.handle_probe_result(cx, conn, alive);
+        self.announce(cx);
+    }
+
+    fn stored_bytes(&self) -> usize {
+        self.large_texts.bytes() + self.announcements.bytes()
+    }
+
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        let member = self.members.get(&conn);
+        member.map_or(0, |member| member.waiting_bytes)
     }
 
     fn tick(&mut self, cx: &mut Context) {
         while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
+        self.broadcast_due_texts(cx);
         self.close_idle(cx);
+        // Before the announcements, which may use up the budget of this second.
         self.broadcast_user_count(cx);
+        self.announce(cx);
     }
 }
 
@@ -217,7 +190,10 @@ impl Workspace {
             return;
         }
         let idle_timeout = Duration::from_secs(self.options.idle_timeout.into());
-        let is_idle = |member: &Member| cx.now >= member.last_activity + idle_timeout;
+        let is_idle = |member: &Member| {
+            // One whose large text waits is not read from, and has no chance to be active.
+            member.waiting_bytes == 0 && cx.now >= member.last_activity + idle_timeout
+        };
         let idle = self.members.iter().filter(|(_, member)| is_idle(member));
         let idle: Vec<ConnectionId> = idle.map(|(&conn, _)| conn).collect();
         let take = |conn| self.members.remove(&conn).map(|member| (conn, member));
@@ -226,7 +202,9 @@ impl Workspace {
         // nothing to connections that are closed with it.
         for (conn, member) in idle {
             cx.close(conn, CloseReason::TimedOut);
+            self.claims.remove(conn);
             self.detach(cx, &member);
+            self.settle_claims(cx, member.user);
         }
     }
 
@@ -240,13 +218,14 @@ impl Workspace {
         let conn = sender.connection;
         let signal_limit = self.options.signals_per_minute;
         match message {
-            ClientMessage::Send { text, reply_to } => {
-                self.handle_send(cx, conn, &text, reply_to.as_deref())
-            }
+            ClientMessage::Send { text, reply_to } => self.handle_send(cx, conn, text, reply_to),
             ClientMessage::Presence(status) => {
                 let user = user_of(&self.members, &mut self.users, conn);
                 user.rate_limits.count_signal(cx.now, signal_limit)?;
                 broadcast_presence(&mut self.members, cx, user, status);
+                if status != Status::Offline {
+                    self.announcements.reveal(&user.key);
+                }
                 Ok(())
             }
             ClientMessage::Typing(is_typing) => {
@@ -256,79 +235,111 @@ impl Workspace {
                 Ok(())
             }
             ClientMessage::Auth(token) => {
-                if let Some(name) = self.username_from_token(cx, token.as_deref())? {
-                    self.rename(cx, conn, name)?;
+                let name = self.username_from_token(cx, token.as_deref())?;
+                let is_done = name.map_or(Ok(true), |name| self.rename(cx, conn, name))?;
+                if is_done {
+                    sender.send(cx, &ServerMessage::AuthAck { ok: true });
                 }
-                sender.send(cx, &ServerMessage::AuthAck { ok: true });
                 Ok(())
             }
             ClientMessage::Invalid(error) => Err(error),
         }
     }
 
-    /// Broadcasts a chat message, to its sender as well.
-    fn handle_send(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnectionId,
-        text: &str,
-        reply_to: Option<&str>,
-    ) -> Result<(), ErrorReply> {
-        let user = user_of(&self.members, &mut self.users, conn);
-        let limit = self.options.messages_per_minute;
-        user.rate_limits.count_message(cx.now, limit)?;
-        self.last_message_id = cx.epoch_millis().max(self.last_message_id + 1);
-        let data = NewMessage {
-            id: &format!("msg_{}", self.last_message_id),
-            user_id: &user.id,
-            username: &user.name,
-            text,
-            created_at: &cx.timestamp(),
-            reply_to,
-        };
-        broadcast(&mut self.members, cx, None, &ServerMessage::New { data });
-        Ok(())
+    /// Sends an error to a member.
+    fn send_error(&self, cx: &mut Context, conn: ConnectionId, error: &ErrorReply) {
+        if let Some(member) = self.members.get(&conn) {
+            let reply = ServerMessage::Error {
+                code: error.code,
+                message: &error.message,
+                timestamp: cx.timestamp(),
+                retry_after_ms: error.retry_after_ms,
+            };
+            member.recipient.send(cx, &reply);
+        }
     }
 
     /// Returns whether a user has all the connections that it may have.
     fn is_full(&self, key: &str) -> bool {
-        let limit = self.options.max_connections_per_user;
-        let connections = self.users.get(key).map_or(0, |user| user.connections);
+        let limit = self.options.max_connections_per_user as usize;
+        let connections = self.users.get(key).map_or(0, |user| user.connections.len());
         limit > 0 && connections >= limit
     }
 
-    /// Counts a connection to its user, which is created with the first one.
-    fn attach(&mut self, cx: &Context, key: &str, name: String) {
-        let create = || {
-            self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
-            let rate_limits = self.recently_gone.remove(&key.to_owned());
-            User {
-                key: key.to_owned(),
-                name,
-                id: format!("ws_user_{}", self.last_user_id),
-                connections: 0,
-                typing_connections: 0,
-                rate_limits: rate_limits.unwrap_or_default(),
-            }
+    /// Inserts a connection as a member of the user with this key, and sends it its `connected`.
+    fn insert_connection(&mut self, cx: &mut Context, conn: ConnectionId, key: &str, name: String) {
+        let recipient = Recipient {
+            connection: conn,
+            dialect: Dialect::default(),
         };
-        let user = self.users.entry(key.to_owned()).or_insert_with(create);
-        user.connections += 1;
+        self.attach(cx, conn, key, name);
+        if let Some(user) = self.users.get(key) {
+            let connected = ServerMessage::Connected {
+                user_id: &user.id,
+                username: &user.name,
+                timestamp: cx.timestamp(),
+                connected_users: self.users.len(),
+            };
+            recipient.send(cx, &connected);
+        }
+        let member = Member {
+            recipient,
+            user: key.to_owned(),
+            is_typing: false,
+            last_activity: cx.now,
+            waiting_bytes: 0,
+            renames: SlidingWindow::default(),
+        };
+        self.members.insert(conn, member);
     }
 
-    /// Inserts a member whose connection is counted already, and notifies the other users that its user
-    /// is online if it is the first.
-    fn insert_member(&mut self, cx: &mut Context, member: Member) {
-        let user = self.users.get(&member.user);
-        if let Some(user) = user.filter(|user| user.connections == 1) {
-            broadcast_presence(&mut self.members, cx, user, Status::Online);
+    /// Adds a connection to its user, which is created with the first one.
+    fn attach(&mut self, cx: &Context, conn: ConnectionId, key: &str, name: String) {
+        if !self.users.contains_key(key) {
+            let user = self.create_user(cx, key, name);
+            self.users.insert(key.to_owned(), user);
+            self.announcements.come(cx.now, key);
             self.user_count.has_changed = true;
         }
-        self.members.insert(member.recipient.connection, member);
+        if let Some(user) = self.users.get_mut(key) {
+            user.connections.push(conn);
+        }
     }
 
-    /// Takes the connection of a removed member from its user, and notifies the other users of the change:
-    /// the user stops typing, or goes offline with its last connection.
+    /// Creates a user. One whose going has not been announced yet is still the same for the others.
+    fn create_user(&mut self, cx: &Context, key: &str, name: String) -> User {
+        let Gone { id, name } = self.announcements.gone(key).cloned().unwrap_or_else(|| {
+            self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
+            let id = format!("ws_user_{}", self.last_user_id);
+            Gone { id, name }
+        });
+        let rate_limits = self.recently_gone.remove(&key.to_owned());
+        User {
+            key: key.to_owned(),
+            name,
+            id,
+            connections: Vec::new(),
+            typing_connections: 0,
+            rate_limits: rate_limits.unwrap_or_default(),
+        }
+    }
+
+    /// Removes a member whose connection has ended or is being closed. Returns the key of its user.
+    fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId) -> Option<String> {
+        let member = self.members.remove(&conn)?;
+        self.claims.remove(conn);
+        if member.waiting_bytes > 0 {
+            self.large_texts.remove(conn);
+        }
+        self.detach(cx, &member);
+        Some(member.user)
+    }
+
+    /// Takes the connection of a removed member from its user, who stops typing, and goes offline with its last
+    /// connection.
     fn detach(&mut self, cx: &mut Context, member: &Member) {
+        let conn = member.recipient.connection;
+        self.claims.forget_probed(&member.user, conn);
         let Some(user) = self.users.get_mut(&member.user) else {
             return;
         };
@@ -338,17 +349,49 @@ impl Workspace {
                 broadcast_typing(&mut self.members, cx, user);
             }
         }
-        user.connections -= 1;
-        if user.connections == 0 {
-            broadcast_presence(&mut self.members, cx, user, Status::Offline);
-            self.user_count.has_changed = true;
-            if let Some(mut user) = self.users.remove(&member.user) {
-                if user.rate_limits.has_recent_events(cx.now) {
-                    let _ = self
-                        .recently_gone
-                        .insert(cx.now, user.key, user.rate_limits);
-                }
+        user.connections.retain(|other| *other != conn);
+        if !user.connections.is_empty() {
+            return;
+        }
+        self.user_count.has_changed = true;
+        if let Some(mut user) = self.users.remove(&member.user) {
+            let gone = Gone {
+                id: user.id,
+                name: user.name,
+            };
+            self.announcements.go(cx.now, &user.key, gone);
+            if user.rate_limits.has_recent_events(cx.now) {
+                let _ = self
+                    .recently_gone
+                    .insert(cx.now, user.key, user.rate_limits);
             }
+        }
+    }
+
+    /// Announces the comings and goings that are due, and the number of users.
+    fn announce(&mut self, cx: &mut Context) {
+        self.announce_presence(cx);
+        self.broadcast_user_count(cx);
+    }
+
+    /// Announces the comings and goings that are due.
+    fn announce_presence(&mut self, cx: &mut Context) {
+        while let Some(due) = self.announcements.pop_due(cx.now) {
+            let deliveries = match due {
+                Due::Online(key) => self.users.get(&key).map_or(0, |user| {
+                    broadcast_presence(&mut self.members, cx, user, Status::Online)
+                }),
+                Due::Offline(Gone { id, name }) => {
+                    let data = Presence {
+                        user_id: &id,
+                        username: &name,
+                        status: Status::Offline,
+                    };
+                    let message = ServerMessage::Presence { data };
+                    broadcast(&mut self.members, cx, None, &message)
+                }
+            };
+            self.announcements.charge(deliveries);
         }
     }
 
@@ -357,7 +400,8 @@ impl Workspace {
     fn broadcast_user_count(&mut self, cx: &mut Context) -> bool {
         let last_sent = self.user_count.last_sent;
         let is_early = last_sent.is_some_and(|last_sent| cx.now < last_sent + USER_COUNT_INTERVAL);
-        if is_early || !self.user_count.has_changed {
+        let is_due = self.user_count.has_changed && !is_early;
+        if !is_due || !self.announcements.has_budget(cx.now) {
             return false;
         }
         self.user_count = UserCount {
@@ -365,7 +409,8 @@ impl Workspace {
             has_changed: false,
         };
         let message = user_count_message(&self.users);
-        broadcast(&mut self.members, cx, None, &message);
+        let deliveries = broadcast(&mut self.members, cx, None, &message);
+        self.announcements.charge(deliveries);
         true
     }
 }

@@ -13,6 +13,13 @@
 //! | `username` is decoded, sanitized, trimmed, cut | `a_username_is_decoded_sanitized_trimmed_and_cut` |
 //! | invisible characters and bidirectional marks are removed from names, and names compared without any | `a_name_is_what_a_reader_sees_of_it`, `invisible_characters_are_removed_from_names`, `joiners_stay_in_names_between_two_visible_characters_only` |
 //! | a missing or empty one becomes `User_` and 6 characters | `a_connection_without_a_username_is_a_user_of_its_own`, `a_generated_username_that_is_in_use_is_not_used_again` |
+//! | at the fourth, those of the three that have been silent for 5 s are probed (5 s) | `a_fourth_connection_waits_until_those_that_are_silent_are_probed`, `a_user_may_have_any_other_number_of_connections` |
+//! | the longest silent of those that give no sign makes place | `the_longest_silent_of_those_that_give_no_sign_makes_place` |
+//! | if there is none, HTTP 429 | `a_connection_that_gives_a_sign_keeps_its_place_and_the_newcomer_gets_429`, `a_connection_that_gives_a_sign_after_its_probe_keeps_its_place` |
+//! | the wait ends with a free place, or with the client | `a_place_that_becomes_free_ends_the_wait`, `a_client_that_goes_while_it_waits_displaces_nobody` |
+//! | several wait in their order, and not without limit | `those_that_wait_get_places_in_the_order_in_which_they_came`, `at_most_as_many_wait_as_the_user_may_have_connections` |
+//! | the same over sockets | `a_phone_takes_the_place_of_its_own_dead_connection`, `a_client_that_waits_and_goes_leaves_nothing_behind` |
+//! | Electron: the same for `auth` | `auth_with_a_full_name_waits_for_the_silent_ones_too`, `auth_again_while_it_waits_is_one_claim`, `auth_with_a_full_name_whose_connections_all_give_a_sign_is_rejected` |
 //! | "Maximum concurrent connections per user: 3", then HTTP 429 | `a_fourth_connection_of_a_user_is_rejected_in_the_handshake`, `without_a_limit_a_user_may_have_any_number_of_connections`, `a_fourth_connection_of_a_user_gets_429` |
 //! | `message:new` goes to all, including the sender | `a_message_goes_to_all_connections_including_the_sender` |
 //! | message ids are unique and increasing | `message_ids_are_unique_and_increasing` |
@@ -28,6 +35,21 @@
 //! | unknown fields are ignored | `unknown_fields_are_ignored` |
 //! | "100 messages per minute per user" | `a_user_may_send_100_messages_a_minute_over_all_its_connections` |
 //! | three times as many for presence and typing | `presence_and_typing_have_a_limit_of_their_own_of_300_a_minute` |
+//! | 1 MiB of text a minute for a username | `a_user_may_send_1_mib_of_text_a_minute_over_all_its_connections`, `the_limit_of_text_is_a_sliding_one`, `a_text_that_is_refused_counts_neither_as_message_nor_as_text` |
+//! | a first message may be as large as messages are | `a_first_text_may_be_as_large_as_messages_are` |
+//! | large text enters the room one after another, 192 KiB a second | `large_texts_enter_one_after_another_at_192_kib_a_second`, `a_text_of_16_kib_is_not_large`, `without_a_pace_large_texts_enter_at_once` |
+//! | its sender is not read meanwhile | `the_sender_of_a_large_text_is_not_read_until_it_has_entered`, `what_a_sender_says_after_its_large_text_comes_after_it` |
+//! | which is no idleness | `a_sender_whose_large_text_waits_is_not_idle` |
+//! | a sender that goes takes its text with it | `a_large_text_goes_with_its_sender` |
+//! | large texts that wait count as memory | `a_large_text_that_waits_is_counted_as_memory_of_its_sender` |
+//! | a reader of 2 Mbit/s stays | `an_outbox_holds_outbox_size_and_on_workspace_two_of_the_largest_messages`, `a_reader_of_2_mbit_s_stays_while_others_send_what_they_may` |
+//! | 20,000 deliveries a second for announcements, oldest first | `a_room_of_100_hears_200_comings_a_second_oldest_first`, `a_room_of_10_000_hears_two_a_second`, `what_exceeds_the_budget_is_paid_by_the_following_seconds`, `without_a_budget_all_changes_are_announced_at_once` |
+//! | a coming and a going that both wait cancel each other | `a_coming_and_a_going_that_both_wait_cancel_each_other`, `a_user_that_returns_before_its_going_was_announced_is_the_same` |
+//! | a name that was announced in the last 10 s waits | `a_name_is_announced_once_in_10_s` |
+//! | `online` only of who is still there, `offline` only of who was announced | `a_user_that_was_never_announced_goes_in_silence`, `rules_hold_for_random_clients` |
+//! | the answer to a handshake never waits, `connectedUsers` is right | `the_answer_to_a_handshake_never_waits` |
+//! | what a user says itself is always passed on | `what_a_user_says_itself_is_passed_on_whatever_waits` |
+//! | names that wait are bounded and forgotten | `names_that_are_gone_are_bounded`, `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
 //! | only valid messages count | `only_valid_messages_count_against_the_limit` |
 //! | limits outlive a connection | `reconnecting_does_not_reset_a_limit` |
 //! | they are kept for a minute | `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
@@ -68,14 +90,16 @@ use crate::toolkit::jwt::sign;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-fn harness() -> RealmHarness<Workspace> {
-    RealmHarness::new(json!({}))
+/// Returns a room in which all comings and goings are announced at once. The tests of announcements are in
+/// `announcements.rs`.
+pub(super) fn harness() -> RealmHarness<Workspace> {
+    RealmHarness::new(json!({"announcement_interval": 0}))
 }
 
 /// Returns a room in which connections 1, 2 and so on have these usernames.
-fn room(names: &[&str]) -> RealmHarness<Workspace> {
+pub(super) fn room(names: &[&str]) -> RealmHarness<Workspace> {
     let mut harness = harness();
     for (index, name) in names.iter().enumerate() {
         harness.open(index as u64 + 1, &format!("/ws?username={name}"));
@@ -84,7 +108,7 @@ fn room(names: &[&str]) -> RealmHarness<Workspace> {
 }
 
 /// Parses a line of the harness that is a message to `conn`.
-fn to(conn: u64, line: &str) -> Value {
+pub(super) fn to(conn: u64, line: &str) -> Value {
     let json = line
         .strip_prefix(&format!("{conn} < "))
         .unwrap_or_else(|| panic!("not to {conn}: {line}"));
@@ -92,7 +116,7 @@ fn to(conn: u64, line: &str) -> Value {
 }
 
 /// Opens a connection and returns its `connected`.
-fn connect(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Value {
+pub(super) fn connect(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Value {
     to(
         conn,
         &harness.open(conn, &format!("/ws?username={name}"))[0],
@@ -100,7 +124,7 @@ fn connect(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) -> Valu
 }
 
 /// Sends an invalid message and returns the error; checks that nothing else is sent to anyone.
-fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value {
+pub(super) fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str) -> Value {
     let lines = harness.send(conn, text);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let error = to(conn, &lines[0]);
@@ -119,18 +143,18 @@ fn error_code(harness: &mut RealmHarness<Workspace>, text: &str) -> Value {
     to(1, &harness.send(1, text)[0])["code"].clone()
 }
 
-fn presence(conn: u64, id: u64, name: &str, status: &str) -> String {
+pub(super) fn presence(conn: u64, id: u64, name: &str, status: &str) -> String {
     let data = json!({"userId": user_id(id), "username": name, "status": status});
     line(conn, "presence:update", data)
 }
 
-fn typing(conn: u64, id: u64, name: &str, is_typing: bool) -> String {
+pub(super) fn typing(conn: u64, id: u64, name: &str, is_typing: bool) -> String {
     let data = json!({"userId": user_id(id), "username": name, "isTyping": is_typing});
     line(conn, "typing:indicator", data)
 }
 
 /// Returns the id of the nth user (from 1) that connected in the first millisecond.
-fn user_id(nth: u64) -> String {
+pub(super) fn user_id(nth: u64) -> String {
     format!("ws_user_{}", 1_768_557_600_000 + nth - 1)
 }
 
@@ -147,10 +171,10 @@ fn line(conn: u64, kind: &str, data: Value) -> String {
     )
 }
 
-const SEND: &str = r#"{"type":"message:send","text":"Hello everyone!"}"#;
-const AWAY: &str = r#"{"type":"presence:update","status":"away"}"#;
-const TYPING: &str = r#"{"type":"typing:indicator","isTyping":true}"#;
-const NOT_TYPING: &str = r#"{"type":"typing:indicator","isTyping":false}"#;
+pub(super) const SEND: &str = r#"{"type":"message:send","text":"Hello everyone!"}"#;
+pub(super) const AWAY: &str = r#"{"type":"presence:update","status":"away"}"#;
+pub(super) const TYPING: &str = r#"{"type":"typing:indicator","isTyping":true}"#;
+pub(super) const NOT_TYPING: &str = r#"{"type":"typing:indicator","isTyping":false}"#;
 
 #[test]
 fn connected_comes_first_and_has_the_documents_fields() {
@@ -588,7 +612,7 @@ fn active_connections_are_told_that_idle_users_went_offline() {
     harness.send(3, "nonsense");
     let lines = harness.advance(MINUTE);
     let [a, b] = [(1, "a"), (60_001, "b")].map(|(id, name)| presence(3, id, name, "offline"));
-    assert_eq!(lines, ["1 x 4408 timed out", &a, "2 x 4408 timed out", &b]);
+    assert_eq!(lines, ["1 x 4408 timed out", "2 x 4408 timed out", &a, &b]);
 }
 
 #[test]
@@ -615,7 +639,7 @@ fn only_the_path_ws_is_served() {
 }
 
 /// A chat message in the Electron dialect.
-const MESSAGE: &str = r#"{"type":"message","text":"Hello everyone!"}"#;
+pub(super) const MESSAGE: &str = r#"{"type":"message","text":"Hello everyone!"}"#;
 
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
@@ -624,12 +648,12 @@ fn auth(token: &str) -> String {
 }
 
 /// Returns an `auth` whose token has this username and is signed with another secret than the server's.
-fn auth_as(name: &str) -> String {
+pub(super) fn auth_as(name: &str) -> String {
     let payload = json!({ "username": name }).to_string();
     auth(&sign(HS256, &payload, b"some secret"))
 }
 
-fn acknowledged(conn: u64) -> String {
+pub(super) fn acknowledged(conn: u64) -> String {
     format!(r#"{conn} < {{"type":"auth:ack","ok":true}}"#)
 }
 
@@ -674,7 +698,7 @@ fn connect_electron(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str
 }
 
 /// Returns the username on the messages of an Electron client.
-fn name_of(harness: &mut RealmHarness<Workspace>, conn: u64) -> String {
+pub(super) fn name_of(harness: &mut RealmHarness<Workspace>, conn: u64) -> String {
     let lines = harness.send(conn, MESSAGE);
     let mine = lines
         .iter()
@@ -1249,6 +1273,11 @@ fn every_rule_has_a_test() {
         include_str!("document.rs"),
         include_str!("../../../../tests/workspace.rs"),
         include_str!("../../../toolkit/sanitize.rs"),
+        include_str!("../../../net/listener.rs"),
+        include_str!("announcements.rs"),
+        include_str!("model.rs"),
+        include_str!("takeovers.rs"),
+        include_str!("texts.rs"),
     ]);
 }
 

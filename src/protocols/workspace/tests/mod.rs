@@ -1,7 +1,14 @@
-//! Tests of Workspace: its rules one by one (`document`), a model with random clients (`model`), and its
+//! Tests of Workspace: its rules one by one (`document`, which has the table of all, and `announcements`, `takeovers`,
+//! `texts`), a model with random clients (`model`), and its
 //! codecs with arbitrary input (`codec_fuzz`). The fuzzer runs the last two.
 
+#[cfg(test)]
+mod announcements;
 pub(crate) mod codec_fuzz;
 #[cfg(test)]
 mod document;
 pub(crate) mod model;
+#[cfg(test)]
+mod takeovers;
+#[cfg(test)]
+mod texts;

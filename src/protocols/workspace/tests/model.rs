@@ -6,16 +6,24 @@
 //! - `presence:update` and `typing:indicator` never go to connections of their own user;
 //! - a `userId` belongs to one user and is not used again;
 //! - a user has at most three connections, and `connectedUsers` counts users;
-//! - the announcements that a connection has received add up to the users that are online and typing;
+//! - a connection is displaced only if it has failed its probe;
+//! - `online` is announced only of users that are there, `offline` only of users that are gone;
+//! - announcements stay within their budget, and those of a name are 10 s apart;
+//! - a connection receives that a user is typing only while it is;
 //! - connections of the Electron dialect receive no presence and no typing, and only they receive
-//!   `userCount` and `auth:ack`;
-//! - after a quiet time the last `userCount` is right;
-//! - a minute after the last connection has closed, nothing is stored.
+//!   `userCount` and `auth:ack`.
+//!
+//! After a quiet time:
+//!
+//! - what each connection has been told adds up to the users that are online and typing, and nothing is missing;
+//! - the last `userCount` is right;
+//! - no client waits for a place, and no large text to enter;
+//! - a minute and the 10 s of the last announcement after the last connection has closed, nothing is stored.
 
 use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
+use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, is_about_reading, parse_line};
 use crate::toolkit::jwt::sign;
 #[cfg(test)]
 use proptest::prelude::*;
@@ -36,6 +44,10 @@ enum Step {
     Auth(Pick, usize),
     Disconnect(Pick, usize),
     FillOutbox(Pick),
+    /// Sends a large text.
+    SendLarge(Pick),
+    /// Ends a pending probe with this result.
+    EndProbe(Pick, bool),
     /// Milliseconds.
     Wait(u64),
 }
@@ -52,6 +64,8 @@ impl Step {
                 b'u' => Self::Auth(input.below(8)?, input.below(5)?),
                 b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
                 b'f' => Self::FillOutbox(input.below(8)?),
+                b'b' => Self::SendLarge(input.below(8)?),
+                b'p' => Self::EndProbe(input.below(8)?, input.flag()?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
             });
@@ -76,20 +90,44 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
         6 => (conn.clone(), 0..5usize).prop_map(|(conn, name)| Step::Auth(conn, name)),
         3 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
-        1 => conn.prop_map(Step::FillOutbox),
-        2 => prop_oneof![0..3000u64, 0..400_000u64].prop_map(Step::Wait),
+        1 => conn.clone().prop_map(Step::FillOutbox),
+        2 => conn.clone().prop_map(Step::SendLarge),
+        3 => (conn, any::<bool>()).prop_map(|(conn, alive)| Step::EndProbe(conn, alive)),
+        3 => prop_oneof![0..3000u64, 5000..15_000u64, 0..400_000u64].prop_map(Step::Wait),
     ]
 }
 
-/// The state of a user according to the announcements that one connection has received.
+/// The state of a user according to what one connection has received.
 #[derive(Clone, Copy, Default)]
 struct SeenUser {
-    is_offline: bool,
+    /// Whether it is offline, if the connection was told.
+    is_offline: Option<bool>,
     is_typing: bool,
 }
 
+/// Announcements of presence.
+#[derive(Default)]
+struct Announced {
+    /// Time of the last announcement of a name.
+    last: HashMap<String, Duration>,
+    /// Deliveries of the current second but for those of the last announcement, and the second.
+    deliveries: (u64, u64),
+}
+
+/// Deliveries a second in the model.
+const BUDGET: u64 = 20;
+
 struct Model {
     clients: ModelClients<Workspace>,
+    announced: Announced,
+    /// The newest `userId` when a connection came.
+    since: HashMap<u64, String>,
+    /// Connections that have failed a probe.
+    failed: BTreeSet<u64>,
+    /// Connections that wait for a place.
+    deferred: BTreeSet<u64>,
+    /// Connections that are not read.
+    paused: BTreeSet<u64>,
     /// `userId` by connection.
     users: HashMap<u64, String>,
     /// Connections that have said that they are typing.
@@ -110,9 +148,15 @@ struct Model {
 impl Model {
     fn new() -> Self {
         Self {
-            clients: ModelClients::new(
-                json!({"messages_per_minute": 20, "signals_per_minute": 20}),
-            ),
+            clients: ModelClients::new(json!({
+                "messages_per_minute": 20, "signals_per_minute": 20, "text_per_minute": 300,
+                "large_text": 20, "large_text_per_second": 100, "announcements_per_second": BUDGET,
+            })),
+            announced: Announced::default(),
+            since: HashMap::new(),
+            failed: BTreeSet::new(),
+            deferred: BTreeSet::new(),
+            paused: BTreeSet::new(),
             users: HashMap::new(),
             typing: BTreeSet::new(),
             seen: HashMap::new(),
@@ -175,20 +219,49 @@ impl Model {
                     self.clients.harness.fill_outbox(conn);
                 }
             }
+            Step::SendLarge(conn) => {
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    let message_type = match self.electron.get(&conn) {
+                        Some(true) => "message",
+                        _ => "message:send",
+                    };
+                    let text = json!({"type": message_type, "text": "x".repeat(40)});
+                    self.send(conn, &text.to_string());
+                }
+            }
+            Step::EndProbe(pick, alive) => self.end_probe(pick, alive),
             Step::Wait(millis) => {
                 let lines = self.clients.advance(Duration::from_millis(millis));
-                self.receive(&lines);
+                self.receive(&lines, None);
             }
         }
     }
 
+    fn end_probe(&mut self, pick: usize, alive: bool) {
+        let Some(conn) = self.clients.pick_probed(pick) else {
+            return;
+        };
+        if alive {
+            self.failed.remove(&conn);
+        } else {
+            self.failed.insert(conn);
+        }
+        let lines = self.clients.resolve_probe(pick, alive);
+        self.receive(&lines, None);
+    }
+
     fn connect(&mut self, target: &str) {
         if let Some(lines) = self.clients.open(target) {
-            self.receive(&lines);
+            self.receive(&lines, None);
         }
     }
 
     fn send(&mut self, conn: u64, text: &str) {
+        // What a paused client sends is handled later; the order is tested in `texts.rs`.
+        if self.deferred.contains(&conn) || self.paused.contains(&conn) {
+            return;
+        }
+        self.failed.remove(&conn);
         let lines = self.clients.send(conn, text);
         let decoder = self.decoders.entry(conn).or_default();
         let incoming = decoder.decode(Message::Text(text.into()));
@@ -214,23 +287,17 @@ impl Model {
             }
             _ => {}
         }
-        self.receive(&lines);
-        if let ClientMessage::Presence(Status::Offline) = incoming.message {
-            // The user claims to be offline but is connected.
-            if let Some(user) = self.users.get(&conn) {
-                let seen = self
-                    .seen
-                    .values_mut()
-                    .filter_map(|users| users.get_mut(user));
-                seen.for_each(|user| user.is_offline = false);
-            }
-        }
+        let own_status = match incoming.message {
+            ClientMessage::Presence(status) => Some((conn, status)),
+            _ => None,
+        };
+        self.receive(&lines, own_status);
     }
 
     fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
         self.remove(conn);
         let lines = self.clients.disconnect(conn, reason);
-        self.receive(&lines);
+        self.receive(&lines, None);
     }
 
     fn remove(&mut self, conn: u64) {
@@ -239,33 +306,134 @@ impl Model {
         self.seen.remove(&conn);
         self.electron.remove(&conn);
         self.counts.remove(&conn);
+        self.failed.remove(&conn);
+        self.paused.remove(&conn);
+        self.deferred.remove(&conn);
     }
 
-    fn receive(&mut self, lines: &[String]) {
-        let mut messages = 0;
-        let before = self.users.len();
+    /// Takes note of what the clients receive. `own_status` is a status that a connection has sent.
+    fn receive(&mut self, lines: &[String], own_status: Option<(u64, Status)>) {
+        // Connections that have received a message, by its id.
+        let mut messages: HashMap<String, BTreeSet<u64>> = HashMap::new();
+        let mut announcements: Vec<(String, u64)> = Vec::new();
+        let before: BTreeSet<u64> = self.users.keys().copied().collect();
+        let any_closed = lines.iter().any(|line| line.contains(" x "));
+        // A change of name is announced before it is acknowledged.
+        for line in lines.iter().filter(|line| line.contains("auth:ack")) {
+            self.rename(parse_line(line).0);
+        }
         for line in lines {
+            if is_about_reading(line) {
+                self.take_note(line);
+                continue;
+            }
             match parse_line(line) {
-                (_, Line::Probed) => panic!("{line}"),
-                (conn, Line::Closed) => self.remove(conn),
+                (conn, Line::Probed) => assert!(self.users.contains_key(&conn), "{line}"),
+                (conn, Line::Closed) => {
+                    let is_replaced = line.ends_with("connected again elsewhere");
+                    assert!(!is_replaced || self.failed.contains(&conn), "{line}");
+                    self.remove(conn);
+                }
                 (conn, Line::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();
-                    messages += usize::from(message["type"] == "message:new");
-                    self.receive_message(conn, &message);
+                    let data = &message["data"];
+                    if message["type"] == "message:new" {
+                        let receivers = messages.entry(data["id"].to_string()).or_default();
+                        assert!(receivers.insert(conn), "{line} twice");
+                    }
+                    // Without a connection left it is the announcement that its user is gone.
+                    let is_own_status = own_status.is_some_and(|(conn, status)| {
+                        let user = self.users.get(&conn);
+                        user.is_some_and(|user| data["userId"] == **user)
+                            && data["status"] == json!(status)
+                    });
+                    if message["type"] == "presence:update" && !is_own_status {
+                        self.check_announcement(data, any_closed);
+                        let what = data.to_string();
+                        match announcements.last_mut() {
+                            Some((last, deliveries)) if *last == what => *deliveries += 1,
+                            _ => announcements.push((what, 1)),
+                        }
+                    }
+                    self.receive_message(conn, &message, is_own_status, any_closed);
                 }
             }
         }
-        if messages > 0 {
-            let closed = before - self.users.len();
-            assert_eq!(
-                messages + closed,
-                before,
-                "each connection must get it once: {lines:?}"
+        for (id, receivers) in messages {
+            let stayed = before.iter().filter(|conn| self.users.contains_key(conn));
+            let missing: Vec<&u64> = stayed.filter(|conn| !receivers.contains(conn)).collect();
+            assert!(
+                missing.is_empty(),
+                "{missing:?} did not receive {id}: {lines:?}"
             );
+        }
+        self.count_announcements(&announcements);
+    }
+
+    /// Takes note of an open that is deferred or decided, and of a pause.
+    fn take_note(&mut self, line: &str) {
+        let (conn, what) = line.split_once(" ~ ").unwrap();
+        let conn = conn.parse().unwrap();
+        match what {
+            "deferred" => assert!(self.deferred.insert(conn)),
+            "admitted" | "rejected 429" => assert!(self.deferred.remove(&conn)),
+            "paused" => assert!(self.paused.insert(conn)),
+            "resumed" => assert!(self.paused.remove(&conn)),
+            other => panic!("{other}"),
         }
     }
 
-    fn receive_message(&mut self, conn: u64, message: &Value) {
+    /// Checks that what is announced of a user is true, unless a connection was closed for a full outbox by an
+    /// effect of the same call.
+    fn check_announcement(&self, data: &Value, any_closed: bool) {
+        let is_there = self.users.values().any(|user| data["userId"] == **user);
+        let is_true = (data["status"] == "online") == is_there;
+        assert!(is_true || any_closed, "{data}");
+    }
+
+    /// Takes note of a connection's new user.
+    fn rename(&mut self, conn: u64) {
+        let realm = &self.clients.harness.realm;
+        // It may have been closed for a full outbox since.
+        let Some(member) = realm.members.get(&ConnectionId(conn)) else {
+            return;
+        };
+        let user = &realm.users[&member.user];
+        let known = self
+            .names
+            .entry(user.id.clone())
+            .or_insert(user.name.clone());
+        assert_eq!(*known, user.name, "{} must not be used again", user.id);
+        self.users.insert(conn, user.id.clone());
+    }
+
+    /// Checks the time since the last announcement of each name, and the budget.
+    fn count_announcements(&mut self, announcements: &[(String, u64)]) {
+        let now = self.clients.harness.now;
+        let second = now.as_secs();
+        let mut deliveries = match self.announced.deliveries {
+            (of, deliveries) if of == second => deliveries,
+            _ => 0,
+        };
+        for (data, count) in announcements {
+            let data: Value = serde_json::from_str(data).unwrap();
+            let name = data["username"].as_str().unwrap().to_lowercase();
+            if let Some(last) = self.announced.last.insert(name, now) {
+                assert!(now >= last + Duration::from_secs(10), "{data} at {now:?}");
+            }
+            assert!(deliveries < BUDGET, "{announcements:?}");
+            deliveries += count;
+        }
+        self.announced.deliveries = (second, deliveries);
+    }
+
+    fn receive_message(
+        &mut self,
+        conn: u64,
+        message: &Value,
+        is_own_status: bool,
+        any_closed: bool,
+    ) {
         let data = &message["data"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let is_electron = self.electron.get(&conn) == Some(&true);
@@ -274,10 +442,14 @@ impl Model {
                 let (id, name) = (text(&message["userId"]), text(&message["username"]));
                 let known = self.names.entry(id.clone()).or_insert(name.clone());
                 assert_eq!(*known, name, "{id} must not be used again");
+                let newest = self.clients.harness.realm.last_user_id;
+                self.since.insert(conn, format!("ws_user_{newest}"));
                 self.users.insert(conn, id);
                 self.seen.insert(conn, HashMap::new());
                 let users: BTreeSet<&String> = self.users.values().collect();
-                assert_eq!(message["connectedUsers"], users.len());
+                // Others may have been closed for a full outbox by an effect of the same call.
+                let is_right = message["connectedUsers"] == users.len();
+                assert!(is_right || any_closed, "{message}");
             }
             "message:new" => {
                 // All ids have the same number of digits, so they are in the order of their numbers.
@@ -287,14 +459,6 @@ impl Model {
             }
             "auth:ack" => {
                 assert!(is_electron && message["ok"] == true);
-                let realm = &self.clients.harness.realm;
-                let user = &realm.users[&realm.members[&ConnectionId(conn)].user];
-                let known = self
-                    .names
-                    .entry(user.id.clone())
-                    .or_insert(user.name.clone());
-                assert_eq!(*known, user.name, "{} must not be used again", user.id);
-                self.users.insert(conn, user.id.clone());
             }
             "userCount" => {
                 assert!(is_electron);
@@ -309,11 +473,12 @@ impl Model {
                 );
                 let seen = self.seen.get_mut(&conn).unwrap().entry(user).or_default();
                 if message_type == "typing:indicator" {
-                    let is_typing = data["isTyping"].as_bool().unwrap();
-                    assert!(is_typing || seen.is_typing || !seen.is_offline);
-                    seen.is_typing = is_typing;
-                } else {
-                    seen.is_offline = data["status"] == "offline";
+                    seen.is_typing = data["isTyping"].as_bool().unwrap();
+                } else if !is_own_status {
+                    seen.is_offline = Some(data["status"] == "offline");
+                } else if data["status"] != "offline" {
+                    // A user that claims to be offline is connected all the same.
+                    seen.is_offline = Some(false);
                 }
             }
             "error" => {}
@@ -321,37 +486,77 @@ impl Model {
         }
     }
 
-    /// Checks that the announcements add up to the users that are online and typing.
-    fn check(&self) {
-        // Number of connections, and whether one of them is typing, by `userId`.
+    /// Returns the number of connections of each user, and whether one of them is typing, by `userId`.
+    fn online_users(&self) -> HashMap<&String, (usize, bool)> {
         let mut users: HashMap<&String, (usize, bool)> = HashMap::new();
         for (conn, user) in &self.users {
             let (connections, is_typing) = users.entry(user).or_default();
             *connections += 1;
             *is_typing |= self.typing.contains(conn);
         }
+        users
+    }
+
+    /// Checks what holds after every step.
+    fn check(&self) {
+        let users = self.online_users();
         assert!(users.values().all(|(connections, _)| *connections <= 3));
         for (conn, seen) in &self.seen {
             for (user, seen) in seen {
-                let actual = users.get(user);
-                assert_eq!(
-                    seen.is_offline,
-                    actual.is_none(),
-                    "{user} as announced to {conn}"
-                );
                 assert!(
-                    !seen.is_typing || actual.is_some_and(|(_, is_typing)| *is_typing),
-                    "{user} is not typing, but {conn} was notified so"
+                    !seen.is_typing || users.get(user).is_some_and(|(_, is_typing)| *is_typing),
+                    "{user} is not typing, but {conn} was told so"
                 );
             }
         }
     }
 
+    /// Checks that what each connection has been told adds up to the users that are online, and that it was told of
+    /// all users that came after it.
+    fn check_announcements(&self) {
+        let users = self.online_users();
+        for (conn, seen) in &self.seen {
+            for (user, seen) in seen {
+                let is_offline = !users.contains_key(user);
+                let is_true = seen.is_offline.is_none_or(|seen| seen == is_offline);
+                assert!(is_true, "{user} as announced to {conn}");
+            }
+            let is_document = self.electron.get(conn) != Some(&true);
+            let came_later = |user: &String| *user > self.since[conn];
+            for user in users.keys().filter(|user| is_document && came_later(user)) {
+                let is_own = self.users[conn] == **user;
+                let is_told = seen
+                    .get(*user)
+                    .is_some_and(|seen| seen.is_offline.is_some());
+                assert!(is_own || is_told, "{conn} was not told of {user}");
+            }
+        }
+    }
+
+    /// Lets time pass until nothing waits any more.
+    fn settle(&mut self) {
+        for second in 0..250 {
+            self.end_probe(0, second % 2 == 0);
+            let lines = self.clients.advance(Duration::from_secs(1));
+            self.receive(&lines, None);
+            let realm = &self.clients.harness.realm;
+            let is_quiet = realm.claims.is_empty() && realm.large_texts.is_empty();
+            if is_quiet && !realm.announcements.has_waiting() {
+                assert!(self.deferred.is_empty() && self.paused.is_empty());
+                return;
+            }
+        }
+        panic!("something still waits");
+    }
+
     fn finish(mut self) {
+        self.settle();
+        self.check();
+        self.check_announcements();
         // The second wait is for users that the first one closed as idle.
         for _ in 0..2 {
             let lines = self.clients.advance(USER_COUNT_INTERVAL);
-            self.receive(&lines);
+            self.receive(&lines, None);
         }
         let ids: BTreeSet<&String> = self.users.values().collect();
         let mut names: Vec<&String> = ids.into_iter().map(|id| &self.names[id]).collect();
@@ -368,13 +573,12 @@ impl Model {
             self.disconnect(conn, DisconnectReason::Lost);
         }
         self.clients.advance(WINDOW);
-        let Workspace {
-            members,
-            users,
-            recently_gone,
-            ..
-        } = &self.clients.harness.realm;
-        assert!(members.is_empty() && users.is_empty() && recently_gone.is_empty());
+        // What was announced by now is remembered for another 10 s.
+        self.clients.advance(Duration::from_secs(10));
+        let realm = &self.clients.harness.realm;
+        assert!(realm.members.is_empty() && realm.users.is_empty() && realm.claims.is_empty());
+        assert!(realm.recently_gone.is_empty() && realm.announcements.is_empty());
+        assert_eq!(realm.stored_bytes(), 0);
     }
 }
 

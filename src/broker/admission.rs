@@ -1,0 +1,80 @@
+//! Deferred opens: handshakes that a realm neither admits nor rejects at once, because it has to probe other
+//! connections first. The client waits for the response to its handshake meanwhile.
+
+use super::{Broker, Now};
+use crate::base::close::{CloseReason, DisconnectReason};
+use crate::realm::{ConnectionId, Rejection};
+use futures::channel::oneshot;
+use std::time::Duration;
+
+/// Longest time for a realm to decide about a deferred open. Probes take at most half of it; this bounds the
+/// handshake if a realm should never decide.
+const MAX_DEFERRED: Duration = Duration::from_secs(30);
+
+/// The response after [`MAX_DEFERRED`].
+const UNDECIDED: Rejection = Rejection {
+    status: 503,
+    text: "the server could not decide in time, try again later",
+};
+
+/// A handshake that waits for its realm's decision.
+pub(super) struct DeferredOpen {
+    /// `None` while the realm's `open` runs.
+    pub(super) reply_to: Option<oneshot::Sender<Result<(), Rejection>>>,
+    deadline: Duration,
+}
+
+impl Broker {
+    /// Defers the open that is running. The connection counts as paused until it is admitted, so that its
+    /// silence means nothing.
+    pub(super) fn defer(&mut self, now: Now, conn: ConnectionId) {
+        if self.opening != Some(conn) || self.deferred.contains_key(&conn) {
+            return;
+        }
+        let deferred = DeferredOpen {
+            reply_to: None,
+            deadline: now.monotonic + MAX_DEFERRED,
+        };
+        self.deferred.insert(conn, deferred);
+        self.pause_reading(conn);
+    }
+
+    /// Admits a connection whose open is deferred; does nothing for any other.
+    pub(super) fn admit(&mut self, conn: ConnectionId) {
+        if let Some(deferred) = self.deferred.remove(&conn) {
+            self.resume_reading(conn);
+            // Fails only if the client is gone; then `Disconnected` follows.
+            let _ = deferred.reply_to.map(|reply_to| reply_to.send(Ok(())));
+        }
+    }
+
+    /// Rejects a connection whose open is deferred, and removes it; does nothing for any other.
+    pub(super) fn reject(&mut self, conn: ConnectionId, rejection: Rejection) {
+        if let Some(deferred) = self.deferred.remove(&conn) {
+            self.connections.remove(&conn);
+            // Fails only if the client is gone.
+            let _ = deferred
+                .reply_to
+                .map(|reply_to| reply_to.send(Err(rejection)));
+        }
+    }
+
+    /// Rejects the opens that have been deferred for too long. Returns the units of work.
+    pub(super) fn expire_deferred(&mut self, now: Now) -> usize {
+        let expired = self.deferred.iter();
+        let expired = expired.filter(|(_, deferred)| deferred.deadline <= now.monotonic);
+        let expired: Vec<ConnectionId> = expired.map(|(&conn, _)| conn).collect();
+        let mut work = 0;
+        for conn in expired {
+            let listener_index = self.connections.get(&conn).map(|it| it.listener_index);
+            self.reject(conn, UNDECIDED);
+            if let Some(listener_index) = listener_index {
+                let reason = DisconnectReason::Closed(CloseReason::TimedOut);
+                work += self.run_realm(now, listener_index, None, |realm, cx| {
+                    realm.close(cx, conn, reason);
+                });
+            }
+        }
+        work
+    }
+}

@@ -1,0 +1,240 @@
+//! Another connection of a username that has all its connections. Some of them may be dead without the server
+//! knowing: a phone whose network changes leaves its connections behind. So those that have been silent for
+//! [`takeover_after`](super::Options::takeover_after) are probed, the client waits, and the longest silent of those
+//! that give no sign of life makes place for it.
+
+use super::Workspace;
+use super::messages::{ErrorCode, ErrorReply, ServerMessage};
+use crate::base::close::CloseReason;
+use crate::realm::{ConnectionId, Context, Rejection};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The answer to a handshake for which there is no place. The document's client reconnects for ever if its
+/// connection opens and is then closed, so this is an HTTP status instead of a Close frame.
+pub(super) const REJECTION: Rejection = Rejection {
+    status: 429,
+    text: TOO_MANY,
+};
+
+const TOO_MANY: &str = "this username has too many connections; close one of them first";
+
+/// The clients that wait, by the username whose connections are probed.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// In the order in which they came, at most as many as the username may have connections.
+    by_user: BTreeMap<String, Vec<Claim>>,
+    /// The username that each waits for.
+    claimants: BTreeMap<ConnectionId, String>,
+}
+
+/// A client that waits.
+struct Claim {
+    conn: ConnectionId,
+    /// The username as this client writes it.
+    name: String,
+    kind: ClaimKind,
+    /// The connections that it may replace, and when each has failed its probe. One that has given a sign of life
+    /// is removed.
+    probed: BTreeMap<ConnectionId, Option<Duration>>,
+}
+
+/// What a client wants that waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimKind {
+    /// To connect: its open is deferred.
+    Connect,
+    /// To change its username: it is a member already.
+    Rename,
+}
+
+impl Claim {
+    /// Returns the longest silent of the connections that have failed their probe, the oldest of those that have
+    /// been silent for as long. One that has given a sign of life since then does not count.
+    fn longest_silent(&self, cx: &Context) -> Option<ConnectionId> {
+        let failed = self.probed.iter();
+        let failed = failed.filter_map(|(&conn, failed_at)| Some((conn, (*failed_at)?)));
+        let is_silent = |&(conn, failed_at): &(ConnectionId, Duration)| {
+            // Signs of life are recorded in whole seconds, rounded down.
+            cx.silence(conn) >= cx.now.saturating_sub(failed_at) + Duration::from_secs(1)
+        };
+        let silent = failed.filter(is_silent).map(|(conn, _)| conn);
+        silent.min_by_key(|&conn| Reverse(cx.silence(conn)))
+    }
+}
+
+impl Claims {
+    /// Removes the claim of a client that has gone or wants something else.
+    pub(super) fn remove(&mut self, conn: ConnectionId) {
+        if let Some(key) = self.claimants.remove(&conn) {
+            self.retain(&key, |claim| claim.conn != conn);
+        }
+    }
+
+    /// Returns whether a client waits for this username.
+    pub(super) fn waits_for(&self, conn: ConnectionId, key: &str) -> bool {
+        self.claimants
+            .get(&conn)
+            .is_some_and(|claimed| claimed == key)
+    }
+
+    /// Removes a connection from those that are probed for a username: it has gone or given a sign of life.
+    pub(super) fn forget_probed(&mut self, key: &str, conn: ConnectionId) {
+        for claim in self.by_user.get_mut(key).into_iter().flatten() {
+            claim.probed.remove(&conn);
+        }
+    }
+
+    fn fail_probe(&mut self, now: Duration, key: &str, conn: ConnectionId) {
+        for claim in self.by_user.get_mut(key).into_iter().flatten() {
+            claim
+                .probed
+                .entry(conn)
+                .and_modify(|failed| *failed = Some(now));
+        }
+    }
+
+    fn retain(&mut self, key: &str, keep: impl FnMut(&Claim) -> bool) {
+        if let Some(claims) = self.by_user.get_mut(key) {
+            claims.retain(keep);
+            if claims.is_empty() {
+                self.by_user.remove(key);
+            }
+        }
+    }
+
+    /// Removes and returns the first claim, or the first whose probes are over.
+    fn pop(&mut self, key: &str, must_be_over: bool) -> Option<Claim> {
+        let claims = self.by_user.get_mut(key)?;
+        let is_next = |claim: &Claim| !must_be_over || claim.probed.values().all(Option::is_some);
+        let index = claims.iter().position(is_next)?;
+        let claim = claims.remove(index);
+        self.retain(key, |_| true);
+        self.claimants.remove(&claim.conn);
+        Some(claim)
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_user.is_empty() && self.claimants.is_empty()
+    }
+}
+
+impl Workspace {
+    /// Returns the connections of a user that are to be probed for another one; none if too many clients wait
+    /// already.
+    pub(super) fn replaceable(&self, cx: &Context, key: &str) -> Vec<ConnectionId> {
+        let waiting = self.claims.by_user.get(key).map_or(0, Vec::len);
+        if waiting >= self.options.max_connections_per_user as usize {
+            return Vec::new();
+        }
+        let connections = self
+            .users
+            .get(key)
+            .into_iter()
+            .flat_map(|user| &user.connections);
+        let silent = connections.filter(|&&conn| cx.silence(conn) >= self.options.takeover_after());
+        silent.copied().collect()
+    }
+
+    /// Makes a client wait until these connections, of which there is at least one, have been probed.
+    pub(super) fn wait_for_place(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        key: &str,
+        name: String,
+        kind: ClaimKind,
+        probed: Vec<ConnectionId>,
+    ) {
+        for &conn in &probed {
+            cx.probe(conn, self.options.takeover_timeout());
+        }
+        let claim = Claim {
+            conn,
+            name,
+            kind,
+            probed: probed.into_iter().map(|conn| (conn, None)).collect(),
+        };
+        self.claims
+            .by_user
+            .entry(key.to_owned())
+            .or_default()
+            .push(claim);
+        self.claims.claimants.insert(conn, key.to_owned());
+    }
+
+    /// Handles the result of a probe.
+    pub(super) fn handle_probe_result(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        alive: bool,
+    ) {
+        let Some(key) = self.members.get(&conn).map(|member| member.user.clone()) else {
+            return;
+        };
+        if alive {
+            self.claims.forget_probed(&key, conn);
+        } else {
+            self.claims.fail_probe(cx.now, &key, conn);
+        }
+        self.settle_claims(cx, key);
+    }
+
+    /// Decides about the clients that wait for a username, as far as that is possible by now, and about those that
+    /// wait for the usernames whose connections change with it.
+    pub(super) fn settle_claims(&mut self, cx: &mut Context, key: String) {
+        let mut keys = vec![key];
+        while let Some(key) = keys.last().cloned() {
+            let is_full = self.is_full(&key);
+            let Some(claim) = self.claims.pop(&key, is_full) else {
+                keys.pop();
+                continue;
+            };
+            if is_full {
+                let Some(silent) = claim.longest_silent(cx) else {
+                    self.refuse(cx, &claim);
+                    continue;
+                };
+                cx.close(silent, CloseReason::Replaced);
+                self.remove_member(cx, silent);
+            }
+            keys.extend(self.grant(cx, claim, &key));
+        }
+    }
+
+    /// Tells a client that there is no place for it.
+    fn refuse(&self, cx: &mut Context, claim: &Claim) {
+        match claim.kind {
+            ClaimKind::Connect => cx.reject(claim.conn, REJECTION),
+            ClaimKind::Rename => self.send_error(cx, claim.conn, &too_many_connections()),
+        }
+    }
+
+    /// Gives a client the place that it waits for. Returns the username that it had before.
+    fn grant(&mut self, cx: &mut Context, claim: Claim, key: &str) -> Option<String> {
+        let conn = claim.conn;
+        match claim.kind {
+            ClaimKind::Connect => {
+                self.insert_connection(cx, conn, key, claim.name);
+                cx.admit(conn);
+                None
+            }
+            ClaimKind::Rename => {
+                let before = self.move_member(cx, conn, key, claim.name);
+                if let Some(member) = self.members.get(&conn) {
+                    let ack = ServerMessage::AuthAck { ok: true };
+                    member.recipient.send(cx, &ack);
+                }
+                before
+            }
+        }
+    }
+}
+
+/// Returns the error for a username that has all its connections.
+pub(super) fn too_many_connections() -> ErrorReply {
+    ErrorReply::new(ErrorCode::TooManyConnections, TOO_MANY)
+}

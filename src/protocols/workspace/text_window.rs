@@ -1,0 +1,77 @@
+//! The limit of text: bytes of a user in a sliding minute.
+
+use crate::toolkit::rate_limit::WINDOW;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The bytes of text that a user has sent in the last minute.
+#[derive(Debug, Default)]
+pub(super) struct TextWindow {
+    /// For each second with a text: the time of the last of them in milliseconds, and the bytes of all.
+    seconds: VecDeque<(u64, u32)>,
+    /// The sum of these bytes.
+    bytes: usize,
+}
+
+impl TextWindow {
+    /// Checks that a text of `bytes` bytes is within `limit`. The first text of a minute always is. A `limit` of
+    /// 0 is no limit.
+    ///
+    /// # Errors
+    /// The time until the text is allowed.
+    pub(super) fn check(
+        &mut self,
+        now: Duration,
+        bytes: usize,
+        limit: u32,
+    ) -> Result<(), Duration> {
+        self.remove_expired(now);
+        let limit = limit as usize;
+        if limit == 0 || self.bytes == 0 || self.bytes + bytes <= limit {
+            return Ok(());
+        }
+        let mut left = self.bytes;
+        let mut at = 0;
+        for &(millis, freed) in &self.seconds {
+            left -= freed as usize;
+            at = millis;
+            if left + bytes <= limit {
+                break;
+            }
+        }
+        Err((Duration::from_millis(at) + WINDOW).saturating_sub(now))
+    }
+
+    /// Counts a text.
+    pub(super) fn record(&mut self, now: Duration, bytes: usize) {
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let added = u32::try_from(bytes).unwrap_or(u32::MAX);
+        match self.seconds.back_mut() {
+            Some((last, sum))
+                if *last / 1000 == millis / 1000 && sum.checked_add(added).is_some() =>
+            {
+                *last = millis;
+                *sum += added;
+            }
+            _ => self.seconds.push_back((millis, added)),
+        }
+        self.bytes += added as usize;
+    }
+
+    /// Returns the bytes of the last minute.
+    pub(super) fn count(&mut self, now: Duration) -> usize {
+        self.remove_expired(now);
+        self.bytes
+    }
+
+    fn remove_expired(&mut self, now: Duration) {
+        while let Some(&(millis, bytes)) = self.seconds.front() {
+            if Duration::from_millis(millis) + WINDOW > now {
+                return;
+            }
+            self.seconds.pop_front();
+            self.bytes -= bytes as usize;
+        }
+        self.seconds = VecDeque::new();
+    }
+}
