@@ -2,7 +2,7 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::KeepaliveConfig;
-use crate::broker::{Broker, DisconnectCounts, Event, RealmSlot};
+use crate::broker::{Broker, Clock, DisconnectCounts, Event, RealmSlot};
 use crate::config::{Config, Listener};
 use crate::net::accept;
 use crate::net::connection_limits::ConnectionLimit;
@@ -123,13 +123,13 @@ impl Server {
     /// # Panics
     /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let started = Instant::now();
+        let (started, clock) = (Instant::now(), Arc::new(Clock::new()));
         let (mut inbox, events) = inbox();
         let (stop_sender, stopping) = oneshot::channel();
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
         let state = Arc::new(ServerState {
-            started,
+            clock: Arc::clone(&clock),
             inbox: inbox.clone(),
             next_id: AtomicU64::new(1),
             connection_limit: ConnectionLimit::new(self.max_connections),
@@ -140,7 +140,7 @@ impl Server {
             _task_guard: task_guard,
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
-        let broker = task::spawn(Broker::new(slots, budget, started).run(events));
+        let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
         task::spawn(tick(inbox.clone()));
         let accepting = serve_listeners(&state, self.config.listeners, self.sockets);
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.

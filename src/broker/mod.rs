@@ -4,6 +4,7 @@
 //! It hosts the realms, keeps the promises of [`crate::realm`], and owns what realms share and
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
 
+mod clock;
 mod connections;
 mod delivery;
 mod event;
@@ -17,18 +18,19 @@ use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
 use async_std::task::yield_now;
+pub(crate) use clock::Clock;
 use connections::{Connection, ConnectionTable};
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
 use eviction::ClosingConnection;
 use futures::StreamExt;
 use futures::channel::mpsc;
-pub(crate) use keepalive::KeepaliveConfig;
+pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
 pub(crate) use socket_status::SocketStatus;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
@@ -65,7 +67,7 @@ pub(crate) struct Broker {
     releasing_bytes: usize,
     /// Connections that are closed for their realm and still hold memory for the closing handshake.
     closing_connections: Vec<ClosingConnection>,
-    started: Instant,
+    clock: Arc<Clock>,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
 }
@@ -73,7 +75,7 @@ pub(crate) struct Broker {
 /// The time, read once per batch.
 #[derive(Clone, Copy)]
 struct Now {
-    /// Time since the daemon started.
+    /// Time on the daemon's [`Clock`].
     monotonic: Duration,
     wall: SystemTime,
 }
@@ -86,7 +88,7 @@ impl Now {
 }
 
 impl Broker {
-    pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, started: Instant) -> Self {
+    pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
             stored_bytes: slots
                 .iter()
@@ -101,7 +103,7 @@ impl Broker {
             budget,
             releasing_bytes: 0,
             closing_connections: Vec::new(),
-            started,
+            clock,
             stopping: false,
             disconnect_counts: DisconnectCounts::new(),
         }
@@ -111,7 +113,7 @@ impl Broker {
     pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
         while let Some(first) = inbox.next().await {
             let now = Now {
-                monotonic: self.started.elapsed(),
+                monotonic: self.clock.now(),
                 wall: SystemTime::now(),
             };
             let mut work = self.handle(now, first);
@@ -182,7 +184,8 @@ impl Broker {
                 listener_index,
                 outbox,
                 status,
-                pinged_at: None,
+                ping: None,
+                read_since: now.whole_seconds(),
                 next_rtt_ping: now.monotonic,
                 probe: None,
                 pause_count: 0,

@@ -246,7 +246,7 @@ impl AsyncWrite for FrameWriter {
 mod tests {
     use super::*;
     use crate::base::memory_budget::MemoryBudget;
-    use crate::broker::{SocketStatus, outbox};
+    use crate::broker::{Clock, SocketStatus, outbox};
     use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
     use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
     use futures::executor::block_on;
@@ -254,14 +254,13 @@ mod tests {
     use std::io::{Cursor, Read};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
-    use std::time::Instant;
 
     /// A writer, and the client's end of its socket.
     fn writer() -> (FrameWriter, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let status = SocketStatus::new(Instant::now(), &MemoryBudget::new(0));
+        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
         let socket = ClientSocket::new(server.into(), Arc::new(status));
         (FrameWriter::new(socket, &[]), client)
     }

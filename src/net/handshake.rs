@@ -43,7 +43,7 @@ pub(crate) async fn admit_client(
     permits: &Permits,
 ) -> Option<AdmittedClient> {
     let server = &listener.server;
-    let status = Arc::new(SocketStatus::new(server.started, &server.budget));
+    let status = Arc::new(SocketStatus::new(&server.clock, &server.budget));
     let socket = ClientSocket::new(tcp, Arc::clone(&status));
     let http = HttpConnection::new(socket, peer, listener);
     let Handshake {

@@ -2,7 +2,7 @@
 //! ([`ListenerState`]), and the permits that an accepted connection needs.
 
 use crate::base::memory_budget::MemoryBudget;
-use crate::broker::Event;
+use crate::broker::{Clock, Event};
 use crate::config::{Listener, Settings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::protocols::Protocol;
@@ -11,7 +11,6 @@ use futures::future::Shared;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 /// Number of clients above `max_connections` that are sent an error at the same time. Further ones are closed
 /// without a response.
@@ -19,7 +18,7 @@ pub(crate) const MAX_REJECTING: usize = 32;
 
 /// State shared by all listeners.
 pub(crate) struct ServerState {
-    pub(crate) started: Instant,
+    pub(crate) clock: Arc<Clock>,
     /// The channel to the broker; each task sends through a clone of its own.
     pub(crate) inbox: mpsc::Sender<Event>,
     /// Id of the next connection.

@@ -114,7 +114,7 @@ impl AsyncRead for ClientSocket {
                     self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
                     self.bytes_received += bytes as u64;
                     if !self.ignore_received_as_activity {
-                        self.status.record_activity();
+                        self.status.record_received();
                     }
                 }
             }
@@ -148,7 +148,9 @@ impl AsyncWrite for ClientSocket {
                 if self.status.is_write_blocked() {
                     self.status.set_writable();
                 }
-                self.bytes_sent += *result.as_ref().unwrap_or(&0) as u64;
+                let bytes = *result.as_ref().unwrap_or(&0);
+                self.status.record_written(bytes);
+                self.bytes_sent += bytes as u64;
             }
         }
         written

@@ -11,6 +11,12 @@ pub trait Connections {
     /// Returns the last round-trip time measured with a Ping; `None` before the first measurement (see the
     /// listener's `ping_every`).
     fn rtt(&self, conn: ConnectionId) -> Option<Duration>;
+
+    /// Returns the time since which the server has read from a connection without a pause, on the clock of
+    /// [`Context::now`]; zero if it never paused.
+    fn read_since(&self, _conn: ConnectionId) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The source of ids, and the only source of randomness of a realm.
@@ -70,6 +76,13 @@ impl<'a> Context<'a> {
     /// Returns the last round-trip time measured with a Ping to a connection.
     pub fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.connections.rtt(conn)
+    }
+
+    /// Returns the later of `since` and the time since which the server has read from a connection without
+    /// a pause: from then on the client's silence counts. The server pauses reading for slow recipients and
+    /// for memory, and a client must not be closed for that.
+    pub fn silent_since(&self, conn: ConnectionId, since: Duration) -> Duration {
+        since.max(self.connections.read_since(conn))
     }
 
     /// Returns a new random UUID (version 4).

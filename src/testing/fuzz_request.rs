@@ -2,6 +2,7 @@
 
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+use crate::broker::Clock;
 use crate::config::Listener;
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
@@ -28,7 +29,6 @@ use std::slice::Iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 /// Maximum number of requests on one connection in this test.
 const REQUESTS: usize = 8;
@@ -223,7 +223,7 @@ thread_local! {
             let (_, stopping) = oneshot::channel();
             let (all_gone, _) = mpsc::channel(1);
             let server = Arc::new(ServerState {
-                started: Instant::now(),
+                clock: Arc::new(Clock::new()),
                 inbox,
                 next_id: AtomicU64::new(1),
                 connection_limit: ConnectionLimit::new(0),

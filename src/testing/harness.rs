@@ -24,15 +24,24 @@ pub struct RealmHarness<R: Realm> {
     decoders: BTreeMap<ConnectionId, R::Decoder>,
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
-    round_trip_times: RoundTripTimes,
+    connections: SimulatedConnections,
 }
 
+/// Connections as the realm may see them.
 #[derive(Default)]
-struct RoundTripTimes(BTreeMap<ConnectionId, Duration>);
+struct SimulatedConnections {
+    round_trip_times: BTreeMap<ConnectionId, Duration>,
+    /// Connections that are not read, or were not, with the last such time.
+    read_since: BTreeMap<ConnectionId, Duration>,
+}
 
-impl Connections for RoundTripTimes {
+impl Connections for SimulatedConnections {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
-        self.0.get(&conn).copied()
+        self.round_trip_times.get(&conn).copied()
+    }
+
+    fn read_since(&self, conn: ConnectionId) -> Duration {
+        self.read_since.get(&conn).copied().unwrap_or_default()
     }
 }
 
@@ -61,7 +70,7 @@ impl<R: Realm> RealmHarness<R> {
             open: BTreeSet::new(),
             decoders: BTreeMap::new(),
             full: BTreeSet::new(),
-            round_trip_times: RoundTripTimes::default(),
+            connections: SimulatedConnections::default(),
         }
     }
 
@@ -165,7 +174,15 @@ impl<R: Realm> RealmHarness<R> {
 
     /// Sets a connection's round-trip time from now on.
     pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
-        self.round_trip_times.0.insert(ConnectionId(conn), rtt);
+        let times = &mut self.connections.round_trip_times;
+        times.insert(ConnectionId(conn), rtt);
+    }
+
+    /// Lets time pass in which the server does not read from a connection, and calls `tick` at its end.
+    pub fn advance_unread(&mut self, conn: u64, time: Duration) -> Vec<String> {
+        let read_since = &mut self.connections.read_since;
+        read_since.insert(ConnectionId(conn), self.now + time);
+        self.advance(time)
     }
 
     /// Returns the open connections.
@@ -229,10 +246,10 @@ impl<R: Realm> RealmHarness<R> {
 
     fn with_context(&mut self, effects: &mut Vec<Effect>, call: impl FnOnce(&mut R, &mut Context)) {
         let wall = SystemTime::UNIX_EPOCH + START + self.now;
-        let (round_trip_times, ids) = (&self.round_trip_times, &mut self.ids);
+        let (connections, ids) = (&self.connections, &mut self.ids);
         call(
             &mut self.realm,
-            &mut Context::new(self.now, wall, round_trip_times, ids, effects),
+            &mut Context::new(self.now, wall, connections, ids, effects),
         );
     }
 

@@ -11,7 +11,7 @@ mod receive_memory;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::broker::{Event, OutboxReceiver};
+use crate::broker::{Event, MAX_PONG_TIME, OutboxReceiver};
 use crate::net::frame_writer::FrameWriter;
 use crate::net::socket::ClientSocket;
 use crate::protocols::Protocol;
@@ -103,7 +103,8 @@ impl Connection {
     }
 
     /// Runs the connection to its end. The end is reported to the broker, and `summarize` is called, before
-    /// the closing handshake, which may take as long as the `close_timeout`.
+    /// the closing handshake, which may take as long as the `close_timeout`, and as long as what was sent
+    /// before may need.
     pub(crate) async fn run(mut self, summarize: impl FnOnce(Summary)) {
         let exit = loop {
             let poll = poll_fn(|cx| self.pump.poll(cx));
@@ -140,6 +141,14 @@ impl Connection {
             bytes_received: writer.socket.bytes_received,
             bytes_sent: writer.socket.bytes_sent,
         });
+        let close_timeout = match exit {
+            // The client gets what is on its way to it first, then the Close frame, then it answers.
+            PumpExit::Close(reason) if !reason.discards_outbox() => {
+                let status = pump.websocket.get_ref().socket.status();
+                status.time_to_answer(close_timeout, MAX_PONG_TIME)
+            }
+            _ => close_timeout,
+        };
         // Boxed, so that the connection's future does not reserve the memory for it.
         let closing = Box::pin(closing::close(pump, exit));
         let _ = async_std::future::timeout(close_timeout, closing).await;

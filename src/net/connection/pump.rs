@@ -158,8 +158,14 @@ impl Pump {
     /// Reads messages, as many as one poll may, and sends the commands to the broker. Returns whether it
     /// stopped because of queued control frames.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.exit.is_some() || self.reading_paused || !self.send_events(cx) || !self.may_read(cx)
-        {
+        if self.exit.is_some() {
+            return false;
+        }
+        let is_unread = self.reading_paused || !self.send_events(cx) || !self.may_read(cx);
+        // This time does not count as silence of the client.
+        let status = self.websocket.get_ref().socket.status();
+        status.set_unread(is_unread);
+        if is_unread {
             return false;
         }
         let mut stopped_by_controls = false;

@@ -158,13 +158,14 @@ impl Realm for Loudsync {
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        for conn in self.pending.expired(cx.now) {
+        let silent_since = |conn, since| cx.silent_since(conn, since);
+        for conn in self.pending.expired(cx.now, silent_since) {
             cx.close(conn, CloseReason::RegistrationTimeout);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
         let has_expired_member = |session: &Session| {
             let mut members = session.members();
-            members.any(|member| member.has_timed_out(cx.now, timeout))
+            members.any(|member| member.has_timed_out(cx, timeout))
         };
         let affected = self
             .sessions
@@ -344,7 +345,7 @@ impl Loudsync {
         let Some(session) = self.sessions.get_mut(session_id) else {
             return;
         };
-        let has_timed_out = |member: &Member| member.has_timed_out(cx.now, timeout);
+        let has_timed_out = |member: &Member| member.has_timed_out(cx, timeout);
         let (expired, guests) = std::mem::take(&mut session.guests)
             .into_iter()
             .partition::<Vec<Member>, _>(has_timed_out);

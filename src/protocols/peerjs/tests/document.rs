@@ -36,6 +36,7 @@
 //! | a full outbox closes neither its client nor the sender | `a_message_to_a_full_outbox_expires_at_once` |
 //! | LEAVE without `dst` ends the record, 1000 | `leave_without_a_destination_ends_the_connection` |
 //! | no message for `alive_timeout`: 4408 | `a_client_without_messages_for_a_minute_is_closed` |
+//! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
@@ -611,6 +612,15 @@ fn a_client_without_messages_for_a_minute_is_closed() {
     let mut unlimited = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 0}));
     unlimited.open(1, &target("a", "t"));
     assert_eq!(unlimited.advance(100_000 * SECOND), no_lines());
+}
+
+#[test]
+fn a_client_that_the_server_does_not_read_is_not_silent() {
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 60}));
+    harness.open(1, &target("a", "t"));
+    assert_eq!(harness.advance_unread(1, 60 * SECOND), no_lines());
+    assert_eq!(harness.advance(59 * SECOND), no_lines());
+    assert_eq!(harness.advance(SECOND), ["1 x 4408 timed out"]);
 }
 
 #[test]
