@@ -2,7 +2,7 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::KeepaliveConfig;
-use crate::broker::{Broker, Clock, DisconnectCounts, Event, RealmSlot};
+use crate::broker::{Broker, Clock, DisconnectCounts, Event, EventSender, RealmSlot, inbox};
 use crate::config::{Config, Listener};
 use crate::net::accept;
 use crate::net::connection_limits::ConnectionLimit;
@@ -124,13 +124,13 @@ impl Server {
     /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (started, clock) = (Instant::now(), Arc::new(Clock::new()));
-        let (mut inbox, events) = inbox();
+        let (lanes, mut inbox, events) = inbox(self.config.listeners.len());
         let (stop_sender, stopping) = oneshot::channel();
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
         let state = Arc::new(ServerState {
             clock: Arc::clone(&clock),
-            inbox: inbox.clone(),
+            lanes,
             next_id: AtomicU64::new(1),
             connection_limit: ConnectionLimit::new(self.max_connections),
             budget: Arc::clone(&budget),
@@ -207,7 +207,7 @@ async fn wait_for_clients(mut all_tasks_ended: mpsc::Receiver<()>, timeout: Dura
 }
 
 /// Logs how connections ended since the start, by reason.
-async fn log_summary(mut inbox: mpsc::Sender<Event>, started: Instant) {
+async fn log_summary(mut inbox: EventSender, started: Instant) {
     let (reply, counts) = oneshot::channel();
     let _ = inbox.send(Event::Count(reply)).await;
     if let Ok(counts) = counts.await {
@@ -257,14 +257,8 @@ fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket)
 }
 
-/// Creates the broker's inbox. Without a buffer each sender has one slot of its own, and so at most one
-/// event in it.
-fn inbox() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(0)
-}
-
 /// Sends the broker an [`Event::Tick`] each second.
-async fn tick(mut inbox: mpsc::Sender<Event>) {
+async fn tick(mut inbox: EventSender) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
         if inbox.send(Event::Tick).await.is_err() {
@@ -364,23 +358,6 @@ mod tests {
         tungstenite::client(format!("ws://{address}/"), stream)
             .unwrap()
             .0
-    }
-
-    #[test]
-    fn a_connection_has_one_slot_in_the_inbox() {
-        let (mut one, mut events) = inbox();
-        let mut other = one.clone();
-        assert!(one.try_send(Event::Tick).is_ok());
-        assert!(
-            one.try_send(Event::Tick).is_err(),
-            "the first was not taken"
-        );
-        assert!(
-            other.try_send(Event::Tick).is_ok(),
-            "each sender has a slot"
-        );
-        assert!(events.try_recv().is_ok());
-        assert!(one.try_send(Event::Tick).is_ok());
     }
 
     #[test]

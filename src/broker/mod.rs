@@ -9,6 +9,7 @@ mod connections;
 mod delivery;
 mod event;
 mod eviction;
+mod inbox;
 mod keepalive;
 mod outbox;
 mod socket_status;
@@ -23,20 +24,22 @@ use connections::{Connection, ConnectionTable};
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
 use eviction::ClosingConnection;
 use futures::StreamExt;
-use futures::channel::mpsc;
+pub(crate) use inbox::{EventSender, Inbox, inbox};
 pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
-pub(crate) use socket_status::SocketStatus;
+pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
 const WORK_PER_BATCH: usize = 32;
+/// Time after which the broker yields even if the units of work are fewer: some cost more than most.
+const TIME_PER_BATCH: Duration = Duration::from_millis(2);
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
@@ -110,20 +113,25 @@ impl Broker {
     }
 
     /// Handles events until all senders of `inbox` are dropped.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
         while let Some(first) = inbox.next().await {
             let now = Now {
                 monotonic: self.clock.now(),
                 wall: SystemTime::now(),
             };
-            let mut work = self.handle(now, first);
-            while work < WORK_PER_BATCH {
-                let Ok(event) = inbox.try_recv() else { break };
+            let start = Instant::now();
+            let (mut work, mut time) = (0, Duration::ZERO);
+            let mut next = Some(first);
+            while let Some(event) = next {
                 work += self.handle(now, event);
+                let before = std::mem::replace(&mut time, start.elapsed());
+                inbox.charge(time - before);
+                let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
+                next = if is_full { None } else { inbox.try_next() };
             }
             work += self.evict_largest(now);
             self.wakers.drain(..).for_each(Waker::wake);
-            if work >= WORK_PER_BATCH {
+            if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
                 yield_now().await;
             }
         }

@@ -9,7 +9,14 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 /// Bytes a second of the slowest line that the server waits for: one of 2G (rulings, "liveness").
-const SLOWEST_LINE: u32 = 2 * 1024;
+const SLOWEST_LINE: usize = 2 * 1024;
+
+/// Returns `timeout`, extended by the time that the slowest line takes for this many bytes, up to `at_most`
+/// unless `timeout` is longer.
+pub(crate) fn time_to_receive(bytes: usize, timeout: Duration, at_most: Duration) -> Duration {
+    let seconds = Duration::from_secs((bytes / SLOWEST_LINE) as u64);
+    timeout.max(timeout.saturating_add(seconds).min(at_most))
+}
 
 /// The state of a client's socket that the broker can see: its last activity, the last round trip, whether
 /// writes are blocked, and how much memory received data takes.
@@ -75,9 +82,8 @@ impl SocketStatus {
     /// received it: longer by a second for each 2 KiB that may be on their way before it, up to `at_most`
     /// unless `timeout` is longer.
     pub(crate) fn time_to_answer(&self, timeout: Duration, at_most: Duration) -> Duration {
-        let seconds = self.bytes_in_flight.load(Ordering::Relaxed) / SLOWEST_LINE;
-        let extended = timeout.saturating_add(Duration::from_secs(seconds.into()));
-        timeout.max(extended.min(at_most))
+        let bytes = self.bytes_in_flight.load(Ordering::Relaxed);
+        time_to_receive(bytes as usize, timeout, at_most)
     }
 
     /// Records whether the connection does not read at present, for a reason that is not the client's.

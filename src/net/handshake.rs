@@ -58,7 +58,7 @@ pub(crate) async fn admit_client(
     let conn = ConnectionId(server.next_id.fetch_add(1, Ordering::Relaxed));
     let (outbox, outbox_receiver) = outbox(listener.settings.outbox_size, &server.budget);
     let (reply_to, reply) = oneshot::channel();
-    let mut inbox = server.inbox.clone();
+    let mut inbox = listener.event_sender();
     let event = OpenEvent {
         listener_index: listener.index,
         conn,
@@ -341,7 +341,7 @@ async fn query_realm(
         reply_to,
     };
     // If the broker is gone, the reply is cancelled.
-    let mut inbox = listener.server.inbox.clone();
+    let mut inbox = listener.event_sender();
     let _ = inbox.send(Event::Request(Box::new(event))).await;
     match reply.await {
         Ok(HttpReply::Ok { content_type, body }) => Response::ok(content_type, body),

@@ -15,6 +15,11 @@ use std::task::{Context, Poll, Wake, Waker};
 /// without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
 
+/// Bytes that a connection may write before it yields to other tasks, and the most in one write. Copying them
+/// takes the kernel about as long as the rest of a turn; without it, a client that reads fast gets a long
+/// response in one turn.
+const WRITE_BUDGET: usize = 64 * 1024;
+
 /// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
 /// reason.
 struct ReadReadiness {
@@ -39,6 +44,7 @@ pub(crate) struct ClientSocket {
     tcp: TcpStream,
     readiness: Arc<ReadReadiness>,
     read_budget_left: usize,
+    write_budget_left: usize,
     status: Arc<SocketStatus>,
     /// If set, received bytes do not count as activity; only the client's reading does, which shows in the
     /// socket's accepting further bytes.
@@ -59,6 +65,7 @@ impl ClientSocket {
             tcp,
             readiness: Arc::new(readiness),
             read_budget_left: READ_BUDGET,
+            write_budget_left: WRITE_BUDGET,
             status,
             ignore_received_as_activity: false,
             bytes_received: 0,
@@ -86,6 +93,17 @@ impl ClientSocket {
         let mut discarded = [0; 512];
         while self.read(&mut discarded).await.is_ok_and(|bytes| bytes > 0) {}
     }
+}
+
+/// Returns the first two of these pieces, cut to this many bytes in total. No caller writes more than two.
+fn cut<'a>(pieces: &'a [IoSlice<'_>], mut bytes: usize) -> [IoSlice<'a>; 2] {
+    let mut pieces = pieces.iter();
+    [(); 2].map(|()| {
+        let piece: &[u8] = pieces.next().map_or(&[], |piece| piece);
+        let piece = piece.get(..bytes).unwrap_or(piece);
+        bytes -= piece.len();
+        IoSlice::new(piece)
+    })
 }
 
 impl AsyncRead for ClientSocket {
@@ -137,18 +155,28 @@ impl AsyncWrite for ClientSocket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.write_budget_left == 0 {
+            self.write_budget_left = WRITE_BUDGET;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let pieces = cut(pieces, WRITE_BUDGET);
         self.status.register_writer(cx.waker());
         let waker = Waker::from(Arc::clone(&self.status));
         let mut cx = Context::from_waker(&waker);
         let epoch = self.status.write_epoch();
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, pieces);
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, &pieces);
         match &written {
-            Poll::Pending => self.status.set_write_blocked(epoch),
+            Poll::Pending => {
+                self.write_budget_left = WRITE_BUDGET;
+                self.status.set_write_blocked(epoch);
+            }
             Poll::Ready(result) => {
                 if self.status.is_write_blocked() {
                     self.status.set_writable();
                 }
                 let bytes = *result.as_ref().unwrap_or(&0);
+                self.write_budget_left = self.write_budget_left.saturating_sub(bytes);
                 self.status.record_written(bytes);
                 self.bytes_sent += bytes as u64;
             }

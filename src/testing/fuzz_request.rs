@@ -2,7 +2,7 @@
 
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
-use crate::broker::Clock;
+use crate::broker::{Clock, inbox};
 use crate::config::Listener;
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
@@ -219,12 +219,12 @@ thread_local! {
         .map(|(index, protocol)| {
             let listener = Listener::built_in(protocol);
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-            let (inbox, _) = mpsc::channel(1);
+            let (lanes, _, _) = inbox(PROTOCOLS.len());
             let (_, stopping) = oneshot::channel();
             let (all_gone, _) = mpsc::channel(1);
             let server = Arc::new(ServerState {
                 clock: Arc::new(Clock::new()),
-                inbox,
+                lanes,
                 next_id: AtomicU64::new(1),
                 connection_limit: ConnectionLimit::new(0),
                 budget: MemoryBudget::new(0),

@@ -8,17 +8,17 @@ mod exit;
 mod pump;
 mod read_buffer;
 mod receive_memory;
+mod turn;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::broker::{Event, MAX_PONG_TIME, OutboxReceiver};
+use crate::broker::{Event, EventSender, MAX_PONG_TIME, OutboxReceiver};
 use crate::net::frame_writer::FrameWriter;
 use crate::net::socket::ClientSocket;
 use crate::protocols::Protocol;
 use crate::realm::ConnectionId;
 use exit::PumpExit;
 use futures::FutureExt;
-use futures::channel::mpsc;
 use futures::future::poll_fn;
 use pump::{Pump, PumpEvent};
 use read_buffer::{ReadBufferSize, open_websocket};
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     /// Bytes that the client sent right after its handshake.
     pub(crate) already_read: Vec<u8>,
     pub(crate) outbox_receiver: OutboxReceiver,
-    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) inbox: EventSender,
     pub(crate) protocol: &'static Protocol,
     pub(crate) max_message_size: usize,
     pub(crate) close_timeout: Duration,
@@ -77,6 +77,7 @@ impl Connection {
             commands: Vec::new(),
             decoded_bytes: 0,
             reserved_bytes: 0,
+            notify_when_flushed: false,
             outbox_drained: false,
             budget_exceeded: false,
             yields: 0,

@@ -192,7 +192,7 @@ impl Realm for PeerJs {
             },
             Some(Route::PeerList) if self.options.allow_discovery => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
-                body: self.peer_list(),
+                body: self.peer_list().into(),
             },
             Some(Route::PeerList) => HttpReply::Rejected(Rejection {
                 status: 401,
