@@ -1,8 +1,9 @@
 //! Measures how long a bystander waits while other clients attack: the round trip of a message of a PeerDrop
 //! pair, from the first to the second and back, on a port that nobody attacks. The daemon has one thread.
 //!
-//! `cargo bench --bench bystander -- [SECONDS [PROGRAM]]`, by default 10 s for each attack and the daemon that
-//! cargo has built. One line for each attack. Nothing is asserted but that the daemon serves the pair.
+//! `cargo bench --bench bystander -- [SECONDS [PROGRAM [ATTACK]]]`, by default 5 s for each attack, the daemon
+//! that cargo has built, and all attacks. One row for each attack. Nothing is asserted but that the daemon serves
+//! the pair.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -33,16 +34,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How long the bystander waits for its message before the benchmark gives up.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The daemon, with a listener for each of these protocols.
+/// The daemon, with a listener each for PeerDrop, FastChat and Workspace.
 struct Daemon {
     process: Child,
     addresses: Vec<SocketAddr>,
 }
-
-/// Indices of the listeners.
-const PEERDROP: usize = 0;
-const FASTCHAT: usize = 1;
-const WORKSPACE: usize = 2;
 
 impl Daemon {
     fn start(program: &str) -> Self {
@@ -254,7 +250,7 @@ fn measure(address: SocketAddr, time: Duration) -> Vec<Duration> {
 /// Measures while `attackers` threads run `attack`, and prints a row.
 fn row(
     name: &str,
-    daemon: &Daemon,
+    bystander: SocketAddr,
     time: Duration,
     attackers: usize,
     attack: impl Fn(usize, &AtomicBool) + Send + Sync + 'static,
@@ -268,7 +264,7 @@ fn row(
         })
         .collect();
     thread::sleep(Duration::from_secs(1));
-    let round_trips = measure(daemon.addresses[PEERDROP], time);
+    let round_trips = measure(bystander, time);
     is_over.store(true, Ordering::Relaxed);
     let at = |share: f64| {
         let index = (round_trips.len() as f64 * share) as usize;
@@ -289,7 +285,7 @@ fn row(
 fn main() {
     // cargo passes "--bench".
     let mut arguments = std::env::args().skip(1).filter(|it| !it.starts_with("--"));
-    let seconds = arguments.next().map_or(10, |it| it.parse().unwrap());
+    let seconds = arguments.next().map_or(5, |it| it.parse().unwrap());
     let time = Duration::from_secs(seconds);
     let program = arguments.next();
     let program = program
@@ -300,17 +296,17 @@ fn main() {
     println!("| attack | round trips | p50 ms | p99 ms | max ms |");
     println!("| --- | --- | --- | --- | --- |");
     let daemon = Daemon::start(program);
-    let [_, fastchat, workspace] = daemon.addresses[..] else {
+    let [peerdrop, fastchat, workspace] = daemon.addresses[..] else {
         panic!("three listeners");
     };
     if wants("quiet") {
-        row("none", &daemon, time, 0, |_, _| {});
+        row("none", peerdrop, time, 0, |_, _| {});
     }
     if wants("pings") {
         let pings = frame(0x9, b"").repeat(10_000);
         row(
             "40 clients, empty Pings",
-            &daemon,
+            peerdrop,
             time,
             ATTACKERS,
             move |number, is_over| {
@@ -329,7 +325,7 @@ fn main() {
         assert!(keys.len() < 65_536, "{} bytes", keys.len());
         row(
             "40 clients, 64 KiB of keys",
-            &daemon,
+            peerdrop,
             time,
             ATTACKERS,
             move |_, is_over| {
@@ -344,7 +340,7 @@ fn main() {
                 json!({"type": "message:send", "text": pattern.repeat(length / pattern.len())});
             let message = frame(1, text.to_string().as_bytes());
             let title = format!("40 clients, 1 MiB of `{pattern}`");
-            row(&title, &daemon, time, ATTACKERS, move |number, is_over| {
+            row(&title, peerdrop, time, ATTACKERS, move |number, is_over| {
                 flood(
                     workspace,
                     &format!("/ws?username={name}{number}"),
@@ -358,7 +354,7 @@ fn main() {
         fill_room(fastchat);
         row(
             "200 clients, the list of 2,000 users",
-            &daemon,
+            peerdrop,
             time,
             ASKING,
             move |number, is_over| {
