@@ -7,6 +7,7 @@ use crate::config::{Config, Listener};
 use crate::net::accept;
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
+use crate::net::turns;
 use crate::sys::memory;
 use crate::sys::systemd;
 use async_std::net::TcpListener;
@@ -142,6 +143,7 @@ impl Server {
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
         task::spawn(tick(inbox.clone()));
+        task::spawn(turns::pace());
         let accepting = serve_listeners(&state, self.config.listeners, self.sockets);
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);

@@ -38,8 +38,9 @@ use uuid::Uuid;
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
 const WORK_PER_BATCH: usize = 32;
-/// Time after which the broker yields even if the units of work are fewer: some cost more than most.
-const TIME_PER_BATCH: Duration = Duration::from_millis(2);
+/// Time after which the broker yields even if the units of work are fewer: some cost more than most. Longer
+/// than a batch that is interrupted by other programs, which would otherwise be cut into small ones.
+const TIME_PER_BATCH: Duration = Duration::from_millis(10);
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 

@@ -71,11 +71,11 @@ impl SocketStatus {
 
     /// Records that bytes were written.
     pub(crate) fn record_written(&self, bytes: usize) {
-        let add = |sent: u32| Some(sent.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
-        // Cannot fail: `add` always returns a value.
-        let _ = self
-            .bytes_in_flight
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        let before = self.bytes_in_flight.load(Ordering::Relaxed);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // The connection alone writes this, and the broker only reads it.
+        self.bytes_in_flight
+            .store(before.saturating_add(bytes), Ordering::Relaxed);
     }
 
     /// Returns the time in which the client should answer what is sent now, if it has `timeout` once it has

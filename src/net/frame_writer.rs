@@ -111,6 +111,7 @@ impl FrameWriter {
     #[must_use]
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, outbox_receiver: &OutboxReceiver) -> bool {
         let mut notify_broker = false;
+        self.socket.begin_write_turn();
         while !self.has_failed && !self.is_empty() {
             let Self {
                 socket,

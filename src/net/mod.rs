@@ -10,3 +10,4 @@ pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
 pub(crate) mod socket;
+pub(crate) mod turns;

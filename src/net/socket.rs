@@ -1,6 +1,7 @@
 //! A client's TCP socket. It yields to other tasks while it reads, and records activity.
 
 use crate::broker::SocketStatus;
+use crate::net::turns::Turns;
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
@@ -45,6 +46,8 @@ pub(crate) struct ClientSocket {
     readiness: Arc<ReadReadiness>,
     read_budget_left: usize,
     write_budget_left: usize,
+    read_turns: Turns,
+    write_turns: Turns,
     status: Arc<SocketStatus>,
     /// If set, received bytes do not count as activity; only the client's reading does, which shows in the
     /// socket's accepting further bytes.
@@ -66,6 +69,8 @@ impl ClientSocket {
             readiness: Arc::new(readiness),
             read_budget_left: READ_BUDGET,
             write_budget_left: WRITE_BUDGET,
+            read_turns: Turns::default(),
+            write_turns: Turns::default(),
             status,
             ignore_received_as_activity: false,
             bytes_received: 0,
@@ -77,6 +82,22 @@ impl ClientSocket {
     /// once it could.
     pub(crate) fn may_be_readable(&self) -> bool {
         self.readiness.may_be_ready.load(Ordering::Acquire)
+    }
+
+    /// Ends the turn in which the task of `cx` reads and handles messages; it is woken for the next one.
+    pub(crate) fn end_read_turn(&mut self, cx: &mut Context<'_>) {
+        self.read_budget_left = READ_BUDGET;
+        self.read_turns.end(cx);
+    }
+
+    /// Returns whether it is the turn of the task of `cx` to read. If not, it is woken when it is.
+    pub(crate) fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        self.read_turns.may_begin(cx)
+    }
+
+    /// Begins a turn in which frames are written: what earlier ones have written does not count.
+    pub(crate) fn begin_write_turn(&mut self) {
+        self.write_budget_left = WRITE_BUDGET;
     }
 
     /// Returns the state that is shared with the broker.
@@ -113,8 +134,10 @@ impl AsyncRead for ClientSocket {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.read_budget_left == 0 {
-            self.read_budget_left = READ_BUDGET;
-            cx.waker().wake_by_ref();
+            self.end_read_turn(cx);
+            return Poll::Pending;
+        }
+        if !self.may_read(cx) {
             return Poll::Pending;
         }
         self.readiness.read_waker.register(cx.waker());
@@ -156,8 +179,11 @@ impl AsyncWrite for ClientSocket {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.write_budget_left == 0 {
-            self.write_budget_left = WRITE_BUDGET;
-            cx.waker().wake_by_ref();
+            self.begin_write_turn();
+            self.write_turns.end(cx);
+            return Poll::Pending;
+        }
+        if !self.write_turns.may_begin(cx) {
             return Poll::Pending;
         }
         let pieces = cut(pieces, WRITE_BUDGET);

@@ -151,8 +151,9 @@ impl Pump {
         if let Some(size) = self.replacement_buffer() {
             return Poll::Ready(PumpEvent::ReplaceBuffer(size));
         }
-        if stopped_by_controls && self.websocket.get_ref().queued_controls() == 0 {
-            cx.waker().wake_by_ref();
+        let writer = self.websocket.get_mut();
+        if stopped_by_controls && writer.queued_controls() == 0 {
+            writer.socket.end_read_turn(cx);
         }
         Poll::Pending
     }
@@ -163,7 +164,10 @@ impl Pump {
         if self.exit.is_some() {
             return false;
         }
-        let is_unread = self.reading_paused || !self.send_events(cx) || !self.may_read(cx);
+        let is_unread = self.reading_paused
+            || !self.send_events(cx)
+            || !self.may_read(cx)
+            || !self.websocket.get_mut().socket.may_read(cx);
         // This time does not count as silence of the client.
         let status = self.websocket.get_ref().socket.status();
         status.set_unread(is_unread);
@@ -176,7 +180,7 @@ impl Pump {
             let writer = self.websocket.get_ref();
             if turn.is_over() {
                 // There may be more to read, but other tasks run first.
-                cx.waker().wake_by_ref();
+                self.websocket.get_mut().socket.end_read_turn(cx);
                 break;
             }
             if writer.queued_controls() >= MAX_QUEUED_CONTROLS {
