@@ -2,12 +2,13 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::KeepaliveConfig;
-use crate::broker::{Broker, DisconnectCounts, Event, RealmSlot};
+use crate::broker::{Broker, Clock, DisconnectCounts, Event, EventSender, RealmSlot, inbox};
 use crate::config::{Address, Config, Listener};
 use crate::net::accept;
 use crate::net::bind::{Bound, bind};
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
+use crate::net::turns;
 use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
 use crate::sys::memory::{self, AvailableMemory};
 use crate::sys::systemd;
@@ -152,14 +153,14 @@ impl Server {
     /// # Panics
     /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let started = Instant::now();
-        let (mut inbox, events) = inbox();
+        let (started, clock) = (Instant::now(), Arc::new(Clock::new()));
+        let (lanes, mut inbox, events) = inbox(self.config.listeners.len());
         let (stop_sender, stopping) = oneshot::channel();
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
         let state = Arc::new(ServerState {
-            started,
-            inbox: inbox.clone(),
+            clock: Arc::clone(&clock),
+            lanes,
             next_id: AtomicU64::new(1),
             connection_limit: ConnectionLimit::new(self.capacity.connections),
             budget: Arc::clone(&budget),
@@ -169,8 +170,9 @@ impl Server {
             _task_guard: task_guard,
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
-        let broker = task::spawn(Broker::new(slots, budget, started).run(events));
+        let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
         task::spawn(tick(inbox.clone()));
+        task::spawn(turns::pace());
         let (listeners, mut tasks) = serve_listeners(&state, self.config.listeners, self.bound);
         tasks.push(task::spawn(log_refusal_counts(listeners.clone())));
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
@@ -296,7 +298,7 @@ async fn wait_for_clients(mut all_tasks_ended: mpsc::Receiver<()>, timeout: Dura
 }
 
 /// Logs how connections ended since the start, by reason.
-async fn log_summary(mut inbox: mpsc::Sender<Event>, started: Instant) {
+async fn log_summary(mut inbox: EventSender, started: Instant) {
     let (reply, counts) = oneshot::channel();
     let _ = inbox.send(Event::Count(reply)).await;
     if let Ok(counts) = counts.await {
@@ -338,14 +340,8 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
     }
 }
 
-/// Creates the broker's inbox. Without a buffer each sender has one slot of its own, and so at most one
-/// event in it.
-fn inbox() -> (mpsc::Sender<Event>, mpsc::Receiver<Event>) {
-    mpsc::channel(0)
-}
-
 /// Sends the broker an [`Event::Tick`] each second.
-async fn tick(mut inbox: mpsc::Sender<Event>) {
+async fn tick(mut inbox: EventSender) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
         if inbox.send(Event::Tick).await.is_err() {
@@ -445,23 +441,6 @@ mod tests {
         tungstenite::client(format!("ws://{address}/"), stream)
             .unwrap()
             .0
-    }
-
-    #[test]
-    fn a_connection_has_one_slot_in_the_inbox() {
-        let (mut one, mut events) = inbox();
-        let mut other = one.clone();
-        assert!(one.try_send(Event::Tick).is_ok());
-        assert!(
-            one.try_send(Event::Tick).is_err(),
-            "the first was not taken"
-        );
-        assert!(
-            other.try_send(Event::Tick).is_ok(),
-            "each sender has a slot"
-        );
-        assert!(events.try_recv().is_ok());
-        assert!(one.try_send(Event::Tick).is_ok());
     }
 
     #[test]

@@ -27,17 +27,46 @@ fn a_client_that_answers_pings_need_not_send_anything_else() {
     let daemon = Daemon::start_protocol("peerdrop", json!({"ping_after": 1, "pong_timeout": 3600}));
     let mut waiting = Client::connect(daemon.address(), "/ws/chat");
     let code = waiting.receive_text();
-    let mut pings = 0;
-    while pings < 3 {
-        let message = waiting.socket.read().unwrap();
-        assert!(message.is_ping(), "{message:?}");
-        waiting.socket.flush().unwrap();
-        pings += 1;
-    }
+    wait_for_pings(&mut waiting, 3);
     assert_eq!(
         Client::connect(daemon.address(), &format!("/ws/chat/{code}")).receive_text(),
         code
     );
+}
+
+/// Reads this many Pings of a waiting PeerDrop client, and answers them.
+fn wait_for_pings(waiting: &mut Client, count: usize) {
+    for _ in 0..count {
+        let message = waiting.socket.read().unwrap();
+        assert!(message.is_ping(), "{message:?}");
+        waiting.socket.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_is_still_receiving_what_was_sent_before_the_ping_is_not_dropped() {
+    // 2 s of silence and 2 s for the Pong, and 100 s for what is on its way. A client of the other listener
+    // is sent a Ping each second, which tells how much time has passed.
+    let config = json!({"listeners": [
+        {"protocol": "workspace", "ping_after": 2, "pong_timeout": 2},
+        {"protocol": "peerdrop", "ping_after": 1, "pong_timeout": 3600},
+    ]});
+    let daemon = Daemon::start(config);
+    let [workspace, peerdrop] = daemon.addresses[..] else {
+        panic!("two listeners");
+    };
+    let mut waiting = Client::connect(peerdrop, "/ws/chat");
+    waiting.receive_text();
+    let mut sender = Client::connect(workspace, "/ws?username=sender");
+    let mut slow = Client::connect(workspace, "/ws?username=slow");
+    let text = "x".repeat(200 << 10);
+    sender.send(json!({"type": "message:send", "text": text}).to_string());
+    sender.receive_type("message:new");
+    sender.close();
+    wait_for_pings(&mut waiting, 7);
+    assert_eq!(slow.receive_type("message:new")["data"]["text"], text);
+    // By now it has answered the Ping that follows.
+    slow.ping();
 }
 
 #[test]

@@ -15,9 +15,11 @@ pub(super) struct Connection {
     pub(super) listener_index: usize,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
-    /// Time at which the unanswered keep-alive Ping was sent, rounded down to seconds, if there is one.
-    /// Activity is noticed by the next check.
-    pub(super) pinged_at: Option<Duration>,
+    /// The unanswered keep-alive Ping, if there is one. Activity is noticed by the next check.
+    pub(super) ping: Option<UnansweredPing>,
+    /// Time at which the server was last found not to read from this connection, rounded down to seconds:
+    /// the client's silence is measured from there, if it is later than the last activity.
+    pub(super) read_since: Duration,
     /// Time of the next Ping that measures the round trip, if the listener's `ping_every` is not 0.
     pub(super) next_rtt_ping: Duration,
     /// A probe of the realm that is not yet answered.
@@ -40,6 +42,22 @@ impl Connection {
     pub(super) fn is_unscheduled(&self) -> bool {
         !self.status.is_write_blocked() && !self.outbox.exceeds_hard_limit()
     }
+
+    /// Returns whether the server does not read from the client at present, so that its silence means
+    /// nothing. A client whose socket accepts no bytes gives no sign of life by being paused.
+    pub(super) fn is_unread(&self) -> bool {
+        let is_paused = self.pause_count > 0 || self.status.is_unread();
+        is_paused && !self.closing && !self.status.is_write_blocked()
+    }
+}
+
+/// A keep-alive Ping that is not yet answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnansweredPing {
+    /// Time at which the Ping was sent, rounded down to seconds.
+    pub(super) sent_at: Duration,
+    /// Time in which something must be received.
+    pub(super) timeout: Duration,
 }
 
 /// A probe of a connection for its realm: [`Effect::Probe`](crate::realm::Effect::Probe).
@@ -47,6 +65,8 @@ impl Connection {
 pub(super) struct Probe {
     /// Time at which the Ping was sent, rounded down to seconds.
     pub(super) sent_at: Duration,
+    /// Time in which something must be received. It begins anew while the connection is not read.
+    pub(super) timeout: Duration,
     pub(super) deadline: Duration,
 }
 
@@ -69,6 +89,11 @@ impl Connections for ConnectionTable {
             let has_capacity = connection.outbox.has_capacity_for_relayed(frame);
             !connection.closing && (has_capacity || connection.is_unscheduled())
         })
+    }
+
+    fn read_since(&self, conn: ConnectionId) -> Duration {
+        self.get(&conn)
+            .map_or(Duration::ZERO, |connection| connection.read_since)
     }
 }
 

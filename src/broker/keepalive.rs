@@ -1,7 +1,7 @@
 //! Keep-alive (rulings, "liveness"): once per second, decides for each connection whether to send a
 //! Ping or to drop it; and answers realms that probe a connection.
 
-use super::connections::{Connection, Probe};
+use super::connections::{Connection, Probe, UnansweredPing};
 use super::outbox::{CloseOrder, PingReason};
 use super::{Broker, Now};
 use crate::base::close::DisconnectReason;
@@ -9,12 +9,19 @@ use crate::realm::ConnectionId;
 use std::task::Waker;
 use std::time::Duration;
 
+/// Longest time to answer a keep-alive Ping, unless `pong_timeout` is longer (rulings, "liveness").
+pub(crate) const MAX_PONG_TIME: Duration = Duration::from_secs(120);
+
+/// Longest time to answer a probe, unless the realm's timeout is longer: another client waits for it.
+const MAX_PROBE_TIME: Duration = Duration::from_secs(15);
+
 /// The times of a listener's keep-alive, from its configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepaliveConfig {
     /// Silence after which a Ping is sent; 0: never.
     pub(crate) ping_after: Duration,
-    /// Time after the Ping in which something must be received, or the connection is dropped.
+    /// Time after the Ping in which something must be received, or the connection is dropped; extended by
+    /// [`SocketStatus::time_to_answer`](super::SocketStatus::time_to_answer).
     pub(crate) pong_timeout: Duration,
     /// Interval of additional Pings, which measure the round trip; 0: never.
     pub(crate) ping_every: Duration,
@@ -33,16 +40,17 @@ pub(crate) enum Verdict {
     Unresponsive,
 }
 
-/// Decides about a connection with the given `last_activity`. `pinged_at` is when the unanswered keep-alive
-/// Ping was sent, if there is one. All times are since the daemon started, rounded down to seconds.
+/// Decides about a connection with the given `last_activity`, or the later time from which its silence
+/// counts. `ping` is the unanswered keep-alive Ping, if there is one. All times are on the daemon's clock,
+/// rounded down to seconds.
 fn check(
     now: Duration,
     last_activity: Duration,
-    pinged_at: Option<Duration>,
+    ping: Option<UnansweredPing>,
     config: KeepaliveConfig,
 ) -> Verdict {
-    match pinged_at.filter(|&pinged_at| last_activity < pinged_at) {
-        Some(pinged_at) if now >= pinged_at + config.pong_timeout => Verdict::Unresponsive,
+    match ping.filter(|ping| last_activity < ping.sent_at) {
+        Some(ping) if now >= ping.sent_at + ping.timeout => Verdict::Unresponsive,
         Some(_) => Verdict::Wait,
         None if config.ping_after.is_zero() || now < last_activity + config.ping_after => {
             Verdict::Alive
@@ -73,9 +81,13 @@ impl Broker {
         let mut unresponsive = Vec::new();
         let mut probe_results = Vec::new();
         for (&conn, connection) in &mut self.connections {
-            if connection.pause_count > 0 && !connection.status.is_write_blocked() {
-                // The connection is not read from, so its silence means nothing.
-                connection.pinged_at = None;
+            if connection.is_unread() {
+                // All times of the client begin anew.
+                connection.ping = None;
+                connection.read_since = now.whole_seconds();
+                if let Some(probe) = &mut connection.probe {
+                    probe.deadline = now.monotonic + probe.timeout;
+                }
                 continue;
             }
             let Some(slot) = self.slots.get(connection.listener_index) else {
@@ -93,15 +105,19 @@ impl Broker {
             }
             let verdict = check(
                 now.whole_seconds(),
-                last_activity,
-                connection.pinged_at,
+                last_activity.max(connection.read_since),
+                connection.ping,
                 slot.keepalive,
             );
             match verdict {
-                Verdict::Alive => connection.pinged_at = None,
+                Verdict::Alive => connection.ping = None,
                 Verdict::Wait => {}
                 Verdict::Ping => {
-                    connection.pinged_at = Some(now.whole_seconds());
+                    let timeout = slot.keepalive.pong_timeout;
+                    connection.ping = Some(UnansweredPing {
+                        sent_at: now.whole_seconds(),
+                        timeout: connection.status.time_to_answer(timeout, MAX_PONG_TIME),
+                    });
                     connection
                         .outbox
                         .ping(PingReason::Silence, &mut self.wakers);
@@ -145,13 +161,15 @@ impl Broker {
         }
     }
 
-    /// Sends a probe to a client that must be answered within `timeout`, unless one is already
-    /// unanswered.
+    /// Sends a probe to a client that must be answered within `timeout`, which is extended by what is on its
+    /// way before it, unless one is already unanswered.
     pub(super) fn probe(&mut self, now: Now, conn: ConnectionId, timeout: Duration) {
         let connection = self.connections.get_mut(&conn);
         if let Some(connection) = connection.filter(|it| !it.closing && it.probe.is_none()) {
+            let timeout = connection.status.time_to_answer(timeout, MAX_PROBE_TIME);
             connection.probe = Some(Probe {
                 sent_at: now.whole_seconds(),
+                timeout,
                 deadline: now.monotonic + timeout,
             });
             connection.outbox.ping(PingReason::Probe, &mut self.wakers);
@@ -173,30 +191,33 @@ mod tests {
         ping_every: s(0),
     };
 
+    /// A Ping at second 115 that must be answered within 5 s.
+    const PING: Option<UnansweredPing> = Some(UnansweredPing {
+        sent_at: s(115),
+        timeout: s(5),
+    });
+
     #[test]
     fn a_client_with_recent_activity_is_alive() {
         assert_eq!(check(s(114), s(100), None, CONFIG), Verdict::Alive);
-        assert_eq!(check(s(130), s(116), Some(s(115)), CONFIG), Verdict::Alive);
+        assert_eq!(check(s(130), s(116), PING, CONFIG), Verdict::Alive);
     }
 
     #[test]
     fn a_ping_is_sent_after_15_seconds_of_silence() {
         assert_eq!(check(s(115), s(100), None, CONFIG), Verdict::Ping);
-        assert_eq!(check(s(131), s(116), Some(s(115)), CONFIG), Verdict::Ping);
+        assert_eq!(check(s(131), s(116), PING, CONFIG), Verdict::Ping);
     }
 
     #[test]
     fn a_ping_that_is_unanswered_for_5_seconds_is_a_timeout() {
-        assert_eq!(check(s(119), s(100), Some(s(115)), CONFIG), Verdict::Wait);
-        assert_eq!(
-            check(s(120), s(100), Some(s(115)), CONFIG),
-            Verdict::Unresponsive
-        );
+        assert_eq!(check(s(119), s(100), PING, CONFIG), Verdict::Wait);
+        assert_eq!(check(s(120), s(100), PING, CONFIG), Verdict::Unresponsive);
     }
 
     #[test]
     fn activity_in_the_second_of_the_ping_answers_it() {
-        assert_eq!(check(s(120), s(115), Some(s(115)), CONFIG), Verdict::Alive);
+        assert_eq!(check(s(120), s(115), PING, CONFIG), Verdict::Alive);
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
 
 mod admission;
+mod clock;
 mod connections;
 mod delivery;
 mod event;
 mod eviction;
+mod inbox;
 mod keepalive;
 mod outbox;
 mod pausing;
@@ -20,15 +22,16 @@ use crate::realm::erased::AnyRealm;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
 use admission::DeferredOpen;
 use async_std::task::yield_now;
+pub(crate) use clock::Clock;
 use connections::{Connection, ConnectionTable};
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
 use eviction::ClosingConnection;
 use futures::StreamExt;
-use futures::channel::mpsc;
-pub(crate) use keepalive::KeepaliveConfig;
+pub(crate) use inbox::{EventSender, Inbox, inbox};
+pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
 use pausing::HeldCommands;
-pub(crate) use socket_status::SocketStatus;
+pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
@@ -39,6 +42,9 @@ use uuid::Uuid;
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
 const WORK_PER_BATCH: usize = 32;
+/// Time after which the broker yields even if the units of work are fewer: some cost more than most. Longer
+/// than a batch that is interrupted by other programs, which would otherwise be cut into small ones.
+const TIME_PER_BATCH: Duration = Duration::from_millis(10);
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
@@ -75,7 +81,7 @@ pub(crate) struct Broker {
     releasing_bytes: usize,
     /// Connections that are closed for their realm and still hold memory for the closing handshake.
     closing_connections: Vec<ClosingConnection>,
-    started: Instant,
+    clock: Arc<Clock>,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
 }
@@ -83,7 +89,7 @@ pub(crate) struct Broker {
 /// The time, read once per batch.
 #[derive(Clone, Copy)]
 struct Now {
-    /// Time since the daemon started.
+    /// Time on the daemon's [`Clock`].
     monotonic: Duration,
     wall: SystemTime,
 }
@@ -96,7 +102,7 @@ impl Now {
 }
 
 impl Broker {
-    pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, started: Instant) -> Self {
+    pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
             stored_bytes: slots
                 .iter()
@@ -114,27 +120,32 @@ impl Broker {
             budget,
             releasing_bytes: 0,
             closing_connections: Vec::new(),
-            started,
+            clock,
             stopping: false,
             disconnect_counts: DisconnectCounts::new(),
         }
     }
 
     /// Handles events until all senders of `inbox` are dropped.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Event>) {
+    pub(crate) async fn run(mut self, mut inbox: Inbox) {
         while let Some(first) = inbox.next().await {
             let now = Now {
-                monotonic: self.started.elapsed(),
+                monotonic: self.clock.now(),
                 wall: SystemTime::now(),
             };
-            let mut work = self.handle(now, first);
-            while work < WORK_PER_BATCH {
-                let Ok(event) = inbox.try_recv() else { break };
+            let start = Instant::now();
+            let (mut work, mut time) = (0, Duration::ZERO);
+            let mut next = Some(first);
+            while let Some(event) = next {
                 work += self.handle(now, event);
+                let before = std::mem::replace(&mut time, start.elapsed());
+                inbox.charge(time - before);
+                let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
+                next = if is_full { None } else { inbox.try_next() };
             }
             work += self.evict_largest(now);
             self.wakers.drain(..).for_each(Waker::wake);
-            if work >= WORK_PER_BATCH {
+            if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
                 yield_now().await;
             }
         }
@@ -193,7 +204,8 @@ impl Broker {
                 listener_index,
                 outbox,
                 status,
-                pinged_at: None,
+                ping: None,
+                read_since: now.whole_seconds(),
                 next_rtt_ping: now.monotonic,
                 probe: None,
                 pause_count: 0,

@@ -100,10 +100,9 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.pause_count -= 1;
             if connection.pause_count == 0 {
-                // Time in which the server did not read from a client does not count as the client's
-                // silence (rulings, "liveness").
-                connection.pinged_at = None;
-                connection.status.record_activity();
+                // The client's answer may have arrived in the meantime. `check_connections` has moved the time
+                // from which its silence counts.
+                connection.ping = None;
                 connection
                     .outbox
                     .set_reading_paused(false, &mut self.wakers);

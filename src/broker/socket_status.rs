@@ -1,19 +1,34 @@
 //! State that a connection's socket shares with the broker without sending messages.
 
+use super::clock::Clock;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// Bytes a second of the slowest line that the server waits for: one of 2G (rulings, "liveness").
+const SLOWEST_LINE: usize = 2 * 1024;
+
+/// Returns `timeout`, extended by the time that the slowest line takes for this many bytes, up to `at_most`
+/// unless `timeout` is longer.
+pub(crate) fn time_to_receive(bytes: usize, timeout: Duration, at_most: Duration) -> Duration {
+    let seconds = Duration::from_secs((bytes / SLOWEST_LINE) as u64);
+    timeout.max(timeout.saturating_add(seconds).min(at_most))
+}
 
 /// The state of a client's socket that the broker can see: its last activity, the last round trip, whether
 /// writes are blocked, and how much memory received data takes.
 pub(crate) struct SocketStatus {
-    /// Time at which the daemon started.
-    started: Instant,
-    /// Second of the last activity, counted from `started`.
+    clock: Arc<Clock>,
+    /// Second of the last activity on the clock.
     activity_second: AtomicU32,
+    /// Bytes written since the last byte was received: what may still be on its way to the client, in the
+    /// buffers of kernels and proxies.
+    bytes_in_flight: AtomicU32,
+    /// Whether the connection does not read at present, for a reason that is not the client's.
+    unread: AtomicBool,
     /// Last round trip of a Ping in microseconds, at least 1; 0 before the first.
     rtt_micros: AtomicU32,
     /// Odd while the socket accepts no more bytes. Becoming writable moves it on to the next even
@@ -26,11 +41,13 @@ pub(crate) struct SocketStatus {
 }
 
 impl SocketStatus {
-    /// Creates the status of a client that was active just now. `started` is when the daemon started.
-    pub(crate) fn new(started: Instant, budget: &Arc<MemoryBudget>) -> Self {
+    /// Creates the status of a client that was active just now.
+    pub(crate) fn new(clock: &Arc<Clock>, budget: &Arc<MemoryBudget>) -> Self {
         let status = Self {
-            started,
+            clock: Arc::clone(clock),
             activity_second: AtomicU32::new(0),
+            bytes_in_flight: AtomicU32::new(0),
+            unread: AtomicBool::new(false),
             rtt_micros: AtomicU32::new(0),
             write_epoch: AtomicU32::new(0),
             write_waker: AtomicWaker::new(),
@@ -40,10 +57,45 @@ impl SocketStatus {
         status
     }
 
-    /// Records that the client was active just now.
-    pub(crate) fn record_activity(&self) {
-        let second = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+    /// Records that bytes were received just now.
+    pub(crate) fn record_received(&self) {
+        self.record_activity();
+        self.bytes_in_flight.store(0, Ordering::Relaxed);
+    }
+
+    /// Records that the client was active just now. What was sent before may still be on its way.
+    fn record_activity(&self) {
+        let second = u32::try_from(self.clock.now().as_secs()).unwrap_or(u32::MAX);
         self.activity_second.store(second, Ordering::Relaxed);
+    }
+
+    /// Records that bytes were written.
+    pub(crate) fn record_written(&self, bytes: usize) {
+        let before = self.bytes_in_flight.load(Ordering::Relaxed);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // The connection alone writes this, and the broker only reads it.
+        self.bytes_in_flight
+            .store(before.saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// Returns the time in which the client should answer what is sent now, if it has `timeout` once it has
+    /// received it: longer by a second for each 2 KiB that may be on their way before it, up to `at_most`
+    /// unless `timeout` is longer.
+    pub(crate) fn time_to_answer(&self, timeout: Duration, at_most: Duration) -> Duration {
+        let bytes = self.bytes_in_flight.load(Ordering::Relaxed);
+        time_to_receive(bytes as usize, timeout, at_most)
+    }
+
+    /// Records whether the connection does not read at present, for a reason that is not the client's.
+    pub(crate) fn set_unread(&self, unread: bool) {
+        if self.unread.load(Ordering::Relaxed) != unread {
+            self.unread.store(unread, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the connection does not read at present, for a reason that is not the client's.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Returns the time of the last activity since the daemon started, rounded down to seconds.
@@ -80,7 +132,8 @@ impl SocketStatus {
     }
 
     /// Records that a write which began in `epoch` was blocked, unless the socket has become writable
-    /// since. Counts as activity when it begins: silence is measured from here.
+    /// since. Counts as activity when it begins: silence is measured from here. What was sent is still on
+    /// its way.
     pub(crate) fn set_write_blocked(&self, epoch: u32) {
         let order = Ordering::Relaxed;
         let exchange = self
@@ -136,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_last_round_trip_is_recorded_in_microseconds() {
-        let status = SocketStatus::new(Instant::now(), &MemoryBudget::new(0));
+        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
         assert_eq!(status.rtt(), None);
         for micros in [23_456, 1, 4_000_000_000] {
             status.record_rtt(Duration::from_micros(micros));
@@ -144,5 +197,28 @@ mod tests {
         }
         status.record_rtt(Duration::ZERO);
         assert!(status.rtt().is_some());
+    }
+
+    #[test]
+    fn the_time_to_answer_grows_by_a_second_for_each_2_kib_since_the_last_received_byte() {
+        let s = Duration::from_secs;
+        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
+        let time = |status: &SocketStatus| status.time_to_answer(s(5), s(120));
+        assert_eq!(time(&status), s(5));
+        status.record_written(2047);
+        assert_eq!(time(&status), s(5));
+        status.record_written(1);
+        assert_eq!(time(&status), s(6));
+        status.record_written(58 * 1024);
+        assert_eq!(time(&status), s(35));
+        // A socket that takes more is a sign of life, but what it took before is still on its way.
+        status.block_writes();
+        status.set_writable();
+        assert_eq!(time(&status), s(35));
+        status.record_written(usize::MAX);
+        assert_eq!(time(&status), s(120));
+        assert_eq!(status.time_to_answer(s(200), s(120)), s(200));
+        status.record_received();
+        assert_eq!(time(&status), s(5));
     }
 }

@@ -111,6 +111,7 @@ impl FrameWriter {
     #[must_use]
     pub(crate) fn send(&mut self, cx: &mut Context<'_>, outbox_receiver: &OutboxReceiver) -> bool {
         let mut notify_broker = false;
+        self.socket.begin_write_turn();
         while !self.has_failed && !self.is_empty() {
             let Self {
                 socket,
@@ -246,7 +247,7 @@ impl AsyncWrite for FrameWriter {
 mod tests {
     use super::*;
     use crate::base::memory_budget::MemoryBudget;
-    use crate::broker::{SocketStatus, outbox};
+    use crate::broker::{Clock, SocketStatus, outbox};
     use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
     use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
     use futures::executor::block_on;
@@ -254,14 +255,13 @@ mod tests {
     use std::io::{Cursor, Read};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
-    use std::time::Instant;
 
     /// A writer, and the client's end of its socket.
     fn writer() -> (FrameWriter, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let status = SocketStatus::new(Instant::now(), &MemoryBudget::new(0));
+        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
         let socket = ClientSocket::new(server.into(), Arc::new(status));
         (FrameWriter::new(socket, &[]), client)
     }

@@ -50,7 +50,7 @@ pub(crate) async fn admit_client(
     permits: &Permits,
 ) -> Option<AdmittedClient> {
     let server = &listener.server;
-    let status = Arc::new(SocketStatus::new(server.started, &server.budget));
+    let status = Arc::new(SocketStatus::new(&server.clock, &server.budget));
     let socket = ClientSocket::new(tcp, Arc::clone(&status));
     let http = HttpConnection::new(socket, peer, listener);
     let Handshake {
@@ -65,7 +65,7 @@ pub(crate) async fn admit_client(
     let conn = ConnectionId(server.next_id.fetch_add(1, Ordering::Relaxed));
     let (outbox, outbox_receiver) = outbox(listener.outbox_size(), &server.budget);
     let (reply_to, reply) = oneshot::channel();
-    let mut inbox = server.inbox.clone();
+    let mut inbox = listener.event_sender();
     let event = OpenEvent {
         listener_index: listener.index,
         conn,
@@ -213,7 +213,7 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
 
 /// Logs once a minute that a handshake came over HTTP/1.0.
 fn log_old_handshake(head: &RequestHead, address: IpAddr, listener: &ListenerState) {
-    let now = listener.server.started.elapsed();
+    let now = listener.server.clock.now();
     if head.is_http_1_0() && listener.old_handshakes.passes(now) {
         log::info!(
             "{}: {address} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
@@ -394,7 +394,7 @@ async fn query_realm(
         reply_to,
     };
     // If the broker is gone, the reply is cancelled.
-    let mut inbox = listener.server.inbox.clone();
+    let mut inbox = listener.event_sender();
     let _ = inbox.send(Event::Request(Box::new(event))).await;
     match reply.await {
         Ok(HttpReply::Ok { content_type, body }) => Response::ok(content_type, body),

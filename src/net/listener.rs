@@ -2,7 +2,7 @@
 //! ([`ListenerState`]), and the permits that an accepted connection needs.
 
 use crate::base::memory_budget::MemoryBudget;
-use crate::broker::Event;
+use crate::broker::{Clock, EventSender};
 use crate::config::{Address, Hosts, Listener, Settings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::net::once_per_minute::OncePerMinute;
@@ -24,9 +24,9 @@ const MESSAGE_OVERHEAD: usize = 4 << 10;
 
 /// State shared by all listeners.
 pub(crate) struct ServerState {
-    pub(crate) started: Instant,
-    /// The channel to the broker; each task sends through a clone of its own.
-    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) clock: Arc<Clock>,
+    /// The channel of each listener to the broker, by index.
+    pub(crate) lanes: Vec<EventSender>,
     /// Id of the next connection.
     pub(crate) next_id: AtomicU64,
     /// `max_connections` of the process.
@@ -87,6 +87,12 @@ impl ListenerState {
             refusals: RefusalLog::default(),
             settings,
         }
+    }
+
+    /// Returns a new sender of this listener's events to the broker. Each task has its own.
+    pub(crate) fn event_sender(&self) -> EventSender {
+        let lane = self.server.lanes.get(self.index);
+        lane.expect("each listener has a lane").clone()
     }
 
     /// Returns the name of the protocol, which is the listener's name in the log.

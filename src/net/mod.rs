@@ -13,3 +13,4 @@ pub(crate) mod listener;
 pub(crate) mod once_per_minute;
 mod refusal_log;
 pub(crate) mod socket;
+pub(crate) mod turns;

@@ -1,6 +1,7 @@
 //! A client's TCP socket. It yields to other tasks while it reads, and records activity.
 
 use crate::broker::SocketStatus;
+use crate::net::turns::Turns;
 use async_std::net::TcpStream;
 use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -15,6 +16,11 @@ use std::task::{Context, Poll, Wake, Waker};
 /// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
 /// without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
+
+/// Bytes that a connection may write before it yields to other tasks, and the most in one write. Copying them
+/// takes the kernel about as long as the rest of a turn; without it, a client that reads fast gets a long
+/// response in one turn.
+const WRITE_BUDGET: usize = 64 * 1024;
 
 /// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
 /// reason.
@@ -40,6 +46,9 @@ pub(crate) struct ClientSocket {
     tcp: TcpStream,
     readiness: Arc<ReadReadiness>,
     read_budget_left: usize,
+    write_budget_left: usize,
+    read_turns: Turns,
+    write_turns: Turns,
     status: Arc<SocketStatus>,
     /// If set, received bytes do not count as activity; only the client's reading does, which shows in the
     /// socket's accepting further bytes.
@@ -60,6 +69,9 @@ impl ClientSocket {
             tcp,
             readiness: Arc::new(readiness),
             read_budget_left: READ_BUDGET,
+            write_budget_left: WRITE_BUDGET,
+            read_turns: Turns::default(),
+            write_turns: Turns::default(),
             status,
             ignore_received_as_activity: false,
             bytes_received: 0,
@@ -71,6 +83,22 @@ impl ClientSocket {
     /// once it could.
     pub(crate) fn may_be_readable(&self) -> bool {
         self.readiness.may_be_ready.load(Ordering::Acquire)
+    }
+
+    /// Ends the turn in which the task of `cx` reads and handles messages; it is woken for the next one.
+    pub(crate) fn end_read_turn(&mut self, cx: &mut Context<'_>) {
+        self.read_budget_left = READ_BUDGET;
+        self.read_turns.end(cx);
+    }
+
+    /// Returns whether it is the turn of the task of `cx` to read. If not, it is woken when it is.
+    pub(crate) fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        self.read_turns.may_begin(cx)
+    }
+
+    /// Begins a turn in which frames are written: what earlier ones have written does not count.
+    pub(crate) fn begin_write_turn(&mut self) {
+        self.write_budget_left = WRITE_BUDGET;
     }
 
     /// Returns the state that is shared with the broker.
@@ -97,6 +125,17 @@ impl ClientSocket {
     }
 }
 
+/// Returns the first two of these pieces, cut to this many bytes in total. No caller writes more than two.
+fn cut<'a>(pieces: &'a [IoSlice<'_>], mut bytes: usize) -> [IoSlice<'a>; 2] {
+    let mut pieces = pieces.iter();
+    [(); 2].map(|()| {
+        let piece: &[u8] = pieces.next().map_or(&[], |piece| piece);
+        let piece = piece.get(..bytes).unwrap_or(piece);
+        bytes -= piece.len();
+        IoSlice::new(piece)
+    })
+}
+
 impl AsyncRead for ClientSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -104,8 +143,10 @@ impl AsyncRead for ClientSocket {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.read_budget_left == 0 {
-            self.read_budget_left = READ_BUDGET;
-            cx.waker().wake_by_ref();
+            self.end_read_turn(cx);
+            return Poll::Pending;
+        }
+        if !self.may_read(cx) {
             return Poll::Pending;
         }
         self.readiness.read_waker.register(cx.waker());
@@ -123,7 +164,7 @@ impl AsyncRead for ClientSocket {
                     self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
                     self.bytes_received += bytes as u64;
                     if !self.ignore_received_as_activity {
-                        self.status.record_activity();
+                        self.status.record_received();
                     }
                 }
             }
@@ -146,18 +187,33 @@ impl AsyncWrite for ClientSocket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.write_budget_left == 0 {
+            self.begin_write_turn();
+            self.write_turns.end(cx);
+            return Poll::Pending;
+        }
+        if !self.write_turns.may_begin(cx) {
+            return Poll::Pending;
+        }
+        let pieces = cut(pieces, WRITE_BUDGET);
         self.status.register_writer(cx.waker());
         let waker = Waker::from(Arc::clone(&self.status));
         let mut cx = Context::from_waker(&waker);
         let epoch = self.status.write_epoch();
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, pieces);
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, &pieces);
         match &written {
-            Poll::Pending => self.status.set_write_blocked(epoch),
+            Poll::Pending => {
+                self.write_budget_left = WRITE_BUDGET;
+                self.status.set_write_blocked(epoch);
+            }
             Poll::Ready(result) => {
                 if self.status.is_write_blocked() {
                     self.status.set_writable();
                 }
-                self.bytes_sent += *result.as_ref().unwrap_or(&0) as u64;
+                let bytes = *result.as_ref().unwrap_or(&0);
+                self.write_budget_left = self.write_budget_left.saturating_sub(bytes);
+                self.status.record_written(bytes);
+                self.bytes_sent += bytes as u64;
             }
         }
         written

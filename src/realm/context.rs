@@ -22,6 +22,12 @@ pub trait Connections {
     fn can_deliver(&self, _conn: ConnectionId, _frame: &Frame) -> bool {
         true
     }
+
+    /// Returns the time since which the server has read from a connection without a pause, on the clock of
+    /// [`Context::now`]; zero if it never paused.
+    fn read_since(&self, _conn: ConnectionId) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The source of ids, and the only source of randomness of a realm.
@@ -123,6 +129,13 @@ impl<'a> Context<'a> {
     /// holds for the first frame that a call delivers to the connection.
     pub fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
         self.connections.can_deliver(conn, frame)
+    }
+
+    /// Returns the later of `since` and the time since which the server has read from a connection without
+    /// a pause: from then on the client's silence counts. The server pauses reading for slow recipients and
+    /// for memory, and a client must not be closed for that.
+    pub fn silent_since(&self, conn: ConnectionId, since: Duration) -> Duration {
+        since.max(self.connections.read_since(conn))
     }
 
     /// Returns a new random UUID (version 4).

@@ -14,6 +14,7 @@
 //! - calls do not nest;
 //! - after `stop`, all connections are closed at once and the realm is not called again.
 
+pub mod body;
 pub mod context;
 pub(crate) mod erased;
 pub(crate) mod options;
@@ -22,6 +23,7 @@ pub mod request;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
+pub use body::Body;
 pub use context::{Connections, Context, Ids};
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
 use serde::Serialize;

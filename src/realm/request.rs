@@ -1,7 +1,7 @@
 //! Requests of clients, for a WebSocket or plain HTTP, and the realm's answers to them.
 
+use super::Body;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// The part of a client's request that a realm may see.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub enum HttpReply {
         /// The media type of the body.
         content_type: &'static str,
         /// The whole body; the response to HEAD is sent without it.
-        body: Arc<str>,
+        body: Body,
     },
     /// Status 426: the path serves WebSocket connections.
     UpgradeRequired {

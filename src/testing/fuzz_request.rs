@@ -2,6 +2,7 @@
 
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+use crate::broker::{Clock, inbox};
 use crate::config::{Address, Listener};
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
@@ -28,7 +29,6 @@ use std::slice::Iter;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 /// Maximum number of requests on one connection in this test.
 const REQUESTS: usize = 8;
@@ -226,12 +226,12 @@ thread_local! {
             listener.settings.hosts = (index % 2 == 0).then(|| serde_json::from_value(json!(["h"])).expect("a name"));
             let address = Address::Any(1);
             listener.address = address;
-            let (inbox, _) = mpsc::channel(1);
+            let (lanes, _, _) = inbox(PROTOCOLS.len());
             let (_, stopping) = oneshot::channel();
             let (all_gone, _) = mpsc::channel(1);
             let server = Arc::new(ServerState {
-                started: Instant::now(),
-                inbox,
+                clock: Arc::new(Clock::new()),
+                lanes,
                 next_id: AtomicU64::new(1),
                 connection_limit: ConnectionLimit::new(0),
                 budget: MemoryBudget::new(0),

@@ -26,6 +26,8 @@ pub struct RealmHarness<R: Realm> {
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
     round_trip_times: BTreeMap<ConnectionId, Duration>,
+    /// Connections that are not read, or were not, with the last such time.
+    read_since: BTreeMap<ConnectionId, Duration>,
     /// Time of the last sign of life: a message, or the answer to a probe.
     last_activity: BTreeMap<ConnectionId, Duration>,
     /// Connections whose open is deferred.
@@ -39,6 +41,7 @@ struct ConnectionStates<'a> {
     open: &'a BTreeSet<ConnectionId>,
     full: &'a BTreeSet<ConnectionId>,
     round_trip_times: &'a BTreeMap<ConnectionId, Duration>,
+    read_since: &'a BTreeMap<ConnectionId, Duration>,
     last_activity: &'a BTreeMap<ConnectionId, Duration>,
 }
 
@@ -53,6 +56,10 @@ impl Connections for ConnectionStates<'_> {
 
     fn can_deliver(&self, conn: ConnectionId, _: &Frame) -> bool {
         self.open.contains(&conn) && !self.full.contains(&conn)
+    }
+
+    fn read_since(&self, conn: ConnectionId) -> Duration {
+        self.read_since.get(&conn).copied().unwrap_or_default()
     }
 }
 
@@ -85,6 +92,7 @@ impl<R: Realm> RealmHarness<R> {
             last_activity: BTreeMap::new(),
             deferred: BTreeSet::new(),
             paused: BTreeMap::new(),
+            read_since: BTreeMap::new(),
         }
     }
 
@@ -203,6 +211,12 @@ impl<R: Realm> RealmHarness<R> {
     /// Sets a connection's round-trip time from now on.
     pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
         self.round_trip_times.insert(ConnectionId(conn), rtt);
+    }
+
+    /// Lets time pass in which the server does not read from a connection, and calls `tick` at its end.
+    pub fn advance_unread(&mut self, conn: u64, time: Duration) -> Vec<String> {
+        self.read_since.insert(ConnectionId(conn), self.now + time);
+        self.advance(time)
     }
 
     /// Returns whether a connection is paused.
@@ -329,6 +343,7 @@ impl<R: Realm> RealmHarness<R> {
             open: &self.open,
             full: &self.full,
             round_trip_times: &self.round_trip_times,
+            read_since: &self.read_since,
             last_activity: &self.last_activity,
         };
         call(

@@ -86,9 +86,16 @@ impl<T> PendingClients<T> {
     }
 
     /// Returns the clients that have been unregistered for longer than the timeout and are in no takeover.
-    pub fn expired(&self, now: Duration) -> Vec<ConnectionId> {
-        let is_expired = |&(conn, &since): &(&ConnectionId, &Duration)| {
-            !self.timeout.is_zero() && since + self.timeout <= now && !self.is_taking_over(*conn)
+    /// `silent_since` is that of [`Context`](crate::realm::Context::silent_since).
+    pub fn expired(
+        &self,
+        now: Duration,
+        silent_since: impl Fn(ConnectionId, Duration) -> Duration,
+    ) -> Vec<ConnectionId> {
+        let is_expired = |&(&conn, &since): &(&ConnectionId, &Duration)| {
+            !self.timeout.is_zero()
+                && silent_since(conn, since) + self.timeout <= now
+                && !self.is_taking_over(conn)
         };
         let expired = self.connected_at.iter().filter(is_expired);
         expired.map(|(&conn, _)| conn).collect()
@@ -120,20 +127,30 @@ mod tests {
         let mut pending = PendingClients::<()>::new(TIMEOUT);
         pending.insert(s(0), id(1));
         pending.insert(s(1), id(2));
-        assert_eq!(pending.expired(s(9)), []);
-        assert_eq!(pending.expired(s(10)), [id(1)]);
+        assert_eq!(pending.expired(s(9), |_, since| since), []);
+        assert_eq!(pending.expired(s(10), |_, since| since), [id(1)]);
         assert!(pending.remove(id(1)));
-        assert_eq!(pending.expired(s(11)), [id(2)]);
+        assert_eq!(pending.expired(s(11), |_, since| since), [id(2)]);
         assert!(pending.remove(id(2)));
         assert!(!pending.remove(id(1)));
         assert!(pending.is_empty());
     }
 
     #[test]
+    fn time_in_which_a_client_was_not_read_does_not_count() {
+        let mut pending = PendingClients::<()>::new(TIMEOUT);
+        pending.insert(s(0), id(1));
+        pending.insert(s(0), id(2));
+        let read_since = |conn, since| if conn == id(1) { s(5) } else { since };
+        assert_eq!(pending.expired(s(10), read_since), [id(2)]);
+        assert_eq!(pending.expired(s(15), read_since), [id(1), id(2)]);
+    }
+
+    #[test]
     fn without_a_timeout_no_client_expires() {
         let mut pending = PendingClients::<()>::new(Duration::ZERO);
         pending.insert(s(0), id(1));
-        assert_eq!(pending.expired(s(1_000_000)), []);
+        assert_eq!(pending.expired(s(1_000_000), |_, since| since), []);
         pending.remove(id(1));
         assert!(pending.is_empty());
     }
@@ -144,7 +161,7 @@ mod tests {
         (1..=3).for_each(|conn| pending.insert(s(0), id(conn)));
         pending.remove(id(1));
         pending.start_takeover(id(2), id(9), ());
-        assert_eq!(pending.expired(s(10)), [id(3)]);
+        assert_eq!(pending.expired(s(10), |_, since| since), [id(3)]);
     }
 
     #[test]

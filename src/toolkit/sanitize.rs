@@ -10,24 +10,53 @@ use std::borrow::Cow;
 /// nothing in it as a tag. An unclosed tag extends to the end of the text. `1 < 2`, `a<3`, `<3` and `->` are
 /// kept, and so are tab and newline. The function is idempotent and takes one pass, linear in the length.
 pub fn sanitize(text: &str) -> Cow<'_, str> {
-    if !text.contains(|c| c == '<' || is_forbidden_control(c)) {
+    if plain_length(text) == text.len() {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len());
-    let mut in_tag = false;
-    for c in text.chars().filter(|&c| !is_forbidden_control(c)) {
-        if in_tag {
-            in_tag = c != '>';
-        } else if clean.ends_with('<') && opens_tag(c) {
-            // Comparing with the result instead of the input also finds a tag whose two halves meet when
-            // another tag between them is removed.
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (plain, special) = rest.split_at(plain_length(rest));
+        let first = plain.chars().next();
+        // Comparing with the result instead of the input also finds a tag whose two halves meet when another
+        // tag between them is removed.
+        if let Some(opener) = first.filter(|&c| clean.ends_with('<') && opens_tag(c)) {
             clean.pop();
-            in_tag = true;
-        } else {
-            clean.push(c);
+            let in_tag = rest.get(opener.len_utf8()..).unwrap_or_default();
+            rest = in_tag.split_once('>').map_or("", |(_, after)| after);
+            continue;
         }
+        clean.push_str(plain);
+        let after = special.trim_start_matches('<');
+        clean.push_str(special.split_at(special.len() - after.len()).0);
+        rest = after.trim_start_matches(is_forbidden_control);
     }
     Cow::Owned(clean)
+}
+
+/// Returns the length in bytes of the beginning of a text that has neither `<` nor a control character that is
+/// removed. Large texts are mostly such, so this looks at bytes: a control character is one byte, or two of
+/// which the first is `0xc2`.
+fn plain_length(text: &str) -> usize {
+    let mut from = 0;
+    loop {
+        let rest = text.get(from..).unwrap_or_default();
+        let is_special = |byte: u8| {
+            byte == b'<'
+                || byte < b' ' && byte != b'\t' && byte != b'\n'
+                || matches!(byte, 0x7f | 0xc2)
+        };
+        let Some(length) = rest.bytes().position(is_special) else {
+            return text.len();
+        };
+        let special = rest.get(length..).unwrap_or_default();
+        let c = special.chars().next();
+        match c.filter(|&c| c != '<' && !is_forbidden_control(c)) {
+            // A letter such as U+00A1, which has that first byte, too.
+            Some(c) => from += length + c.len_utf8(),
+            None => return from + length,
+        }
+    }
 }
 
 fn is_forbidden_control(c: char) -> bool {
@@ -287,7 +316,31 @@ mod tests {
         assert_ne!(name_key("ánn"), name_key("ann"));
     }
 
+    /// The definition of [`sanitize`], one character at a time.
+    fn by_character(text: &str) -> String {
+        let mut clean = String::new();
+        let mut in_tag = false;
+        for c in text.chars().filter(|&c| !is_forbidden_control(c)) {
+            if in_tag {
+                in_tag = c != '>';
+            } else if clean.ends_with('<') && opens_tag(c) {
+                clean.pop();
+                in_tag = true;
+            } else {
+                clean.push(c);
+            }
+        }
+        clean
+    }
+
     proptest! {
+        #[test]
+        fn the_result_is_that_of_going_character_by_character(
+            text in "([<>/!a3\\x00\\n\\t]|\\u{7f}|\\u{80}|\\u{9f}|\\u{a0}|\\u{a1}|\\u{bf}|é|😀){0,40}",
+        ) {
+            prop_assert_eq!(sanitize(&text), by_character(&text));
+        }
+
         #[test]
         fn the_result_contains_no_tag_opener(text in "[<>/!?a-zé3 \\-\\x00\\n]{0,40}") {
             let clean = sanitize(&text).into_owned();

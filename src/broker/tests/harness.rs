@@ -4,7 +4,9 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::outbox::{Directives, OutboxReceiver, outbox};
-use crate::broker::{Broker, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus};
+use crate::broker::{
+    Broker, Clock, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus,
+};
 use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, HttpReply, Receipt, Rejection, Request,
@@ -14,7 +16,7 @@ use futures::channel::oneshot;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 #[derive(Clone)]
 /// An action of [`MockRealm`]. A list of these is a command.
@@ -236,7 +238,11 @@ impl BrokerHarness {
             },
         };
         Self {
-            broker: Broker::new(vec![slot], MemoryBudget::new(budget), Instant::now()),
+            broker: Broker::new(
+                vec![slot],
+                MemoryBudget::new(budget),
+                Arc::new(Clock::new()),
+            ),
             now: Duration::ZERO,
             log,
         }
@@ -281,7 +287,7 @@ impl BrokerHarness {
     ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
         let (outbox, receiver) = outbox(120, &self.broker.budget);
         let (reply_to, reply) = oneshot::channel();
-        let status = SocketStatus::new(self.broker.started, &self.broker.budget);
+        let status = SocketStatus::new(&self.broker.clock, &self.broker.budget);
         status.set_last_activity(self.second());
         let event = OpenEvent {
             listener_index: 0,

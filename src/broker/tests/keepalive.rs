@@ -34,6 +34,107 @@ fn a_silent_client_is_sent_a_ping_and_then_dropped() {
 }
 
 #[test]
+fn the_time_for_a_pong_grows_by_a_second_for_each_2_kib_sent_since_the_last_sign_of_life() {
+    // (KiB sent before the Ping, second at which the client is dropped)
+    for (sent, dropped_at) in [
+        (1, 20),
+        (2, 21),
+        (60, 50),
+        (228, 134),
+        (230, 135),
+        (1 << 20, 135),
+    ] {
+        let mut harness = BrokerHarness::new(Disconnect);
+        let silent = harness.connect(1);
+        harness.status(1).record_written(sent << 10);
+        harness.tick_at(15);
+        assert_eq!(drain(&silent).directives.ping, Some(PingReason::Silence));
+        // What is sent after the Ping does not delay the answer to it.
+        harness.status(1).record_written(1 << 20);
+        harness.tick_at(dropped_at - 1);
+        assert_eq!(drain(&silent).directives.close, None, "{sent} KiB");
+        harness.tick_at(dropped_at);
+        let close = drain(&silent).directives.close;
+        assert_eq!(close, Some(CloseOrder::Abort), "{sent} KiB");
+    }
+}
+
+#[test]
+fn a_client_whose_socket_takes_bytes_is_not_silent() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let slow = harness.connect(1);
+    for second in (0..100).step_by(14) {
+        harness.block_writes(1);
+        harness.status(1).set_writable();
+        harness.status(1).set_last_activity(second);
+        harness.tick_at(u64::from(second) + 14);
+        assert_eq!(drain(&slow).directives, Directives::default());
+    }
+}
+
+#[test]
+fn the_time_for_a_probe_grows_to_15_seconds_at_most() {
+    // (KiB sent before the probe, second at which its result is known)
+    for (sent, known_at) in [(0, 5), (2, 6), (18, 14), (20, 15), (1 << 20, 15)] {
+        let mut harness = BrokerHarness::new(Disconnect);
+        let _receivers = [harness.connect(1), harness.connect(2)];
+        harness.status(1).record_written(sent << 10);
+        harness.command(2, vec![Action::Probe(1)]);
+        harness.take_log();
+        harness.tick_at(known_at - 1);
+        assert_eq!(harness.take_log(), ["tick"], "{sent} KiB");
+        harness.tick_at(known_at);
+        assert_eq!(
+            harness.take_log(),
+            ["probe_result 1 false", "tick"],
+            "{sent} KiB"
+        );
+    }
+}
+
+#[test]
+fn time_in_which_a_client_is_not_read_is_no_silence() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let (unread, _other) = (harness.connect(1), harness.connect(2));
+    harness.command(2, vec![Action::Probe(1)]);
+    drain(&unread);
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.take_log();
+    harness.status(1).set_unread(true);
+    // Longer than a client may be silent, and longer than it has to answer the probe.
+    for second in [10, 20, 30] {
+        harness.tick_at(second);
+        assert_eq!(drain(&unread).directives, Directives::default());
+    }
+    harness.status(1).set_unread(false);
+    harness.tick_at(34);
+    assert_eq!(harness.take_log(), ["tick"; 4]);
+    // Since second 30 it is read, and silent.
+    harness.tick_at(35);
+    assert_eq!(harness.take_log(), ["probe_result 1 false", "tick"]);
+    harness.tick_at(44);
+    assert_eq!(drain(&unread).directives.ping, None);
+    harness.tick_at(45);
+    assert_eq!(drain(&unread).directives.ping, Some(PingReason::Silence));
+    harness.tick_at(50);
+    assert_eq!(drain(&unread).directives.close, Some(CloseOrder::Abort));
+}
+
+#[test]
+fn a_probe_that_was_sent_to_a_paused_client_is_not_answered_by_the_end_of_the_pause() {
+    let (mut harness, _receivers) = with_a_paused_client();
+    let _third = harness.connect(3);
+    harness.command(3, vec![Action::Probe(1)]);
+    harness.take_log();
+    harness.tick_at(10);
+    harness.handle(Event::OutboxDrained(ConnectionId(2)));
+    harness.tick_at(14);
+    assert_eq!(harness.take_log(), ["tick", "tick"]);
+    harness.tick_at(15);
+    assert_eq!(harness.take_log(), ["probe_result 1 false", "tick"]);
+}
+
+#[test]
 fn a_paused_client_is_not_silent() {
     let (mut harness, [paused, _recipient]) = with_a_paused_client();
     // At second 20 the recipient, which is silent, too, would be dropped.

@@ -8,17 +8,17 @@ mod exit;
 mod pump;
 mod read_buffer;
 mod receive_memory;
+mod turn;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::broker::{Event, OutboxReceiver};
+use crate::broker::{Event, EventSender, MAX_PONG_TIME, OutboxReceiver};
 use crate::net::frame_writer::FrameWriter;
 use crate::net::socket::ClientSocket;
 use crate::protocols::Protocol;
 use crate::realm::ConnectionId;
 use exit::PumpExit;
 use futures::FutureExt;
-use futures::channel::mpsc;
 use futures::future::poll_fn;
 use pump::{Pump, PumpEvent};
 use read_buffer::{ReadBufferSize, open_websocket};
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     /// Bytes that the client sent right after its handshake.
     pub(crate) already_read: Vec<u8>,
     pub(crate) outbox_receiver: OutboxReceiver,
-    pub(crate) inbox: mpsc::Sender<Event>,
+    pub(crate) inbox: EventSender,
     pub(crate) protocol: &'static Protocol,
     pub(crate) max_message_size: usize,
     pub(crate) close_timeout: Duration,
@@ -77,6 +77,7 @@ impl Connection {
             commands: Vec::new(),
             decoded_bytes: 0,
             reserved_bytes: 0,
+            notify_when_flushed: false,
             outbox_drained: false,
             budget_exceeded: false,
             yields: 0,
@@ -103,7 +104,8 @@ impl Connection {
     }
 
     /// Runs the connection to its end. The end is reported to the broker, and `summarize` is called, before
-    /// the closing handshake, which may take as long as the `close_timeout`.
+    /// the closing handshake, which may take as long as the `close_timeout`, and as long as what was sent
+    /// before may need.
     pub(crate) async fn run(mut self, summarize: impl FnOnce(Summary)) {
         let exit = loop {
             let poll = poll_fn(|cx| self.pump.poll(cx));
@@ -140,6 +142,14 @@ impl Connection {
             bytes_received: writer.socket.bytes_received,
             bytes_sent: writer.socket.bytes_sent,
         });
+        let close_timeout = match exit {
+            // The client gets what is on its way to it first, then the Close frame, then it answers.
+            PumpExit::Close(reason) if !reason.discards_outbox() => {
+                let status = pump.websocket.get_ref().socket.status();
+                status.time_to_answer(close_timeout, MAX_PONG_TIME)
+            }
+            _ => close_timeout,
+        };
         // Boxed, so that the connection's future does not reserve the memory for it.
         let closing = Box::pin(closing::close(pump, exit));
         let _ = async_std::future::timeout(close_timeout, closing).await;

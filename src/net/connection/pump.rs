@@ -2,9 +2,10 @@
 
 use super::exit::PumpExit;
 use super::read_buffer::{ReadBufferSize, open_websocket};
+use super::turn::{MAX_FRAMES, Turn};
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
-use crate::broker::{CloseOrder, Event, OutboxReceiver, PingReason};
+use crate::broker::{CloseOrder, Event, EventSender, OutboxReceiver, PingReason};
 use crate::net::frame_writer::FrameWriter;
 use crate::protocols::Protocol;
 use crate::realm::erased::{AnyCommand, AnyDecoder};
@@ -12,18 +13,13 @@ use crate::realm::{ConnectionId, Message};
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use futures::StreamExt;
-use futures::channel::mpsc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use uuid::Uuid;
 
-/// The most commands that are sent to the broker in one event. The messages they are decoded from are
-/// bounded, too: by the bytes read before the socket yields, or by one message.
-const MAX_COMMANDS: usize = 16;
-
 /// Number of queued control frames at which reading stops: a client that sends Pings and does not read the
-/// Pongs delays itself. Enough for the Pings of one poll.
-const MAX_QUEUED_CONTROLS: usize = 16;
+/// Pongs delays itself. Enough for the Pings of one turn.
+const MAX_QUEUED_CONTROLS: usize = MAX_FRAMES;
 
 /// An action that the pump leaves to its connection.
 pub(super) enum PumpEvent {
@@ -37,7 +33,7 @@ pub(super) enum PumpEvent {
 pub(super) struct Pump {
     pub(super) websocket: WebSocketStream<FrameWriter>,
     pub(super) outbox_receiver: OutboxReceiver,
-    pub(super) inbox: mpsc::Sender<Event>,
+    pub(super) inbox: EventSender,
     pub(super) conn: ConnectionId,
     pub(super) protocol: &'static Protocol,
     pub(super) decoder: AnyDecoder,
@@ -47,6 +43,8 @@ pub(super) struct Pump {
     pub(super) decoded_bytes: usize,
     /// Bytes of `receive_memory` that are reserved and not passed to the broker with a command.
     pub(super) reserved_bytes: usize,
+    /// The broker is to be notified once as much is written as the socket accepts.
+    pub(super) notify_when_flushed: bool,
     /// [`Event::OutboxDrained`] is to be sent.
     pub(super) outbox_drained: bool,
     /// [`Event::BudgetExceeded`] is to be sent.
@@ -99,75 +97,90 @@ impl Pump {
     ///
     /// 1. take the frames and the broker's directives from the outbox; a close that discards the outbox ends
     ///    the poll here;
-    /// 2. read and decode messages;
+    /// 2. read and decode messages, as many as one turn may;
     /// 3. write, first control frames (Pongs for the messages just read among them), then data frames;
     /// 4. send the pending events to the broker;
     /// 5. report the end of the connection: an exit found by reading once all events before it are sent, a
     ///    close by the broker once all frames are written;
     /// 6. request a new read buffer if the current one should be replaced.
     ///
-    /// Repeats this only if reading stopped because of queued control frames and these are written now.
-    /// tungstenite may then hold messages that it has already read, for which the socket would not wake the
-    /// task. In all other cases a waker is registered.
+    /// If reading stopped because of queued control frames and these are written now, another turn follows:
+    /// tungstenite may hold messages that it has already read, for which the socket would not wake the task.
+    /// In all other cases a waker is registered.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEvent> {
-        loop {
-            let directives = self
-                .outbox_receiver
-                .take(cx, &mut self.websocket.get_mut().queue);
-            self.reading_paused = directives.pause_reading;
-            if let Some(reason) = directives.ping {
-                self.ping(reason);
-            }
-            match directives.close {
-                Some(CloseOrder::Abort) => return Poll::Ready(PumpEvent::Exit(PumpExit::Abort)),
-                Some(CloseOrder::Graceful(reason)) if reason.discards_outbox() => {
-                    return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
-                }
-                Some(CloseOrder::Graceful(reason)) => {
-                    self.closing = Some(reason);
-                    // A client that does not read its last frames must not keep the connection open by
-                    // sending. Reading continues, since a client may write all its messages before it
-                    // reads.
-                    self.websocket.get_mut().socket.ignore_received_as_activity = true;
-                }
-                None => {}
-            }
-
-            let stopped_by_controls = self.receive(cx);
-
-            let writer = self.websocket.get_mut();
-            self.outbox_drained |= writer.send(cx, &self.outbox_receiver) | directives.notify;
-            let all_sent = self.send_events(cx);
-
-            if let Some(exit) = self.exit.take_if(|_| all_sent) {
-                return Poll::Ready(PumpEvent::Exit(exit));
-            }
-            let writer = self.websocket.get_ref();
-            if let Some(reason) = self.closing.take_if(|_| writer.is_empty()) {
+        let directives = self
+            .outbox_receiver
+            .take(cx, &mut self.websocket.get_mut().queue);
+        self.reading_paused = directives.pause_reading;
+        if let Some(reason) = directives.ping {
+            self.ping(reason);
+        }
+        match directives.close {
+            Some(CloseOrder::Abort) => return Poll::Ready(PumpEvent::Exit(PumpExit::Abort)),
+            Some(CloseOrder::Graceful(reason)) if reason.discards_outbox() => {
                 return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
             }
-            if let Some(size) = self.replacement_buffer() {
-                return Poll::Ready(PumpEvent::ReplaceBuffer(size));
+            Some(CloseOrder::Graceful(reason)) => {
+                self.closing = Some(reason);
+                // A client that does not read its last frames must not keep the connection open by
+                // sending. Reading continues, since a client may write all its messages before it
+                // reads.
+                self.websocket.get_mut().socket.ignore_received_as_activity = true;
             }
-            if !(stopped_by_controls && self.websocket.get_ref().queued_controls() == 0) {
-                return Poll::Pending;
-            }
+            None => {}
         }
+
+        let stopped_by_controls = self.receive(cx);
+
+        let writer = self.websocket.get_mut();
+        self.outbox_drained |= writer.send(cx, &self.outbox_receiver);
+        self.notify_when_flushed |= directives.notify;
+        let is_flushed = writer.is_empty() || writer.socket.status().is_write_blocked();
+        if is_flushed && std::mem::take(&mut self.notify_when_flushed) {
+            self.outbox_drained = true;
+        }
+        let all_sent = self.send_events(cx);
+
+        if let Some(exit) = self.exit.take_if(|_| all_sent) {
+            return Poll::Ready(PumpEvent::Exit(exit));
+        }
+        let writer = self.websocket.get_ref();
+        if let Some(reason) = self.closing.take_if(|_| writer.is_empty()) {
+            return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
+        }
+        if let Some(size) = self.replacement_buffer() {
+            return Poll::Ready(PumpEvent::ReplaceBuffer(size));
+        }
+        let writer = self.websocket.get_mut();
+        if stopped_by_controls && writer.queued_controls() == 0 {
+            writer.socket.end_read_turn(cx);
+        }
+        Poll::Pending
     }
 
-    /// Reads messages, as many as one poll may, and sends the commands to the broker. Returns whether it
+    /// Reads messages, as many as one turn may, and sends the commands to the broker. Returns whether it
     /// stopped because of queued control frames.
     fn receive(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.exit.is_some() || self.reading_paused || !self.send_events(cx) || !self.may_read(cx)
-        {
+        if self.exit.is_some() {
+            return false;
+        }
+        let is_unread = self.reading_paused
+            || !self.send_events(cx)
+            || !self.may_read(cx)
+            || !self.websocket.get_mut().socket.may_read(cx);
+        // This time does not count as silence of the client.
+        let status = self.websocket.get_ref().socket.status();
+        status.set_unread(is_unread);
+        if is_unread {
             return false;
         }
         let mut stopped_by_controls = false;
+        let mut turn = Turn::default();
         while self.exit.is_none() && self.replacement_buffer().is_none() {
             let writer = self.websocket.get_ref();
-            if self.commands.len() >= MAX_COMMANDS {
+            if turn.is_over() {
                 // There may be more to read, but other tasks run first.
-                cx.waker().wake_by_ref();
+                self.websocket.get_mut().socket.end_read_turn(cx);
                 break;
             }
             if writer.queued_controls() >= MAX_QUEUED_CONTROLS {
@@ -178,7 +191,10 @@ impl Pump {
                 break;
             }
             match self.websocket.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(message))) => self.handle_message(message),
+                Poll::Ready(Some(Ok(message))) => {
+                    turn.count(message.len());
+                    self.handle_message(message, &mut turn);
+                }
                 Poll::Ready(Some(Err(error))) => self.exit = Some(PumpExit::from_error(&error)),
                 Poll::Ready(None) => self.exit = Some(PumpExit::Lost),
                 Poll::Pending => break,
@@ -202,7 +218,7 @@ impl Pump {
 
     /// Handles a received message. Any message but Close ends the client's silence and answers a probe; a
     /// Pong also completes the measurement of the round trip if it answers the last Ping.
-    fn handle_message(&mut self, message: WebSocketMessage) {
+    fn handle_message(&mut self, message: WebSocketMessage, turn: &mut Turn) {
         if let WebSocketMessage::Close(close) = message {
             self.exit = Some(PumpExit::ClosedByClient(
                 close.map(|close| close.code.into()),
@@ -212,8 +228,8 @@ impl Pump {
         self.is_silent = false;
         self.probe_answered |= std::mem::take(&mut self.is_probed);
         match message {
-            WebSocketMessage::Text(text) => self.decode(Message::Text(text)),
-            WebSocketMessage::Binary(bytes) => self.decode(Message::Binary(bytes)),
+            WebSocketMessage::Text(text) => self.decode(Message::Text(text), turn),
+            WebSocketMessage::Binary(bytes) => self.decode(Message::Binary(bytes), turn),
             WebSocketMessage::Pong(payload) => {
                 // A client may answer the last of several Pings only (RFC 6455 section 5.5.3).
                 let is_last = |(sent, _): &mut (Uuid, Instant)| payload[..] == sent.as_bytes()[..];
@@ -229,13 +245,14 @@ impl Pump {
 
     /// Decodes a data message into a command for the broker. While the broker is closing the connection, the
     /// message is only counted.
-    fn decode(&mut self, message: Message) {
+    fn decode(&mut self, message: Message, turn: &mut Turn) {
         self.messages_received += 1;
         if self.closing.is_some() {
             return;
         }
         let bytes = message.len();
-        match (self.protocol.decode)(&mut self.decoder, message) {
+        let decode = self.protocol.decode;
+        match turn.decode(bytes, || decode(&mut self.decoder, message)) {
             Some(command) => {
                 self.commands.push(command);
                 self.decoded_bytes += bytes;

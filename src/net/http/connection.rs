@@ -5,12 +5,14 @@ use super::request::{RequestError, RequestHead, read_body, read_head};
 use super::response::Response;
 use crate::base::log_escape::Quoted;
 use crate::base::memory_budget::MemoryReservation;
+use crate::broker::{MAX_PONG_TIME, time_to_receive};
 use crate::net::listener::ListenerState;
 use crate::net::refusal_log::Refusal;
 use crate::net::socket::ClientSocket;
 use async_std::future::timeout;
 use futures::AsyncWriteExt;
 use futures::future::{Either, select};
+use std::collections::VecDeque;
 use std::io::ErrorKind::TimedOut;
 use std::io::IoSlice;
 use std::net::IpAddr;
@@ -108,7 +110,10 @@ impl<'a> HttpConnection<'a> {
         let response = with_cors_headers(response, head, self.listener);
         let method = head.map_or("", |head| &head.method);
         if self.write(&response, method).await.is_ok() {
-            let _ = timeout(self.listener.settings.close_timeout, self.socket.linger()).await;
+            let close_timeout = self.listener.settings.close_timeout;
+            let status = self.socket.status();
+            let time = status.time_to_answer(close_timeout, MAX_PONG_TIME);
+            let _ = timeout(time, self.socket.linger()).await;
         }
     }
 
@@ -129,34 +134,43 @@ impl<'a> HttpConnection<'a> {
     }
 
     /// Writes a response. It fails if the client reads nothing for the `close_timeout`, or not all
-    /// within [`RESPONSE_TIMEOUT`].
+    /// within [`RESPONSE_TIMEOUT`]; both are extended by the time that a slow line needs.
     async fn write(&mut self, response: &Response, method: &str) -> std::io::Result<()> {
         let (head, body) = response.encode(method);
-        let (mut head, mut body) = (head.as_bytes(), body.as_bytes());
+        let length = head.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
+        let close_timeout = self.listener.settings.close_timeout;
         let write_all = async {
-            while !(head.is_empty() && body.is_empty()) {
-                let pieces = [IoSlice::new(head), IoSlice::new(body)];
-                let write = timeout(
-                    self.listener.settings.close_timeout,
-                    self.socket.write_vectored(&pieces),
-                );
-                let written = write.await.unwrap_or_else(|_| Err(TimedOut.into()))?;
-                let of_head = written.min(head.len());
-                head = head.get(of_head..).unwrap_or_default();
-                body = body.get(written - of_head..).unwrap_or_default();
+            let pieces = std::iter::once(head.as_str()).chain(body);
+            let mut pieces: VecDeque<&[u8]> = pieces.map(str::as_bytes).collect();
+            while let Some(first) = pieces.front() {
+                let second = pieces.get(1).copied().unwrap_or_default();
+                let slices = [IoSlice::new(first), IoSlice::new(second)];
+                let status = self.socket.status();
+                let time = status.time_to_answer(close_timeout, MAX_PONG_TIME);
+                let write = timeout(time, self.socket.write_vectored(&slices)).await;
+                let mut written = write.unwrap_or_else(|_| Err(TimedOut.into()))?;
+                while let Some(piece) = pieces.pop_front() {
+                    if let Some(left @ [_, ..]) = piece.get(written..) {
+                        pieces.push_front(left);
+                        break;
+                    }
+                    written -= piece.len();
+                }
             }
             Ok(())
         };
-        let written = timeout(RESPONSE_TIMEOUT, write_all).await;
+        let time = time_to_receive(length, RESPONSE_TIMEOUT, MAX_PONG_TIME);
+        let written = timeout(time, write_all).await;
         written.unwrap_or_else(|_| Err(TimedOut.into()))
     }
 }
 
 /// Returns the details of a refusal for the log. Queries are left out, as tokens stand in them.
 fn refusal_details(head: Option<&RequestHead>, response: &Response) -> String {
-    let text = response.log_reason.as_deref().unwrap_or(response.text());
+    let text = response.log_reason.clone();
+    let text = text.unwrap_or_else(|| response.text());
     let Some(head) = head else {
-        return text.to_owned();
+        return text;
     };
     let path = Quoted(&head.path);
     let header = |name| Quoted(head.first(name).unwrap_or_default());

@@ -1,7 +1,7 @@
 //! Plain HTTP responses (RFC 9112 section 6, RFC 9110).
 
+use crate::realm::Body;
 use std::fmt::{self, Write};
-use std::sync::Arc;
 
 /// A plain response: a status and a body, which is one line of text unless `content_type` says
 /// otherwise.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub(crate) struct Response {
     pub(crate) status: u16,
     content_type: &'static str,
-    body: Arc<str>,
+    body: Body,
     /// Whether the connection stays open for another request.
     keep_alive: bool,
     headers: Vec<(&'static str, String)>,
@@ -31,7 +31,7 @@ impl Response {
     }
 
     /// Creates a response of status 200 with this body.
-    pub(crate) fn ok(content_type: &'static str, body: Arc<str>) -> Self {
+    pub(crate) fn ok(content_type: &'static str, body: Body) -> Self {
         Self {
             content_type,
             body,
@@ -53,8 +53,8 @@ impl Response {
     }
 
     /// Returns the line of text.
-    pub(crate) fn text(&self) -> &str {
-        self.body.trim_end()
+    pub(crate) fn text(&self) -> String {
+        self.body.to_string().trim_end().to_owned()
     }
 
     /// Announces that the connection stays open.
@@ -69,11 +69,12 @@ impl Response {
         self
     }
 
-    /// Returns the head and the body as they go over the wire, for a request with this method. The
-    /// response to HEAD has no body.
-    pub(crate) fn encode(&self, method: &str) -> (String, &str) {
-        let body = if method == "HEAD" { "" } else { &self.body };
-        (self.head(), if self.has_body() { body } else { "" })
+    /// Returns the head and the pieces of the body as they go over the wire, for a request with this method.
+    /// The response to HEAD has no body.
+    pub(crate) fn encode(&self, method: &str) -> (String, Vec<&str>) {
+        let sends_body = method != "HEAD" && self.has_body();
+        let body = self.body.pieces().filter(|_| sends_body).collect();
+        (self.head(), body)
     }
 
     fn has_body(&self) -> bool {
@@ -142,13 +143,13 @@ mod tests {
         assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"));
         assert!(head.contains("\r\nContent-Length: 13\r\n"));
         assert!(head.ends_with("\r\n\r\n"));
-        assert_eq!(body, "nothing here\n");
+        assert_eq!(body, ["nothing here\n"]);
     }
 
     #[test]
     fn a_response_to_head_has_the_length_of_the_body_but_no_body() {
         let response = Response::new(404, "nothing here");
-        assert_eq!(response.encode("HEAD"), (response.encode("GET").0, ""));
+        assert_eq!(response.encode("HEAD"), (response.encode("GET").0, vec![]));
     }
 
     #[test]
@@ -156,6 +157,6 @@ mod tests {
         let response = Response::new(204, "");
         let (head, body) = response.encode("OPTIONS");
         assert!(!head.contains("Content-"), "{head}");
-        assert_eq!(body, "");
+        assert_eq!(body, [""; 0]);
     }
 }

@@ -5,8 +5,10 @@ use super::{codec_document, codec_flat};
 use crate::base::frame::Frame;
 use crate::realm::Message;
 use crate::toolkit::dialect::Encode;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::fmt;
 
 /// The decoder's state for one connection: its dialect, once a HELLO has fixed it.
 #[derive(Default)]
@@ -50,23 +52,87 @@ pub(super) fn decode(decoder: &mut Decoder, received: &Message) -> Incoming {
 ///
 /// Nothing else about the message has to be valid; a key may also occur twice.
 fn detect_dialect(text: &str) -> (Option<Dialect>, bool) {
-    let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
+    let Ok(shape) = serde_json::from_str::<Shape>(text) else {
         return (None, false);
     };
-    let starts_with = |key: &str, start: &str| {
-        let value = fields.get(key);
-        value.is_some_and(|value| value.get().starts_with(start))
-    };
-    let has_any = |keys: &[&str]| keys.iter().any(|key| fields.contains_key(*key));
-    let is_hello = starts_with("type", r#""HELLO""#);
-    if starts_with("data", "{") {
-        (Some(Dialect::Document), is_hello)
-    } else if has_any(&["user_id", "display_name"]) {
-        (Some(Dialect::Flat), is_hello)
-    } else if has_any(&["target_user_id", "to", "content", "message_id", "is_typing"]) {
+    if shape.has_data_object {
+        (Some(Dialect::Document), shape.is_hello)
+    } else if shape.has_identity {
+        (Some(Dialect::Flat), shape.is_hello)
+    } else if shape.has_flat_field {
         (Some(Dialect::Flat), false)
     } else {
         (None, false)
+    }
+}
+
+/// What decides the dialect of a message. Reading it keeps nothing of other keys, of which a client may send
+/// thousands.
+#[derive(Default)]
+struct Shape {
+    is_hello: bool,
+    /// `data` is an object.
+    has_data_object: bool,
+    /// There is a field that a flat HELLO has, and a HELLO of the document has not.
+    has_identity: bool,
+    /// There is a field of another flat message.
+    has_flat_field: bool,
+}
+
+/// The keys that decide the dialect.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Type,
+    Data,
+    #[serde(alias = "display_name")]
+    UserId,
+    #[serde(
+        alias = "to",
+        alias = "content",
+        alias = "message_id",
+        alias = "is_typing"
+    )]
+    TargetUserId,
+    #[serde(other)]
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ShapeVisitor)
+    }
+}
+
+struct ShapeVisitor;
+
+impl<'de> Visitor<'de> for ShapeVisitor {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Shape, A::Error> {
+        let mut shape = Shape::default();
+        while let Some(key) = fields.next_key()? {
+            match key {
+                Key::Type => {
+                    let value: &RawValue = fields.next_value()?;
+                    shape.is_hello = value.get().starts_with(r#""HELLO""#);
+                }
+                Key::Data => {
+                    let value: &RawValue = fields.next_value()?;
+                    shape.has_data_object = value.get().starts_with('{');
+                }
+                Key::UserId | Key::TargetUserId | Key::Other => {
+                    shape.has_identity |= matches!(key, Key::UserId);
+                    shape.has_flat_field |= matches!(key, Key::TargetUserId);
+                    fields.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(shape)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::FastChat;
 use super::codec_flat::NAME_LENGTH;
 use super::fields::{display_name, uuid};
-use crate::realm::{ConnectRequest, Context, HttpReply, Method, Rejection, Request};
+use crate::realm::{Body, ConnectRequest, Context, HttpReply, Method, Rejection, Request};
 use crate::toolkit::json::{self, InvalidMessage};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -37,29 +37,25 @@ pub(super) struct OnlineList {
     created_at: Duration,
     /// The version of the presence changes in it.
     version: u64,
-    /// The response with all users.
-    json: Arc<str>,
-    /// The users' JSON objects, each followed by a comma.
-    users: String,
-    /// The byte range of each user in `users`, with the comma.
+    /// The response with all users, up to the end of the last one.
+    users: Arc<str>,
+    /// The byte range of each user in `users`, with the comma that goes with it.
     ranges: BTreeMap<Uuid, Range<usize>>,
 }
 
 impl OnlineList {
-    /// Returns the response without the user at this range.
-    fn without(&self, range: Range<usize>) -> String {
-        let before = self.users.get(..range.start).unwrap_or_default();
-        let after = self.users.get(range.end..).unwrap_or_default();
-        list_json(before, after, self.ranges.len() - 1)
+    /// Returns the response, without the user in this range. It shares the text of the list.
+    fn without(&self, excluded: Option<Range<usize>>) -> Body {
+        let count = self.ranges.len() - usize::from(excluded.is_some());
+        let end = self.users.len();
+        let excluded = excluded.unwrap_or(end..end);
+        let mut body = Body::default();
+        body.push(&self.users, 0..excluded.start);
+        body.push(&self.users, excluded.end..end);
+        let tail: Arc<str> = format!("],\"count\":{count}}}").into();
+        body.push(&tail, 0..tail.len());
+        body
     }
-}
-
-/// Returns the response with `count` users, whose JSON is `before` and `after` together.
-fn list_json(before: &str, after: &str, count: usize) -> String {
-    let count = format!("],\"count\":{count}}}");
-    let users = [before, after].concat();
-    let users = users.strip_suffix(',').unwrap_or_default();
-    ["{\"users\":[", users, &count].concat()
 }
 
 /// The body of a heartbeat, not decoded yet.
@@ -102,7 +98,7 @@ impl FastChat {
     }
 
     /// Lists the users online, without the one that the request excludes. While too many bytes of
-    /// different lists are in flight to slow clients, all requests share one list with all users.
+    /// different lists are in flight to slow clients, no new list is made.
     fn handle_online(&mut self, cx: &Context, request: &ConnectRequest) -> HttpReply {
         let version = self.presence_changes.version();
         let is_current =
@@ -112,20 +108,13 @@ impl FastChat {
         let list = list.filter(|list| is_current(list) || !has_capacity);
         let list = list.unwrap_or_else(|| {
             let list = self.build_online_list(cx);
-            self.in_flight_lists.add(&list.json);
+            self.in_flight_lists.add(&list.users);
             list
         });
         let excluded = request.parameter("exclude_user_id");
         let excluded = excluded.and_then(|id| Uuid::try_parse(&id).ok());
         let excluded = excluded.and_then(|id| list.ranges.get(&id));
-        let body = match excluded {
-            Some(range) if self.in_flight_lists.has_capacity() => {
-                let body: Arc<str> = list.without(range.clone()).into();
-                self.in_flight_lists.add(&body);
-                body
-            }
-            _ => Arc::clone(&list.json),
-        };
+        let body = list.without(excluded.cloned());
         self.online_list = Some(list);
         HttpReply::Ok {
             content_type: JSON,
@@ -136,8 +125,9 @@ impl FastChat {
     /// Encodes the list of users online.
     fn build_online_list(&self, cx: &Context) -> OnlineList {
         let last_seen = cx.timestamp();
-        let mut users = String::new();
-        let mut ranges = BTreeMap::new();
+        let mut users = br#"{"users":["#.to_vec();
+        let mut ranges: BTreeMap<Uuid, Range<usize>> = BTreeMap::new();
+        let mut first: Option<Uuid> = None;
         for (&id, user) in &self.users {
             let json_user = UserJson {
                 id,
@@ -147,16 +137,24 @@ impl FastChat {
                 status: "online",
             };
             let start = users.len();
-            users.push_str(&serde_json::to_string(&json_user).expect("strings are JSON"));
-            users.push(',');
+            match first {
+                None => first = Some(id),
+                Some(_) => users.push(b','),
+            }
+            serde_json::to_writer(&mut users, &json_user).expect("strings are JSON");
             ranges.insert(id, start..users.len());
         }
-        let json = list_json(&users, "", self.users.len());
+        // The comma before the second user goes with the first, which has none before it.
+        if let (Some(first), true) = (first, ranges.len() > 1) {
+            if let Some(range) = ranges.get_mut(&first) {
+                range.end += 1;
+            }
+        }
+        let users = String::from_utf8(users).expect("JSON is UTF-8");
         OnlineList {
             created_at: cx.now,
             version: self.presence_changes.version(),
-            json: json.into(),
-            users,
+            users: users.into(),
             ranges,
         }
     }

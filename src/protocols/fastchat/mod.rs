@@ -265,7 +265,8 @@ impl Realm for FastChat {
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        for conn in self.pending.expired(cx.now) {
+        let silent_since = |conn, since| cx.silent_since(conn, since);
+        for conn in self.pending.expired(cx.now, silent_since) {
             let recipient = Recipient {
                 connection: conn,
                 dialect: self

@@ -158,13 +158,14 @@ impl Realm for Loudsync {
     }
 
     fn tick(&mut self, cx: &mut Context) {
-        for conn in self.pending.expired(cx.now) {
+        let silent_since = |conn, since| cx.silent_since(conn, since);
+        for conn in self.pending.expired(cx.now, silent_since) {
             cx.close(conn, CloseReason::RegistrationTimeout);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
         let has_expired_member = |session: &Session| {
             let mut members = session.members();
-            members.any(|member| has_lost_place(&self.pending, cx.now, member, timeout))
+            members.any(|member| has_lost_place(&self.pending, cx, member, timeout))
         };
         let affected = self
             .sessions
@@ -347,8 +348,7 @@ impl Loudsync {
         let Some(session) = self.sessions.get_mut(session_id) else {
             return;
         };
-        let has_timed_out =
-            |member: &Member| has_lost_place(&self.pending, cx.now, member, timeout);
+        let has_timed_out = |member: &Member| has_lost_place(&self.pending, cx, member, timeout);
         let (expired, guests) = std::mem::take(&mut session.guests)
             .into_iter()
             .partition::<Vec<Member>, _>(has_timed_out);
@@ -399,12 +399,12 @@ impl Loudsync {
 /// its device waits for it: that JOIN came in time, and the probe must not make it late.
 fn has_lost_place(
     pending: &PendingClients<(Recipient, Join)>,
-    now: Duration,
+    cx: &Context,
     member: &Member,
     timeout: Duration,
 ) -> bool {
     let is_waited_for = |recipient: Recipient| pending.has_takeover_of(recipient.connection);
-    member.has_timed_out(now, timeout) && !member.recipient.is_some_and(is_waited_for)
+    member.has_timed_out(cx, timeout) && !member.recipient.is_some_and(is_waited_for)
 }
 
 fn send_error(cx: &mut Context, client: Recipient, error: &ErrorReply) {

@@ -320,9 +320,13 @@ impl Member {
         }
     }
 
-    /// Returns whether its last heartbeat is at least `timeout` ago.
-    pub(super) fn has_timed_out(&self, now: Duration, timeout: Duration) -> bool {
-        self.last_heartbeat + timeout <= now
+    /// Returns whether its last heartbeat is at least `timeout` ago, time in which the server did not read
+    /// its connection apart.
+    pub(super) fn has_timed_out(&self, cx: &Context, timeout: Duration) -> bool {
+        let since = self.recipient.map_or(self.last_heartbeat, |recipient| {
+            cx.silent_since(recipient.connection, self.last_heartbeat)
+        });
+        since + timeout <= cx.now
     }
 
     /// Returns whether this is its connection.

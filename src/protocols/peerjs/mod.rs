@@ -192,7 +192,7 @@ impl Realm for PeerJs {
             },
             Some(Route::PeerList) if self.options.allow_discovery => HttpReply::Ok {
                 content_type: "application/json; charset=utf-8",
-                body: self.peer_list(),
+                body: self.peer_list().into(),
             },
             Some(Route::PeerList) => HttpReply::Rejected(Rejection {
                 status: 401,
@@ -298,10 +298,11 @@ impl Realm for PeerJs {
         }
         let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
         if !alive_timeout.is_zero() {
-            let now = cx.now;
-            let is_silent = |peer: &&Peer| peer.last_message + alive_timeout <= now;
-            for peer in self.peers.values().filter(is_silent) {
-                cx.close(peer.connection, CloseReason::TimedOut);
+            for peer in self.peers.values() {
+                let silent_since = cx.silent_since(peer.connection, peer.last_message);
+                if silent_since + alive_timeout <= cx.now {
+                    cx.close(peer.connection, CloseReason::TimedOut);
+                }
             }
         }
     }

@@ -190,11 +190,12 @@ impl Workspace {
             return;
         }
         let idle_timeout = Duration::from_secs(self.options.idle_timeout.into());
-        let is_idle = |member: &Member| {
-            // One whose large text waits is not read from, and has no chance to be active.
-            member.waiting_bytes == 0 && cx.now >= member.last_activity + idle_timeout
+        let is_idle = |&(&conn, member): &(&ConnectionId, &Member)| {
+            // A member whose large text waits is not read from, and has no chance to be active.
+            let is_waiting = member.waiting_bytes > 0;
+            !is_waiting && cx.now >= cx.silent_since(conn, member.last_activity) + idle_timeout
         };
-        let idle = self.members.iter().filter(|(_, member)| is_idle(member));
+        let idle = self.members.iter().filter(is_idle);
         let idle: Vec<ConnectionId> = idle.map(|(&conn, _)| conn).collect();
         let take = |conn| self.members.remove(&conn).map(|member| (conn, member));
         let idle: Vec<_> = idle.into_iter().filter_map(take).collect();

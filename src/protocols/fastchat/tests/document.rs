@@ -12,6 +12,7 @@
 //! | HELLO, HELLO_ACK, PRESENCE: "Connection Establishment" | `hello_is_acknowledged_and_followed_by_the_presence_list` |
 //! | HELLO comes first: anything else is `UNAUTHORIZED` | `any_other_message_before_hello_is_unauthorized` |
 //! | no HELLO within 10 s: `UNAUTHORIZED`, Close 4401 | `a_client_that_sends_no_hello_is_closed_after_10_seconds` |
+//! | time in which the server does not read a connection does not count | `a_client_that_the_server_does_not_read_is_not_too_late` |
 //! | an invalid HELLO does not count as one | `an_invalid_hello_does_not_extend_the_time_limit` |
 //! | a second HELLO: `VALIDATION` | `a_second_hello_gets_a_validation_error` |
 //! | "User ID Format: UUID v4", lower case in answers | `a_user_id_must_be_a_uuid_of_version_4` |
@@ -281,6 +282,15 @@ fn a_client_that_sends_no_hello_is_closed_after_10_seconds() {
     let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(code(&lines[..1], 1), "UNAUTHORIZED");
     assert_eq!(lines[1..], ["1 x 4401 no HELLO or JOIN in time"]);
+}
+
+#[test]
+fn a_client_that_the_server_does_not_read_is_not_too_late() {
+    let mut harness = harness();
+    harness.open(1, "/ws");
+    assert_eq!(harness.advance_unread(1, 10 * SECOND), no_lines());
+    assert_eq!(harness.advance(9 * SECOND), no_lines());
+    assert_eq!(harness.advance(SECOND).len(), 2);
 }
 
 #[test]

@@ -30,14 +30,14 @@
 //! | users of both dialects share chats, each with its own shapes | `both_dialects_share_chats` |
 //! | the error at the end of `hello_timeout` has the client's dialect | `the_hello_timeout_error_is_in_the_clients_dialect` |
 //! | a claimant is answered in its own dialect | `a_claimant_is_answered_in_its_own_dialect` |
-//! | GET /presence/online | `users_online_are_listed_over_http`, `an_http_list_is_current`, `slow_http_clients_share_one_list` |
+//! | GET /presence/online | `users_online_are_listed_over_http`, `a_list_is_encoded_once_for_all_requests_whomever_they_exclude`, `an_http_list_is_current`, `slow_http_clients_share_one_list` |
 //! | POST /presence/heartbeat, its name cleaned as in HELLO | `an_http_heartbeat_changes_nothing` |
 //! | the endpoints over sockets, with preflight requests | `the_presence_endpoints_answer_the_front_end` |
 //! | a flat client over a socket | `a_flat_client_chats_with_a_client_of_the_document` |
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::protocols::fastchat::FastChat;
-use crate::realm::{HttpReply, Message};
+use crate::realm::{Body, HttpReply, Message};
 use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
@@ -822,7 +822,7 @@ fn a_claimant_is_answered_in_its_own_dialect() {
 
 fn body(reply: HttpReply) -> Value {
     match reply {
-        HttpReply::Ok { body, .. } => serde_json::from_str(&body).unwrap(),
+        HttpReply::Ok { body, .. } => serde_json::from_str(&body.to_string()).unwrap(),
         other => panic!("{other:?}"),
     }
 }
@@ -896,35 +896,16 @@ fn slow_http_clients_share_one_list() {
             &json!({"type": "HELLO", "display_name": name}),
         );
     }
-    let all = harness.get("/presence/online");
-    let users = body(all.clone())["users"].clone();
-    let mut unread: Vec<HttpReply> = Vec::new();
-    let mut count = |harness: &mut RealmHarness<FastChat>, at: usize| {
-        let id = users[at % 100]["id"].as_str().unwrap();
-        let reply = harness.get(&format!("/presence/online?exclude_user_id={id}"));
-        let count = body(reply.clone())["count"].clone();
-        let size = match &reply {
-            HttpReply::Ok { body, .. } => body.len(),
-            other => panic!("{other:?}"),
-        };
-        unread.push(reply);
-        (count, size)
+    // A new list each second, all of them still being read.
+    let list = |harness: &mut RealmHarness<FastChat>| match harness.get("/presence/online") {
+        HttpReply::Ok { body, .. } => body,
+        other => panic!("{other:?}"),
     };
-    // The list of all users counts as well.
-    let HttpReply::Ok { body: all, .. } = all else {
-        panic!("{all:?}");
-    };
-    let mut size = all.len();
-    while size < MAX_IN_FLIGHT_BYTES {
-        let (others, bytes) = count(&mut harness, size);
-        assert_eq!(others, 99);
-        size += bytes;
+    let mut unread = Vec::new();
+    while unread.iter().map(Body::len).sum::<usize>() < MAX_IN_FLIGHT_BYTES + 1000 {
+        unread.push(list(&mut harness));
+        harness.advance(SECOND);
     }
-    assert_eq!(
-        count(&mut harness, 0).0,
-        100,
-        "the list of all users, the excluded one included"
-    );
     let last_seen = |harness: &mut RealmHarness<FastChat>| {
         let list = body(harness.get("/presence/online"));
         assert_eq!(list["count"], 100);
@@ -935,6 +916,34 @@ fn slow_http_clients_share_one_list() {
     assert_eq!(last_seen(&mut harness), before, "no new list is made");
     unread.truncate(10);
     assert_ne!(last_seen(&mut harness), before);
+}
+
+#[test]
+fn a_list_is_encoded_once_for_all_requests_whomever_they_exclude() {
+    let mut harness = harness();
+    let ids = [ANN, BOB, EVE];
+    for (online, id) in ids.iter().enumerate() {
+        enter(&mut harness, online as u64 + 1, id, "Name");
+        let HttpReply::Ok { body: all, .. } = harness.get("/presence/online") else {
+            panic!("no list");
+        };
+        let text = all.pieces().next().unwrap().as_bytes().as_ptr_range();
+        for excluded in &ids[..=online] {
+            let target = format!("/presence/online?exclude_user_id={excluded}");
+            let HttpReply::Ok { body, .. } = harness.get(&target) else {
+                panic!("no list");
+            };
+            let listed: Value = serde_json::from_str(&body.to_string()).unwrap();
+            assert_eq!(listed["count"], online, "{excluded} of {online}");
+            let users = listed["users"].as_array().unwrap().iter();
+            let others = ids[..=online].iter().filter(|id| *id != excluded);
+            assert!(users.map(|user| &user["id"]).eq(others), "{body}");
+            let pieces: Vec<&str> = body.pieces().collect();
+            let (_count, users) = pieces.split_last().unwrap();
+            let is_shared = |piece: &&str| text.contains(&piece.as_ptr());
+            assert!(users.iter().all(is_shared), "copied for {excluded}");
+        }
+    }
 }
 
 #[test]

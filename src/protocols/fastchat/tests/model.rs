@@ -197,7 +197,7 @@ impl Model {
                 if let HttpReply::Ok { body, .. } =
                     self.clients.harness.post("/presence/heartbeat", &body)
                 {
-                    let seen: Value = serde_json::from_str(&body).unwrap();
+                    let seen: Value = serde_json::from_str(&body.to_string()).unwrap();
                     let is_here = self.users.values().any(|user| seen["id"] == json!(user));
                     assert_eq!(seen["status"] == "online", is_here, "{seen}");
                 }
@@ -262,7 +262,7 @@ impl Model {
         let HttpReply::Ok { body, .. } = self.clients.harness.get(&target) else {
             panic!("{target}");
         };
-        let list: Value = serde_json::from_str(&body).unwrap();
+        let list: Value = serde_json::from_str(&body.to_string()).unwrap();
         let listed = list["users"].as_array().unwrap();
         assert_eq!(list["count"], listed.len());
         let listed: BTreeSet<&str> = listed.iter().map(|it| it["id"].as_str().unwrap()).collect();

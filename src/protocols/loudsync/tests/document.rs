@@ -54,6 +54,7 @@
 //! | losing the connection repeatedly is not a flood | `a_device_that_is_lost_repeatedly_does_not_flood_the_members` |
 //! | or `member_left` `timeout`, 15 s after its last heartbeat | `a_member_that_does_not_return_times_out_15_seconds_after_its_last_heartbeat` |
 //! | only `heartbeat` counts | `only_heartbeats_keep_a_member` |
+//! | time in which the server does not read a client does not count | `a_client_that_the_server_does_not_read_does_not_time_out` |
 //! | heartbeats have no answer | `a_heartbeat_has_no_answer` |
 //! | "checked every second" | `heartbeats_are_checked_every_second` |
 //! | the host leaves, or does not return: `session_closed`, 1000 | `the_session_closed_flow`, `a_session_ends_when_its_host_times_out` |
@@ -1063,6 +1064,31 @@ fn only_heartbeats_keep_a_member() {
     assert_eq!(
         wait_with_heartbeats(&mut harness, SECOND, &[1, 3])[0],
         "2 x 4408 timed out"
+    );
+}
+
+#[test]
+fn a_client_that_the_server_does_not_read_does_not_time_out() {
+    let mut harness = party();
+    harness.open(4, "/");
+    for conn in [1, 2, 3, 4] {
+        harness.advance_unread(conn, Duration::ZERO);
+    }
+    for _ in 0..3 {
+        harness.send(1, &bare("heartbeat"));
+        harness.send(3, &bare("heartbeat"));
+        harness.advance_unread(4, Duration::ZERO);
+        assert_eq!(harness.advance_unread(2, 5 * SECOND), no_lines());
+    }
+    harness.advance_unread(4, Duration::ZERO);
+    assert_eq!(
+        wait_with_heartbeats(&mut harness, 14 * SECOND, &[1, 3]),
+        no_lines()
+    );
+    let lines = wait_with_heartbeats(&mut harness, SECOND, &[1, 3]);
+    assert_eq!(
+        lines[..2],
+        ["4 x 4401 no HELLO or JOIN in time", "2 x 4408 timed out"]
     );
 }
 

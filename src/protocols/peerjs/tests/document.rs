@@ -36,10 +36,12 @@
 //! | a full outbox closes neither its client nor the sender | `a_message_to_a_full_outbox_expires_at_once` |
 //! | LEAVE without `dst` ends the record, 1000 | `leave_without_a_destination_ends_the_connection` |
 //! | no message for `alive_timeout`: 4408 | `a_client_without_messages_for_a_minute_is_closed` |
+//! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
+use crate::realm::Body;
 use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
@@ -142,19 +144,19 @@ fn slow_readers_of_lists_hold_no_more_than_a_few() {
             other => panic!("{other:?}"),
         }
     };
-    let size = |held: &[Arc<str>]| held.iter().map(|list| list.len()).sum::<usize>();
+    let size = |held: &[Body]| held.iter().map(Body::len).sum::<usize>();
     let mut held = Vec::new();
     while size(&held) < MAX_IN_FLIGHT_BYTES {
         held.push(list(held.len() as u64 + 1));
     }
     assert!(
-        Arc::ptr_eq(&list(5001), held.last().unwrap()),
+        list(5001) == *held.last().unwrap(),
         "an older list is sent while too many are in flight"
     );
     // One reader is left, and one that holds the second newest list.
     held.truncate(1);
-    assert!(list(5002).contains("5002"));
-    assert!(list(5003).contains("5003"));
+    assert!(list(5002).to_string().contains("5002"));
+    assert!(list(5003).to_string().contains("5003"));
 }
 
 #[test]
@@ -611,6 +613,15 @@ fn a_client_without_messages_for_a_minute_is_closed() {
     let mut unlimited = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 0}));
     unlimited.open(1, &target("a", "t"));
     assert_eq!(unlimited.advance(100_000 * SECOND), no_lines());
+}
+
+#[test]
+fn a_client_that_the_server_does_not_read_is_not_silent() {
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"alive_timeout": 60}));
+    harness.open(1, &target("a", "t"));
+    assert_eq!(harness.advance_unread(1, 60 * SECOND), no_lines());
+    assert_eq!(harness.advance(59 * SECOND), no_lines());
+    assert_eq!(harness.advance(SECOND), ["1 x 4408 timed out"]);
 }
 
 #[test]

@@ -194,7 +194,10 @@ impl World {
                 };
                 let mut ids: Vec<&String> = self.owners.keys().collect();
                 ids.sort();
-                assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!(ids));
+                assert_eq!(
+                    serde_json::from_str::<Value>(&body.to_string()).unwrap(),
+                    json!(ids)
+                );
             }
             Step::Request(target) => {
                 self.clients.harness.get(&target);

@@ -54,6 +54,7 @@
 //! | limits outlive a connection | `reconnecting_does_not_reset_a_limit` |
 //! | they are kept for a minute | `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
 //! | "Close idle connections after 5 minutes" | `a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction`, `active_connections_are_told_that_idle_users_went_offline`, `an_invalid_message_counts_as_activity`, `without_an_idle_timeout_no_connection_is_closed` |
+//! | time in which the server does not read a connection is no idleness of it | `a_connection_that_the_server_does_not_read_is_not_idle` |
 //! | "Validate all incoming messages" | `no_text_makes_decoding_panic`, `no_json_makes_decoding_panic` |
 //! | the first message decides the dialect | `the_first_message_decides_the_dialect_for_the_connections_life` |
 //! | a type of the other dialect: `UNKNOWN_TYPE` | `the_first_message_decides_the_dialect_for_the_connections_life` |
@@ -613,6 +614,14 @@ fn active_connections_are_told_that_idle_users_went_offline() {
     let lines = harness.advance(MINUTE);
     let [a, b] = [(1, "a"), (60_001, "b")].map(|(id, name)| presence(3, id, name, "offline"));
     assert_eq!(lines, ["1 x 4408 timed out", "2 x 4408 timed out", &a, &b]);
+}
+
+#[test]
+fn a_connection_that_the_server_does_not_read_is_not_idle() {
+    let mut harness = room(&["a"]);
+    assert_eq!(harness.advance_unread(1, 5 * MINUTE), no_lines());
+    assert_eq!(harness.advance(4 * MINUTE), no_lines());
+    assert_eq!(harness.advance(MINUTE), ["1 x 4408 timed out"]);
 }
 
 #[test]

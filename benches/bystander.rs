@@ -1,0 +1,365 @@
+//! Measures how long a bystander waits while other clients attack: the round trip of a message of a PeerDrop
+//! pair, from the first to the second and back, on a port that nobody attacks. The daemon has one thread.
+//!
+//! `cargo bench --bench bystander -- [SECONDS [PROGRAM [ATTACK]]]`, by default 5 s for each attack, the daemon
+//! that cargo has built, and all attacks. One row for each attack. Nothing is asserted but that the daemon serves
+//! the pair.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark may fail by a panic"
+)]
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Users in the FastChat room whose list is asked for.
+const USERS: usize = 2000;
+
+/// Clients that ask for the list.
+const ASKING: usize = 200;
+
+/// Clients of each of the other attacks.
+const ATTACKERS: usize = 40;
+
+/// Time between two messages of the bystander.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the bystander waits for its message before the benchmark gives up.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The daemon, with a listener each for PeerDrop, FastChat and Workspace.
+struct Daemon {
+    process: Child,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Daemon {
+    fn start(program: &str) -> Self {
+        // Time-outs of clients that only attack or only fill a room are not the subject.
+        let listeners = json!([
+            {"protocol": "peerdrop", "address": "127.0.0.1:0", "ping_after": 0},
+            {"protocol": "fastchat", "address": "127.0.0.1:0", "ping_after": 0, "hello_timeout": 0},
+            {"protocol": "workspace", "address": "127.0.0.1:0", "ping_after": 0, "idle_timeout": 0},
+        ]);
+        let config = json!({"threads": 1, "log": "info", "listeners": listeners});
+        let path = std::env::temp_dir().join(format!("bystander-{}.json", std::process::id()));
+        std::fs::write(&path, config.to_string()).unwrap();
+        let mut process = Command::new(program)
+            .arg("--config")
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut addresses = Vec::new();
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            if let Some((_, address)) = line.split_once("listens on ws://") {
+                addresses.push(address.split('/').next().unwrap().parse().unwrap());
+            } else if line.contains("ready in") {
+                break;
+            }
+        }
+        thread::spawn(move || lines.for_each(drop));
+        std::fs::remove_file(&path).unwrap();
+        Self { process, addresses }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Connects a WebSocket; what is sent and received on it are raw bytes.
+fn connect(address: SocketAddr, target: &str) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    write!(
+        stream,
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    assert!(
+        head.starts_with(b"HTTP/1.1 101"),
+        "{}",
+        String::from_utf8_lossy(&head)
+    );
+    Ok(stream)
+}
+
+/// Returns a frame with FIN set, masked with zeros.
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length @ 126..=65_535 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+/// Reads one text frame of at most 125 bytes.
+fn read_text(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x81, "not a text frame");
+    let mut payload = vec![0; head[1].into()];
+    stream.read_exact(&mut payload).unwrap();
+    payload
+}
+
+/// Reads and discards until the connection ends.
+fn discard(mut stream: TcpStream) {
+    let mut buffer = vec![0; 256 << 10];
+    while stream.read(&mut buffer).is_ok_and(|bytes| bytes > 0) {}
+}
+
+/// Sends the same bytes over and over, and discards what comes back; connects anew whenever the connection
+/// ends.
+fn flood(address: SocketAddr, target: &str, bytes: &[u8], is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        let Ok(mut stream) = connect(address, target) else {
+            continue;
+        };
+        stream
+            .set_write_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        let reader = stream.try_clone().unwrap();
+        let reader = thread::spawn(|| discard(reader));
+        while !is_over.load(Ordering::Relaxed) && stream.write_all(bytes).is_ok() {}
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+        reader.join().unwrap();
+    }
+}
+
+/// Asks for the list of users without one of them, over and over.
+fn ask(address: SocketAddr, excluded: &str, is_over: &AtomicBool) {
+    let request = format!(
+        "GET /presence/online?exclude_user_id={excluded} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    );
+    let mut stream = BufReader::with_capacity(64 << 10, TcpStream::connect(address).unwrap());
+    let mut body = Vec::new();
+    while !is_over.load(Ordering::Relaxed) {
+        stream.get_mut().write_all(request.as_bytes()).unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            if let Some((_, value)) = line.split_once("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        body.resize(length, 0);
+        stream.read_exact(&mut body).unwrap();
+    }
+}
+
+fn user_id(number: usize) -> String {
+    format!("aaaaaaaa-0000-4000-8000-{number:012}")
+}
+
+/// Fills the room. The users stay for as long as the daemon runs.
+fn fill_room(address: SocketAddr) {
+    let users: Vec<TcpStream> = (0..USERS)
+        .map(|number| {
+            let mut user = connect(address, "/ws").unwrap();
+            let data = json!({"user_id": user_id(number), "display_name": "Alexandra Example"});
+            let hello: Value = json!({"type": "HELLO", "data": data});
+            user.write_all(&frame(1, hello.to_string().as_bytes()))
+                .unwrap();
+            user
+        })
+        .collect();
+    thread::spawn(move || {
+        for user in &users {
+            user.set_nonblocking(true).unwrap();
+        }
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            for mut user in &users {
+                while user.read(&mut buffer).is_ok_and(|bytes| bytes > 0) {}
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    // The lists of all users are sent within two seconds.
+    thread::sleep(Duration::from_secs(5));
+}
+
+/// Returns the sorted round trips of a pair for this time.
+fn measure(address: SocketAddr, time: Duration) -> Vec<Duration> {
+    let mut first = connect(address, "/ws/chat").unwrap();
+    first.set_read_timeout(Some(DEADLINE)).unwrap();
+    let code = String::from_utf8(read_text(&mut first)).unwrap();
+    let mut second = connect(address, &format!("/ws/chat/{code}")).unwrap();
+    read_text(&mut second);
+    read_text(&mut first);
+    let echo = thread::spawn(move || {
+        let mut buffer = [0; 256];
+        while let Ok(bytes @ 1..) = second.read(&mut buffer) {
+            // The server's frame of at most 125 bytes, masked with zeros.
+            let text = &buffer[2..bytes];
+            if buffer[0] != 0x81 || second.write_all(&frame(1, text)).is_err() {
+                break;
+            }
+        }
+    });
+    let message = frame(1, &[b'x'; 64]);
+    let mut round_trips = Vec::new();
+    let start = Instant::now();
+    while start.elapsed() < time {
+        let sent_at = Instant::now();
+        first.write_all(&message).unwrap();
+        read_text(&mut first);
+        round_trips.push(sent_at.elapsed());
+        thread::sleep(PAUSE);
+    }
+    drop(first);
+    echo.join().unwrap();
+    round_trips.sort();
+    round_trips
+}
+
+/// Measures while `attackers` threads run `attack`, and prints a row.
+fn row(
+    name: &str,
+    bystander: SocketAddr,
+    time: Duration,
+    attackers: usize,
+    attack: impl Fn(usize, &AtomicBool) + Send + Sync + 'static,
+) {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let attack = Arc::new(attack);
+    let threads: Vec<_> = (0..attackers)
+        .map(|number| {
+            let (is_over, attack) = (Arc::clone(&is_over), Arc::clone(&attack));
+            thread::spawn(move || attack(number, &is_over))
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(1));
+    let round_trips = measure(bystander, time);
+    is_over.store(true, Ordering::Relaxed);
+    let at = |share: f64| {
+        let index = (round_trips.len() as f64 * share) as usize;
+        round_trips[index.min(round_trips.len() - 1)].as_secs_f64() * 1e3
+    };
+    println!(
+        "| {name} | {} | {:.2} | {:.2} | {:.2} |",
+        round_trips.len(),
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+fn main() {
+    // cargo passes "--bench".
+    let mut arguments = std::env::args().skip(1).filter(|it| !it.starts_with("--"));
+    let seconds = arguments.next().map_or(5, |it| it.parse().unwrap());
+    let time = Duration::from_secs(seconds);
+    let program = arguments.next();
+    let program = program
+        .as_deref()
+        .unwrap_or(env!("CARGO_BIN_EXE_switchboard"));
+    let only = arguments.next();
+    let wants = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    println!("| attack | round trips | p50 ms | p99 ms | max ms |");
+    println!("| --- | --- | --- | --- | --- |");
+    let daemon = Daemon::start(program);
+    let [peerdrop, fastchat, workspace] = daemon.addresses[..] else {
+        panic!("three listeners");
+    };
+    if wants("quiet") {
+        row("none", peerdrop, time, 0, |_, _| {});
+    }
+    if wants("pings") {
+        let pings = frame(0x9, b"").repeat(10_000);
+        row(
+            "40 clients, empty Pings",
+            peerdrop,
+            time,
+            ATTACKERS,
+            move |number, is_over| {
+                flood(
+                    workspace,
+                    &format!("/ws?username=ping{number}"),
+                    &pings,
+                    is_over,
+                );
+            },
+        );
+    }
+    if wants("keys") {
+        let keys: Vec<String> = (0..6200).map(|key| format!("\"{key:05}\":0")).collect();
+        let keys = frame(1, format!("{{{}}}", keys.join(",")).as_bytes());
+        assert!(keys.len() < 65_536, "{} bytes", keys.len());
+        row(
+            "40 clients, 64 KiB of keys",
+            peerdrop,
+            time,
+            ATTACKERS,
+            move |_, is_over| {
+                flood(fastchat, "/ws", &keys, is_over);
+            },
+        );
+    }
+    for (name, pattern) in [("tags", "<"), ("opened", "<a")] {
+        if wants(name) {
+            let length = (1 << 20) - 100;
+            let text =
+                json!({"type": "message:send", "text": pattern.repeat(length / pattern.len())});
+            let message = frame(1, text.to_string().as_bytes());
+            let title = format!("40 clients, 1 MiB of `{pattern}`");
+            row(&title, peerdrop, time, ATTACKERS, move |number, is_over| {
+                flood(
+                    workspace,
+                    &format!("/ws?username={name}{number}"),
+                    &message,
+                    is_over,
+                );
+            });
+        }
+    }
+    if wants("online") {
+        fill_room(fastchat);
+        row(
+            "200 clients, the list of 2,000 users",
+            peerdrop,
+            time,
+            ASKING,
+            move |number, is_over| {
+                ask(fastchat, &user_id(number), is_over);
+            },
+        );
+    }
+}
