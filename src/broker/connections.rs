@@ -59,6 +59,11 @@ impl Connections for ConnectionTable {
             .and_then(|connection| connection.status.rtt())
     }
 
+    fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
+        self.get(&conn)
+            .map(|connection| connection.status.last_activity())
+    }
+
     fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
         self.get(&conn).is_some_and(|connection| {
             let has_capacity = connection.outbox.has_capacity_for_relayed(frame);

@@ -12,6 +12,12 @@ pub trait Connections {
     /// listener's `ping_every`).
     fn rtt(&self, conn: ConnectionId) -> Option<Duration>;
 
+    /// Returns the time of the last activity of a connection, on the clock of [`Context::now`]; `None` if it
+    /// is not connected.
+    fn last_activity(&self, _conn: ConnectionId) -> Option<Duration> {
+        None
+    }
+
     /// Returns whether an [`Effect::Deliver`] of this frame to a connection would succeed now.
     fn can_deliver(&self, _conn: ConnectionId, _frame: &Frame) -> bool {
         true
@@ -75,6 +81,13 @@ impl<'a> Context<'a> {
     /// Returns the last round-trip time measured with a Ping to a connection.
     pub fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.connections.rtt(conn)
+    }
+
+    /// Returns how long a connection has given no sign of life, in whole seconds: neither a message nor a
+    /// Pong, nor has it read from a queue that was full. Zero if it is not connected.
+    pub fn silence(&self, conn: ConnectionId) -> Duration {
+        let last_activity = self.connections.last_activity(conn);
+        last_activity.map_or(Duration::ZERO, |last| self.now.saturating_sub(last))
     }
 
     /// Returns whether [`Context::deliver`] of this frame would succeed, for realms that must know. The answer

@@ -22,25 +22,31 @@ pub struct RealmHarness<R: Realm> {
     ids: DeterministicIds,
     open: BTreeSet<ConnectionId>,
     decoders: BTreeMap<ConnectionId, R::Decoder>,
+    facts: Facts,
+}
+
+/// What a realm can learn about connections.
+#[derive(Default)]
+struct Facts {
+    round_trip_times: BTreeMap<ConnectionId, Duration>,
+    /// Time of the last message, or of the answer to a probe, of each connection.
+    last_activity: BTreeMap<ConnectionId, Duration>,
     /// Connections whose outbox is full.
     full: BTreeSet<ConnectionId>,
-    round_trip_times: BTreeMap<ConnectionId, Duration>,
 }
 
-/// The state of the connections during a call.
-struct ConnectionStates<'a> {
-    open: &'a BTreeSet<ConnectionId>,
-    full: &'a BTreeSet<ConnectionId>,
-    round_trip_times: &'a BTreeMap<ConnectionId, Duration>,
-}
-
-impl Connections for ConnectionStates<'_> {
+impl Connections for Facts {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.round_trip_times.get(&conn).copied()
     }
 
+    fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
+        self.last_activity.get(&conn).copied()
+    }
+
     fn can_deliver(&self, conn: ConnectionId, _: &Frame) -> bool {
-        self.open.contains(&conn) && !self.full.contains(&conn)
+        // A connection has an entry while it is open.
+        self.last_activity.contains_key(&conn) && !self.full.contains(&conn)
     }
 }
 
@@ -68,8 +74,7 @@ impl<R: Realm> RealmHarness<R> {
             ids: DeterministicIds::default(),
             open: BTreeSet::new(),
             decoders: BTreeMap::new(),
-            full: BTreeSet::new(),
-            round_trip_times: BTreeMap::new(),
+            facts: Facts::default(),
         }
     }
 
@@ -94,6 +99,7 @@ impl<R: Realm> RealmHarness<R> {
         let request = connect_request(target, address);
         let conn = ConnectionId(conn);
         self.open.insert(conn);
+        self.record_activity(conn);
         let mut rejection = None;
         let lines = self.run(|realm, cx| rejection = realm.open(cx, conn, request).err());
         match rejection {
@@ -101,6 +107,7 @@ impl<R: Realm> RealmHarness<R> {
             Some(rejection) => {
                 assert_eq!(lines, no_lines(), "a rejection has no other effect");
                 self.open.remove(&conn);
+                self.facts.last_activity.remove(&conn);
                 Err(rejection)
             }
         }
@@ -135,6 +142,7 @@ impl<R: Realm> RealmHarness<R> {
 
     /// Sends a message from a client.
     pub fn send_message(&mut self, conn: u64, message: Message) -> Vec<String> {
+        self.record_activity(ConnectionId(conn));
         let decoder = self.decoders.entry(ConnectionId(conn)).or_default();
         match R::decode(decoder, message) {
             Some(command) => self.command(conn, command),
@@ -153,11 +161,13 @@ impl<R: Realm> RealmHarness<R> {
     pub fn disconnect(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.remove(&conn), "{conn:?} is not connected");
+        self.facts.last_activity.remove(&conn);
         self.run(|realm, cx| realm.close(cx, conn, reason))
     }
 
     /// Reports that a probed connection gave a sign of life.
     pub fn answer_probe(&mut self, conn: u64) -> Vec<String> {
+        self.record_activity(ConnectionId(conn));
         self.run(|realm, cx| realm.probe_result(cx, ConnectionId(conn), true))
     }
 
@@ -166,14 +176,26 @@ impl<R: Realm> RealmHarness<R> {
         self.run(|realm, cx| realm.probe_result(cx, ConnectionId(conn), false))
     }
 
+    /// Records that a connection gave a sign of life.
+    fn record_activity(&mut self, conn: ConnectionId) {
+        if self.open.contains(&conn) {
+            self.facts.last_activity.insert(conn, self.now);
+        }
+    }
+
     /// Marks a connection's outbox as full from now on.
     pub fn fill_outbox(&mut self, conn: u64) {
-        self.full.insert(ConnectionId(conn));
+        self.facts.full.insert(ConnectionId(conn));
+    }
+
+    /// Marks a connection's outbox as empty from now on.
+    pub fn drain_outbox(&mut self, conn: u64) {
+        self.facts.full.remove(&ConnectionId(conn));
     }
 
     /// Sets a connection's round-trip time from now on.
     pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
-        self.round_trip_times.insert(ConnectionId(conn), rtt);
+        self.facts.round_trip_times.insert(ConnectionId(conn), rtt);
     }
 
     /// Returns the open connections.
@@ -237,19 +259,15 @@ impl<R: Realm> RealmHarness<R> {
 
     fn with_context(&mut self, effects: &mut Vec<Effect>, call: impl FnOnce(&mut R, &mut Context)) {
         let wall = SystemTime::UNIX_EPOCH + START + self.now;
-        let connections = ConnectionStates {
-            open: &self.open,
-            full: &self.full,
-            round_trip_times: &self.round_trip_times,
-        };
+        let (facts, ids) = (&self.facts, &mut self.ids);
         call(
             &mut self.realm,
-            &mut Context::new(self.now, wall, &connections, &mut self.ids, effects),
+            &mut Context::new(self.now, wall, facts, ids, effects),
         );
     }
 
     fn deliver(&self, lines: &mut Vec<String>, to: ConnectionId, frame: &Frame) -> bool {
-        let has_room = self.open.contains(&to) && !self.full.contains(&to);
+        let has_room = self.open.contains(&to) && !self.facts.full.contains(&to);
         if has_room {
             lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
         }
@@ -264,6 +282,7 @@ impl<R: Realm> RealmHarness<R> {
         reason: CloseReason,
     ) {
         if self.open.remove(&conn) {
+            self.facts.last_activity.remove(&conn);
             lines.push(format!(
                 "{} x {} {}",
                 conn.0,
