@@ -377,6 +377,8 @@ mod tests {
             origins: &["*"],
             handshake_timeout: 10,
             max_message_size: 1000,
+            ping_after: 15,
+            pong_timeout: 5,
             ping_every: 0,
         };
         const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;

@@ -2,6 +2,7 @@
 //! `src/protocols/peerjs/tests`; here is what needs sockets.
 
 use crate::common::{Client, Daemon, http, read_head, tcp, wait_until};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -417,4 +418,58 @@ fn an_id_in_use_is_rejected_with_another_token_and_taken_over_with_the_same() {
         first.expect_close(),
         (4409, "connected again elsewhere".to_owned())
     );
+}
+
+#[test]
+fn a_client_that_answers_no_ping_loses_its_id_to_another_token() {
+    let daemon = daemon(json!({"silent_after": 1, "takeover_timeout": 1}));
+    // Answers no Ping before it reads.
+    let mut silent = enter(&daemon, "a");
+    let mut other = enter(&daemon, "b");
+    // Until the first one has been silent for a second, its id is taken.
+    let mut newcomer = loop {
+        let mut newcomer = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=a&token=new");
+        match newcomer.receive_json()["type"].as_str() {
+            Some("OPEN") => break newcomer,
+            other => assert_eq!(other, Some("ID-TAKEN")),
+        }
+    };
+    assert_eq!(silent.expect_close(), (4408, "timed out".to_owned()));
+    other.send(r#"{"type":"OFFER","dst":"a","payload":1}"#);
+    assert_eq!(newcomer.receive_json()["src"], "b");
+}
+
+#[test]
+fn the_fourth_takeover_in_a_row_gets_id_taken_if_the_holder_is_alive() {
+    let daemon = daemon(json!({"takeover_timeout": 3600}));
+    let mut holder = enter(&daemon, "a");
+    for _ in 0..3 {
+        let next = enter(&daemon, "a");
+        assert_eq!(holder.expect_close().0, 4409);
+        holder = next;
+    }
+    let mut newcomer = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=a&token=a");
+    holder.send(r#"{"type":"HEARTBEAT"}"#);
+    assert_eq!(newcomer.receive_json()["type"], "ID-TAKEN");
+    assert_eq!(newcomer.expect_close(), (4409, "ID is taken".to_owned()));
+    holder.send(r#"{"type":"OFFER","dst":"a","payload":"still here"}"#);
+    assert_eq!(holder.receive_json()["payload"], "still here");
+}
+
+#[test]
+fn a_destination_that_stops_reading_brings_one_expire() {
+    let daemon = daemon(json!({"expire_timeout": 1}));
+    let (mut a, stuck) = (enter(&daemon, "a"), enter(&daemon, "stuck"));
+    set_socket_recv_buffer_size(&stuck.socket.get_ref().0, 64 * 1024).unwrap();
+    let large = "x".repeat(1 << 20);
+    for _ in 0..30 {
+        a.send(format!(
+            r#"{{"type":"OFFER","dst":"stuck","payload":"{large}"}}"#
+        ));
+    }
+    assert_eq!(
+        a.receive_text(),
+        r#"{"type":"EXPIRE","src":"stuck","dst":"a"}"#
+    );
+    a.expect_no_message();
 }

@@ -113,11 +113,14 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::ResumeReading(conn));
     }
 
-    /// Returns how long a client has given no sign of life: zero while the server does not read from it, which
-    /// is no silence of the client.
+    /// Returns how long a client has given no sign of life, in whole seconds: neither a message nor a Pong, nor
+    /// has its socket taken bytes again. Time in which the server did not read from it does not count; zero
+    /// while it does not, or if the client is not connected.
     pub fn silence(&self, conn: ConnectionId) -> Duration {
         let last_activity = self.connections.last_activity(conn);
-        last_activity.map_or(Duration::ZERO, |at| self.now.saturating_sub(at))
+        last_activity.map_or(Duration::ZERO, |at| {
+            self.now.saturating_sub(self.silent_since(conn, at))
+        })
     }
 
     /// Returns the last round-trip time measured with a Ping to a connection.

@@ -121,6 +121,10 @@ pub struct Defaults {
     pub handshake_timeout: u64,
     /// `max_message_size`, in bytes.
     pub max_message_size: u64,
+    /// `ping_after`, in seconds.
+    pub ping_after: u64,
+    /// `pong_timeout`, in seconds.
+    pub pong_timeout: u64,
     /// `ping_every`, in seconds.
     pub ping_every: u64,
 }

@@ -23,29 +23,26 @@ pub struct RealmHarness<R: Realm> {
     ids: DeterministicIds,
     open: BTreeSet<ConnectionId>,
     decoders: BTreeMap<ConnectionId, R::Decoder>,
-    /// Connections whose outbox is full.
-    full: BTreeSet<ConnectionId>,
-    round_trip_times: BTreeMap<ConnectionId, Duration>,
-    /// Connections that are not read, or were not, with the last such time.
-    read_since: BTreeMap<ConnectionId, Duration>,
-    /// Time of the last sign of life: a message, or the answer to a probe.
-    last_activity: BTreeMap<ConnectionId, Duration>,
+    facts: Facts,
     /// Connections whose open is deferred.
     deferred: BTreeSet<ConnectionId>,
     /// Paused connections, each with the commands that it has sent since.
     paused: BTreeMap<ConnectionId, Vec<R::Command>>,
 }
 
-/// The state of the connections during a call.
-struct ConnectionStates<'a> {
-    open: &'a BTreeSet<ConnectionId>,
-    full: &'a BTreeSet<ConnectionId>,
-    round_trip_times: &'a BTreeMap<ConnectionId, Duration>,
-    read_since: &'a BTreeMap<ConnectionId, Duration>,
-    last_activity: &'a BTreeMap<ConnectionId, Duration>,
+/// What a realm can learn about connections.
+#[derive(Default)]
+struct Facts {
+    round_trip_times: BTreeMap<ConnectionId, Duration>,
+    /// Time of the last message, or of the answer to a probe, of each connection.
+    last_activity: BTreeMap<ConnectionId, Duration>,
+    /// Connections whose outbox is full.
+    full: BTreeSet<ConnectionId>,
+    /// Connections that are not read, or were not, with the last such time.
+    read_since: BTreeMap<ConnectionId, Duration>,
 }
 
-impl Connections for ConnectionStates<'_> {
+impl Connections for Facts {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
         self.round_trip_times.get(&conn).copied()
     }
@@ -55,7 +52,8 @@ impl Connections for ConnectionStates<'_> {
     }
 
     fn can_deliver(&self, conn: ConnectionId, _: &Frame) -> bool {
-        self.open.contains(&conn) && !self.full.contains(&conn)
+        // A connection has an entry while it is open.
+        self.last_activity.contains_key(&conn) && !self.full.contains(&conn)
     }
 
     fn read_since(&self, conn: ConnectionId) -> Duration {
@@ -87,12 +85,9 @@ impl<R: Realm> RealmHarness<R> {
             ids: DeterministicIds::default(),
             open: BTreeSet::new(),
             decoders: BTreeMap::new(),
-            full: BTreeSet::new(),
-            round_trip_times: BTreeMap::new(),
-            last_activity: BTreeMap::new(),
+            facts: Facts::default(),
             deferred: BTreeSet::new(),
             paused: BTreeMap::new(),
-            read_since: BTreeMap::new(),
         }
     }
 
@@ -125,6 +120,7 @@ impl<R: Realm> RealmHarness<R> {
             Some(rejection) => {
                 assert_eq!(lines, no_lines(), "a rejection has no other effect");
                 self.open.remove(&conn);
+                self.facts.last_activity.remove(&conn);
                 Err(rejection)
             }
         }
@@ -159,6 +155,7 @@ impl<R: Realm> RealmHarness<R> {
 
     /// Sends a message from a client.
     pub fn send_message(&mut self, conn: u64, message: Message) -> Vec<String> {
+        self.record_activity(ConnectionId(conn));
         let decoder = self.decoders.entry(ConnectionId(conn)).or_default();
         match R::decode(decoder, message) {
             Some(command) => self.command(conn, command),
@@ -179,16 +176,13 @@ impl<R: Realm> RealmHarness<R> {
         self.run(|realm, cx| realm.command(cx, conn, command))
     }
 
-    fn record_activity(&mut self, conn: ConnectionId) {
-        self.last_activity.insert(conn, self.now);
-    }
-
     /// Ends a connection.
     pub fn disconnect(&mut self, conn: u64, reason: DisconnectReason) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.remove(&conn), "{conn:?} is not connected");
         self.deferred.remove(&conn);
         self.paused.remove(&conn);
+        self.facts.last_activity.remove(&conn);
         self.run(|realm, cx| realm.close(cx, conn, reason))
     }
 
@@ -203,19 +197,33 @@ impl<R: Realm> RealmHarness<R> {
         self.run(|realm, cx| realm.probe_result(cx, ConnectionId(conn), false))
     }
 
+    /// Records that a connection gave a sign of life.
+    fn record_activity(&mut self, conn: ConnectionId) {
+        if self.open.contains(&conn) {
+            self.facts.last_activity.insert(conn, self.now);
+        }
+    }
+
     /// Marks a connection's outbox as full from now on.
     pub fn fill_outbox(&mut self, conn: u64) {
-        self.full.insert(ConnectionId(conn));
+        self.facts.full.insert(ConnectionId(conn));
+    }
+
+    /// Marks a connection's outbox as empty from now on.
+    pub fn drain_outbox(&mut self, conn: u64) {
+        self.facts.full.remove(&ConnectionId(conn));
     }
 
     /// Sets a connection's round-trip time from now on.
     pub fn set_rtt(&mut self, conn: u64, rtt: Duration) {
-        self.round_trip_times.insert(ConnectionId(conn), rtt);
+        self.facts.round_trip_times.insert(ConnectionId(conn), rtt);
     }
 
     /// Lets time pass in which the server does not read from a connection, and calls `tick` at its end.
     pub fn advance_unread(&mut self, conn: u64, time: Duration) -> Vec<String> {
-        self.read_since.insert(ConnectionId(conn), self.now + time);
+        self.facts
+            .read_since
+            .insert(ConnectionId(conn), self.now + time);
         self.advance(time)
     }
 
@@ -339,21 +347,15 @@ impl<R: Realm> RealmHarness<R> {
 
     fn with_context(&mut self, effects: &mut Vec<Effect>, call: impl FnOnce(&mut R, &mut Context)) {
         let wall = SystemTime::UNIX_EPOCH + START + self.now;
-        let connections = ConnectionStates {
-            open: &self.open,
-            full: &self.full,
-            round_trip_times: &self.round_trip_times,
-            read_since: &self.read_since,
-            last_activity: &self.last_activity,
-        };
+        let (facts, ids) = (&self.facts, &mut self.ids);
         call(
             &mut self.realm,
-            &mut Context::new(self.now, wall, &connections, &mut self.ids, effects),
+            &mut Context::new(self.now, wall, facts, ids, effects),
         );
     }
 
     fn deliver(&self, lines: &mut Vec<String>, to: ConnectionId, frame: &Frame) -> bool {
-        let has_room = self.open.contains(&to) && !self.full.contains(&to);
+        let has_room = self.open.contains(&to) && !self.facts.full.contains(&to);
         if has_room {
             lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
         }
@@ -370,6 +372,7 @@ impl<R: Realm> RealmHarness<R> {
         if self.open.remove(&conn) {
             self.deferred.remove(&conn);
             self.paused.remove(&conn);
+            self.facts.last_activity.remove(&conn);
             lines.push(format!(
                 "{} x {} {}",
                 conn.0,

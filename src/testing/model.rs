@@ -72,8 +72,13 @@ impl<R: Realm> ModelClients<R> {
 
     /// Opens a connection; `None` if the realm rejects it by an HTTP status.
     pub(crate) fn open(&mut self, target: &str) -> Option<Vec<String>> {
+        self.open_from(target, "127.0.0.1")
+    }
+
+    /// Opens a connection from an address; `None` if the realm rejects it by an HTTP status.
+    pub(crate) fn open_from(&mut self, target: &str, address: &str) -> Option<Vec<String>> {
         self.count += 1;
-        let lines = self.harness.try_open(self.count, target, "127.0.0.1");
+        let lines = self.harness.try_open(self.count, target, address);
         lines.ok().map(|lines| self.track_probes(lines))
     }
 
@@ -90,10 +95,10 @@ impl<R: Realm> ModelClients<R> {
         self.track_probes(lines)
     }
 
-    /// Picks one of the connections with a pending probe.
+    /// Picks one of the connections with a pending probe; `None` if there is none.
     pub(crate) fn pick_probed(&self, pick: usize) -> Option<u64> {
-        let mut probed = self.probed.iter().copied();
-        probed.nth(pick % self.probed.len().max(1))
+        let index = pick % self.probed.len().max(1);
+        self.probed.iter().copied().nth(index)
     }
 
     /// Picks one of the pending probes and reports its result.

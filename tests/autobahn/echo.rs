@@ -31,6 +31,8 @@ impl Realm for Echo {
         origins: &["*"],
         handshake_timeout: 10,
         max_message_size: 16 << 20,
+        ping_after: 15,
+        pong_timeout: 5,
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;

@@ -5,8 +5,8 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
 import { startDaemon } from "./daemon.mjs";
+import { startBrowser } from "./site.mjs";
 
 const client = createRequire(import.meta.url).resolve("peerjs/dist/peerjs.min.js");
 const documentation = readFileSync(
@@ -30,22 +30,7 @@ before(async () => {
     response.end(content);
   });
   await new Promise((resolve) => site.listen(0, "127.0.0.1", resolve));
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      // Both peers are on this machine, which may have no network besides loopback.
-      "--allow-loopback-in-peer-connection",
-      "--disable-features=WebRtcHideLocalIpsWithMdns",
-      "--use-fake-device-for-media-stream",
-      "--use-fake-ui-for-media-stream",
-    ],
-  });
+  browser = await startBrowser();
 });
 
 after(async () => {

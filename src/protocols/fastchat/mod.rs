@@ -157,6 +157,8 @@ impl Realm for FastChat {
         origins: &["same-host"],
         handshake_timeout: 10,
         max_message_size: 64 << 10,
+        ping_after: 15,
+        pong_timeout: 5,
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;

@@ -58,6 +58,8 @@ impl Realm for Loudsync {
         origins: &["*"],
         handshake_timeout: 10,
         max_message_size: 64 << 10,
+        ping_after: 15,
+        pong_timeout: 5,
         // Each Ping measures the `latency` of a member.
         ping_every: 5,
     };

@@ -63,6 +63,8 @@ impl Realm for PeerDrop {
         origins: &["*"],
         handshake_timeout: 10,
         max_message_size: 64 << 20,
+        ping_after: 15,
+        pong_timeout: 5,
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;

@@ -40,6 +40,16 @@ pub(super) fn decode(message: &Message) -> Option<ClientMessage> {
     Some(interpret(&raw).unwrap_or(ClientMessage::KeepAlive))
 }
 
+/// Returns the id that a `dst` names. A number names the id of its digits: JavaScript lets an application
+/// write `connect(4711)`, and the id in a URL is text.
+fn id(dst: &RawValue) -> Option<String> {
+    let json = dst.get();
+    if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return Some(json.to_owned());
+    }
+    serde_json::from_str(json).ok()
+}
+
 /// Returns the message that the fields make, or `None` if it is to be ignored.
 fn interpret(raw: &RawMessage) -> Option<ClientMessage> {
     let string = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
@@ -64,7 +74,7 @@ fn interpret(raw: &RawMessage) -> Option<ClientMessage> {
     };
     Some(ClientMessage::Transmit(Transmission {
         message_type,
-        dst: string(dst)?,
+        dst: id(dst)?,
         after_src: after_src.into(),
     }))
 }

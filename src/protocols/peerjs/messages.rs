@@ -3,9 +3,11 @@
 use async_tungstenite::tungstenite::Utf8Bytes;
 use serde::Serialize;
 
-/// Longest id and longest token, in bytes (rulings, "PeerJS"): the server stores both for each
-/// client, and lists all ids.
+/// Longest id, in bytes (rulings, "PeerJS"): the server stores one for each client, and lists all.
 pub(super) const MAX_ID_BYTES: usize = 256;
+
+/// Longest token, in bytes (rulings, "PeerJS"): some applications use a JWT.
+pub(super) const MAX_TOKEN_BYTES: usize = 2048;
 
 /// A message from a client.
 pub enum ClientMessage {

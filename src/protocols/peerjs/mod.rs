@@ -4,28 +4,32 @@
 //! A client has an id and a token. A message to the id of another client is relayed, or stored for a few
 //! seconds if no such client is connected. The payload belongs to WebRTC; the server does not read it.
 
+mod admission;
+mod claims;
 mod codec;
 mod mailbox;
 mod messages;
+mod shares;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+use crate::base::ip::SubnetKey;
 use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Receipt,
     Rejection, Request, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
-use mailbox::{Limits, Mailbox};
+use claims::{Claims, Contest, Token};
+use mailbox::{Limits, Mailbox, Source, Undelivered};
 pub use messages::{ClientMessage, Transmission};
-use messages::{ErrorPayload, MAX_ID_BYTES, ServerMessage};
+use messages::{ServerMessage, TransmissionType};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use subtle::ConstantTimeEq;
 
 /// Body of the response to `GET {path}` ("HTTP API").
 const SERVER_INFO: &str = r#"{"name":"PeerJS Server","description":"A server side element to broker connections between PeerJS clients.","website":"https://peerjs.com/"}"#;
@@ -46,6 +50,11 @@ pub struct Options {
     alive_timeout: u32,
     /// Seconds that a message for an absent client is stored.
     expire_timeout: u32,
+    /// Seconds without a sign of life after which a client that is asked for its id with another token is
+    /// probed.
+    silent_after: u32,
+    /// Seconds that a client has to answer a probe.
+    takeover_timeout: u32,
     /// Number of clients; 0: no limit.
     concurrent_limit: u32,
     /// Whether `GET {path}/{key}/peers` lists the ids of all clients.
@@ -65,12 +74,17 @@ impl Default for Options {
         Self {
             path: "/".to_owned(),
             key: "peerjs".to_owned(),
-            alive_timeout: 60,
+            // Browsers let hidden tabs send one heartbeat a minute.
+            alive_timeout: 90,
             expire_timeout: 5,
+            // Longer than the half a minute for which phones sleep.
+            silent_after: 40,
+            takeover_timeout: 5,
             concurrent_limit: 5000,
             allow_discovery: false,
-            stored_per_destination: 64,
-            stored_per_source: 64,
+            // A call is an OFFER and 4 to 12 candidates.
+            stored_per_destination: 1024,
+            stored_per_source: 1024,
             stored_source_size: 4 << 20,
             stored_size: 16 << 20,
         }
@@ -80,9 +94,14 @@ impl Default for Options {
 /// A client that holds an id.
 struct Peer {
     connection: ConnectionId,
-    token: String,
+    token: Token,
+    address: SubnetKey,
     /// Time of the last message, or of OPEN.
     last_message: Duration,
+    /// Time of the next check whether it has timed out.
+    check_at: Duration,
+    /// The takeovers of its id.
+    contest: Contest,
 }
 
 /// The clients of one listener.
@@ -92,8 +111,12 @@ pub struct PeerJs {
     base_path: String,
     /// Clients by id.
     peers: BTreeMap<String, Peer>,
-    /// Id of each connection. A connection that was rejected or replaced has none.
+    /// Id of each connection. A connection that waits for its id, or was rejected or replaced, has none.
     id_by_connection: BTreeMap<ConnectionId, String>,
+    /// Clients that wait for an id that another one has.
+    claims: Claims,
+    /// The clients by the time of their next check. So a tick does not look at each client.
+    checks: BTreeSet<(Duration, ConnectionId)>,
     /// The newest list of all ids, as JSON.
     list: Option<Arc<str>>,
     /// Whether `list` has the ids of the clients that are connected now.
@@ -102,9 +125,6 @@ pub struct PeerJs {
     in_flight_lists: InFlightResponses,
     mailbox: Mailbox,
 }
-
-/// The message to a client that is rejected, and the close reason.
-type CloseWith = (Frame, CloseReason);
 
 /// Resources below the configured path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +143,9 @@ impl Realm for PeerJs {
         origins: &["*"],
         handshake_timeout: 10,
         max_message_size: 8 << 20,
+        ping_after: 15,
+        // A phone that sleeps for half a minute keeps its id and gets its call.
+        pong_timeout: 60,
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
@@ -147,12 +170,17 @@ impl Realm for PeerJs {
                 "must not be empty; the default is \"peerjs\"".to_owned(),
             ));
         }
-        check_minimum(&[("expire_timeout", options.expire_timeout, 1, "seconds")])?;
+        check_minimum(&[
+            ("expire_timeout", options.expire_timeout, 1, "seconds"),
+            ("silent_after", options.silent_after, 1, "seconds"),
+            ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
+        ])?;
         let limits = Limits {
             per_destination: options.stored_per_destination,
             per_source: options.stored_per_source,
             source_bytes: options.stored_source_size,
             bytes: options.stored_size,
+            expire_timeout: Duration::from_secs(options.expire_timeout.into()),
         };
         let base_path = percent_decoded(options.path.trim_end_matches('/')).into_owned();
         Ok(Self {
@@ -160,6 +188,8 @@ impl Realm for PeerJs {
             base_path,
             peers: BTreeMap::new(),
             id_by_connection: BTreeMap::new(),
+            claims: Claims::default(),
+            checks: BTreeSet::new(),
             list: None,
             is_list_current: false,
             in_flight_lists: InFlightResponses::default(),
@@ -224,56 +254,60 @@ impl Realm for PeerJs {
                 text: "not found: the WebSocket is at \"peerjs\" below the configured path",
             });
         }
-        if let Err((error, reason)) = self.handle_connect(cx, conn, &request) {
-            cx.send(conn, error);
-            cx.close(conn, reason);
+        if let Err(rejection) = self.handle_connect(cx, conn, &request) {
+            admission::reject(cx, conn, rejection);
         }
         Ok(())
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, message: ClientMessage) {
-        // A connection that was rejected or replaced has no id, and is about to close.
-        let Some(source) = self.id_by_connection.get(&conn) else {
+        // A connection that was rejected or replaced has no id, and is about to close. One that waits for its
+        // id has none yet.
+        let Some(id) = self.id_by_connection.get(&conn) else {
             return;
         };
-        if let Some(peer) = self.peers.get_mut(source) {
-            peer.last_message = cx.now;
-        }
-        let transmission = match message {
-            ClientMessage::KeepAlive => return,
-            ClientMessage::Leave => return cx.close(conn, CloseReason::ClientLeft),
-            ClientMessage::Transmit(transmission) => transmission,
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
         };
-        let Transmission {
-            message_type, dst, ..
-        } = &transmission;
-        let frame = transmission.to_frame(source);
-        let expire = || expire_message(source, dst);
-        if let Some(peer) = self.peers.get(dst) {
-            // `deliver` does not close a destination whose outbox is full. Any client may write to any
-            // other, so with `send` any client could disconnect another by filling its outbox.
-            let receipt = Receipt {
-                to: conn,
-                delivered: None,
-                failed: message_type.is_stored().then(expire),
-            };
-            cx.deliver(peer.connection, frame, receipt);
-        } else if message_type.is_stored() {
-            // No client can have an id above the limit.
-            let is_stored =
-                dst.len() <= MAX_ID_BYTES && self.mailbox.push(cx.now, source, dst, frame);
-            if !is_stored {
-                cx.send(conn, expire());
+        peer.last_message = cx.now;
+        let source = Source {
+            id,
+            address: peer.address,
+        };
+        match message {
+            ClientMessage::KeepAlive => {}
+            ClientMessage::Leave => cx.close(conn, CloseReason::ClientLeft),
+            ClientMessage::Transmit(transmission) => {
+                transmit(
+                    cx,
+                    &self.peers,
+                    &mut self.mailbox,
+                    conn,
+                    source,
+                    &transmission,
+                );
             }
         }
     }
 
-    fn close(&mut self, _: &mut Context, conn: ConnectionId, _: DisconnectReason) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _: DisconnectReason) {
+        if self.claims.remove(conn).is_some() {
+            return;
+        }
         // A connection that was replaced has no id any more, so its end changes nothing.
         if let Some(id) = self.id_by_connection.remove(&conn) {
-            self.peers.remove(&id);
-            self.mailbox.remove_source(&id);
-            self.is_list_current = false;
+            self.handle_gone(cx, &id);
+        }
+    }
+
+    fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
+        let Some(id) = self.id_by_connection.get(&conn).cloned() else {
+            return;
+        };
+        if alive {
+            self.refuse_claims(cx, &id);
+        } else {
+            self.handle_silent(cx, &id);
         }
     }
 
@@ -288,23 +322,55 @@ impl Realm for PeerJs {
 
     fn tick(&mut self, cx: &mut Context) {
         self.in_flight_lists.release_unused();
-        let expire_timeout = Duration::from_secs(self.options.expire_timeout.into());
-        if let Some(until) = cx.now.checked_sub(expire_timeout) {
-            for (source, dst) in self.mailbox.expire(until) {
-                if let Some(peer) = self.peers.get(&source) {
-                    cx.send(peer.connection, expire_message(&source, &dst));
-                }
+        for (source, dst) in self.mailbox.expire(cx.now) {
+            if let Some(peer) = self.peers.get(&*source) {
+                cx.send(peer.connection, expire_message(&source, &dst));
             }
         }
-        let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
-        if !alive_timeout.is_zero() {
-            for peer in self.peers.values() {
-                let silent_since = cx.silent_since(peer.connection, peer.last_message);
-                if silent_since + alive_timeout <= cx.now {
-                    cx.close(peer.connection, CloseReason::TimedOut);
-                }
-            }
+        for conn in self.claims.pop_due(cx.now) {
+            admission::reject(cx, conn, admission::id_taken());
         }
+        self.close_timed_out(cx);
+    }
+}
+
+/// Relays a message of a connection, or stores it if its destination is not connected.
+fn transmit(
+    cx: &mut Context,
+    peers: &BTreeMap<String, Peer>,
+    mailbox: &mut Mailbox,
+    conn: ConnectionId,
+    source: Source<'_>,
+    transmission: &Transmission,
+) {
+    let Transmission {
+        message_type, dst, ..
+    } = transmission;
+    let frame = transmission.to_frame(source.id);
+    let undelivered = |frame| Undelivered {
+        source,
+        dst,
+        frame,
+        begins_call: *message_type == TransmissionType::Offer,
+    };
+    let Some(peer) = peers.get(dst) else {
+        if message_type.is_stored() {
+            mailbox.push(cx.now, undelivered(frame));
+        }
+        return;
+    };
+    if cx.can_deliver(peer.connection, &frame) {
+        mailbox.delivered(source.id, dst);
+        // `deliver` does not close a destination whose outbox is full. Any client may write to any other,
+        // so with `send` any client could disconnect another by filling its outbox.
+        let receipt = Receipt {
+            to: conn,
+            delivered: None,
+            failed: None,
+        };
+        cx.deliver(peer.connection, frame, receipt);
+    } else if message_type.is_stored() {
+        mailbox.refuse(cx.now, undelivered(frame));
     }
 }
 
@@ -355,78 +421,35 @@ impl PeerJs {
         }
     }
 
-    /// Reads the id and the token of a client.
-    ///
-    /// # Errors
-    /// A parameter is missing, wrong or too long: the message that says so, and the close reason.
-    fn credentials(&self, request: &ConnectRequest) -> Result<(String, String), CloseWith> {
-        let reject = |msg, reason| {
-            let payload = ErrorPayload { msg };
-            Err((Frame::json(&ServerMessage::Error { payload }), reason))
-        };
-        let parameter = |name| request.parameter(name).filter(|value| !value.is_empty());
-        let (Some(id), Some(token), Some(key)) =
-            (parameter("id"), parameter("token"), parameter("key"))
-        else {
-            let msg = "No id, token, or key supplied to websocket server";
-            return reject(msg, CloseReason::BadParameters);
-        };
-        if key != self.options.key {
-            return reject("Invalid key provided", CloseReason::WrongKey);
-        }
-        if id.len() > MAX_ID_BYTES || token.len() > MAX_ID_BYTES {
-            let msg = "Id or token is longer than 256 bytes";
-            return reject(msg, CloseReason::BadParameters);
-        }
-        Ok((id, token))
-    }
-
-    /// Admits a client under its id, and sends OPEN and the messages that were stored for it.
-    ///
-    /// # Errors
-    /// The message with the reason why the client is rejected, and the close reason.
-    fn handle_connect(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnectionId,
-        request: &ConnectRequest,
-    ) -> Result<(), CloseWith> {
-        let (id, token) = self.credentials(request)?;
-        if let Some(peer) = self.peers.get_mut(&id) {
-            if !bool::from(peer.token.as_bytes().ct_eq(token.as_bytes())) {
-                let payload = ErrorPayload { msg: "ID is taken" };
-                let taken = Frame::json(&ServerMessage::IdTaken { payload });
-                return Err((taken, CloseReason::IdTaken));
-            }
-            let old = std::mem::replace(&mut peer.connection, conn);
-            peer.last_message = cx.now;
-            self.id_by_connection.remove(&old);
-            cx.close(old, CloseReason::Replaced);
-        } else {
-            let limit = self.options.concurrent_limit as usize;
-            if limit > 0 && self.peers.len() >= limit {
-                return Err((Frame::text(FULL_ERROR), CloseReason::TooManyConnections));
-            }
-            let peer = Peer {
-                connection: conn,
-                token,
-                last_message: cx.now,
+    /// Closes the clients from which no message has come for `alive_timeout`.
+    fn close_timed_out(&mut self, cx: &mut Context) {
+        let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
+        while self.checks.first().is_some_and(|(at, _)| *at <= cx.now) {
+            let Some((_, conn)) = self.checks.pop_first() else {
+                break;
             };
-            self.peers.insert(id.clone(), peer);
-            self.is_list_current = false;
+            let id = self.id_by_connection.get(&conn);
+            let Some(peer) = id.and_then(|id| self.peers.get_mut(id)) else {
+                continue;
+            };
+            let times_out_at = cx.silent_since(conn, peer.last_message) + alive_timeout;
+            if times_out_at <= cx.now {
+                cx.close(conn, CloseReason::TimedOut);
+            } else {
+                peer.check_at = times_out_at;
+                self.checks.insert((times_out_at, conn));
+            }
         }
-        cx.send(conn, Frame::json(&ServerMessage::Open));
-        for frame in self.mailbox.take(&id) {
-            cx.send(conn, frame);
-        }
-        self.id_by_connection.insert(conn, id);
-        Ok(())
     }
 
     /// Returns whether no client, connection or message is left.
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
-        self.peers.is_empty() && self.id_by_connection.is_empty() && self.mailbox.is_empty()
+        self.peers.is_empty()
+            && self.id_by_connection.is_empty()
+            && self.claims.is_empty()
+            && self.checks.is_empty()
+            && self.mailbox.is_empty()
     }
 }
 

@@ -74,6 +74,8 @@ impl Realm for Workspace {
         origins: &["*"],
         handshake_timeout: 30,
         max_message_size: 1 << 20,
+        ping_after: 15,
+        pong_timeout: 5,
         ping_every: 0,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;

@@ -18,11 +18,17 @@
 //! | OPEN after connecting | `a_client_receives_open_when_it_connects` |
 //! | missing id, token or key | `a_client_without_id_token_or_key_is_rejected` |
 //! | wrong key | `a_client_with_a_wrong_key_is_rejected` |
-//! | ids and tokens have at most 256 bytes, `+` is a space | `ids_and_tokens_have_at_most_256_bytes` |
+//! | ids have at most 256 bytes, tokens 2,048, `+` is a space | `ids_have_at_most_256_bytes_and_tokens_2048` |
 //! | concurrent limit | `clients_above_the_concurrent_limit_are_rejected`, `a_client_above_max_connections_gets_the_error_of_the_concurrent_limit` |
 //! | same id, other token: ID-TAKEN, then Close | `an_id_with_another_token_is_taken` |
+//! | ... and the holder has been silent for 40 s: it is probed (5 s) | `an_id_of_a_client_silent_for_40_seconds_is_decided_by_a_probe` |
+//! | ... it is silent: the newcomer gets the id, and nothing of what was meant for the old holder | `a_silent_client_loses_its_id_and_what_it_has_stored`, `a_client_that_answers_no_ping_loses_its_id_to_another_token`, `messages_for_a_silent_client_do_not_reach_its_successor` |
 //! | tokens are compared in constant time | not tested; the crate "subtle" does it |
 //! | same id, same token: takeover | `a_client_with_the_same_token_takes_the_id_over` |
+//! | more than 3 takeovers within 10 s: the holder is probed (5 s) | `the_fourth_takeover_within_10_seconds_waits_for_a_probe`, `the_fourth_takeover_in_a_row_gets_id_taken_if_the_holder_is_alive` |
+//! | ... it answers: ID-TAKEN after 2 s, doubling to 30 s for each further one within a minute | `id_taken_is_delayed_for_2_seconds_and_twice_as_long_each_time`, `a_contest_is_over_after_a_minute` |
+//! | ... it does not: takeover | `a_fourth_takeover_succeeds_if_the_holder_is_silent` |
+//! | an id that becomes free goes to who waits for it | `a_client_that_waits_for_an_id_gets_it_when_the_holder_disconnects`, `clients_that_wait_may_disconnect` |
 //! | OFFER, ANSWER, CANDIDATE, LEAVE, EXPIRE are relayed with the sender's id as `src` | `messages_are_relayed_under_the_senders_id` |
 //! | the payload's JSON is unchanged | `a_payload_is_relayed_unchanged` |
 //! | unknown types and malformed JSON are ignored, the latter is logged | `unknown_and_malformed_messages_are_ignored`, `a_message_that_cannot_be_decoded_is_logged` |
@@ -30,16 +36,31 @@
 //! | HEARTBEAT is not answered | `a_heartbeat_is_not_answered` |
 //! | messages for an absent client are stored, LEAVE and EXPIRE dropped | `messages_for_an_absent_client_are_delivered_in_order` |
 //! | OPEN, then the stored messages, all of them | `messages_for_an_absent_client_are_delivered_in_order`, `a_client_receives_all_messages_stored_for_it` |
-//! | each message expires by its own age; one EXPIRE for a pair | `a_stored_message_expires_and_its_source_gets_one_expire` |
+//! | a stored message lives `expire_timeout`; all of a pair expire with its first, with one EXPIRE | `all_messages_of_a_pair_expire_with_the_first_and_bring_one_expire` |
+//! | CANDIDATE and ANSWER within `expire_timeout` after it are dropped without another | `what_belongs_to_a_failed_call_is_dropped` |
+//! | an OFFER begins anew, with an EXPIRE of its own | `an_offer_after_an_expire_begins_anew` |
+//! | a `dst` that is a number | `a_destination_that_is_a_number_is_the_id_of_its_digits` |
 //! | when the source disconnects, its stored messages are dropped; a takeover drops none | `stored_messages_are_dropped_when_their_source_disconnects`, `the_mailbox_is_empty_after_delivery_and_expiry` |
-//! | stored messages are bounded; one above a limit expires at once | `a_message_above_a_storage_limit_expires_at_once` |
-//! | a full outbox closes neither its client nor the sender | `a_message_to_a_full_outbox_expires_at_once` |
+//! | a host that reloads its page gets the calls of twenty guests | `twenty_guests_call_a_host_that_reloads_its_page` |
+//! | stored messages are bounded: 4 MiB per source, 16 MiB in all, 1,024 messages per destination and per source | `stored_messages_are_bounded_by_number_and_bytes` |
+//! | what does not fit gets the pair's one EXPIRE after `expire_timeout` | `a_message_that_does_not_fit_brings_one_expire_in_due_time` |
+//! | ... as does what was stored and made place | `a_message_that_made_place_brings_the_expire_of_its_pair` |
+//! | ... none while the pair has something stored | `what_does_not_fit_beside_a_stored_offer_brings_no_expire_of_its_own` |
+//! | ... none once the destination has come | `no_expire_is_sent_once_the_destination_has_come` |
+//! | at a full destination the newest of the source that has most makes place | `a_stranger_that_fills_a_destination_makes_place` |
+//! | in a full store, too | `a_stranger_that_fills_the_store_makes_place` |
+//! | sources are summed by address | `sources_are_summed_by_address` |
+//! | a newcomer that would have most is refused | `a_newcomer_that_would_have_most_is_refused` |
+//! | pairs that wait for their EXPIRE are bounded and counted | `pairs_without_messages_are_bounded_and_counted` |
+//! | a destination that takes nothing more: one EXPIRE, after `expire_timeout`; neither is closed | `messages_to_a_full_outbox_bring_one_expire_in_due_time`, `a_destination_that_stops_reading_brings_one_expire` |
+//! | ... none if it has taken something since | `no_expire_is_sent_if_the_destination_has_taken_something_since` |
 //! | LEAVE without `dst` ends the record, 1000 | `leave_without_a_destination_ends_the_connection` |
-//! | no message for `alive_timeout`: 4408 | `a_client_without_messages_for_a_minute_is_closed` |
+//! | no message for `alive_timeout` (90 s): 4408 | `a_client_without_messages_for_90_seconds_is_closed` |
+//! | `ping_after` 15 s, `pong_timeout` 60 s; other defaults | `a_phone_may_sleep_for_a_minute`, `the_defaults_are_those_of_the_rulings` |
 //! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 
-use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
+use crate::protocols::peerjs::mailbox::{MAX_NOTES, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
 use crate::realm::Body;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -73,9 +94,22 @@ fn offer(dst: &str, payload: &str) -> String {
     format!(r#"{{"type":"OFFER","payload":{payload},"dst":"{dst}"}}"#)
 }
 
+fn message(kind: &str, dst: &str) -> String {
+    format!(r#"{{"type":"{kind}","dst":"{dst}"}}"#)
+}
+
 /// Returns the line of an EXPIRE to a connection.
 fn expired(conn: u64, src: &str, dst: &str) -> String {
     format!(r#"{conn} < {{"type":"EXPIRE","src":"{src}","dst":"{dst}"}}"#)
+}
+
+/// Returns the lines of a client that is rejected since its id is taken.
+fn id_taken(conn: u64) -> [String; 2] {
+    let taken = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
+    [
+        format!("{conn} < {taken}"),
+        format!("{conn} x 4409 ID is taken"),
+    ]
 }
 
 fn status(reply: &HttpReply) -> u16 {
@@ -259,18 +293,21 @@ fn a_client_with_a_wrong_key_is_rejected() {
 }
 
 #[test]
-fn ids_and_tokens_have_at_most_256_bytes() {
+fn ids_have_at_most_256_bytes_and_tokens_2048() {
     let mut harness = with(&["a+b%20c", &"x".repeat(256)]);
     assert_eq!(harness.send(2, &offer("a b c", "1")).len(), 1);
-    let (longest, too_long) = ("x".repeat(256), "x".repeat(257));
+    let longest = "x".repeat(2048);
     assert_eq!(self::harness().open(1, &target("a", &longest)).len(), 1);
-    for (id, token) in [(too_long.as_str(), "t"), ("a", &too_long)] {
-        let lines = self::harness().open(1, &target(id, token));
-        let text = "Id or token is longer than 256 bytes";
+    for (id, token) in [
+        ("x".repeat(257), "t".to_owned()),
+        ("a".to_owned(), "x".repeat(2049)),
+    ] {
+        let lines = self::harness().open(1, &target(&id, &token));
+        let text = "Id is longer than 256 bytes, or token longer than 2048";
         assert_rejected(&lines, text, "4400 bad parameters");
     }
     // The longest id is found when all of it is escaped.
-    let mut harness = with(&["a", &longest]);
+    let mut harness = with(&["a", &"x".repeat(256)]);
     let escaped = r"\u0078".repeat(256);
     assert_eq!(harness.send(1, &offer(&escaped, "1")).len(), 1);
     assert_eq!(
@@ -303,22 +340,96 @@ fn clients_above_the_concurrent_limit_are_rejected() {
 #[test]
 fn an_id_with_another_token_is_taken() {
     let mut harness = with(&["a"]);
+    harness.advance(39 * SECOND);
     for (conn, token) in [(2, "b"), (3, "aa"), (4, "A")] {
-        let lines = harness.open(conn, &target("a", token));
-        let taken = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
-        assert_eq!(
-            lines,
-            [
-                format!("{conn} < {taken}"),
-                format!("{conn} x 4409 ID is taken")
-            ]
-        );
+        assert_eq!(harness.open(conn, &target("a", token)), id_taken(conn));
     }
     assert_eq!(
         harness.send(1, &offer("a", "1")).len(),
         1,
         "the first client still has its id"
     );
+}
+
+#[test]
+fn an_id_of_a_client_silent_for_40_seconds_is_decided_by_a_probe() {
+    let mut harness = with(&["a", "b"]);
+    harness.advance(40 * SECOND);
+    assert_eq!(harness.open(3, &target("a", "other")), ["1 ? 5 s"]);
+    assert_eq!(harness.open(4, &target("a", "other")), ["1 ? 5 s"]);
+    let lines = harness.answer_probe(1);
+    assert_eq!(lines, [id_taken(3), id_taken(4)].concat());
+    assert_eq!(harness.open(5, &target("a", "other")), id_taken(5));
+    // Its own token needs no probe, and clients that wait for one hear of the new connection.
+    assert_eq!(harness.open(6, &target("b", "other")), ["2 ? 5 s"]);
+    let lines = harness.open(7, &target("b", "b"));
+    assert_eq!(
+        lines[..2],
+        [
+            "2 x 4409 connected again elsewhere",
+            "7 < {\"type\":\"OPEN\"}"
+        ]
+    );
+    assert_eq!(lines[2..], id_taken(6));
+}
+
+#[test]
+fn a_silent_client_loses_its_id_and_what_it_has_stored() {
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"expire_timeout": 60}));
+    harness.open(1, &target("a", "a"));
+    harness.send(1, &offer("later", "1"));
+    harness.advance(40 * SECOND);
+    for conn in [2, 3] {
+        assert_eq!(harness.open(conn, &target("a", "other")), ["1 ? 5 s"]);
+    }
+    assert_eq!(harness.open(4, &target("a", "third")), ["1 ? 5 s"]);
+    assert_eq!(
+        harness.fail_probe(1)[..2],
+        ["1 x 4408 timed out".to_owned(), format!("2 < {OPEN}")]
+    );
+    assert_eq!(harness.open_connections().collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(
+        harness.open(5, &target("later", "t")),
+        [format!("5 < {OPEN}")]
+    );
+    // The third has the token of the second, whose connection has just been opened.
+    assert_eq!(harness.advance(2 * SECOND), id_taken(3));
+    assert_eq!(harness.send(5, &offer("a", "1")).len(), 1);
+}
+
+#[test]
+fn messages_for_a_silent_client_do_not_reach_its_successor() {
+    let mut harness = with(&["a", "b"]);
+    harness.fill_outbox(1);
+    harness.send(2, &offer("a", "1"));
+    harness.advance(40 * SECOND);
+    harness.send(2, &offer("a", "2"));
+    harness.open(3, &target("a", "other"));
+    harness.send(2, &offer("a", "3"));
+    let lines = harness.fail_probe(1);
+    assert_eq!(
+        lines,
+        ["1 x 4408 timed out".to_owned(), format!("3 < {OPEN}")]
+    );
+    assert_eq!(harness.advance(5 * SECOND), [expired(2, "a", "b")]);
+}
+
+#[test]
+fn a_phone_may_sleep_for_a_minute() {
+    assert_eq!(PeerJs::DEFAULTS.ping_after, 15);
+    assert_eq!(PeerJs::DEFAULTS.pong_timeout, 60);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_rulings() {
+    let options = serde_json::to_value(Options::default()).unwrap();
+    let expected = json!({
+        "path": "/", "key": "peerjs", "alive_timeout": 90, "expire_timeout": 5, "silent_after": 40,
+        "takeover_timeout": 5, "concurrent_limit": 5000, "allow_discovery": false,
+        "stored_per_destination": 1024, "stored_per_source": 1024, "stored_source_size": 4 << 20,
+        "stored_size": 16 << 20,
+    });
+    assert_eq!(options, expected);
 }
 
 #[test]
@@ -338,6 +449,143 @@ fn a_client_with_the_same_token_takes_the_id_over() {
         "the end of the old connection does not remove the id"
     );
     assert!(harness.send(3, &offer("b", "1"))[0].starts_with("2 < "));
+}
+
+/// Returns a realm in which connection 4 has taken over "a" for the third time.
+fn contested() -> RealmHarness<PeerJs> {
+    let mut harness = with(&["a"]);
+    for conn in 2..=4 {
+        harness.advance(3 * SECOND);
+        assert_eq!(harness.open(conn, &target("a", "a")).len(), 2);
+    }
+    harness
+}
+
+#[test]
+fn the_fourth_takeover_within_10_seconds_waits_for_a_probe() {
+    let mut harness = contested();
+    harness.advance(Duration::from_millis(3999));
+    assert_eq!(harness.open(5, &target("a", "a")), ["4 ? 5 s"]);
+    let mut harness = contested();
+    harness.advance(4 * SECOND);
+    assert_eq!(
+        harness.open(5, &target("a", "a")).len(),
+        2,
+        "the first is 10 s ago"
+    );
+    assert_eq!(harness.open(6, &target("a", "a")), ["5 ? 5 s"]);
+    // The rule is about each id by itself.
+    assert_eq!(harness.open(7, &target("b", "a")), [format!("7 < {OPEN}")]);
+}
+
+#[test]
+fn id_taken_is_delayed_for_2_seconds_and_twice_as_long_each_time() {
+    let mut harness = contested();
+    for (conn, delay) in (5..).zip([2, 4, 8, 16, 30, 30]) {
+        assert_eq!(harness.open(conn, &target("a", "a")), ["4 ? 5 s"]);
+        assert_eq!(harness.answer_probe(4), no_lines());
+        let just_before = delay * SECOND - Duration::from_millis(1);
+        assert_eq!(harness.advance(just_before), no_lines(), "{delay} s");
+        assert_eq!(harness.advance(Duration::from_millis(1)), id_taken(conn));
+        harness.send(4, r#"{"type":"HEARTBEAT"}"#);
+    }
+    assert_eq!(harness.send(4, &offer("a", "1")).len(), 1, "4 has the id");
+}
+
+#[test]
+fn a_contest_is_over_after_a_minute() {
+    let mut harness = contested();
+    let refuse = |harness: &mut RealmHarness<PeerJs>, conn, holder| {
+        assert_eq!(
+            harness.open(conn, &target("a", "a")),
+            [format!("{holder} ? 5 s")]
+        );
+        assert_eq!(harness.answer_probe(holder), no_lines());
+        assert_eq!(harness.advance(2 * SECOND), id_taken(conn));
+    };
+    refuse(&mut harness, 5, 4);
+    harness.advance(57 * SECOND);
+    assert_eq!(
+        harness.open(6, &target("a", "a")),
+        ["4 ? 5 s"],
+        "59 s after the refusal"
+    );
+    harness.disconnect(6, DisconnectReason::Lost);
+    harness.advance(SECOND);
+    assert_eq!(harness.open(7, &target("a", "a")).len(), 2);
+    // The delays begin anew.
+    for conn in 8..=9 {
+        assert_eq!(harness.open(conn, &target("a", "a")).len(), 2);
+    }
+    refuse(&mut harness, 10, 9);
+}
+
+#[test]
+fn a_fourth_takeover_succeeds_if_the_holder_is_silent() {
+    let mut harness = contested();
+    harness.send(4, &offer("later", "1"));
+    harness.open(5, &target("a", "a"));
+    harness.open(6, &target("a", "a"));
+    let lines = harness.fail_probe(4);
+    let expected = [
+        "4 x 4409 connected again elsewhere".to_owned(),
+        format!("5 < {OPEN}"),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(
+        harness.open(7, &target("later", "t")).len(),
+        2,
+        "a takeover drops nothing"
+    );
+    assert_eq!(
+        harness.advance(2 * SECOND),
+        id_taken(6),
+        "the new holder is alive"
+    );
+}
+
+#[test]
+fn a_client_that_waits_for_an_id_gets_it_when_the_holder_disconnects() {
+    let mut harness = contested();
+    harness.open(5, &target("a", "a"));
+    harness.answer_probe(4);
+    harness.open(6, &target("a", "a"));
+    assert_eq!(
+        harness.disconnect(4, DisconnectReason::Lost),
+        [format!("5 < {OPEN}")]
+    );
+    assert_eq!(
+        harness.open(7, &target("a", "a")),
+        ["5 ? 5 s"],
+        "the contest goes on"
+    );
+    assert_eq!(harness.advance(4 * SECOND), id_taken(6));
+    let mut harness = RealmHarness::<PeerJs>::new(json!({"allow_discovery": true}));
+    harness.open(1, &target("a", "a"));
+    harness.advance(40 * SECOND);
+    harness.open(2, &target("a", "other"));
+    harness.send(1, r#"{"type":"LEAVE"}"#);
+    assert_eq!(body(harness.get("/peerjs/peers")), r#"["a"]"#);
+    assert_eq!(harness.send(2, &offer("a", "1")).len(), 1);
+}
+
+#[test]
+fn clients_that_wait_may_disconnect() {
+    let mut harness = contested();
+    harness.open(5, &target("a", "a"));
+    harness.answer_probe(4);
+    harness.open(6, &target("a", "a"));
+    assert_eq!(
+        harness.send(6, &offer("a", "1")),
+        no_lines(),
+        "it has no id yet"
+    );
+    harness.disconnect(5, DisconnectReason::Lost);
+    harness.disconnect(6, DisconnectReason::Lost);
+    assert_eq!(harness.fail_probe(4), no_lines());
+    assert_eq!(harness.advance(30 * SECOND), no_lines());
+    harness.disconnect(4, DisconnectReason::Lost);
+    assert!(harness.realm.is_empty());
 }
 
 #[test]
@@ -371,22 +619,51 @@ fn a_payload_is_relayed_unchanged() {
 }
 
 #[test]
-fn a_message_to_a_full_outbox_expires_at_once() {
+fn messages_to_a_full_outbox_bring_one_expire_in_due_time() {
     let mut harness = with(&["a", "b"]);
     harness.fill_outbox(2);
-    for kind in ["OFFER", "ANSWER", "CANDIDATE"] {
-        let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
-        assert_eq!(harness.send(1, &text), [expired(1, "b", "a")]);
+    for kind in ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"] {
+        assert_eq!(harness.send(1, &message(kind, "b")), no_lines());
+        assert_eq!(harness.advance(Duration::from_millis(900)), no_lines());
     }
+    // The time counts from the OFFER, not from the CANDIDATE.
+    let mut harness = with(&["a", "b"]);
+    harness.fill_outbox(2);
+    harness.send(1, &message("OFFER", "b"));
+    harness.advance(4 * SECOND);
+    harness.send(1, &message("CANDIDATE", "b"));
+    assert_eq!(harness.advance(SECOND), [expired(1, "b", "a")]);
+    harness.send(1, &message("CANDIDATE", "b"));
+    assert_eq!(
+        harness.advance(10 * SECOND),
+        no_lines(),
+        "it belongs to the failed call"
+    );
     for kind in ["LEAVE", "EXPIRE"] {
-        let text = format!(r#"{{"type":"{kind}","dst":"b"}}"#);
-        assert_eq!(harness.send(1, &text), no_lines());
+        harness.send(1, &message(kind, "b"));
+        assert_eq!(
+            harness.advance(10 * SECOND),
+            no_lines(),
+            "{kind} is dropped"
+        );
     }
     assert_eq!(
         harness.open_connections().count(),
         2,
         "neither client is closed"
     );
+}
+
+#[test]
+fn no_expire_is_sent_if_the_destination_has_taken_something_since() {
+    let mut harness = with(&["a", "b", "c"]);
+    harness.fill_outbox(2);
+    harness.send(1, &message("OFFER", "b"));
+    harness.send(3, &message("OFFER", "b"));
+    harness.drain_outbox(2);
+    assert_eq!(harness.send(1, &message("LEAVE", "b")).len(), 1);
+    let lines = harness.advance(5 * SECOND);
+    assert_eq!(lines, [expired(3, "b", "c")], "each pair counts by itself");
 }
 
 #[test]
@@ -403,9 +680,11 @@ fn unknown_and_malformed_messages_are_ignored() {
         r#"{"type":"offer","dst":"b"}"#,
         r#"{"type":"OFFER"}"#,
         r#"{"type":"OFFER","dst":""}"#,
-        r#"{"type":"OFFER","dst":7}"#,
+        r#"{"type":"OFFER","dst":true}"#,
+        r#"{"type":"OFFER","dst":[7]}"#,
+        r#"{"type":"OFFER","dst":{"7":7}}"#,
         r#"{"type":"OFFER","dst":"\ud800"}"#,
-        r#"{"type":"LEAVE","dst":7}"#,
+        r#"{"type":"LEAVE","dst":false}"#,
         r#"{"type":"LEAVE","dst":"\ud800"}"#,
         r#"{"type":"LEAVE","type":"LEAVE"}"#,
     ] {
@@ -424,6 +703,22 @@ fn a_binary_message_is_read_as_text() {
         1
     );
     assert_eq!(harness.send_message(1, binary(b"\xff\xfe")), no_lines());
+}
+
+#[test]
+fn a_destination_that_is_a_number_is_the_id_of_its_digits() {
+    let mut harness = with(&["a", "4711", "-1.5"]);
+    for (conn, id) in [(2, "4711"), (3, "-1.5")] {
+        for kind in ["OFFER", "LEAVE"] {
+            let text = format!(r#"{{"type":"{kind}","dst":{id}}}"#);
+            let relayed = format!(r#"{conn} < {{"type":"{kind}","src":"a","dst":{id}}}"#);
+            assert_eq!(harness.send(1, &text), [relayed]);
+        }
+    }
+    assert_eq!(harness.send(1, r#"{"type":"OFFER","dst":1}"#), no_lines());
+    assert_eq!(harness.send(1, r#"{"type":"OFFER","dst":12}"#), no_lines());
+    assert_eq!(harness.open(4, &target("1", "t")).len(), 2);
+    assert_eq!(harness.advance(5 * SECOND), [expired(1, "12", "a")]);
 }
 
 #[test]
@@ -461,23 +756,88 @@ fn messages_for_an_absent_client_are_delivered_in_order() {
 }
 
 #[test]
-fn a_stored_message_expires_and_its_source_gets_one_expire() {
+fn all_messages_of_a_pair_expire_with_the_first_and_bring_one_expire() {
     let mut harness = with(&["a", "b"]);
     harness.send(1, &offer("c", "1"));
-    harness.send(1, &offer("c", "2"));
-    harness.send(1, &offer("d", "3"));
+    harness.send(1, &offer("d", "2"));
     harness.advance(2 * SECOND);
-    harness.send(2, &offer("c", "4"));
-    harness.send(1, &offer("c", "5"));
-    assert_eq!(harness.advance(Duration::from_millis(2999)), no_lines());
+    harness.send(2, &offer("c", "3"));
+    harness.advance(Duration::from_millis(2999));
+    harness.send(1, &message("CANDIDATE", "c"));
+    harness.send(1, &offer("c", "4"));
     let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(lines, [expired(1, "c", "a"), expired(1, "d", "a")]);
     let lines = harness.open(3, &target("c", "t"));
+    assert_eq!(lines.len(), 2, "the message of b is left: {lines:?}");
+    assert!(lines[1].contains(r#""payload":3"#));
+    assert_eq!(harness.advance(10 * SECOND), no_lines());
+}
+
+#[test]
+fn what_belongs_to_a_failed_call_is_dropped() {
+    let mut harness = with(&["a", "b"]);
+    harness.send(1, &offer("c", "1"));
+    assert_eq!(harness.advance(5 * SECOND), [expired(1, "c", "a")]);
+    harness.advance(Duration::from_millis(4999));
+    for kind in ["CANDIDATE", "ANSWER"] {
+        assert_eq!(harness.send(1, &message(kind, "c")), no_lines());
+        harness.send(1, &message(kind, "d"));
+        harness.send(2, &message(kind, "c"));
+    }
+    let lines = harness.advance(6 * SECOND);
     assert_eq!(
-        lines.len(),
-        3,
-        "the messages stored later are delivered: {lines:?}"
+        lines,
+        [expired(1, "d", "a"), expired(2, "c", "b")],
+        "others are not concerned"
     );
+    // After that time it begins anew.
+    harness.send(1, &message("CANDIDATE", "c"));
+    assert_eq!(harness.advance(5 * SECOND), [expired(1, "c", "a")]);
+    // The destination may come and go.
+    let lines = harness.open(3, &target("c", "t"));
+    assert_eq!(lines, [format!("3 < {OPEN}")]);
+    harness.disconnect(3, DisconnectReason::Lost);
+    harness.send(1, &message("ANSWER", "c"));
+    assert_eq!(harness.open(4, &target("c", "t")).len(), 2);
+}
+
+#[test]
+fn an_offer_after_an_expire_begins_anew() {
+    let mut harness = with(&["a"]);
+    harness.send(1, &offer("c", "1"));
+    harness.advance(5 * SECOND);
+    harness.advance(SECOND);
+    assert_eq!(harness.send(1, &offer("c", "2")), no_lines());
+    assert_eq!(harness.send(1, &message("CANDIDATE", "c")), no_lines());
+    assert_eq!(harness.advance(Duration::from_millis(4999)), no_lines());
+    assert_eq!(
+        harness.advance(Duration::from_millis(1)),
+        [expired(1, "c", "a")]
+    );
+    harness.send(1, &offer("c", "3"));
+    harness.send(1, &message("CANDIDATE", "c"));
+    assert_eq!(harness.open(2, &target("c", "t")).len(), 3);
+}
+
+#[test]
+fn twenty_guests_call_a_host_that_reloads_its_page() {
+    let mut harness = harness();
+    harness.open(100, &target("host", "t"));
+    for guest in 1..=20 {
+        harness.open(guest, &target(&format!("guest{guest}"), "t"));
+    }
+    harness.disconnect(100, DisconnectReason::ClosedByClient(Some(1001)));
+    for guest in 1..=20 {
+        assert_eq!(harness.send(guest, &offer("host", "1")), no_lines());
+        for _ in 0..12 {
+            assert_eq!(
+                harness.send(guest, &message("CANDIDATE", "host")),
+                no_lines()
+            );
+        }
+    }
+    assert_eq!(harness.advance(2 * SECOND), no_lines());
+    assert_eq!(harness.open(101, &target("host", "t")).len(), 1 + 20 * 13);
     assert_eq!(harness.advance(10 * SECOND), no_lines());
 }
 
@@ -497,58 +857,258 @@ fn stored_messages_are_dropped_when_their_source_disconnects() {
     assert!(lines[1].contains(r#""payload":2"#));
 }
 
-#[test]
-fn a_message_above_a_storage_limit_expires_at_once() {
-    let with_limit = |key: &str, limit: usize| {
-        let mut harness = RealmHarness::<PeerJs>::new(json!({key: limit}));
-        harness.open(1, &target("a", "t"));
-        harness.open(2, &target("b", "t"));
-        harness
+/// Returns a realm with these options and clients "a" to "d" as 1 to 4, each at an address of its own.
+fn with_options(options: Value) -> RealmHarness<PeerJs> {
+    let mut harness = RealmHarness::<PeerJs>::new(options);
+    for (conn, id) in (1..).zip(["a", "b", "c", "d"]) {
+        harness.open_from(conn, &target(id, "t"), &format!("192.0.2.{conn}"));
+    }
+    harness
+}
+
+/// Returns the payloads that a new client with this id receives.
+fn stored(harness: &mut RealmHarness<PeerJs>, id: &str) -> Vec<Value> {
+    let lines = harness.open(1000, &target(id, "t"));
+    harness.disconnect(1000, DisconnectReason::Lost);
+    let payload = |line: &String| {
+        let (_, text) = line.split_once(" < ").unwrap();
+        serde_json::from_str::<Value>(text).unwrap()["payload"].clone()
     };
-    let mut harness = with_limit("stored_per_destination", 2);
-    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
-    assert_eq!(harness.send(2, &offer("c", "1")), no_lines());
-    assert_eq!(harness.send(1, &offer("c", "1")), [expired(1, "c", "a")]);
-    assert_eq!(harness.send(1, &offer("d", "1")), no_lines());
-    let mut harness = with_limit("stored_per_source", 2);
-    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
-    assert_eq!(harness.send(1, &offer("d", "1")), no_lines());
-    assert_eq!(harness.send(1, &offer("e", "1")), [expired(1, "e", "a")]);
-    assert_eq!(harness.send(2, &offer("e", "1")), no_lines());
-    let large = format!("\"{}\"", "x".repeat(1000));
-    let mut harness = with_limit("stored_source_size", 3000);
-    assert_eq!(harness.send(1, &offer("c", &large)), no_lines());
-    assert_eq!(harness.send(1, &offer("d", &large)), [expired(1, "d", "a")]);
-    assert_eq!(harness.send(2, &offer("c", &large)), no_lines());
-    let mut harness = with_limit("stored_size", 3000);
-    assert_eq!(harness.send(1, &offer("c", &large)), no_lines());
-    assert_eq!(harness.send(2, &offer("d", &large)), [expired(2, "d", "b")]);
+    lines.iter().skip(1).map(payload).collect()
+}
+
+/// Bytes of a payload with which a message costs a little more than 10,000.
+const TEN_THOUSAND: usize = 10_000 - MESSAGE_OVERHEAD;
+
+fn large(name: &str) -> String {
+    format!("\"{name}{}\"", "x".repeat(TEN_THOUSAND))
+}
+
+#[test]
+fn stored_messages_are_bounded_by_number_and_bytes() {
+    let mut harness = with_options(json!({"stored_per_destination": 2}));
+    for payload in ["1", "2", "3"] {
+        assert_eq!(harness.send(1, &offer("x", payload)), no_lines());
+        assert_eq!(harness.send(1, &offer("y", payload)), no_lines());
+    }
+    assert_eq!(stored(&mut harness, "x"), [1, 2]);
+    assert_eq!(stored(&mut harness, "y"), [1, 2]);
+    let mut harness = with_options(json!({"stored_per_source": 2}));
+    for dst in ["x", "y", "z"] {
+        harness.send(1, &offer(dst, "1"));
+        harness.send(2, &offer(dst, "2"));
+    }
+    assert_eq!(stored(&mut harness, "y"), [1, 2]);
+    assert_eq!(stored(&mut harness, "z"), [0; 0]);
     // Delivery frees the space.
-    harness.open(3, &target("c", "t"));
-    assert_eq!(harness.send(2, &offer("d", &large)), no_lines());
+    harness.send(1, &offer("z", "1"));
+    assert_eq!(stored(&mut harness, "z"), [1]);
+    let mut harness = with_options(json!({"stored_source_size": 25_000}));
+    for dst in ["x", "y", "z"] {
+        harness.send(1, &offer(dst, &large("a")));
+        harness.send(2, &offer(dst, &large("b")));
+    }
+    assert_eq!(stored(&mut harness, "y").len(), 2);
+    assert_eq!(stored(&mut harness, "z"), [0; 0]);
+    let mut harness = with_options(json!({"stored_size": 25_000}));
+    for dst in ["x", "y", "z"] {
+        harness.send(1, &offer(dst, &large("a")));
+    }
+    assert_eq!(stored(&mut harness, "y").len(), 1);
+    assert_eq!(stored(&mut harness, "z"), [0; 0]);
     // Ids count, too.
-    let mut harness = with_limit("stored_size", MESSAGE_OVERHEAD + 700);
+    let mut harness = with_options(json!({"stored_size": MESSAGE_OVERHEAD + 500}));
     let long = "x".repeat(256);
-    assert_eq!(
-        harness.send(1, &offer(&long, "1")),
-        [expired(1, &long, "a")]
-    );
-    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
+    harness.send(1, &offer(&long, "1"));
+    harness.send(1, &offer("x", "1"));
+    assert_eq!(stored(&mut harness, &long), [0; 0]);
+    assert_eq!(stored(&mut harness, "x"), [1]);
     // 0 is no limit.
-    let mut harness = RealmHarness::<PeerJs>::new(json!({
+    let mut harness = with_options(json!({
         "stored_per_destination": 0, "stored_per_source": 0, "stored_source_size": 0, "stored_size": 0,
     }));
-    harness.open(1, &target("a", "t"));
     for _ in 0..6000 {
-        assert_eq!(harness.send(1, &offer("c", &large)), no_lines());
+        harness.send(1, &offer("x", &large("a")));
     }
+    assert_eq!(stored(&mut harness, "x").len(), 6000);
+}
+
+#[test]
+fn a_message_that_does_not_fit_brings_one_expire_in_due_time() {
+    let mut harness = with_options(json!({"stored_per_source": 1}));
+    harness.send(1, &offer("x", "1"));
+    harness.advance(SECOND);
+    for kind in ["OFFER", "CANDIDATE", "CANDIDATE", "ANSWER"] {
+        assert_eq!(harness.send(1, &message(kind, "y")), no_lines());
+    }
+    harness.advance(3 * SECOND);
+    harness.send(1, &message("CANDIDATE", "y"));
+    assert_eq!(harness.advance(SECOND), [expired(1, "x", "a")]);
+    assert_eq!(harness.advance(SECOND), [expired(1, "y", "a")]);
+    harness.send(1, &message("CANDIDATE", "y"));
+    assert_eq!(harness.advance(10 * SECOND), no_lines());
     // No client can have an id above the limit, so nothing is stored for it.
     let impossible = "x".repeat(257);
-    let mut harness = with(&["a"]);
+    assert_eq!(harness.send(1, &offer(&impossible, "1")), no_lines());
+    assert_eq!(harness.advance(5 * SECOND), [expired(1, &impossible, "a")]);
+}
+
+#[test]
+fn what_does_not_fit_beside_a_stored_offer_brings_no_expire_of_its_own() {
+    let mut harness = with_options(json!({"stored_per_destination": 2}));
+    for payload in ["1", "2"] {
+        harness.send(1, &offer("x", payload));
+    }
+    harness.advance(SECOND);
+    harness.send(1, &offer("x", "3"));
+    harness.advance(SECOND);
+    assert_eq!(stored(&mut harness, "x"), [1, 2]);
     assert_eq!(
-        harness.send(1, &offer(&impossible, "1")),
-        [expired(1, &impossible, "a")]
+        harness.advance(10 * SECOND),
+        no_lines(),
+        "it would be untrue"
     );
+    // A pair that gets something stored before its EXPIRE has it only when that expires.
+    let mut harness = with_options(json!({"stored_per_source": 1}));
+    harness.send(1, &offer("y", "1"));
+    harness.send(1, &offer("x", "1"));
+    harness.advance(3 * SECOND);
+    assert_eq!(stored(&mut harness, "y"), [1]);
+    harness.send(1, &message("CANDIDATE", "x"));
+    assert_eq!(harness.advance(4 * SECOND), no_lines());
+    assert_eq!(harness.advance(SECOND), [expired(1, "x", "a")]);
+}
+
+#[test]
+fn no_expire_is_sent_once_the_destination_has_come() {
+    let mut harness = with_options(json!({"stored_per_destination": 1}));
+    harness.send(1, &offer("x", "1"));
+    harness.send(2, &offer("x", "2"));
+    harness.advance(4 * SECOND);
+    assert_eq!(stored(&mut harness, "x"), [1]);
+    assert_eq!(harness.advance(10 * SECOND), no_lines());
+}
+
+#[test]
+fn a_stranger_that_fills_a_destination_makes_place() {
+    let mut harness = with_options(json!({"stored_per_destination": 6, "stored_per_source": 0}));
+    for number in 0..9 {
+        harness.send(1, &offer("x", &number.to_string()));
+    }
+    for payload in ["\"offer\"", "\"candidate\""] {
+        harness.send(2, &offer("x", payload));
+    }
+    harness.send(1, &offer("x", "9"));
+    assert_eq!(
+        stored(&mut harness, "x"),
+        [
+            json!(0),
+            json!(1),
+            json!(2),
+            json!(3),
+            json!("offer"),
+            json!("candidate")
+        ]
+    );
+}
+
+#[test]
+fn a_message_that_made_place_brings_the_expire_of_its_pair() {
+    let mut harness = with_options(json!({"stored_size": 35_000}));
+    for dst in ["x", "y", "z"] {
+        harness.send(1, &offer(dst, &large("a")));
+    }
+    harness.advance(SECOND);
+    harness.send(2, &offer("z", &large("b")));
+    let lines = harness.advance(4 * SECOND);
+    assert_eq!(lines, ["x", "y", "z"].map(|dst| expired(1, dst, "a")));
+    assert_eq!(harness.advance(SECOND), [expired(2, "z", "b")]);
+}
+
+#[test]
+fn a_stranger_that_fills_the_store_makes_place() {
+    let mut harness = with_options(json!({"stored_size": 85_000}));
+    for dst in ["p", "q", "r", "s", "t", "u", "v", "w"] {
+        harness.send(1, &offer(dst, &large(dst)));
+    }
+    harness.send(2, &offer("x", &large("b")));
+    harness.send(3, &offer("x", &format!("\"{}\"", "y".repeat(17_000))));
+    assert_eq!(stored(&mut harness, "x").len(), 2);
+    for dst in ["u", "v", "w"] {
+        assert_eq!(stored(&mut harness, dst), [0; 0], "the newest make place");
+    }
+    for dst in ["p", "q", "r", "s", "t"] {
+        assert_eq!(stored(&mut harness, dst).len(), 1);
+    }
+}
+
+#[test]
+fn a_newcomer_that_would_have_most_is_refused() {
+    let mut harness = with_options(json!({"stored_per_destination": 4}));
+    for conn in [1, 1, 2, 2] {
+        harness.send(conn, &offer("x", &conn.to_string()));
+    }
+    harness.send(3, &offer("x", "3"));
+    harness.send(3, &offer("x", "3"));
+    assert_eq!(
+        stored(&mut harness, "x"),
+        [1, 1, 2, 3],
+        "the second would have as many as the first"
+    );
+    let mut harness = with_options(json!({"stored_size": 35_000}));
+    for (conn, dst) in [(1, "x"), (1, "y"), (2, "y")] {
+        harness.send(conn, &offer(dst, &large("a")));
+    }
+    harness.send(3, &offer("z", &format!("\"{}\"", "y".repeat(22_000))));
+    assert_eq!(stored(&mut harness, "z"), [0; 0]);
+    assert_eq!(
+        stored(&mut harness, "x").len(),
+        1,
+        "nothing was removed for it"
+    );
+    assert_eq!(stored(&mut harness, "y").len(), 2);
+}
+
+#[test]
+fn sources_are_summed_by_address() {
+    let mut harness =
+        RealmHarness::<PeerJs>::new(json!({"stored_per_destination": 6, "stored_size": 65_000}));
+    for conn in 1..=6 {
+        harness.open_from(
+            conn,
+            &target(&format!("s{conn}"), "t"),
+            &format!("2001:db8::{conn}"),
+        );
+        harness.send(conn, &offer("x", &large(&conn.to_string())));
+    }
+    harness.open_from(7, &target("guest", "t"), "2001:db8:1::1");
+    harness.send(7, &offer("x", &large("guest")));
+    harness.send(7, &message("CANDIDATE", "x"));
+    let names = stored(&mut harness, "x");
+    let names: Vec<&str> = names
+        .iter()
+        .map(|name| name.as_str().unwrap_or("none").trim_end_matches('x'))
+        .collect();
+    assert_eq!(names, ["1", "2", "3", "4", "guest", "none"]);
+}
+
+#[test]
+fn pairs_without_messages_are_bounded_and_counted() {
+    let mut harness = with_options(json!({"stored_per_source": 1}));
+    for number in 0..MAX_NOTES + 10 {
+        harness.send(1, &offer(&format!("x{number}"), "1"));
+    }
+    let bytes = harness.realm.stored_bytes();
+    assert!(bytes > MAX_NOTES * 1000, "{bytes}");
+    assert_eq!(bytes, harness.realm.stored_bytes_of(ConnectionId(1)));
+    harness.send(2, &offer("y", "1"));
+    harness.send(2, &offer("z", "1"));
+    let lines = harness.advance(5 * SECOND);
+    assert!(lines.contains(&expired(2, "z", "b")), "others find place");
+    assert!(lines.contains(&expired(1, "x1", "a")));
+    assert_eq!(lines.len(), MAX_NOTES + 2, "and two that were stored");
+    harness.advance(5 * SECOND);
+    assert!(harness.realm.mailbox.is_empty());
 }
 
 #[test]
@@ -560,7 +1120,10 @@ fn the_mailbox_is_empty_after_delivery_and_expiry() {
         harness.open(2, &target(&format!("d{number}"), "t"));
         harness.disconnect(2, DisconnectReason::Lost);
     }
-    assert_eq!(harness.realm.mailbox.destination_count("a"), 1);
+    let one = harness.realm.stored_bytes();
+    assert!(one < 2 * MESSAGE_OVERHEAD, "{one}");
+    assert_eq!(one, harness.realm.stored_bytes_of(ConnectionId(1)));
+    harness.advance(5 * SECOND);
     harness.advance(5 * SECOND);
     assert!(harness.realm.mailbox.is_empty());
 }
@@ -577,12 +1140,12 @@ fn leave_without_a_destination_ends_the_connection() {
 }
 
 #[test]
-fn a_client_without_messages_for_a_minute_is_closed() {
+fn a_client_without_messages_for_90_seconds_is_closed() {
     let mut harness = with(&["a", "b", "c"]);
     harness.advance(30 * SECOND);
     harness.send(2, r#"{"type":"UNKNOWN"}"#);
     harness.send(3, r#"{"type":"OFFER","dst":"a"}"#);
-    assert_eq!(harness.advance(Duration::from_millis(29_999)), no_lines());
+    assert_eq!(harness.advance(Duration::from_millis(59_999)), no_lines());
     assert_eq!(
         harness.advance(Duration::from_millis(1)),
         ["1 x 4408 timed out"]
@@ -598,15 +1161,15 @@ fn a_client_without_messages_for_a_minute_is_closed() {
     );
     for message in [r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE","dst":"b"}"#] {
         let mut harness = with(&["a"]);
-        harness.advance(59 * SECOND);
+        harness.advance(89 * SECOND);
         harness.send(1, message);
-        assert_eq!(harness.advance(59 * SECOND), no_lines(), "{message}");
+        assert_eq!(harness.advance(89 * SECOND), no_lines(), "{message}");
     }
     let mut taken_over = with(&["a"]);
-    taken_over.advance(59 * SECOND);
+    taken_over.advance(89 * SECOND);
     taken_over.open(2, &target("a", "a"));
     assert_eq!(
-        taken_over.advance(59 * SECOND),
+        taken_over.advance(89 * SECOND),
         no_lines(),
         "the time-out counts from OPEN"
     );
@@ -646,6 +1209,8 @@ fn options_out_of_range_are_named() {
         ("path", json!("/my?app")),
         ("key", json!("")),
         ("expire_timeout", json!(0)),
+        ("silent_after", json!(0)),
+        ("takeover_timeout", json!(0)),
     ] {
         let mut options = serde_json::to_value(Options::default()).unwrap();
         options[key] = wrong;

@@ -1,24 +1,25 @@
-//! PeerJS under random sequences of steps by several clients.
+//! PeerJS under random sequences of steps by several clients, beside a second implementation of its rules
+//! ([`Reference`]) that is as plain as possible and searches lists instead of keeping indexes.
 //!
 //! Invariants that are checked after each step:
 //!
-//! - a message reaches the id that it names once, under the id of its sender;
-//! - messages of one pair of ids arrive in the order in which they were sent;
-//! - a message to an absent client is either delivered or expires, unless its source disconnects
-//!   before; the same holds for a message to a client whose outbox is full;
+//! - the effects are those of the reference, in the same order;
 //! - stored messages stay within the limits for a destination, for a source and in all;
-//! - an id has one connection at a time, and only its token can take it over;
+//! - an id has one connection at a time;
 //! - there are never more clients than the limit;
+//! - a client that waits for an id is admitted or rejected in time;
 //! - once all clients have disconnected, the realm holds no state.
 
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
+use crate::testing::model::{DISCONNECTS, ModelClients, STEPS};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+const EXPIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Storage limits. A message costs little more than [`MESSAGE_OVERHEAD`] bytes, so that each limit is
 /// reached with one of these.
@@ -28,16 +29,21 @@ const LIMITS: [Limits; 2] = [
         per_source: 5,
         source_bytes: usize::MAX,
         bytes: usize::MAX,
+        expire_timeout: EXPIRE_TIMEOUT,
     },
     Limits {
         per_destination: usize::MAX,
         per_source: usize::MAX,
         source_bytes: 4 * MESSAGE_OVERHEAD,
         bytes: 9 * MESSAGE_OVERHEAD,
+        expire_timeout: EXPIRE_TIMEOUT,
     },
 ];
 
 const IDS: usize = 5;
+
+/// Number of addresses from which clients connect.
+const ADDRESSES: usize = 3;
 
 /// Limit of clients, below the number of ids.
 const MAX_CLIENTS: usize = 4;
@@ -49,18 +55,20 @@ type Pick = usize;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A connection under an id, with a token.
-    Open(usize, usize),
-    /// A message to an id, of a type.
-    Send(Pick, usize, &'static str),
+    /// A connection under an id, with a token, from an address.
+    Open(usize, usize, usize),
+    /// A message to an id, of a type, with a payload of this many bytes.
+    Send(Pick, usize, &'static str, usize),
     /// Any text message.
     SendText(Pick, String),
     /// A request for the list of ids.
     List,
     /// Any other HTTP request.
     Request(String),
-    /// Fills the outbox of a connection.
-    Fill(Pick),
+    /// Fills the outbox of a connection, or drains it.
+    Fill(Pick, bool),
+    /// Whether a probed connection gives a sign of life.
+    Probed(Pick, bool),
     /// A disconnection in one of the [`DISCONNECTS`].
     Disconnect(Pick, usize),
     /// Milliseconds.
@@ -72,15 +80,20 @@ impl Step {
     fn read(input: &mut Input) -> Option<Self> {
         loop {
             return Some(match input.byte()? {
-                b'o' => Self::Open(input.below(IDS)?, input.below(2)?),
+                b'o' => {
+                    let (id, token) = (input.below(IDS)?, input.below(2)?);
+                    Self::Open(id, token, input.below(ADDRESSES)?)
+                }
                 b'm' => {
                     let (conn, to) = (input.below(6)?, input.below(IDS)?);
-                    Self::Send(conn, to, TYPES.get(input.below(TYPES.len())?)?)
+                    let message_type = TYPES.get(input.below(TYPES.len())?)?;
+                    Self::Send(conn, to, message_type, input.below(4)? * MESSAGE_OVERHEAD)
                 }
                 b's' => Self::SendText(input.below(6)?, input.text()?),
                 b'i' => Self::List,
                 b'g' => Self::Request(input.text()?),
-                b'f' => Self::Fill(input.below(6)?),
+                b'f' => Self::Fill(input.below(6)?, input.below(2)? == 1),
+                b'p' => Self::Probed(input.below(6)?, input.below(2)? == 1),
                 b'l' => Self::Disconnect(input.below(6)?, input.below(DISCONNECTS.len())?),
                 b'w' => Self::Wait(input.millis()?),
                 _ => continue,
@@ -94,42 +107,435 @@ fn step() -> impl Strategy<Value = Step> {
     let (conn, id) = (0..6usize, 0..IDS);
     let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
     prop_oneof![
-        5 => (id.clone(), 0..8usize).prop_map(|(id, token)| Step::Open(id, token / 7)),
-        12 => (conn.clone(), id, prop::sample::select(&TYPES))
-            .prop_map(|(conn, to, message_type)| Step::Send(conn, to, message_type)),
+        5 => (id.clone(), 0..8usize, 0..ADDRESSES)
+            .prop_map(|(id, token, address)| Step::Open(id, token / 7, address)),
+        12 => (conn.clone(), id, prop::sample::select(&TYPES), 0..8usize)
+            .prop_map(|(conn, to, message_type, size)| {
+                Step::Send(conn, to, message_type, size.saturating_sub(4) * MESSAGE_OVERHEAD)
+            }),
         1 => (conn.clone(), prop::sample::select(texts))
             .prop_map(|(conn, text)| Step::SendText(conn, text.to_owned())),
         1 => Just(Step::List),
-        1 => conn.clone().prop_map(Step::Fill),
+        1 => (conn.clone(), any::<bool>()).prop_map(|(conn, full)| Step::Fill(conn, full)),
+        1 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Probed(conn, alive)),
         2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
         4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
     ]
 }
 
-/// A message that was sent.
-#[derive(Clone)]
-struct Sent {
+/// An effect of the reference.
+enum Expected {
+    Send(u64, String),
+    Close(u64, &'static str),
+    Probe(u64),
+}
+
+/// The holder of an id.
+struct Holder {
+    conn: u64,
+    token: usize,
+    address: usize,
+    last_message: Duration,
+    check_at: Duration,
+    takeovers: Vec<Duration>,
+    refusals: u32,
+    last_refusal: Option<Duration>,
+}
+
+/// A client that waits for an id.
+struct Waiting {
+    id: String,
+    token: usize,
+    address: usize,
+    refused_at: Option<Duration>,
+}
+
+/// A stored message.
+struct Stored {
     from: String,
     to: String,
-    at: Duration,
-    /// The text that its destination must receive.
+    address: usize,
+    cost: usize,
     text: String,
 }
 
-/// The realm, and the model's view of it.
+/// The rules, without any index. The lists are short.
+struct Reference {
+    limits: Limits,
+    now: Duration,
+    holders: BTreeMap<String, Holder>,
+    waiting: BTreeMap<u64, Waiting>,
+    /// All stored messages, oldest first.
+    stored: Vec<Stored>,
+    /// Whether each pair has had its EXPIRE, and when this ends.
+    pairs: BTreeMap<(String, String), (bool, Duration)>,
+    open: BTreeSet<u64>,
+    full: BTreeSet<u64>,
+    last_activity: HashMap<u64, Duration>,
+}
+
+impl Reference {
+    fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            now: Duration::ZERO,
+            holders: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            stored: Vec::new(),
+            pairs: BTreeMap::new(),
+            open: BTreeSet::new(),
+            full: BTreeSet::new(),
+            last_activity: HashMap::new(),
+        }
+    }
+
+    /// Returns the lines of effects and of all that follow from them.
+    fn lines(&mut self, effects: Vec<Expected>) -> Vec<String> {
+        let mut effects = VecDeque::from(effects);
+        let mut lines = Vec::new();
+        while let Some(effect) = effects.pop_front() {
+            let (conn, close) = match effect {
+                Expected::Send(conn, text) => {
+                    if self.can_deliver(conn) {
+                        lines.push(format!("{conn} < {text}"));
+                        continue;
+                    }
+                    (conn, "1013 too slow")
+                }
+                Expected::Close(conn, close) => (conn, close),
+                Expected::Probe(conn) => {
+                    lines.push(format!("{conn} ? 5 s"));
+                    continue;
+                }
+            };
+            if self.open.remove(&conn) {
+                lines.push(format!("{conn} x {close}"));
+                effects.extend(self.closed(conn));
+            }
+        }
+        lines
+    }
+
+    fn can_deliver(&self, conn: u64) -> bool {
+        self.open.contains(&conn) && !self.full.contains(&conn)
+    }
+
+    fn id_of(&self, conn: u64) -> Option<String> {
+        let mut holders = self.holders.iter();
+        let holder = holders.find(|(_, holder)| holder.conn == conn);
+        holder.map(|(id, _)| id.clone())
+    }
+
+    fn open(&mut self, conn: u64, id: &str, token: usize, address: usize) -> Vec<Expected> {
+        self.open.insert(conn);
+        self.last_activity.insert(conn, self.now);
+        let claim = Waiting {
+            id: id.to_owned(),
+            token,
+            address,
+            refused_at: None,
+        };
+        let Some(holder) = self.holders.get(id) else {
+            if self.holders.len() >= MAX_CLIENTS {
+                let full = Expected::Send(conn, FULL_ERROR.to_owned());
+                return vec![full, Expected::Close(conn, "4429 too many connections")];
+            }
+            let mut effects = self.admit(conn, claim, None);
+            self.pairs.retain(|(_, to), _| to != id);
+            self.stored.retain(|message| {
+                if message.to == id {
+                    effects.push(Expected::Send(conn, message.text.clone()));
+                }
+                message.to != id
+            });
+            return effects;
+        };
+        let since = |at: Duration| self.now - at;
+        let must_probe = if holder.token == token {
+            let lately = |at: &&Duration| since(**at) < Duration::from_secs(10);
+            holder.takeovers.iter().filter(lately).count() >= 3
+                || holder
+                    .last_refusal
+                    .is_some_and(|at| since(at) < Duration::from_secs(60))
+        } else {
+            since(self.last_activity[&holder.conn]) >= Duration::from_secs(40)
+        };
+        if must_probe {
+            let probe = vec![Expected::Probe(holder.conn)];
+            self.waiting.insert(conn, claim);
+            probe
+        } else if holder.token == token {
+            self.replace(conn, claim)
+        } else {
+            id_taken(conn)
+        }
+    }
+
+    fn admit(&mut self, conn: u64, claim: Waiting, old: Option<Holder>) -> Vec<Expected> {
+        let mut holder = Holder {
+            conn,
+            token: claim.token,
+            address: claim.address,
+            last_message: self.now,
+            check_at: self.now + Duration::from_secs(90),
+            takeovers: Vec::new(),
+            refusals: 0,
+            last_refusal: None,
+        };
+        if let Some(old) = old.filter(|old| old.token == claim.token) {
+            holder.takeovers = old.takeovers;
+            holder.refusals = old.refusals;
+            holder.last_refusal = old.last_refusal;
+        }
+        self.holders.insert(claim.id, holder);
+        vec![Expected::Send(conn, r#"{"type":"OPEN"}"#.to_owned())]
+    }
+
+    fn replace(&mut self, conn: u64, claim: Waiting) -> Vec<Expected> {
+        let (id, token) = (claim.id.clone(), claim.token);
+        let old = self.holders.remove(&id).unwrap();
+        let close = if old.token == token {
+            "4409 connected again elsewhere"
+        } else {
+            self.forget_source(&id);
+            "4408 timed out"
+        };
+        let mut effects = vec![Expected::Close(old.conn, close)];
+        let is_same = old.token == token;
+        effects.extend(self.admit(conn, claim, Some(old)));
+        if is_same {
+            let holder = self.holders.get_mut(&id).unwrap();
+            holder.takeovers.push(self.now);
+        }
+        effects.extend(self.refuse(&id));
+        effects
+    }
+
+    /// Refuses the clients that wait for the result of a probe.
+    fn refuse(&mut self, id: &str) -> Vec<Expected> {
+        let holder = self.holders.get_mut(id).unwrap();
+        let mut effects = Vec::new();
+        self.waiting.retain(|&conn, waiting| {
+            if waiting.id != id || waiting.refused_at.is_some() {
+                return true;
+            }
+            if waiting.token != holder.token {
+                effects.extend(id_taken(conn));
+                return false;
+            }
+            let is_over = |at: Duration| self.now - at >= Duration::from_secs(60);
+            if holder.last_refusal.is_none_or(is_over) {
+                holder.refusals = 0;
+            }
+            let delay = [2, 4, 8, 16].get(holder.refusals as usize).unwrap_or(&30);
+            holder.refusals += 1;
+            holder.last_refusal = Some(self.now);
+            waiting.refused_at = Some(self.now + Duration::from_secs(*delay));
+            true
+        });
+        effects
+    }
+
+    fn forget_source(&mut self, id: &str) {
+        self.stored.retain(|message| message.from != id);
+        self.pairs.retain(|(from, _), _| from != id);
+    }
+
+    fn closed(&mut self, conn: u64) -> Vec<Expected> {
+        if self.waiting.remove(&conn).is_some() {
+            return Vec::new();
+        }
+        let Some(id) = self.id_of(conn) else {
+            return Vec::new();
+        };
+        let old = self.holders.remove(&id);
+        self.forget_source(&id);
+        let first = self.waiting.iter().find(|(_, waiting)| waiting.id == id);
+        let Some(first) = first.map(|(conn, _)| *conn) else {
+            return Vec::new();
+        };
+        let claim = self.waiting.remove(&first).unwrap();
+        let mut effects = self.admit(first, claim, old);
+        effects.extend(self.refuse(&id));
+        effects
+    }
+
+    fn probed(&mut self, conn: u64, alive: bool) -> Vec<Expected> {
+        if alive {
+            self.last_activity.insert(conn, self.now);
+        }
+        let Some(id) = self.id_of(conn) else {
+            return Vec::new();
+        };
+        if alive {
+            return self.refuse(&id);
+        }
+        let mut waiting = self.waiting.iter();
+        let first = waiting.find(|(_, waiting)| waiting.id == id && waiting.refused_at.is_none());
+        let Some(first) = first.map(|(conn, _)| *conn) else {
+            return Vec::new();
+        };
+        let claim = self.waiting.remove(&first).unwrap();
+        self.replace(first, claim)
+    }
+
+    fn send(&mut self, conn: u64, text: &str) -> Vec<Expected> {
+        self.last_activity.insert(conn, self.now);
+        let (now, id) = (self.now, self.id_of(conn));
+        let message = codec::decode(&Message::Text(text.into()));
+        let (Some(id), Some(message)) = (id, message) else {
+            return Vec::new();
+        };
+        let holder = self.holders.get_mut(&id).unwrap();
+        holder.last_message = now;
+        let address = holder.address;
+        let message = match message {
+            ClientMessage::KeepAlive => return Vec::new(),
+            ClientMessage::Leave => return vec![Expected::Close(conn, "1000 goodbye")],
+            ClientMessage::Transmit(message) => message,
+        };
+        let text = message.to_frame(&id).as_text().unwrap();
+        let destination = self.holders.get(&message.dst).map(|holder| holder.conn);
+        let pair = (id, message.dst);
+        if let Some(to) = destination.filter(|&to| self.can_deliver(to)) {
+            self.pairs.remove(&pair);
+            return vec![Expected::Send(to, text)];
+        }
+        if !message.message_type.is_stored() {
+            return Vec::new();
+        }
+        let state = self.pairs.get(&pair).copied();
+        let is_offer = message.message_type == TransmissionType::Offer;
+        if matches!(state, Some((true, until)) if now < until) && !is_offer {
+            return Vec::new();
+        }
+        let (from, to) = pair.clone();
+        let cost = text.len() + from.len() + 2 * to.len() + MESSAGE_OVERHEAD;
+        let fresh = (false, now + EXPIRE_TIMEOUT);
+        if destination.is_none() && self.make_place(&from, &to, address, cost) {
+            let mut stored = self.stored.iter();
+            if !stored.any(|other| (&other.from, &other.to) == (&from, &to)) {
+                self.pairs.insert(pair, fresh);
+            }
+            self.stored.push(Stored {
+                from,
+                to,
+                address,
+                cost,
+                text,
+            });
+        } else if state.is_none_or(|(had_expire, _)| had_expire) {
+            self.pairs.insert(pair, fresh);
+        }
+        Vec::new()
+    }
+
+    /// Removes what makes place for a message. Returns whether there is place.
+    fn make_place(&mut self, from: &str, to: &str, address: usize, cost: usize) -> bool {
+        let limits = self.limits;
+        let sum = |list: &[&Stored]| list.iter().map(|message| message.cost).sum::<usize>();
+        let mut left: Vec<&Stored> = self.stored.iter().collect();
+        let of_source: Vec<&Stored> = left.iter().copied().filter(|it| it.from == from).collect();
+        if of_source.len() + 1 > limits.per_source || sum(&of_source) + cost > limits.source_bytes {
+            return false;
+        }
+        let remove_newest = |left: &mut Vec<&Stored>, to: Option<&str>, address: usize| {
+            let is_it = |it: &&Stored| it.address == address && to.is_none_or(|to| it.to == to);
+            let index = left.iter().rposition(is_it).unwrap();
+            left.remove(index);
+        };
+        let largest = |amount: &dyn Fn(usize) -> usize| {
+            let all = (0..ADDRESSES).map(|address| (amount(address), address));
+            all.max().unwrap()
+        };
+        let count_of = |left: &[&Stored], address| {
+            let is_it = |it: &&&Stored| it.to == to && it.address == address;
+            left.iter().filter(is_it).count()
+        };
+        if left.iter().filter(|it| it.to == to).count() + 1 > limits.per_destination {
+            let (count, other) = largest(&|address| count_of(&left, address));
+            if count_of(&left, address) + 1 >= count {
+                return false;
+            }
+            remove_newest(&mut left, Some(to), other);
+        }
+        while sum(&left) + cost > limits.bytes {
+            let bytes_of = |address| {
+                let of_address = left.iter().copied().filter(|it| it.address == address);
+                sum(&of_address.collect::<Vec<_>>())
+            };
+            let (bytes, other) = largest(&bytes_of);
+            if bytes_of(address) + cost >= bytes {
+                return false;
+            }
+            remove_newest(&mut left, None, other);
+        }
+        let kept: Vec<*const Stored> = left.into_iter().map(std::ptr::from_ref).collect();
+        self.stored
+            .retain(|message| kept.contains(&std::ptr::from_ref(message)));
+        true
+    }
+
+    fn wait(&mut self, time: Duration) -> Vec<Expected> {
+        self.now += time;
+        let now = self.now;
+        let mut effects = Vec::new();
+        let due = self.pairs.iter().filter(|(_, (_, due))| *due <= now);
+        let mut due: Vec<_> = due
+            .map(|(pair, state)| (state.1, pair.clone(), state.0))
+            .collect();
+        due.sort();
+        for (_, pair, had_expire) in due {
+            if had_expire {
+                self.pairs.remove(&pair);
+                continue;
+            }
+            let (from, to) = &pair;
+            self.stored.retain(|it| (&it.from, &it.to) != (from, to));
+            if let Some(holder) = self.holders.get(from) {
+                let expire = format!(r#"{{"type":"EXPIRE","src":"{to}","dst":"{from}"}}"#);
+                effects.push(Expected::Send(holder.conn, expire));
+            }
+            self.pairs.insert(pair, (true, now + EXPIRE_TIMEOUT));
+        }
+        let refused = self
+            .waiting
+            .iter()
+            .filter_map(|(conn, it)| Some((it.refused_at?, *conn)));
+        let mut refused: Vec<_> = refused.filter(|(at, _)| *at <= now).collect();
+        refused.sort();
+        for (_, conn) in refused {
+            self.waiting.remove(&conn);
+            effects.extend(id_taken(conn));
+        }
+        let mut timed_out = Vec::new();
+        for holder in self.holders.values_mut().filter(|it| it.check_at <= now) {
+            let times_out_at = holder.last_message + Duration::from_secs(90);
+            if times_out_at <= now {
+                timed_out.push((holder.check_at, holder.conn));
+            } else {
+                holder.check_at = times_out_at;
+            }
+        }
+        timed_out.sort();
+        let close = |(_, conn)| Expected::Close(conn, "4408 timed out");
+        effects.extend(timed_out.into_iter().map(close));
+        effects
+    }
+}
+
+fn id_taken(conn: u64) -> Vec<Expected> {
+    let text = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#.to_owned();
+    vec![
+        Expected::Send(conn, text),
+        Expected::Close(conn, "4409 ID is taken"),
+    ]
+}
+
+/// The realm and the reference.
 struct World {
     clients: ModelClients<PeerJs>,
-    limits: Limits,
-    /// Id of each connection that has one.
-    ids: HashMap<u64, String>,
-    /// Connection and token of each id in use.
-    owners: HashMap<String, (u64, usize)>,
-    /// Connections whose outbox is full.
-    full: HashSet<u64>,
-    /// Messages that have neither arrived nor expired, by number.
-    pending: BTreeMap<u64, Sent>,
-    /// Number of the last message that arrived, by sender and destination.
-    last_delivered: HashMap<(String, String), u64>,
+    reference: Reference,
     /// Number of messages so far.
     count: u64,
 }
@@ -145,12 +551,7 @@ impl World {
                 "stored_source_size": limits.source_bytes,
                 "stored_size": limits.bytes,
             })),
-            limits,
-            ids: HashMap::new(),
-            owners: HashMap::new(),
-            full: HashSet::new(),
-            pending: BTreeMap::new(),
-            last_delivered: HashMap::new(),
+            reference: Reference::new(limits),
             count: 0,
         }
     }
@@ -158,33 +559,26 @@ impl World {
     fn run_steps(mut self, steps: impl IntoIterator<Item = Step>) {
         for step in steps {
             self.apply(step);
+            self.check_limits();
         }
         self.finish();
     }
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Open(id, token) => {
+            Step::Open(id, token, address) => {
                 let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
-                let lines = self.clients.open(&target).unwrap();
+                let from = format!("192.0.2.{address}");
+                let lines = self.clients.open_from(&target, &from).unwrap();
                 let (conn, id) = (self.clients.count, format!("id{id}"));
-                let is_admissible = match self.owners.get(&id) {
-                    Some((_, owner_token)) => *owner_token == token,
-                    None => self.owners.len() < MAX_CLIENTS,
-                };
-                let is_open = lines.contains(&format!(r#"{conn} < {{"type":"OPEN"}}"#));
-                assert_eq!(is_admissible, is_open);
-                if is_open {
-                    if let Some((old, _)) = self.owners.insert(id.clone(), (conn, token)) {
-                        self.ids.remove(&old);
-                    }
-                    self.ids.insert(conn, id);
-                }
-                self.check(&lines, None);
+                let effects = self.reference.open(conn, &id, token, address);
+                self.check(&lines, effects);
             }
-            Step::Send(conn, to, message_type) => {
+            Step::Send(conn, to, message_type, size) => {
+                self.count += 1;
+                let payload = format!("{}{}", self.count, "x".repeat(size));
                 let message =
-                    json!({"type": message_type, "dst": format!("id{to}"), "payload": self.count});
+                    json!({"type": message_type, "dst": format!("id{to}"), "payload": payload});
                 self.send(conn, &message.to_string());
             }
             Step::SendText(conn, text) => self.send(conn, &text),
@@ -192,20 +586,29 @@ impl World {
                 let HttpReply::Ok { body, .. } = self.clients.harness.get("/peerjs/peers") else {
                     panic!("discovery is on");
                 };
-                let mut ids: Vec<&String> = self.owners.keys().collect();
-                ids.sort();
-                assert_eq!(
-                    serde_json::from_str::<Value>(&body.to_string()).unwrap(),
-                    json!(ids)
-                );
+                let ids: Vec<&String> = self.reference.holders.keys().collect();
+                let body = body.to_string();
+                assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!(ids));
             }
             Step::Request(target) => {
                 self.clients.harness.get(&target);
             }
-            Step::Fill(conn) => {
+            Step::Fill(conn, full) => {
                 if let Some(conn) = self.clients.pick_open(conn) {
-                    self.clients.harness.fill_outbox(conn);
-                    self.full.insert(conn);
+                    if full {
+                        self.clients.harness.fill_outbox(conn);
+                        self.reference.full.insert(conn);
+                    } else {
+                        self.clients.harness.drain_outbox(conn);
+                        self.reference.full.remove(&conn);
+                    }
+                }
+            }
+            Step::Probed(pick, alive) => {
+                if let Some(conn) = self.clients.pick_probed(pick) {
+                    let lines = self.clients.resolve_probe(pick, alive);
+                    let effects = self.reference.probed(conn, alive);
+                    self.check(&lines, effects);
                 }
             }
             Step::Disconnect(conn, how) => {
@@ -215,139 +618,58 @@ impl World {
             }
             Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
         }
-        self.check_limits();
     }
 
-    /// Sends a text. If it is a message to another client, it is pending until it arrives or expires.
     fn send(&mut self, conn: Pick, text: &str) {
-        let Some(conn) = self.clients.pick_open(conn) else {
-            return;
-        };
-        let decoded = codec::decode(&Message::Text(text.into()));
-        let Some(ClientMessage::Transmit(message)) = decoded else {
+        if let Some(conn) = self.clients.pick_open(conn) {
             let lines = self.clients.send(conn, text);
-            self.check(&lines, None);
-            return;
-        };
-        self.count += 1;
-        let from = self.ids[&conn].clone();
-        let sent = Sent {
-            text: message.to_frame(&from).as_text().unwrap(),
-            from,
-            to: message.dst,
-            at: self.clients.harness.now,
-        };
-        let to = self.owners.get(&sent.to).map(|(to, _)| *to);
-        self.pending.insert(self.count, sent);
-        let lines = self.clients.send(conn, text);
-        self.check(&lines, Some(self.count));
-        let is_still_pending = if message.message_type.is_stored() {
-            to.is_some() && self.pending.contains_key(&self.count)
-        } else {
-            // Neither stored nor answered with EXPIRE.
-            self.pending.remove(&self.count).is_some()
-                && to.is_some_and(|to| !self.full.contains(&to))
-        };
-        assert!(!is_still_pending, "not delivered");
-    }
-
-    fn check_limits(&self) {
-        let (mut by_source, mut by_destination) = (HashMap::new(), HashMap::new());
-        for sent in self.pending.values() {
-            *by_source.entry(&sent.from).or_insert(0) += 1;
-            *by_destination.entry(&sent.to).or_insert(0) += 1;
+            let effects = self.reference.send(conn, text);
+            self.check(&lines, effects);
         }
-        let limits = self.limits;
-        assert!(
-            by_destination
-                .values()
-                .all(|&count| count <= limits.per_destination)
-        );
-        assert!(by_source.values().all(|&count| count <= limits.per_source));
-        assert!(
-            by_source
-                .values()
-                .all(|&count| count * MESSAGE_OVERHEAD <= limits.source_bytes)
-        );
-        let bytes = self.clients.harness.realm.mailbox.bytes();
-        assert!(self.pending.len() * MESSAGE_OVERHEAD <= bytes && bytes <= limits.bytes);
     }
 
     fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
-        self.remove(conn);
         let lines = self.clients.disconnect(conn, how);
-        self.check(&lines, None);
+        self.reference.open.remove(&conn);
+        let effects = self.reference.closed(conn);
+        self.check(&lines, effects);
     }
 
     fn wait(&mut self, time: Duration) {
         let lines = self.clients.advance(time);
-        self.check(&lines, None);
+        let effects = self.reference.wait(time);
+        self.check(&lines, effects);
     }
 
-    /// Removes a client, unless another connection has taken its id over.
-    fn remove(&mut self, conn: u64) {
-        if let Some(id) = self.ids.remove(&conn) {
-            self.owners.remove(&id);
-            self.pending.retain(|_, sent| sent.from != id);
+    fn check(&mut self, lines: &[String], effects: Vec<Expected>) {
+        assert_eq!(lines, self.reference.lines(effects));
+    }
+
+    fn check_limits(&self) {
+        let Reference { limits, stored, .. } = &self.reference;
+        for message in stored {
+            let of_source = stored.iter().filter(|it| it.from == message.from);
+            let bytes: usize = of_source.clone().map(|it| it.cost).sum();
+            assert!(of_source.count() <= limits.per_source && bytes <= limits.source_bytes);
+            let for_destination = stored.iter().filter(|it| it.to == message.to);
+            assert!(for_destination.count() <= limits.per_destination);
         }
-    }
-
-    /// Checks the effects of a step: of sending message number `sent`, or of anything else.
-    fn check(&mut self, lines: &[String], sent: Option<u64>) {
-        for line in lines {
-            match parse_line(line) {
-                (_, Line::Probed) => panic!("{line}"),
-                (conn, Line::Closed) => self.remove(conn),
-                (conn, Line::Text(text)) => {
-                    let message: Value = serde_json::from_str(text).unwrap();
-                    match message["type"].as_str().unwrap() {
-                        "OPEN" | "ID-TAKEN" | "ERROR" => {}
-                        "EXPIRE" if self.is_from_server(conn, text) => {
-                            self.check_expire(conn, &message, sent);
-                        }
-                        _ => self.check_delivery(conn, text),
-                    }
-                }
-            }
-        }
-    }
-
-    fn check_delivery(&mut self, conn: u64, text: &str) {
-        let to = &self.ids[&conn];
-        let mut pending = self.pending.iter();
-        let number = pending.find(|(_, sent)| sent.to == *to && sent.text == text);
-        let number = *number.expect("a message is delivered once").0;
-        let sent = self.pending.remove(&number).expect("it was found above");
-        let previous = self.last_delivered.insert((sent.from, sent.to), number);
-        assert!(previous < Some(number), "out of order");
-    }
-
-    /// Returns whether a text is from the server and not from a client.
-    fn is_from_server(&self, conn: u64, text: &str) -> bool {
-        let to = self.ids.get(&conn);
-        let mut pending = self.pending.values();
-        !pending.any(|sent| Some(&sent.to) == to && sent.text == text)
-    }
-
-    fn check_expire(&mut self, conn: u64, expire: &Value, sent: Option<u64>) {
-        let text = |key: &str| expire[key].as_str().unwrap().to_owned();
-        let (from, to) = (text("dst"), text("src"));
-        assert_eq!(self.ids[&conn], from);
-        let (before, now) = (self.pending.len(), self.clients.harness.now);
-        // Either it exceeded a limit when it was sent, or its time is up.
-        self.pending.retain(|number, message| {
-            let is_due = message.at + Duration::from_secs(5) <= now || sent == Some(*number);
-            !((&message.from, &message.to) == (&from, &to) && is_due)
-        });
-        assert!(
-            self.pending.len() < before,
-            "no pending message could expire"
-        );
+        let bytes: usize = stored.iter().map(|it| it.cost).sum();
+        assert!(bytes <= limits.bytes);
+        // The rest are pairs without messages.
+        assert!(self.clients.harness.realm.mailbox.bytes() >= bytes);
+        assert!(self.reference.holders.len() <= MAX_CLIENTS);
     }
 
     fn finish(mut self) {
+        while self.clients.pick_probed(0).is_some() {
+            self.apply(Step::Probed(0, true));
+        }
+        self.wait(Duration::from_secs(30));
+        assert!(self.reference.waiting.is_empty(), "a client still waits");
         self.wait(Duration::from_secs(6));
-        assert!(self.pending.is_empty(), "neither delivered nor expired");
+        self.wait(Duration::from_secs(6));
+        assert!(self.clients.harness.realm.mailbox.is_empty());
         while let Some(conn) = self.clients.pick_open(0) {
             self.disconnect(conn, DisconnectReason::Lost);
         }

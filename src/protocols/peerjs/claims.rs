@@ -1,0 +1,171 @@
+//! Clients that ask for an id that another client has, and wait until that client has been probed.
+//!
+//! With the right token an id is taken over at once, except in a contest: two tabs with one token that
+//! reconnect whenever they are disconnected would push each other out for ever. After an OPEN the npm client
+//! takes ID-TAKEN for a disconnection, too, so only a delay calms them.
+
+use crate::base::ip::SubnetKey;
+use crate::realm::ConnectionId;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use subtle::ConstantTimeEq;
+
+/// Number of takeovers of an id within [`TAKEOVER_SPAN`] above which its holder is probed (rulings, "PeerJS").
+const MAX_TAKEOVERS: usize = 3;
+const TAKEOVER_SPAN: Duration = Duration::from_secs(10);
+
+/// Delay of the first ID-TAKEN in a contest. It doubles with each further one, up to [`MAX_DELAY`].
+const FIRST_DELAY: Duration = Duration::from_secs(2);
+const MAX_DELAY: Duration = Duration::from_secs(30);
+
+/// Time after the last refusal at which a contest is over. It is longer than [`MAX_DELAY`], after which a
+/// refused client may come back.
+const CONTEST_SPAN: Duration = Duration::from_secs(60);
+
+/// The token of a client: its hash, so that a token of any length takes 32 bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Token([u8; 32]);
+
+impl Token {
+    pub(super) fn of(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+}
+
+impl PartialEq for Token {
+    /// Compares in constant time: the time must not tell how much of a guess is right.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+/// The takeovers of one id, by clients with its token.
+#[derive(Debug, Default)]
+pub(super) struct Contest {
+    /// Times of the last [`MAX_TAKEOVERS`], oldest first.
+    takeovers: Vec<Duration>,
+    /// Number of clients that were refused, without a pause of [`CONTEST_SPAN`].
+    refusals: u32,
+    last_refusal: Option<Duration>,
+}
+
+impl Contest {
+    /// Returns whether another takeover needs a probe: there were too many a moment ago, or clients were
+    /// refused because there were.
+    pub(super) fn is_on(&self, now: Duration) -> bool {
+        let is_too_often = self.takeovers.len() >= MAX_TAKEOVERS
+            && (self.takeovers.first()).is_some_and(|&oldest| now < oldest + TAKEOVER_SPAN);
+        is_too_often || self.was_refused(now)
+    }
+
+    /// Records a takeover.
+    pub(super) fn record_takeover(&mut self, now: Duration) {
+        if self.takeovers.len() >= MAX_TAKEOVERS {
+            self.takeovers.remove(0);
+        }
+        self.takeovers.push(now);
+    }
+
+    /// Records that a client is refused, and returns for how long its ID-TAKEN is delayed.
+    pub(super) fn refuse(&mut self, now: Duration) -> Duration {
+        if !self.was_refused(now) {
+            self.refusals = 0;
+        }
+        let factor = 2u32.saturating_pow(self.refusals);
+        self.refusals = self.refusals.saturating_add(1);
+        self.last_refusal = Some(now);
+        FIRST_DELAY.saturating_mul(factor).min(MAX_DELAY)
+    }
+
+    fn was_refused(&self, now: Duration) -> bool {
+        self.last_refusal
+            .is_some_and(|last| now < last + CONTEST_SPAN)
+    }
+}
+
+/// What a client asks for.
+pub(super) struct Claim {
+    pub(super) id: String,
+    pub(super) token: Token,
+    pub(super) address: SubnetKey,
+}
+
+/// The clients that wait for an id that another client has.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// The claims, and when each gets its ID-TAKEN if that is decided.
+    claims: BTreeMap<ConnectionId, (Claim, Option<Duration>)>,
+    by_id: BTreeMap<String, BTreeSet<ConnectionId>>,
+    /// Times at which clients get their ID-TAKEN.
+    refusals: BTreeSet<(Duration, ConnectionId)>,
+}
+
+impl Claims {
+    /// Inserts a client whose claim is undecided.
+    pub(super) fn insert(&mut self, conn: ConnectionId, claim: Claim) {
+        let waiting = self.by_id.entry(claim.id.clone()).or_default();
+        waiting.insert(conn);
+        self.claims.insert(conn, (claim, None));
+    }
+
+    /// Removes a client that is admitted, rejected or gone.
+    pub(super) fn remove(&mut self, conn: ConnectionId) -> Option<Claim> {
+        let (claim, refused_at) = self.claims.remove(&conn)?;
+        if let Some(at) = refused_at {
+            self.refusals.remove(&(at, conn));
+        }
+        if let Some(waiting) = self.by_id.get_mut(&claim.id) {
+            waiting.remove(&conn);
+            if waiting.is_empty() {
+                self.by_id.remove(&claim.id);
+            }
+        }
+        Some(claim)
+    }
+
+    /// Returns the claim of a client.
+    pub(super) fn get(&self, conn: ConnectionId) -> Option<&Claim> {
+        self.claims.get(&conn).map(|(claim, _)| claim)
+    }
+
+    /// Returns the clients that wait for an id, in the order in which they connected.
+    pub(super) fn of(&self, id: &str) -> Vec<ConnectionId> {
+        let waiting = self.by_id.get(id);
+        waiting.into_iter().flatten().copied().collect()
+    }
+
+    /// Returns those of them whose claim is undecided.
+    pub(super) fn undecided(&self, id: &str) -> Vec<ConnectionId> {
+        let is_undecided = |conn: &ConnectionId| matches!(self.claims.get(conn), Some((_, None)));
+        let mut waiting = self.of(id);
+        waiting.retain(is_undecided);
+        waiting
+    }
+
+    /// Decides that a client gets its ID-TAKEN at a time.
+    pub(super) fn refuse_at(&mut self, conn: ConnectionId, at: Duration) {
+        if let Some((_, refused_at)) = self.claims.get_mut(&conn) {
+            if let Some(before) = refused_at.replace(at) {
+                self.refusals.remove(&(before, conn));
+            }
+            self.refusals.insert((at, conn));
+        }
+    }
+
+    /// Removes and returns the clients that get their ID-TAKEN now.
+    pub(super) fn pop_due(&mut self, now: Duration) -> Vec<ConnectionId> {
+        let due = self.refusals.iter().take_while(|(at, _)| *at <= now);
+        let due: Vec<ConnectionId> = due.map(|&(_, conn)| conn).collect();
+        for &conn in &due {
+            self.remove(conn);
+        }
+        due
+    }
+
+    /// Returns whether no client waits.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.by_id.is_empty() && self.refusals.is_empty()
+    }
+}
