@@ -246,6 +246,7 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
             pong_timeout: listener.settings.pong_timeout,
             ping_every: listener.settings.ping_every,
         },
+        message_timeout: listener.settings.message_timeout,
     }
 }
 
@@ -301,6 +302,7 @@ mod tests {
             handshake_timeout: 10,
             max_message_size: 1000,
             ping_every: 0,
+            message_timeout: 30,
         };
         const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
         type Options = std::collections::BTreeMap<String, String>;

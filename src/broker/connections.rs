@@ -2,6 +2,7 @@
 
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
+use crate::base::ip::SubnetKey;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub(super) struct Connection {
     /// Index of the listener in the configuration.
     pub(super) listener_index: usize,
+    /// The client's address, as far as it counts for limits.
+    pub(super) address: SubnetKey,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
     /// Time at which the unanswered keep-alive Ping was sent, rounded down to seconds, if there is one.

@@ -8,11 +8,14 @@ mod connections;
 mod delivery;
 mod event;
 mod eviction;
+mod fair_share;
 mod keepalive;
 mod outbox;
 mod socket_status;
+mod unfinished;
 
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
@@ -29,6 +32,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
+pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
 use uuid::Uuid;
 
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
@@ -38,11 +42,16 @@ const WORK_PER_BATCH: usize = 32;
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
+/// A table shrinks when it has room for this many times its entries.
+const SPARE_FACTOR: usize = 4;
+
 /// A listener's realm, and how its connections are treated.
 pub(crate) struct RealmSlot {
     pub(crate) realm: Box<dyn AnyRealm>,
     pub(crate) slow_consumer_policy: SlowConsumerPolicy,
     pub(crate) keepalive: KeepaliveConfig,
+    /// Time in which an unfinished message must make progress; 0: no limit.
+    pub(crate) message_timeout: Duration,
 }
 
 /// The state of the daemon, owned by one task.
@@ -65,6 +74,8 @@ pub(crate) struct Broker {
     releasing_bytes: usize,
     /// Connections that are closed for their realm and still hold memory for the closing handshake.
     closing_connections: Vec<ClosingConnection>,
+    /// Bytes that remained when nothing more could be reclaimed, in this second.
+    reclaim_failed_at: Option<usize>,
     started: Instant,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
@@ -101,6 +112,7 @@ impl Broker {
             budget,
             releasing_bytes: 0,
             closing_connections: Vec::new(),
+            reclaim_failed_at: None,
             started,
             stopping: false,
             disconnect_counts: DisconnectCounts::new(),
@@ -119,7 +131,7 @@ impl Broker {
                 let Ok(event) = inbox.try_recv() else { break };
                 work += self.handle(now, event);
             }
-            work += self.evict_largest(now);
+            work += self.reclaim_memory(now);
             self.wakers.drain(..).for_each(Waker::wake);
             if work >= WORK_PER_BATCH {
                 yield_now().await;
@@ -180,6 +192,7 @@ impl Broker {
             conn,
             Connection {
                 listener_index,
+                address: SubnetKey::of(request.address),
                 outbox,
                 status,
                 pinged_at: None,
@@ -278,6 +291,9 @@ impl Broker {
             return 1;
         }
         self.reap_closed();
+        self.return_spare_memory();
+        self.reclaim_failed_at = None;
+        self.close_unfinished(now);
         let probe_results = self.check_connections(now);
         let mut work = 1 + self.deliver_pending_closes(now);
         for (conn, alive) in probe_results {
@@ -290,6 +306,27 @@ impl Broker {
     }
 
     /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
+    /// Frees buffers and tables that a storm has left behind. They may lie behind the memory of thousands of
+    /// connections that are gone, and would keep the allocator from returning it to the system.
+    fn return_spare_memory(&mut self) {
+        // New ones instead of smaller ones: an allocation that shrinks stays where it is.
+        if self.wakers.is_empty() {
+            self.wakers = Vec::new();
+        }
+        if self.effects.is_empty() {
+            self.effects = Vec::new();
+        }
+        if self.pending_closes.is_empty() {
+            self.pending_closes = VecDeque::new();
+        }
+        if self.closing_connections.is_empty() {
+            self.closing_connections = Vec::new();
+        }
+        if self.connections.capacity() / SPARE_FACTOR > self.connections.len() {
+            self.connections.shrink_to_fit();
+        }
+    }
+
     fn stop(&mut self, now: Now) -> usize {
         for listener_index in 0..self.slots.len() {
             self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));

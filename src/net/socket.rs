@@ -8,7 +8,6 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
@@ -18,7 +17,8 @@ const READ_BUDGET: usize = 16 * 1024;
 /// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
 /// reason.
 struct ReadReadiness {
-    may_be_ready: AtomicBool,
+    /// Holds whether the socket may be ready: the broker, too, has to know of what is not read yet.
+    status: Arc<SocketStatus>,
     /// Waker of the task that waits to read.
     read_waker: AtomicWaker,
 }
@@ -29,7 +29,7 @@ impl Wake for ReadReadiness {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.may_be_ready.store(true, Ordering::Release);
+        self.status.set_readable(true);
         self.read_waker.wake();
     }
 }
@@ -52,7 +52,7 @@ impl ClientSocket {
         // Each write is a complete flush. Fails only on a dead socket, as the next read will.
         let _ = tcp.set_nodelay(true);
         let readiness = ReadReadiness {
-            may_be_ready: AtomicBool::new(true),
+            status: Arc::clone(&status),
             read_waker: AtomicWaker::new(),
         };
         Self {
@@ -69,7 +69,7 @@ impl ClientSocket {
     /// Returns whether a read could return anything. If not, the waker of the last `poll_read` is called
     /// once it could.
     pub(crate) fn may_be_readable(&self) -> bool {
-        self.readiness.may_be_ready.load(Ordering::Acquire)
+        self.status.is_readable()
     }
 
     /// Returns the state that is shared with the broker.
@@ -100,7 +100,7 @@ impl AsyncRead for ClientSocket {
             return Poll::Pending;
         }
         self.readiness.read_waker.register(cx.waker());
-        if !self.readiness.may_be_ready.swap(false, Ordering::AcqRel) {
+        if !self.status.take_readable() {
             self.read_budget_left = READ_BUDGET;
             return Poll::Pending;
         }
@@ -109,7 +109,7 @@ impl AsyncRead for ClientSocket {
         match &read {
             Poll::Pending => self.read_budget_left = READ_BUDGET,
             Poll::Ready(result) => {
-                self.readiness.may_be_ready.store(true, Ordering::Release);
+                self.status.set_readable(true);
                 if let Ok(bytes) = *result {
                     self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
                     self.bytes_received += bytes as u64;

@@ -32,6 +32,7 @@ impl Realm for Echo {
         handshake_timeout: 10,
         max_message_size: 16 << 20,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
     type Options = BTreeMap<String, String>;

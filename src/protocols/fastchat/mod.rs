@@ -13,14 +13,16 @@ mod fields;
 mod http_api;
 mod messages;
 mod presence;
+mod stored;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Rejection,
-    Request, SlowConsumerPolicy,
+    Request, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
+use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::in_flight::InFlightResponses;
 use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
@@ -128,6 +130,8 @@ pub struct FastChat {
     users: BTreeMap<Uuid, User>,
     /// Users that have disconnected within the last `absence` seconds; at most `MAX_RECENTLY_GONE`.
     gone: RecentlyGone<Uuid, UserState>,
+    /// Memory of the states of the users online.
+    online_bytes: usize,
     /// The changes of `users` since the last PRESENCE to all.
     presence_changes: PresenceChanges,
     /// The response to `GET /presence/online`, cached.
@@ -148,6 +152,7 @@ impl Realm for FastChat {
         handshake_timeout: 10,
         max_message_size: 64 << 10,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get, Method::Post];
@@ -177,6 +182,7 @@ impl Realm for FastChat {
             connections: BTreeMap::new(),
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
+            online_bytes: 0,
             presence_changes: PresenceChanges::default(),
             online_list: None,
             in_flight_lists: InFlightResponses::default(),
@@ -250,6 +256,18 @@ impl Realm for FastChat {
         }
     }
 
+    fn stored_bytes(&self) -> usize {
+        self.bytes_of_all()
+    }
+
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        self.bytes_of(conn)
+    }
+
+    fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
+        self.shed_gone(retention, bytes)
+    }
+
     fn tick(&mut self, cx: &mut Context) {
         for conn in self.pending.expired(cx.now) {
             let recipient = Recipient {
@@ -270,6 +288,7 @@ impl Realm for FastChat {
         while let Some((user, state)) = self.gone.pop_expired(cx.now, absence) {
             self.end_chats(user, state);
         }
+        self.count_online_bytes();
         self.broadcast_presence(cx);
     }
 }
@@ -331,6 +350,7 @@ impl FastChat {
             typing: None,
             state: self.gone.remove(&user_id).unwrap_or_default(),
         };
+        self.online_bytes += user.state.heap_bytes();
         self.users.insert(user_id, user);
         let status = Status::Connected;
         recipient.send(cx, &ServerMessage::HelloAck { user_id, status });
@@ -354,7 +374,9 @@ impl FastChat {
             return;
         };
         self.stop_typing(cx, id);
-        if let Some(user) = self.users.remove(&id) {
+        if let Some(mut user) = self.users.remove(&id) {
+            self.online_bytes = self.online_bytes.saturating_sub(user.state.heap_bytes());
+            user.state.compact(cx);
             self.presence_changes.record(id, user.name, false);
             if let Some((dropped, state)) = self.gone.insert(cx.now, id, user.state) {
                 self.end_chats(dropped, state);

@@ -91,6 +91,7 @@ impl Realm for PeerDrop {
         handshake_timeout: 10,
         max_message_size: 64 << 20,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
 

@@ -124,6 +124,7 @@ impl Realm for PeerJs {
         handshake_timeout: 10,
         max_message_size: 8 << 20,
         ping_every: 0,
+        message_timeout: 75,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get];
@@ -278,7 +279,7 @@ impl Realm for PeerJs {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.mailbox.bytes()
+        self.mailbox.bytes() + self.in_flight_lists.bytes()
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {

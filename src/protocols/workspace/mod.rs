@@ -13,9 +13,11 @@ mod messages;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
+    SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
+use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::jwt::Secret;
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
@@ -73,6 +75,8 @@ pub struct Workspace {
     /// Rate limits of users that disconnected during the last minute, so that reconnecting does not
     /// reset them.
     recently_gone: RecentlyGone<String, RateLimits>,
+    /// Memory of the rate limits of the users online, counted once a second.
+    online_bytes: usize,
     last_user_id: u64,
     last_message_id: u64,
     user_count: UserCount,
@@ -95,6 +99,7 @@ impl Realm for Workspace {
         handshake_timeout: 30,
         max_message_size: 1 << 20,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
@@ -113,6 +118,7 @@ impl Realm for Workspace {
             members: BTreeMap::new(),
             users: BTreeMap::new(),
             recently_gone: RecentlyGone::default(),
+            online_bytes: 0,
             last_user_id: 0,
             last_message_id: 0,
             user_count: UserCount::default(),
@@ -202,7 +208,27 @@ impl Realm for Workspace {
         }
     }
 
+    fn stored_bytes(&self) -> usize {
+        self.recently_gone.bytes() + self.online_bytes
+    }
+
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        let member = self.members.get(&conn);
+        let user = member.and_then(|member| self.users.get(&member.user));
+        user.map_or(0, |user| user.rate_limits.heap_bytes())
+    }
+
+    /// Forgets users that are gone; the document does not promise to remember them.
+    fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
+        match retention {
+            Retention::BestEffort => self.recently_gone.shed(bytes, |_| false),
+            Retention::Promised => 0,
+        }
+    }
+
     fn tick(&mut self, cx: &mut Context) {
+        let users = self.users.values();
+        self.online_bytes = users.map(|user| user.rate_limits.heap_bytes()).sum();
         while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
         self.close_idle(cx);
         self.broadcast_user_count(cx);
@@ -301,13 +327,15 @@ impl Workspace {
         let create = || {
             self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
             let rate_limits = self.recently_gone.remove(&key.to_owned());
+            let rate_limits = rate_limits.unwrap_or_default();
+            self.online_bytes += rate_limits.heap_bytes();
             User {
                 key: key.to_owned(),
                 name,
                 id: format!("ws_user_{}", self.last_user_id),
                 connections: 0,
                 typing_connections: 0,
-                rate_limits: rate_limits.unwrap_or_default(),
+                rate_limits,
             }
         };
         let user = self.users.entry(key.to_owned()).or_insert_with(create);
@@ -342,6 +370,9 @@ impl Workspace {
             broadcast_presence(&mut self.members, cx, user, Status::Offline);
             self.user_count.has_changed = true;
             if let Some(mut user) = self.users.remove(&member.user) {
+                let bytes = user.rate_limits.heap_bytes();
+                self.online_bytes = self.online_bytes.saturating_sub(bytes);
+                user.rate_limits.compact(cx.now);
                 if user.rate_limits.has_recent_events(cx.now) {
                     let _ = self
                         .recently_gone
