@@ -4,6 +4,7 @@ use crate::broker::SocketStatus;
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -13,6 +14,15 @@ use std::task::{Context, Poll, Wake, Waker};
 /// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
 /// without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
+
+/// Half the bytes that the kernel holds of a client's data for sending, unsent or not acknowledged, at most: it
+/// doubles the figure, for its own overhead (socket(7), `SO_SNDBUF`). Left to itself it takes up to 4 MiB for a
+/// client that reads slowly, which no `memory_budget` sees. Enough for 20 Mbit/s over a round trip of 100 ms.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// The same for data that was received and is not read yet (`SO_RCVBUF`). Left to itself the kernel takes up to
+/// 32 MiB of a sender that is not read from because its recipient reads slowly.
+const RECEIVE_BUFFER: usize = 128 * 1024;
 
 /// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
 /// reason.
@@ -49,8 +59,10 @@ pub(crate) struct ClientSocket {
 
 impl ClientSocket {
     pub(crate) fn new(tcp: TcpStream, status: Arc<SocketStatus>) -> Self {
-        // Each write is a complete flush. Fails only on a dead socket, as the next read will.
+        // Each write is a complete flush. Fails only on a dead socket, as the next read will; so do these.
         let _ = tcp.set_nodelay(true);
+        let _ = set_socket_send_buffer_size(&tcp, SEND_BUFFER);
+        let _ = set_socket_recv_buffer_size(&tcp, RECEIVE_BUFFER);
         let readiness = ReadReadiness {
             status: Arc::clone(&status),
             read_waker: AtomicWaker::new(),
