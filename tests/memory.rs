@@ -290,6 +290,6 @@ fn the_kernel_holds_little_for_a_client_that_does_not_read() {
         bytes += count;
         written = (written + count) % message.len();
     }
-    // The outbox of 1 MiB, twice a quarter MiB in the kernel, and what is on its way between.
-    assert!(bytes < 3 * MIB, "{bytes} bytes were accepted");
+    // The outbox of 1 MiB, twice a quarter MiB in the kernel (at most double), and what is on its way between.
+    assert!(bytes < 4 * MIB, "{bytes} bytes were accepted");
 }

@@ -15,14 +15,14 @@ use std::task::{Context, Poll, Wake, Waker};
 /// without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
 
-/// Half the bytes that the kernel holds of a client's data for sending, unsent or not acknowledged, at most: it
-/// doubles the figure, for its own overhead (socket(7), `SO_SNDBUF`). Left to itself it takes up to 4 MiB for a
-/// client that reads slowly, which no `memory_budget` sees. Enough for 20 Mbit/s over a round trip of 100 ms.
-const SEND_BUFFER: usize = 128 * 1024;
+/// Bytes of a client's data that the kernel holds for sending, unsent or not acknowledged, at most. It doubles
+/// the figure for its own overhead (socket(7), `SO_SNDBUF`). Left to itself it takes up to 4 MiB for a client that
+/// reads slowly, which no `memory_budget` sees. Half as much costs half again as much CPU for messages of 64 KiB.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// The same for data that was received and is not read yet (`SO_RCVBUF`). Left to itself the kernel takes up to
 /// 32 MiB of a sender that is not read from because its recipient reads slowly.
-const RECEIVE_BUFFER: usize = 128 * 1024;
+const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
 /// reason.
