@@ -337,6 +337,7 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
             pong_timeout: listener.settings.pong_timeout,
             ping_every: listener.settings.ping_every,
         },
+        message_timeout: listener.settings.message_timeout,
     }
 }
 
@@ -380,6 +381,7 @@ mod tests {
             ping_after: 15,
             pong_timeout: 5,
             ping_every: 0,
+            message_timeout: 30,
         };
         const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
         type Options = std::collections::BTreeMap<String, String>;

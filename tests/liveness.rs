@@ -125,3 +125,46 @@ fn a_closed_client_that_reads_nothing_times_out_although_it_sends() {
     daemon.wait_for_log("fastchat #1: silent");
     flood.join().unwrap();
 }
+
+/// Connects to PeerDrop, and sends a fragment of a message that does not follow.
+fn begin_message(daemon: &Daemon) -> Client {
+    let mut client = Client::connect(daemon.address(), "/ws/chat");
+    client.receive_text();
+    // FIN is not set.
+    let mut fragment = masked_frame(0x1, b"Once upon a time");
+    fragment[0] = 0x1;
+    client.send_raw(&fragment);
+    client
+}
+
+#[test]
+fn a_message_that_does_not_end_closes_its_connection() {
+    let daemon = Daemon::start_protocol("peerdrop", json!({"message_timeout": 1}));
+    let mut client = begin_message(&daemon);
+    // It gives signs of life, and no more of the message.
+    client.ping();
+    assert_eq!(
+        client.expect_close(),
+        (1008, "unfinished message".to_owned())
+    );
+    let (mut one, mut other) = pair(&daemon);
+    one.send("whole");
+    assert_eq!(other.receive_text(), "whole");
+}
+
+#[test]
+fn a_sender_that_is_not_read_from_may_have_an_unfinished_message() {
+    let daemon = Daemon::start_protocol("peerdrop", json!({"message_timeout": 1}));
+    let (mut sender, mut recipient) = pair(&daemon);
+    let (message, count) = ("x".repeat(1_000_000), 20);
+    thread::scope(|scope| {
+        scope.spawn(|| (0..count).for_each(|_| sender.send(message.clone())));
+        // Meanwhile the time has passed several times: for these, which are read from.
+        for _ in 0..3 {
+            assert_eq!(begin_message(&daemon).expect_close().0, 1008);
+        }
+        for _ in 0..count {
+            assert!(recipient.receive_text() == message);
+        }
+    });
+}

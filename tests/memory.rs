@@ -3,7 +3,7 @@
 
 use crate::common::{Client, Daemon, masked_frame, tcp, wait_until};
 use crate::peerdrop::pair;
-use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;
@@ -237,4 +237,59 @@ fn the_client_with_the_most_stored_messages_is_closed_first() {
         .map(|_| absent.receive_json()["src"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(stored, ["bob", "bob", "cat", "cat", "cat"]);
+}
+
+/// Connects clients that each send so much of a message and no more.
+fn beginnings(daemon: &Daemon, clients: usize, size: usize) -> Vec<Client> {
+    let begin = |_| {
+        let mut client = Client::connect(daemon.address(), "/ws/chat");
+        client.receive_text();
+        client.send_raw(&fragment(true, size));
+        client
+    };
+    (0..clients).map(begin).collect()
+}
+
+#[test]
+fn the_first_bytes_of_unfinished_messages_count() {
+    let daemon = daemon("peerdrop", MIB);
+    // Each is less than what a message may take that is handled at once.
+    let _clients = beginnings(&daemon, 600, 2000);
+    daemon.wait_for_log("memory_budget is used up");
+}
+
+#[test]
+fn a_usual_message_arrives_however_many_clients_hold_a_little() {
+    let daemon = daemon("peerdrop", 2 * MIB);
+    let (mut sender, mut recipient) = pair(&daemon);
+    let message = "x".repeat(100_000);
+    let mut clients = Vec::new();
+    for _ in 0..15 {
+        clients.extend(beginnings(&daemon, 100, 2000));
+        sender.send(message.clone());
+        assert_eq!(recipient.receive_text(), message);
+    }
+    daemon.wait_for_log("memory_budget is used up");
+}
+
+#[test]
+fn the_kernel_holds_little_for_a_client_that_does_not_read() {
+    let daemon = daemon("peerdrop", 64 * MIB);
+    let (sender, recipient) = pair(&daemon);
+    for client in [&sender, &recipient] {
+        set_socket_recv_buffer_size(&client.socket.get_ref().0, 64 * 1024).unwrap();
+        set_socket_send_buffer_size(&client.socket.get_ref().0, 64 * 1024).unwrap();
+    }
+    let mut stream = sender.socket.get_ref().0.try_clone().unwrap();
+    // A pause that is taken for the end of what is accepted does no harm.
+    let timeout = Some(Duration::from_secs(1));
+    stream.set_write_timeout(timeout).unwrap();
+    let message = masked_frame(0x1, &[b'x'; 60_000]);
+    let (mut bytes, mut written) = (0, 0);
+    while let Ok(count) = stream.write(&message[written..]) {
+        bytes += count;
+        written = (written + count) % message.len();
+    }
+    // The outbox of 1 MiB, twice a quarter MiB in the kernel (at most double), and what is on its way between.
+    assert!(bytes < 4 * MIB, "{bytes} bytes were accepted");
 }

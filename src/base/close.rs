@@ -27,6 +27,8 @@ pub enum CloseReason {
     ProtocolError,
     /// A text message was not valid UTF-8.
     InvalidUtf8,
+    /// A message has begun, and no more of it comes.
+    UnfinishedMessage,
     /// A message was larger than the listener's `max_message_size`.
     TooBig,
     /// A bug in the daemon ended this connection, and only this one.
@@ -64,7 +66,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All close reasons, in the order of their codes.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::PeerLeft,
         Self::ClientLeft,
         Self::JoinRejected,
@@ -72,6 +74,7 @@ impl CloseReason {
         Self::ShuttingDown,
         Self::ProtocolError,
         Self::InvalidUtf8,
+        Self::UnfinishedMessage,
         Self::TooBig,
         Self::InternalError,
         Self::TooSlow,
@@ -97,6 +100,7 @@ impl CloseReason {
             Self::ShuttingDown => 1001,
             Self::ProtocolError => 1002,
             Self::InvalidUtf8 => 1007,
+            Self::UnfinishedMessage => 1008,
             Self::TooBig => 1009,
             Self::InternalError => 1011,
             Self::TooSlow | Self::ShortOfMemory => 1013,
@@ -120,6 +124,7 @@ impl CloseReason {
             Self::ShuttingDown => "server going away",
             Self::ProtocolError => "protocol error",
             Self::InvalidUtf8 => "invalid UTF-8",
+            Self::UnfinishedMessage => "unfinished message",
             Self::TooBig => "message too big",
             Self::InternalError => "internal error",
             Self::TooSlow => "too slow",
@@ -144,6 +149,7 @@ impl CloseReason {
         matches!(
             self,
             Self::ShuttingDown
+                | Self::UnfinishedMessage
                 | Self::InternalError
                 | Self::TooSlow
                 | Self::ShortOfMemory
@@ -156,6 +162,12 @@ impl CloseReason {
     /// Returns whether the frames in the outbox are discarded instead of sent before the Close frame.
     pub(crate) const fn discards_outbox(self) -> bool {
         matches!(self, Self::TooSlow | Self::ShortOfMemory)
+    }
+
+    /// Returns whether nothing more is read from the client, and what it has sent of a message is discarded at
+    /// once instead of after the closing handshake.
+    pub(crate) const fn discards_received(self) -> bool {
+        matches!(self, Self::UnfinishedMessage | Self::ShortOfMemory)
     }
 }
 

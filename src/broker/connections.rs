@@ -3,6 +3,7 @@
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
 use crate::base::frame::Frame;
+use crate::base::ip::SubnetKey;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -13,6 +14,8 @@ use std::time::Duration;
 pub(super) struct Connection {
     /// Index of the listener in the configuration.
     pub(super) listener_index: usize,
+    /// The client's address, as far as it counts for limits.
+    pub(super) address: SubnetKey,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
     /// The unanswered keep-alive Ping, if there is one. Activity is noticed by the next check.

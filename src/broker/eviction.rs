@@ -1,12 +1,15 @@
-//! Eviction: closes the connections that hold the most memory when the process is above its
-//! `memory_budget` (rulings, "memory").
+//! What happens when the process is above its `memory_budget` (rulings, "memory"). First goes what no document
+//! promises to keep, then the connections of those that hold more than a fair share, last what is promised for
+//! a time.
 
 use super::connections::Connection;
+use super::fair_share::{Holding, choose};
 use super::outbox::{CloseOrder, Outbox};
 use super::socket_status::SocketStatus;
-use super::{Broker, Now};
+use super::{BYTES_PER_UNIT, Broker, Now};
 use crate::base::close::CloseReason;
-use crate::realm::ConnectionId;
+use crate::realm::{ConnectionId, Retention};
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 /// Eviction frees 1/`FREE_DIVISOR` of the budget, so that the next one is not due at once, and a client that
@@ -17,8 +20,17 @@ const FREE_DIVISOR: usize = 8;
 /// aborting it for less is not worthwhile.
 const MIN_TRACKED_BYTES: usize = 16 * 1024;
 
-/// Bytes that a connection must hold to be evicted. Closing it for less frees next to nothing.
-const MIN_EVICTED_BYTES: usize = 2 * 1024;
+/// Bytes that a connection must hold to be evicted. Closing it for less frees nothing worth mentioning; even
+/// so much of each of 25,000 connections is little.
+const MIN_EVICTED_BYTES: usize = 256;
+
+/// Bytes that realms shed beyond what is above the budget. They shed little at a time, as it takes the broker's
+/// turn; more is shed when it is due.
+const SHED_BYTES: usize = 64 * 1024;
+
+/// When nothing could be reclaimed, the next attempt waits for the next second, or until the limit divided by
+/// this has come in addition. Each attempt looks at all connections.
+const RETRY_DIVISOR: usize = 64;
 
 /// A connection in its closing handshake, of which the broker keeps what it needs to abort it.
 pub(super) struct ClosingConnection {
@@ -76,59 +88,103 @@ impl Broker {
         self.budget.reserved().saturating_sub(self.releasing_bytes)
     }
 
-    /// Closes the connections that hold the most until 1/[`FREE_DIVISOR`] of the budget is free, counting the
-    /// memory that they are about to release. Does nothing within the budget. Returns the units of work.
-    pub(super) fn evict_largest(&mut self, now: Now) -> usize {
+    /// Gets the process back within its budget, as far as it can. Does nothing within the budget. Returns the
+    /// units of work.
+    pub(super) fn reclaim_memory(&mut self, now: Now) -> usize {
         if !self.budget.is_exceeded() || self.stopping {
             return 0;
         }
+        let limit = self.budget.limit();
+        let retry_at = self
+            .reclaim_failed_at
+            .map(|failed| failed + limit / RETRY_DIVISOR);
+        if retry_at.is_some_and(|retry_at| self.remaining_bytes() < retry_at) {
+            return 0;
+        }
+        self.reclaim_failed_at = None;
         self.reap_closed();
-        if self.remaining_bytes() > self.budget.limit() {
+        if self.remaining_bytes() > limit {
             self.abort_closing();
         }
-        let remaining = self.remaining_bytes();
-        if remaining <= self.budget.limit() {
-            return 1;
+        let mut work = 1 + self.shed(now, Retention::BestEffort);
+        if self.remaining_bytes() > limit {
+            work += self.evict_beyond_fair_share(now);
         }
-        let target = self.budget.limit() - self.budget.limit() / FREE_DIVISOR;
-        let mut excess = remaining - target;
-        let releasing_before = self.releasing_bytes;
-        let mut count = 0;
-        for (bytes, conn) in self.usage_by_connection() {
+        work += self.shed(now, Retention::Promised);
+        if self.remaining_bytes() > limit {
+            self.reclaim_failed_at = Some(self.remaining_bytes());
+        }
+        work
+    }
+
+    /// Has the realms give up stored data of this kind while the process is above its budget; first the one
+    /// that stores most. Returns the units of work.
+    fn shed(&mut self, now: Now, retention: Retention) -> usize {
+        let mut listeners: Vec<usize> = (0..self.slots.len()).collect();
+        listeners.sort_by_key(|&index| Reverse(self.stored_bytes.get(index).map(|it| it.bytes())));
+        let (mut work, mut freed) = (0, 0);
+        for listener in listeners {
+            let excess = self.remaining_bytes().saturating_sub(self.budget.limit());
             if excess == 0 {
                 break;
             }
-            excess = excess.saturating_sub(bytes);
-            count += 1;
-            self.evict(conn, bytes);
+            work += self.run_realm(now, listener, None, |realm, cx| {
+                freed += realm.shed(cx, retention, excess + SHED_BYTES);
+            });
         }
-        if count == 0 {
-            return 1;
+        if freed > 0 {
+            log::debug!(
+                "memory_budget is used up: {freed} bytes of {retention:?} data are given up"
+            );
         }
-        log::warn!(
-            "memory_budget is used up: closing the {count} clients that hold the most, \
-             {} of {remaining} bytes",
-            self.releasing_bytes - releasing_before,
-        );
-        count + self.deliver_pending_closes(now)
+        work + freed / BYTES_PER_UNIT
     }
 
-    /// Returns the connections that can be evicted, each with the bytes it holds, largest first.
-    fn usage_by_connection(&self) -> Vec<(usize, ConnectionId)> {
-        let mut usage_by_connection: Vec<(usize, ConnectionId)> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.releasing_bytes.is_none())
+    /// Closes connections of the addresses that hold more than a fair share, until 1/[`FREE_DIVISOR`] of the
+    /// budget is free, counting the memory that they are about to release. Returns the units of work.
+    fn evict_beyond_fair_share(&mut self, now: Now) -> usize {
+        let limit = self.budget.limit();
+        let target = limit - limit / FREE_DIVISOR;
+        let remaining = self.remaining_bytes();
+        let holdings = self.holdings();
+        let held: usize = holdings.iter().map(|holding| holding.bytes).sum();
+        // What else takes memory must not get all connections closed: half is for these in any case.
+        let available = target.saturating_sub(remaining.saturating_sub(held));
+        let available = available.max(target / 2);
+        let chosen = choose(holdings, available, remaining.saturating_sub(target));
+        if chosen.is_empty() {
+            return 1;
+        }
+        let bytes: usize = chosen.iter().map(|holding| holding.bytes).sum();
+        log::warn!(
+            "memory_budget is used up: closing {} connections of the addresses that hold the most, \
+             {bytes} of {remaining} bytes",
+            chosen.len(),
+        );
+        for holding in &chosen {
+            self.evict(holding.conn, holding.bytes);
+        }
+        chosen.len() + self.deliver_pending_closes(now)
+    }
+
+    /// Returns what the connections hold that can be evicted.
+    fn holdings(&self) -> Vec<Holding> {
+        let can_be_evicted = |connection: &Connection| connection.releasing_bytes.is_none();
+        let connections = self.connections.iter();
+        connections
+            .filter(|(_, connection)| can_be_evicted(connection))
             .map(|(&conn, connection)| {
                 let slot = self.slots.get(connection.listener_index);
                 let stored_bytes = slot.map_or(0, |slot| slot.realm.stored_bytes_of(conn));
-                let usage = usage(&connection.outbox, &connection.status) + stored_bytes;
-                (usage, conn)
+                Holding {
+                    address: connection.address,
+                    conn,
+                    bytes: usage(&connection.outbox, &connection.status) + stored_bytes,
+                    since: connection.status.held_since(),
+                }
             })
-            .filter(|(bytes, _)| *bytes >= MIN_EVICTED_BYTES)
-            .collect();
-        usage_by_connection.sort_unstable_by(|one, other| other.cmp(one));
-        usage_by_connection
+            .filter(|holding| holding.bytes >= MIN_EVICTED_BYTES)
+            .collect()
     }
 
     /// Closes a connection that holds this many bytes, and counts them as about to be released. One that is
@@ -155,7 +211,7 @@ mod tests {
     use crate::base::memory_budget::MemoryReservation;
     use crate::broker::outbox::OutboxReceiver;
     use crate::broker::tests::harness::{Action, BrokerHarness, MockRealm, drain, send};
-    use crate::broker::{Event, SlowConsumerPolicy};
+    use crate::broker::{Event, MessageProgress, SlowConsumerPolicy};
 
     const BUDGET: usize = 80_000;
 
@@ -181,7 +237,7 @@ mod tests {
     /// Runs an eviction, and returns the calls of the realm, in order.
     fn evict(harness: &mut BrokerHarness) -> Vec<String> {
         harness.handle(Event::BudgetExceeded);
-        harness.evict_largest();
+        let _ = harness.reclaim_memory();
         harness.take_log()
     }
 
@@ -249,17 +305,97 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_holds_less_than_2_kib_is_not_evicted() {
-        let (mut harness, clients) = harness(3);
-        harness.command(3, vec![send(1, "a few bytes")]);
+    fn a_connection_that_holds_next_to_nothing_is_not_evicted() {
+        let (harness, _clients) = harness(2);
         receive(&harness, 2, MIN_EVICTED_BYTES - 1);
-        // Memory that the broker cannot attribute to a connection.
-        let unattributed = MemoryReservation::new(&harness.broker.budget, BUDGET);
-        harness.take_log();
-        assert_eq!(evict(&mut harness), [""; 0]);
+        assert_eq!(harness.broker.holdings().len(), 0);
         receive(&harness, 2, 1);
-        assert_eq!(evict(&mut harness), [evicted(2)]);
-        drop((clients, unattributed));
+        assert_eq!(harness.broker.holdings()[0].conn, ConnectionId(2));
+    }
+
+    #[test]
+    fn half_of_the_budget_is_for_connections_whatever_else_takes_memory() {
+        let (mut harness, _clients) = harness(2);
+        // Memory that the broker cannot attribute to a connection.
+        let _unattributed = MemoryReservation::new(&harness.broker.budget, BUDGET);
+        receive(&harness, 1, 20_000);
+        receive(&harness, 2, 14_000);
+        assert_eq!(evict(&mut harness), [""; 0]);
+        receive(&harness, 2, 3000);
+        assert_eq!(evict(&mut harness), [evicted(1)]);
+    }
+
+    #[test]
+    fn after_an_attempt_in_vain_the_next_one_waits_for_a_second_or_for_more() {
+        let (mut harness, _clients) = harness(1);
+        let _unattributed = MemoryReservation::new(&harness.broker.budget, BUDGET + 1);
+        assert!(harness.reclaim_memory() > 0);
+        receive(&harness, 1, BUDGET / RETRY_DIVISOR - 1);
+        assert_eq!(harness.reclaim_memory(), 0);
+        receive(&harness, 1, 1);
+        assert!(harness.reclaim_memory() > 0);
+        assert_eq!(harness.reclaim_memory(), 0);
+        harness.tick_at(1);
+        assert!(harness.reclaim_memory() > 0);
+    }
+
+    #[test]
+    fn first_goes_what_nobody_promises_then_connections_then_what_is_promised() {
+        let realm = MockRealm::remembering(10_000, 100_000);
+        let (mut harness, _clients) = harness_with_realm(2, realm);
+        // Has the broker ask what is stored.
+        harness.tick_at(1);
+        harness.take_log();
+        receive(&harness, 2, 40_000);
+        let shed = |what: &str| format!("shed {what}");
+        let expected = [shed("BestEffort"), evicted(2), shed("Promised")];
+        assert_eq!(evict(&mut harness), expected);
+        assert!(harness.broker.remaining_bytes() <= BUDGET);
+    }
+
+    #[test]
+    fn no_connection_is_closed_while_there_is_something_that_nobody_promises() {
+        let realm = MockRealm::remembering(BUDGET, 0);
+        let (mut harness, _clients) = harness_with_realm(1, realm);
+        harness.tick_at(1);
+        harness.take_log();
+        receive(&harness, 1, BUDGET - 1000);
+        assert_eq!(evict(&mut harness), ["shed BestEffort"]);
+        assert!(!harness.broker.budget.is_exceeded());
+    }
+
+    #[test]
+    fn connections_count_together_by_their_address() {
+        let (mut harness, _clients) = harness(3);
+        let (_client, _) = harness.open_from([192, 0, 2, 1].into(), 9);
+        harness.take_log();
+        for conn in 1..=3 {
+            receive(&harness, conn, 20_000);
+        }
+        receive(&harness, 9, 30_000);
+        assert_eq!(evict(&mut harness), [evicted(1)]);
+    }
+
+    #[test]
+    fn a_usual_message_outlives_older_beginnings_of_its_address() {
+        let (mut harness, _clients) = harness(100);
+        for conn in 1..=99 {
+            harness
+                .status(conn)
+                .unfinished
+                .record(MessageProgress::Begun, || 1);
+            receive(&harness, conn, 800);
+        }
+        harness
+            .status(100)
+            .unfinished
+            .record(MessageProgress::Begun, || 2);
+        receive(&harness, 100, 5000);
+        let evicted = evict(&mut harness);
+        assert!(
+            !evicted.is_empty() && !evicted.contains(&self::evicted(100)),
+            "{evicted:?}"
+        );
     }
 
     #[test]

@@ -10,13 +10,16 @@ mod connections;
 mod delivery;
 mod event;
 mod eviction;
+mod fair_share;
 mod inbox;
 mod keepalive;
 mod outbox;
 mod pausing;
 mod socket_status;
+mod unfinished;
 
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::realm::erased::AnyRealm;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
@@ -36,6 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
+pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
 use uuid::Uuid;
 
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
@@ -48,11 +52,16 @@ const TIME_PER_BATCH: Duration = Duration::from_millis(10);
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
+/// A table shrinks when it has room for this many times its entries.
+const SPARE_FACTOR: usize = 4;
+
 /// A listener's realm, and how its connections are treated.
 pub(crate) struct RealmSlot {
     pub(crate) realm: Box<dyn AnyRealm>,
     pub(crate) slow_consumer_policy: SlowConsumerPolicy,
     pub(crate) keepalive: KeepaliveConfig,
+    /// Time in which an unfinished message must make progress; 0: no limit.
+    pub(crate) message_timeout: Duration,
 }
 
 /// The state of the daemon, owned by one task.
@@ -81,6 +90,8 @@ pub(crate) struct Broker {
     releasing_bytes: usize,
     /// Connections that are closed for their realm and still hold memory for the closing handshake.
     closing_connections: Vec<ClosingConnection>,
+    /// Bytes that remained when nothing more could be reclaimed, in this second.
+    reclaim_failed_at: Option<usize>,
     clock: Arc<Clock>,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
@@ -120,9 +131,10 @@ impl Broker {
             budget,
             releasing_bytes: 0,
             closing_connections: Vec::new(),
+            reclaim_failed_at: None,
             clock,
             stopping: false,
-            disconnect_counts: DisconnectCounts::new(),
+            disconnect_counts: no_disconnects(),
         }
     }
 
@@ -143,7 +155,7 @@ impl Broker {
                 let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
                 next = if is_full { None } else { inbox.try_next() };
             }
-            work += self.evict_largest(now);
+            work += self.reclaim_memory(now);
             self.wakers.drain(..).for_each(Waker::wake);
             if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
                 yield_now().await;
@@ -177,7 +189,9 @@ impl Broker {
             Event::Stop => self.stop(now),
             Event::Count(reply_to) => {
                 // Fails only if the requester no longer waits.
-                let _ = reply_to.send(self.disconnect_counts.clone());
+                let mut counts = self.disconnect_counts.clone();
+                counts.retain(|_, count| *count > 0);
+                let _ = reply_to.send(counts);
                 1
             }
         }
@@ -202,6 +216,7 @@ impl Broker {
             conn,
             Connection {
                 listener_index,
+                address: SubnetKey::of(request.address),
                 outbox,
                 status,
                 ping: None,
@@ -289,6 +304,9 @@ impl Broker {
             return 1;
         }
         self.reap_closed();
+        self.return_spare_memory();
+        self.reclaim_failed_at = None;
+        self.close_unfinished(now);
         let probe_results = self.check_connections(now);
         let mut work = 1 + self.deliver_pending_closes(now);
         for (conn, alive) in probe_results {
@@ -302,6 +320,27 @@ impl Broker {
     }
 
     /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
+    /// Frees buffers and tables that a storm has left behind. They may lie behind the memory of thousands of
+    /// connections that are gone, and would keep the allocator from returning it to the system.
+    fn return_spare_memory(&mut self) {
+        // New ones instead of smaller ones: an allocation that shrinks stays where it is.
+        if self.wakers.is_empty() {
+            self.wakers = Vec::new();
+        }
+        if self.effects.is_empty() {
+            self.effects = Vec::new();
+        }
+        if self.pending_closes.is_empty() {
+            self.pending_closes = VecDeque::new();
+        }
+        if self.closing_connections.is_empty() {
+            self.closing_connections = Vec::new();
+        }
+        if self.connections.capacity() / SPARE_FACTOR > self.connections.len() {
+            self.connections.shrink_to_fit();
+        }
+    }
+
     fn stop(&mut self, now: Now) -> usize {
         for listener_index in 0..self.slots.len() {
             self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));
@@ -405,6 +444,20 @@ impl Broker {
         self.drop_held(conn);
         self.resume_senders_of(conn);
     }
+}
+
+/// Returns a count of 0 for each way in which a connection can end. An entry that is made when the first
+/// connection of a storm ends would lie behind the memory of all of them, and keep the allocator from
+/// returning it to the system.
+fn no_disconnects() -> DisconnectCounts {
+    let closed = CloseReason::ALL.map(DisconnectReason::Closed);
+    let ended = [
+        DisconnectReason::ClosedByClient(None),
+        DisconnectReason::Lost,
+        DisconnectReason::Unresponsive,
+    ];
+    let reasons = closed.iter().chain(&ended);
+    reasons.map(|reason| (reason.name(), 0)).collect()
 }
 
 /// Ids from the operating system's random source.

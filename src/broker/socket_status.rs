@@ -1,6 +1,7 @@
 //! State that a connection's socket shares with the broker without sending messages.
 
 use super::clock::Clock;
+use super::unfinished::{MessageProgress, UnfinishedMessage};
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
 use std::sync::Arc;
@@ -38,6 +39,10 @@ pub(crate) struct SocketStatus {
     /// Memory reserved for received data that is not yet handled. The connection grows it by the bytes
     /// it reads; the broker releases the bytes of the commands that it has handled.
     pub(crate) receive_memory: MemoryReservation,
+    /// The message that has been received in part.
+    pub(crate) unfinished: UnfinishedMessage,
+    /// Whether the socket may have something to read that was not read yet.
+    readable: AtomicBool,
 }
 
 impl SocketStatus {
@@ -52,6 +57,8 @@ impl SocketStatus {
             write_epoch: AtomicU32::new(0),
             write_waker: AtomicWaker::new(),
             receive_memory: MemoryReservation::new(budget, 0),
+            unfinished: UnfinishedMessage::default(),
+            readable: AtomicBool::new(true),
         };
         status.record_activity();
         status
@@ -65,8 +72,44 @@ impl SocketStatus {
 
     /// Records that the client was active just now. What was sent before may still be on its way.
     fn record_activity(&self) {
-        let second = u32::try_from(self.clock.now().as_secs()).unwrap_or(u32::MAX);
-        self.activity_second.store(second, Ordering::Relaxed);
+        self.activity_second.store(self.second(), Ordering::Relaxed);
+    }
+
+    /// Returns the seconds since the daemon started.
+    fn second(&self) -> u32 {
+        u32::try_from(self.clock.now().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Records how the message stands that is being received.
+    pub(crate) fn record_progress(&self, progress: MessageProgress) {
+        self.unfinished.record(progress, || self.second());
+    }
+
+    /// Returns the second since which the connection has held what it holds, about: since its unfinished
+    /// message began, or since the client has stopped reading. `u32::MAX` if neither is so: then it holds
+    /// what it will soon be rid of, or a buffer that was used.
+    pub(crate) fn held_since(&self) -> u32 {
+        let blocked = self.is_write_blocked();
+        let blocked_since = blocked.then(|| self.activity_second.load(Ordering::Relaxed));
+        self.unfinished
+            .begun()
+            .or(blocked_since)
+            .unwrap_or(u32::MAX)
+    }
+
+    /// Returns whether the socket may have something to read that was not read yet.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.readable.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the socket may have something to read.
+    pub(crate) fn set_readable(&self, readable: bool) {
+        self.readable.store(readable, Ordering::Release);
+    }
+
+    /// Returns whether the socket may have something to read, and takes it that it will be read now.
+    pub(crate) fn take_readable(&self) -> bool {
+        self.readable.swap(false, Ordering::AcqRel)
     }
 
     /// Records that bytes were written.

@@ -104,6 +104,9 @@ pub struct Settings {
     /// Interval of the Pings that measure each client's round-trip time, in seconds; 0: never.
     #[serde(with = "seconds")]
     pub ping_every: Duration,
+    /// Time in which 1 KiB, or the rest, of a message that has begun must come, in seconds; 0: no limit.
+    #[serde(with = "seconds")]
+    pub message_timeout: Duration,
     /// Time for a client to answer a Close frame, in seconds.
     #[serde(with = "seconds")]
     pub close_timeout: Duration,
@@ -182,6 +185,7 @@ impl Listener {
                 ping_after: Duration::from_secs(defaults.ping_after),
                 pong_timeout: Duration::from_secs(defaults.pong_timeout),
                 ping_every: Duration::from_secs(defaults.ping_every),
+                message_timeout: Duration::from_secs(defaults.message_timeout),
                 close_timeout: Duration::from_secs(2),
                 max_message_size: defaults.max_message_size as usize,
                 outbox_size: 1 << 20,

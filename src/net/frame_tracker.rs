@@ -3,6 +3,7 @@
 //! tungstenite never shrinks its read buffer after a large frame (snapview/tungstenite-rs#480, #496). The
 //! buffer can be replaced only between two messages, and tungstenite does not report when that is.
 
+use crate::broker::{MIN_PROGRESS_BYTES, MessageProgress};
 use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use std::io::Cursor;
@@ -10,6 +11,9 @@ use std::io::Cursor;
 /// Size in bytes above which a payload is read up to its end and no further, so that nothing is left in
 /// the read buffer at that moment.
 pub(crate) const LARGE_PAYLOAD: u64 = 16 * 1024;
+
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
 
 /// The longest frame header: 64 bits of length and a mask (RFC 6455 section 5.2).
 const LONGEST_HEADER: usize = 14;
@@ -36,6 +40,12 @@ pub(crate) struct FrameTracker {
     is_invalid: bool,
     /// The most bytes read of a single payload since this was last reset.
     pub(crate) largest_payload: usize,
+    /// Whether a message, or a control frame outside of one, has begun since progress was last asked for.
+    has_begun: bool,
+    /// Payload bytes of the unfinished message since it last made progress.
+    progress_bytes: usize,
+    /// Whether it has made progress since that was last asked for.
+    has_advanced: bool,
     /// Number of frames since the last large one.
     pub(crate) consecutive_small_frames: u32,
 }
@@ -49,7 +59,36 @@ impl FrameTracker {
     /// Returns the most bytes that tungstenite holds, for a read buffer of initial size `buffer`: the buffer
     /// has grown with the largest frame, and earlier fragments are collected outside it.
     pub(crate) fn buffered_bytes(&self, buffer: usize) -> usize {
-        buffer.max(self.largest_payload) + self.fragment_bytes
+        let largest = buffer.max(self.largest_payload);
+        largest.max(self.touched_bytes(buffer)) + self.fragment_bytes
+    }
+
+    /// Returns the memory of the current frame if its payload does not fit a buffer of this size. tungstenite
+    /// then allocates all that the frame announces, and touches a buffer's size more than it has read: whole
+    /// pages, and one more as the allocation can begin anywhere in a page. So an announcement alone takes
+    /// memory.
+    fn touched_bytes(&self, buffer: usize) -> usize {
+        let payload_left = usize::try_from(self.payload_left).unwrap_or(usize::MAX);
+        let announced = self.frame_bytes.saturating_add(payload_left);
+        if self.payload_left == 0 || announced <= buffer {
+            return 0;
+        }
+        announced.min((self.frame_bytes + buffer).next_multiple_of(PAGE) + PAGE)
+    }
+
+    /// Returns how the message that is being received stands, since this was last asked for.
+    pub(crate) fn take_progress(&mut self) -> MessageProgress {
+        let has_begun = std::mem::take(&mut self.has_begun);
+        let has_advanced = std::mem::take(&mut self.has_advanced);
+        if self.between_messages() {
+            MessageProgress::Finished
+        } else if has_begun {
+            MessageProgress::Begun
+        } else if has_advanced {
+            MessageProgress::Advanced
+        } else {
+            MessageProgress::Unchanged
+        }
     }
 
     /// Returns how many bytes of a buffer of this size the next read may fill.
@@ -84,6 +123,12 @@ impl FrameTracker {
         self.large_frame_ended = self.in_large_frame && self.payload_left == 0;
         self.in_large_frame &= self.payload_left > 0;
         self.frame_bytes += length;
+        // A control frame is no progress of the message that it interrupts.
+        if !(self.in_control_frame && self.in_message) {
+            self.progress_bytes += length;
+            self.has_advanced |= self.progress_bytes >= MIN_PROGRESS_BYTES;
+            self.progress_bytes %= MIN_PROGRESS_BYTES;
+        }
         self.largest_payload = self.largest_payload.max(self.frame_bytes);
         self.end_frame();
         bytes.get(length..).unwrap_or_default()
@@ -106,6 +151,10 @@ impl FrameTracker {
     fn advance_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         self.large_frame_ended = false;
         let before = self.header.len();
+        if before == 0 && !self.in_message {
+            self.has_begun = true;
+            self.progress_bytes = 0;
+        }
         let new = bytes.len().min(LONGEST_HEADER - before);
         self.header
             .extend_from_slice(bytes.get(..new).unwrap_or_default());
@@ -201,10 +250,15 @@ mod tests {
         let bytes = frame(100_000, false);
         assert_eq!(
             after(&bytes[..14]).buffered_bytes(2048),
-            2048,
+            2 * PAGE,
             "the payload is announced, but none is received"
         );
-        assert_eq!(after(&bytes[..50_014]).buffered_bytes(2048), 50_000);
+        // What was received, a buffer, and what these do not fill of their pages.
+        assert_eq!(after(&bytes[..50_014]).buffered_bytes(2048), 14 * PAGE);
+        assert_eq!(after(&bytes[..99_000]).buffered_bytes(2048), 100_000);
+        let small = frame(3000, true);
+        assert_eq!(after(&small[..10]).buffered_bytes(2048), 3000);
+        assert_eq!(after(&small[..10]).buffered_bytes(4096), 4096);
         assert_eq!(
             after(&bytes).buffered_bytes(2048),
             200_000,
@@ -234,6 +288,36 @@ mod tests {
         assert!(tracker.large_frame_ended);
         tracker.advance(&frame(1, true));
         assert!(!tracker.large_frame_ended);
+    }
+
+    #[test]
+    fn a_message_progresses_with_each_kib_of_its_payload() {
+        let bytes = frame(5000, false);
+        let mut tracker = FrameTracker::default();
+        let mut progress = |bytes: &[u8]| {
+            tracker.advance(bytes);
+            tracker.take_progress()
+        };
+        assert_eq!(progress(&bytes[..1]), MessageProgress::Begun);
+        assert_eq!(progress(&bytes[1..1031]), MessageProgress::Unchanged);
+        assert_eq!(progress(&bytes[1031..1040]), MessageProgress::Advanced);
+        // Neither empty fragments nor control frames are progress.
+        assert_eq!(progress(&bytes[1040..]), MessageProgress::Advanced);
+        let ping = [0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8];
+        let empty = [0x00, 0x80, 1, 2, 3, 4];
+        for _ in 0..1000 {
+            assert_eq!(progress(&ping), MessageProgress::Unchanged);
+            assert_eq!(progress(&empty), MessageProgress::Unchanged);
+        }
+        assert_eq!(
+            progress(&[0x80, 0x80, 1, 2, 3, 4]),
+            MessageProgress::Finished
+        );
+        // A control frame can be unfinished, too.
+        assert_eq!(progress(&ping[..9]), MessageProgress::Begun);
+        assert_eq!(progress(&ping[9..]), MessageProgress::Finished);
+        let next = [frame(1, true), frame(100, true)].concat();
+        assert_eq!(progress(&next[..20]), MessageProgress::Begun);
     }
 
     proptest! {

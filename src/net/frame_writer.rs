@@ -26,7 +26,10 @@ const MAX_COALESCED_BYTES: usize = 64 * 1024;
 
 thread_local! {
     /// The buffer that small pieces are copied into. Its content is used within one write only.
-    static COALESCE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    ///
+    /// It has its final size from the first write on: growing in a storm of connections it would end up behind
+    /// their memory, and keep the allocator from returning that to the system.
+    static COALESCE_BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(MAX_COALESCED_BYTES));
 }
 
 /// Largest capacity, in frames, that an empty queue keeps; a larger one is freed.

@@ -6,11 +6,11 @@ use async_std::net::TcpStream;
 use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
@@ -22,10 +22,20 @@ const READ_BUDGET: usize = 16 * 1024;
 /// response in one turn.
 const WRITE_BUDGET: usize = 64 * 1024;
 
+/// Bytes of a client's data that the kernel holds for sending, unsent or not acknowledged, at most. It doubles
+/// the figure for its own overhead (socket(7), `SO_SNDBUF`). Left to itself it takes up to 4 MiB for a client that
+/// reads slowly, which no `memory_budget` sees. Half as much costs half again as much CPU for messages of 64 KiB.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// The same for data that was received and is not read yet (`SO_RCVBUF`). Left to itself the kernel takes up to
+/// 32 MiB of a sender that is not read from because its recipient reads slowly.
+const RECEIVE_BUFFER: usize = 256 * 1024;
+
 /// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
 /// reason.
 struct ReadReadiness {
-    may_be_ready: AtomicBool,
+    /// Holds whether the socket may be ready: the broker, too, has to know of what is not read yet.
+    status: Arc<SocketStatus>,
     /// Waker of the task that waits to read.
     read_waker: AtomicWaker,
 }
@@ -36,7 +46,7 @@ impl Wake for ReadReadiness {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.may_be_ready.store(true, Ordering::Release);
+        self.status.set_readable(true);
         self.read_waker.wake();
     }
 }
@@ -59,10 +69,12 @@ pub(crate) struct ClientSocket {
 
 impl ClientSocket {
     pub(crate) fn new(tcp: TcpStream, status: Arc<SocketStatus>) -> Self {
-        // Each write is a complete flush. Fails only on a dead socket, as the next read will.
+        // Each write is a complete flush. Fails only on a dead socket, as the next read will; so do these.
         let _ = tcp.set_nodelay(true);
+        let _ = set_socket_send_buffer_size(&tcp, SEND_BUFFER);
+        let _ = set_socket_recv_buffer_size(&tcp, RECEIVE_BUFFER);
         let readiness = ReadReadiness {
-            may_be_ready: AtomicBool::new(true),
+            status: Arc::clone(&status),
             read_waker: AtomicWaker::new(),
         };
         Self {
@@ -82,7 +94,7 @@ impl ClientSocket {
     /// Returns whether a read could return anything. If not, the waker of the last `poll_read` is called
     /// once it could.
     pub(crate) fn may_be_readable(&self) -> bool {
-        self.readiness.may_be_ready.load(Ordering::Acquire)
+        self.status.is_readable()
     }
 
     /// Ends the turn in which the task of `cx` reads and handles messages; it is woken for the next one.
@@ -150,7 +162,7 @@ impl AsyncRead for ClientSocket {
             return Poll::Pending;
         }
         self.readiness.read_waker.register(cx.waker());
-        if !self.readiness.may_be_ready.swap(false, Ordering::AcqRel) {
+        if !self.status.take_readable() {
             self.read_budget_left = READ_BUDGET;
             return Poll::Pending;
         }
@@ -159,7 +171,7 @@ impl AsyncRead for ClientSocket {
         match &read {
             Poll::Pending => self.read_budget_left = READ_BUDGET,
             Poll::Ready(result) => {
-                self.readiness.may_be_ready.store(true, Ordering::Release);
+                self.status.set_readable(true);
                 if let Ok(bytes) = *result {
                     self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
                     self.bytes_received += bytes as u64;

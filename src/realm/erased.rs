@@ -1,6 +1,8 @@
 //! Type erasure, so that the broker and the connections work with the realms of all protocols alike.
 
-use super::{ConnectRequest, ConnectionId, Context, HttpReply, Realm, Rejection, Request};
+use super::{
+    ConnectRequest, ConnectionId, Context, HttpReply, Realm, Rejection, Request, Retention,
+};
 use crate::base::close::DisconnectReason;
 use std::any::Any;
 
@@ -24,6 +26,7 @@ pub(crate) trait AnyRealm: Send {
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool);
     fn stored_bytes(&self) -> usize;
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize;
+    fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize;
     fn tick(&mut self, cx: &mut Context);
     fn stop(&mut self, cx: &mut Context);
 }
@@ -63,6 +66,10 @@ impl<R: Realm> AnyRealm for R {
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
         Realm::stored_bytes_of(self, conn)
+    }
+
+    fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize {
+        Realm::shed(self, cx, retention, bytes)
     }
 
     fn tick(&mut self, cx: &mut Context) {

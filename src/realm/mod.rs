@@ -110,6 +110,17 @@ pub enum SlowConsumerPolicy {
     Backpressure,
 }
 
+/// How firmly a realm has to keep data that it stores for clients, some of which are gone (rulings,
+/// "memory").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// No document promises to keep it: rates and names of clients that are gone. It goes before any
+    /// connection is closed for memory.
+    BestEffort,
+    /// It is promised for a time: chats, places, stored messages. It goes last.
+    Promised,
+}
+
 /// Defaults of a listener's settings that depend on the protocol.
 #[derive(Clone, Debug)]
 pub struct Defaults {
@@ -127,6 +138,8 @@ pub struct Defaults {
     pub pong_timeout: u64,
     /// `ping_every`, in seconds.
     pub ping_every: u64,
+    /// `message_timeout`, in seconds.
+    pub message_timeout: u64,
 }
 
 /// One protocol on one listener: its state and its rules. The [module](self) lists what the broker
@@ -210,13 +223,21 @@ pub trait Realm: Send + Sized + 'static {
     /// broker does not close a connection that did not answer.
     fn probe_result(&mut self, _cx: &mut Context, _conn: ConnectionId, _alive: bool) {}
 
-    /// Returns the bytes that the realm stores for clients, excluding outboxes; 0 if the amount is small.
+    /// Returns the bytes that the realm stores for clients, excluding outboxes; above all what it remembers of
+    /// those that are gone. Called after each other call, so it must not iterate.
     fn stored_bytes(&self) -> usize {
         0
     }
 
-    /// Returns the part of [`Realm::stored_bytes`] that is freed when a connection closes.
+    /// Returns the part of [`Realm::stored_bytes`] that is stored because of a connection, and is freed, or
+    /// can be shed, once it is closed.
     fn stored_bytes_of(&self, _conn: ConnectionId) -> usize {
+        0
+    }
+
+    /// Gives up stored data of this kind, oldest first, until `bytes` of [`Realm::stored_bytes`] are freed or
+    /// no more is left of it. Returns the bytes that were freed. Called when memory is short.
+    fn shed(&mut self, _cx: &mut Context, _retention: Retention, _bytes: usize) -> usize {
         0
     }
 

@@ -10,7 +10,7 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::realm::{
     ConnectRequest, ConnectionId, Connections, Context, Effect, HttpReply, Ids, Message, Method,
-    Realm, Receipt, Rejection, Request,
+    Realm, Receipt, Rejection, Request, Retention,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -235,6 +235,14 @@ impl<R: Realm> RealmHarness<R> {
     /// Returns the open connections, those whose open is deferred included.
     pub fn open_connections(&self) -> impl Iterator<Item = u64> {
         self.open.iter().map(|conn| conn.0)
+    }
+
+    /// Has the realm give up stored data, as the broker does when memory is short. Returns the bytes freed, and
+    /// the lines.
+    pub fn shed(&mut self, retention: Retention, bytes: usize) -> (usize, Vec<String>) {
+        let mut freed = 0;
+        let lines = self.run(|realm, cx| freed = realm.shed(cx, retention, bytes));
+        (freed, lines)
     }
 
     /// Shuts the realm down.

@@ -9,23 +9,37 @@ pub const MAX_IN_FLIGHT_BYTES: usize = 16 << 20;
 
 /// The responses of one kind that are being sent.
 #[derive(Debug, Default)]
-pub struct InFlightResponses(Vec<Arc<str>>);
+pub struct InFlightResponses {
+    responses: Vec<Arc<str>>,
+    /// The sum of their lengths.
+    bytes: usize,
+}
 
 impl InFlightResponses {
     /// Returns whether another response may be sent now.
     pub fn has_capacity(&mut self) -> bool {
         self.release_unused();
-        self.0.iter().map(|response| response.len()).sum::<usize>() < MAX_IN_FLIGHT_BYTES
+        self.bytes < MAX_IN_FLIGHT_BYTES
+    }
+
+    /// Returns the bytes of the responses, of which some may not be referenced any more.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Adds a response that is being sent. It counts until all other references to it are dropped.
     pub fn add(&mut self, response: &Arc<str>) {
-        self.0.push(Arc::clone(response));
+        self.bytes += response.len();
+        self.responses.push(Arc::clone(response));
     }
 
     /// Removes the responses without other references, which frees them.
     pub fn release_unused(&mut self) {
-        self.0.retain(|response| Arc::strong_count(response) > 1);
+        self.responses
+            .retain(|response| Arc::strong_count(response) > 1);
+        self.bytes = self.responses.iter().map(|response| response.len()).sum();
+        // The capacity that a storm of requests needed is given back.
+        self.responses.shrink_to_fit();
     }
 }
 
@@ -44,6 +58,7 @@ mod tests {
         let other: Arc<str> = large.to_string().into();
         responses.add(&other);
         assert!(!responses.has_capacity());
+        assert!(responses.bytes() >= MAX_IN_FLIGHT_BYTES);
         drop((other, small));
         assert!(responses.has_capacity());
         responses.release_unused();

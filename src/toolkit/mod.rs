@@ -2,6 +2,7 @@
 //! are not admitted yet or no longer connected.
 
 pub(crate) mod dialect;
+pub(crate) mod heap_bytes;
 pub(crate) mod in_flight;
 pub(crate) mod json;
 pub(crate) mod jwt;

@@ -1,5 +1,6 @@
 //! Rate limits over a sliding minute.
 
+use super::heap_bytes::{HeapBytes, allocation};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -7,13 +8,24 @@ use std::time::Duration;
 /// limits").
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// The times of the events of the last minute: exact, without the rounding of buckets.
+/// [`WINDOW`] in milliseconds.
+const WINDOW_MILLIS: u16 = 60_000;
+
+/// The times of the events of the last minute: exact to the millisecond, without the rounding of buckets.
 ///
-/// Stores at most `limit` times of 16 bytes each, and no memory when the last minute had no event.
+/// Stores at most `limit` times of 2 bytes each, and no memory when the last minute had no event. Windows are
+/// remembered of clients that are gone, so their size is what a client can make the daemon keep for a minute
+/// at the price of a connection.
 #[derive(Debug, Default)]
 pub struct SlidingWindow {
-    times: VecDeque<Duration>,
+    /// Time of the newest event, in milliseconds.
+    newest: u64,
+    /// The low 16 bits of each time, in milliseconds. All are at most [`WINDOW`] older than the newest, so
+    /// these bits determine the rest.
+    times: VecDeque<u16>,
 }
+
+const _: () = assert!(WINDOW_MILLIS as u128 == WINDOW.as_millis());
 
 impl SlidingWindow {
     /// Counts an event at `now` if fewer than `limit` happened in the last minute. A rejected event does not
@@ -25,11 +37,16 @@ impl SlidingWindow {
         if limit == 0 {
             return Ok(());
         }
+        let now = millis(now);
         self.remove_expired(now);
         match self.times.front() {
-            Some(&oldest) if self.times.len() >= limit as usize => Err(oldest + WINDOW - now),
+            Some(&oldest) if self.times.len() >= limit as usize => {
+                let wait = u64::from(WINDOW_MILLIS) - self.age(oldest, now);
+                Err(Duration::from_millis(wait))
+            }
             _ => {
-                self.times.push_back(now);
+                self.newest = now;
+                self.times.push_back(low_bits(now));
                 Ok(())
             }
         }
@@ -37,12 +54,30 @@ impl SlidingWindow {
 
     /// Returns the number of events in the last minute.
     pub fn count(&mut self, now: Duration) -> usize {
-        self.remove_expired(now);
+        self.remove_expired(millis(now));
         self.times.len()
     }
 
-    fn remove_expired(&mut self, now: Duration) {
-        while self.times.front().is_some_and(|&time| time + WINDOW <= now) {
+    /// Frees what is not needed for the events of the last minute, before the window is remembered of a
+    /// client that is gone.
+    pub fn compact(&mut self, now: Duration) {
+        self.remove_expired(millis(now));
+        self.times.shrink_to_fit();
+    }
+
+    /// Returns how long before `now` an event was, in milliseconds.
+    fn age(&self, time: u16, now: u64) -> u64 {
+        let before_newest = low_bits(self.newest).wrapping_sub(time);
+        now - self.newest + u64::from(before_newest)
+    }
+
+    fn remove_expired(&mut self, now: u64) {
+        let is_expired = |window: &Self, time: u16| window.age(time, now) >= WINDOW_MILLIS.into();
+        while self
+            .times
+            .front()
+            .is_some_and(|&time| is_expired(self, time))
+        {
             self.times.pop_front();
         }
         if self.times.is_empty() {
@@ -51,9 +86,29 @@ impl SlidingWindow {
     }
 }
 
+impl HeapBytes for SlidingWindow {
+    fn heap_bytes(&self) -> usize {
+        allocation(self.times.capacity() * size_of::<u16>())
+    }
+}
+
+/// Returns a time in milliseconds, rounded down.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "only the low bits are wanted"
+)]
+const fn low_bits(time: u64) -> u16 {
+    time as u16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -90,6 +145,55 @@ mod tests {
         assert!(window.try_record(s(0), 100).is_ok());
         assert_eq!(window.count(s(60)), 0);
         assert_eq!(window.times.capacity(), 0);
+    }
+
+    #[test]
+    fn an_event_takes_two_bytes() {
+        let mut window = SlidingWindow::default();
+        for event in 0..400 {
+            assert!(window.try_record(Duration::from_millis(event), 400).is_ok());
+        }
+        window.compact(s(1));
+        assert_eq!(window.heap_bytes(), allocation(2 * 400));
+        window.compact(s(61));
+        assert_eq!(window.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn a_window_is_the_same_however_long_the_daemon_has_run() {
+        // 65,536 ms is where the stored bits of a time begin anew.
+        for start in [0_u64, 65_535, 65_536, 100_000_000_123] {
+            let mut window = SlidingWindow::default();
+            let at = |millis: u64| Duration::from_millis(start + millis);
+            assert!(window.try_record(at(0), 2).is_ok());
+            assert!(window.try_record(at(30_000), 2).is_ok());
+            let rest = Duration::from_millis(1);
+            assert_eq!(window.try_record(at(59_999), 2), Err(rest));
+            assert!(window.try_record(at(60_000), 2).is_ok());
+            assert_eq!(window.count(at(90_000)), 1);
+            // After a silence in which those bits went round several times.
+            assert_eq!(window.count(at(60_000 + 10 * 65_536)), 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_counts_as_one_that_keeps_whole_times(
+            steps in prop::collection::vec((0u64..90_000, any::<bool>()), 1..200),
+            limit in 1u32..6,
+        ) {
+            let (mut now, mut window, mut times) = (0, SlidingWindow::default(), Vec::new());
+            for (step, is_short) in steps {
+                now += if is_short { step / 100 } else { step };
+                times.retain(|time| time + 60_000 > now);
+                let recorded = window.try_record(Duration::from_millis(now), limit);
+                prop_assert_eq!(recorded.is_ok(), times.len() < limit as usize);
+                match recorded {
+                    Ok(()) => times.push(now),
+                    Err(wait) => prop_assert_eq!(wait.as_millis() as u64, times[0] + 60_000 - now),
+                }
+            }
+        }
     }
 
     #[test]

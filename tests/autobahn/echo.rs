@@ -34,6 +34,7 @@ impl Realm for Echo {
         ping_after: 15,
         pong_timeout: 5,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
     type Options = BTreeMap<String, String>;

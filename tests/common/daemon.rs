@@ -76,7 +76,7 @@ fn long_timeouts(protocol: &str) -> Value {
         "peerjs" => json!({"alive_timeout": 0, "expire_timeout": LONG}),
         _ => json!({}),
     };
-    let all = json!({"handshake_timeout": LONG, "ping_after": 0, "close_timeout": LONG});
+    let all = json!({"handshake_timeout": LONG, "ping_after": 0, "message_timeout": 0, "close_timeout": LONG});
     merge(all, &own)
 }
 
@@ -134,7 +134,8 @@ impl Daemon {
         Self::launch(program(), config)
     }
 
-    fn launch(mut program: Command, mut config: Value) -> Self {
+    /// Starts a daemon with the default time-outs by this program, which is given the arguments.
+    pub fn launch(mut program: Command, mut config: Value) -> Self {
         for listener in config["listeners"].as_array_mut().unwrap() {
             if listener.get("address").is_none() {
                 listener["address"] = json!("127.0.0.1:0");

@@ -9,11 +9,12 @@ use crate::broker::{
 };
 use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, HttpReply, Receipt, Rejection, Request,
+    ConnectRequest, ConnectionId, Context, HttpReply, Receipt, Rejection, Request, Retention,
     SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 use std::time::{Duration, SystemTime};
@@ -63,6 +64,8 @@ pub(crate) struct MockRealm {
     sends_at_open: Vec<String>,
     closes_with: Vec<(u64, u64)>,
     stored_bytes: usize,
+    best_effort_bytes: usize,
+    promised_bytes: usize,
 }
 
 impl MockRealm {
@@ -102,6 +105,15 @@ impl MockRealm {
     pub(crate) fn storing(bytes: usize) -> Self {
         Self {
             stored_bytes: bytes,
+            ..Self::default()
+        }
+    }
+
+    /// A realm that stores so much on behalf of no connection, which it can give up.
+    pub(crate) fn remembering(best_effort_bytes: usize, promised_bytes: usize) -> Self {
+        Self {
+            best_effort_bytes,
+            promised_bytes,
             ..Self::default()
         }
     }
@@ -188,11 +200,24 @@ impl AnyRealm for MockRealm {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.stored_bytes
+        self.stored_bytes + self.best_effort_bytes + self.promised_bytes
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
         if conn.0 == 1 { self.stored_bytes } else { 0 }
+    }
+
+    fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
+        let left = match retention {
+            Retention::BestEffort => &mut self.best_effort_bytes,
+            Retention::Promised => &mut self.promised_bytes,
+        };
+        let freed = bytes.min(*left);
+        *left -= freed;
+        if freed > 0 {
+            self.log(format!("shed {retention:?}"));
+        }
+        freed
     }
 
     fn tick(&mut self, _: &mut Context) {
@@ -236,6 +261,7 @@ impl BrokerHarness {
                 pong_timeout: Duration::from_secs(5),
                 ping_every: Duration::ZERO,
             },
+            message_timeout: Duration::from_secs(30),
         };
         Self {
             broker: Broker::new(
@@ -254,10 +280,10 @@ impl BrokerHarness {
         self.broker.handle(now, event)
     }
 
-    /// Does what ends a batch.
-    pub(crate) fn evict_largest(&mut self) {
+    /// Does what ends a batch, and returns the units of work.
+    pub(crate) fn reclaim_memory(&mut self) -> usize {
         let now = self.broker_now();
-        self.broker.evict_largest(now);
+        self.broker.reclaim_memory(now)
     }
 
     fn broker_now(&self) -> Now {
@@ -280,9 +306,27 @@ impl BrokerHarness {
         (receiver, reply.try_recv().unwrap_or_default())
     }
 
-    /// The same for an open that may be deferred: returns the receiver of the reply.
+    /// The same from another address.
+    pub(crate) fn open_from(
+        &mut self,
+        address: IpAddr,
+        conn: u64,
+    ) -> (OutboxReceiver, Option<Result<(), Rejection>>) {
+        let (receiver, mut reply) = self.start_open_from(address, conn);
+        (receiver, reply.try_recv().unwrap_or_default())
+    }
+
+    /// Starts an open that may be deferred: returns the receiver of the reply.
     pub(crate) fn start_open(
         &mut self,
+        conn: u64,
+    ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
+        self.start_open_from([127, 0, 0, 1].into(), conn)
+    }
+
+    fn start_open_from(
+        &mut self,
+        address: IpAddr,
         conn: u64,
     ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
         let (outbox, receiver) = outbox(120, &self.broker.budget);
@@ -295,7 +339,7 @@ impl BrokerHarness {
             request: ConnectRequest {
                 path: String::new(),
                 query: String::new(),
-                address: [127, 0, 0, 1].into(),
+                address,
             },
             outbox,
             status: Arc::new(status),

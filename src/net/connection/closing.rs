@@ -30,6 +30,12 @@ impl Pump {
         .await;
     }
 
+    /// Sends the Close frame after all queued frames.
+    async fn close_without_reading(&mut self, reason: CloseReason) {
+        self.websocket.get_mut().queue_control(Frame::close(reason));
+        self.flush().await;
+    }
+
     /// Reads until the client has sent its Close frame. Gives up when the client sends more than fits the
     /// buffer that each connection has, and when the broker aborts the connection.
     async fn await_close_frame(&mut self) {
@@ -76,11 +82,12 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
         PumpExit::Close(_) => {}
     }
     match exit {
-        // Nothing more is read: bytes after a violation have no meaning (RFC 6455 section 7.1.7), and when
-        // memory is short, reading would hold more of it. So the Close frame bypasses tungstenite.
-        PumpExit::Fail(reason) | PumpExit::Close(reason @ CloseReason::ShortOfMemory) => {
-            writer.queue_control(Frame::close(reason));
-            pump.flush().await;
+        // Nothing more is read: bytes after a violation have no meaning (RFC 6455 section 7.1.7), those of an
+        // unfinished message are not a Close frame, and when memory is short, reading would hold more of
+        // it. So the Close frame bypasses tungstenite.
+        PumpExit::Fail(reason) => pump.close_without_reading(reason).await,
+        PumpExit::Close(reason) if reason.discards_received() => {
+            pump.close_without_reading(reason).await;
         }
         PumpExit::Close(reason) => {
             let _ = pump.websocket.close(Some(close_frame(reason))).await;

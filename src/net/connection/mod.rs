@@ -124,7 +124,7 @@ impl Connection {
             close_timeout,
         } = self;
         let reason = exit.disconnect_reason();
-        if let PumpExit::Close(CloseReason::ShortOfMemory) = exit {
+        if matches!(exit, PumpExit::Close(reason) if reason.discards_received()) {
             // Frees an incomplete message before the broker decides whether to evict more connections.
             pump = pump.with_new_buffer(ReadBufferSize::Small, max_message_size);
             pump.release_reservation();

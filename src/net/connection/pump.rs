@@ -200,7 +200,12 @@ impl Pump {
                 Poll::Pending => break,
             }
         }
+        let writer = self.websocket.get_mut();
+        let progress = writer.tracker.take_progress();
+        writer.socket.status().record_progress(progress);
         self.update_reservation();
+        self.send_events(cx);
+        self.reserve_all();
         self.send_events(cx);
         stopped_by_controls
     }

@@ -4,8 +4,9 @@ use super::pump::Pump;
 use super::read_buffer::ReadBufferSize;
 use std::task::Context;
 
-/// Bytes that a connection may hold uncounted in addition to the small read buffer. Small messages,
-/// which are handled at once, need no counting.
+/// Bytes that a connection may hold uncounted in addition to the small read buffer, until its task waits again.
+/// Small messages, which are handled at once, need no counting. What is held longer is counted from the first
+/// byte: many connections with a little each hold much.
 const UNCOUNTED_BYTES: usize = 2 * 1024;
 
 /// Number of times that this task yields before it reads again while the memory budget is exceeded. Enough
@@ -13,18 +14,28 @@ const UNCOUNTED_BYTES: usize = 2 * 1024;
 const MAX_YIELDS: u32 = 16;
 
 impl Pump {
-    /// Reserves memory for the received data that this connection holds, above what each connection may
-    /// hold. If that exceeds the budget, nothing more is read before the broker has been
+    /// Reserves memory for the received data that this connection holds, unless it is little enough to be
+    /// handled at once. If that exceeds the budget, nothing more is read before the broker has been
     /// notified.
     pub(super) fn update_reservation(&mut self) {
+        self.reserve_above(UNCOUNTED_BYTES);
+    }
+
+    /// Reserves memory for all received data that this connection holds besides its small read buffer, before
+    /// its task waits.
+    pub(super) fn reserve_all(&mut self) {
+        self.reserve_above(0);
+    }
+
+    fn reserve_above(&mut self, uncounted_bytes: usize) {
         let writer = self.websocket.get_ref();
         let buffered = writer.tracker.buffered_bytes(self.buffer_size.bytes());
         let held = buffered - ReadBufferSize::Small.bytes() + self.decoded_bytes;
-        let reserved = if held > UNCOUNTED_BYTES { held } else { 0 };
+        let reserved = if held > uncounted_bytes { held } else { 0 };
         let receive_memory = &writer.socket.status().receive_memory;
         receive_memory.grow(reserved.saturating_sub(self.reserved_bytes));
         receive_memory.shrink(self.reserved_bytes.saturating_sub(reserved));
-        self.budget_exceeded =
+        self.budget_exceeded |=
             reserved > self.reserved_bytes && receive_memory.budget().is_exceeded();
         self.reserved_bytes = reserved;
     }

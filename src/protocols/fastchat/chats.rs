@@ -17,7 +17,7 @@ pub(super) struct Chat {
     /// The number of the chat, in the order in which chats were opened.
     pub(super) number: u64,
     /// Whether this side sent the OPEN_CHAT. Only then the chat counts for `chats_per_user`.
-    is_opener: bool,
+    pub(super) is_opener: bool,
 }
 
 impl FastChat {
@@ -286,10 +286,14 @@ impl FastChat {
     /// Ends the chats of a user that is no longer remembered, on the side of each partner.
     pub(super) fn end_chats(&mut self, user: Uuid, state: UserState) {
         for partner in state.chats.into_keys() {
-            let online = self.users.get_mut(&partner).map(|user| &mut user.state);
-            if let Some(other) = online.or_else(|| self.gone.get_mut(&partner)) {
+            let end = |other: &mut UserState| {
                 other.chats.remove(&user);
                 other.partner.forget(user);
+            };
+            if let Some(other) = self.users.get_mut(&partner) {
+                end(&mut other.state);
+            } else {
+                self.gone.update(&partner, end);
             }
             if let Some(other) = self.users.get_mut(&partner) {
                 other.typing.take_if(|(to, _)| *to == user);

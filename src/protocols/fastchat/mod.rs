@@ -14,14 +14,16 @@ mod http_api;
 mod messages;
 mod partner;
 mod presence;
+mod stored;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Rejection,
-    Request, SlowConsumerPolicy,
+    Request, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
+use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::in_flight::InFlightResponses;
 use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
@@ -138,6 +140,8 @@ pub struct FastChat {
     gone: RecentlyGone<Uuid, UserState>,
     /// Number of chats so far.
     chat_count: u64,
+    /// Memory of the states of the users online.
+    online_bytes: usize,
     /// The changes of `users` since the last PRESENCE to all.
     presence_changes: PresenceChanges,
     /// The response to `GET /presence/online`, cached.
@@ -160,6 +164,7 @@ impl Realm for FastChat {
         ping_after: 15,
         pong_timeout: 5,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get, Method::Post];
@@ -190,6 +195,7 @@ impl Realm for FastChat {
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
             chat_count: 0,
+            online_bytes: 0,
             presence_changes: PresenceChanges::default(),
             online_list: None,
             in_flight_lists: InFlightResponses::default(),
@@ -266,6 +272,18 @@ impl Realm for FastChat {
         }
     }
 
+    fn stored_bytes(&self) -> usize {
+        self.bytes_of_all()
+    }
+
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        self.bytes_of(conn)
+    }
+
+    fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
+        self.shed_gone(retention, bytes)
+    }
+
     fn tick(&mut self, cx: &mut Context) {
         let silent_since = |conn, since| cx.silent_since(conn, since);
         for conn in self.pending.expired(cx.now, silent_since) {
@@ -284,6 +302,7 @@ impl Realm for FastChat {
         }
         self.in_flight_lists.release_unused();
         self.forget_expired(cx.now);
+        self.count_online_bytes();
         self.broadcast_presence(cx);
     }
 }
@@ -350,6 +369,7 @@ impl FastChat {
             claimant_open_failed: false,
             state: self.gone.remove(&user_id).unwrap_or_default(),
         };
+        self.online_bytes += user.state.heap_bytes();
         self.users.insert(user_id, user);
         let status = Status::Connected;
         recipient.send(cx, &ServerMessage::HelloAck { user_id, status });
@@ -400,6 +420,8 @@ impl FastChat {
             if has_missed_chat || user.claimant_open_failed {
                 user.state.partner.record_unknown(Dialect::Flat);
             }
+            self.online_bytes = self.online_bytes.saturating_sub(user.state.heap_bytes());
+            user.state.compact(cx);
             self.presence_changes.record(id, user.name, false);
             if let Some((dropped, state)) = self.gone.insert(cx.now, id, user.state) {
                 self.end_chats(dropped, state);

@@ -134,16 +134,40 @@ impl Loudsync {
     /// connected. Returns false if there is none. Otherwise one client that opens session after
     /// session and disconnects would lock all others out.
     fn close_abandoned_session(&mut self, cx: &mut Context) -> bool {
-        let is_abandoned = |session: &Session| session.members().all(|it| it.recipient.is_none());
-        let abandoned = self.sessions.iter().filter(|(_, it)| is_abandoned(it));
-        // A session from the configuration has no host device, and so is never closed here.
-        let since = abandoned.filter_map(|(id, it)| Some((it.host.member()?.last_heartbeat, id)));
-        let oldest = since.min_by_key(|(last_heartbeat, _)| *last_heartbeat);
+        let oldest = self.abandoned_sessions().min();
         let Some(session_id) = oldest.map(|(_, id)| id.clone()) else {
             return false;
         };
         self.close_session(cx, &session_id, HOST_LOST);
         true
+    }
+
+    /// Returns the sessions in which no member is connected: the time of their host's last heartbeat, and
+    /// their ID. A session from the configuration has no host device, and so is never among them.
+    fn abandoned_sessions(&self) -> impl Iterator<Item = (Duration, &String)> {
+        let is_abandoned = |session: &Session| session.members().all(|it| it.recipient.is_none());
+        let abandoned = self.sessions.iter().filter(move |(_, it)| is_abandoned(it));
+        abandoned.filter_map(|(id, it)| Some((it.host.member()?.last_heartbeat, id)))
+    }
+
+    /// Ends sessions in which no member is connected, oldest heartbeat of the host first, until `bytes` are
+    /// freed. Returns the bytes that were freed.
+    pub(super) fn shed_abandoned(&mut self, cx: &mut Context, bytes: usize) -> usize {
+        let sessions = self
+            .abandoned_sessions()
+            .map(|(since, id)| (since, id.clone()));
+        let mut sessions: Vec<(Duration, String)> = sessions.collect();
+        sessions.sort_unstable();
+        let mut freed = 0;
+        for (_, id) in sessions {
+            if freed >= bytes {
+                break;
+            }
+            freed += self.sessions.get(&id).map_or(0, Session::bytes);
+            self.close_session(cx, &id, HOST_LOST);
+        }
+        self.stored_bytes = self.stored_bytes.saturating_sub(freed);
+        freed
     }
 }
 

@@ -21,7 +21,8 @@ mod static_sessions;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
+    SlowConsumerPolicy,
 };
 use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
@@ -48,6 +49,9 @@ pub struct Loudsync {
     connections: BTreeMap<ConnectionId, String>,
     /// The sessions by ID.
     sessions: BTreeMap<String, Session>,
+    /// Memory of the sessions, counted once a second. In that time no client can open so many that it
+    /// matters.
+    stored_bytes: usize,
 }
 
 impl Realm for Loudsync {
@@ -62,6 +66,7 @@ impl Realm for Loudsync {
         pong_timeout: 5,
         // Each Ping measures the `latency` of a member.
         ping_every: 5,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
@@ -80,6 +85,7 @@ impl Realm for Loudsync {
             sessions: sessions.collect(),
             options,
             connections: BTreeMap::new(),
+            stored_bytes: 0,
         })
     }
 
@@ -159,7 +165,20 @@ impl Realm for Loudsync {
         }
     }
 
+    fn stored_bytes(&self) -> usize {
+        self.stored_bytes
+    }
+
+    /// Ends sessions that wait for their members to come back.
+    fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize {
+        match retention {
+            Retention::BestEffort => 0,
+            Retention::Promised => self.shed_abandoned(cx, bytes),
+        }
+    }
+
     fn tick(&mut self, cx: &mut Context) {
+        self.stored_bytes = self.sessions.values().map(Session::bytes).sum();
         let silent_since = |conn, since| cx.silent_since(conn, since);
         for conn in self.pending.expired(cx.now, silent_since) {
             cx.close(conn, CloseReason::RegistrationTimeout);

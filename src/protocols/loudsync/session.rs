@@ -8,6 +8,7 @@ use super::messages::{
 use super::static_sessions::StaticSession;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::dialect::Broadcast;
+use crate::toolkit::heap_bytes::{HeapBytes, allocation};
 use crate::toolkit::rate_limit::SlidingWindow;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const MAX_CHANGES_PER_MINUTE: u32 = 60;
 /// Members up to which that limit holds. In a larger session no change is announced at once (rulings): the cost
 /// of announcing each to all members grows with the square of their number.
 const SMALL_SESSION: usize = 32;
+
+/// Memory of a session besides its name and its members: its place in the tree of sessions, twice its size
+/// since the nodes are not full, and its ID there.
+const SESSION_BYTES: usize = 2 * size_of::<(String, Session)>() + allocation(64);
 
 /// A session. It exists for as long as its host device has its place, or always if its host is from the
 /// configuration.
@@ -199,6 +204,12 @@ impl Session {
         self.host.member_mut().into_iter().chain(&mut self.guests)
     }
 
+    /// Returns the memory of the session and its members, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let members = self.members().map(Member::bytes).sum::<usize>();
+        SESSION_BYTES + self.name.heap_bytes() + self.changes.heap_bytes() + members
+    }
+
     /// Returns whether a connection is the host's.
     pub(super) fn is_hosted_by(&self, conn: ConnectionId) -> bool {
         self.host.member().is_some_and(|host| host.is_on(conn))
@@ -318,6 +329,12 @@ impl Member {
             last_heartbeat: cx.now,
             recipient: Some(recipient),
         }
+    }
+
+    /// Returns the member's memory, in bytes. A list of members has twice the capacity it needs at most.
+    fn bytes(&self) -> usize {
+        let texts = [&self.id, &self.device_id, &self.name];
+        2 * size_of::<Self>() + texts.iter().map(|text| text.heap_bytes()).sum::<usize>()
     }
 
     /// Returns whether its last heartbeat is at least `timeout` ago, time in which the server did not read

@@ -147,6 +147,7 @@ impl Realm for PeerJs {
         // A phone that sleeps for half a minute keeps its id and gets its call.
         pong_timeout: 60,
         ping_every: 0,
+        message_timeout: 75,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get];
@@ -312,7 +313,7 @@ impl Realm for PeerJs {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.mailbox.bytes()
+        self.mailbox.bytes() + self.in_flight_lists.bytes()
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {

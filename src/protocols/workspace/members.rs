@@ -5,6 +5,7 @@ use super::options::Options;
 use super::text_window::TextWindow;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::dialect::{Broadcast, Recipient};
+use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::rate_limit::SlidingWindow;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -87,9 +88,22 @@ impl RateLimits {
         counted.map_err(|wait| ErrorReply::rate_limited(what, limit, wait))
     }
 
+    /// Frees what is not needed while the user is offline.
+    pub(super) fn compact(&mut self, now: Duration) {
+        self.messages.compact(now);
+        self.signals.compact(now);
+        self.texts.compact(now);
+    }
+
     /// Returns whether anything was counted in the last minute.
     pub(super) fn has_recent_events(&mut self, now: Duration) -> bool {
         self.messages.count(now) + self.signals.count(now) + self.texts.count(now) > 0
+    }
+}
+
+impl HeapBytes for RateLimits {
+    fn heap_bytes(&self) -> usize {
+        self.messages.heap_bytes() + self.signals.heap_bytes() + self.texts.heap_bytes()
     }
 }
 

@@ -18,9 +18,11 @@ mod texts;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
+    SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
+use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
 use crate::toolkit::recently_gone::RecentlyGone;
 use crate::toolkit::sanitize::name_key;
@@ -53,6 +55,8 @@ pub struct Workspace {
     claims: Claims,
     announcements: Announcements,
     large_texts: LargeTexts,
+    /// Memory of the rate limits of the users online, counted once a second.
+    online_bytes: usize,
     last_user_id: u64,
     last_message_id: u64,
     user_count: UserCount,
@@ -77,6 +81,7 @@ impl Realm for Workspace {
         ping_after: 15,
         pong_timeout: 5,
         ping_every: 0,
+        message_timeout: 30,
     };
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const MIN_OUTBOX_MESSAGES: usize = 2;
@@ -96,6 +101,7 @@ impl Realm for Workspace {
             recently_gone: RecentlyGone::default(),
             claims: Claims::default(),
             large_texts: LargeTexts::default(),
+            online_bytes: 0,
             last_user_id: 0,
             last_message_id: 0,
             user_count: UserCount::default(),
@@ -167,15 +173,29 @@ impl Realm for Workspace {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.large_texts.bytes() + self.announcements.bytes()
+        let waiting = self.large_texts.bytes() + self.announcements.bytes();
+        waiting + self.recently_gone.bytes() + self.online_bytes
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
-        let member = self.members.get(&conn);
-        member.map_or(0, |member| member.waiting_bytes)
+        let Some(member) = self.members.get(&conn) else {
+            return 0;
+        };
+        let user = self.users.get(&member.user);
+        member.waiting_bytes + user.map_or(0, |user| user.rate_limits.heap_bytes())
+    }
+
+    /// Forgets users that are gone; the document does not promise to remember them.
+    fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
+        match retention {
+            Retention::BestEffort => self.recently_gone.shed(bytes, |_| false),
+            Retention::Promised => 0,
+        }
     }
 
     fn tick(&mut self, cx: &mut Context) {
+        let users = self.users.values();
+        self.online_bytes = users.map(|user| user.rate_limits.heap_bytes()).sum();
         while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
         self.broadcast_due_texts(cx);
         self.close_idle(cx);
@@ -317,13 +337,15 @@ impl Workspace {
             Gone { id, name }
         });
         let rate_limits = self.recently_gone.remove(&key.to_owned());
+        let rate_limits = rate_limits.unwrap_or_default();
+        self.online_bytes += rate_limits.heap_bytes();
         User {
             key: key.to_owned(),
             name,
             id,
             connections: Vec::new(),
             typing_connections: 0,
-            rate_limits: rate_limits.unwrap_or_default(),
+            rate_limits,
         }
     }
 
@@ -363,6 +385,9 @@ impl Workspace {
                 name: user.name,
             };
             self.announcements.go(cx.now, &user.key, gone);
+            let bytes = user.rate_limits.heap_bytes();
+            self.online_bytes = self.online_bytes.saturating_sub(bytes);
+            user.rate_limits.compact(cx.now);
             if user.rate_limits.has_recent_events(cx.now) {
                 let _ = self
                     .recently_gone

@@ -1,5 +1,6 @@
 //! The limit of text: bytes of a user in a sliding minute.
 
+use crate::toolkit::heap_bytes::{HeapBytes, allocation};
 use crate::toolkit::rate_limit::WINDOW;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,19 @@ pub(super) struct TextWindow {
     bytes: usize,
 }
 
+impl HeapBytes for TextWindow {
+    fn heap_bytes(&self) -> usize {
+        allocation(self.seconds.capacity() * size_of::<(u64, u32)>())
+    }
+}
+
 impl TextWindow {
+    /// Frees capacity that is not needed while the user is offline.
+    pub(super) fn compact(&mut self, now: Duration) {
+        self.remove_expired(now);
+        self.seconds.shrink_to_fit();
+    }
+
     /// Checks that a text of `bytes` bytes is within `limit`. The first text of a minute always is. A `limit` of
     /// 0 is no limit.
     ///

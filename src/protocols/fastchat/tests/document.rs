@@ -75,6 +75,8 @@
 //! | `details` names the field, and the `message_id` | `an_error_names_the_field_and_the_message_id` |
 //! | "Configurable allowed origins", on by default | `a_page_of_another_origin_is_rejected` |
 //! | the document's client and examples work as printed | `the_documents_examples_work_as_printed` |
+//! | what is stored of users is counted, and of chats to their opener | `what_is_stored_of_users_is_counted`, `a_chat_counts_for_the_user_that_opened_it` |
+//! | when memory is short, first go rates, last chats | `when_memory_is_short_rates_are_forgotten_before_chats` |
 //! | nothing is stored for ever | `nothing_is_stored_after_all_users_have_been_away_for_a_minute` |
 
 use crate::protocols::fastchat::*;
@@ -1445,4 +1447,68 @@ fn every_rule_has_a_test() {
         include_str!("document.rs"),
         include_str!("../../../../tests/fastchat.rs"),
     ]);
+}
+
+#[test]
+fn what_is_stored_of_users_is_counted() {
+    let mut harness = chat();
+    harness.send(1, &msg(BOB, "hi"));
+    harness.advance(SECOND);
+    let online = harness.realm.stored_bytes();
+    // Each side of a chat has a map of its own.
+    assert!(online > 2 * 11 * size_of::<(Uuid, Uuid)>(), "{online}");
+    harness.disconnect(1, DisconnectReason::Lost);
+    let gone = harness.realm.stored_bytes();
+    assert!(
+        gone > online,
+        "its place among those who are gone counts, too"
+    );
+    enters(&mut harness, 4, ANN, "Ann");
+    assert!(harness.realm.stored_bytes() <= online);
+    harness.disconnect(4, DisconnectReason::Lost);
+    harness.disconnect(2, DisconnectReason::Lost);
+    harness.disconnect(3, DisconnectReason::Lost);
+    harness.advance(60 * SECOND);
+    assert_eq!(harness.realm.stored_bytes(), 0);
+}
+
+#[test]
+fn a_chat_counts_for_the_user_that_opened_it() {
+    let mut harness = chat();
+    let bytes_of = |harness: &RealmHarness<FastChat>, conn| {
+        let conn = ConnectionId(conn);
+        harness.realm.stored_bytes_of(conn)
+    };
+    assert!(bytes_of(&harness, 1) > 0);
+    assert_eq!(bytes_of(&harness, 2), 0, "who was asked pays nothing");
+    harness.send(2, &msg(ANN, "hi"));
+    assert!(bytes_of(&harness, 2) > 0, "its rate");
+}
+
+#[test]
+fn when_memory_is_short_rates_are_forgotten_before_chats() {
+    let mut harness = chat();
+    for _ in 0..60 {
+        harness.send(1, &msg(BOB, "hi"));
+    }
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.disconnect(3, DisconnectReason::Lost);
+    let (freed, lines) = harness.shed(Retention::BestEffort, usize::MAX);
+    assert!(freed > 0 && lines.is_empty());
+    assert!(
+        !harness.realm.gone.contains(&CID.parse().unwrap()),
+        "it had no chat"
+    );
+    enters(&mut harness, 4, ANN, "Ann");
+    let acknowledged = kinds(&harness.send(4, &msg(BOB, "hi")));
+    assert_eq!(
+        acknowledged,
+        [to(2, "MSG"), to(4, "MSG_ACK")],
+        "the chat is there"
+    );
+    harness.disconnect(4, DisconnectReason::Lost);
+    let before = harness.realm.stored_bytes();
+    let (freed, _) = harness.shed(Retention::Promised, 1);
+    assert!(harness.realm.stored_bytes() <= before - freed);
+    assert_eq!(code(&harness.send(2, &msg(ANN, "hi")), 2), "USER_NOT_FOUND");
 }

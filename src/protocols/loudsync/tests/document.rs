@@ -68,6 +68,7 @@
 //! | PONG carries the PING's timestamp | `a_pong_has_the_timestamp_of_its_ping` |
 //! | `session_closed` before 1001 | `a_shutdown_closes_every_session`, `a_stop_closes_sessions_before_connections` |
 //! | a first message of neither dialect is answered in the document's | `the_first_message_with_a_type_decides_the_dialect` |
+//! | sessions are counted, and when memory is short, abandoned ones end | `when_memory_is_short_the_oldest_abandoned_sessions_end` |
 //! | nothing is kept of a session that has ended | `nothing_is_kept_after_all_clients_have_disconnected` |
 
 use crate::protocols::loudsync::join::ID_ALPHABET;
@@ -1504,5 +1505,35 @@ fn the_longest_names_are_accepted() {
     assert_eq!(
         Loudsync::SLOW_CONSUMER_POLICY,
         SlowConsumerPolicy::Disconnect
+    );
+}
+
+#[test]
+fn when_memory_is_short_the_oldest_abandoned_sessions_end() {
+    let mut harness = harness();
+    for conn in 1..=4 {
+        harness.open(conn, "/");
+        harness.send(
+            conn,
+            &join(&format!("s{conn}"), &format!("d{conn}"), "host"),
+        );
+        harness.advance(SECOND);
+    }
+    let all = harness.realm.stored_bytes();
+    assert!(all > 4 * size_of::<Session>());
+    for conn in [1, 2, 3] {
+        harness.disconnect(conn, DisconnectReason::Lost);
+    }
+    assert_eq!(harness.shed(Retention::BestEffort, usize::MAX).0, 0);
+    let (freed, lines) = harness.shed(Retention::Promised, all / 3);
+    assert!(freed > all / 3 && lines.is_empty());
+    assert_eq!(harness.realm.stored_bytes(), all - freed);
+    let left: Vec<&String> = harness.realm.sessions.keys().collect();
+    assert_eq!(left, ["s3", "s4"]);
+    harness.shed(Retention::Promised, usize::MAX);
+    assert_eq!(
+        harness.realm.sessions.len(),
+        1,
+        "a session with a member stays"
     );
 }

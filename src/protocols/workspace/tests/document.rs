@@ -52,6 +52,8 @@
 //! | names that wait are bounded and forgotten | `names_that_are_gone_are_bounded`, `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
 //! | only valid messages count | `only_valid_messages_count_against_the_limit` |
 //! | limits outlive a connection | `reconnecting_does_not_reset_a_limit` |
+//! | what is remembered of users is little, and counted | `what_is_remembered_of_a_user_is_little_and_counted` |
+//! | when memory is short, the users gone longest are forgotten first | `when_memory_is_short_the_users_gone_longest_are_forgotten_first` |
 //! | they are kept for a minute | `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
 //! | "Close idle connections after 5 minutes" | `a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction`, `active_connections_are_told_that_idle_users_went_offline`, `an_invalid_message_counts_as_activity`, `without_an_idle_timeout_no_connection_is_closed` |
 //! | time in which the server does not read a connection is no idleness of it | `a_connection_that_the_server_does_not_read_is_not_idle` |
@@ -1307,4 +1309,57 @@ proptest! {
             Message::Text(format!(r#"{{"type":"{kind}","{field}":{value}}}"#).into()),
         );
     }
+}
+
+/// Has a user say all that it may in a minute, and disconnect.
+fn speak_and_leave(harness: &mut RealmHarness<Workspace>, conn: u64, name: &str) {
+    harness.open(conn, &format!("/ws?username={name}"));
+    for _ in 0..100 {
+        harness.send(conn, SEND);
+    }
+    for number in 0..300 {
+        let is_typing = number % 2 == 0;
+        let typing = json!({"type": "typing:indicator", "isTyping": is_typing});
+        harness.send(conn, &typing.to_string());
+    }
+    harness.advance(Duration::from_secs(1));
+    harness.disconnect(conn, DisconnectReason::Lost);
+}
+
+#[test]
+fn what_is_remembered_of_a_user_is_little_and_counted() {
+    let mut harness = harness();
+    assert_eq!(harness.realm.stored_bytes(), 0);
+    harness.open(1, "/ws?username=online");
+    harness.send(1, SEND);
+    harness.advance(Duration::from_secs(1));
+    let online = harness.realm.stored_bytes();
+    assert!(online > 0);
+    assert_eq!(harness.realm.stored_bytes_of(ConnectionId(1)), online);
+    for conn in 10..20 {
+        speak_and_leave(&mut harness, conn, &conn.to_string());
+    }
+    // Two bytes for each of 400 events, and the name with its places.
+    let each = (harness.realm.stored_bytes() - online) / 10;
+    assert!((800..1500).contains(&each), "{each} bytes");
+    harness.advance(MINUTE);
+    assert_eq!(harness.realm.stored_bytes(), online);
+}
+
+#[test]
+fn when_memory_is_short_the_users_gone_longest_are_forgotten_first() {
+    let mut harness = harness();
+    speak_and_leave(&mut harness, 1, "one");
+    speak_and_leave(&mut harness, 2, "two");
+    let before = harness.realm.stored_bytes();
+    let (freed, lines) = harness.shed(Retention::BestEffort, 1);
+    assert_eq!(harness.realm.stored_bytes(), before - freed);
+    assert!(freed > 0 && lines.is_empty());
+    harness.open(3, "/ws?username=two");
+    let answer = to(3, &harness.send(3, SEND)[0]);
+    assert_eq!(answer["code"], "RATE_LIMITED");
+    harness.open(4, "/ws?username=one");
+    assert_eq!(harness.send(4, SEND).len(), 2);
+    // The document promises nothing else to those who are gone.
+    assert_eq!(harness.shed(Retention::Promised, usize::MAX).0, 0);
 }

@@ -249,11 +249,13 @@ fn a_large_text_that_waits_is_counted_as_memory_of_its_sender() {
     harness.send(1, &text_of(192 * KIB));
     let before = harness.realm.stored_bytes();
     harness.send(2, &text_of(100 * KIB));
-    assert_eq!(harness.realm.stored_bytes() - before, 100 * KIB);
-    assert_eq!(harness.realm.stored_bytes_of(ConnectionId(2)), 100 * KIB);
+    // The rates of the users count, too, with a few bytes.
+    let with_text = 100 * KIB..101 * KIB;
+    assert!(with_text.contains(&(harness.realm.stored_bytes() - before)));
+    assert!(with_text.contains(&harness.realm.stored_bytes_of(ConnectionId(2))));
     harness.advance(Duration::from_secs(1));
-    assert_eq!(harness.realm.stored_bytes(), before);
-    assert_eq!(harness.realm.stored_bytes_of(ConnectionId(2)), 0);
+    assert!(harness.realm.stored_bytes() - before < KIB);
+    assert!(harness.realm.stored_bytes_of(ConnectionId(2)) < KIB);
 }
 
 #[test]

@@ -1,0 +1,33 @@
+//! The memory behind a value, for what realms store and count in the memory budget.
+
+use uuid::Uuid;
+
+/// Bytes that the allocator takes for each allocation besides those that were asked for (glibc: a header, and
+/// the size rounded up).
+pub const ALLOCATION_OVERHEAD: usize = 16;
+
+/// A value that knows how much memory it has allocated.
+pub trait HeapBytes {
+    /// Returns the bytes of the value's allocations, the value itself not included. Cheap: it is called
+    /// whenever a stored value changes.
+    fn heap_bytes(&self) -> usize {
+        0
+    }
+}
+
+/// Returns the bytes of an allocation of this size.
+pub const fn allocation(bytes: usize) -> usize {
+    if bytes == 0 {
+        0
+    } else {
+        bytes + ALLOCATION_OVERHEAD
+    }
+}
+
+impl HeapBytes for String {
+    fn heap_bytes(&self) -> usize {
+        allocation(self.capacity())
+    }
+}
+
+impl HeapBytes for Uuid {}
