@@ -373,7 +373,7 @@ mod tests {
             receive(&harness, conn, 20_000);
         }
         receive(&harness, 9, 30_000);
-        assert_eq!(evict(&mut harness), [evicted(1)]);
+        assert_eq!(evict(&mut harness), [evicted(3)]);
     }
 
     #[test]

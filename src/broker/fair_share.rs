@@ -53,11 +53,20 @@ pub(super) fn choose(holdings: Vec<Holding>, target: usize, mut excess: usize) -
         address.choose(fair_share.max(usual), &mut excess, &mut chosen);
     }
     // What is left to choose from are many addresses with a little each.
-    addresses.sort_by_key(|address| address.holdings.first().map(|holding| holding.since));
+    addresses.sort_by_key(|address| address.holdings.first().map(Holding::order_by_age));
     for address in &mut addresses {
         address.choose(fair_share, &mut excess, &mut chosen);
     }
     chosen
+}
+
+impl Holding {
+    /// The order in which usual holdings are closed: the oldest first, and of those that began in the same second
+    /// the newest connection first, since a client that has been served for long is not the one that has just come
+    /// to fill the memory.
+    fn order_by_age(&self) -> (u32, Reverse<ConnectionId>) {
+        (self.since, Reverse(self.conn))
+    }
 }
 
 impl AddressHoldings {
@@ -69,7 +78,7 @@ impl AddressHoldings {
             } else {
                 0
             };
-            (Reverse(unusual), holding.since, holding.conn)
+            (Reverse(unusual), holding.order_by_age())
         });
     }
 
@@ -129,7 +138,7 @@ mod tests {
         holdings.push(holding(2, 9, 7 * MIB, 0));
         assert_eq!(
             chosen(&holdings),
-            [1],
+            [8],
             "no connection is larger than that of address 2"
         );
     }
@@ -139,11 +148,11 @@ mod tests {
         let mut holdings = vec![holding(1, 1, 9 * MIB, 0), holding(1, 2, 9 * MIB, 0)];
         holdings.push(holding(2, 3, 13 * MIB, 0));
         holdings.push(holding(2, 4, MIB, 0));
-        assert_eq!(chosen(&holdings), [1]);
+        assert_eq!(chosen(&holdings), [2]);
         holdings.push(holding(3, 5, 13 * MIB, 0));
         assert_eq!(
             chosen(&holdings),
-            [1, 3],
+            [2, 3],
             "among three, the share of address 2 is smaller than what it holds"
         );
     }
@@ -168,6 +177,19 @@ mod tests {
         assert!(!chosen.is_empty() && !chosen.contains(&10_000));
         // One that has been there for longer than all of them has had its time.
         assert!(self::chosen(&holdings(4)).contains(&10_000));
+    }
+
+    #[test]
+    fn of_what_began_in_the_same_second_the_newest_connection_goes_first() {
+        for one_address in [true, false] {
+            let address = |conn: u64| if one_address { 1 } else { conn as u32 };
+            let small = (1..=9000).map(|conn| holding(address(conn), conn, 4000, 5));
+            let mut holdings = vec![holding(address(0), 0, 2_000_000, 5)];
+            holdings.extend(small);
+            let chosen = chosen(&holdings);
+            assert_eq!(chosen.first(), Some(&9000));
+            assert!(!chosen.contains(&0));
+        }
     }
 
     #[test]
