@@ -83,7 +83,7 @@ fn milliseconds(settings: &Value, place: &str, warnings: &mut Vec<String>) {
 
 /// Returns whether a setting is a time in seconds.
 fn is_time(key: &str) -> bool {
-    let endings = ["_timeout", "_after", "_every"];
+    let endings = ["_timeout", "_after", "_every", "_interval"];
     endings.iter().any(|ending| key.ends_with(ending)) || key == "absence"
 }
 
