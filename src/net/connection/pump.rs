@@ -88,7 +88,7 @@ impl Pump {
     }
 
     /// Returns the new size if the read buffer should be replaced now.
-    fn replacement_buffer(&self) -> Option<ReadBufferSize> {
+    pub(super) fn replacement_buffer(&self) -> Option<ReadBufferSize> {
         self.buffer_size
             .replacement(self.websocket.get_ref(), self.is_silent)
     }
