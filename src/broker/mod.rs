@@ -319,7 +319,6 @@ impl Broker {
         work
     }
 
-    /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
     /// Frees buffers and tables that a storm has left behind. They may lie behind the memory of thousands of
     /// connections that are gone, and would keep the allocator from returning it to the system.
     fn return_spare_memory(&mut self) {
@@ -341,6 +340,7 @@ impl Broker {
         }
     }
 
+    /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
     fn stop(&mut self, now: Now) -> usize {
         for listener_index in 0..self.slots.len() {
             self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));
