@@ -13,6 +13,7 @@ use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
 use crate::sys::memory::{self, AvailableMemory};
 use crate::sys::systemd;
 use crate::sys::threads;
+use async_std::channel;
 use async_std::net::TcpListener;
 use async_std::task::{self, JoinHandle};
 use futures::channel::{mpsc, oneshot};
@@ -155,7 +156,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (started, clock) = (Instant::now(), Arc::new(Clock::new()));
         let (lanes, mut inbox, events) = inbox(self.config.listeners.len());
-        let (stop_sender, stopping) = oneshot::channel();
+        let (stop_sender, stopping) = channel::bounded(1);
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
         let budget = MemoryBudget::new(self.memory_budget);
         let state = Arc::new(ServerState {
@@ -166,13 +167,15 @@ impl Server {
             budget: Arc::clone(&budget),
             request_budget: MemoryBudget::new(self.memory_budget / REQUEST_BUDGET_DIVISOR),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
-            stopping: stopping.shared(),
+            stopping,
             _task_guard: task_guard,
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
-        task::spawn(tick(inbox.clone()));
+        task::spawn(tick(inbox.clone(), state.lanes.clone()));
         task::spawn(turns::pace());
+        // The channel allocates what waiting takes now, and not when a storm's memory lies below it.
+        let _ = state.stopping.recv().now_or_never();
         let (listeners, mut tasks) = serve_listeners(&state, self.config.listeners, self.bound);
         tasks.push(task::spawn(log_refusal_counts(listeners.clone())));
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
@@ -199,7 +202,7 @@ impl Server {
         }
         listeners.iter().for_each(|it| it.log_refusal_counts(None));
         drop(listeners);
-        let _ = stop_sender.send(());
+        drop(stop_sender);
         let _ = inbox.send(Event::Stop).await;
         wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
         log_summary(inbox, started).await;
@@ -341,10 +344,14 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
     }
 }
 
-/// Sends the broker an [`Event::Tick`] each second.
-async fn tick(mut inbox: EventSender) {
+/// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener.
+async fn tick(mut inbox: EventSender, mut lanes: Vec<EventSender>) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
+        for lane in &mut lanes {
+            // Fails if the last one is still in the lane, or if the broker is gone, which the next line finds.
+            let _ = lane.try_send(Event::Refresh);
+        }
         if inbox.send(Event::Tick).await.is_err() {
             return;
         }

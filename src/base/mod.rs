@@ -6,3 +6,4 @@ pub(crate) mod host;
 pub(crate) mod ip;
 pub(crate) mod log_escape;
 pub(crate) mod memory_budget;
+pub(crate) mod spare;

@@ -34,6 +34,9 @@ pub(crate) enum Event {
     Disconnected(ConnectionId, DisconnectReason),
     /// A second has passed.
     Tick,
+    /// Nothing. Sent to the lane of each listener once a second: a channel keeps the block in which its last event
+    /// was, and that of a storm's last event may hold the storm's memory (see [`crate::base::spare`]).
+    Refresh,
     /// The daemon stops.
     Stop,
     /// A request for the number of ended connections by reason.

@@ -21,6 +21,7 @@ mod unfinished;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+use crate::base::spare::FreeSpare;
 use crate::realm::erased::AnyRealm;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
 use admission::DeferredOpen;
@@ -183,7 +184,7 @@ impl Broker {
             }
             Event::ProbeAnswered(conn) => self.probe_answered(now, conn),
             // Only starts a batch: each batch ends with an eviction if one is needed.
-            Event::BudgetExceeded => 1,
+            Event::BudgetExceeded | Event::Refresh => 1,
             Event::Disconnected(conn, reason) => self.disconnected(now, conn, reason),
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
@@ -319,22 +320,15 @@ impl Broker {
         work
     }
 
-    /// Frees buffers and tables that a storm has left behind. They may lie behind the memory of thousands of
-    /// connections that are gone, and would keep the allocator from returning it to the system.
+    /// Frees buffers and tables that a storm has left behind, for the reason that [`FreeSpare`] has.
     fn return_spare_memory(&mut self) {
-        // New ones instead of smaller ones: an allocation that shrinks stays where it is.
-        if self.wakers.is_empty() {
-            self.wakers = Vec::new();
-        }
-        if self.effects.is_empty() {
-            self.effects = Vec::new();
-        }
-        if self.pending_closes.is_empty() {
-            self.pending_closes = VecDeque::new();
-        }
-        if self.closing_connections.is_empty() {
-            self.closing_connections = Vec::new();
-        }
+        self.wakers.free_spare();
+        self.effects.free_spare();
+        self.pending_closes.free_spare();
+        self.closing_connections.free_spare();
+        self.deferred.free_spare();
+        self.held.free_spare();
+        self.resumed.free_spare();
         if self.connections.capacity() / SPARE_FACTOR > self.connections.len() {
             self.connections.shrink_to_fit();
         }

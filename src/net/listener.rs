@@ -8,8 +8,9 @@ use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::net::once_per_minute::OncePerMinute;
 use crate::net::refusal_log::{Refusal, RefusalLog};
 use crate::protocols::Protocol;
-use futures::channel::{mpsc, oneshot};
-use futures::future::Shared;
+use async_std::channel::Receiver;
+use futures::channel::mpsc;
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -37,8 +38,8 @@ pub(crate) struct ServerState {
     pub(crate) request_budget: Arc<MemoryBudget>,
     /// Limit of the clients that are being rejected because the server is full: [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
-    /// Future that completes when the daemon stops.
-    pub(crate) stopping: Shared<oneshot::Receiver<()>>,
+    /// Channel without messages that closes when the daemon stops.
+    pub(crate) stopping: Receiver<Infallible>,
     /// Sender whose channel closes when the last task that serves a client has ended and dropped it.
     pub(crate) _task_guard: mpsc::Sender<()>,
 }

@@ -17,9 +17,10 @@ use crate::protocols::{fastchat::FastChat, loudsync::Loudsync, peerdrop::PeerDro
 use crate::protocols::{peerjs::PeerJs, workspace::Workspace};
 use crate::realm::{Method, Realm};
 use crate::testing::harness::RealmHarness;
-use futures::channel::{mpsc, oneshot};
+use async_std::channel;
+use futures::AsyncRead;
+use futures::channel::mpsc;
 use futures::executor::block_on;
-use futures::{AsyncRead, FutureExt};
 use serde_json::json;
 use std::io;
 use std::iter::Cycle;
@@ -227,7 +228,7 @@ thread_local! {
             let address = Address::Any(1);
             listener.address = address;
             let (lanes, _, _) = inbox(PROTOCOLS.len());
-            let (_, stopping) = oneshot::channel();
+            let (_, stopping) = channel::bounded(1);
             let (all_gone, _) = mpsc::channel(1);
             let server = Arc::new(ServerState {
                 clock: Arc::new(Clock::new()),
@@ -237,7 +238,7 @@ thread_local! {
                 budget: MemoryBudget::new(0),
                 request_budget: MemoryBudget::new(0),
                 rejection_limit: ConnectionLimit::new(0),
-                stopping: stopping.shared(),
+                stopping,
                 _task_guard: all_gone,
             });
             ListenerState::new(server, index, listener, address)

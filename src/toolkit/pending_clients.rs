@@ -6,6 +6,7 @@
 //! the realm rejects all clients that wait for it; otherwise it lets them try again, and the first of them
 //! succeeds.
 
+use crate::base::spare::FreeSpare;
 use crate::realm::ConnectionId;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -105,6 +106,13 @@ impl<T> PendingClients<T> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.connected_at.is_empty() && self.takeovers.is_empty()
+    }
+}
+
+impl<T> FreeSpare for PendingClients<T> {
+    fn free_spare(&mut self) {
+        self.connected_at.free_spare();
+        self.takeovers.free_spare();
     }
 }
 

@@ -1,6 +1,7 @@
 //! State of clients that disconnected recently, kept for the case that they reconnect soon.
 
 use super::heap_bytes::HeapBytes;
+use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -138,6 +139,13 @@ impl<K: Clone + Ord + HeapBytes, V: HeapBytes> RecentlyGone<K, V> {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.order.is_empty() && self.bytes == 0
+    }
+}
+
+impl<K, V> FreeSpare for RecentlyGone<K, V> {
+    fn free_spare(&mut self) {
+        self.entries.free_spare();
+        self.order.free_spare();
     }
 }
 

@@ -195,7 +195,7 @@ async fn in_time<T>(
     listener: &ListenerState,
 ) -> Result<T, RequestError> {
     let read = timeout(listener.settings.handshake_timeout, read);
-    match select(pin!(read), listener.server.stopping.clone()).await {
+    match select(pin!(read), pin!(listener.server.stopping.recv())).await {
         Either::Left((Ok(result), _)) => result,
         Either::Left((Err(_), _)) => {
             if let Some(client) = client {

@@ -17,6 +17,7 @@ mod presence;
 mod stored;
 
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::spare::FreeSpare;
 use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Rejection,
@@ -304,6 +305,18 @@ impl Realm for FastChat {
         self.forget_expired(cx.now);
         self.count_online_bytes();
         self.broadcast_presence(cx);
+        self.free_spare();
+    }
+}
+
+impl FreeSpare for FastChat {
+    fn free_spare(&mut self) {
+        self.pending.free_spare();
+        self.connections.free_spare();
+        self.users.free_spare();
+        self.gone.free_spare();
+        self.presence_changes.free_spare();
+        self.pending_dialects.free_spare();
     }
 }
 

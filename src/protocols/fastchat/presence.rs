@@ -2,6 +2,7 @@
 
 use super::FastChat;
 use super::messages::{ServerMessage, UserEntry};
+use crate::base::spare::FreeSpare;
 use crate::realm::Context;
 use crate::toolkit::dialect::Broadcast;
 use std::cell::LazyCell;
@@ -145,5 +146,11 @@ impl FastChat {
         for user in self.users.values_mut() {
             user.seen_version = Some(version);
         }
+    }
+}
+
+impl FreeSpare for PresenceChanges {
+    fn free_spare(&mut self) {
+        self.changes.free_spare();
     }
 }

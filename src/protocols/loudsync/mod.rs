@@ -20,6 +20,7 @@ mod session;
 mod static_sessions;
 
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::spare::FreeSpare;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
     SlowConsumerPolicy,
@@ -199,6 +200,7 @@ impl Realm for Loudsync {
         for session in self.sessions.values_mut() {
             session.tick(cx);
         }
+        self.free_spare();
     }
 
     fn stop(&mut self, cx: &mut Context) {
@@ -206,6 +208,14 @@ impl Realm for Loudsync {
             let (timestamp, reason) = (cx.epoch_millis(), "Server is going away");
             session.broadcast(cx, &ServerMessage::SessionClosed { timestamp, reason });
         }
+    }
+}
+
+impl FreeSpare for Loudsync {
+    fn free_spare(&mut self) {
+        self.pending.free_spare();
+        self.connections.free_spare();
+        self.sessions.free_spare();
     }
 }
 

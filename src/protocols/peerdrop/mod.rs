@@ -10,6 +10,7 @@ mod wrong_codes;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+use crate::base::spare::FreeSpare;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
 };
@@ -163,6 +164,16 @@ impl Realm for PeerDrop {
             }
         }
         self.wrong_codes.tick(cx.now);
+        self.free_spare();
+    }
+}
+
+impl FreeSpare for PeerDrop {
+    fn free_spare(&mut self) {
+        self.sessions.free_spare();
+        self.code_by_connection.free_spare();
+        self.wrong_codes.free_spare();
+        self.waiting.free_spare();
     }
 }
 

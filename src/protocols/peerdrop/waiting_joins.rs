@@ -4,6 +4,7 @@
 //! Right and wrong codes wait equally long, so that the wait says nothing about a code.
 
 use super::wrong_codes::Network;
+use crate::base::spare::FreeSpare;
 use crate::realm::ConnectionId;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -87,5 +88,11 @@ impl WaitingJoins {
     /// Returns the memory of the joins, in bytes. The longest code has 12 bytes, which the allocator rounds up.
     pub(super) fn bytes(&self) -> usize {
         self.joins.capacity() * size_of::<WaitingJoin>() + self.joins.len() * 32
+    }
+}
+
+impl FreeSpare for WaitingJoins {
+    fn free_spare(&mut self) {
+        self.joins.free_spare();
     }
 }

@@ -4,6 +4,7 @@
 //! The eviction of memory never removes them: an attacker could cause it, and guess on. So their number is
 //! fixed.
 
+use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -186,6 +187,13 @@ impl WrongCodes {
     pub(super) fn bytes(&self) -> usize {
         self.recent.capacity() * size_of::<WrongCode>()
             + self.rejected.len() * 2 * size_of::<(Network, Duration)>()
+    }
+}
+
+impl FreeSpare for WrongCodes {
+    fn free_spare(&mut self) {
+        self.recent.free_spare();
+        self.rejected.free_spare();
     }
 }
 

@@ -5,6 +5,7 @@
 //! takes ID-TAKEN for a disconnection, too, so only a delay calms them.
 
 use crate::base::ip::SubnetKey;
+use crate::base::spare::FreeSpare;
 use crate::realm::ConnectionId;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,5 +168,13 @@ impl Claims {
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.claims.is_empty() && self.by_id.is_empty() && self.refusals.is_empty()
+    }
+}
+
+impl FreeSpare for Claims {
+    fn free_spare(&mut self) {
+        self.claims.free_spare();
+        self.by_id.free_spare();
+        self.refusals.free_spare();
     }
 }

@@ -11,6 +11,7 @@ use super::messages::MAX_ID_BYTES;
 use super::shares::Shares;
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
+use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -419,5 +420,17 @@ impl Mailbox {
                 pair.stored.retain(|&seq| seq != message.seq);
             }
         }
+    }
+}
+
+impl FreeSpare for Mailbox {
+    fn free_spare(&mut self) {
+        self.destinations.free_spare();
+        self.sources.free_spare();
+        self.due.free_spare();
+        self.shares.free_spare();
+        self.by_address.free_spare();
+        self.note_shares.free_spare();
+        self.notes.free_spare();
     }
 }

@@ -14,6 +14,7 @@ mod shares;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
+use crate::base::spare::FreeSpare;
 use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Receipt,
@@ -332,6 +333,17 @@ impl Realm for PeerJs {
             admission::reject(cx, conn, admission::id_taken());
         }
         self.close_timed_out(cx);
+        self.free_spare();
+    }
+}
+
+impl FreeSpare for PeerJs {
+    fn free_spare(&mut self) {
+        self.peers.free_spare();
+        self.id_by_connection.free_spare();
+        self.claims.free_spare();
+        self.checks.free_spare();
+        self.mailbox.free_spare();
     }
 }
 

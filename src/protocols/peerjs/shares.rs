@@ -1,6 +1,7 @@
 //! Amounts by client address, with the largest at hand: the address that has most makes place for others.
 
 use crate::base::ip::SubnetKey;
+use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The amount of each address; none is 0.
@@ -47,6 +48,13 @@ impl Shares {
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.amounts.is_empty() && self.ranking.is_empty()
+    }
+}
+
+impl FreeSpare for Shares {
+    fn free_spare(&mut self) {
+        self.amounts.free_spare();
+        self.ranking.free_spare();
     }
 }
 

@@ -6,6 +6,7 @@
 use super::Workspace;
 use super::messages::{ErrorCode, ErrorReply, ServerMessage};
 use crate::base::close::CloseReason;
+use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Rejection};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -237,4 +238,11 @@ impl Workspace {
 /// Returns the error for a username that has all its connections.
 pub(super) fn too_many_connections() -> ErrorReply {
     ErrorReply::new(ErrorCode::TooManyConnections, TOO_MANY)
+}
+
+impl FreeSpare for Claims {
+    fn free_spare(&mut self) {
+        self.by_user.free_spare();
+        self.claimants.free_spare();
+    }
 }

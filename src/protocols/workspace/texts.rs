@@ -7,6 +7,7 @@
 use super::members::broadcast;
 use super::messages::{ErrorReply, NewMessage, ServerMessage};
 use super::{Workspace, user_of};
+use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -142,5 +143,11 @@ impl Workspace {
             reply_to: text.reply_to.as_deref(),
         };
         broadcast(&mut self.members, cx, None, &ServerMessage::New { data });
+    }
+}
+
+impl FreeSpare for LargeTexts {
+    fn free_spare(&mut self) {
+        self.waiting.free_spare();
     }
 }
