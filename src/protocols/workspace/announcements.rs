@@ -4,6 +4,7 @@
 //! A change waits, oldest first, while the budget is used up, or while its name was announced within the last
 //! [`interval`](Announcements::new). A coming and a going of the same name that both wait cancel each other.
 
+use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -124,6 +125,29 @@ impl Announcements {
             self.cancel(key);
             self.forget_unless_resting(now, key);
         }
+    }
+
+    /// Drops all changes that wait, as the room is empty: nobody is left who is to be told of them. Only the
+    /// intervals of the names go on.
+    pub(super) fn drop_all(&mut self, now: Duration) {
+        let names = std::mem::take(&mut self.names);
+        let announced = names.into_iter();
+        let announced = announced.filter_map(|(key, name)| Some((key, name.announced_at?)));
+        let resting = announced.filter(|(_, at)| *at + self.interval > now);
+        self.resting.clear();
+        for (key, announced_at) in resting.take(MAX_RESTING) {
+            self.resting
+                .insert((announced_at + self.interval, key.clone()));
+            let name = Name {
+                announced_at: Some(announced_at),
+                ..Name::default()
+            };
+            self.names.insert(key, name);
+        }
+        self.ready_comings.clear();
+        self.ready_goings.clear();
+        self.goings = 0;
+        self.bytes = 0;
     }
 
     /// Records that a user who is online has let the others know it itself, which is as good as the announcement.
@@ -266,4 +290,13 @@ impl Announcements {
 /// Returns the approximate memory of a user that is gone, in bytes.
 fn size_of_gone(key: &str, gone: &Gone) -> usize {
     BYTES_PER_NAME + 2 * key.len() + gone.id.len() + gone.name.len()
+}
+
+impl FreeSpare for Announcements {
+    fn free_spare(&mut self) {
+        self.names.free_spare();
+        self.ready_comings.free_spare();
+        self.ready_goings.free_spare();
+        self.resting.free_spare();
+    }
 }

@@ -17,6 +17,7 @@ mod text_window;
 mod texts;
 
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::spare::FreeSpare;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
     SlowConsumerPolicy,
@@ -199,9 +200,24 @@ impl Realm for Workspace {
         while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
         self.broadcast_due_texts(cx);
         self.close_idle(cx);
+        if self.members.is_empty() {
+            self.announcements.drop_all(cx.now);
+        }
         // Before the announcements, which may use up the budget of this second.
         self.broadcast_user_count(cx);
         self.announce(cx);
+        self.free_spare();
+    }
+}
+
+impl FreeSpare for Workspace {
+    fn free_spare(&mut self) {
+        self.members.free_spare();
+        self.users.free_spare();
+        self.recently_gone.free_spare();
+        self.claims.free_spare();
+        self.announcements.free_spare();
+        self.large_texts.free_spare();
     }
 }
 
@@ -404,6 +420,9 @@ impl Workspace {
 
     /// Announces the comings and goings that are due.
     fn announce_presence(&mut self, cx: &mut Context) {
+        if self.members.is_empty() {
+            return;
+        }
         while let Some(due) = self.announcements.pop_due(cx.now) {
             let deliveries = match due {
                 Due::Online(key) => self.users.get(&key).map_or(0, |user| {

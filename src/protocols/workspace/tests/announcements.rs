@@ -259,3 +259,19 @@ fn names_that_are_gone_are_bounded() {
     assert_eq!(harness.realm.stored_bytes(), 0);
     assert!(harness.realm.announcements.is_empty());
 }
+
+#[test]
+fn in_an_empty_room_nothing_waits_and_names_are_forgotten_after_their_interval() {
+    let mut harness = listeners(1, 10);
+    connect_users(&mut harness, 0..50);
+    for user in 0..50 {
+        harness.disconnect(100_000 + user, DisconnectReason::Lost);
+    }
+    assert!(harness.realm.announcements.has_waiting());
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.advance(s(1));
+    assert!(!harness.realm.announcements.has_waiting());
+    assert!(!harness.realm.announcements.is_empty());
+    harness.advance(s(10));
+    assert!(harness.realm.announcements.is_empty());
+}
