@@ -1,13 +1,15 @@
 //! Clients that together make the daemon hold more than its `memory_budget`. The clients that hold most are
 //! closed, and no others.
 
-use crate::common::{Client, Daemon, masked_frame, tcp, wait_until};
+use crate::common::{Client, Daemon, handshake, masked_frame, target, tcp, wait_until};
 use crate::peerdrop::pair;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::json;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
+use switchboard::protocols::PROTOCOLS;
+use switchboard::sys::open_files;
 
 const MIB: usize = 1 << 20;
 
@@ -161,6 +163,30 @@ fn a_client_that_goes_on_sending_after_its_close_frame_holds_no_memory() {
     last.ping();
     one.send("still there?");
     assert_eq!(other.receive_text(), "still there?");
+}
+
+#[test]
+fn after_a_storm_the_memory_goes_back_to_the_system() {
+    open_files::raise_limit();
+    for protocol in PROTOCOLS {
+        let daemon = daemon(protocol.name, 0);
+        let before = daemon.resident();
+        let clients: Vec<TcpStream> = (0..1500)
+            .map(|_| {
+                let mut stream = tcp(daemon.address());
+                let handshake = handshake(&target(protocol.name));
+                stream.write_all(handshake.as_bytes()).unwrap();
+                stream.write_all(&fragment(true, 4000)).unwrap();
+                stream
+            })
+            .collect();
+        let peak = before + 1500 * 4000;
+        wait_until("all beginnings are held", || daemon.resident() > peak);
+        drop(clients);
+        wait_until("the memory is back", || {
+            daemon.resident() < before + 4 * MIB as u64
+        });
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod daemon;
 mod pairs;
 
 pub use client::{
-    Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
+    Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, target,
+    tcp,
 };
 pub use daemon::{Daemon, merge, program, run, temporary_file};
 pub use pairs::Pair;

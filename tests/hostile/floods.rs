@@ -2,8 +2,8 @@
 //! connections than it has file descriptors. The server must pause or reject the flooding clients, stay
 //! available to others and bound its memory.
 
-use super::{HEALTHY_IP, MEMORY_SLACK, Server, listeners, target};
-use crate::common::{Client, Daemon, Pair, handshake, masked_frame, tcp, wait_until};
+use super::{HEALTHY_IP, MEMORY_SLACK, Server, listeners};
+use crate::common::{Client, Daemon, Pair, handshake, masked_frame, target, tcp, wait_until};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;

@@ -1,8 +1,8 @@
 //! Half-open connections: clients that fall silent without closing, and clients that reset their
 //! connection at any stage, thousands of times. The server must notice, close and free all of them.
 
-use super::{Server, read_until_closed, target};
-use crate::common::{handshake, masked_frame, read_head, tcp};
+use super::{Server, read_until_closed};
+use crate::common::{handshake, masked_frame, read_head, target, tcp};
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::json;
 use std::io::Write;

@@ -2,8 +2,8 @@
 //! (request smuggling), or with wrong handshake headers. The server must answer with an error status or
 //! close, and must never treat the bytes behind a rejected head as another request.
 
-use super::{Server, send_until_closed, target};
-use crate::common::{handshake, http, read_head, receive_http, tcp};
+use super::{Server, send_until_closed};
+use crate::common::{handshake, http, read_head, receive_http, target, tcp};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};

@@ -26,13 +26,14 @@ mod identity;
 mod json;
 mod names;
 
-use crate::common::{Client, DEADLINE, Daemon, Pair, handshake, merge, read_head, tcp, wait_until};
+use crate::common::{
+    Client, DEADLINE, Daemon, Pair, handshake, merge, read_head, target, tcp, wait_until,
+};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use switchboard::protocols::PROTOCOLS;
-use uuid::Uuid;
 
 /// Address that healthy clients connect from, so that limits per address do not count them with the
 /// attackers, which connect from 127.0.0.1.
@@ -188,18 +189,6 @@ fn listeners(common: &Value, overrides: &[(&str, Value)]) -> Vec<Value> {
         own.fold(settings, |settings, (_, own)| merge(settings, own))
     };
     PROTOCOLS.iter().map(|it| listener(it.name)).collect()
-}
-
-/// Returns the request target with which a new client of a protocol connects. For PeerJS it has an
-/// unused id.
-fn target(protocol: &str) -> String {
-    match protocol {
-        "peerdrop" => "/ws/chat".to_owned(),
-        "fastchat" | "workspace" => "/ws".to_owned(),
-        "loudsync" => "/".to_owned(),
-        "peerjs" => format!("/peerjs?key=peerjs&id={}&token=t", Uuid::new_v4()),
-        other => panic!("unknown protocol {other}"),
-    }
 }
 
 /// Sends the same bytes repeatedly until the server has closed the connection.
