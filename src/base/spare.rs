@@ -4,12 +4,13 @@
 //! that a storm of clients leaves there holds all memory below it. So collections that live as long as the
 //! daemon keep no block once they are empty.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash};
 
 /// A collection, or a part of the daemon's state that consists of collections.
 pub(crate) trait FreeSpare {
-    /// Frees what the empty collections keep for their next entry. Called once a second: an allocation in
-    /// between is worth nothing compared with a storm's memory.
+    /// Frees what the empty collections keep for their next entry. Called about once a second: an allocation
+    /// in between is worth nothing compared with a storm's memory.
     fn free_spare(&mut self);
 }
 
@@ -46,6 +47,18 @@ impl<T> FreeSpare for Vec<T> {
     }
 }
 
+/// A table shrinks when it has room for this many times its entries.
+const SPARE_FACTOR: usize = 4;
+
+impl<K: Eq + Hash, V, S: BuildHasher> FreeSpare for HashMap<K, V, S> {
+    /// Frees the spare places of a table that is not empty, too, since they are many.
+    fn free_spare(&mut self) {
+        if self.capacity() / SPARE_FACTOR > self.len() {
+            self.shrink_to_fit();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +71,10 @@ mod tests {
         let mut list: Vec<u32> = Vec::with_capacity(1000);
         list.free_spare();
         assert_eq!(list.capacity(), 0);
+        let mut table: HashMap<u32, u32> = HashMap::with_capacity(1000);
+        table.insert(1, 2);
+        table.free_spare();
+        assert!(table.capacity() < 10);
         let mut map = BTreeMap::from([(1, 2)]);
         map.free_spare();
         assert_eq!(map.len(), 1);

@@ -53,9 +53,6 @@ const TIME_PER_BATCH: Duration = Duration::from_millis(10);
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
-/// A table shrinks when it has room for this many times its entries.
-const SPARE_FACTOR: usize = 4;
-
 /// A listener's realm, and how its connections are treated.
 pub(crate) struct RealmSlot {
     pub(crate) realm: Box<dyn AnyRealm>,
@@ -329,9 +326,7 @@ impl Broker {
         self.deferred.free_spare();
         self.held.free_spare();
         self.resumed.free_spare();
-        if self.connections.capacity() / SPARE_FACTOR > self.connections.len() {
-            self.connections.shrink_to_fit();
-        }
+        self.connections.free_spare();
     }
 
     /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.

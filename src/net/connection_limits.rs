@@ -1,6 +1,7 @@
 //! Limits on the number of connections. A permit is freed by dropping it.
 
 use crate::base::ip::SubnetKey;
+use crate::base::spare::FreeSpare;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +98,7 @@ impl Drop for SubnetPermit {
                 Some(count) if *count > 1 => *count -= 1,
                 _ => {
                     in_use.remove(&self.subnet);
+                    in_use.free_spare();
                 }
             }
         }

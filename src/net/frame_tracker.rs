@@ -21,8 +21,11 @@ const LONGEST_HEADER: usize = 14;
 /// The position in a stream of frames.
 #[derive(Default)]
 pub(crate) struct FrameTracker {
-    /// Bytes of an incomplete frame header.
-    header: Vec<u8>,
+    /// Bytes of an incomplete frame header. They are here and not in a block of their own, which each connection
+    /// would keep from its first frame on.
+    header: [u8; LONGEST_HEADER],
+    /// Number of these bytes.
+    header_length: usize,
     /// Bytes of the current frame's payload that are still to be read.
     payload_left: u64,
     /// Whether the current frame is larger than [`LARGE_PAYLOAD`].
@@ -53,7 +56,7 @@ pub(crate) struct FrameTracker {
 impl FrameTracker {
     /// Returns whether only whole messages and whole control frames have been read.
     pub(crate) fn between_messages(&self) -> bool {
-        !self.is_invalid && !self.in_message && self.payload_left == 0 && self.header.is_empty()
+        !self.is_invalid && !self.in_message && self.payload_left == 0 && self.header_length == 0
     }
 
     /// Returns the most bytes that tungstenite holds, for a read buffer of initial size `buffer`: the buffer
@@ -150,19 +153,22 @@ impl FrameTracker {
     /// Follows a header, and returns the bytes after it.
     fn advance_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         self.large_frame_ended = false;
-        let before = self.header.len();
+        let before = self.header_length;
         if before == 0 && !self.in_message {
             self.has_begun = true;
             self.progress_bytes = 0;
         }
         let new = bytes.len().min(LONGEST_HEADER - before);
-        self.header
-            .extend_from_slice(bytes.get(..new).unwrap_or_default());
-        let mut cursor = Cursor::new(&self.header);
+        for (free, byte) in self.header.iter_mut().skip(before).zip(bytes) {
+            *free = *byte;
+        }
+        self.header_length = before + new;
+        let header = self.header.get(..self.header_length);
+        let mut cursor = Cursor::new(header.unwrap_or_default());
         match FrameHeader::parse(&mut cursor) {
             Ok(Some((header, length))) => {
                 let used = usize::try_from(cursor.position()).unwrap_or(before) - before;
-                self.header.clear();
+                self.header_length = 0;
                 self.payload_left = length;
                 self.in_large_frame = length > LARGE_PAYLOAD;
                 self.consecutive_small_frames = if self.in_large_frame {

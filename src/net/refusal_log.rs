@@ -3,7 +3,6 @@
 //! default, and no client can fill the log with them.
 
 use crate::net::http::request::WrongProtocol;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,54 +56,68 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// More kinds than the server has statuses and other refusals.
+const MAX_KINDS: usize = 24;
+
 /// The refusals of one listener.
-#[derive(Default)]
 pub(crate) struct RefusalLog {
-    windows: Mutex<BTreeMap<Refusal, Window>>,
+    windows: Mutex<Vec<Window>>,
 }
 
 /// The time since one refusal of a kind was logged.
 struct Window {
+    kind: Refusal,
     start: Instant,
     /// Number of refusals that followed it.
     unlogged: u64,
+}
+
+impl Default for RefusalLog {
+    fn default() -> Self {
+        Self {
+            // An allocation in the storm that has the first refusal would hold the storm's memory
+            // (see [`crate::base::spare`]).
+            windows: Mutex::new(Vec::with_capacity(MAX_KINDS)),
+        }
+    }
 }
 
 impl RefusalLog {
     /// Records a refusal. If it is to be logged, returns the number of those that were not logged before it.
     pub(crate) fn record(&self, refusal: Refusal, now: Instant) -> Option<u64> {
         let mut windows = self.lock();
-        let window = windows.get_mut(&refusal);
-        if let Some(window) = window {
-            if now.duration_since(window.start) < refusal.period() {
-                window.unlogged += 1;
-                return None;
-            }
-        }
-        let new = Window {
-            start: now,
-            unlogged: 0,
+        let Some(window) = windows.iter_mut().find(|window| window.kind == refusal) else {
+            windows.push(Window {
+                kind: refusal,
+                start: now,
+                unlogged: 0,
+            });
+            return Some(0);
         };
-        let last = windows.insert(refusal, new);
-        Some(last.map_or(0, |window| window.unlogged))
+        if now.duration_since(window.start) < refusal.period() {
+            window.unlogged += 1;
+            return None;
+        }
+        window.start = now;
+        Some(std::mem::take(&mut window.unlogged))
     }
 
     /// Returns the counts of refusals that were not logged, for the kinds whose time is over at `now`, and
     /// for all kinds if that is `None`.
     pub(crate) fn take_counts(&self, now: Option<Instant>) -> Vec<(Refusal, u64)> {
         let mut counts = Vec::new();
-        self.lock().retain(|refusal, window| {
-            let is_over = |now: Instant| now.duration_since(window.start) >= refusal.period();
+        self.lock().retain(|window| {
+            let is_over = |now: Instant| now.duration_since(window.start) >= window.kind.period();
             let is_over = now.is_none_or(is_over);
             if is_over && window.unlogged > 0 {
-                counts.push((*refusal, window.unlogged));
+                counts.push((window.kind, window.unlogged));
             }
             !is_over
         });
         counts
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Refusal, Window>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Window>> {
         // No code that holds the lock can panic in the middle of a change.
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
