@@ -1,6 +1,6 @@
 //! What the attackers do.
 
-use super::wire::{frame, open, read_frame, text_frame};
+use super::wire::{frame, open, peerdrop_pair, read_frame, text_frame};
 use super::{ATTACKER, DURATION, HEALTHY, Target};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, getrlimit};
@@ -128,7 +128,7 @@ pub fn sessions(target: &Target) -> String {
 }
 
 /// Clients fill all listeners; each sends 4,000 bytes of a message, and no more, in fragments of a size.
-/// Meanwhile a client from the same address sends whole messages of 1 MB.
+/// Meanwhile a client from the same address, which was connected before, sends whole messages of 1 MB.
 pub fn parts(target: &Target, fragment: usize) -> String {
     let since = Instant::now();
     let mut part = Vec::new();
@@ -151,6 +151,7 @@ pub fn parts(target: &Target, fragment: usize) -> String {
         ("loudsync", "/"),
         ("peerjs", "/peerjs?key=peerjs&token=t&id="),
     ];
+    let pair = peerdrop_pair(ATTACKER, target.address("peerdrop"));
     let mut clients = Vec::new();
     for (protocol, path) in paths {
         for number in 0..most / paths.len() {
@@ -171,8 +172,8 @@ pub fn parts(target: &Target, fragment: usize) -> String {
     }
     let connected = clients.len();
     let took = since.elapsed().as_secs_f64();
-    let large =
-        large_messages(target).map_or_else(|error| error.to_string(), |_| "all arrive".to_owned());
+    let large = pair.and_then(send_large_messages);
+    let large = large.map_or_else(|error| error.to_string(), |()| "all arrive".to_owned());
     thread::sleep(DURATION.saturating_sub(since.elapsed()));
     let still_open = clients.iter().filter(|stream| is_open(stream)).count();
     format!(
@@ -192,15 +193,8 @@ fn is_open(mut stream: &TcpStream) -> bool {
     }
 }
 
-/// Sends ten messages of 1 MB from the attackers' address to a PeerDrop peer.
-fn large_messages(target: &Target) -> Result<()> {
-    let address = target.address("peerdrop");
-    let mut creator = open(ATTACKER, address, "/ws/chat")?;
-    let (_, code) = read_frame(&mut creator)?;
-    let path = format!("/ws/chat/{}", String::from_utf8_lossy(&code));
-    let mut joiner = open(ATTACKER, address, &path)?;
-    read_frame(&mut joiner)?;
-    read_frame(&mut creator)?;
+/// Sends ten messages of 1 MB from one peer to the other.
+fn send_large_messages((mut creator, mut joiner): (TcpStream, TcpStream)) -> Result<()> {
     for _ in 0..10 {
         creator.write_all(&text_frame(&vec![b'x'; 1_000_000]))?;
         let (opcode, payload) = read_frame(&mut joiner)?;
@@ -255,12 +249,7 @@ fn slow_pair(
     message: &[u8],
     has_read: bool,
 ) -> Result<(TcpStream, TcpStream)> {
-    let mut creator = open(ATTACKER, address, "/ws/chat")?;
-    let (_, code) = read_frame(&mut creator)?;
-    let path = format!("/ws/chat/{}", String::from_utf8_lossy(&code));
-    let mut joiner = open(ATTACKER, address, &path)?;
-    read_frame(&mut joiner)?;
-    read_frame(&mut creator)?;
+    let (mut creator, mut joiner) = peerdrop_pair(ATTACKER, address)?;
     if has_read {
         for _ in 0..17 {
             for _ in 0..8 {

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use wire::{frame, open, read_frame, text_frame};
+use wire::{frame, peerdrop_pair, read_frame, text_frame};
 
 /// How long to wait for the daemon.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -233,12 +233,7 @@ fn start(group: Option<&Group>) -> Daemon {
 /// Exchanges messages between a PeerDrop pair until `is_over`.
 fn keep_talking(address: SocketAddr, is_over: &AtomicBool, health: &Mutex<Health>) {
     let talk = || -> Result<()> {
-        let mut creator = open(HEALTHY, address, "/ws/chat")?;
-        let (_, code) = read_frame(&mut creator)?;
-        let path = format!("/ws/chat/{}", String::from_utf8_lossy(&code));
-        let mut joiner = open(HEALTHY, address, &path)?;
-        read_frame(&mut joiner)?;
-        read_frame(&mut creator)?;
+        let (mut creator, mut joiner) = peerdrop_pair(HEALTHY, address)?;
         while !is_over.load(Ordering::Relaxed) {
             let sent = Instant::now();
             creator.write_all(&text_frame(b"still there?"))?;

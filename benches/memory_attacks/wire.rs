@@ -77,3 +77,14 @@ pub fn read_frame(stream: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
     stream.read_exact(&mut payload)?;
     Ok((head[0] & 0x0f, payload))
 }
+
+/// Connects two PeerDrop peers: who has created the session, and who has joined it.
+pub fn peerdrop_pair(from: Ipv4Addr, address: SocketAddr) -> Result<(TcpStream, TcpStream)> {
+    let mut creator = open(from, address, "/ws/chat")?;
+    let (_, code) = read_frame(&mut creator)?;
+    let path = format!("/ws/chat/{}", String::from_utf8_lossy(&code));
+    let mut joiner = open(from, address, &path)?;
+    read_frame(&mut joiner)?;
+    read_frame(&mut creator)?;
+    Ok((creator, joiner))
+}

@@ -21,6 +21,10 @@ const AT_A_TIME: usize = 2;
 /// rounds, however busy the other tasks are.
 const ROUNDS: usize = 64;
 
+/// Tasks for which the queue has a place from the start, and which it keeps. A larger one that a storm has left
+/// behind would hold the storm's memory (see [`crate::base::spare`]).
+const RETAINED_CAPACITY: usize = 1024;
+
 /// The queue of all connections of the process.
 static QUEUE: Mutex<Queue> = Mutex::new(Queue {
     waiting: VecDeque::new(),
@@ -94,11 +98,15 @@ impl Turns {
 
 /// Wakes the waiting tasks, a few at a time, for ever. Without it, tasks wake themselves.
 pub(crate) async fn pace() {
+    lock().waiting.reserve(RETAINED_CAPACITY);
     lock().is_paced = true;
     loop {
         poll_fn(|cx| {
             let mut queue = lock();
             if queue.waiting.is_empty() {
+                if queue.waiting.capacity() > 2 * RETAINED_CAPACITY {
+                    queue.waiting = VecDeque::with_capacity(RETAINED_CAPACITY);
+                }
                 queue.pacer = Some(cx.waker().clone());
                 return Poll::Pending;
             }

@@ -62,7 +62,8 @@ impl SlidingWindow {
     /// client that is gone.
     pub fn compact(&mut self, now: Duration) {
         self.remove_expired(millis(now));
-        self.times.shrink_to_fit();
+        // A copy, since a block that shrinks leaves a hole behind it that nothing fills.
+        self.times = self.times.iter().copied().collect();
     }
 
     /// Returns how long before `now` an event was, in milliseconds.

@@ -24,7 +24,7 @@ impl TextWindow {
     /// Frees capacity that is not needed while the user is offline.
     pub(super) fn compact(&mut self, now: Duration) {
         self.remove_expired(now);
-        self.seconds.shrink_to_fit();
+        self.seconds = self.seconds.iter().copied().collect();
     }
 
     /// Checks that a text of `bytes` bytes is within `limit`. The first text of a minute always is. A `limit` of
