@@ -18,7 +18,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::options::check_minimum;
 use crate::realm::{
     ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Receipt,
-    Rejection, Request, SlowConsumerPolicy,
+    Rejection, Request, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
@@ -320,6 +320,13 @@ impl Realm for PeerJs {
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
         let id = self.id_by_connection.get(&conn);
         id.map_or(0, |id| self.mailbox.bytes_of(id))
+    }
+
+    fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
+        match retention {
+            Retention::BestEffort => 0,
+            Retention::Promised => self.mailbox.shed(bytes),
+        }
     }
 
     fn tick(&mut self, cx: &mut Context) {

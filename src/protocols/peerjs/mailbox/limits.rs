@@ -25,15 +25,38 @@ impl Mailbox {
             return false;
         };
         for (dst, seq) in victims {
-            let Some(message) = self.remove_message(&dst, seq) else {
-                continue;
-            };
-            let pair = self.pair(&message.source, &dst);
-            if pair.is_some_and(|pair| pair.stored.is_empty()) {
-                self.add_note(&message.source, &dst);
-            }
+            self.evict(&dst, seq);
         }
         true
+    }
+
+    /// Gives up messages until `bytes` are freed or none is left: the newest of the address that has most, then
+    /// again. Their pairs get their EXPIRE in due time. Returns the bytes that were freed.
+    pub(in crate::protocols::peerjs) fn shed(&mut self, bytes: usize) -> usize {
+        let before = self.bytes();
+        while before.saturating_sub(self.bytes()) < bytes {
+            let Some((_, largest)) = self.shares.descending().next() else {
+                break;
+            };
+            let mut messages = self.by_address.range((largest, 0)..=(largest, u64::MAX));
+            let Some((&(_, seq), dst)) = messages.next_back() else {
+                break;
+            };
+            let dst = Arc::clone(dst);
+            self.evict(&dst, seq);
+        }
+        before.saturating_sub(self.bytes())
+    }
+
+    /// Removes a message. Its pair gets its EXPIRE in due time, also if that was its last one.
+    fn evict(&mut self, dst: &str, seq: u64) {
+        let Some(message) = self.remove_message(dst, seq) else {
+            return;
+        };
+        let pair = self.pair(&message.source, dst);
+        if pair.is_some_and(|pair| pair.stored.is_empty()) {
+            self.add_note(&message.source, dst);
+        }
     }
 
     /// Returns the messages that must make place for one of `cost` bytes; `None` if it does not fit.

@@ -49,6 +49,7 @@
 //! | ... none once the destination has come | `no_expire_is_sent_once_the_destination_has_come` |
 //! | at a full destination the newest of the source that has most makes place | `a_stranger_that_fills_a_destination_makes_place` |
 //! | in a full store, too | `a_stranger_that_fills_the_store_makes_place` |
+//! | when memory is short, stored messages go last | `when_memory_is_short_stored_messages_go_last_and_bring_an_expire` |
 //! | sources are summed by address | `sources_are_summed_by_address` |
 //! | a newcomer that would have most is refused | `a_newcomer_that_would_have_most_is_refused` |
 //! | pairs that wait for their EXPIRE are bounded and counted | `pairs_without_messages_are_bounded_and_counted` |
@@ -1040,6 +1041,28 @@ fn a_stranger_that_fills_the_store_makes_place() {
     for dst in ["p", "q", "r", "s", "t"] {
         assert_eq!(stored(&mut harness, dst).len(), 1);
     }
+}
+
+#[test]
+fn when_memory_is_short_stored_messages_go_last_and_bring_an_expire() {
+    let mut harness = with_options(json!({}));
+    for dst in ["p", "q", "r"] {
+        harness.send(1, &offer(dst, &large("a")));
+    }
+    harness.send(2, &offer("p", &large("b")));
+    assert_eq!(harness.shed(Retention::BestEffort, usize::MAX).0, 0);
+    let before = harness.realm.stored_bytes();
+    let (freed, lines) = harness.shed(Retention::Promised, 1);
+    assert!(freed > 0 && harness.realm.stored_bytes() == before - freed);
+    assert_eq!(lines, no_lines());
+    assert_eq!(
+        stored(&mut harness, "r"),
+        [0; 0],
+        "the newest of who has most"
+    );
+    assert_eq!(stored(&mut harness, "p").len(), 2);
+    harness.shed(Retention::Promised, usize::MAX);
+    assert_eq!(harness.advance(5 * SECOND), [expired(1, "q", "a")]);
 }
 
 #[test]
