@@ -55,7 +55,7 @@ fn token(value: Option<&RawValue>) -> Result<Option<String>, InvalidMessage> {
     let token: Option<String> = json::optional(value, "token", "a string")?;
     match token {
         Some(token) if token.len() > MAX_TOKEN_BYTES => {
-            let problem = format_args!("is too long; must be at most {MAX_TOKEN_BYTES} bytes");
+            let problem = format!("is too long; must be at most {MAX_TOKEN_BYTES} bytes");
             Err(InvalidMessage::field("token", problem))
         }
         token => Ok(token),
