@@ -65,6 +65,9 @@ pub(crate) struct ClientSocket {
     pub(crate) ignore_received_as_activity: bool,
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
+    /// Number of writes that the kernel took.
+    #[cfg(test)]
+    pub(crate) writes: usize,
 }
 
 impl ClientSocket {
@@ -88,6 +91,8 @@ impl ClientSocket {
             ignore_received_as_activity: false,
             bytes_received: 0,
             bytes_sent: 0,
+            #[cfg(test)]
+            writes: 0,
         }
     }
 
@@ -221,6 +226,10 @@ impl AsyncWrite for ClientSocket {
             Poll::Ready(result) => {
                 if self.status.is_write_blocked() {
                     self.status.set_writable();
+                }
+                #[cfg(test)]
+                {
+                    self.writes += 1;
                 }
                 let bytes = *result.as_ref().unwrap_or(&0);
                 self.write_budget_left = self.write_budget_left.saturating_sub(bytes);

@@ -10,6 +10,9 @@ mod read_buffer;
 mod receive_memory;
 mod turn;
 
+#[cfg(test)]
+mod tests;
+
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::broker::{Event, EventSender, MAX_PONG_TIME, OutboxReceiver};
