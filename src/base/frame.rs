@@ -27,6 +27,9 @@ struct EncodedFrame {
     reservation: OnceLock<MemoryReservation>,
 }
 
+/// Largest capacity that an empty queue of frames keeps; a larger one is freed.
+pub(crate) const RETAINED_FRAMES: usize = 64;
+
 /// Memory of a frame in addition to its encoded bytes: the struct, its buffers' handles and their
 /// allocations.
 const OVERHEAD: usize = 128;

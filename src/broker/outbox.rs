@@ -6,7 +6,7 @@
 //! batch, so that all frames of a batch leave in one flush.
 
 use crate::base::close::CloseReason;
-use crate::base::frame::Frame;
+use crate::base::frame::{Frame, RETAINED_FRAMES};
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,6 @@ const FRAME_OVERHEAD: usize = 32;
 fn cost(frame: &Frame) -> usize {
     frame.len() + FRAME_OVERHEAD
 }
-
-/// Largest capacity, in frames, that an empty queue keeps; a larger one is freed.
-const RETAINED_CAPACITY: usize = 64;
 
 /// Multiple of the limit at which a client counts as slow even if its task was not scheduled.
 /// Several senders may go above the limit before the task runs, but not without bound.
@@ -61,7 +58,7 @@ struct State {
     queue: VecDeque<Frame>,
     /// Number of frames that were pushed and are not yet written to the socket.
     frames: usize,
-    /// Memory reserved for the queue slots of frames above [`RETAINED_CAPACITY`].
+    /// Memory reserved for the queue slots of frames above [`RETAINED_FRAMES`].
     slot_memory: MemoryReservation,
     /// Cost of the frames that were pushed and are not yet written to the socket.
     bytes: usize,
@@ -111,7 +108,7 @@ impl State {
     fn set_frames(&mut self, frames: usize) {
         self.frames = frames;
         self.slot_memory
-            .set(frames.saturating_sub(RETAINED_CAPACITY) * FRAME_OVERHEAD);
+            .set(frames.saturating_sub(RETAINED_FRAMES) * FRAME_OVERHEAD);
     }
 
     /// Returns the bytes that count against the limit.
@@ -274,7 +271,7 @@ impl OutboxReceiver {
         } else {
             frames.append(&mut state.queue);
         }
-        if state.queue.capacity() > RETAINED_CAPACITY {
+        if state.queue.capacity() > RETAINED_FRAMES {
             state.queue = VecDeque::new();
         }
         if !state

@@ -5,7 +5,7 @@
 //! tungstenite would copy each outgoing frame into a buffer per client, never shrink that buffer, and move
 //! its rest at each partial write. So data frames bypass tungstenite.
 
-use crate::base::frame::Frame;
+use crate::base::frame::{Frame, RETAINED_FRAMES};
 use crate::broker::OutboxReceiver;
 use crate::net::frame_tracker::FrameTracker;
 use crate::net::socket::ClientSocket;
@@ -31,9 +31,6 @@ thread_local! {
     /// their memory, and keep the allocator from returning that to the system.
     static COALESCE_BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(MAX_COALESCED_BYTES));
 }
-
-/// Largest capacity, in frames, that an empty queue keeps; a larger one is freed.
-const RETAINED_CAPACITY: usize = 64;
 
 /// The frame at the front, of which `written` bytes are written.
 struct CurrentFrame {
@@ -144,7 +141,7 @@ impl FrameWriter {
             let (frames, bytes) = self.remove(usize::MAX);
             notify_broker |= outbox_receiver.release(frames, bytes);
         }
-        if self.queue.is_empty() && self.queue.capacity() > RETAINED_CAPACITY {
+        if self.queue.is_empty() && self.queue.capacity() > RETAINED_FRAMES {
             self.queue = VecDeque::new();
         }
         notify_broker

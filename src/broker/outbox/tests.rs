@@ -174,7 +174,7 @@ fn queued_frames_are_reserved_in_the_budget_until_they_are_written() {
     let (outbox, receiver) = outbox(1 << 20, &budget);
     let (mut wakers, mut taken) = (Vec::new(), VecDeque::new());
     let frame = frame(100);
-    for _ in 0..RETAINED_CAPACITY + 10 {
+    for _ in 0..RETAINED_FRAMES + 10 {
         outbox.push(frame.clone(), &mut wakers).unwrap();
     }
     let all = budget.reserved();
