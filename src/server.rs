@@ -174,7 +174,8 @@ impl Server {
         let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
         task::spawn(tick(inbox.clone(), state.lanes.clone()));
         task::spawn(turns::pace());
-        // The channel allocates what waiting takes now, and not when a storm's memory lies below it.
+        // The channel allocates the list of those who wait at the first `recv`. Allocated during a storm, it would
+        // keep the memory below it (see `base/spare.rs`).
         let _ = state.stopping.recv().now_or_never();
         let (listeners, mut tasks) = serve_listeners(&state, self.config.listeners, self.bound);
         tasks.push(task::spawn(log_refusal_counts(listeners.clone())));
@@ -349,7 +350,7 @@ async fn tick(mut inbox: EventSender, mut lanes: Vec<EventSender>) {
     loop {
         task::sleep(Duration::from_secs(1)).await;
         for lane in &mut lanes {
-            // Fails if the last one is still in the lane, or if the broker is gone, which the next line finds.
+            // Fails if the previous one is still in the lane, or if the broker has ended, which `send` finds.
             let _ = lane.try_send(Event::Refresh);
         }
         if inbox.send(Event::Tick).await.is_err() {

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, Hash};
 
 /// A collection, or a part of the daemon's state that consists of collections.
 pub(crate) trait FreeSpare {
-    /// Frees what the empty collections keep for their next entry. Called about once a second: an allocation
-    /// in between is worth nothing compared with a storm's memory.
+    /// Frees what collections without an entry keep for their next one. Costs little enough to be called once a
+    /// second, or when an entry is removed.
     fn free_spare(&mut self);
 }
 
@@ -47,16 +47,22 @@ impl<T> FreeSpare for Vec<T> {
     }
 }
 
-/// A table shrinks when it has room for this many times its entries.
+/// A `HashMap` shrinks when its capacity is more than this many times its number of entries.
 const SPARE_FACTOR: usize = 4;
 
 impl<K: Eq + Hash, V, S: BuildHasher> FreeSpare for HashMap<K, V, S> {
-    /// Frees the spare places of a table that is not empty, too, since they are many.
+    /// Frees the table if it is empty, and shrinks it if most of it is unused.
     fn free_spare(&mut self) {
-        if self.capacity() / SPARE_FACTOR > self.len() {
+        if self.is_empty() || self.capacity() / SPARE_FACTOR > self.len() {
             self.shrink_to_fit();
         }
     }
+}
+
+/// Returns a copy of a queue without spare capacity. `shrink_to_fit` would shrink the block where it is, and leave
+/// a gap behind it that other allocations rarely fit.
+pub(crate) fn compacted<T: Copy>(queue: &VecDeque<T>) -> VecDeque<T> {
+    queue.iter().copied().collect()
 }
 
 #[cfg(test)]
@@ -75,6 +81,9 @@ mod tests {
         table.insert(1, 2);
         table.free_spare();
         assert!(table.capacity() < 10);
+        table.clear();
+        table.free_spare();
+        assert_eq!(table.capacity(), 0);
         let mut map = BTreeMap::from([(1, 2)]);
         map.free_spare();
         assert_eq!(map.len(), 1);

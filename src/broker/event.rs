@@ -34,8 +34,8 @@ pub(crate) enum Event {
     Disconnected(ConnectionId, DisconnectReason),
     /// A second has passed.
     Tick,
-    /// Nothing. Sent to the lane of each listener once a second: a channel keeps the block in which its last event
-    /// was, and that of a storm's last event may hold the storm's memory (see [`crate::base::spare`]).
+    /// Has no content. Sent through the lane of each listener once a second, so that its channel allocates a new
+    /// block for its last event, and frees that of a storm's last event (see [`crate::base::spare`]).
     Refresh,
     /// The daemon stops.
     Stop,

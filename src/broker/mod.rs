@@ -33,6 +33,8 @@ use eviction::ClosingConnection;
 use futures::StreamExt;
 pub(crate) use inbox::{EventSender, Inbox, inbox};
 pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
+#[cfg(test)]
+pub(crate) use outbox::Outbox;
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
 use pausing::HeldCommands;
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
@@ -181,7 +183,9 @@ impl Broker {
             }
             Event::ProbeAnswered(conn) => self.probe_answered(now, conn),
             // Only starts a batch: each batch ends with an eviction if one is needed.
-            Event::BudgetExceeded | Event::Refresh => 1,
+            Event::BudgetExceeded => 1,
+            // Its way through the channel is all that it is for.
+            Event::Refresh => 1,
             Event::Disconnected(conn, reason) => self.disconnected(now, conn, reason),
             Event::Tick => self.tick(now),
             Event::Stop => self.stop(now),
@@ -302,7 +306,6 @@ impl Broker {
             return 1;
         }
         self.reap_closed();
-        self.return_spare_memory();
         self.reclaim_failed_at = None;
         self.close_unfinished(now);
         let probe_results = self.check_connections(now);
@@ -314,11 +317,15 @@ impl Broker {
         for listener_index in 0..self.slots.len() {
             work += self.run_realm(now, listener_index, None, |realm, cx| realm.tick(cx));
         }
+        self.free_spare();
         work
     }
 
-    /// Frees buffers and tables that a storm has left behind, for the reason that [`FreeSpare`] has.
-    fn return_spare_memory(&mut self) {
+    /// Frees what collections without an entry keep (see [`crate::base::spare`]).
+    fn free_spare(&mut self) {
+        for slot in &mut self.slots {
+            slot.realm.free_spare();
+        }
         self.wakers.free_spare();
         self.effects.free_spare();
         self.pending_closes.free_spare();

@@ -14,7 +14,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A kind of refusal. The server gives few different statuses, so there are few kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// A request got a response with this status, or none for the same reason.
     Status(u16),
@@ -56,11 +56,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// More kinds than the server has statuses and other refusals.
+/// Places for all kinds of refusals: the statuses that the server sends, and four others.
 const MAX_KINDS: usize = 24;
 
 /// The refusals of one listener.
 pub(crate) struct RefusalLog {
+    /// One for each kind of which a client was refused within its period.
     windows: Mutex<Vec<Window>>,
 }
 
@@ -75,7 +76,7 @@ struct Window {
 impl Default for RefusalLog {
     fn default() -> Self {
         Self {
-            // An allocation in the storm that has the first refusal would hold the storm's memory
+            // Allocated for the first refusal of a storm, it would keep the memory below it
             // (see [`crate::base::spare`]).
             windows: Mutex::new(Vec::with_capacity(MAX_KINDS)),
         }

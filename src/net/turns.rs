@@ -21,8 +21,8 @@ const AT_A_TIME: usize = 2;
 /// rounds, however busy the other tasks are.
 const ROUNDS: usize = 64;
 
-/// Tasks for which the queue has a place from the start, and which it keeps. A larger one that a storm has left
-/// behind would hold the storm's memory (see [`crate::base::spare`]).
+/// Capacity of the queue from the start, in tasks. Twice as much is kept, too: the queue doubles when it is full. A
+/// larger block is freed, since it may keep the memory below it from going back (see [`crate::base::spare`]).
 const RETAINED_CAPACITY: usize = 1024;
 
 /// The queue of all connections of the process.
@@ -105,7 +105,9 @@ pub(crate) async fn pace() {
             let mut queue = lock();
             if queue.waiting.is_empty() {
                 if queue.waiting.capacity() > 2 * RETAINED_CAPACITY {
-                    queue.waiting = VecDeque::with_capacity(RETAINED_CAPACITY);
+                    // First frees the old block, so that the new one can take its place.
+                    queue.waiting = VecDeque::new();
+                    queue.waiting.reserve(RETAINED_CAPACITY);
                 }
                 queue.pacer = Some(cx.waker().clone());
                 return Poll::Pending;

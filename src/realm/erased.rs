@@ -28,6 +28,7 @@ pub(crate) trait AnyRealm: Send {
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize;
     fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize;
     fn tick(&mut self, cx: &mut Context);
+    fn free_spare(&mut self);
     fn stop(&mut self, cx: &mut Context);
 }
 
@@ -74,6 +75,10 @@ impl<R: Realm> AnyRealm for R {
 
     fn tick(&mut self, cx: &mut Context) {
         Realm::tick(self, cx);
+    }
+
+    fn free_spare(&mut self) {
+        Realm::free_spare(self);
     }
 
     fn stop(&mut self, cx: &mut Context) {

@@ -244,6 +244,10 @@ pub trait Realm: Send + Sized + 'static {
     /// Handles the passing of time; called once a second.
     fn tick(&mut self, _cx: &mut Context) {}
 
+    /// Frees what collections without an entry keep, of all that live as long as the realm
+    /// (`base/spare.rs`). Called once a second, after `tick`.
+    fn free_spare(&mut self) {}
+
     /// Handles shutdown. Frames sent during this call are the last before the Close frame.
     fn stop(&mut self, _cx: &mut Context) {}
 }

@@ -1,6 +1,7 @@
 //! Rate limits over a sliding minute.
 
 use super::heap_bytes::{HeapBytes, allocation};
+use crate::base::spare::compacted;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -62,8 +63,7 @@ impl SlidingWindow {
     /// client that is gone.
     pub fn compact(&mut self, now: Duration) {
         self.remove_expired(millis(now));
-        // A copy, since a block that shrinks leaves a hole behind it that nothing fills.
-        self.times = self.times.iter().copied().collect();
+        self.times = compacted(&self.times);
     }
 
     /// Returns how long before `now` an event was, in milliseconds.

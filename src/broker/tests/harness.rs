@@ -224,6 +224,8 @@ impl AnyRealm for MockRealm {
         self.log("tick".to_owned());
     }
 
+    fn free_spare(&mut self) {}
+
     /// Sends to connection 1, and closes connection 3.
     fn stop(&mut self, cx: &mut Context) {
         self.log("stop".to_owned());

@@ -43,7 +43,7 @@ pub(crate) enum RequestError {
 }
 
 /// A protocol that clients speak by mistake to a plain port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WrongProtocol {
     /// `https://` or `wss://`.
     Tls,

@@ -305,11 +305,8 @@ impl Realm for FastChat {
         self.forget_expired(cx.now);
         self.count_online_bytes();
         self.broadcast_presence(cx);
-        self.free_spare();
     }
-}
 
-impl FreeSpare for FastChat {
     fn free_spare(&mut self) {
         self.pending.free_spare();
         self.connections.free_spare();

@@ -200,7 +200,15 @@ impl Realm for Loudsync {
         for session in self.sessions.values_mut() {
             session.tick(cx);
         }
-        self.free_spare();
+    }
+
+    fn free_spare(&mut self) {
+        self.pending.free_spare();
+        self.connections.free_spare();
+        self.sessions.free_spare();
+        for session in self.sessions.values_mut() {
+            session.guests.free_spare();
+        }
     }
 
     fn stop(&mut self, cx: &mut Context) {
@@ -208,14 +216,6 @@ impl Realm for Loudsync {
             let (timestamp, reason) = (cx.epoch_millis(), "Server is going away");
             session.broadcast(cx, &ServerMessage::SessionClosed { timestamp, reason });
         }
-    }
-}
-
-impl FreeSpare for Loudsync {
-    fn free_spare(&mut self) {
-        self.pending.free_spare();
-        self.connections.free_spare();
-        self.sessions.free_spare();
     }
 }
 

@@ -164,11 +164,8 @@ impl Realm for PeerDrop {
             }
         }
         self.wrong_codes.tick(cx.now);
-        self.free_spare();
     }
-}
 
-impl FreeSpare for PeerDrop {
     fn free_spare(&mut self) {
         self.sessions.free_spare();
         self.code_by_connection.free_spare();

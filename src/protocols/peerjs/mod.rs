@@ -340,11 +340,8 @@ impl Realm for PeerJs {
             admission::reject(cx, conn, admission::id_taken());
         }
         self.close_timed_out(cx);
-        self.free_spare();
     }
-}
 
-impl FreeSpare for PeerJs {
     fn free_spare(&mut self) {
         self.peers.free_spare();
         self.id_by_connection.free_spare();

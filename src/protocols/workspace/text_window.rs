@@ -1,5 +1,6 @@
 //! The limit of text: bytes of a user in a sliding minute.
 
+use crate::base::spare::compacted;
 use crate::toolkit::heap_bytes::{HeapBytes, allocation};
 use crate::toolkit::rate_limit::WINDOW;
 use std::collections::VecDeque;
@@ -24,7 +25,7 @@ impl TextWindow {
     /// Frees capacity that is not needed while the user is offline.
     pub(super) fn compact(&mut self, now: Duration) {
         self.remove_expired(now);
-        self.seconds = self.seconds.iter().copied().collect();
+        self.seconds = compacted(&self.seconds);
     }
 
     /// Checks that a text of `bytes` bytes is within `limit`. The first text of a minute always is. A `limit` of

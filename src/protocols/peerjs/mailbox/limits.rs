@@ -30,8 +30,8 @@ impl Mailbox {
         true
     }
 
-    /// Gives up messages until `bytes` are freed or none is left: the newest of the address that has most, then
-    /// again. Their pairs get their EXPIRE in due time. Returns the bytes that were freed.
+    /// Removes messages until `bytes` are freed or none is left, each time the newest of the address that has most
+    /// stored. Each pair still gets its EXPIRE in due time. Returns the bytes that were freed.
     pub(in crate::protocols::peerjs) fn shed(&mut self, bytes: usize) -> usize {
         let before = self.bytes();
         while before.saturating_sub(self.bytes()) < bytes {
@@ -48,7 +48,7 @@ impl Mailbox {
         before.saturating_sub(self.bytes())
     }
 
-    /// Removes a message. Its pair gets its EXPIRE in due time, also if that was its last one.
+    /// Removes a message. If it was the last of its pair, the pair becomes a note, so that its EXPIRE is still sent.
     fn evict(&mut self, dst: &str, seq: u64) {
         let Some(message) = self.remove_message(dst, seq) else {
             return;

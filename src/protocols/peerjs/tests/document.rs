@@ -1058,7 +1058,7 @@ fn when_memory_is_short_stored_messages_go_last_and_bring_an_expire() {
     assert_eq!(
         stored(&mut harness, "r"),
         [0; 0],
-        "the newest of who has most"
+        "the newest message of the address that has most"
     );
     assert_eq!(stored(&mut harness, "p").len(), 2);
     harness.shed(Retention::Promised, usize::MAX);
