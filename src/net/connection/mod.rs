@@ -90,6 +90,7 @@ impl Connection {
             is_probed: false,
             probe_answered: false,
             buffer_size,
+            replacement: None,
             closing: None,
             exit: None,
             messages_received: 0,

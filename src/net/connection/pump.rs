@@ -63,6 +63,9 @@ pub(super) struct Pump {
     /// [`Event::ProbeAnswered`] is to be sent.
     pub(super) probe_answered: bool,
     pub(super) buffer_size: ReadBufferSize,
+    /// Size of the read buffer that replaces the current one at the end of this poll. Until then nothing more is
+    /// read.
+    pub(super) replacement: Option<ReadBufferSize>,
     /// Reason for which the broker closes the connection, once all frames are sent.
     pub(super) closing: Option<CloseReason>,
     /// End of the connection, which takes effect once all pending events are sent to the broker.
@@ -88,7 +91,7 @@ impl Pump {
     }
 
     /// Returns the new size if the read buffer should be replaced now.
-    pub(super) fn replacement_buffer(&self) -> Option<ReadBufferSize> {
+    fn replacement_buffer(&self) -> Option<ReadBufferSize> {
         self.buffer_size
             .replacement(self.websocket.get_ref(), self.is_silent)
     }
@@ -100,9 +103,9 @@ impl Pump {
     /// 2. read and decode messages, as many as one turn may;
     /// 3. write, first control frames (Pongs for the messages just read among them), then data frames;
     /// 4. send the pending events to the broker;
-    /// 5. report the end of the connection: an exit found by reading once all events before it are sent, a
-    ///    close by the broker once all frames are written;
-    /// 6. request a new read buffer if the current one should be replaced.
+    /// 5. report an end of the connection that was found by reading, once all events before it are sent;
+    /// 6. request a new read buffer if the current one should be replaced;
+    /// 7. report a close by the broker, once all frames are written.
     ///
     /// If reading stopped because of queued control frames and these are written now, another turn follows:
     /// tungstenite may hold messages that it has already read, for which the socket would not wake the task.
@@ -144,12 +147,13 @@ impl Pump {
         if let Some(exit) = self.exit.take_if(|_| all_sent) {
             return Poll::Ready(PumpEvent::Exit(exit));
         }
+        // Before a close by the broker, since the closing handshake may last long with what a buffer holds.
+        if let Some(size) = self.replacement.take() {
+            return Poll::Ready(PumpEvent::ReplaceBuffer(size));
+        }
         let writer = self.websocket.get_ref();
         if let Some(reason) = self.closing.take_if(|_| writer.is_empty()) {
             return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
-        }
-        if let Some(size) = self.replacement_buffer() {
-            return Poll::Ready(PumpEvent::ReplaceBuffer(size));
         }
         let writer = self.websocket.get_mut();
         if stopped_by_controls && writer.queued_controls() == 0 {
@@ -200,6 +204,7 @@ impl Pump {
                 Poll::Pending => break,
             }
         }
+        self.replacement = self.replacement_buffer();
         let writer = self.websocket.get_mut();
         let progress = writer.tracker.take_progress();
         writer.socket.status().record_progress(progress);

@@ -29,13 +29,12 @@ impl Pump {
 
     fn reserve_above(&mut self, uncounted_bytes: usize) {
         let writer = self.websocket.get_ref();
-        let buffered = if self.replacement_buffer().is_some() {
-            // The messages are all that is left of this buffer. Counting both would evict a client that
-            // sends a message of more than half the budget.
+        let buffered = if self.replacement.is_some() {
+            // The buffer is empty, and what was read into it is in the decoded messages. Counting it, too,
+            // would evict a client for a single message larger than half the budget.
             0
         } else {
-            let buffered = writer.tracker.buffered_bytes(self.buffer_size.bytes());
-            buffered - ReadBufferSize::Small.bytes()
+            writer.tracker.buffered_bytes(self.buffer_size.bytes()) - ReadBufferSize::Small.bytes()
         };
         let held = buffered + self.decoded_bytes;
         let reserved = if held > uncounted_bytes { held } else { 0 };

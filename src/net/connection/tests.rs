@@ -1,15 +1,16 @@
-//! A connection over a socket of this machine, without a broker.
+//! Tests of a connection over a loopback socket, without a broker.
 
 use super::pump::PumpEvent;
 use super::turn::MAX_FRAMES;
 use super::{Connection, Parts};
+use crate::base::close::CloseReason;
 use crate::base::memory_budget::MemoryBudget;
-use crate::broker::{Clock, Event, Inbox, SocketStatus, inbox, outbox};
+use crate::broker::{Clock, CloseOrder, Event, Inbox, Outbox, SocketStatus, inbox, outbox};
 use crate::net::socket::ClientSocket;
 use crate::protocols::Protocol;
 use crate::realm::ConnectionId;
 use async_std::net::{TcpListener, TcpStream};
-use async_std::task::block_on;
+use async_std::task::{block_on, yield_now};
 use async_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use futures::future::{poll_fn, select};
@@ -24,12 +25,13 @@ const MAX_MESSAGE: usize = 1_000_000;
 /// Stands for the response to the handshake.
 const RESPONSE: &[u8] = b"101";
 
-/// A connection, and what would be around it in the daemon.
+/// A connection, its client, and the parts of the daemon that it uses.
 struct Harness {
     connection: Connection,
     client: TcpStream,
     budget: Arc<MemoryBudget>,
     inbox: Inbox,
+    outbox: Outbox,
 }
 
 impl Harness {
@@ -40,7 +42,7 @@ impl Harness {
         let budget = MemoryBudget::new(0);
         let status = Arc::new(SocketStatus::new(&Arc::new(Clock::new()), &budget));
         let (mut lanes, _, inbox) = inbox(1);
-        let (_, outbox_receiver) = outbox(MAX_MESSAGE, &budget);
+        let (outbox, outbox_receiver) = outbox(MAX_MESSAGE, &budget);
         let connection = Connection::new(Parts {
             conn: ConnectionId(1),
             socket: ClientSocket::new(tcp, status),
@@ -57,7 +59,13 @@ impl Harness {
             client,
             budget,
             inbox,
+            outbox,
         }
+    }
+
+    /// Runs the connection for one poll.
+    async fn poll(&mut self) -> Poll<PumpEvent> {
+        poll!(poll_fn(|cx| self.connection.pump.poll(cx)))
     }
 
     /// Returns the number of writes to the client so far.
@@ -89,7 +97,7 @@ fn a_large_message_counts_once_from_its_last_byte_on() {
         let ((), event) = join!(send, receive);
         assert!(matches!(event, PumpEvent::ReplaceBuffer(_)));
         let Some(Event::Commands { reserved_bytes, .. }) = harness.inbox.next().await else {
-            panic!("the message is with the broker");
+            panic!("the inbox has no message");
         };
         assert_eq!(
             (reserved_bytes, harness.budget.reserved()),
@@ -99,23 +107,61 @@ fn a_large_message_counts_once_from_its_last_byte_on() {
 }
 
 #[test]
+fn a_connection_frees_its_large_buffer_before_the_closing_handshake() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        let message = frame(OpCode::Data(Data::Text), vec![b'x'; MAX_MESSAGE]);
+        let (last, beginning) = message.split_last().unwrap();
+        let send = async { harness.client.write_all(beginning).await.unwrap() };
+        let receive = poll_fn(|cx| {
+            let connection = &mut harness.connection;
+            assert!(connection.pump.poll(cx).is_pending());
+            let received = connection.pump.websocket.get_ref().socket.bytes_received;
+            if received == beginning.len() as u64 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        join!(send, receive);
+        harness.client.write_all(&[*last]).await.unwrap();
+        while !harness
+            .connection
+            .pump
+            .websocket
+            .get_ref()
+            .socket
+            .may_be_readable()
+        {
+            yield_now().await;
+        }
+        let close = CloseOrder::Graceful(CloseReason::PeerLeft);
+        harness.outbox.close(close, &mut Vec::new());
+        let Poll::Ready(event) = harness.poll().await else {
+            panic!("the last byte came with the close");
+        };
+        assert!(matches!(event, PumpEvent::ReplaceBuffer(_)));
+    });
+}
+
+#[test]
 fn the_pongs_of_a_turn_leave_in_one_write() {
     block_on(async {
         let mut harness = Harness::new().await;
-        let written = poll!(poll_fn(|cx| harness.connection.pump.poll(cx)));
+        let first_poll = harness.poll().await;
         assert!(
-            written.is_pending() && harness.writes() == 1,
+            first_poll.is_pending() && harness.writes() == 1,
             "the response"
         );
-        // tungstenite queues a Pong when it is asked for the message after the Ping, so that of the last Ping of a
-        // whole turn belongs to the next.
+        // tungstenite queues the Pong for a Ping when it is asked for the next message. So the Pong for the last frame
+        // of a full turn is written in the next turn.
         let count = MAX_FRAMES - 1;
         let pings = frame(OpCode::Control(Control::Ping), Vec::new()).repeat(count);
         harness.client.write_all(&pings).await.unwrap();
         // An empty Pong has 2 bytes.
         let mut received = vec![0; RESPONSE.len() + 2 * count];
         let run = poll_fn(|cx| match harness.connection.pump.poll(cx) {
-            Poll::Ready(_) => panic!("the connection stays as it is"),
+            Poll::Ready(_) => panic!("the pump neither exits nor replaces its buffer"),
             Poll::Pending => Poll::<()>::Pending,
         });
         let receive = harness.client.read_exact(&mut received);
