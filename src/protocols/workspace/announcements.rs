@@ -127,29 +127,6 @@ impl Announcements {
         }
     }
 
-    /// Drops all changes that wait, as the room is empty: nobody is left who is to be told of them. Only the
-    /// intervals of the names go on.
-    pub(super) fn drop_all(&mut self, now: Duration) {
-        let names = std::mem::take(&mut self.names);
-        let announced = names.into_iter();
-        let announced = announced.filter_map(|(key, name)| Some((key, name.announced_at?)));
-        let resting = announced.filter(|(_, at)| *at + self.interval > now);
-        self.resting.clear();
-        for (key, announced_at) in resting.take(MAX_RESTING) {
-            self.resting
-                .insert((announced_at + self.interval, key.clone()));
-            let name = Name {
-                announced_at: Some(announced_at),
-                ..Name::default()
-            };
-            self.names.insert(key, name);
-        }
-        self.ready_comings.clear();
-        self.ready_goings.clear();
-        self.goings = 0;
-        self.bytes = 0;
-    }
-
     /// Records that a user who is online has let the others know it itself, which is as good as the announcement.
     pub(super) fn reveal(&mut self, key: &str) {
         if let Some(name) = self.names.get_mut(key) {
@@ -238,8 +215,9 @@ impl Announcements {
         }
     }
 
-    /// Removes and returns the oldest announcement that is due, which the caller makes and charges.
-    pub(super) fn pop_due(&mut self, now: Duration) -> Option<Due> {
+    /// Removes and returns the oldest announcement that is due, which the caller makes and charges. In an empty
+    /// room, where nobody is told, it begins no interval.
+    pub(super) fn pop_due(&mut self, now: Duration, is_room_empty: bool) -> Option<Due> {
         self.end_intervals(now);
         if !self.has_budget(now) {
             return None;
@@ -255,7 +233,9 @@ impl Announcements {
         let key = oldest.remove();
         let name = self.names.get_mut(&key)?;
         name.waiting = None;
-        name.announced_at = Some(now);
+        if !is_room_empty {
+            name.announced_at = Some(now);
+        }
         name.is_announced = name.is_online;
         let Some(gone) = name.gone.take() else {
             return Some(Due::Online(key));

@@ -200,17 +200,11 @@ impl Realm for Workspace {
         while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
         self.broadcast_due_texts(cx);
         self.close_idle(cx);
-        if self.members.is_empty() {
-            self.announcements.drop_all(cx.now);
-        }
         // Before the announcements, which may use up the budget of this second.
         self.broadcast_user_count(cx);
         self.announce(cx);
-        self.free_spare();
     }
-}
 
-impl FreeSpare for Workspace {
     fn free_spare(&mut self) {
         self.members.free_spare();
         self.users.free_spare();
@@ -420,10 +414,8 @@ impl Workspace {
 
     /// Announces the comings and goings that are due.
     fn announce_presence(&mut self, cx: &mut Context) {
-        if self.members.is_empty() {
-            return;
-        }
-        while let Some(due) = self.announcements.pop_due(cx.now) {
+        let is_empty = self.members.is_empty();
+        while let Some(due) = self.announcements.pop_due(cx.now, is_empty) {
             let deliveries = match due {
                 Due::Online(key) => self.users.get(&key).map_or(0, |user| {
                     broadcast_presence(&mut self.members, cx, user, Status::Online)

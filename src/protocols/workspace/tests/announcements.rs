@@ -261,17 +261,25 @@ fn names_that_are_gone_are_bounded() {
 }
 
 #[test]
-fn in_an_empty_room_nothing_waits_and_names_are_forgotten_after_their_interval() {
-    let mut harness = listeners(1, 10);
-    connect_users(&mut harness, 0..50);
+fn the_names_of_an_empty_room_are_forgotten_when_their_interval_is_over() {
+    let mut harness = listeners(1, 0);
+    assert_eq!(connect_users(&mut harness, 0..50).len(), 50);
+    harness.disconnect(1, DisconnectReason::Lost);
     for user in 0..50 {
         harness.disconnect(100_000 + user, DisconnectReason::Lost);
     }
-    assert!(harness.realm.announcements.has_waiting());
-    harness.disconnect(1, DisconnectReason::Lost);
-    harness.advance(s(1));
-    assert!(!harness.realm.announcements.has_waiting());
+    harness.advance(s(9));
     assert!(!harness.realm.announcements.is_empty());
-    harness.advance(s(10));
+    harness.advance(s(1));
     assert!(harness.realm.announcements.is_empty());
+}
+
+#[test]
+fn a_newcomer_to_an_empty_room_hears_of_nobody_who_left_before() {
+    let mut harness = harness();
+    harness.open(1, "/ws?username=ann");
+    harness.advance(s(11));
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(harness.open(2, "/ws?username=bob").len(), 1, "connected");
+    assert_eq!(harness.advance(s(1)), no_lines());
 }
