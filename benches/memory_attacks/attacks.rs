@@ -127,8 +127,8 @@ pub fn sessions(target: &Target) -> String {
     )
 }
 
-/// Clients fill all listeners; each sends 4,000 bytes of a message, and no more, in fragments of a size.
-/// Meanwhile a client from the same address, which was connected before, sends whole messages of 1 MB.
+/// Clients on all listeners each send 4,000 bytes of an unfinished message, in fragments of `fragment` bytes. Then a
+/// pair from the same address, connected before them, exchanges messages of 1 MB.
 pub fn parts(target: &Target, fragment: usize) -> String {
     let since = Instant::now();
     let mut part = Vec::new();

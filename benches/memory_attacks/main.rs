@@ -40,7 +40,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Memory of the control group.
 const LIMIT: usize = 128 << 20;
 
-/// Memory above that before the attack, 10 s after it, which is allowed.
+/// Most that resident memory may have grown from before the attack to [`RECOVERY`] after it.
 const SLACK: u64 = 12 << 20;
 
 /// How long memory has to come back.

@@ -78,7 +78,7 @@ pub fn read_frame(stream: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
     Ok((head[0] & 0x0f, payload))
 }
 
-/// Connects two PeerDrop peers: who has created the session, and who has joined it.
+/// Creates a PeerDrop session and joins it. Returns the creator and the joiner.
 pub fn peerdrop_pair(from: Ipv4Addr, address: SocketAddr) -> Result<(TcpStream, TcpStream)> {
     let mut creator = open(from, address, "/ws/chat")?;
     let (_, code) = read_frame(&mut creator)?;
