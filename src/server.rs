@@ -462,7 +462,7 @@ mod tests {
         panicking.send("decode".into()).unwrap();
         match panicking.read().unwrap() {
             Received::Close(Some(close)) => {
-                assert_eq!(u16::from(close.code), CloseReason::InternalError.code());
+                assert_eq!(u16::from(close.code), CloseReason::INTERNAL_ERROR.code());
             }
             message => panic!("not a Close frame: {message:?}"),
         }

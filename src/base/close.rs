@@ -1,7 +1,4 @@
-//! Every way in which a connection can end: close code, close reason, and whether the client should
-//! reconnect.
-//!
-//! Log lines, counters, tests and the README's table all use this list.
+//! The ways in which a connection can end: close code, close reason, and whether the client should reconnect.
 //!
 //! A [`CloseReason`] says why the server closes a connection. A realm gives it in an effect, the broker for a
 //! slow consumer, for the memory budget or on shutdown, and the connection itself for a violation of RFC
@@ -10,164 +7,145 @@
 
 use std::fmt;
 
-/// The reason why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes").
+/// The reason why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes"). A protocol defines
+/// its own as constants in its folder, and lists them in `Realm::CLOSE_REASONS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The other peer of the session disconnected, which ended the session.
-    PeerLeft,
-    /// The client asked to leave.
-    ClientLeft,
-    /// The client was not admitted to the session; an error sent before the Close frame says why.
-    JoinRejected,
-    /// The session has ended.
-    SessionClosed,
-    /// The daemon is shutting down.
-    ShuttingDown,
-    /// The client violated RFC 6455.
-    ProtocolError,
-    /// A text message was not valid UTF-8.
-    InvalidUtf8,
-    /// A message has begun, and no more of it comes.
-    UnfinishedMessage,
-    /// A message was larger than the listener's `max_message_size`.
-    TooBig,
-    /// A bug in the daemon ended this connection, and only this one.
-    InternalError,
-    /// The client reads more slowly than others send to it, and its outbox is full.
-    TooSlow,
-    /// The clients together use more memory than `memory_budget`, and this one uses the most.
-    ShortOfMemory,
-    /// A parameter of the request is missing or too long.
-    BadParameters,
-    /// The client did not identify itself in time.
-    RegistrationTimeout,
-    /// The host of the session removed the client.
-    Kicked,
-    /// The client gave another key than the server's.
-    WrongKey,
-    /// The session that the client asked for does not exist.
-    SessionNotFound,
-    /// The client did not send in time what keeps a connection open: a message or a heartbeat.
-    TimedOut,
-    /// The session has its maximum number of members.
-    SessionFull,
-    /// The user that the client claims to be has another connection, which answered a probe.
-    UserConnected,
-    /// The ID belongs to another client.
-    IdTaken,
-    /// The same user connected again, and this older connection did not answer a probe; on PeerJS, where
-    /// the token identifies the client, without a probe.
-    Replaced,
-    /// The connection limit is reached.
-    TooManyConnections,
-    /// The client's address tried too many wrong codes.
-    TooManyGuesses,
+pub struct CloseReason(&'static CloseProperties);
+
+/// What a close reason means to the client.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CloseProperties {
+    /// Status code for the Close frame.
+    pub code: u16,
+    /// Reason for the Close frame: a few words, at most 123 bytes (RFC 6455 section 5.5).
+    pub reason: &'static str,
+    /// Whether the same client may succeed by connecting again later, without any change.
+    pub should_reconnect: bool,
 }
 
+/// The close reasons that the connection, the broker and the handshake give, on every protocol.
 impl CloseReason {
-    /// All close reasons, in the order of their codes.
-    pub const ALL: [Self; 24] = [
-        Self::PeerLeft,
-        Self::ClientLeft,
-        Self::JoinRejected,
-        Self::SessionClosed,
-        Self::ShuttingDown,
-        Self::ProtocolError,
-        Self::InvalidUtf8,
-        Self::UnfinishedMessage,
-        Self::TooBig,
-        Self::InternalError,
-        Self::TooSlow,
-        Self::ShortOfMemory,
-        Self::BadParameters,
-        Self::RegistrationTimeout,
-        Self::Kicked,
-        Self::WrongKey,
-        Self::SessionNotFound,
-        Self::TimedOut,
-        Self::SessionFull,
-        Self::UserConnected,
-        Self::IdTaken,
-        Self::Replaced,
-        Self::TooManyConnections,
-        Self::TooManyGuesses,
+    /// The daemon is shutting down.
+    pub const SHUTTING_DOWN: Self = Self::new(&CloseProperties {
+        code: 1001,
+        reason: "server going away",
+        should_reconnect: true,
+    });
+
+    /// The client violated RFC 6455.
+    pub const PROTOCOL_ERROR: Self = Self::new(&CloseProperties {
+        code: 1002,
+        reason: "protocol error",
+        should_reconnect: false,
+    });
+
+    /// A text message was not valid UTF-8.
+    pub const INVALID_UTF8: Self = Self::new(&CloseProperties {
+        code: 1007,
+        reason: "invalid UTF-8",
+        should_reconnect: false,
+    });
+
+    /// A message has begun, and no more of it comes.
+    pub const UNFINISHED_MESSAGE: Self = Self::new(&CloseProperties {
+        code: 1008,
+        reason: "unfinished message",
+        should_reconnect: true,
+    });
+
+    /// A message was larger than the listener's `max_message_size`.
+    pub const TOO_BIG: Self = Self::new(&CloseProperties {
+        code: 1009,
+        reason: "message too big",
+        should_reconnect: false,
+    });
+
+    /// A bug in the daemon ended this connection, and only this one.
+    pub const INTERNAL_ERROR: Self = Self::new(&CloseProperties {
+        code: 1011,
+        reason: "internal error",
+        should_reconnect: true,
+    });
+
+    /// The client reads more slowly than others send to it, and its outbox is full.
+    pub const TOO_SLOW: Self = Self::new(&CloseProperties {
+        code: 1013,
+        reason: "too slow",
+        should_reconnect: true,
+    });
+
+    /// The clients together use more memory than `memory_budget`, and this one uses the most.
+    pub const SHORT_OF_MEMORY: Self = Self::new(&CloseProperties {
+        code: 1013,
+        reason: "server is short of memory",
+        should_reconnect: true,
+    });
+
+    /// The client did not send in time what keeps a connection open, or did not answer a probe.
+    pub const TIMED_OUT: Self = Self::new(&CloseProperties {
+        code: 4408,
+        reason: "timed out",
+        should_reconnect: true,
+    });
+
+    /// The connection limit is reached.
+    pub const TOO_MANY_CONNECTIONS: Self = Self::new(&CloseProperties {
+        code: 4429,
+        reason: "too many connections",
+        should_reconnect: true,
+    });
+
+    /// A reason of the tests, as protocols have them.
+    #[cfg(test)]
+    pub(crate) const GOODBYE: Self = Self::new(&CloseProperties {
+        code: 1000,
+        reason: "goodbye",
+        should_reconnect: false,
+    });
+
+    /// All of these, in the order of their codes.
+    pub const COMMON: [Self; 10] = [
+        Self::SHUTTING_DOWN,
+        Self::PROTOCOL_ERROR,
+        Self::INVALID_UTF8,
+        Self::UNFINISHED_MESSAGE,
+        Self::TOO_BIG,
+        Self::INTERNAL_ERROR,
+        Self::TOO_SLOW,
+        Self::SHORT_OF_MEMORY,
+        Self::TIMED_OUT,
+        Self::TOO_MANY_CONNECTIONS,
     ];
+
+    /// Creates a close reason.
+    pub const fn new(properties: &'static CloseProperties) -> Self {
+        Self(properties)
+    }
 
     /// Returns the status code for the Close frame.
     pub const fn code(self) -> u16 {
-        match self {
-            Self::PeerLeft | Self::ClientLeft | Self::JoinRejected | Self::SessionClosed => 1000,
-            Self::ShuttingDown => 1001,
-            Self::ProtocolError => 1002,
-            Self::InvalidUtf8 => 1007,
-            Self::UnfinishedMessage => 1008,
-            Self::TooBig => 1009,
-            Self::InternalError => 1011,
-            Self::TooSlow | Self::ShortOfMemory => 1013,
-            Self::BadParameters => 4400,
-            Self::RegistrationTimeout => 4401,
-            Self::Kicked | Self::WrongKey => 4403,
-            Self::SessionNotFound => 4404,
-            Self::TimedOut => 4408,
-            Self::SessionFull | Self::UserConnected | Self::IdTaken | Self::Replaced => 4409,
-            Self::TooManyConnections | Self::TooManyGuesses => 4429,
-        }
+        self.0.code
     }
 
-    /// Returns the reason for the Close frame: a few words, at most 123 bytes (RFC 6455 section 5.5).
+    /// Returns the reason for the Close frame.
     pub const fn reason(self) -> &'static str {
-        match self {
-            Self::PeerLeft => "peer left",
-            Self::ClientLeft => "goodbye",
-            Self::JoinRejected => "join refused",
-            Self::SessionClosed => "session closed",
-            Self::ShuttingDown => "server going away",
-            Self::ProtocolError => "protocol error",
-            Self::InvalidUtf8 => "invalid UTF-8",
-            Self::UnfinishedMessage => "unfinished message",
-            Self::TooBig => "message too big",
-            Self::InternalError => "internal error",
-            Self::TooSlow => "too slow",
-            Self::ShortOfMemory => "server is short of memory",
-            Self::BadParameters => "bad parameters",
-            Self::WrongKey => "wrong key",
-            Self::IdTaken => "ID is taken",
-            Self::TooManyConnections => "too many connections",
-            Self::RegistrationTimeout => "no HELLO or JOIN in time",
-            Self::Kicked => "removed by the host",
-            Self::SessionNotFound => "no such session",
-            Self::TimedOut => "timed out",
-            Self::SessionFull => "session is full",
-            Self::UserConnected => "user is connected",
-            Self::Replaced => "connected again elsewhere",
-            Self::TooManyGuesses => "too many wrong codes, wait a minute",
-        }
+        self.0.reason
     }
 
     /// Returns whether the same client may succeed by connecting again later, without any change.
     pub const fn should_reconnect(self) -> bool {
-        matches!(
-            self,
-            Self::ShuttingDown
-                | Self::UnfinishedMessage
-                | Self::InternalError
-                | Self::TooSlow
-                | Self::ShortOfMemory
-                | Self::TimedOut
-                | Self::TooManyConnections
-                | Self::TooManyGuesses
-        )
+        self.0.should_reconnect
     }
 
     /// Returns whether the frames in the outbox are discarded instead of sent before the Close frame.
-    pub(crate) const fn discards_outbox(self) -> bool {
-        matches!(self, Self::TooSlow | Self::ShortOfMemory)
+    pub(crate) fn discards_outbox(self) -> bool {
+        matches!(self, Self::TOO_SLOW | Self::SHORT_OF_MEMORY)
     }
 
     /// Returns whether nothing more is read from the client, and what it has sent of a message is discarded at
     /// once instead of after the closing handshake.
-    pub(crate) const fn discards_received(self) -> bool {
-        matches!(self, Self::UnfinishedMessage | Self::ShortOfMemory)
+    pub(crate) fn discards_received(self) -> bool {
+        matches!(self, Self::UNFINISHED_MESSAGE | Self::SHORT_OF_MEMORY)
     }
 }
 
@@ -204,34 +182,6 @@ impl fmt::Display for DisconnectReason {
             Self::ClosedByClient(None) => f.write_str("left"),
             Self::Lost => f.write_str("lost: the connection broke without a Close frame"),
             Self::Unresponsive => f.write_str("silent: nothing was received after a Ping"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_sorted_and_in_the_ranges_of_the_rfc() {
-        let codes: Vec<u16> = CloseReason::ALL.iter().map(|close| close.code()).collect();
-        assert!(codes.is_sorted(), "{codes:?}");
-        assert!(
-            codes
-                .iter()
-                .all(|code| matches!(code, 1000..=1014 | 4000..=4999))
-        );
-    }
-
-    #[test]
-    fn reasons_fit_a_close_frame_and_are_distinct() {
-        for (index, close) in CloseReason::ALL.iter().enumerate() {
-            assert!(close.reason().len() <= 123);
-            assert!(
-                CloseReason::ALL[index + 1..]
-                    .iter()
-                    .all(|other| other.reason() != close.reason())
-            );
         }
     }
 }

@@ -69,7 +69,7 @@ impl Broker {
             let listener_index = self.connections.get(&conn).map(|it| it.listener_index);
             self.reject(conn, UNDECIDED);
             if let Some(listener_index) = listener_index {
-                let reason = DisconnectReason::Closed(CloseReason::TimedOut);
+                let reason = DisconnectReason::Closed(CloseReason::TIMED_OUT);
                 work += self.run_realm(now, listener_index, None, |realm, cx| {
                     realm.close(cx, conn, reason);
                 });

@@ -54,7 +54,7 @@ impl Broker {
             SlowConsumerPolicy::Disconnect if connection.is_unscheduled() => {
                 self.push_past_limit(recipient, frame, NotifyWhen::Flushed, sender);
             }
-            _ => self.close(recipient, CloseReason::TooSlow),
+            _ => self.close(recipient, CloseReason::TOO_SLOW),
         }
     }
 

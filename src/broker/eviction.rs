@@ -199,7 +199,7 @@ impl Broker {
             // The Close frame waits behind the queued frames, which is what takes the memory.
             connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
         } else {
-            self.close(conn, CloseReason::ShortOfMemory);
+            self.close(conn, CloseReason::SHORT_OF_MEMORY);
         }
     }
 }
@@ -243,7 +243,7 @@ mod tests {
 
     /// The realm's log line for an evicted connection.
     fn evicted(conn: u64) -> String {
-        format!("close {conn} {}", CloseReason::ShortOfMemory.reason())
+        format!("close {conn} {}", CloseReason::SHORT_OF_MEMORY.reason())
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         }
         // At most 70,000 of the 96,000 bytes may remain.
         assert_eq!(evict(&mut harness), [evicted(2)]);
-        let close = Some(CloseOrder::Graceful(CloseReason::ShortOfMemory));
+        let close = Some(CloseOrder::Graceful(CloseReason::SHORT_OF_MEMORY));
         assert_eq!(drain(&clients[1]).directives.close, close);
         assert_eq!(
             evict(&mut harness),
@@ -403,7 +403,7 @@ mod tests {
         let (mut harness, _clients) = harness(2);
         receive(&harness, 1, BUDGET + 1);
         assert_eq!(evict(&mut harness), [evicted(1)]);
-        let reason = DisconnectReason::Closed(CloseReason::ShortOfMemory);
+        let reason = DisconnectReason::Closed(CloseReason::SHORT_OF_MEMORY);
         harness.handle(Event::Disconnected(ConnectionId(1), reason));
         receive(&harness, 2, BUDGET);
         assert_eq!(evict(&mut harness), [""; 0]);
@@ -429,7 +429,7 @@ mod tests {
     fn a_connection_that_is_already_closing_is_aborted() {
         let (mut harness, clients) = harness(2);
         harness.command(1, vec![send(2, &"x".repeat(BUDGET))]);
-        harness.command(1, vec![Action::Close(2, CloseReason::PeerLeft)]);
+        harness.command(1, vec![Action::Close(2, CloseReason::GOODBYE)]);
         harness.take_log();
         receive(&harness, 1, 1000);
         assert_eq!(evict(&mut harness), [""; 0], "`close` was called already");

@@ -115,6 +115,7 @@ impl Now {
 impl Broker {
     pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
+            disconnect_counts: no_disconnects(&slots),
             stored_bytes: slots
                 .iter()
                 .map(|_| MemoryReservation::new(&budget, 0))
@@ -134,7 +135,6 @@ impl Broker {
             reclaim_failed_at: None,
             clock,
             stopping: false,
-            disconnect_counts: no_disconnects(),
         }
     }
 
@@ -348,7 +348,7 @@ impl Broker {
         for connection in self.connections.values_mut() {
             connection.closing = true;
             connection.outbox.close(
-                CloseOrder::Graceful(CloseReason::ShuttingDown),
+                CloseOrder::Graceful(CloseReason::SHUTTING_DOWN),
                 &mut self.wakers,
             );
         }
@@ -445,14 +445,17 @@ impl Broker {
 /// Returns a count of 0 for each way in which a connection can end. An entry that is made when the first
 /// connection of a storm ends would lie behind the memory of all of them, and keep the allocator from
 /// returning it to the system.
-fn no_disconnects() -> DisconnectCounts {
-    let closed = CloseReason::ALL.map(DisconnectReason::Closed);
+fn no_disconnects(slots: &[RealmSlot]) -> DisconnectCounts {
+    let own = slots.iter().flat_map(|slot| slot.realm.close_reasons());
+    let closed = CloseReason::COMMON.iter().chain(own);
     let ended = [
         DisconnectReason::ClosedByClient(None),
         DisconnectReason::Lost,
         DisconnectReason::Unresponsive,
     ];
-    let reasons = closed.iter().chain(&ended);
+    let reasons = closed
+        .map(|&reason| DisconnectReason::Closed(reason))
+        .chain(ended);
     reasons.map(|reason| (reason.name(), 0)).collect()
 }
 

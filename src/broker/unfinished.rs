@@ -111,7 +111,7 @@ impl Broker {
             }
         }
         for conn in overdue {
-            self.close(conn, CloseReason::UnfinishedMessage);
+            self.close(conn, CloseReason::UNFINISHED_MESSAGE);
         }
     }
 }
@@ -153,7 +153,7 @@ mod tests {
         let (mut harness, receiver) = harness();
         record(&harness, 10, MessageProgress::Begun);
         assert_eq!(closed_at(&mut harness, 11, 60), Some(41));
-        let close = Some(CloseOrder::Graceful(CloseReason::UnfinishedMessage));
+        let close = Some(CloseOrder::Graceful(CloseReason::UNFINISHED_MESSAGE));
         assert_eq!(drain(&receiver).directives.close, close);
     }
 

@@ -433,7 +433,7 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
         "the server is full, as the protocol's message says (max_connections)".to_owned()
     });
     let message = listener.protocol.full_message.map(Frame::text);
-    let close = Frame::close(CloseReason::TooManyConnections);
+    let close = Frame::close(CloseReason::TOO_MANY_CONNECTIONS);
     let mut bytes = upgrade_response;
     for frame in message.iter().chain([&close]) {
         frame.pieces(0).for_each(|piece| bytes.extend(piece));

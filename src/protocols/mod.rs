@@ -6,6 +6,7 @@ pub mod peerdrop;
 pub mod peerjs;
 pub mod workspace;
 
+use crate::base::close::CloseReason;
 use crate::realm::erased::{AnyCommand, AnyDecoder, AnyRealm};
 use crate::realm::options::{OptionError, deserialize_object};
 use crate::realm::{Defaults, Message, Method, Realm, SlowConsumerPolicy};
@@ -31,6 +32,8 @@ pub struct Protocol {
     pub(crate) endpoint_with: fn(&Map<String, Value>) -> String,
     /// Defaults of a listener's configuration.
     pub defaults: Defaults,
+    /// The protocol's own close reasons, beside [`CloseReason::COMMON`].
+    pub close_reasons: &'static [CloseReason],
     pub(crate) slow_consumer_policy: SlowConsumerPolicy,
     /// Number of messages of `max_message_size` that an outbox holds at least.
     pub(crate) min_outbox_messages: usize,
@@ -61,6 +64,7 @@ impl Protocol {
                 options.map_or_else(|_| R::ENDPOINT.to_owned(), |options| R::endpoint(&options))
             },
             defaults: R::DEFAULTS,
+            close_reasons: R::CLOSE_REASONS,
             slow_consumer_policy: R::SLOW_CONSUMER_POLICY,
             min_outbox_messages: R::MIN_OUTBOX_MESSAGES,
             methods: R::METHODS,
@@ -98,5 +102,39 @@ impl Protocol {
         PROTOCOLS
             .iter()
             .find(|protocol| protocol.name.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The close reasons that a client of each protocol can be given.
+    fn reasons() -> impl Iterator<Item = Vec<CloseReason>> {
+        let of = |protocol: &Protocol| [protocol.close_reasons, &CloseReason::COMMON].concat();
+        PROTOCOLS.iter().map(of)
+    }
+
+    #[test]
+    fn codes_are_sorted_and_in_the_ranges_of_the_rfc() {
+        let lists = PROTOCOLS.iter().map(|protocol| protocol.close_reasons);
+        for list in lists.chain([&CloseReason::COMMON[..]]) {
+            let codes: Vec<u16> = list.iter().map(|reason| reason.code()).collect();
+            assert!(codes.is_sorted(), "{codes:?}");
+            let is_valid = |code| matches!(code, 1000..=1014 | 4000..=4999);
+            assert!(codes.into_iter().all(is_valid));
+        }
+    }
+
+    #[test]
+    fn reasons_fit_a_close_frame_and_are_distinct() {
+        for reasons in reasons() {
+            for (index, reason) in reasons.iter().enumerate() {
+                let text = reason.reason();
+                assert!(text.len() <= 123);
+                let mut others = reasons[index + 1..].iter();
+                assert!(others.all(|other| other.reason() != text), "{text}");
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     ConnectRequest, ConnectionId, Context, HttpReply, Realm, Rejection, Request, Retention,
 };
-use crate::base::close::DisconnectReason;
+use crate::base::close::{CloseReason, DisconnectReason};
 use std::any::Any;
 
 /// A [`Realm::Command`] of any protocol; only the realm and its `decode` depend on the type.
@@ -24,6 +24,7 @@ pub(crate) trait AnyRealm: Send {
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: AnyCommand);
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason);
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool);
+    fn close_reasons(&self) -> &'static [CloseReason];
     fn stored_bytes(&self) -> usize;
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize;
     fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize;
@@ -59,6 +60,10 @@ impl<R: Realm> AnyRealm for R {
 
     fn probe_result(&mut self, cx: &mut Context, conn: ConnectionId, alive: bool) {
         Realm::probe_result(self, cx, conn, alive);
+    }
+
+    fn close_reasons(&self) -> &'static [CloseReason] {
+        R::CLOSE_REASONS
     }
 
     fn stored_bytes(&self) -> usize {

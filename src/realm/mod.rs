@@ -102,7 +102,7 @@ pub struct Receipt {
 /// The policy when a frame is sent to a connection whose outbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlowConsumerPolicy {
-    /// The recipient is closed with [`CloseReason::TooSlow`]. A recipient is slow if its socket accepts no
+    /// The recipient is closed with [`CloseReason::TOO_SLOW`]. A recipient is slow if its socket accepts no
     /// bytes while its outbox is full. If only its task has not been scheduled yet, the sender is paused
     /// until it has been, and no longer.
     Disconnect,
@@ -151,6 +151,10 @@ pub trait Realm: Send + Sized + 'static {
     const ENDPOINT: &'static str;
     /// Defaults of a listener's settings.
     const DEFAULTS: Defaults;
+    /// The reasons for which the realm closes connections, beside [`CloseReason::COMMON`], in the order of their
+    /// codes.
+    const CLOSE_REASONS: &'static [CloseReason] = &[];
+
     /// The policy for connections whose outbox is full.
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy;
 
@@ -162,7 +166,7 @@ pub trait Realm: Send + Sized + 'static {
     const METHODS: &'static [Method] = &[];
 
     /// The message for a client above `max_connections`, sent before it is closed with
-    /// [`CloseReason::TooManyConnections`]. Without one, such a client receives HTTP 503.
+    /// [`CloseReason::TOO_MANY_CONNECTIONS`]. Without one, such a client receives HTTP 503.
     const FULL_MESSAGE: Option<&'static str> = None;
 
     /// The protocol's own keys in a listener's configuration. Each has a default.

@@ -295,7 +295,7 @@ impl<R: Realm> RealmHarness<R> {
             match effect {
                 Effect::Send(to, frame) => {
                     if !self.deliver(lines, to, &frame) {
-                        self.close(lines, &mut effects, to, CloseReason::TooSlow);
+                        self.close(lines, &mut effects, to, CloseReason::TOO_SLOW);
                     }
                 }
                 Effect::Deliver(to, frame, receipt) => {

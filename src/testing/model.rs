@@ -52,7 +52,7 @@ pub(crate) const DISCONNECTS: [DisconnectReason; 4] = [
     DisconnectReason::ClosedByClient(Some(1000)),
     DisconnectReason::Lost,
     DisconnectReason::Unresponsive,
-    DisconnectReason::Closed(crate::base::close::CloseReason::ProtocolError),
+    DisconnectReason::Closed(crate::base::close::CloseReason::PROTOCOL_ERROR),
 ];
 
 impl<R: Realm> ModelClients<R> {

@@ -207,7 +207,7 @@ fn a_frame_queued_for_many_clients_counts_in_part_for_each() {
 #[test]
 fn a_close_follows_the_queued_frames() {
     let mut pair = Pair::new(10_000);
-    let order = CloseOrder::Graceful(CloseReason::PeerLeft);
+    let order = CloseOrder::Graceful(CloseReason::GOODBYE);
     pair.push(34);
     pair.close(order);
     assert_eq!(pair.take().close, Some(order));
@@ -217,7 +217,7 @@ fn a_close_follows_the_queued_frames() {
 #[test]
 fn a_close_for_slowness_discards_the_queued_frames() {
     let mut pair = Pair::new(10_000);
-    let order = CloseOrder::Graceful(CloseReason::TooSlow);
+    let order = CloseOrder::Graceful(CloseReason::TOO_SLOW);
     pair.push(34);
     pair.close(order);
     assert_eq!(pair.take().close, Some(order));
@@ -227,9 +227,9 @@ fn a_close_for_slowness_discards_the_queued_frames() {
 #[test]
 fn the_first_close_order_stands_unless_a_later_one_is_an_abort() {
     let mut pair = Pair::new(10_000);
-    let first = CloseOrder::Graceful(CloseReason::PeerLeft);
+    let first = CloseOrder::Graceful(CloseReason::GOODBYE);
     pair.close(first);
-    pair.close(CloseOrder::Graceful(CloseReason::ShuttingDown));
+    pair.close(CloseOrder::Graceful(CloseReason::SHUTTING_DOWN));
     assert_eq!(pair.take().close, Some(first));
     pair.close(CloseOrder::Abort);
     assert_eq!(pair.take().close, Some(CloseOrder::Abort));
@@ -239,7 +239,7 @@ fn the_first_close_order_stands_unless_a_later_one_is_an_abort() {
 fn an_abort_wakes_a_connection_that_is_closing() {
     let mut pair = Pair::new(10_000);
     let mut cx = Context::from_waker(Waker::noop());
-    pair.close(CloseOrder::Graceful(CloseReason::PeerLeft));
+    pair.close(CloseOrder::Graceful(CloseReason::GOODBYE));
     assert!(!pair.receiver.is_aborted(&mut cx));
     pair.close(CloseOrder::Abort);
     assert_eq!(pair.wakers.len(), 1);

@@ -61,11 +61,11 @@ fn a_client_that_disconnects_before_the_decision_is_closed_once() {
 #[test]
 fn a_deferred_open_that_is_closed_completes_its_handshake_first() {
     let (mut harness, _first, second, mut reply) = harness();
-    harness.command(1, vec![Action::Close(2, CloseReason::PeerLeft)]);
+    harness.command(1, vec![Action::Close(2, CloseReason::GOODBYE)]);
     assert_eq!(reply.try_recv(), Ok(Some(Ok(()))));
-    let close = Some(CloseOrder::Graceful(CloseReason::PeerLeft));
+    let close = Some(CloseOrder::Graceful(CloseReason::GOODBYE));
     assert_eq!(drain(&second).directives.close, close);
-    assert_eq!(harness.take_log(), ["command 1", "close 2 peer left"]);
+    assert_eq!(harness.take_log(), ["command 1", "close 2 goodbye"]);
 }
 
 #[test]

@@ -190,13 +190,17 @@ impl AnyRealm for MockRealm {
         self.log(format!("close {} {}", conn.0, reason.name()));
         for &(closed, other) in &self.closes_with {
             if closed == conn.0 {
-                cx.close(ConnectionId(other), CloseReason::PeerLeft);
+                cx.close(ConnectionId(other), CloseReason::GOODBYE);
             }
         }
     }
 
     fn probe_result(&mut self, _: &mut Context, conn: ConnectionId, alive: bool) {
         self.log(format!("probe_result {} {alive}", conn.0));
+    }
+
+    fn close_reasons(&self) -> &'static [CloseReason] {
+        &[CloseReason::GOODBYE]
     }
 
     fn stored_bytes(&self) -> usize {
@@ -230,7 +234,7 @@ impl AnyRealm for MockRealm {
     fn stop(&mut self, cx: &mut Context) {
         self.log("stop".to_owned());
         cx.send(ConnectionId(1), Frame::text("last words"));
-        cx.close(ConnectionId(3), CloseReason::PeerLeft);
+        cx.close(ConnectionId(3), CloseReason::GOODBYE);
     }
 }
 

@@ -220,7 +220,7 @@ fn a_probe_of_a_client_that_disconnects_or_is_closed_has_no_result() {
     );
     harness.take_log();
     harness.disconnect(1, DisconnectReason::Lost);
-    harness.command(3, vec![Action::Close(2, CloseReason::TimedOut)]);
+    harness.command(3, vec![Action::Close(2, CloseReason::TIMED_OUT)]);
     harness.handle(Event::ProbeAnswered(ConnectionId(2)));
     harness.tick_at(5);
     assert_eq!(

@@ -9,7 +9,7 @@ use crate::realm::{
 };
 use futures::channel::oneshot;
 
-const SHUTTING_DOWN: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::ShuttingDown));
+const SHUTTING_DOWN: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::SHUTTING_DOWN));
 
 #[test]
 fn each_open_is_followed_by_one_close_however_the_connection_ends() {
@@ -21,12 +21,12 @@ fn each_open_is_followed_by_one_close_however_the_connection_ends() {
     harness.command(
         2,
         vec![
-            Action::Close(2, CloseReason::TimedOut),
-            Action::Close(2, CloseReason::PeerLeft),
+            Action::Close(2, CloseReason::TIMED_OUT),
+            Action::Close(2, CloseReason::GOODBYE),
         ],
     );
     assert_eq!(harness.take_log(), ["command 2", "close 2 timed out"]);
-    harness.disconnect(2, DisconnectReason::Closed(CloseReason::TimedOut));
+    harness.disconnect(2, DisconnectReason::Closed(CloseReason::TIMED_OUT));
     assert_eq!(harness.take_log(), [""; 0]);
     harness.block_writes(4);
     harness.command(3, vec![send(4, &"x".repeat(60)), send(4, "one too many")]);
@@ -63,7 +63,7 @@ fn commands_after_the_one_that_closes_the_connection_are_dropped() {
     harness.commands(
         1,
         vec![
-            vec![Action::Close(1, CloseReason::TimedOut)],
+            vec![Action::Close(1, CloseReason::TIMED_OUT)],
             vec![send(1, "too late")],
         ],
     );
@@ -82,7 +82,7 @@ fn a_closed_connection_is_sent_nothing_and_its_commands_are_dropped() {
         2,
         vec![
             send(1, "before"),
-            Action::Close(1, CloseReason::TimedOut),
+            Action::Close(1, CloseReason::TIMED_OUT),
             send(1, "after"),
         ],
     );
@@ -90,7 +90,7 @@ fn a_closed_connection_is_sent_nothing_and_its_commands_are_dropped() {
     assert_eq!(drained.texts, ["before"]);
     assert_eq!(
         drained.directives.close,
-        Some(CloseOrder::Graceful(CloseReason::TimedOut))
+        Some(CloseOrder::Graceful(CloseReason::TIMED_OUT))
     );
     harness.command(1, vec![send(2, "too late")]);
     assert_eq!(harness.take_log(), ["command 2", "close 1 timed out"]);
@@ -106,7 +106,7 @@ fn a_realm_is_told_of_the_closes_it_causes_after_its_call_has_returned() {
     harness.disconnect(1, DisconnectReason::Lost);
     assert_eq!(
         harness.take_log(),
-        ["close 1 lost", "close 2 peer left", "close 3 peer left"]
+        ["close 1 lost", "close 2 goodbye", "close 3 goodbye"]
     );
 }
 
@@ -130,7 +130,7 @@ fn a_stop_closes_every_connection_and_admits_no_new_one() {
     for receiver in &receivers {
         assert_eq!(drain(receiver).directives.close, SHUTTING_DOWN);
     }
-    harness.disconnect(1, DisconnectReason::Closed(CloseReason::ShuttingDown));
+    harness.disconnect(1, DisconnectReason::Closed(CloseReason::SHUTTING_DOWN));
     assert_eq!(harness.take_log(), ["open 1", "open 2", "stop"]);
     assert_eq!(harness.open(3).1, None);
 }
@@ -146,7 +146,7 @@ fn effects_of_stop_are_applied_before_the_connections_are_closed() {
     assert_eq!(drained.directives.close, SHUTTING_DOWN);
     assert_eq!(
         drain(&three).directives.close,
-        Some(CloseOrder::Graceful(CloseReason::PeerLeft))
+        Some(CloseOrder::Graceful(CloseReason::GOODBYE))
     );
     harness.handle(Event::Tick);
     assert_eq!(harness.take_log(), ["stop"]);

@@ -53,7 +53,7 @@ fn a_connection_that_closes_is_paused_no_more_and_its_commands_are_dropped() {
     harness.commands(1, vec![vec![Action::Pause(1)], vec![send(2, "never")]]);
     harness.command(
         2,
-        vec![Action::Close(1, CloseReason::TimedOut), Action::Resume(1)],
+        vec![Action::Close(1, CloseReason::TIMED_OUT), Action::Resume(1)],
     );
     harness.commands(1, vec![vec![send(2, "never")]]);
     let connection = &harness.broker.connections[&ConnectionId(1)];

@@ -9,7 +9,7 @@ use crate::realm::SlowConsumerPolicy::{Backpressure, Disconnect};
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
-const TOO_SLOW: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::TooSlow));
+const TOO_SLOW: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::TOO_SLOW));
 
 #[test]
 fn initial_frames_and_a_large_message_leave_capacity_for_more() {
@@ -99,7 +99,7 @@ fn a_paused_sender_is_resumed_when_the_recipient_disconnects_or_is_closed() {
         harness.command(1, vec![send(2, &"x".repeat(60)), send(2, "one too many")]);
         assert!(drain(&sender).directives.pause_reading);
         if is_closed {
-            harness.command(3, vec![Action::Close(2, CloseReason::PeerLeft)]);
+            harness.command(3, vec![Action::Close(2, CloseReason::GOODBYE)]);
         } else {
             harness.disconnect(2, DisconnectReason::Lost);
         }
@@ -117,7 +117,7 @@ fn a_receipt_says_whether_the_frame_is_in_the_outbox() {
     harness.command(1, vec![Action::Deliver(7, "no such connection".to_owned())]);
     assert_eq!(drain(&sender).texts, ["failed"]);
     let actions = vec![
-        Action::Close(2, CloseReason::TimedOut),
+        Action::Close(2, CloseReason::TIMED_OUT),
         Action::Deliver(2, "late".to_owned()),
     ];
     harness.command(1, actions);
@@ -192,6 +192,6 @@ fn a_frame_without_a_sender_does_not_close_a_client_whose_task_was_not_scheduled
     assert_eq!(drained.texts.len(), 2);
     assert_eq!(
         drained.directives.close,
-        Some(CloseOrder::Graceful(CloseReason::ShuttingDown))
+        Some(CloseOrder::Graceful(CloseReason::SHUTTING_DOWN))
     );
 }

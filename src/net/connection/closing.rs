@@ -72,7 +72,7 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
     match exit {
         PumpExit::Abort | PumpExit::Lost => return,
         // The rest of the partial frame would have to be sent before the Close frame.
-        PumpExit::Close(CloseReason::ShortOfMemory) if writer.has_partial_frame() => return,
+        PumpExit::Close(CloseReason::SHORT_OF_MEMORY) if writer.has_partial_frame() => return,
         PumpExit::ClosedByClient(_) | PumpExit::Fail(_) => {
             writer.discard_queue(&pump.outbox_receiver)
         }

@@ -34,10 +34,10 @@ impl PumpExit {
 
     pub(super) fn from_error(error: &Error) -> Self {
         match error {
-            Error::Capacity(_) => Self::Fail(CloseReason::TooBig),
-            Error::Utf8(_) => Self::Fail(CloseReason::InvalidUtf8),
+            Error::Capacity(_) => Self::Fail(CloseReason::TOO_BIG),
+            Error::Utf8(_) => Self::Fail(CloseReason::INVALID_UTF8),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Lost,
-            Error::Protocol(_) => Self::Fail(CloseReason::ProtocolError),
+            Error::Protocol(_) => Self::Fail(CloseReason::PROTOCOL_ERROR),
             _ => Self::Lost,
         }
     }

@@ -119,7 +119,7 @@ impl Connection {
                     self.pump = self.pump.with_new_buffer(size, self.max_message_size);
                 }
                 // The pump's state is unknown, so nothing more is read from the client.
-                Err(_panic) => break PumpExit::Fail(CloseReason::InternalError),
+                Err(_panic) => break PumpExit::Fail(CloseReason::INTERNAL_ERROR),
             }
         };
         let Self {

@@ -135,7 +135,7 @@ fn a_connection_frees_its_large_buffer_before_the_closing_handshake() {
         {
             yield_now().await;
         }
-        let close = CloseOrder::Graceful(CloseReason::PeerLeft);
+        let close = CloseOrder::Graceful(CloseReason::GOODBYE);
         harness.outbox.close(close, &mut Vec::new());
         let Poll::Ready(event) = harness.poll().await else {
             panic!("the last byte came with the close");

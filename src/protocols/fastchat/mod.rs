@@ -6,6 +6,7 @@
 //! `README.md` beside this file is the protocol for authors of clients.
 
 mod chats;
+mod close_reasons;
 mod codec;
 mod codec_document;
 mod codec_flat;
@@ -167,6 +168,7 @@ impl Realm for FastChat {
         ping_every: 0,
         message_timeout: 30,
     };
+    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get, Method::Post];
 
@@ -265,11 +267,11 @@ impl Realm for FastChat {
             for (claimant, (recipient, _)) in self.pending.end_takeovers(conn) {
                 let error = ErrorReply::new(ErrorCode::Unauthorized, "user is connected");
                 recipient.send(cx, &ServerMessage::Error(error.with_field("user_id")));
-                cx.close(claimant, CloseReason::UserConnected);
+                cx.close(claimant, close_reasons::USER_CONNECTED);
             }
         } else if self.pending.has_takeover_of(conn) {
             // When it has closed, `handle_disconnect` lets the claimants try again.
-            cx.close(conn, CloseReason::Replaced);
+            cx.close(conn, close_reasons::REPLACED);
         }
     }
 
@@ -299,7 +301,7 @@ impl Realm for FastChat {
             let text = format!("no valid HELLO within {} s", self.options.hello_timeout);
             let error = ErrorReply::new(ErrorCode::Unauthorized, text);
             recipient.send(cx, &ServerMessage::Error(error));
-            cx.close(conn, CloseReason::RegistrationTimeout);
+            cx.close(conn, close_reasons::HELLO_TIMEOUT);
         }
         self.in_flight_lists.release_unused();
         self.forget_expired(cx.now);

@@ -9,6 +9,7 @@
 //! Clients use one of two dialects and meet in the same sessions. The rules in this file,
 //! `join.rs` and `session.rs` do not depend on the dialect; only the codecs do.
 
+mod close_reasons;
 mod codec;
 mod codec_document;
 mod codec_upper_case;
@@ -69,6 +70,7 @@ impl Realm for Loudsync {
         ping_every: 5,
         message_timeout: 30,
     };
+    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
 
     type Options = Options;
@@ -127,18 +129,18 @@ impl Realm for Loudsync {
         self.pending.remove(conn);
         match how {
             // LEAVE and a Close frame of a client that meant to leave are `left` (rulings, "a clean Close").
-            DisconnectReason::Closed(CloseReason::ClientLeft)
+            DisconnectReason::Closed(close_reasons::CLIENT_LEFT)
             | DisconnectReason::ClosedByClient(None | Some(1000 | 1001)) => {
                 self.remove_member(cx, conn, LeaveReason::Left);
             }
             // A connection closed for what the client did, and one evicted for its memory, is `error`
             // (rulings): the member is not expected back.
             DisconnectReason::Closed(
-                CloseReason::ProtocolError
-                | CloseReason::InvalidUtf8
-                | CloseReason::TooBig
-                | CloseReason::TooSlow
-                | CloseReason::ShortOfMemory,
+                CloseReason::PROTOCOL_ERROR
+                | CloseReason::INVALID_UTF8
+                | CloseReason::TOO_BIG
+                | CloseReason::TOO_SLOW
+                | CloseReason::SHORT_OF_MEMORY,
             ) => self.remove_member(cx, conn, LeaveReason::Error),
             // After any other end the client may reconnect, so its member is `reconnecting` (rulings).
             _ => {
@@ -162,7 +164,7 @@ impl Realm for Loudsync {
             // Detached before it is closed, so that the others are not notified that it was lost: the
             // takeover completes at once.
             self.detach_member(conn);
-            cx.close(conn, CloseReason::Replaced);
+            cx.close(conn, close_reasons::REPLACED);
         }
     }
 
@@ -182,7 +184,7 @@ impl Realm for Loudsync {
         self.stored_bytes = self.sessions.values().map(Session::bytes).sum();
         let silent_since = |conn, since| cx.silent_since(conn, since);
         for conn in self.pending.expired(cx.now, silent_since) {
-            cx.close(conn, CloseReason::RegistrationTimeout);
+            cx.close(conn, close_reasons::JOIN_TIMEOUT);
         }
         let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
         let has_expired_member = |session: &Session| {
@@ -277,7 +279,7 @@ impl Loudsync {
     ) -> Result<(), ErrorReply> {
         let conn = client.connection;
         match message {
-            ClientMessage::Leave => cx.close(conn, CloseReason::ClientLeft),
+            ClientMessage::Leave => cx.close(conn, close_reasons::CLIENT_LEFT),
             ClientMessage::Heartbeat => {
                 if let Some(member) = self.member_mut(session_id, conn) {
                     member.last_heartbeat = cx.now;
@@ -333,7 +335,7 @@ impl Loudsync {
                 reason: reason.unwrap_or("Host removed you from the session"),
             };
             member.send(cx, &kicked);
-            cx.close(connection, CloseReason::Kicked);
+            cx.close(connection, close_reasons::KICKED);
             // A connection that waits to take this member's place is the same device.
             let text = "the host has removed this device from the session";
             let error = ErrorReply::new(ErrorCode::Unauthorized, text);
@@ -386,7 +388,7 @@ impl Loudsync {
         session.guests = guests;
         let host = session.host.member().filter(|host| has_timed_out(host));
         for recipient in expired.iter().chain(host).filter_map(|it| it.recipient) {
-            cx.close(recipient.connection, CloseReason::TimedOut);
+            cx.close(recipient.connection, CloseReason::TIMED_OUT);
         }
         if host.is_some() {
             self.close_session(cx, session_id, HOST_LOST);
@@ -403,7 +405,7 @@ impl Loudsync {
             let timestamp = cx.epoch_millis();
             session.broadcast(cx, &ServerMessage::SessionClosed { timestamp, reason });
             for recipient in session.members().filter_map(|member| member.recipient) {
-                cx.close(recipient.connection, CloseReason::SessionClosed);
+                cx.close(recipient.connection, close_reasons::SESSION_CLOSED);
             }
         }
     }
@@ -457,7 +459,7 @@ fn send_pong(cx: &mut Context, client: Recipient, timestamp: &RawValue) {
 /// Sends the reason why a JOIN is rejected, and closes the connection.
 fn reject_join(cx: &mut Context, client: Recipient, error: &ErrorReply) {
     send_error(cx, client, error);
-    cx.close(client.connection, CloseReason::JoinRejected);
+    cx.close(client.connection, close_reasons::JOIN_REJECTED);
 }
 
 fn already_joined() -> ErrorReply {

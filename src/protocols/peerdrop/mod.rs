@@ -4,6 +4,7 @@
 //! next frame to the client that created the session says that the peer has joined. All other frames
 //! are relayed.
 
+mod close_reasons;
 mod options;
 mod waiting_joins;
 mod wrong_codes;
@@ -69,6 +70,7 @@ impl Realm for PeerDrop {
         ping_every: 0,
         message_timeout: 30,
     };
+    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
 
     type Options = Options;
@@ -143,7 +145,7 @@ impl Realm for PeerDrop {
         };
         if let Some(peer) = session.peer_of(conn) {
             self.code_by_connection.remove(&peer);
-            cx.close(peer, CloseReason::PeerLeft);
+            cx.close(peer, close_reasons::PEER_LEFT);
         }
     }
 
@@ -155,7 +157,7 @@ impl Realm for PeerDrop {
         while let Some(join) = self.waiting.pop_due(cx.now) {
             // Other joins of the address may have been wrong meanwhile.
             let result = if self.wrong_codes.is_rejected(cx.now, join.address) {
-                Err(CloseReason::TooManyGuesses)
+                Err(close_reasons::TOO_MANY_GUESSES)
             } else {
                 self.look_up(cx, join.conn, join.code, join.address)
             };
@@ -210,7 +212,7 @@ impl PeerDrop {
         address: IpAddr,
     ) -> Result<(), CloseReason> {
         if self.wrong_codes.is_rejected(cx.now, address) {
-            return Err(CloseReason::TooManyGuesses);
+            return Err(close_reasons::TOO_MANY_GUESSES);
         }
         // A code of another length is unknown, and not worth keeping, however long it is.
         let code = if code.len() == usize::from(self.options.code_length) {
@@ -224,7 +226,7 @@ impl PeerDrop {
         if self.waiting.try_insert(cx.now, conn, code, address) {
             Ok(())
         } else {
-            Err(CloseReason::TooManyGuesses)
+            Err(close_reasons::TOO_MANY_GUESSES)
         }
     }
 
@@ -241,10 +243,10 @@ impl PeerDrop {
     ) -> Result<(), CloseReason> {
         let Some(session) = self.sessions.get_mut(&code) else {
             self.wrong_codes.record(cx.now, address);
-            return Err(CloseReason::SessionNotFound);
+            return Err(close_reasons::SESSION_NOT_FOUND);
         };
         if session.joiner.is_some() {
-            return Err(CloseReason::SessionFull);
+            return Err(close_reasons::SESSION_FULL);
         }
         session.joiner = Some(conn);
         cx.send(conn, Frame::text(code.clone()));

@@ -1,6 +1,7 @@
 //! Who gets an id: clients that connect, that take an id over, and that wait until its holder was probed.
 
 use super::claims::{Claim, Contest, Token};
+use super::close_reasons;
 use super::messages::{ErrorPayload, MAX_ID_BYTES, MAX_TOKEN_BYTES, ServerMessage};
 use super::{FULL_ERROR, Peer, PeerJs};
 use crate::base::close::CloseReason;
@@ -22,7 +23,7 @@ pub(super) fn reject(cx: &mut Context, conn: ConnectionId, (error, reason): Clos
 pub(super) fn id_taken() -> CloseWith {
     let payload = ErrorPayload { msg: "ID is taken" };
     let taken = Frame::json(&ServerMessage::IdTaken { payload });
-    (taken, CloseReason::IdTaken)
+    (taken, close_reasons::ID_TAKEN)
 }
 
 impl PeerJs {
@@ -40,14 +41,14 @@ impl PeerJs {
             (parameter("id"), parameter("token"), parameter("key"))
         else {
             let msg = "No id, token, or key supplied to websocket server";
-            return reject(msg, CloseReason::BadParameters);
+            return reject(msg, close_reasons::BAD_PARAMETERS);
         };
         if key != self.options.key {
-            return reject("Invalid key provided", CloseReason::WrongKey);
+            return reject("Invalid key provided", close_reasons::WRONG_KEY);
         }
         if id.len() > MAX_ID_BYTES || token.len() > MAX_TOKEN_BYTES {
             let msg = "Id is longer than 256 bytes, or token longer than 2048";
-            return reject(msg, CloseReason::BadParameters);
+            return reject(msg, close_reasons::BAD_PARAMETERS);
         }
         Ok(Claim {
             id,
@@ -70,7 +71,7 @@ impl PeerJs {
         let Some(holder) = self.peers.get(&claim.id) else {
             let limit = self.options.concurrent_limit as usize;
             if limit > 0 && self.peers.len() >= limit {
-                return Err((Frame::text(FULL_ERROR), CloseReason::TooManyConnections));
+                return Err((Frame::text(FULL_ERROR), CloseReason::TOO_MANY_CONNECTIONS));
             }
             let id = claim.id.clone();
             self.is_list_current = false;
@@ -92,7 +93,7 @@ impl PeerJs {
             cx.probe(holder.connection, timeout);
             self.claims.insert(conn, claim);
         } else if is_same_client {
-            self.replace_holder(cx, conn, claim, CloseReason::Replaced);
+            self.replace_holder(cx, conn, claim, close_reasons::REPLACED);
         } else {
             return Err(id_taken());
         }
@@ -129,9 +130,9 @@ impl PeerJs {
             return;
         };
         let reason = if holder.token == claim.token {
-            CloseReason::Replaced
+            close_reasons::REPLACED
         } else {
-            CloseReason::TimedOut
+            CloseReason::TIMED_OUT
         };
         self.replace_holder(cx, first, claim, reason);
     }

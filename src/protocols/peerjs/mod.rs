@@ -6,6 +6,7 @@
 
 mod admission;
 mod claims;
+mod close_reasons;
 mod codec;
 mod mailbox;
 mod messages;
@@ -150,6 +151,7 @@ impl Realm for PeerJs {
         ping_every: 0,
         message_timeout: 75,
     };
+    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const METHODS: &'static [Method] = &[Method::Get];
     const FULL_MESSAGE: Option<&'static str> = Some(FULL_ERROR);
@@ -278,7 +280,7 @@ impl Realm for PeerJs {
         };
         match message {
             ClientMessage::KeepAlive => {}
-            ClientMessage::Leave => cx.close(conn, CloseReason::ClientLeft),
+            ClientMessage::Leave => cx.close(conn, close_reasons::CLIENT_LEFT),
             ClientMessage::Transmit(transmission) => {
                 transmit(
                     cx,
@@ -451,7 +453,7 @@ impl PeerJs {
             };
             let times_out_at = cx.silent_since(conn, peer.last_message) + alive_timeout;
             if times_out_at <= cx.now {
-                cx.close(conn, CloseReason::TimedOut);
+                cx.close(conn, CloseReason::TIMED_OUT);
             } else {
                 peer.check_at = times_out_at;
                 self.checks.insert((times_out_at, conn));

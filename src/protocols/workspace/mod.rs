@@ -5,6 +5,7 @@
 //! `offline` with the end of the last. The README in this folder describes the protocol for authors of clients.
 
 mod announcements;
+mod close_reasons;
 mod codec;
 mod codec_document;
 mod codec_electron;
@@ -84,6 +85,7 @@ impl Realm for Workspace {
         ping_every: 0,
         message_timeout: 30,
     };
+    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
     const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
     const MIN_OUTBOX_MESSAGES: usize = 2;
 
@@ -234,7 +236,7 @@ impl Workspace {
         // All idle members are removed before the first broadcast, so that the end of a quiet room sends
         // nothing to connections that are closed with it.
         for (conn, member) in idle {
-            cx.close(conn, CloseReason::TimedOut);
+            cx.close(conn, CloseReason::TIMED_OUT);
             self.claims.remove(conn);
             self.detach(cx, &member);
             self.settle_claims(cx, member.user);

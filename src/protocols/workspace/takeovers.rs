@@ -4,8 +4,8 @@
 //! that give no sign of life makes place for it.
 
 use super::Workspace;
+use super::close_reasons;
 use super::messages::{ErrorCode, ErrorReply, ServerMessage};
-use crate::base::close::CloseReason;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Rejection};
 use std::cmp::Reverse;
@@ -199,7 +199,7 @@ impl Workspace {
                     self.refuse(cx, &claim);
                     continue;
                 };
-                cx.close(silent, CloseReason::Replaced);
+                cx.close(silent, close_reasons::REPLACED);
                 self.remove_member(cx, silent);
             }
             keys.extend(self.grant(cx, claim, &key));

@@ -490,7 +490,7 @@ fn all_users_are_sent_a_disconnected_user_once() {
         DisconnectReason::Lost,
         DisconnectReason::ClosedByClient(None),
         DisconnectReason::Unresponsive,
-        DisconnectReason::Closed(CloseReason::TooSlow),
+        DisconnectReason::Closed(CloseReason::TOO_SLOW),
     ] {
         let mut harness = three();
         let lines = harness.disconnect(1, how);

@@ -546,7 +546,7 @@ fn an_open_chat_that_failed_during_a_takeover_counts() {
 /// A page that did not receive the CHAT_OPENED of another user still shows the user that it showed before.
 #[test]
 fn a_chat_opened_that_may_not_have_arrived_makes_no_partner() {
-    let too_slow = DisconnectReason::Closed(CloseReason::TooSlow);
+    let too_slow = DisconnectReason::Closed(CloseReason::TOO_SLOW);
     for (reason, arrived) in [
         (DisconnectReason::Unresponsive, false),
         (too_slow, false),

@@ -40,7 +40,7 @@ const LEAVES: [DisconnectReason; 4] = [
     DisconnectReason::ClosedByClient(Some(1001)),
     DisconnectReason::Lost,
     DisconnectReason::Unresponsive,
-    DisconnectReason::Closed(CloseReason::ProtocolError),
+    DisconnectReason::Closed(CloseReason::PROTOCOL_ERROR),
 ];
 
 #[derive(Clone, Debug)]

@@ -1021,7 +1021,7 @@ fn a_member_whose_connection_is_lost_is_reconnecting() {
         DisconnectReason::Lost,
         DisconnectReason::Unresponsive,
         DisconnectReason::ClosedByClient(Some(3000)),
-        DisconnectReason::Closed(CloseReason::InternalError),
+        DisconnectReason::Closed(CloseReason::INTERNAL_ERROR),
     ] {
         let mut harness = party();
         let lines = harness.disconnect(3, how);
@@ -1296,11 +1296,11 @@ fn a_reason_has_at_most_200_characters() {
 #[test]
 fn a_member_closed_for_breaking_the_protocol_leaves_by_error() {
     for why in [
-        CloseReason::ProtocolError,
-        CloseReason::InvalidUtf8,
-        CloseReason::TooBig,
-        CloseReason::TooSlow,
-        CloseReason::ShortOfMemory,
+        CloseReason::PROTOCOL_ERROR,
+        CloseReason::INVALID_UTF8,
+        CloseReason::TOO_BIG,
+        CloseReason::TOO_SLOW,
+        CloseReason::SHORT_OF_MEMORY,
     ] {
         let mut harness = party();
         let lines = harness.disconnect(2, DisconnectReason::Closed(why));

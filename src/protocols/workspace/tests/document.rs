@@ -394,7 +394,7 @@ fn the_end_of_a_users_last_connection_is_announced_as_offline() {
         DisconnectReason::ClosedByClient(Some(1001)),
         DisconnectReason::Lost,
         DisconnectReason::Unresponsive,
-        DisconnectReason::Closed(CloseReason::TooSlow),
+        DisconnectReason::Closed(CloseReason::TOO_SLOW),
     ] {
         let mut harness = room(&["a", "b", "b"]);
         assert_eq!(harness.disconnect(2, how), no_lines());
