@@ -377,6 +377,8 @@ impl<R: Realm> RealmHarness<R> {
         conn: ConnectionId,
         reason: CloseReason,
     ) {
+        let is_listed = CloseReason::COMMON.contains(&reason) || R::CLOSE_REASONS.contains(&reason);
+        assert!(is_listed, "{} does not list {reason:?}", R::NAME);
         if self.open.remove(&conn) {
             self.deferred.remove(&conn);
             self.paused.remove(&conn);
