@@ -7,6 +7,7 @@ use crate::config::{Address, Config, Listener};
 use crate::net::accept;
 use crate::net::bind::{Bound, bind};
 use crate::net::connection_limits::ConnectionLimit;
+use crate::net::frame_writer;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::net::turns;
 use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
@@ -18,6 +19,7 @@ use async_std::net::TcpListener;
 use async_std::task::{self, JoinHandle};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt, SinkExt, StreamExt};
+use std::convert::Infallible;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -155,6 +157,7 @@ impl Server {
     /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (started, clock) = (Instant::now(), Arc::new(Clock::new()));
+        frame_writer::allocate_buffers(threads::count(self.config.process.threads));
         let (lanes, mut inbox, events) = inbox(self.config.listeners.len());
         let (stop_sender, stopping) = channel::bounded(1);
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
@@ -172,7 +175,9 @@ impl Server {
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
-        task::spawn(tick(inbox.clone(), state.lanes.clone()));
+        // Runs on the thread of this future. What it allocates is not in the heaps of the executor's threads, which
+        // are those that a storm fills (see `Event::Refresh`).
+        let tick = tick(inbox.clone(), state.lanes.clone());
         task::spawn(turns::pace());
         // The channel allocates the list of those who wait at the first `recv`. Allocated during a storm, it would
         // keep the memory below it (see `base/spare.rs`).
@@ -193,6 +198,7 @@ impl Server {
         let mut broker = broker.fuse();
         futures::select! {
             () = stop.fuse() => {}
+            never = tick.fuse() => match never {},
             // While `inbox` exists, the broker can only end with a panic, which is propagated here.
             _ = broker => unreachable!("the broker runs as long as its inbox has senders"),
         }
@@ -346,16 +352,15 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
 }
 
 /// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener.
-async fn tick(mut inbox: EventSender, mut lanes: Vec<EventSender>) {
+async fn tick(mut inbox: EventSender, mut lanes: Vec<EventSender>) -> Infallible {
     loop {
         task::sleep(Duration::from_secs(1)).await;
         for lane in &mut lanes {
-            // Fails if the previous one is still in the lane, or if the broker has ended, which `send` finds.
+            // Fails if the previous one is still in the lane.
             let _ = lane.try_send(Event::Refresh);
         }
-        if inbox.send(Event::Tick).await.is_err() {
-            return;
-        }
+        // Fails if the broker has panicked, which ends the caller.
+        let _ = inbox.send(Event::Tick).await;
     }
 }
 

@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 /// Largest piece in bytes that is copied, together with its neighbors, into one buffer before it is
@@ -24,12 +25,27 @@ const MAX_COALESCED_PIECE: usize = 8 * 1024;
 /// Largest size of that buffer in bytes.
 const MAX_COALESCED_BYTES: usize = 64 * 1024;
 
+/// Buffers that no thread uses yet. A thread that allocated its own at its first write could do so in a storm, and
+/// would keep the storm's memory (see [`crate::base::spare`]).
+static BUFFERS: Mutex<Vec<&mut Vec<u8>>> = Mutex::new(Vec::new());
+
 thread_local! {
-    /// The buffer that small pieces are copied into. Its content is used within one write only.
-    ///
-    /// It has its final size from the first write on: growing in a storm of connections it would end up behind
-    /// their memory, and keep the allocator from returning that to the system.
-    static COALESCE_BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(MAX_COALESCED_BYTES));
+    /// The buffer that small pieces are copied into. Its content is used within one write only. It is never freed,
+    /// since a destructor would have to be registered, which allocates, too.
+    static COALESCE_BUFFER: RefCell<&'static mut Vec<u8>> = {
+        let buffer = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        RefCell::new(buffer.unwrap_or_else(new_buffer))
+    };
+}
+
+fn new_buffer() -> &'static mut Vec<u8> {
+    Box::leak(Box::new(Vec::with_capacity(MAX_COALESCED_BYTES)))
+}
+
+/// Allocates what each of this many threads needs to write frames.
+pub(crate) fn allocate_buffers(threads: usize) {
+    let mut buffers = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
+    buffers.extend((0..threads).map(|_| new_buffer()));
 }
 
 /// The frame at the front, of which `written` bytes are written.

@@ -6,7 +6,7 @@ pub(crate) mod client_ip;
 pub(crate) mod connection;
 pub(crate) mod connection_limits;
 pub(crate) mod frame_tracker;
-mod frame_writer;
+pub(crate) mod frame_writer;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
