@@ -121,3 +121,23 @@ impl Hasher for ConnectionIdHasher {
         self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::spare::FreeSpare;
+
+    #[test]
+    fn a_table_is_small_again_after_its_entries_were_removed() {
+        // In an almost full table, removed entries leave marks, which its capacity does not count.
+        let mut table: HashMap<ConnectionId, (), BuildHasherDefault<ConnectionIdHasher>> =
+            (0..56).map(|conn| (ConnectionId(conn), ())).collect();
+        for conn in 0..54 {
+            table.remove(&ConnectionId(conn));
+        }
+        table.free_spare();
+        // Fills a small table, and not yet one of 64 places.
+        table.extend((100..110).map(|conn| (ConnectionId(conn), ())));
+        assert!(table.capacity() < 20, "{} places", table.capacity());
+    }
+}
