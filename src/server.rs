@@ -341,7 +341,6 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
     let realm = (listener.protocol.new_realm)(&listener.options);
     RealmSlot {
         realm: realm.unwrap_or_else(|_| unreachable!("the configuration is validated")),
-        slow_consumer_policy: listener.protocol.slow_consumer_policy,
         keepalive: KeepaliveConfig {
             ping_after: listener.settings.ping_after,
             pong_timeout: listener.settings.pong_timeout,
@@ -369,24 +368,22 @@ mod tests {
     use super::*;
     use crate::base::close::{CloseReason, DisconnectReason};
     use crate::base::frame::Frame;
-    use crate::protocols::Protocol;
+    use crate::realm::protocol::new_realm;
     use crate::realm::{
-        ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection,
-        SlowConsumerPolicy,
+        Command, ConnectRequest, ConnectionId, Context, Defaults, Message, OptionError, OptionMap,
+        Protocol, Realm, Rejection, SlowConsumerPolicy,
     };
-    use async_tungstenite::tungstenite::{self, Message as Received, WebSocket};
+    use async_tungstenite::tungstenite::{self, Message as Received, Utf8Bytes, WebSocket};
     use std::net::{SocketAddr, TcpStream};
     use std::thread;
 
     /// A protocol with bugs: it panics where the client's message says, and echoes all other messages.
     struct Buggy;
 
-    static BUGGY: Protocol = Protocol::of::<Buggy>();
-
-    impl Realm for Buggy {
-        const NAME: &'static str = "buggy";
-        const ENDPOINT: &'static str = "/";
-        const DEFAULTS: Defaults = Defaults {
+    static BUGGY: Protocol = Protocol {
+        name: "buggy",
+        endpoint: |_| "/".to_owned(),
+        defaults: Defaults {
             port: 0,
             origins: &["*"],
             handshake_timeout: 10,
@@ -395,26 +392,31 @@ mod tests {
             pong_timeout: 5,
             ping_every: 0,
             message_timeout: 30,
-        };
-        const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
-        type Options = std::collections::BTreeMap<String, String>;
-        type Decoder = ();
-        type Command = String;
+        },
+        default_options: OptionMap::new,
+        close_reasons: &[],
+        slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+        min_outbox_messages: 0,
+        methods: &[],
+        full_message: None,
+        matches_path: |_| true,
+        new_decoder: || {
+            Box::new(|message| match message {
+                Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),
+                Message::Text(text) => Some(Command::new(text)),
+                Message::Binary(_) => None,
+            })
+        },
+        new_realm: new_realm::<Buggy>,
+    };
 
-        fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {
+    impl Realm for Buggy {
+        fn new(_: &OptionMap) -> Result<Self, OptionError> {
             Ok(Self)
         }
 
-        fn matches_path(_: &str) -> bool {
-            true
-        }
-
-        fn decode((): &mut (), message: Message) -> Option<String> {
-            match message {
-                Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),
-                Message::Text(text) => Some(text.as_str().to_owned()),
-                Message::Binary(_) => None,
-            }
+        fn protocol(&self) -> &'static Protocol {
+            &BUGGY
         }
 
         fn open(
@@ -426,9 +428,10 @@ mod tests {
             Ok(())
         }
 
-        fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: String) {
-            assert_ne!(command, "realm", "as requested");
-            cx.send(conn, Frame::text(command));
+        fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+            let text: Utf8Bytes = command.into();
+            assert_ne!(text.as_str(), "realm", "as requested");
+            cx.send(conn, Frame::text(text));
         }
 
         fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}

@@ -8,7 +8,7 @@
 use std::fmt;
 
 /// The reason why the server closes a connection (RFC 6455 section 7.4; rulings, "close codes"). A protocol defines
-/// its own as constants in its folder, and lists them in `Realm::CLOSE_REASONS`.
+/// its own as constants in its folder, and lists them in `Protocol::close_reasons`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseReason(&'static CloseProperties);
 

@@ -47,7 +47,7 @@ impl Broker {
         let Some(slot) = self.slots.get(connection.listener_index) else {
             return;
         };
-        match slot.slow_consumer_policy {
+        match slot.realm.protocol().slow_consumer_policy {
             SlowConsumerPolicy::Backpressure if sender.is_some() => {
                 self.push_past_limit(recipient, frame, NotifyWhen::LowWatermark, sender);
             }

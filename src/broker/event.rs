@@ -3,8 +3,7 @@
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
 use crate::base::close::DisconnectReason;
-use crate::realm::erased::AnyCommand;
-use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Rejection, Request};
+use crate::realm::{Command, ConnectRequest, ConnectionId, HttpReply, Rejection, Request};
 use futures::channel::oneshot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ pub(crate) enum Event {
     /// has taken these.
     Commands {
         conn: ConnectionId,
-        commands: Vec<AnyCommand>,
+        commands: Vec<Command>,
         /// Bytes of the connection's `receive_memory` to release once the commands are handled.
         reserved_bytes: usize,
     },

@@ -211,7 +211,8 @@ mod tests {
     use crate::base::memory_budget::MemoryReservation;
     use crate::broker::outbox::OutboxReceiver;
     use crate::broker::tests::harness::{Action, BrokerHarness, MockRealm, drain, send};
-    use crate::broker::{Event, MessageProgress, SlowConsumerPolicy};
+    use crate::broker::{Event, MessageProgress};
+    use crate::realm::{Command, SlowConsumerPolicy};
 
     const BUDGET: usize = 80_000;
 
@@ -418,7 +419,7 @@ mod tests {
         let command = vec![send(2, &"x".repeat(1000))];
         harness.handle(Event::Commands {
             conn: ConnectionId(1),
-            commands: vec![Box::new(command)],
+            commands: vec![Command::new(command)],
             reserved_bytes: BUDGET,
         });
         harness.take_log();

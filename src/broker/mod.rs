@@ -22,8 +22,7 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::base::spare::FreeSpare;
-use crate::realm::erased::AnyRealm;
-use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, SlowConsumerPolicy};
+use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::DeferredOpen;
 use async_std::task::yield_now;
 pub(crate) use clock::Clock;
@@ -57,8 +56,7 @@ const BYTES_PER_UNIT: usize = 4096;
 
 /// A listener's realm, and how its connections are treated.
 pub(crate) struct RealmSlot {
-    pub(crate) realm: Box<dyn AnyRealm>,
-    pub(crate) slow_consumer_policy: SlowConsumerPolicy,
+    pub(crate) realm: Box<dyn Realm>,
     pub(crate) keepalive: KeepaliveConfig,
     /// Time in which an unfinished message must make progress; 0: no limit.
     pub(crate) message_timeout: Duration,
@@ -363,7 +361,7 @@ impl Broker {
         now: Now,
         listener_index: usize,
         sender: Option<ConnectionId>,
-        call: impl FnOnce(&mut dyn AnyRealm, &mut Context),
+        call: impl FnOnce(&mut dyn Realm, &mut Context),
     ) -> usize {
         1 + self.call_realm(now, listener_index, sender, call) + self.deliver_pending_closes(now)
     }
@@ -386,7 +384,7 @@ impl Broker {
         now: Now,
         listener_index: usize,
         sender: Option<ConnectionId>,
-        call: impl FnOnce(&mut dyn AnyRealm, &mut Context),
+        call: impl FnOnce(&mut dyn Realm, &mut Context),
     ) -> usize {
         let Some(slot) = self.slots.get_mut(listener_index) else {
             return 0;
@@ -446,7 +444,9 @@ impl Broker {
 /// connection of a storm ends would lie behind the memory of all of them, and keep the allocator from
 /// returning it to the system.
 fn no_disconnects(slots: &[RealmSlot]) -> DisconnectCounts {
-    let own = slots.iter().flat_map(|slot| slot.realm.close_reasons());
+    let own = slots
+        .iter()
+        .flat_map(|slot| slot.realm.protocol().close_reasons);
     let closed = CloseReason::COMMON.iter().chain(own);
     let ended = [
         DisconnectReason::ClosedByClient(None),

@@ -5,13 +5,12 @@
 //! caused it, and the one in its slot of the inbox.
 
 use super::{Broker, Now};
-use crate::realm::ConnectionId;
-use crate::realm::erased::AnyCommand;
+use crate::realm::{Command, ConnectionId};
 
 /// Commands of a connection that its realm has paused, in order. They are handled when it is resumed.
 #[derive(Default)]
 pub(super) struct HeldCommands {
-    commands: Vec<AnyCommand>,
+    commands: Vec<Command>,
     /// Bytes of the connection's `receive_memory` to release once the commands are handled.
     reserved_bytes: usize,
 }
@@ -40,7 +39,7 @@ impl Broker {
         &mut self,
         now: Now,
         conn: ConnectionId,
-        commands: Vec<AnyCommand>,
+        commands: Vec<Command>,
         reserved_bytes: usize,
     ) -> usize {
         let mut work = 0;

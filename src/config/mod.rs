@@ -12,13 +12,13 @@ mod values;
 mod warnings;
 
 use crate::base::ip::Network;
-use crate::protocols::{PROTOCOLS, Protocol};
+use crate::protocols::PROTOCOLS;
+use crate::realm::{OptionMap, Protocol};
 pub use address::Address;
 pub(crate) use hosts::Hosts;
 use log::LevelFilter;
 pub(crate) use origins::Origins;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub struct Listener {
     pub settings: Settings,
     /// The options of this protocol.
     #[serde(flatten)]
-    pub options: Map<String, Value>,
+    pub options: OptionMap,
 }
 
 /// Settings of a listener of any protocol.
@@ -127,7 +127,7 @@ impl Config {
                 memory_budget: None,
                 shutdown_timeout: Duration::from_secs(5),
             },
-            listeners: PROTOCOLS.iter().map(Listener::built_in).collect(),
+            listeners: PROTOCOLS.iter().copied().map(Listener::built_in).collect(),
         }
     }
 
@@ -156,7 +156,7 @@ impl Config {
 impl Listener {
     /// Returns the path that a client connects to.
     pub fn endpoint(&self) -> String {
-        (self.protocol.endpoint_with)(&self.options)
+        (self.protocol.endpoint)(&self.options)
     }
 
     /// Returns the hosts that requests must name; `None`: any. Without `hosts` these are loopback names if only

@@ -3,7 +3,8 @@
 use super::unknown_keys::{in_listener, in_process, similar, take_misplaced};
 use super::{Address, Config, EXAMPLE_LISTENERS, Listener, Settings, syntax};
 use crate::base::log_escape::{Quoted, escape};
-use crate::protocols::{PROTOCOLS, Protocol};
+use crate::protocols::{self, PROTOCOLS};
+use crate::realm::Protocol;
 use crate::realm::options::deserialize_object;
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
@@ -114,7 +115,7 @@ fn read_protocol(name: Option<Value>) -> Result<&'static Protocol, String> {
     let names: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
     let all = names.join(", ");
     match name {
-        Some(Value::String(name)) => Protocol::by_name(&name).ok_or_else(|| {
+        Some(Value::String(name)) => protocols::by_name(&name).ok_or_else(|| {
             let unknown = format!("unknown protocol {}", Quoted(&name));
             match similar(&name, &names) {
                 Some(similar) => format!("write \"{similar}\"; {unknown}"),

@@ -2,7 +2,7 @@
 
 use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
-use crate::protocols::Protocol;
+use crate::realm::Protocol;
 use log::LevelFilter;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};

@@ -7,7 +7,7 @@ use crate::config::{Address, Hosts, Listener, Settings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::net::once_per_minute::OncePerMinute;
 use crate::net::refusal_log::{Refusal, RefusalLog};
-use crate::protocols::Protocol;
+use crate::realm::Protocol;
 use async_std::channel::Receiver;
 use futures::channel::mpsc;
 use std::convert::Infallible;
@@ -189,7 +189,7 @@ mod tests {
             ("workspace", 1000, 1 << 20),
             ("fastchat", 1 << 20, 1 << 20),
         ] {
-            let protocol = Protocol::by_name(name).unwrap();
+            let protocol = crate::protocols::by_name(name).unwrap();
             let mut settings = Listener::built_in(protocol).settings;
             settings.max_message_size = max_message_size;
             assert_eq!(outbox_size(protocol, &settings), expected, "{name}");

@@ -15,19 +15,21 @@
 //! - after `stop`, all connections are closed at once and the realm is not called again.
 
 pub mod body;
+pub mod command;
 pub mod context;
-pub(crate) mod erased;
-pub(crate) mod options;
+pub mod options;
+pub mod protocol;
 pub mod request;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
+pub use command::Command;
 pub use context::{Connections, Context, Ids};
+pub use options::{OptionError, OptionMap};
+pub use protocol::{Decoder, Defaults, Protocol};
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::time::Duration;
 
 /// The number of a connection; not reused while the daemon runs.
@@ -121,84 +123,21 @@ pub enum Retention {
     Promised,
 }
 
-/// Defaults of a listener's settings that depend on the protocol.
-#[derive(Clone, Debug)]
-pub struct Defaults {
-    /// The port of `address`, on localhost.
-    pub port: u16,
-    /// `origins`.
-    pub origins: &'static [&'static str],
-    /// `handshake_timeout`, in seconds.
-    pub handshake_timeout: u64,
-    /// `max_message_size`, in bytes.
-    pub max_message_size: u64,
-    /// `ping_after`, in seconds.
-    pub ping_after: u64,
-    /// `pong_timeout`, in seconds.
-    pub pong_timeout: u64,
-    /// `ping_every`, in seconds.
-    pub ping_every: u64,
-    /// `message_timeout`, in seconds.
-    pub message_timeout: u64,
-}
-
 /// One protocol on one listener: its state and its rules. The [module](self) lists what the broker
 /// guarantees.
-pub trait Realm: Send + Sized + 'static {
-    /// Name of the protocol in the configuration and the log.
-    const NAME: &'static str;
-    /// The path that a client connects to by default, for messages that say how to connect.
-    const ENDPOINT: &'static str;
-    /// Defaults of a listener's settings.
-    const DEFAULTS: Defaults;
-    /// The reasons for which the realm closes connections, beside [`CloseReason::COMMON`], in the order of their
-    /// codes.
-    const CLOSE_REASONS: &'static [CloseReason] = &[];
-
-    /// The policy for connections whose outbox is full.
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy;
-
-    /// Number of messages of `max_message_size` that an outbox holds at least, whatever `outbox_size` says.
-    const MIN_OUTBOX_MESSAGES: usize = 0;
-
-    /// The methods of plain HTTP requests that [`Realm::request`] answers. The responses have CORS headers,
-    /// since web pages send these requests. Without any method the response says how to connect.
-    const METHODS: &'static [Method] = &[];
-
-    /// The message for a client above `max_connections`, sent before it is closed with
-    /// [`CloseReason::TOO_MANY_CONNECTIONS`]. Without one, such a client receives HTTP 503.
-    const FULL_MESSAGE: Option<&'static str> = None;
-
-    /// The protocol's own keys in a listener's configuration. Each has a default.
-    type Options: Default + Serialize + DeserializeOwned;
-
-    /// State of a connection between messages that decoding needs: the client's dialect, if the protocol
-    /// has several.
-    type Decoder: Default + Send + 'static;
-
-    /// A decoded message of a client; whether it is allowed is for [`Realm::command`] to decide.
-    type Command: Send + 'static;
-
+pub trait Realm: Send + 'static {
     /// Creates a realm without connections.
     ///
     /// # Errors
-    /// The first option that is out of range: its key, and a text that says what would be valid.
-    fn new(options: Self::Options) -> Result<Self, (&'static str, String)>;
+    /// The first option that is invalid.
+    fn new(options: &OptionMap) -> Result<Self, OptionError>
+    where
+        Self: Sized;
 
-    /// Returns the path that a client connects to with these options.
-    fn endpoint(_options: &Self::Options) -> String {
-        Self::ENDPOINT.to_owned()
-    }
+    /// Returns the protocol whose rules the realm has.
+    fn protocol(&self) -> &'static Protocol;
 
-    /// Returns whether the protocol is served at this path; otherwise the response is 404.
-    fn matches_path(path: &str) -> bool;
-
-    /// Decodes a message. Runs in the connection's own task and has no state but the decoder. A malformed
-    /// message becomes a command too, so that the error reply keeps its order among the other replies.
-    /// `None` is a message that the protocol ignores; it is logged.
-    fn decode(decoder: &mut Self::Decoder, message: Message) -> Option<Self::Command>;
-
-    /// Answers a plain HTTP request with one of [`Realm::METHODS`].
+    /// Answers a plain HTTP request with one of [`Protocol::methods`].
     fn request(&mut self, _cx: &mut Context, _request: &Request) -> HttpReply {
         unreachable!("a realm without methods receives no requests")
     }
@@ -217,8 +156,8 @@ pub trait Realm: Send + Sized + 'static {
         request: ConnectRequest,
     ) -> Result<(), Rejection>;
 
-    /// Handles a decoded message.
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Self::Command);
+    /// Handles a message, as the protocol's [`Decoder`] returned it.
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command);
 
     /// Handles the end of a connection: exactly once for each `open` that succeeded.
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason);

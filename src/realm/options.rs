@@ -1,12 +1,49 @@
 //! Reading a protocol's options, with errors that name the key.
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// An invalid option: its key, or a path if the error is inside a value, and what would be valid.
-pub(crate) struct OptionError {
-    pub(crate) key: String,
-    pub(crate) problem: String,
+/// A protocol's own keys of a listener, with their values.
+pub type OptionMap = Map<String, Value>;
+
+/// An invalid option.
+#[derive(Debug)]
+pub struct OptionError {
+    /// The key, or a path if the error is inside a value.
+    pub key: String,
+    /// What would be valid.
+    pub problem: String,
+}
+
+impl From<(&str, String)> for OptionError {
+    fn from((key, problem): (&str, String)) -> Self {
+        Self {
+            key: key.to_owned(),
+            problem,
+        }
+    }
+}
+
+/// Returns the default options of a protocol.
+pub(crate) fn default_options<T: Default + Serialize>() -> OptionMap {
+    match serde_json::to_value(T::default()) {
+        Ok(Value::Object(options)) => options,
+        other => unreachable!("options serialize to an object: {other:?}"),
+    }
+}
+
+/// Reads options. Those that are missing have their defaults.
+///
+/// # Errors
+/// An option of another type.
+pub(crate) fn read_options<T>(options: &OptionMap) -> Result<T, OptionError>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
+    let mut all = default_options::<T>();
+    all.extend(options.clone());
+    deserialize_object(Value::Object(all)).map_err(|(key, problem)| OptionError { key, problem })
 }
 
 /// Deserializes a JSON object.
@@ -21,7 +58,7 @@ pub(crate) fn deserialize_object<T: DeserializeOwned>(value: Value) -> Result<T,
 /// Checks options that have a minimum, each given as key, value, minimum and unit.
 ///
 /// # Errors
-/// The first option below its minimum, in the form that [`Realm::new`](super::Realm::new) returns.
+/// The first option below its minimum, in the form that becomes an [`OptionError`].
 pub(crate) fn check_minimum(
     options: &[(&'static str, u32, u32, &str)],
 ) -> Result<(), (&'static str, String)> {

@@ -13,9 +13,7 @@ use crate::net::http::request::{
 use crate::net::http::response::Response;
 use crate::net::listener::{ListenerState, ServerState};
 use crate::protocols::PROTOCOLS;
-use crate::protocols::{fastchat::FastChat, loudsync::Loudsync, peerdrop::PeerDrop};
-use crate::protocols::{peerjs::PeerJs, workspace::Workspace};
-use crate::realm::{Method, Realm};
+use crate::realm::{Method, Protocol};
 use crate::testing::harness::RealmHarness;
 use async_std::channel;
 use futures::AsyncRead;
@@ -84,11 +82,9 @@ pub fn request(bytes: &[u8]) {
                 .iter()
                 .for_each(|listener| check_first_response(head, listener))
         });
-        call_realm::<PeerDrop>(head, body);
-        call_realm::<FastChat>(head, body);
-        call_realm::<Workspace>(head, body);
-        call_realm::<Loudsync>(head, body);
-        call_realm::<PeerJs>(head, body);
+        for protocol in PROTOCOLS {
+            call_realm(protocol, head, body);
+        }
     }
 }
 
@@ -254,20 +250,20 @@ fn check_first_response(head: &RequestHead, listener: &ListenerState) {
 }
 
 /// Passes the request to a realm, as a new connection and as a plain request; it must not panic.
-fn call_realm<R: Realm>(head: &RequestHead, body: &[u8]) {
-    if !R::matches_path(&head.path) {
+fn call_realm(protocol: &Protocol, head: &RequestHead, body: &[u8]) {
+    if !(protocol.matches_path)(&head.path) {
         return;
     }
-    let mut harness = RealmHarness::<R>::new(json!({}));
+    let mut harness = RealmHarness::of(protocol);
     let target = format!("{}?{}", head.path, head.query);
     if let Err(rejection) = harness.try_open(1, &target, "127.0.0.1") {
         encode(&Response::new(rejection.status, rejection.text));
     }
-    if R::METHODS.contains(&Method::Get) {
+    if protocol.methods.contains(&Method::Get) {
         harness.get(&target);
     }
     if let (true, Ok(body)) = (
-        R::METHODS.contains(&Method::Post),
+        protocol.methods.contains(&Method::Post),
         std::str::from_utf8(body),
     ) {
         harness.post(&target, body);

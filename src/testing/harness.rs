@@ -9,25 +9,25 @@
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::realm::{
-    ConnectRequest, ConnectionId, Connections, Context, Effect, HttpReply, Ids, Message, Method,
-    Realm, Receipt, Rejection, Request, Retention,
+    Command, ConnectRequest, ConnectionId, Connections, Context, Decoder, Effect, HttpReply, Ids,
+    Message, Method, OptionMap, Protocol, Realm, Receipt, Rejection, Request, Retention,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 use uuid::{Builder, Uuid};
 
 /// A realm with simulated connections.
-pub struct RealmHarness<R: Realm> {
-    pub realm: R,
+pub struct RealmHarness<R: Realm + ?Sized = dyn Realm> {
+    pub realm: Box<R>,
     pub now: Duration,
     ids: DeterministicIds,
     open: BTreeSet<ConnectionId>,
-    decoders: BTreeMap<ConnectionId, R::Decoder>,
+    decoders: BTreeMap<ConnectionId, Decoder>,
     facts: Facts,
     /// Connections whose open is deferred.
     deferred: BTreeSet<ConnectionId>,
     /// Paused connections, each with the commands that it has sent since.
-    paused: BTreeMap<ConnectionId, Vec<R::Command>>,
+    paused: BTreeMap<ConnectionId, Vec<Command>>,
 }
 
 /// What a realm can learn about connections.
@@ -69,16 +69,32 @@ pub fn no_lines() -> Vec<String> {
 /// The wall-clock time at which a harness starts, since the Unix epoch: 2026-01-16T10:00:00.000Z.
 pub const START: Duration = Duration::from_millis(1_768_557_600_000);
 
+impl RealmHarness {
+    /// Creates a harness with an empty realm of a protocol, with default options.
+    pub fn of(protocol: &Protocol) -> Self {
+        let realm = (protocol.new_realm)(&OptionMap::new());
+        Self::with_realm(realm.unwrap_or_else(|problem| panic!("{problem:?}")))
+    }
+}
+
 impl<R: Realm> RealmHarness<R> {
     /// Creates a harness with an empty realm. Options are given as in the configuration; the others have
     /// their defaults.
     pub fn new(options: serde_json::Value) -> Self {
-        let mut all = serde_json::to_value(R::Options::default()).expect("options are JSON");
-        for (key, value) in options.as_object().expect("options are an object") {
-            all[key] = value.clone();
-        }
-        let options = serde_json::from_value(all).expect("options are of the right types");
+        let options = options.as_object().expect("options are an object");
         let realm = R::new(options).unwrap_or_else(|problem| panic!("{problem:?}"));
+        Self::with_realm(Box::new(realm))
+    }
+
+    /// Returns the key of the option because of which no realm is created.
+    pub fn invalid_option(options: serde_json::Value) -> String {
+        let options = options.as_object().expect("options are an object");
+        R::new(options).err().expect("an invalid option").key
+    }
+}
+
+impl<R: Realm + ?Sized> RealmHarness<R> {
+    fn with_realm(realm: Box<R>) -> Self {
         Self {
             realm,
             now: Duration::ZERO,
@@ -156,15 +172,19 @@ impl<R: Realm> RealmHarness<R> {
     /// Sends a message from a client.
     pub fn send_message(&mut self, conn: u64, message: Message) -> Vec<String> {
         self.record_activity(ConnectionId(conn));
-        let decoder = self.decoders.entry(ConnectionId(conn)).or_default();
-        match R::decode(decoder, message) {
+        let new_decoder = self.realm.protocol().new_decoder;
+        let decode = self
+            .decoders
+            .entry(ConnectionId(conn))
+            .or_insert_with(new_decoder);
+        match decode(message) {
             Some(command) => self.command(conn, command),
             None => no_lines(),
         }
     }
 
     /// Passes a command of a client to the realm without decoding a message.
-    pub fn command(&mut self, conn: u64, command: R::Command) -> Vec<String> {
+    pub fn command(&mut self, conn: u64, command: Command) -> Vec<String> {
         let conn = ConnectionId(conn);
         assert!(self.open.contains(&conn), "{conn:?} is not connected");
         assert!(!self.deferred.contains(&conn), "{conn:?} is not admitted");
@@ -284,7 +304,7 @@ impl<R: Realm> RealmHarness<R> {
     fn call(
         &mut self,
         lines: &mut Vec<String>,
-        resumed: &mut Vec<(ConnectionId, R::Command)>,
+        resumed: &mut Vec<(ConnectionId, Command)>,
         call: impl FnOnce(&mut R, &mut Context),
     ) {
         let mut effects = Vec::new();
@@ -377,8 +397,10 @@ impl<R: Realm> RealmHarness<R> {
         conn: ConnectionId,
         reason: CloseReason,
     ) {
-        let is_listed = CloseReason::COMMON.contains(&reason) || R::CLOSE_REASONS.contains(&reason);
-        assert!(is_listed, "{} does not list {reason:?}", R::NAME);
+        let protocol = self.realm.protocol();
+        let is_listed =
+            CloseReason::COMMON.contains(&reason) || protocol.close_reasons.contains(&reason);
+        assert!(is_listed, "{} does not list {reason:?}", protocol.name);
         if self.open.remove(&conn) {
             self.deferred.remove(&conn);
             self.paused.remove(&conn);

@@ -5,15 +5,15 @@
 //! process that started it.
 
 use async_std::io;
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 use switchboard::base::close::DisconnectReason;
 use switchboard::base::frame::Frame;
 use switchboard::config::{Address, Config, Listener};
-use switchboard::protocols::Protocol;
+use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, Message, OptionError, OptionMap,
+    Protocol, Realm, Rejection, SlowConsumerPolicy,
 };
 use switchboard::server::Server;
 use switchboard::sys::{open_files, threads};
@@ -21,12 +21,10 @@ use switchboard::sys::{open_files, threads};
 /// A realm that sends each message back to its sender.
 struct Echo;
 
-static ECHO: Protocol = Protocol::of::<Echo>();
-
-impl Realm for Echo {
-    const NAME: &'static str = "echo";
-    const ENDPOINT: &'static str = "/";
-    const DEFAULTS: Defaults = Defaults {
+static ECHO: Protocol = Protocol {
+    name: "echo",
+    endpoint: |_| "/".to_owned(),
+    defaults: Defaults {
         port: 0,
         origins: &["*"],
         handshake_timeout: 10,
@@ -35,22 +33,25 @@ impl Realm for Echo {
         pong_timeout: 5,
         ping_every: 0,
         message_timeout: 30,
-    };
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
-    type Options = BTreeMap<String, String>;
-    type Decoder = ();
-    type Command = Message;
+    },
+    default_options: OptionMap::new,
+    close_reasons: &[],
+    slow_consumer_policy: SlowConsumerPolicy::Backpressure,
+    min_outbox_messages: 0,
+    methods: &[],
+    full_message: None,
+    matches_path: |_| true,
+    new_decoder: || Box::new(|message| Some(Command::new(message))),
+    new_realm: new_realm::<Echo>,
+};
 
-    fn new(_: Self::Options) -> Result<Self, (&'static str, String)> {
+impl Realm for Echo {
+    fn new(_: &OptionMap) -> Result<Self, OptionError> {
         Ok(Self)
     }
 
-    fn matches_path(_: &str) -> bool {
-        true
-    }
-
-    fn decode((): &mut (), message: Message) -> Option<Message> {
-        Some(message)
+    fn protocol(&self) -> &'static Protocol {
+        &ECHO
     }
 
     fn open(
@@ -62,8 +63,8 @@ impl Realm for Echo {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, message: Message) {
-        let frame = match message {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+        let frame = match command.into() {
             Message::Text(text) => Frame::text(text),
             Message::Binary(bytes) => Frame::binary(bytes),
         };

@@ -7,10 +7,9 @@ use crate::broker::outbox::{Directives, OutboxReceiver, outbox};
 use crate::broker::{
     Broker, Clock, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus,
 };
-use crate::realm::erased::{AnyCommand, AnyRealm};
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, HttpReply, Receipt, Rejection, Request, Retention,
-    SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, HttpReply, OptionError, OptionMap,
+    Protocol, Realm, Receipt, Rejection, Request, Retention, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -56,8 +55,8 @@ pub(crate) const REJECTION: Rejection = Rejection {
 };
 
 /// A realm that does what its commands say, and logs each call.
-#[derive(Default)]
 pub(crate) struct MockRealm {
+    slow_consumer_policy: SlowConsumerPolicy,
     log: Arc<Mutex<Vec<String>>>,
     rejects: bool,
     defers: Vec<u64>,
@@ -66,6 +65,22 @@ pub(crate) struct MockRealm {
     stored_bytes: usize,
     best_effort_bytes: usize,
     promised_bytes: usize,
+}
+
+impl Default for MockRealm {
+    fn default() -> Self {
+        Self {
+            slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+            log: Arc::default(),
+            rejects: false,
+            defers: Vec::new(),
+            sends_at_open: Vec::new(),
+            closes_with: Vec::new(),
+            stored_bytes: 0,
+            best_effort_bytes: 0,
+            promised_bytes: 0,
+        }
+    }
 }
 
 impl MockRealm {
@@ -153,7 +168,48 @@ impl MockRealm {
     }
 }
 
-impl AnyRealm for MockRealm {
+static PROTOCOL_WITH_BACKPRESSURE: Protocol = protocol(SlowConsumerPolicy::Backpressure);
+static PROTOCOL_WITH_DISCONNECT: Protocol = protocol(SlowConsumerPolicy::Disconnect);
+
+/// A protocol with this policy. The broker does not create its realm, and does not decode.
+const fn protocol(slow_consumer_policy: SlowConsumerPolicy) -> Protocol {
+    Protocol {
+        name: "mock",
+        endpoint: |_| unreachable!(),
+        defaults: Defaults {
+            port: 0,
+            origins: &[],
+            handshake_timeout: 0,
+            max_message_size: 0,
+            ping_after: 0,
+            pong_timeout: 0,
+            ping_every: 0,
+            message_timeout: 0,
+        },
+        default_options: || unreachable!(),
+        close_reasons: &[CloseReason::GOODBYE],
+        slow_consumer_policy,
+        min_outbox_messages: 0,
+        methods: &[],
+        full_message: None,
+        matches_path: |_| unreachable!(),
+        new_decoder: || unreachable!(),
+        new_realm: |_| unreachable!(),
+    }
+}
+
+impl Realm for MockRealm {
+    fn new(_: &OptionMap) -> Result<Self, OptionError> {
+        Ok(Self::default())
+    }
+
+    fn protocol(&self) -> &'static Protocol {
+        match self.slow_consumer_policy {
+            SlowConsumerPolicy::Backpressure => &PROTOCOL_WITH_BACKPRESSURE,
+            SlowConsumerPolicy::Disconnect => &PROTOCOL_WITH_DISCONNECT,
+        }
+    }
+
     /// Replies with as many bytes as the query has.
     fn request(&mut self, _: &mut Context, request: &Request) -> HttpReply {
         self.log(format!("request {}", request.connect.path));
@@ -179,9 +235,9 @@ impl AnyRealm for MockRealm {
         if self.rejects { Err(REJECTION) } else { Ok(()) }
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: AnyCommand) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
         self.log(format!("command {}", conn.0));
-        for action in *command.downcast::<Vec<Action>>().unwrap() {
+        for action in command.into::<Vec<Action>>() {
             Self::act(cx, action);
         }
     }
@@ -197,10 +253,6 @@ impl AnyRealm for MockRealm {
 
     fn probe_result(&mut self, _: &mut Context, conn: ConnectionId, alive: bool) {
         self.log(format!("probe_result {} {alive}", conn.0));
-    }
-
-    fn close_reasons(&self) -> &'static [CloseReason] {
-        &[CloseReason::GOODBYE]
     }
 
     fn stored_bytes(&self) -> usize {
@@ -227,8 +279,6 @@ impl AnyRealm for MockRealm {
     fn tick(&mut self, _: &mut Context) {
         self.log("tick".to_owned());
     }
-
-    fn free_spare(&mut self) {}
 
     /// Sends to connection 1, and closes connection 3.
     fn stop(&mut self, cx: &mut Context) {
@@ -259,9 +309,12 @@ impl BrokerHarness {
     /// A harness with a memory budget in bytes; 0: no limit.
     pub(crate) fn with_budget(budget: usize, policy: SlowConsumerPolicy, realm: MockRealm) -> Self {
         let log = Arc::clone(&realm.log);
+        let realm = MockRealm {
+            slow_consumer_policy: policy,
+            ..realm
+        };
         let slot = RealmSlot {
             realm: Box::new(realm),
-            slow_consumer_policy: policy,
             keepalive: KeepaliveConfig {
                 ping_after: Duration::from_secs(15),
                 pong_timeout: Duration::from_secs(5),
@@ -392,10 +445,7 @@ impl BrokerHarness {
     pub(crate) fn commands(&mut self, conn: u64, commands: Vec<Vec<Action>>) {
         self.handle(Event::Commands {
             conn: ConnectionId(conn),
-            commands: commands
-                .into_iter()
-                .map(|actions| Box::new(actions) as AnyCommand)
-                .collect(),
+            commands: commands.into_iter().map(Command::new).collect(),
             reserved_bytes: 0,
         });
     }

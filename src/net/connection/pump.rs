@@ -7,9 +7,7 @@ use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use crate::broker::{CloseOrder, Event, EventSender, OutboxReceiver, PingReason};
 use crate::net::frame_writer::FrameWriter;
-use crate::protocols::Protocol;
-use crate::realm::erased::{AnyCommand, AnyDecoder};
-use crate::realm::{ConnectionId, Message};
+use crate::realm::{Command, ConnectionId, Decoder, Message, Protocol};
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use futures::StreamExt;
@@ -36,9 +34,9 @@ pub(super) struct Pump {
     pub(super) inbox: EventSender,
     pub(super) conn: ConnectionId,
     pub(super) protocol: &'static Protocol,
-    pub(super) decoder: AnyDecoder,
+    pub(super) decoder: Decoder,
     /// Decoded messages that are not yet sent to the broker.
-    pub(super) commands: Vec<AnyCommand>,
+    pub(super) commands: Vec<Command>,
     /// Bytes of the messages that `commands` were decoded from.
     pub(super) decoded_bytes: usize,
     /// Bytes of `receive_memory` that are reserved and not passed to the broker with a command.
@@ -261,8 +259,7 @@ impl Pump {
             return;
         }
         let bytes = message.len();
-        let decode = self.protocol.decode;
-        match turn.decode(bytes, || decode(&mut self.decoder, message)) {
+        match turn.decode(bytes, || (self.decoder)(message)) {
             Some(command) => {
                 self.commands.push(command);
                 self.decoded_bytes += bytes;

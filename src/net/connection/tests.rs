@@ -7,7 +7,7 @@ use crate::base::close::CloseReason;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, CloseOrder, Event, Inbox, Outbox, SocketStatus, inbox, outbox};
 use crate::net::socket::ClientSocket;
-use crate::protocols::Protocol;
+use crate::protocols;
 use crate::realm::ConnectionId;
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task::{block_on, yield_now};
@@ -50,7 +50,7 @@ impl Harness {
             already_read: Vec::new(),
             outbox_receiver,
             inbox: lanes.remove(0),
-            protocol: Protocol::by_name("peerdrop").unwrap(),
+            protocol: protocols::by_name("peerdrop").unwrap(),
             max_message_size: MAX_MESSAGE,
             close_timeout: Duration::MAX,
         });

@@ -17,12 +17,13 @@ mod partner;
 mod presence;
 mod stored;
 
-use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::close::DisconnectReason;
 use crate::base::spare::FreeSpare;
-use crate::realm::options::check_minimum;
+use crate::realm::options::{check_minimum, default_options, read_options};
+use crate::realm::protocol::new_realm;
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Rejection,
-    Request, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Method, OptionError,
+    OptionMap, Protocol, Realm, Rejection, Request, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
 use crate::toolkit::heap_bytes::HeapBytes;
@@ -154,10 +155,14 @@ pub struct FastChat {
     pending_dialects: BTreeMap<ConnectionId, Dialect>,
 }
 
-impl Realm for FastChat {
-    const NAME: &'static str = "fastchat";
-    const ENDPOINT: &'static str = "/ws";
-    const DEFAULTS: Defaults = Defaults {
+/// Path that a client connects to.
+const ENDPOINT: &str = "/ws";
+
+/// FastChat as the daemon sees it.
+pub static PROTOCOL: Protocol = Protocol {
+    name: "fastchat",
+    endpoint: |_| ENDPOINT.to_owned(),
+    defaults: Defaults {
         port: 8000,
         // "Origin validation on connection" ("CORS").
         origins: &["same-host"],
@@ -167,16 +172,24 @@ impl Realm for FastChat {
         pong_timeout: 5,
         ping_every: 0,
         message_timeout: 30,
-    };
-    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
-    const METHODS: &'static [Method] = &[Method::Get, Method::Post];
+    },
+    default_options: default_options::<Options>,
+    close_reasons: close_reasons::ALL,
+    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+    min_outbox_messages: 0,
+    methods: &[Method::Get, Method::Post],
+    full_message: None,
+    matches_path: |path| matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat"),
+    new_decoder: || {
+        let mut decoder = Decoder::default();
+        Box::new(move |message| Some(Command::new(codec::decode(&mut decoder, &message))))
+    },
+    new_realm: new_realm::<FastChat>,
+};
 
-    type Options = Options;
-    type Decoder = Decoder;
-    type Command = Incoming;
-
-    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+impl Realm for FastChat {
+    fn new(options: &OptionMap) -> Result<Self, OptionError> {
+        let options: Options = read_options(options)?;
         // With less, a user could reach a rate limit, disconnect, and come back with a new window.
         let min_absence = WINDOW.as_secs() as u32;
         check_minimum(&[
@@ -206,12 +219,8 @@ impl Realm for FastChat {
         })
     }
 
-    fn matches_path(path: &str) -> bool {
-        matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat")
-    }
-
-    fn decode(decoder: &mut Decoder, message: Message) -> Option<Incoming> {
-        Some(codec::decode(decoder, &message))
+    fn protocol(&self) -> &'static Protocol {
+        &PROTOCOL
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
@@ -224,7 +233,7 @@ impl Realm for FastChat {
         conn: ConnectionId,
         request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        if request.path != Self::ENDPOINT {
+        if request.path != ENDPOINT {
             return Err(Rejection {
                 status: 404,
                 text: "no WebSocket at this path; connect to /ws",
@@ -234,7 +243,8 @@ impl Realm for FastChat {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+        let incoming: Incoming = command.into();
         let Incoming { dialect, message } = incoming;
         let recipient = Recipient {
             connection: conn,

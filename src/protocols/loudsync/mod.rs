@@ -22,9 +22,11 @@ mod static_sessions;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
+use crate::realm::options::{default_options, read_options};
+use crate::realm::protocol::new_realm;
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
-    SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, OptionError, OptionMap, Protocol,
+    Realm, Rejection, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
@@ -56,10 +58,14 @@ pub struct Loudsync {
     stored_bytes: usize,
 }
 
-impl Realm for Loudsync {
-    const NAME: &'static str = "loudsync";
-    const ENDPOINT: &'static str = "/";
-    const DEFAULTS: Defaults = Defaults {
+/// Path that a client connects to.
+const ENDPOINT: &str = "/";
+
+/// LOUDSYNC as the daemon sees it.
+pub static PROTOCOL: Protocol = Protocol {
+    name: "loudsync",
+    endpoint: |_| ENDPOINT.to_owned(),
+    defaults: Defaults {
         port: 8080,
         origins: &["*"],
         handshake_timeout: 10,
@@ -69,15 +75,25 @@ impl Realm for Loudsync {
         // Each Ping measures the `latency` of a member.
         ping_every: 5,
         message_timeout: 30,
-    };
-    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
+    },
+    default_options: default_options::<Options>,
+    close_reasons: close_reasons::ALL,
+    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+    min_outbox_messages: 0,
+    methods: &[],
+    full_message: None,
+    // Every path is accepted (rulings), since one listener serves one protocol only.
+    matches_path: |_| true,
+    new_decoder: || {
+        let mut decoder = Decoder::default();
+        Box::new(move |message| Some(Command::new(decoder.decode(message))))
+    },
+    new_realm: new_realm::<Loudsync>,
+};
 
-    type Options = Options;
-    type Decoder = Decoder;
-    type Command = Incoming;
-
-    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+impl Realm for Loudsync {
+    fn new(options: &OptionMap) -> Result<Self, OptionError> {
+        let options: Options = read_options(options)?;
         options.check()?;
         let sessions = options.sessions.iter().map(|session| {
             let id = session.id.clone();
@@ -92,13 +108,8 @@ impl Realm for Loudsync {
         })
     }
 
-    /// Returns true: every path is accepted (rulings), since one listener serves one protocol only.
-    fn matches_path(_: &str) -> bool {
-        true
-    }
-
-    fn decode(decoder: &mut Decoder, message: Message) -> Option<Incoming> {
-        Some(decoder.decode(message))
+    fn protocol(&self) -> &'static Protocol {
+        &PROTOCOL
     }
 
     fn open(
@@ -111,7 +122,8 @@ impl Realm for Loudsync {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+        let incoming: Incoming = command.into();
         let client = Recipient {
             connection: conn,
             dialect: incoming.dialect,

@@ -12,8 +12,11 @@ mod wrong_codes;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::spare::FreeSpare;
+use crate::realm::options::{default_options, read_options};
+use crate::realm::protocol::new_realm;
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, Message, OptionError, OptionMap,
+    Protocol, Realm, Rejection, SlowConsumerPolicy,
 };
 use async_tungstenite::tungstenite::Utf8Bytes;
 pub use options::Options;
@@ -57,10 +60,14 @@ pub struct PeerDrop {
     waiting: WaitingJoins,
 }
 
-impl Realm for PeerDrop {
-    const NAME: &'static str = "peerdrop";
-    const ENDPOINT: &'static str = "/ws/chat";
-    const DEFAULTS: Defaults = Defaults {
+/// Path that a client connects to.
+const ENDPOINT: &str = "/ws/chat";
+
+/// PeerDrop as the daemon sees it.
+pub static PROTOCOL: Protocol = Protocol {
+    name: "peerdrop",
+    endpoint: |_| ENDPOINT.to_owned(),
+    defaults: Defaults {
         port: 9081,
         origins: &["*"],
         handshake_timeout: 10,
@@ -69,16 +76,27 @@ impl Realm for PeerDrop {
         pong_timeout: 5,
         ping_every: 0,
         message_timeout: 30,
-    };
-    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Backpressure;
+    },
+    default_options: default_options::<Options>,
+    close_reasons: close_reasons::ALL,
+    slow_consumer_policy: SlowConsumerPolicy::Backpressure,
+    min_outbox_messages: 0,
+    methods: &[],
+    full_message: None,
+    matches_path: |path| path == ENDPOINT || code_in(path).is_some(),
+    new_decoder: || {
+        Box::new(|message| match message {
+            Message::Text(text) => Some(Command::new(text)),
+            // "Text only" ("Limitations"). Ignored, since the protocol has no error message (rulings, "PeerDrop").
+            Message::Binary(_) => None,
+        })
+    },
+    new_realm: new_realm::<PeerDrop>,
+};
 
-    type Options = Options;
-    type Decoder = ();
-    /// A text for the peer.
-    type Command = Utf8Bytes;
-
-    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+impl Realm for PeerDrop {
+    fn new(options: &OptionMap) -> Result<Self, OptionError> {
+        let options: Options = read_options(options)?;
         options.check()?;
         Ok(Self {
             sessions: BTreeMap::new(),
@@ -93,17 +111,8 @@ impl Realm for PeerDrop {
         })
     }
 
-    fn matches_path(path: &str) -> bool {
-        path == Self::ENDPOINT || code_in(path).is_some()
-    }
-
-    fn decode((): &mut (), message: Message) -> Option<Utf8Bytes> {
-        match message {
-            Message::Text(text) => Some(text),
-            // "Text only" ("Limitations"). Ignored, since the protocol has no error message (rulings,
-            // "PeerDrop").
-            Message::Binary(_) => None,
-        }
+    fn protocol(&self) -> &'static Protocol {
+        &PROTOCOL
     }
 
     fn open(
@@ -123,7 +132,8 @@ impl Realm for PeerDrop {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, text: Utf8Bytes) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+        let text: Utf8Bytes = command.into();
         let session = self
             .code_by_connection
             .get(&conn)

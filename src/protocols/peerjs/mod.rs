@@ -16,10 +16,11 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
 use crate::base::spare::FreeSpare;
-use crate::realm::options::check_minimum;
+use crate::realm::options::{check_minimum, default_options, read_options};
+use crate::realm::protocol::new_realm;
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Message, Method, Realm, Receipt,
-    Rejection, Request, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Method, OptionError,
+    OptionMap, Protocol, Realm, Receipt, Rejection, Request, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
@@ -128,6 +129,11 @@ pub struct PeerJs {
     mailbox: Mailbox,
 }
 
+/// Returns the path that a client connects to with these options.
+fn endpoint(options: &Options) -> String {
+    format!("{}{ENDPOINT}", options.path.trim_end_matches('/'))
+}
+
 /// Resources below the configured path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -137,10 +143,16 @@ enum Route {
     WebSocket,
 }
 
-impl Realm for PeerJs {
-    const NAME: &'static str = "peerjs";
-    const ENDPOINT: &'static str = "/peerjs";
-    const DEFAULTS: Defaults = Defaults {
+/// Path that a client connects to with the default options.
+const ENDPOINT: &str = "/peerjs";
+
+/// PeerJS as the daemon sees it.
+pub static PROTOCOL: Protocol = Protocol {
+    name: "peerjs",
+    endpoint: |options| {
+        read_options(options).map_or_else(|_| ENDPOINT.to_owned(), |options| endpoint(&options))
+    },
+    defaults: Defaults {
         port: 9000,
         origins: &["*"],
         handshake_timeout: 10,
@@ -150,29 +162,32 @@ impl Realm for PeerJs {
         pong_timeout: 60,
         ping_every: 0,
         message_timeout: 75,
-    };
-    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
-    const METHODS: &'static [Method] = &[Method::Get];
-    const FULL_MESSAGE: Option<&'static str> = Some(FULL_ERROR);
+    },
+    default_options: default_options::<Options>,
+    close_reasons: close_reasons::ALL,
+    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+    min_outbox_messages: 0,
+    methods: &[Method::Get],
+    full_message: Some(FULL_ERROR),
+    // The path depends on the options, so `open` and `request` check it.
+    matches_path: |_| true,
+    new_decoder: || Box::new(|message| codec::decode(&message).map(Command::new)),
+    new_realm: new_realm::<PeerJs>,
+};
 
-    type Options = Options;
-    type Decoder = ();
-    type Command = ClientMessage;
-
-    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+impl Realm for PeerJs {
+    fn new(options: &OptionMap) -> Result<Self, OptionError> {
+        let options: Options = read_options(options)?;
         if !options.path.starts_with('/') || options.path.contains(['?', '#']) {
             let path = &options.path;
             let problem = format!(
                 "must begin with \"/\" and contain neither \"?\" nor \"#\", such as \"/my/app\", not {path:?}"
             );
-            return Err(("path", problem));
+            return Err(("path", problem).into());
         }
         if options.key.is_empty() {
-            return Err((
-                "key",
-                "must not be empty; the default is \"peerjs\"".to_owned(),
-            ));
+            let problem = "must not be empty; the default is \"peerjs\"".to_owned();
+            return Err(("key", problem).into());
         }
         check_minimum(&[
             ("expire_timeout", options.expire_timeout, 1, "seconds"),
@@ -201,17 +216,8 @@ impl Realm for PeerJs {
         })
     }
 
-    fn endpoint(options: &Options) -> String {
-        format!("{}{}", options.path.trim_end_matches('/'), Self::ENDPOINT)
-    }
-
-    /// Always true: the path depends on the options, so `open` and `request` check it.
-    fn matches_path(_: &str) -> bool {
-        true
-    }
-
-    fn decode((): &mut (), message: Message) -> Option<ClientMessage> {
-        codec::decode(&message)
+    fn protocol(&self) -> &'static Protocol {
+        &PROTOCOL
     }
 
     fn request(&mut self, cx: &mut Context, request: &Request) -> HttpReply {
@@ -235,7 +241,7 @@ impl Realm for PeerJs {
             Some(Route::WebSocket) => HttpReply::UpgradeRequired {
                 target: format!(
                     "{}?key={}&id=ID&token=TOKEN",
-                    Self::endpoint(&self.options),
+                    endpoint(&self.options),
                     self.options.key
                 ),
             },
@@ -264,7 +270,8 @@ impl Realm for PeerJs {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, message: ClientMessage) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+        let message: ClientMessage = command.into();
         // A connection that was rejected or replaced has no id, and is about to close. One that waits for its
         // id has none yet.
         let Some(id) = self.id_by_connection.get(&conn) else {

@@ -19,9 +19,11 @@ mod texts;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
+use crate::realm::options::{default_options, read_options};
+use crate::realm::protocol::new_realm;
 use crate::realm::{
-    ConnectRequest, ConnectionId, Context, Defaults, Message, Realm, Rejection, Retention,
-    SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Defaults, OptionError, OptionMap, Protocol,
+    Realm, Rejection, Retention, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
@@ -72,10 +74,14 @@ struct UserCount {
     has_changed: bool,
 }
 
-impl Realm for Workspace {
-    const NAME: &'static str = "workspace";
-    const ENDPOINT: &'static str = "/ws";
-    const DEFAULTS: Defaults = Defaults {
+/// Path that a client connects to.
+const ENDPOINT: &str = "/ws";
+
+/// Workspace as the daemon sees it.
+pub static PROTOCOL: Protocol = Protocol {
+    name: "workspace",
+    endpoint: |_| ENDPOINT.to_owned(),
+    defaults: Defaults {
         port: 4000,
         origins: &["*"],
         handshake_timeout: 30,
@@ -84,16 +90,24 @@ impl Realm for Workspace {
         pong_timeout: 5,
         ping_every: 0,
         message_timeout: 30,
-    };
-    const CLOSE_REASONS: &'static [CloseReason] = close_reasons::ALL;
-    const SLOW_CONSUMER_POLICY: SlowConsumerPolicy = SlowConsumerPolicy::Disconnect;
-    const MIN_OUTBOX_MESSAGES: usize = 2;
+    },
+    default_options: default_options::<Options>,
+    close_reasons: close_reasons::ALL,
+    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+    min_outbox_messages: 2,
+    methods: &[],
+    full_message: None,
+    matches_path: |path| path == ENDPOINT,
+    new_decoder: || {
+        let mut decoder = Decoder::default();
+        Box::new(move |message| Some(Command::new(decoder.decode(message))))
+    },
+    new_realm: new_realm::<Workspace>,
+};
 
-    type Options = Options;
-    type Decoder = Decoder;
-    type Command = Incoming;
-
-    fn new(options: Options) -> Result<Self, (&'static str, String)> {
+impl Realm for Workspace {
+    fn new(options: &OptionMap) -> Result<Self, OptionError> {
+        let options: Options = read_options(options)?;
         options.check()?;
         let interval = options.announcement_interval();
         Ok(Self {
@@ -111,12 +125,8 @@ impl Realm for Workspace {
         })
     }
 
-    fn matches_path(path: &str) -> bool {
-        path == Self::ENDPOINT
-    }
-
-    fn decode(decoder: &mut Decoder, message: Message) -> Option<Incoming> {
-        Some(decoder.decode(message))
+    fn protocol(&self) -> &'static Protocol {
+        &PROTOCOL
     }
 
     fn open(
@@ -143,7 +153,8 @@ impl Realm for Workspace {
         Ok(())
     }
 
-    fn command(&mut self, cx: &mut Context, conn: ConnectionId, incoming: Incoming) {
+    fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
+        let incoming: Incoming = command.into();
         self.broadcast_due_texts(cx);
         let Some(member) = self.members.get_mut(&conn) else {
             return;

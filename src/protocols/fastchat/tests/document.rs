@@ -79,7 +79,9 @@
 //! | when memory is short, first go rates, last chats | `when_memory_is_short_rates_are_forgotten_before_chats` |
 //! | nothing is stored for ever | `nothing_is_stored_after_all_users_have_been_away_for_a_minute` |
 
+use crate::base::close::CloseReason;
 use crate::protocols::fastchat::*;
+use crate::realm::Message;
 use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
 
@@ -210,16 +212,17 @@ fn names(conn: u64, names: &[&str]) -> (u64, Vec<String>) {
 
 #[test]
 fn the_endpoint_is_ws_on_port_8000() {
-    assert_eq!((FastChat::DEFAULTS.port, FastChat::ENDPOINT), (8000, "/ws"));
+    assert_eq!(PROTOCOL.defaults.port, 8000);
+    assert_eq!((PROTOCOL.endpoint)(&OptionMap::new()), "/ws");
     assert_eq!(
-        FastChat::SLOW_CONSUMER_POLICY,
+        PROTOCOL.slow_consumer_policy,
         SlowConsumerPolicy::Disconnect
     );
-    assert!(FastChat::matches_path("/ws"));
+    assert!((PROTOCOL.matches_path)("/ws"));
     assert!(
         !["/", "/ws/", "/ws/chat", "/WS"]
             .iter()
-            .any(|path| FastChat::matches_path(path))
+            .any(|path| (PROTOCOL.matches_path)(path))
     );
 }
 
@@ -1434,10 +1437,8 @@ fn options_out_of_range_are_named() {
         ("message_length", json!(0)),
         ("display_name_length", json!(2)),
     ] {
-        let mut options = serde_json::to_value(Options::default()).unwrap();
-        options[key] = wrong;
-        let problem = FastChat::new(serde_json::from_value(options).unwrap()).err();
-        assert_eq!(problem.unwrap().0, key);
+        let options = json!({key: wrong});
+        assert_eq!(RealmHarness::<FastChat>::invalid_option(options), key);
     }
 }
 

@@ -73,6 +73,7 @@
 
 use crate::protocols::loudsync::join::ID_ALPHABET;
 use crate::protocols::loudsync::*;
+use crate::realm::Message;
 use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
 
@@ -211,7 +212,7 @@ pub(super) fn kick(member: &str) -> String {
 #[test]
 fn any_path_is_accepted() {
     for path in ["/", "/ws", "/any/thing", ""] {
-        assert!(Loudsync::matches_path(path));
+        assert!((PROTOCOL.matches_path)(path));
     }
 }
 
@@ -1476,10 +1477,8 @@ fn options_out_of_range_are_named() {
         ("max_members", 1),
         ("max_members", 257),
     ] {
-        let mut options = serde_json::to_value(Options::default()).unwrap();
-        options[key] = json!(wrong);
-        let problem = Loudsync::new(serde_json::from_value(options).unwrap()).err();
-        assert_eq!(problem.unwrap().0, key);
+        let options = json!({key: wrong});
+        assert_eq!(RealmHarness::<Loudsync>::invalid_option(options), key);
     }
 }
 
@@ -1503,7 +1502,7 @@ fn the_longest_names_are_accepted() {
     );
     assert_eq!(summaries(&harness.send(1, &join))[0], "1 < welcome");
     assert_eq!(
-        Loudsync::SLOW_CONSUMER_POLICY,
+        PROTOCOL.slow_consumer_policy,
         SlowConsumerPolicy::Disconnect
     );
 }

@@ -14,6 +14,7 @@
 //!   clients have disconnected.
 
 use crate::protocols::loudsync::*;
+use crate::realm::Message;
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
 #[cfg(test)]

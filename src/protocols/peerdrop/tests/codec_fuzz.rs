@@ -1,15 +1,17 @@
 //! PeerDrop's decoder on arbitrary messages.
 
 use crate::base::frame::Frame;
-use crate::protocols::peerdrop::PeerDrop;
-use crate::realm::{Message, Realm};
+use crate::protocols::peerdrop::PROTOCOL;
+use crate::realm::{Command, Message};
 use crate::testing::messages;
+use async_tungstenite::tungstenite::Utf8Bytes;
 
 /// Decodes the messages of one connection, one per line. A text is relayed unchanged; a binary message is
 /// ignored.
 pub(crate) fn decode_all(bytes: &[u8]) {
+    let mut decode = (PROTOCOL.new_decoder)();
     for message in messages(bytes) {
-        let decoded = PeerDrop::decode(&mut (), message.clone());
+        let decoded = decode(message.clone()).map(Command::into::<Utf8Bytes>);
         match message {
             Message::Text(text) => {
                 let frame = Frame::text(decoded.expect("a text is never ignored"));

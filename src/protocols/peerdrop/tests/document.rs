@@ -143,7 +143,7 @@ fn texts_sent_before_the_peer_has_joined_are_dropped() {
 
 #[test]
 fn binary_frames_are_ignored() {
-    assert!(PeerDrop::decode(&mut (), Message::Binary(vec![1, 2, 3].into())).is_none());
+    assert!((PROTOCOL.new_decoder)()(Message::Binary(vec![1, 2, 3].into())).is_none());
 }
 
 #[test]
@@ -570,17 +570,15 @@ fn options_out_of_range_are_named() {
         ("max_waiting_joins_per_ip", 0),
         ("max_waiting_joins_per_ip", 1001),
     ] {
-        let mut options = serde_json::to_value(Options::default()).unwrap();
-        options[key] = json!(wrong);
-        let problem = PeerDrop::new(serde_json::from_value(options).unwrap()).err();
-        assert_eq!(problem.unwrap().0, key);
+        let options = json!({key: wrong});
+        assert_eq!(RealmHarness::<PeerDrop>::invalid_option(options), key);
     }
 }
 
 #[test]
 fn only_the_two_paths_of_the_document_are_served() {
     for path in ["/ws/chat", "/ws/chat/ABC123", "/ws/chat/x"] {
-        assert!(PeerDrop::matches_path(path), "{path}");
+        assert!((PROTOCOL.matches_path)(path), "{path}");
     }
     for path in [
         "/",
@@ -590,7 +588,7 @@ fn only_the_two_paths_of_the_document_are_served() {
         "/ws/chatter",
         "/WS/CHAT",
     ] {
-        assert!(!PeerDrop::matches_path(path), "{path}");
+        assert!(!(PROTOCOL.matches_path)(path), "{path}");
     }
 }
 

@@ -63,7 +63,7 @@
 
 use crate::protocols::peerjs::mailbox::{MAX_NOTES, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
-use crate::realm::Body;
+use crate::realm::{Body, Message};
 use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
@@ -249,7 +249,7 @@ fn the_websocket_is_below_the_configured_path() {
         let rejection = harness.try_open(2, &format!("{path}{query}"), "127.0.0.1");
         assert_eq!(rejection.unwrap_err().status, 404, "{path}");
     }
-    assert_eq!(PeerJs::DEFAULTS.port, 9000);
+    assert_eq!(PROTOCOL.defaults.port, 9000);
     for path in ["/my", "/my/"] {
         let options = json!({"path": path, "key": "k"});
         let target = "/my/peerjs?key=k&id=ID&token=TOKEN".to_owned();
@@ -417,8 +417,8 @@ fn messages_for_a_silent_client_do_not_reach_its_successor() {
 
 #[test]
 fn a_phone_may_sleep_for_a_minute() {
-    assert_eq!(PeerJs::DEFAULTS.ping_after, 15);
-    assert_eq!(PeerJs::DEFAULTS.pong_timeout, 60);
+    assert_eq!(PROTOCOL.defaults.ping_after, 15);
+    assert_eq!(PROTOCOL.defaults.pong_timeout, 60);
 }
 
 #[test]
@@ -1235,10 +1235,8 @@ fn options_out_of_range_are_named() {
         ("silent_after", json!(0)),
         ("takeover_timeout", json!(0)),
     ] {
-        let mut options = serde_json::to_value(Options::default()).unwrap();
-        options[key] = wrong;
-        let problem = PeerJs::new(serde_json::from_value(options).unwrap()).err();
-        assert_eq!(problem.unwrap().0, key);
+        let options = json!({key: wrong});
+        assert_eq!(RealmHarness::<PeerJs>::invalid_option(options), key);
     }
 }
 

@@ -12,6 +12,7 @@
 
 use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
+use crate::realm::Message;
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, ModelClients, STEPS};
 #[cfg(test)]

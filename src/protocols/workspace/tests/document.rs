@@ -88,6 +88,7 @@
 
 use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
+use crate::realm::Message;
 use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::jwt::sign;
 use proptest::prelude::*;
@@ -583,7 +584,7 @@ fn nothing_is_kept_of_a_user_a_minute_after_it_disconnected() {
         users,
         recently_gone,
         ..
-    } = &harness.realm;
+    } = &*harness.realm;
     assert!(members.is_empty() && users.is_empty());
     assert!(recently_gone.is_empty());
 }
@@ -643,9 +644,9 @@ fn without_an_idle_timeout_no_connection_is_closed() {
 
 #[test]
 fn only_the_path_ws_is_served() {
-    assert!(Workspace::matches_path("/ws"));
+    assert!((PROTOCOL.matches_path)("/ws"));
     for path in ["/", "/ws/", "/ws/chat", "/WS"] {
-        assert!(!Workspace::matches_path(path), "{path}");
+        assert!(!(PROTOCOL.matches_path)(path), "{path}");
     }
 }
 
@@ -1124,10 +1125,10 @@ fn a_user_whose_connection_changes_its_name_while_typing_stops_typing() {
     harness.send(1, TYPING);
     let lines = harness.command(
         1,
-        Incoming {
+        Command::new(Incoming {
             dialect: Dialect::Electron,
             message: ClientMessage::Auth(Some(sign(HS256, r#"{"username":"c"}"#, b""))),
-        },
+        }),
     );
     let (a, c) = (
         presence(2, 1, "a", "offline"),
@@ -1267,14 +1268,11 @@ fn nothing_is_kept_of_a_former_username() {
 #[test]
 fn options_out_of_range_are_named() {
     for username_length in [11, 257] {
-        let options = Options {
-            username_length,
-            ..Options::default()
-        };
-        assert!(matches!(
-            Workspace::new(options),
-            Err(("username_length", _))
-        ));
+        let options = json!({"username_length": username_length});
+        assert_eq!(
+            RealmHarness::<Workspace>::invalid_option(options),
+            "username_length"
+        );
     }
 }
 
@@ -1295,7 +1293,7 @@ fn every_rule_has_a_test() {
 proptest! {
     #[test]
     fn no_text_makes_decoding_panic(text in "\\PC{0,100}") {
-        Workspace::decode(&mut Decoder::default(), Message::Text(text.into()));
+        Decoder::default().decode(Message::Text(text.into()));
     }
 
     #[test]
@@ -1304,10 +1302,8 @@ proptest! {
         field in "(text|status|isTyping|type|token|replyTo|[a-z]{0,5})",
         value in "(true|null|-?[0-9]{1,30}(e[0-9]{1,3})?|\"[a-z<>]{0,9}\"|\\[\\]|\\{\\})",
     ) {
-        Workspace::decode(
-            &mut Decoder::default(),
-            Message::Text(format!(r#"{{"type":"{kind}","{field}":{value}}}"#).into()),
-        );
+        let text = format!(r#"{{"type":"{kind}","{field}":{value}}}"#);
+        Decoder::default().decode(Message::Text(text.into()));
     }
 }
 

@@ -1,0 +1,81 @@
+//! A protocol as data: what the daemon must know of it before there is a connection, and how to create its realm.
+
+use super::{Command, Message, Method, OptionError, OptionMap, Realm, SlowConsumerPolicy};
+use crate::base::close::CloseReason;
+
+/// Decodes the messages of one connection, in the connection's own task. It keeps what the next message needs: the
+/// client's dialect, if the protocol has several.
+///
+/// A malformed message becomes a command too, so that the error reply keeps its order among the other replies;
+/// whether a command is allowed is for [`Realm::command`] to decide. `None` is a message that the protocol ignores;
+/// it is logged.
+pub type Decoder = Box<dyn FnMut(Message) -> Option<Command> + Send>;
+
+/// A protocol. One that is not in the [table](crate::protocols::PROTOCOLS) cannot be named in a configuration file,
+/// but [`Listener::built_in`](crate::config::Listener::built_in) can serve it.
+#[derive(Debug)]
+pub struct Protocol {
+    /// Name in the configuration and the log.
+    pub name: &'static str,
+    /// Returns the path that a client connects to with these options, for messages that say how to connect.
+    pub endpoint: fn(&OptionMap) -> String,
+    /// Defaults of a listener's settings.
+    pub defaults: Defaults,
+    /// Default options, as in the configuration.
+    pub default_options: fn() -> OptionMap,
+    /// The reasons for which the realm closes connections, beside [`CloseReason::COMMON`], in the order of their
+    /// codes.
+    pub close_reasons: &'static [CloseReason],
+    /// The policy for connections whose outbox is full.
+    pub slow_consumer_policy: SlowConsumerPolicy,
+    /// Number of messages of `max_message_size` that an outbox holds at least, whatever `outbox_size` says.
+    pub min_outbox_messages: usize,
+    /// The methods of plain HTTP requests that [`Realm::request`] answers. The responses have CORS headers, since web
+    /// pages send these requests. Without any method the response says how to connect.
+    pub methods: &'static [Method],
+    /// The message for a client above `max_connections`, sent before it is closed with
+    /// [`CloseReason::TOO_MANY_CONNECTIONS`]. Without one, such a client receives HTTP 503.
+    pub full_message: Option<&'static str>,
+    /// Returns whether the protocol is served at this path; otherwise the response is 404.
+    pub matches_path: fn(&str) -> bool,
+    /// Creates the decoder of a new connection.
+    pub new_decoder: fn() -> Decoder,
+    /// Creates the realm of a listener from its options, of which none is missing: [`new_realm`].
+    pub new_realm: fn(&OptionMap) -> Result<Box<dyn Realm>, OptionError>,
+}
+
+impl Protocol {
+    /// Returns whether the protocol has an HTTP API.
+    pub(crate) const fn has_http_api(&self) -> bool {
+        !self.methods.is_empty()
+    }
+}
+
+/// Creates a realm for [`Protocol::new_realm`].
+///
+/// # Errors
+/// The first option that is invalid.
+pub fn new_realm<R: Realm>(options: &OptionMap) -> Result<Box<dyn Realm>, OptionError> {
+    Ok(Box::new(R::new(options)?))
+}
+
+/// Defaults of a listener's settings that depend on the protocol.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// The port of `address`, on localhost.
+    pub port: u16,
+    /// `origins`.
+    pub origins: &'static [&'static str],
+    /// `handshake_timeout`, in seconds.
+    pub handshake_timeout: u64,
+    /// `max_message_size`, in bytes.
+    pub max_message_size: u64,
+    /// `ping_after`, in seconds.
+    pub ping_after: u64,
+    /// `pong_timeout`, in seconds.
+    pub pong_timeout: u64,
+    /// `ping_every`, in seconds.
+    pub ping_every: u64,
+    /// `message_timeout`, in seconds.
+    pub message_timeout: u64,
+}
