@@ -15,6 +15,7 @@ Usage:
   switchboard [--config FILE] [--log LEVEL]   serve until SIGTERM or SIGINT
   switchboard check [--config FILE]           check a configuration, print its listeners
   switchboard defaults                        print the complete default configuration
+  switchboard help [KEY]                      explain a setting, or list all
 
 Options:
   -c, --config FILE   a JSON file; without it the file that $SWITCHBOARD_CONFIG names;
@@ -48,6 +49,8 @@ pub enum Command {
     Check,
     /// `defaults`: print the built-in configuration.
     Defaults,
+    /// `help`: print what a setting is for, or a line about each.
+    Explain(Option<String>),
     /// `--help`; also in addition to a command.
     Help,
     /// `--version`; also in addition to a command.
@@ -98,13 +101,17 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments,
                 command = Some(match word.to_string_lossy().as_ref() {
                     "check" => Command::Check,
                     "defaults" => Command::Defaults,
+                    "help" => Command::Explain(None),
                     other => {
                         return Err(format!(
-                            "unknown command {}; the commands are check and defaults",
+                            "unknown command {}; the commands are check, defaults and help",
                             Quoted(other)
                         ));
                     }
                 });
+            }
+            Value(key) if command == Some(Command::Explain(None)) => {
+                command = Some(Command::Explain(Some(key.to_string_lossy().into_owned())));
             }
             other => return Err(other.unexpected().to_string()),
         }
@@ -112,9 +119,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments,
     let command = match command {
         None => Command::Serve { log },
         Some(_) if log.is_some() => return Err("--log cannot be used with a command".to_owned()),
-        Some(Command::Defaults) if config.is_some() => {
+        Some(Command::Defaults | Command::Explain(_)) if config.is_some() => {
             return Err(
-                "--config cannot be used with defaults, which prints the built-in configuration"
+                "--config cannot be used with defaults or help, which know the built-in configuration alone"
                     .to_owned(),
             );
         }
@@ -156,6 +163,11 @@ mod tests {
             arguments(Command::Check, Some("a.json"))
         );
         assert_eq!(parsed("defaults"), arguments(Command::Defaults, None));
+        assert_eq!(parsed("help"), arguments(Command::Explain(None), None));
+        assert_eq!(
+            parsed("help log"),
+            arguments(Command::Explain(Some("log".to_owned())), None)
+        );
         assert_eq!(parsed("-h"), arguments(Command::Help, None));
         assert_eq!(parsed("check --version"), arguments(Command::Version, None));
     }
@@ -165,7 +177,7 @@ mod tests {
         for (line, problem) in [
             (
                 "serve",
-                "unknown command \"serve\"; the commands are check and defaults",
+                "unknown command \"serve\"; the commands are check, defaults and help",
             ),
             (
                 "--log loud",
@@ -174,6 +186,7 @@ mod tests {
             ("--port 5", "--port"),
             ("--config", "missing argument"),
             ("check check", "check"),
+            ("help log threads", "threads"),
             ("check --log info", "--log cannot be used with a command"),
             (
                 "defaults -c a.json",

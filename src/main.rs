@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use switchboard::cli::{self, Command};
-use switchboard::config::{Config, Listener, parse_level};
+use switchboard::config::{Config, Listener, help, parse_level};
 use switchboard::server::Server;
 use switchboard::sys::{log_writer, open_files, signals, stderr, threads};
 
@@ -26,6 +26,16 @@ fn main() -> ExitCode {
         Command::Help => return print(cli::HELP),
         Command::Version => return print(concat!("switchboard ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Defaults => return print(&format!("{}\n", Config::built_in().to_json())),
+        Command::Explain(None) => return print(&help::overview()),
+        Command::Explain(Some(key)) => {
+            return match help::describe(&key) {
+                Ok(description) => print(&description),
+                Err(problem) => {
+                    stderr::print(format_args!("switchboard: {problem}"));
+                    ExitCode::from(WRONG_USAGE)
+                }
+            };
+        }
         Command::Check | Command::Serve { .. } => {}
     }
     let variable = std::env::var_os("SWITCHBOARD_CONFIG").filter(|path| !path.is_empty());
@@ -59,7 +69,7 @@ fn listener_line(listener: &Listener) -> String {
     format!(
         "{:<10} ws://{}{}\n",
         listener.protocol.name,
-        listener.address,
+        listener.settings.address,
         listener.endpoint()
     )
 }

@@ -114,10 +114,10 @@ impl Server {
             log::warn!("{warning}");
         }
         let bind = |(index, listener): (usize, &Listener)| {
-            bind(listener.address).map_err(|error| BindError {
+            bind(listener.settings.address).map_err(|error| BindError {
                 index,
                 protocol: listener.protocol.name,
-                address: listener.address,
+                address: listener.settings.address,
                 error,
             })
         };
@@ -370,10 +370,11 @@ mod tests {
     use crate::base::frame::Frame;
     use crate::realm::protocol::new_realm;
     use crate::realm::{
-        Command, ConnectRequest, ConnectionId, Context, Defaults, Message, OptionError, OptionMap,
-        Protocol, Realm, Rejection, SlowConsumerPolicy,
+        Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+        SettingError, SettingMap, SlowConsumerPolicy,
     };
     use async_tungstenite::tungstenite::{self, Message as Received, Utf8Bytes, WebSocket};
+    use serde_json::json;
     use std::net::{SocketAddr, TcpStream};
     use std::thread;
 
@@ -383,17 +384,8 @@ mod tests {
     static BUGGY: Protocol = Protocol {
         name: "buggy",
         endpoint: |_| "/".to_owned(),
-        defaults: Defaults {
-            port: 0,
-            origins: &["*"],
-            handshake_timeout: 10,
-            max_message_size: 1000,
-            ping_after: 15,
-            pong_timeout: 5,
-            ping_every: 0,
-            message_timeout: 30,
-        },
-        default_options: OptionMap::new,
+        listener_defaults: || json!({"max_message_size": 1000}),
+        options: Vec::new,
         close_reasons: &[],
         slow_consumer_policy: SlowConsumerPolicy::Disconnect,
         min_outbox_messages: 0,
@@ -411,7 +403,7 @@ mod tests {
     };
 
     impl Realm for Buggy {
-        fn new(_: &OptionMap) -> Result<Self, OptionError> {
+        fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {
             Ok(Self)
         }
 

@@ -62,9 +62,10 @@ fn the_defaults_are_localhost_and_the_packaged_file_is_all_addresses() {
     let packaged: Value =
         serde_json::from_str(include_str!("../systemd/switchboard.json")).unwrap();
     for (index, protocol) in PROTOCOLS.iter().enumerate() {
-        let port = protocol.defaults.port;
+        let default = (protocol.listener_defaults)()["address"].clone();
+        let (_, port) = default.as_str().unwrap().split_once("localhost:").unwrap();
         let address = |config: &Value| config["listeners"][index]["address"].clone();
-        assert_eq!(address(&defaults), json!(format!("localhost:{port}")));
+        assert_eq!(address(&defaults), default);
         assert_eq!(address(&packaged), json!(format!("*:{port}")));
     }
 }

@@ -4,6 +4,7 @@ use crate::common::{program, run, temporary_file};
 use serde_json::json;
 use std::process::Output;
 use switchboard::config::Config;
+use switchboard::config::help::groups;
 use switchboard::protocols::PROTOCOLS;
 
 pub fn stdout(output: &Output) -> &str {
@@ -84,7 +85,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"colour": 1}"#.to_owned(),
-            r#""colour": unknown key; the keys of a configuration are listeners, log, max_connections, memory_budget, shutdown_timeout, threads"#,
+            r#""colour": unknown key; the keys of a configuration are log, threads, max_connections, memory_budget, shutdown_timeout, listeners"#,
         ),
         (
             r#"{"listeners": []}"#.to_owned(),
@@ -112,11 +113,11 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"memory_budget": "64M"}"#.to_owned(),
-            r#"memory_budget: must be 0 (no limit), null (a quarter of the memory) or at least 1048576 bytes, not "64M""#,
+            r#"memory_budget: must be 0 (no limit), null (the default) or at least 1048576 bytes, not "64M""#,
         ),
         (
             r#"{"memory_budget": 64}"#.to_owned(),
-            "memory_budget: must be 0 (no limit), null (a quarter of the memory) or at least 1048576 bytes, not 64",
+            "memory_budget: must be 0 (no limit), null (the default) or at least 1048576 bytes, not 64",
         ),
         (
             r#"{"threads": -1}"#.to_owned(),
@@ -128,7 +129,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"threads": 5000}"#.to_owned(),
-            "threads: must be at most 1024, not 5000",
+            "threads: must be at most 1024 threads, not 5000",
         ),
         (
             r#"{"shutdown_timeout": "long"}"#.to_owned(),
@@ -208,19 +209,19 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""ping_after": 1e300"#),
-            "listeners[1].ping_after: must be from 0 to 1000000000 seconds, not 1e300",
+            "listeners[1].ping_after: must be at most 1000000000 seconds, not 1e+300",
         ),
         (
             listener(r#""max_message_size": 0"#),
-            "listeners[1].max_message_size: must be from 1 to 1073741824 bytes, not 0",
+            "listeners[1].max_message_size: must be 1 to 1073741824 bytes, not 0",
         ),
         (
             listener(r#""outbox_size": 1"#),
-            "listeners[1].outbox_size: must be from 1024 to 1073741824 bytes, not 1",
+            "listeners[1].outbox_size: must be 1024 to 1073741824 bytes, not 1",
         ),
         (
             listener(r#""messages_per_minute": 5000000000"#),
-            "listeners[1].messages_per_minute: must be at most 4294967295, not 5000000000",
+            "listeners[1].messages_per_minute: must be at most 4294967295 messages, not 5000000000",
         ),
         (
             listener(r#""username_length": 1"#),
@@ -312,6 +313,26 @@ fn wrong_arguments_exit_with_2_and_help_with_0() {
 }
 
 #[test]
+fn help_explains_a_setting_or_lists_all() {
+    let explained = run(&["help", "code_length"]);
+    assert_eq!(explained.status.code(), Some(0));
+    assert!(stdout(&explained).starts_with("code_length (characters, 4 to 12; default 6)\n"));
+    let list = run(&["help"]);
+    for group in groups() {
+        for setting in group.settings {
+            assert!(stdout(&list).contains(&format!("\n  {} ", setting.name)));
+        }
+    }
+    let wrong = run(&["help", "code_lenght"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let error = String::from_utf8(wrong.stderr).unwrap();
+    assert!(
+        error.starts_with("switchboard: write \"switchboard help code_length\""),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_packaged_configuration_is_valid_and_has_every_protocol_on_all_addresses() {
     let config = Config::from_json(include_str!("../systemd/switchboard.json")).unwrap();
     let packaged: Vec<&str> = config
@@ -322,9 +343,10 @@ fn the_packaged_configuration_is_valid_and_has_every_protocol_on_all_addresses()
     let all: Vec<&str> = PROTOCOLS.iter().map(|protocol| protocol.name).collect();
     assert_eq!(packaged, all);
     assert!(
-        config
-            .listeners
-            .iter()
-            .all(|listener| listener.address.to_string().starts_with("*:"))
+        config.listeners.iter().all(|listener| listener
+            .settings
+            .address
+            .to_string()
+            .starts_with("*:"))
     );
 }

@@ -2,7 +2,7 @@
 
 use crate::configuration::{check, stdout};
 use serde_json::{Value, json};
-use switchboard::config::Listener;
+use switchboard::config::{Listener, help};
 use switchboard::protocols::PROTOCOLS;
 
 /// Asserts that `check` rejects a file, and that its only error begins like this after the file's name.
@@ -197,13 +197,11 @@ fn what_is_valid_and_probably_not_meant_is_a_warning_and_the_status_is_0() {
     );
 }
 
-/// Returns the keys that switchboard.json(5) says are times.
+/// Returns the keys that are times.
 fn times() -> Vec<&'static str> {
-    include_str!("../systemd/switchboard.json.5")
-        .lines()
-        .filter(|line| line.contains(" (seconds; ") || line.contains(" (whole seconds; "))
-        .filter_map(|line| line.strip_prefix(".BR ")?.split(' ').next())
-        .collect()
+    let settings = help::groups().into_iter().flat_map(|group| group.settings);
+    let times = settings.filter(|setting| setting.is_time());
+    times.map(|setting| setting.name).collect()
 }
 
 #[test]

@@ -1,12 +1,8 @@
-//! Compares settings and close reasons in the man page and on the protocols' pages with the code, and
-//! checks the examples.
+//! Compares close reasons on the protocols' pages with the code, and checks the examples. Settings: `setting_tables.rs`.
 
-use serde_json::{Map, Value, json};
 use switchboard::base::close::CloseReason;
-use switchboard::config::{Config, Listener};
+use switchboard::config::Config;
 use switchboard::protocols::PROTOCOLS;
-
-const MAN_PAGE: &str = include_str!("../systemd/switchboard.json.5");
 
 /// Returns the page of a protocol for authors of clients, or with an empty name the one about all protocols.
 fn page(protocol: &str) -> &'static str {
@@ -18,55 +14,6 @@ fn page(protocol: &str) -> &'static str {
         "loudsync" => include_str!("../src/protocols/loudsync/README.md"),
         "peerjs" => include_str!("../src/protocols/peerjs/README.md"),
         other => panic!("unknown protocol {other:?}: add its page here"),
-    }
-}
-
-/// Returns whether switchboard.json(5) has an entry for a key that names this default.
-fn man_page_has(key: &str, default: &str) -> bool {
-    let entry = format!(".BR {key} \"");
-    let default = default.replace('"', "\\(dq");
-    MAN_PAGE
-        .lines()
-        .any(|line| line.starts_with(&entry) && line.contains(&default))
-}
-
-#[test]
-fn the_man_page_has_every_setting_with_its_default() {
-    let config: Map<String, Value> = serde_json::from_str(&Config::built_in().to_json()).unwrap();
-    for (key, value) in config.iter().filter(|(key, _)| *key != "listeners") {
-        assert!(
-            man_page_has(key, &value.to_string()),
-            "no entry for {key} with the default {value}"
-        );
-    }
-    for protocol in PROTOCOLS {
-        let listener = Listener::built_in(protocol);
-        let settings: Map<String, Value> =
-            serde_json::from_value(json!(listener.settings)).unwrap();
-        let address = json!(listener.address.to_string());
-        for (key, value) in settings
-            .iter()
-            .chain(&listener.options)
-            .chain([(&"address".to_owned(), &address)])
-        {
-            let value = value.to_string();
-            assert!(man_page_has(key, &value), "{} {key} {value}", protocol.name);
-        }
-    }
-}
-
-/// A row of the table begins with `| `key` | unit | `default` |`.
-#[test]
-fn each_protocols_page_has_its_options_with_their_defaults() {
-    for protocol in PROTOCOLS {
-        for (key, default) in &Listener::built_in(protocol).options {
-            let row = page(protocol.name)
-                .lines()
-                .find(|line| line.starts_with(&format!("| `{key}` |")))
-                .unwrap_or_else(|| panic!("the page of {} lacks {key}", protocol.name));
-            let cell = row.split('|').nth(3).unwrap().trim();
-            assert_eq!(cell, format!("`{default}`"), "{} {key}", protocol.name);
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::common::{
 };
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 use serde_json::json;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -49,6 +49,17 @@ fn notify_socket(name: &str) -> (UnixDatagram, PathBuf) {
     (socket, path)
 }
 
+/// Waits for the next notification. A signal to this process, such as the end of another test's daemon, may interrupt it.
+fn notification(socket: &UnixDatagram) -> String {
+    let mut message = [0; 200];
+    loop {
+        match socket.recv(&mut message) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            length => return String::from_utf8_lossy(&message[..length.unwrap()]).into_owned(),
+        }
+    }
+}
+
 /// Runs a daemon with these arguments, this value of `RUST_LOG` and this `log` in its configuration
 /// until it is ready. Returns its whole log.
 fn log_of(arguments: &[&str], rust_log: &str, log: Option<&str>) -> String {
@@ -60,7 +71,7 @@ fn log_of(arguments: &[&str], rust_log: &str, log: Option<&str>) -> String {
     daemon.env("RUST_LOG", rust_log).env("NOTIFY_SOCKET", &path);
     let daemon = daemon.stdout(Stdio::piped()).spawn().unwrap();
     // systemd is notified at every log level.
-    socket.recv(&mut [0; 100]).unwrap();
+    notification(&socket);
     kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
     let _ = (std::fs::remove_file(&path), std::fs::remove_file(&file));
     String::from_utf8(daemon.wait_with_output().unwrap().stdout).unwrap()
@@ -125,7 +136,7 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
             .arg(&file);
         shell.env("NOTIFY_SOCKET", &path).stdout(Stdio::piped());
         let daemon = shell.spawn().unwrap();
-        socket.recv(&mut [0; 100]).unwrap();
+        notification(&socket);
         kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
         let _ = (std::fs::remove_file(&path), std::fs::remove_file(&file));
         String::from_utf8(daemon.wait_with_output().unwrap().stdout).unwrap()
@@ -254,14 +265,9 @@ fn systemd_is_notified_when_the_daemon_is_ready_and_when_it_stops() {
     env.arg(format!("NOTIFY_SOCKET={}", path.display()));
     let daemon =
         Daemon::start_with_launcher(env, json!({"listeners": [{"protocol": "workspace"}]}));
-    let next_notification = || {
-        let mut message = [0; 100];
-        let length = socket.recv(&mut message).unwrap();
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    };
-    assert_eq!(next_notification().trim(), "READY=1");
+    assert_eq!(notification(&socket).trim(), "READY=1");
     daemon.signal(Signal::TERM);
-    assert_eq!(next_notification().trim(), "STOPPING=1");
+    assert_eq!(notification(&socket).trim(), "STOPPING=1");
     let _ = std::fs::remove_file(&path);
 }
 

@@ -29,5 +29,6 @@ mod memory;
 mod peerdrop;
 mod peerjs;
 mod refusals;
+mod setting_tables;
 mod transcripts;
 mod workspace;

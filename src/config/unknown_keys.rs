@@ -1,6 +1,6 @@
 //! What to write instead of a key that does not exist, or a name that is misspelt.
 
-use super::{Config, EXAMPLE_LISTENERS, Listener};
+use super::{EXAMPLE_LISTENERS, listener, process};
 use crate::base::log_escape::Quoted;
 use crate::protocols::PROTOCOLS;
 use serde_json::{Map, Value, json};
@@ -102,7 +102,7 @@ pub(super) fn in_listener(key: &str, value: &Value, known: &[&str]) -> Option<St
     }
     let of_others: Vec<&str> = PROTOCOLS
         .iter()
-        .filter(|protocol| (protocol.default_options)().contains_key(key))
+        .filter(|protocol| (protocol.options)().iter().any(|option| option.name == key))
         .map(|protocol| protocol.name)
         .collect();
     (!of_others.is_empty()).then(|| {
@@ -180,14 +180,15 @@ fn shown(value: Value) -> Value {
 }
 
 fn is_process_key(key: &str) -> bool {
-    let process = json!(Config::built_in().process);
-    process.get(key).is_some() || key == "listeners"
+    process::all().iter().any(|setting| setting.name == key)
 }
 
 fn is_listener_key(key: &str) -> bool {
-    PROTOCOLS
-        .iter()
-        .any(|protocol| json!(Listener::built_in(protocol)).get(key).is_some())
+    let options = PROTOCOLS.iter().flat_map(|protocol| (protocol.options)());
+    listener::all()
+        .into_iter()
+        .chain(options)
+        .any(|setting| setting.name == key)
 }
 
 #[cfg(test)]

@@ -1,39 +1,26 @@
-//! Serialization of single values of the configuration.
+//! The types of settings that only the configuration knows.
 
+use super::{Address, Hosts, Origins};
 use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
-use crate::realm::Protocol;
+use crate::realm::setting::Setting;
+use crate::realm::setting_value::{SettingValue, ValueError, deserialize, expect_array};
 use log::LevelFilter;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
-use std::time::Duration;
 
-/// Smallest `memory_budget`, in bytes: about what a single well-behaved client can use.
-const MIN_MEMORY_BUDGET: usize = 1 << 20;
-
-pub(super) fn protocol_name<S: Serializer>(
-    protocol: &&'static Protocol,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    to.serialize_str(protocol.name)
-}
-
-pub(super) fn level_name<S: Serializer>(
-    level: &Option<LevelFilter>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    match level {
-        Some(level) => to.serialize_str(&level.as_str().to_ascii_lowercase()),
-        None => to.serialize_none(),
+impl SettingValue for Option<LevelFilter> {
+    fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
+        match value {
+            Value::Null => Ok(None),
+            Value::String(name) => Ok(Some(parse_level(name)?)),
+            _ => Err("must be a string, such as \"warn\", or null".into()),
+        }
     }
-}
 
-pub(super) fn level<'de, D: Deserializer<'de>>(from: D) -> Result<Option<LevelFilter>, D::Error> {
-    let name = Option::<String>::deserialize(from)?;
-    name.map(|name| parse_level(&name).map_err(D::Error::custom))
-        .transpose()
+    fn to_json(&self) -> Value {
+        json!(self.map(|level| level.as_str().to_ascii_lowercase()))
+    }
 }
 
 /// Parses the name of a log level.
@@ -65,42 +52,61 @@ pub fn parse_level(name: &str) -> Result<LevelFilter, String> {
     ))
 }
 
-pub(super) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
-    let given = Value::deserialize(from)?;
-    let bytes = given.as_u64().and_then(|bytes| usize::try_from(bytes).ok());
-    match bytes {
-        _ if given.is_null() => Ok(None),
-        Some(bytes) if bytes == 0 || bytes >= MIN_MEMORY_BUDGET => Ok(Some(bytes)),
-        _ => Err(D::Error::custom(format!(
-            "must be 0 (no limit), null (a quarter of the memory) or at least \
-             {MIN_MEMORY_BUDGET} bytes, not {given}"
-        ))),
+/// The default is an address with the port of the protocol.
+impl SettingValue for Address {
+    fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
+        let default = setting
+            .default
+            .as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let (_, port) = default.rsplit_once(':').unwrap_or_default();
+        let port = port.parse().unwrap_or_default();
+        let address = match value {
+            Value::String(address) => Self::parse(address, port),
+            Value::Number(number) => Self::parse(&number.to_string(), port),
+            _ => Err(format!("must be a string, such as {}", setting.example())),
+        };
+        Ok(address?)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self.to_string())
     }
 }
 
-pub(super) fn yes_no_or_null<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
-    match Value::deserialize(from)? {
-        Value::Null => Ok(None),
-        Value::Bool(value) => Ok(Some(value)),
-        other => Err(D::Error::custom(format!(
-            "write true, false or null, without quotes, not {other}"
-        ))),
+impl SettingValue for Origins {
+    fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
+        expect_array(value, setting)?;
+        deserialize(value)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
     }
 }
 
-pub(super) fn network_names<S: Serializer>(networks: &[Network], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(networks.iter().map(Network::to_string))
+impl SettingValue for Option<Hosts> {
+    fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
+        deserialize(value)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
 }
 
-pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Network>, D::Error> {
-    let parse = |text: String| {
-        text.parse()
-            .map_err(|()| D::Error::custom(network_problem(&text)))
-    };
-    Vec::<String>::deserialize(from)?
-        .into_iter()
-        .map(parse)
-        .collect()
+impl SettingValue for Vec<Network> {
+    fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
+        expect_array(value, setting)?;
+        let texts: Vec<String> = deserialize(value)?;
+        let parse = |text: &String| text.parse().map_err(|()| network_problem(text).into());
+        texts.iter().map(parse).collect()
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self.iter().map(Network::to_string).collect::<Vec<_>>())
+    }
 }
 
 /// Returns what to write instead of something that is neither an address nor a network.
@@ -122,34 +128,4 @@ fn network_problem(text: &str) -> String {
         },
     };
     format!("write {right} instead of {given}")
-}
-
-/// Durations, which are numbers of seconds in the configuration; fractions are allowed.
-pub(super) mod seconds {
-    use super::{Deserialize, Deserializer, Duration, Serializer};
-    use serde::de::Error;
-
-    pub(in crate::config) fn serialize<S: Serializer>(
-        time: &Duration,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        if time.subsec_nanos() == 0 {
-            to.serialize_u64(time.as_secs())
-        } else {
-            to.serialize_f64(time.as_secs_f64())
-        }
-    }
-
-    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Duration, D::Error> {
-        const MAX: f64 = 1e9;
-        let seconds = f64::deserialize(from)?;
-        if !(0.0..=MAX).contains(&seconds) {
-            return Err(D::Error::custom(format!(
-                "must be from 0 to {MAX} seconds, not {seconds:?}"
-            )));
-        }
-        Ok(Duration::from_secs_f64(seconds))
-    }
 }

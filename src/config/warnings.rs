@@ -1,6 +1,8 @@
 //! Settings that are valid and are probably not meant.
 
-use super::{Config, Listener};
+use super::{Config, Listener, ListenerSettings, Process};
+use crate::realm::setting::Setting;
+use crate::realm::settings::Settings as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -8,12 +10,12 @@ impl Config {
     /// Returns what is probably not meant, each with its place: times that look like milliseconds, and limits
     /// that another limit makes unreachable.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let process = json!(self.process);
-        milliseconds(&process, "", &mut warnings);
+        let mut warnings = milliseconds(&Process::list(), &json!(self), "");
         for (index, listener) in self.listeners.iter().enumerate() {
             let place = format!("listeners[{index}].");
-            milliseconds(&json!(listener), &place, &mut warnings);
+            for list in [ListenerSettings::list(), (listener.protocol.options)()] {
+                warnings.extend(milliseconds(&list, &json!(listener), &place));
+            }
             for warning in self.unreachable(listener) {
                 warnings.push(format!("{place}{warning}"));
             }
@@ -65,26 +67,22 @@ impl Config {
     }
 }
 
-/// Adds a warning for each time that is whole thousands of seconds. The npm package `peer`, among others, has
+/// Returns a warning for each time that is whole thousands of seconds. The npm package `peer`, among others, has
 /// milliseconds.
-fn milliseconds(settings: &Value, place: &str, warnings: &mut Vec<String>) {
-    let settings = settings.as_object().into_iter().flatten();
-    for (key, value) in settings.filter(|(key, _)| is_time(key)) {
-        let seconds = value.as_u64().unwrap_or_default();
-        if seconds > 0 && seconds % 1000 == 0 {
-            let long = humantime::format_duration(Duration::from_secs(seconds));
-            warnings.push(format!(
+fn milliseconds(list: &[Setting], values: &Value, place: &str) -> Vec<String> {
+    let times = list.iter().filter(|setting| setting.is_time());
+    let warning = |setting: &Setting| {
+        let (key, seconds) = (setting.name, values.get(setting.name)?.as_u64()?);
+        let long = humantime::format_duration(Duration::from_secs(seconds));
+        let is_suspicious = seconds > 0 && seconds % 1000 == 0;
+        is_suspicious.then(|| {
+            format!(
                 "{place}{key}: {seconds} seconds are {long}; if milliseconds are meant, write {}",
                 seconds / 1000
-            ));
-        }
-    }
-}
-
-/// Returns whether a setting is a time in seconds.
-fn is_time(key: &str) -> bool {
-    let endings = ["_timeout", "_after", "_every", "_interval"];
-    endings.iter().any(|ending| key.ends_with(ending)) || key == "absence"
+            )
+        })
+    };
+    times.filter_map(warning).collect()
 }
 
 #[cfg(test)]

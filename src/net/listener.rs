@@ -3,7 +3,7 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender};
-use crate::config::{Address, Hosts, Listener, Settings};
+use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::net::once_per_minute::OncePerMinute;
 use crate::net::refusal_log::{Refusal, RefusalLog};
@@ -57,7 +57,7 @@ pub(crate) struct ListenerState {
     pub(crate) checked_hosts: Option<Hosts>,
     /// The time of the last handshake over HTTP/1.0 that was logged.
     pub(crate) old_handshakes: OncePerMinute,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ListenerSettings,
     /// `max_connections` of the listener.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4
@@ -163,7 +163,7 @@ impl ListenerState {
 
 /// Returns the limit of an outbox in bytes: `outbox_size`, and at least as many of the largest messages as the
 /// protocol demands.
-fn outbox_size(protocol: &Protocol, settings: &Settings) -> usize {
+fn outbox_size(protocol: &Protocol, settings: &ListenerSettings) -> usize {
     let largest = settings.max_message_size + MESSAGE_OVERHEAD;
     let minimum = largest.saturating_mul(protocol.min_outbox_messages);
     settings.outbox_size.max(minimum)

@@ -17,9 +17,11 @@
 pub mod body;
 pub mod command;
 pub mod context;
-pub mod options;
 pub mod protocol;
 pub mod request;
+pub mod setting;
+pub(crate) mod setting_value;
+pub(crate) mod settings;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
@@ -27,9 +29,9 @@ use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
 pub use command::Command;
 pub use context::{Connections, Context, Ids};
-pub use options::{OptionError, OptionMap};
-pub use protocol::{Decoder, Defaults, Protocol};
+pub use protocol::{Decoder, Protocol};
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
+pub use setting::{Setting, SettingError, SettingMap};
 use std::time::Duration;
 
 /// The number of a connection; not reused while the daemon runs.
@@ -129,8 +131,8 @@ pub trait Realm: Send + 'static {
     /// Creates a realm without connections.
     ///
     /// # Errors
-    /// The first option that is invalid.
-    fn new(options: &OptionMap) -> Result<Self, OptionError>
+    /// All options that are invalid.
+    fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>>
     where
         Self: Sized;
 

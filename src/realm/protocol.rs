@@ -1,7 +1,10 @@
 //! A protocol as data: what the daemon must know of it before there is a connection, and how to create its realm.
 
-use super::{Command, Message, Method, OptionError, OptionMap, Realm, SlowConsumerPolicy};
+use super::{
+    Command, Message, Method, Realm, Setting, SettingError, SettingMap, SlowConsumerPolicy,
+};
 use crate::base::close::CloseReason;
+use serde_json::Value;
 
 /// Decodes the messages of one connection, in the connection's own task. It keeps what the next message needs: the
 /// client's dialect, if the protocol has several.
@@ -11,6 +14,9 @@ use crate::base::close::CloseReason;
 /// it is logged.
 pub type Decoder = Box<dyn FnMut(Message) -> Option<Command> + Send>;
 
+/// Creates the realm of a listener from its options.
+pub type NewRealm = fn(&SettingMap) -> Result<Box<dyn Realm>, Vec<SettingError>>;
+
 /// A protocol. One that is not in the [table](crate::protocols::PROTOCOLS) cannot be named in a configuration file,
 /// but [`Listener::built_in`](crate::config::Listener::built_in) can serve it.
 #[derive(Debug)]
@@ -18,11 +24,12 @@ pub struct Protocol {
     /// Name in the configuration and the log.
     pub name: &'static str,
     /// Returns the path that a client connects to with these options, for messages that say how to connect.
-    pub endpoint: fn(&OptionMap) -> String,
-    /// Defaults of a listener's settings.
-    pub defaults: Defaults,
-    /// Default options, as in the configuration.
-    pub default_options: fn() -> OptionMap,
+    pub endpoint: fn(&SettingMap) -> String,
+    /// Returns an object with the settings of a listener whose defaults are this protocol's own: `address`, and those
+    /// that differ from [`ListenerSettings`](crate::config::ListenerSettings).
+    pub listener_defaults: fn() -> Value,
+    /// Returns the descriptions of the protocol's own settings, its options.
+    pub options: fn() -> Vec<Setting>,
     /// The reasons for which the realm closes connections, beside [`CloseReason::COMMON`], in the order of their
     /// codes.
     pub close_reasons: &'static [CloseReason],
@@ -41,7 +48,7 @@ pub struct Protocol {
     /// Creates the decoder of a new connection.
     pub new_decoder: fn() -> Decoder,
     /// Creates the realm of a listener from its options, of which none is missing: [`new_realm`].
-    pub new_realm: fn(&OptionMap) -> Result<Box<dyn Realm>, OptionError>,
+    pub new_realm: NewRealm,
 }
 
 impl Protocol {
@@ -54,28 +61,7 @@ impl Protocol {
 /// Creates a realm for [`Protocol::new_realm`].
 ///
 /// # Errors
-/// The first option that is invalid.
-pub fn new_realm<R: Realm>(options: &OptionMap) -> Result<Box<dyn Realm>, OptionError> {
+/// All options that are invalid.
+pub fn new_realm<R: Realm>(options: &SettingMap) -> Result<Box<dyn Realm>, Vec<SettingError>> {
     Ok(Box::new(R::new(options)?))
-}
-
-/// Defaults of a listener's settings that depend on the protocol.
-#[derive(Clone, Debug)]
-pub struct Defaults {
-    /// The port of `address`, on localhost.
-    pub port: u16,
-    /// `origins`.
-    pub origins: &'static [&'static str],
-    /// `handshake_timeout`, in seconds.
-    pub handshake_timeout: u64,
-    /// `max_message_size`, in bytes.
-    pub max_message_size: u64,
-    /// `ping_after`, in seconds.
-    pub ping_after: u64,
-    /// `pong_timeout`, in seconds.
-    pub pong_timeout: u64,
-    /// `ping_every`, in seconds.
-    pub ping_every: u64,
-    /// `message_timeout`, in seconds.
-    pub message_timeout: u64,
 }

@@ -10,7 +10,7 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Connections, Context, Decoder, Effect, HttpReply, Ids,
-    Message, Method, OptionMap, Protocol, Realm, Receipt, Rejection, Request, Retention,
+    Message, Method, Protocol, Realm, Receipt, Rejection, Request, Retention, SettingMap,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -72,7 +72,7 @@ pub const START: Duration = Duration::from_millis(1_768_557_600_000);
 impl RealmHarness {
     /// Creates a harness with an empty realm of a protocol, with default options.
     pub fn of(protocol: &Protocol) -> Self {
-        let realm = (protocol.new_realm)(&OptionMap::new());
+        let realm = (protocol.new_realm)(&SettingMap::new());
         Self::with_realm(realm.unwrap_or_else(|problem| panic!("{problem:?}")))
     }
 }
@@ -89,7 +89,9 @@ impl<R: Realm> RealmHarness<R> {
     /// Returns the key of the option because of which no realm is created.
     pub fn invalid_option(options: serde_json::Value) -> String {
         let options = options.as_object().expect("options are an object");
-        R::new(options).err().expect("an invalid option").key
+        let mut errors = R::new(options).err().expect("an invalid option");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors.remove(0).key
     }
 }
 

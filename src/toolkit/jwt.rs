@@ -1,19 +1,20 @@
 //! Verification of JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2).
 
+use crate::realm::setting::Setting;
+use crate::realm::setting_value::{SettingValue, ValueError};
 use crate::toolkit::json;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::de::{DeserializeOwned, Error};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 use sha2::Sha256;
 use std::fmt;
 use std::time::Duration;
 
 /// The secret that this server shares with the issuer of tokens. It is never printed, not even in the error
 /// for an invalid one.
-#[derive(Clone, Default, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Default)]
 pub struct Secret(String);
 
 impl Secret {
@@ -29,13 +30,17 @@ impl fmt::Debug for Secret {
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // A derived implementation would quote a number that was meant to be the secret.
-        match Value::deserialize(from)? {
-            Value::String(secret) => Ok(Self(secret)),
-            _ => Err(D::Error::custom("must be a string")),
+/// The error for another value does not show it: a number may have been meant to be the secret.
+impl SettingValue for Secret {
+    fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
+        match value {
+            Value::String(secret) => Ok(Self(secret.clone())),
+            _ => Err("must be a string".into()),
         }
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self.0)
     }
 }
 
@@ -184,6 +189,8 @@ pub(crate) fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::realm::setting::{SettingError, SettingMap};
+    use crate::realm::settings::{Settings as _, settings};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -349,14 +356,22 @@ mod tests {
         }
     }
 
+    settings! {
+        struct Keys {
+            /// A secret.
+            secret: Secret = Secret::default(), "text";
+        }
+    }
+
     #[test]
     fn a_secret_is_never_printed() {
-        let secret: Secret = serde_json::from_value(json!("hush")).unwrap();
+        let read = |secret| Keys::from_map(&SettingMap::from_iter([("secret".to_owned(), secret)]));
+        let secret = read(json!("hush")).unwrap().secret;
         assert_eq!(format!("{secret:?}"), "Secret");
         assert_eq!(secret.bytes(), Some(&b"hush"[..]));
         assert_eq!(Secret::default().bytes(), None);
-        let error = serde_json::from_value::<Secret>(json!(12345)).unwrap_err();
-        assert!(!error.to_string().contains("12345"), "{error}");
+        let errors = read(json!(12345)).unwrap_err();
+        assert_eq!(errors, [SettingError::new("secret", "must be a string")]);
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 //! process that started it.
 
 use async_std::io;
+use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 use switchboard::base::close::DisconnectReason;
@@ -12,8 +13,8 @@ use switchboard::base::frame::Frame;
 use switchboard::config::{Address, Config, Listener};
 use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, Message, OptionError, OptionMap,
-    Protocol, Realm, Rejection, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    SettingError, SettingMap, SlowConsumerPolicy,
 };
 use switchboard::server::Server;
 use switchboard::sys::{open_files, threads};
@@ -24,17 +25,8 @@ struct Echo;
 static ECHO: Protocol = Protocol {
     name: "echo",
     endpoint: |_| "/".to_owned(),
-    defaults: Defaults {
-        port: 0,
-        origins: &["*"],
-        handshake_timeout: 10,
-        max_message_size: 16 << 20,
-        ping_after: 15,
-        pong_timeout: 5,
-        ping_every: 0,
-        message_timeout: 30,
-    },
-    default_options: OptionMap::new,
+    listener_defaults: || json!({"max_message_size": 16 << 20}),
+    options: Vec::new,
     close_reasons: &[],
     slow_consumer_policy: SlowConsumerPolicy::Backpressure,
     min_outbox_messages: 0,
@@ -46,7 +38,7 @@ static ECHO: Protocol = Protocol {
 };
 
 impl Realm for Echo {
-    fn new(_: &OptionMap) -> Result<Self, OptionError> {
+    fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {
         Ok(Self)
     }
 
@@ -79,7 +71,7 @@ fn main() -> ExitCode {
     let mut listener = Listener::built_in(&ECHO);
     if let Some(address) = std::env::args().nth(1) {
         match address.parse() {
-            Ok(address) => listener.address = Address::Ip(address),
+            Ok(address) => listener.settings.address = Address::Ip(address),
             Err(_) => {
                 eprintln!("echo: ADDRESS must be a socket address, such as 127.0.0.1:9001");
                 return ExitCode::from(2);

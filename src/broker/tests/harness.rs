@@ -8,8 +8,8 @@ use crate::broker::{
     Broker, Clock, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus,
 };
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, HttpReply, OptionError, OptionMap,
-    Protocol, Realm, Receipt, Rejection, Request, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, HttpReply, Protocol, Realm, Receipt, Rejection,
+    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -176,17 +176,8 @@ const fn protocol(slow_consumer_policy: SlowConsumerPolicy) -> Protocol {
     Protocol {
         name: "mock",
         endpoint: |_| unreachable!(),
-        defaults: Defaults {
-            port: 0,
-            origins: &[],
-            handshake_timeout: 0,
-            max_message_size: 0,
-            ping_after: 0,
-            pong_timeout: 0,
-            ping_every: 0,
-            message_timeout: 0,
-        },
-        default_options: || unreachable!(),
+        listener_defaults: || unreachable!(),
+        options: || unreachable!(),
         close_reasons: &[CloseReason::GOODBYE],
         slow_consumer_policy,
         min_outbox_messages: 0,
@@ -199,7 +190,7 @@ const fn protocol(slow_consumer_policy: SlowConsumerPolicy) -> Protocol {
 }
 
 impl Realm for MockRealm {
-    fn new(_: &OptionMap) -> Result<Self, OptionError> {
+    fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {
         Ok(Self::default())
     }
 

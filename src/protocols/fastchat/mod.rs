@@ -13,33 +13,35 @@ mod codec_flat;
 mod fields;
 mod http_api;
 mod messages;
+mod options;
 mod partner;
 mod presence;
 mod stored;
 
 use crate::base::close::DisconnectReason;
 use crate::base::spare::FreeSpare;
-use crate::realm::options::{check_minimum, default_options, read_options};
 use crate::realm::protocol::new_realm;
+use crate::realm::settings::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Method, OptionError,
-    OptionMap, Protocol, Realm, Rejection, Request, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Rejection,
+    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
 use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::in_flight::InFlightResponses;
 use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
-use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
+use crate::toolkit::rate_limit::SlidingWindow;
 use crate::toolkit::recently_gone::RecentlyGone;
 use chats::Chat;
 pub use codec::Decoder;
 use http_api::OnlineList;
 pub use messages::Incoming;
 use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status};
+pub use options::Options;
 use partner::Partner;
 use presence::PresenceChanges;
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -48,52 +50,6 @@ type Recipient = dialect::Recipient<Dialect>;
 
 /// The least number of characters of a display name ("Content Limits").
 const MIN_NAME_LENGTH: usize = 3;
-
-/// The options of a FastChat listener.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Seconds from the handshake to a valid HELLO; 0: no limit.
-    hello_timeout: u32,
-    /// Seconds that a user's connection has to answer a probe when another one says HELLO as that user.
-    takeover_timeout: u32,
-    /// Seconds for which the state of a user is kept after it disconnected; then its chats end.
-    absence: u32,
-    /// MSG messages of one user in a minute ("Rate Limiting"); 0: no limit.
-    messages_per_minute: u32,
-    /// TYPING messages of one user in a minute ("Rate Limiting"); 0: no limit.
-    typing_per_minute: u32,
-    /// PING messages of one user in a minute; 0: no limit.
-    pings_per_minute: u32,
-    /// OPEN_CHAT messages of one user in a minute, apart from those for a chat that is open; 0: no limit.
-    open_chats_per_minute: u32,
-    /// Number of users online up to which a change of presence is sent as the whole list; 0: always.
-    presence_list_up_to: u32,
-    /// Greatest number of characters of a message ("Content Limits").
-    message_length: u32,
-    /// Greatest number of characters of a display name ("Content Limits").
-    display_name_length: u32,
-    /// Chats that one user may have opened and that have not ended; 0: no limit.
-    chats_per_user: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            hello_timeout: 10,
-            takeover_timeout: 5,
-            absence: 60,
-            messages_per_minute: 60,
-            typing_per_minute: 10,
-            pings_per_minute: 60,
-            open_chats_per_minute: 30,
-            presence_list_up_to: 200,
-            message_length: 1000,
-            display_name_length: 50,
-            chats_per_user: 100,
-        }
-    }
-}
 
 /// A user that is online.
 struct User {
@@ -162,18 +118,11 @@ const ENDPOINT: &str = "/ws";
 pub static PROTOCOL: Protocol = Protocol {
     name: "fastchat",
     endpoint: |_| ENDPOINT.to_owned(),
-    defaults: Defaults {
-        port: 8000,
+    listener_defaults: || {
         // "Origin validation on connection" ("CORS").
-        origins: &["same-host"],
-        handshake_timeout: 10,
-        max_message_size: 64 << 10,
-        ping_after: 15,
-        pong_timeout: 5,
-        ping_every: 0,
-        message_timeout: 30,
+        json!({"address": "localhost:8000", "origins": ["same-host"]})
     },
-    default_options: default_options::<Options>,
+    options: Options::list,
     close_reasons: close_reasons::ALL,
     slow_consumer_policy: SlowConsumerPolicy::Disconnect,
     min_outbox_messages: 0,
@@ -188,21 +137,8 @@ pub static PROTOCOL: Protocol = Protocol {
 };
 
 impl Realm for FastChat {
-    fn new(options: &OptionMap) -> Result<Self, OptionError> {
-        let options: Options = read_options(options)?;
-        // With less, a user could reach a rate limit, disconnect, and come back with a new window.
-        let min_absence = WINDOW.as_secs() as u32;
-        check_minimum(&[
-            ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
-            ("absence", options.absence, min_absence, "seconds"),
-            ("message_length", options.message_length, 1, "characters"),
-            (
-                "display_name_length",
-                options.display_name_length,
-                MIN_NAME_LENGTH as u32,
-                "characters",
-            ),
-        ])?;
+    fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
+        let options = Options::from_map(options)?;
         let hello_timeout = Duration::from_secs(options.hello_timeout.into());
         Ok(Self {
             options,

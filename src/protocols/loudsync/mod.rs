@@ -22,11 +22,11 @@ mod static_sessions;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
-use crate::realm::options::{default_options, read_options};
 use crate::realm::protocol::new_realm;
+use crate::realm::settings::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, OptionError, OptionMap, Protocol,
-    Realm, Rejection, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Protocol, Realm, Rejection, Retention,
+    SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
@@ -36,6 +36,7 @@ use fields::VERSION;
 pub use messages::{ClientMessage, ErrorReply, Join, Kick};
 use messages::{ErrorCode, LeaveReason, ServerMessage};
 pub use options::Options;
+use serde_json::json;
 use serde_json::value::RawValue;
 use session::{Member, Session};
 use std::collections::BTreeMap;
@@ -65,18 +66,11 @@ const ENDPOINT: &str = "/";
 pub static PROTOCOL: Protocol = Protocol {
     name: "loudsync",
     endpoint: |_| ENDPOINT.to_owned(),
-    defaults: Defaults {
-        port: 8080,
-        origins: &["*"],
-        handshake_timeout: 10,
-        max_message_size: 64 << 10,
-        ping_after: 15,
-        pong_timeout: 5,
+    listener_defaults: || {
         // Each Ping measures the `latency` of a member.
-        ping_every: 5,
-        message_timeout: 30,
+        json!({"address": "localhost:8080", "ping_every": 5})
     },
-    default_options: default_options::<Options>,
+    options: Options::list,
     close_reasons: close_reasons::ALL,
     slow_consumer_policy: SlowConsumerPolicy::Disconnect,
     min_outbox_messages: 0,
@@ -92,9 +86,9 @@ pub static PROTOCOL: Protocol = Protocol {
 };
 
 impl Realm for Loudsync {
-    fn new(options: &OptionMap) -> Result<Self, OptionError> {
-        let options: Options = read_options(options)?;
-        options.check()?;
+    fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
+        let options = Options::from_map(options)?;
+        static_sessions::check(&options.sessions, options.max_members)?;
         let sessions = options.sessions.iter().map(|session| {
             let id = session.id.clone();
             (id, Session::from_config(session, options.max_members))

@@ -2,13 +2,17 @@
 
 use super::fields::{DEVICE_ID_LENGTH, MIN_MEMBERS, NAME_LENGTH, check_session_id};
 use crate::base::log_escape::Quoted;
+use crate::realm::SettingError;
+use crate::realm::setting::Setting;
+use crate::realm::setting_value::{SettingValue, ValueError, deserialize, expect_array};
 use crate::toolkit::json::check_length;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// One of `sessions`.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StaticSession {
     /// As in JOIN: 1 to 64 of letters, digits, `-` and `_`.
@@ -32,26 +36,42 @@ pub(super) struct StaticSession {
 /// limits in range.
 ///
 /// # Errors
-/// The first session that is wrong, as [`Realm::new`](crate::realm::Realm::new) returns it.
-pub(super) fn check(sessions: &[StaticSession], limit: u32) -> Result<(), (&'static str, String)> {
+/// All sessions that are wrong.
+pub(super) fn check(sessions: &[StaticSession], limit: u32) -> Result<(), Vec<SettingError>> {
+    let mut errors = Vec::new();
     let mut seen = BTreeMap::new();
     for (index, session) in sessions.iter().enumerate() {
         if let Some(earlier) = seen.insert(&session.id, index) {
             let id = Quoted(&session.id);
-            let problem = format!(
-                "sessions[{index}].id is {id}, as is sessions[{earlier}].id; must be unique"
-            );
-            return Err(("sessions", problem));
+            let problem = format!("must be unique, and {id} is that of sessions[{earlier}], too");
+            errors.push(SettingError::new(&format!("sessions[{index}].id"), problem));
         }
         let max_members = session.max_members.unwrap_or(limit);
         if !(MIN_MEMBERS..=limit).contains(&max_members) {
-            let key = format!("sessions[{index}].max_members");
-            let range = format!("{MIN_MEMBERS} to {limit} (max_members)");
-            let problem = format!("{key} is {max_members}; must be {range}");
-            return Err(("sessions", problem));
+            let problem =
+                format!("must be {MIN_MEMBERS} to {limit} (max_members), not {max_members}");
+            errors.push(SettingError::new(
+                &format!("sessions[{index}].max_members"),
+                problem,
+            ));
         }
     }
-    Ok(())
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors)
+    }
+}
+
+impl SettingValue for Vec<StaticSession> {
+    fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
+        expect_array(value, setting)?;
+        deserialize(value)
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
 }
 
 fn session_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

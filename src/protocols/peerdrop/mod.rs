@@ -12,14 +12,15 @@ mod wrong_codes;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::spare::FreeSpare;
-use crate::realm::options::{default_options, read_options};
 use crate::realm::protocol::new_realm;
+use crate::realm::settings::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, Message, OptionError, OptionMap,
-    Protocol, Realm, Rejection, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    SettingError, SettingMap, SlowConsumerPolicy,
 };
 use async_tungstenite::tungstenite::Utf8Bytes;
 pub use options::Options;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use waiting_joins::WaitingJoins;
@@ -67,17 +68,8 @@ const ENDPOINT: &str = "/ws/chat";
 pub static PROTOCOL: Protocol = Protocol {
     name: "peerdrop",
     endpoint: |_| ENDPOINT.to_owned(),
-    defaults: Defaults {
-        port: 9081,
-        origins: &["*"],
-        handshake_timeout: 10,
-        max_message_size: 64 << 20,
-        ping_after: 15,
-        pong_timeout: 5,
-        ping_every: 0,
-        message_timeout: 30,
-    },
-    default_options: default_options::<Options>,
+    listener_defaults: || json!({"address": "localhost:9081", "max_message_size": 64 << 20}),
+    options: Options::list,
     close_reasons: close_reasons::ALL,
     slow_consumer_policy: SlowConsumerPolicy::Backpressure,
     min_outbox_messages: 0,
@@ -95,9 +87,8 @@ pub static PROTOCOL: Protocol = Protocol {
 };
 
 impl Realm for PeerDrop {
-    fn new(options: &OptionMap) -> Result<Self, OptionError> {
-        let options: Options = read_options(options)?;
-        options.check()?;
+    fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
+        let options = Options::from_map(options)?;
         Ok(Self {
             sessions: BTreeMap::new(),
             code_by_connection: BTreeMap::new(),

@@ -10,25 +10,27 @@ mod close_reasons;
 mod codec;
 mod mailbox;
 mod messages;
+mod options;
 mod shares;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
 use crate::base::spare::FreeSpare;
-use crate::realm::options::{check_minimum, default_options, read_options};
 use crate::realm::protocol::new_realm;
+use crate::realm::settings::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, HttpReply, Method, OptionError,
-    OptionMap, Protocol, Realm, Receipt, Rejection, Request, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Receipt,
+    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
 use mailbox::{Limits, Mailbox, Source, Undelivered};
 pub use messages::{ClientMessage, Transmission};
 use messages::{ServerMessage, TransmissionType};
+pub use options::Options;
 use percent_encoding::percent_decode_str;
-use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,59 +42,6 @@ const SERVER_INFO: &str = r#"{"name":"PeerJS Server","description":"A server sid
 /// Message to a client that is rejected because of `concurrent_limit` or `max_connections`.
 const FULL_ERROR: &str =
     r#"{"type":"ERROR","payload":{"msg":"Server has reached its concurrent user limit"}}"#;
-
-/// Options of a PeerJS listener. Those that the npm package `peer` has, too, have its names.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Base path of the HTTP API and the WebSocket.
-    path: String,
-    /// The `key` that clients must send.
-    key: String,
-    /// Seconds without a message after which a client is closed; 0: no limit.
-    alive_timeout: u32,
-    /// Seconds that a message for an absent client is stored.
-    expire_timeout: u32,
-    /// Seconds without a sign of life after which a client that is asked for its id with another token is
-    /// probed.
-    silent_after: u32,
-    /// Seconds that a client has to answer a probe.
-    takeover_timeout: u32,
-    /// Number of clients; 0: no limit.
-    concurrent_limit: u32,
-    /// Whether `GET {path}/{key}/peers` lists the ids of all clients.
-    allow_discovery: bool,
-    /// Messages stored for one destination; 0: no limit.
-    stored_per_destination: usize,
-    /// Messages stored from one source; 0: no limit.
-    stored_per_source: usize,
-    /// Bytes stored from one source; 0: no limit.
-    stored_source_size: usize,
-    /// Bytes stored in all; 0: no limit.
-    stored_size: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            path: "/".to_owned(),
-            key: "peerjs".to_owned(),
-            // Browsers let hidden tabs send one heartbeat a minute.
-            alive_timeout: 90,
-            expire_timeout: 5,
-            // Longer than the half a minute for which phones sleep.
-            silent_after: 40,
-            takeover_timeout: 5,
-            concurrent_limit: 5000,
-            allow_discovery: false,
-            // A call is an OFFER and 4 to 12 candidates.
-            stored_per_destination: 1024,
-            stored_per_source: 1024,
-            stored_source_size: 4 << 20,
-            stored_size: 16 << 20,
-        }
-    }
-}
 
 /// A client that holds an id.
 struct Peer {
@@ -129,11 +78,6 @@ pub struct PeerJs {
     mailbox: Mailbox,
 }
 
-/// Returns the path that a client connects to with these options.
-fn endpoint(options: &Options) -> String {
-    format!("{}{ENDPOINT}", options.path.trim_end_matches('/'))
-}
-
 /// Resources below the configured path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -150,20 +94,19 @@ const ENDPOINT: &str = "/peerjs";
 pub static PROTOCOL: Protocol = Protocol {
     name: "peerjs",
     endpoint: |options| {
-        read_options(options).map_or_else(|_| ENDPOINT.to_owned(), |options| endpoint(&options))
+        Options::from_map(options)
+            .map_or_else(|_| ENDPOINT.to_owned(), |options| options.endpoint())
     },
-    defaults: Defaults {
-        port: 9000,
-        origins: &["*"],
-        handshake_timeout: 10,
-        max_message_size: 8 << 20,
-        ping_after: 15,
-        // A phone that sleeps for half a minute keeps its id and gets its call.
-        pong_timeout: 60,
-        ping_every: 0,
-        message_timeout: 75,
+    listener_defaults: || {
+        json!({
+            "address": "localhost:9000",
+            "max_message_size": 8 << 20,
+            // A phone that sleeps for half a minute keeps its id and gets its call.
+            "pong_timeout": 60,
+            "message_timeout": 75,
+        })
     },
-    default_options: default_options::<Options>,
+    options: Options::list,
     close_reasons: close_reasons::ALL,
     slow_consumer_policy: SlowConsumerPolicy::Disconnect,
     min_outbox_messages: 0,
@@ -176,24 +119,9 @@ pub static PROTOCOL: Protocol = Protocol {
 };
 
 impl Realm for PeerJs {
-    fn new(options: &OptionMap) -> Result<Self, OptionError> {
-        let options: Options = read_options(options)?;
-        if !options.path.starts_with('/') || options.path.contains(['?', '#']) {
-            let path = &options.path;
-            let problem = format!(
-                "must begin with \"/\" and contain neither \"?\" nor \"#\", such as \"/my/app\", not {path:?}"
-            );
-            return Err(("path", problem).into());
-        }
-        if options.key.is_empty() {
-            let problem = "must not be empty; the default is \"peerjs\"".to_owned();
-            return Err(("key", problem).into());
-        }
-        check_minimum(&[
-            ("expire_timeout", options.expire_timeout, 1, "seconds"),
-            ("silent_after", options.silent_after, 1, "seconds"),
-            ("takeover_timeout", options.takeover_timeout, 1, "seconds"),
-        ])?;
+    fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
+        let options = Options::from_map(options)?;
+        options.check()?;
         let limits = Limits {
             per_destination: options.stored_per_destination,
             per_source: options.stored_per_source,
@@ -241,7 +169,7 @@ impl Realm for PeerJs {
             Some(Route::WebSocket) => HttpReply::UpgradeRequired {
                 target: format!(
                     "{}?key={}&id=ID&token=TOKEN",
-                    endpoint(&self.options),
+                    self.options.endpoint(),
                     self.options.key
                 ),
             },

@@ -19,11 +19,11 @@ mod texts;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
-use crate::realm::options::{default_options, read_options};
 use crate::realm::protocol::new_realm;
+use crate::realm::settings::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Defaults, OptionError, OptionMap, Protocol,
-    Realm, Rejection, Retention, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Protocol, Realm, Rejection, Retention,
+    SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
@@ -39,6 +39,7 @@ use members::{
 pub use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
 use messages::{Presence, ServerMessage};
 pub use options::Options;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use takeovers::{ClaimKind, Claims, REJECTION};
@@ -81,17 +82,8 @@ const ENDPOINT: &str = "/ws";
 pub static PROTOCOL: Protocol = Protocol {
     name: "workspace",
     endpoint: |_| ENDPOINT.to_owned(),
-    defaults: Defaults {
-        port: 4000,
-        origins: &["*"],
-        handshake_timeout: 30,
-        max_message_size: 1 << 20,
-        ping_after: 15,
-        pong_timeout: 5,
-        ping_every: 0,
-        message_timeout: 30,
-    },
-    default_options: default_options::<Options>,
+    listener_defaults: || json!({"address": "localhost:4000", "handshake_timeout": 30, "max_message_size": 1 << 20}),
+    options: Options::list,
     close_reasons: close_reasons::ALL,
     slow_consumer_policy: SlowConsumerPolicy::Disconnect,
     min_outbox_messages: 2,
@@ -106,9 +98,8 @@ pub static PROTOCOL: Protocol = Protocol {
 };
 
 impl Realm for Workspace {
-    fn new(options: &OptionMap) -> Result<Self, OptionError> {
-        let options: Options = read_options(options)?;
-        options.check()?;
+    fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
+        let options = Options::from_map(options)?;
         let interval = options.announcement_interval();
         Ok(Self {
             announcements: Announcements::new(options.announcements_per_second, interval),

@@ -1,79 +1,66 @@
 //! The options of a Workspace listener in the configuration.
 
-use crate::realm::options::check_minimum;
+use crate::realm::settings::settings;
 use crate::toolkit::jwt::Secret;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Options of a Workspace listener.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Options {
-    /// Connections of one username at a time ("Performance Considerations"); 0: no limit.
-    pub(super) max_connections_per_user: u32,
-    /// Seconds for which a connection has been silent when it is probed because its username has all its
-    /// connections and gets another one.
-    pub(super) takeover_after: u32,
-    /// Seconds for a connection to give a sign of life then.
-    pub(super) takeover_timeout: u32,
-    /// `message:send` and `message` of one username in a minute ("Performance Considerations"); 0: no limit.
-    pub(super) messages_per_minute: u32,
-    /// `presence:update` and `typing:indicator` of one username in a minute; 0: no limit.
-    pub(super) signals_per_minute: u32,
-    /// Bytes of text of one username in a minute; 0: no limit. A first message may have more.
-    pub(super) text_per_minute: u32,
-    /// Bytes above which a text is large, and enters the room after those before it.
-    pub(super) large_text: u32,
-    /// Bytes of large texts that enter the room in a second; 0: no limit.
-    pub(super) large_text_per_second: u32,
-    /// Messages sent in a second to announce that users come and go; 0: no limit.
-    pub(super) announcements_per_second: u32,
-    /// Seconds between two announcements of one username; 0: none.
-    pub(super) announcement_interval: u32,
-    /// Seconds without a message in either direction until a connection is closed ("Security Notes");
-    /// 0: no limit.
-    pub(super) idle_timeout: u32,
-    /// Characters of a username, 12 to 256. A longer one is cut.
-    pub(super) username_length: u32,
-    /// HS256 key of the tokens in `auth`. Empty: tokens are not verified.
-    pub(super) auth_secret: Secret,
-}
+settings! {
+    /// Options of a Workspace listener.
+    pub struct Options {
+        /// Connections of one username at a time, whatever its case. Above it: HTTP 429, or error
+        /// `TOO_MANY_CONNECTIONS` for an `auth`, unless one of them is dead (see `takeover_after`). 0: no limit.
+        pub(super) max_connections_per_user: u32 = 3, "connections";
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            max_connections_per_user: 3,
-            takeover_after: 5,
-            takeover_timeout: 5,
-            messages_per_minute: 100,
-            signals_per_minute: 300,
-            text_per_minute: 1 << 20,
-            large_text: 16 << 10,
-            large_text_per_second: 192 << 10,
-            announcements_per_second: 20_000,
-            announcement_interval: 10,
-            idle_timeout: 300,
-            username_length: 64,
-            auth_secret: Secret::default(),
-        }
+        /// Time for which a connection has been silent when it is sent a Ping because its username has all its
+        /// connections and gets another. The newer one waits. The longest silent of those that do not answer is closed
+        /// with 4409.
+        pub(super) takeover_after: u32 = 5, "whole seconds";
+
+        /// Time for a connection to answer that Ping.
+        pub(super) takeover_timeout: u32 = 5, "whole seconds", 1..;
+
+        /// `message:send` and `message` of one username in a minute, over all its connections. Above it: error
+        /// `RATE_LIMITED`. 0: no limit.
+        pub(super) messages_per_minute: u32 = 100, "messages";
+
+        /// `presence:update` and `typing:indicator` of one username in a minute, together. Above it: error
+        /// `RATE_LIMITED`. 0: no limit.
+        pub(super) signals_per_minute: u32 = 300, "messages";
+
+        /// Text of one username in a minute, over all its connections. The first message in a minute may have more.
+        /// Above it: error `RATE_LIMITED`. 0: no limit.
+        pub(super) text_per_minute: u32 = 1 << 20, "bytes";
+
+        /// Size above which a text is large. It enters the room after the large ones before it, and its sender is not
+        /// read from meanwhile.
+        pub(super) large_text: u32 = 16 << 10, "bytes";
+
+        /// Large texts that enter the room in a second, so that members with slow lines can read them. 0: no limit.
+        pub(super) large_text_per_second: u32 = 192 << 10, "bytes";
+
+        /// Messages sent in a second to tell the members of a room that users come and go. In a room of 100 the default
+        /// is 200 comings and goings. What exceeds it waits, oldest first; a coming and a going of the same username
+        /// cancel each other. 0: no limit.
+        pub(super) announcements_per_second: u32 = 20_000, "messages";
+
+        /// Time between two announcements of one username. 0: none.
+        pub(super) announcement_interval: u32 = 10, "whole seconds";
+
+        /// Time without a message in either direction, after which a connection is closed with 4408. WebSocket Pings do
+        /// not count. 0: no limit.
+        pub(super) idle_timeout: u32 = 300, "whole seconds";
+
+        /// Greatest length of a username. A longer one is cut.
+        pub(super) username_length: u32 = 64, "characters", 12..=256;
+
+        /// Secret that the tokens in `auth` are signed with (HS256). RFC 7518 asks for at least 32 bytes. A wrong or
+        /// expired token: error `UNAUTHORIZED`. Empty: tokens are believed unsigned. It does not protect names from
+        /// clients that connect with `?username=`.
+        pub(super) auth_secret: Secret = Secret::default(), "text";
     }
 }
 
 impl Options {
-    /// Checks the range of each option.
-    ///
-    /// # Errors
-    /// The first option that is out of range, as [`Realm::new`](crate::realm::Realm::new) returns it.
-    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
-        check_minimum(&[("takeover_timeout", self.takeover_timeout, 1, "seconds")])?;
-        let length = self.username_length;
-        if !(12..=256).contains(&length) {
-            let problem = format!("must be 12 to 256 characters, not {length}");
-            return Err(("username_length", problem));
-        }
-        Ok(())
-    }
-
     /// Returns [`Options::takeover_after`].
     pub(super) fn takeover_after(&self) -> Duration {
         Duration::from_secs(self.takeover_after.into())

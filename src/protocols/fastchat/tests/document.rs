@@ -212,8 +212,8 @@ fn names(conn: u64, names: &[&str]) -> (u64, Vec<String>) {
 
 #[test]
 fn the_endpoint_is_ws_on_port_8000() {
-    assert_eq!(PROTOCOL.defaults.port, 8000);
-    assert_eq!((PROTOCOL.endpoint)(&OptionMap::new()), "/ws");
+    assert_eq!((PROTOCOL.listener_defaults)()["address"], "localhost:8000");
+    assert_eq!((PROTOCOL.endpoint)(&SettingMap::new()), "/ws");
     assert_eq!(
         PROTOCOL.slow_consumer_policy,
         SlowConsumerPolicy::Disconnect

@@ -16,6 +16,7 @@ use crate::protocols::fastchat::*;
 use crate::realm::Message;
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
+use crate::toolkit::rate_limit::WINDOW;
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -265,16 +265,15 @@ fn an_error_in_a_static_session_names_its_place() {
         ),
         (
             json!([lobby(), lobby()]),
-            "sessions: sessions[1].id is \"lobby\", as is sessions[0].id; must be unique"
-                .to_owned(),
+            "sessions[1].id: must be unique, and \"lobby\" is that of sessions[0], too".to_owned(),
         ),
         (
             json!([with("max_members", json!(1))]),
-            "sessions: sessions[0].max_members is 1; must be 2 to 10 (max_members)".to_owned(),
+            "sessions[0].max_members: must be 2 to 10 (max_members), not 1".to_owned(),
         ),
         (
             json!([with("max_members", json!(11))]),
-            "sessions: sessions[0].max_members is 11; must be 2 to 10 (max_members)".to_owned(),
+            "sessions[0].max_members: must be 2 to 10 (max_members), not 11".to_owned(),
         ),
         (
             json!([with("max_members", json!(-2))]),

@@ -61,6 +61,7 @@
 //! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 
+use crate::config::Listener;
 use crate::protocols::peerjs::mailbox::{MAX_NOTES, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
 use crate::realm::{Body, Message};
@@ -249,7 +250,7 @@ fn the_websocket_is_below_the_configured_path() {
         let rejection = harness.try_open(2, &format!("{path}{query}"), "127.0.0.1");
         assert_eq!(rejection.unwrap_err().status, 404, "{path}");
     }
-    assert_eq!(PROTOCOL.defaults.port, 9000);
+    assert_eq!((PROTOCOL.listener_defaults)()["address"], "localhost:9000");
     for path in ["/my", "/my/"] {
         let options = json!({"path": path, "key": "k"});
         let target = "/my/peerjs?key=k&id=ID&token=TOKEN".to_owned();
@@ -417,20 +418,21 @@ fn messages_for_a_silent_client_do_not_reach_its_successor() {
 
 #[test]
 fn a_phone_may_sleep_for_a_minute() {
-    assert_eq!(PROTOCOL.defaults.ping_after, 15);
-    assert_eq!(PROTOCOL.defaults.pong_timeout, 60);
+    let settings = Listener::built_in(&PROTOCOL).settings;
+    assert_eq!(settings.ping_after, Duration::from_secs(15));
+    assert_eq!(settings.pong_timeout, Duration::from_secs(60));
 }
 
 #[test]
 fn the_defaults_are_those_of_the_rulings() {
-    let options = serde_json::to_value(Options::default()).unwrap();
+    let options = Listener::built_in(&PROTOCOL).options;
     let expected = json!({
         "path": "/", "key": "peerjs", "alive_timeout": 90, "expire_timeout": 5, "silent_after": 40,
         "takeover_timeout": 5, "concurrent_limit": 5000, "allow_discovery": false,
         "stored_per_destination": 1024, "stored_per_source": 1024, "stored_source_size": 4 << 20,
         "stored_size": 16 << 20,
     });
-    assert_eq!(options, expected);
+    assert_eq!(Value::Object(options), expected);
 }
 
 #[test]

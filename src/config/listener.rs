@@ -1,0 +1,198 @@
+//! A listener, and the settings that listeners of all protocols have.
+
+use super::{Address, Hosts, Origins};
+use crate::base::ip::Network;
+use crate::realm::setting::{Range, Setting, SettingMap};
+use crate::realm::settings::{Settings, settings};
+use crate::realm::{Protocol, SettingError};
+use serde::{Serialize, Serializer};
+use serde_json::json;
+use std::time::Duration;
+
+settings! {
+    /// Settings of a listener of any protocol.
+    pub struct ListenerSettings {
+        /// Where to listen: `"localhost:9000"`, `"*:9000"` (all addresses, IPv4 and IPv6) or one IP address.
+        /// `"localhost:9000"` is 127.0.0.1 and ::1, whichever of them exist; `"*:9000"` or `":9000"` are addresses of
+        /// IPv4 alone where the system has no IPv6; `"127.0.0.1:9000"` and `"[::1]:9000"` are one address. `"[::]:9000"` is the same as `"*:9000"`. Port 0 is a port that the system
+        /// chooses; the log says which.
+        pub address: Address = Address::Localhost(0), "address and port";
+
+        /// Web pages that may connect, such as `"https://chat.example"` or `"https://*.example"` (all names below
+        /// example). `"*"` is any page, `"same-host"` pages of the host that the request names and of localhost; other
+        /// origins are `"file://"`, `"app://x"` and `"null"`. Other pages: HTTP 403. On PeerJS and FastChat it also
+        /// decides about CORS. A client without an Origin header is not a browser and is admitted.
+        pub origins: Origins = Origins::any(), "list";
+
+        /// Names under which the listener is reached, such as `["chat.example"]`; the `Host` of a request must be one of
+        /// them, an IP address or localhost. They have no port, and names below localhost are accepted, too. Others: HTTP
+        /// 403, also for plain requests. `null`: any host is accepted, but on a listener that only this machine can
+        /// reach and that has no `trusted_proxies`, the same is demanded as with an empty list. That keeps out web
+        /// pages whose name server says that they are at 127.0.0.1 (DNS rebinding). A request with neither Host nor
+        /// Origin is admitted.
+        pub hosts: Option<Hosts> = None, "list";
+
+        /// Whether a plain `GET /` that the protocol does not define is answered with status 200, for proxies that
+        /// check health. The answer is a line that says what this is and where to connect. `null`: it is answered.
+        /// `false`: 404.
+        pub landing_page: Option<bool> = None, "true, false or null";
+
+        /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `X-Forwarded-For` is believed. The log and
+        /// the limits per address then know the client behind the proxy.
+        pub trusted_proxies: Vec<Network> = Vec::new(), "list";
+
+        /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
+        /// `Retry-After`; a PeerJS client gets the protocol's own error and Close 4429.
+        pub max_connections: usize = 5000, "connections";
+
+        /// Greatest number of connections of one IPv4 address or one IPv6 /64 network; 0: no limit. Above it: HTTP 429.
+        pub max_connections_per_ip: usize = 0, "connections";
+
+        /// Time from accept to the complete request head, after which the socket is closed. On PeerJS and FastChat also
+        /// from a response to the next request.
+        pub handshake_timeout: Duration = Duration::from_secs(10), "seconds", Range::ABOVE_ZERO;
+
+        /// Time without anything from a client, after which it is sent a Ping; 0: never.
+        pub ping_after: Duration = Duration::from_secs(15), "seconds";
+
+        /// Time without anything from a client after that Ping, after which it is dropped. For each 2 KiB that were
+        /// sent since its last sign of life the time is a second longer, up to 120 seconds, since they may be on their
+        /// way before the Ping on a slow line.
+        pub pong_timeout: Duration = Duration::from_secs(5), "seconds", Range::ABOVE_ZERO;
+
+        /// Time between two Pings that measure the round trip of every client, at least a second; 0: none are sent.
+        pub ping_every: Duration = Duration::ZERO, "seconds";
+
+        /// Time within which a message or frame that has begun must be complete, or grow by 1 KiB. Otherwise Close
+        /// 1008. Time in which the daemon does not read does not count. 0: no limit.
+        pub message_timeout: Duration = Duration::from_secs(30), "seconds";
+
+        /// Time for a client to answer a Close frame, after which the socket is closed. The same for a client that
+        /// reads nothing of an HTTP response. It is longer for what is on its way, as `pong_timeout` is.
+        pub close_timeout: Duration = Duration::from_secs(2), "seconds", Range::ABOVE_ZERO;
+
+        /// Largest message from a client; above it the connection is closed with 1009. A connection may take that much memory while a message
+        /// arrives, as far as `memory_budget` allows.
+        pub max_message_size: usize = 64 << 10, "bytes", 1..=1 << 30;
+
+        /// Size of the send queue of one client; when it is full, a client that does not read is closed with 1013, but
+        /// PeerDrop pauses the sender instead. One message always fits an empty queue; on Workspace at least two
+        /// messages of `max_message_size` do. A client does not read if its socket takes no more; if its socket is writable and its task has merely not been scheduled, the sender pauses until it has.
+        /// Messages from one FastChat or PeerJS client to another may fill half of it; above that they fail with
+        /// `MESSAGE_FAILED`, or expire. On PeerDrop no client is closed: the sender is not read until there is room.
+        pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30;
+    }
+}
+
+/// One protocol on one port, with a realm of its own.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The protocol, by name in the file.
+    pub protocol: &'static Protocol,
+    /// The settings that every protocol has.
+    pub settings: ListenerSettings,
+    /// The options of this protocol; none is missing.
+    pub options: SettingMap,
+}
+
+impl Listener {
+    /// Returns a listener of this protocol with all settings at their defaults.
+    ///
+    /// # Panics
+    /// If a default of the protocol is invalid.
+    pub fn built_in(protocol: &'static Protocol) -> Self {
+        let listener = Self::read(protocol, &SettingMap::new());
+        listener.unwrap_or_else(|errors| panic!("a default of {}: {errors:?}", protocol.name))
+    }
+
+    /// Reads the settings of a listener of this protocol. Those that are missing have their defaults.
+    ///
+    /// # Errors
+    /// All settings that are invalid.
+    pub(super) fn read(
+        protocol: &'static Protocol,
+        given: &SettingMap,
+    ) -> Result<Self, Vec<SettingError>> {
+        let settings = ListenerSettings::read(&settings_of(protocol), given);
+        let value = |setting: Setting| {
+            let value = given.get(setting.name).cloned();
+            let value = value.or(setting.default).unwrap_or_default();
+            (setting.name.to_owned(), value)
+        };
+        let options: SettingMap = (protocol.options)().into_iter().map(value).collect();
+        let realm = (protocol.new_realm)(&options);
+        match (settings, realm) {
+            (Ok(settings), Ok(_)) => Ok(Self {
+                protocol,
+                settings,
+                options,
+            }),
+            (settings, realm) => {
+                let mut errors = settings.err().unwrap_or_default();
+                errors.extend(realm.err().unwrap_or_default());
+                Err(errors)
+            }
+        }
+    }
+
+    /// Returns the path that a client connects to.
+    pub fn endpoint(&self) -> String {
+        (self.protocol.endpoint)(&self.options)
+    }
+
+    /// Returns the hosts that requests must name; `None`: any. Without `hosts` these are loopback names if only
+    /// this machine can connect and no proxy is trusted, which would pass on other names: pages of such a
+    /// machine's browser are what DNS rebinding could let in.
+    pub(crate) fn checked_hosts(&self) -> Option<Hosts> {
+        let settings = &self.settings;
+        let is_exposed = settings.address.is_loopback() && settings.trusted_proxies.is_empty();
+        let default = || is_exposed.then(Hosts::default);
+        settings.hosts.clone().or_else(default)
+    }
+}
+
+/// In the order of the declarations.
+impl Serialize for Listener {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let options = (self.protocol.options)().into_iter();
+        let options = options.map(|option| (option.name, self.options.get(option.name).cloned()));
+        let options = options.map(|(name, value)| (name, value.unwrap_or_default()));
+        let protocol = ("protocol", json!(self.protocol.name));
+        let settings = self.settings.values().into_iter();
+        to.collect_map([protocol].into_iter().chain(settings).chain(options))
+    }
+}
+
+/// Returns the descriptions of the settings that a listener of any protocol has, with the defaults of this one.
+pub(super) fn settings_of(protocol: &Protocol) -> Vec<Setting> {
+    let mut list = ListenerSettings::list();
+    let defaults = (protocol.listener_defaults)();
+    for setting in &mut list {
+        if let Some(default) = defaults.get(setting.name) {
+            setting.default = Some(default.clone());
+        }
+    }
+    list
+}
+
+/// Returns the descriptions of all keys that listeners of every protocol have.
+pub(super) fn all() -> Vec<Setting> {
+    let names: Vec<String> = crate::protocols::PROTOCOLS
+        .iter()
+        .map(|it| format!("`{}`", it.name))
+        .collect();
+    let protocol = Setting {
+        name: "protocol",
+        unit: "name",
+        default: None,
+        range: Range::ANY,
+        text: format!(
+            "Protocol that the listener speaks: {}, in any case. Only this key must be there.",
+            names.join(", ")
+        ),
+    };
+    [protocol]
+        .into_iter()
+        .chain(ListenerSettings::list())
+        .collect()
+}
