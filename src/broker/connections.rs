@@ -4,6 +4,7 @@ use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
+use crate::base::memory_budget::MemoryReservation;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -35,8 +36,9 @@ pub(super) struct Connection {
     pub(super) paused_senders: Vec<ConnectionId>,
     /// Whether the close of the connection is reported to the realm, or queued to be.
     pub(super) closing: bool,
-    /// Bytes held by this connection when it was evicted; `None` if it was not.
-    pub(super) releasing_bytes: Option<usize>,
+    /// Bytes that this connection held when it was evicted, or aborted in its closing handshake: they count as
+    /// about to be released (see [`Memory`](super::memory::Memory)). `None` if it was not.
+    pub(super) releasing: Option<MemoryReservation>,
 }
 
 impl Connection {

@@ -2,129 +2,40 @@
 //! promises to keep, then the connections of those that hold more than a fair share, last what is promised for
 //! a time.
 
-use super::connections::Connection;
-use super::fair_share::{Holding, choose};
-use super::outbox::{CloseOrder, Outbox};
-use super::socket_status::SocketStatus;
+use super::fair_share::choose;
+use super::memory::holdings;
+use super::outbox::CloseOrder;
 use super::{BYTES_PER_UNIT, Broker, Now};
 use crate::base::close::CloseReason;
 use crate::realm::{ConnectionId, Retention};
-use std::cmp::Reverse;
-use std::sync::Arc;
-
-/// Eviction frees 1/`FREE_DIVISOR` of the budget, so that the next one is not due at once, and a client that
-/// wants to cause it has to send that much again.
-const FREE_DIVISOR: usize = 8;
-
-/// Bytes that a closing connection must hold to be tracked. Its usage cannot grow while it closes, and
-/// aborting it for less is not worthwhile.
-const MIN_TRACKED_BYTES: usize = 16 * 1024;
-
-/// Bytes that a connection must hold to be evicted. Closing it for less frees nothing worth mentioning; even
-/// so much of each of 25,000 connections is little.
-const MIN_EVICTED_BYTES: usize = 256;
 
 /// Bytes that realms shed beyond what is above the budget. They shed little at a time, as it takes the broker's
 /// turn; more is shed when it is due.
 const SHED_BYTES: usize = 64 * 1024;
 
-/// When nothing could be reclaimed, the next attempt waits for the next second, or until the limit divided by
-/// this has come in addition. Each attempt looks at all connections.
-const RETRY_DIVISOR: usize = 64;
-
-/// A connection in its closing handshake, of which the broker keeps what it needs to abort it.
-pub(super) struct ClosingConnection {
-    outbox: Outbox,
-    status: Arc<SocketStatus>,
-    /// Bytes it held when it was aborted; `None` if it was not.
-    releasing_bytes: Option<usize>,
-}
-
-/// Returns the bytes that a connection holds: what it has received and what is queued for it.
-fn usage(outbox: &Outbox, status: &SocketStatus) -> usize {
-    status.receive_memory.bytes() + outbox.share()
-}
-
 impl Broker {
-    /// Keeps track of a connection during its closing handshake if it holds much memory.
-    pub(super) fn track_closing(&mut self, connection: Connection) {
-        let Connection { outbox, status, .. } = connection;
-        if usage(&outbox, &status) >= MIN_TRACKED_BYTES {
-            self.closing_connections.push(ClosingConnection {
-                outbox,
-                status,
-                releasing_bytes: None,
-            });
-        }
-    }
-
-    /// Removes the connections whose closing handshake is over.
-    pub(super) fn reap_closed(&mut self) {
-        let releasing_bytes = &mut self.releasing_bytes;
-        self.closing_connections.retain(|closing| {
-            let is_closed = closing.outbox.is_disconnected();
-            if is_closed {
-                *releasing_bytes -= closing.releasing_bytes.unwrap_or_default();
-            }
-            !is_closed
-        });
-    }
-
-    /// Aborts all closing handshakes that are tracked.
-    fn abort_closing(&mut self) {
-        for closing in &mut self.closing_connections {
-            if closing.releasing_bytes.is_some() {
-                continue;
-            }
-            let bytes = usage(&closing.outbox, &closing.status);
-            closing.releasing_bytes = Some(bytes);
-            self.releasing_bytes += bytes;
-            closing.outbox.close(CloseOrder::Abort, &mut self.wakers);
-        }
-    }
-
-    /// Returns the bytes that are reserved and not about to be released.
-    fn remaining_bytes(&self) -> usize {
-        self.budget.reserved().saturating_sub(self.releasing_bytes)
-    }
-
     /// Gets the process back within its budget, as far as it can. Does nothing within the budget. Returns the
     /// units of work.
     pub(super) fn reclaim_memory(&mut self, now: Now) -> usize {
-        if !self.budget.is_exceeded() || self.stopping {
+        if !self.memory.must_reclaim() || self.stopping {
             return 0;
         }
-        let limit = self.budget.limit();
-        let retry_at = self
-            .reclaim_failed_at
-            .map(|failed| failed + limit / RETRY_DIVISOR);
-        if retry_at.is_some_and(|retry_at| self.remaining_bytes() < retry_at) {
-            return 0;
-        }
-        self.reclaim_failed_at = None;
-        self.reap_closed();
-        if self.remaining_bytes() > limit {
-            self.abort_closing();
-        }
+        self.memory.abort_closing(&mut self.wakers);
         let mut work = 1 + self.shed(now, Retention::BestEffort);
-        if self.remaining_bytes() > limit {
+        if self.memory.excess() > 0 {
             work += self.evict_beyond_fair_share(now);
         }
         work += self.shed(now, Retention::Promised);
-        if self.remaining_bytes() > limit {
-            self.reclaim_failed_at = Some(self.remaining_bytes());
-        }
+        self.memory.reclaim_ended();
         work
     }
 
     /// Has the realms give up stored data of this kind while the process is above its budget; first the one
     /// that stores most. Returns the units of work.
     fn shed(&mut self, now: Now, retention: Retention) -> usize {
-        let mut listeners: Vec<usize> = (0..self.slots.len()).collect();
-        listeners.sort_by_key(|&index| Reverse(self.stored_bytes.get(index).map(|it| it.bytes())));
         let (mut work, mut freed) = (0, 0);
-        for listener in listeners {
-            let excess = self.remaining_bytes().saturating_sub(self.budget.limit());
+        for listener in self.memory.listeners_by_stored_bytes() {
+            let excess = self.memory.excess();
             if excess == 0 {
                 break;
             }
@@ -140,51 +51,27 @@ impl Broker {
         work + freed / BYTES_PER_UNIT
     }
 
-    /// Closes connections of the addresses that hold more than a fair share, until 1/[`FREE_DIVISOR`] of the
-    /// budget is free, counting the memory that they are about to release. Returns the units of work.
+    /// Closes connections of the addresses that hold more than a fair share, until enough of the budget is free,
+    /// counting the memory that they are about to release. Returns the units of work.
     fn evict_beyond_fair_share(&mut self, now: Now) -> usize {
-        let limit = self.budget.limit();
-        let target = limit - limit / FREE_DIVISOR;
-        let remaining = self.remaining_bytes();
-        let holdings = self.holdings();
-        let held: usize = holdings.iter().map(|holding| holding.bytes).sum();
-        // What else takes memory must not get all connections closed: half is for these in any case.
-        let available = target.saturating_sub(remaining.saturating_sub(held));
-        let available = available.max(target / 2);
-        let chosen = choose(holdings, available, remaining.saturating_sub(target));
+        let holdings = holdings(&self.connections, &self.slots);
+        let held = holdings.iter().map(|holding| holding.bytes).sum();
+        let goal = self.memory.eviction_goal(held);
+        let chosen = choose(holdings, goal.available, goal.excess);
         if chosen.is_empty() {
             return 1;
         }
         let bytes: usize = chosen.iter().map(|holding| holding.bytes).sum();
         log::warn!(
             "memory_budget is used up: closing {} connections of the addresses that hold the most, \
-             {bytes} of {remaining} bytes",
+             {bytes} of {} bytes",
             chosen.len(),
+            goal.remaining,
         );
         for holding in &chosen {
             self.evict(holding.conn, holding.bytes);
         }
         chosen.len() + self.deliver_pending_closes(now)
-    }
-
-    /// Returns what the connections hold that can be evicted.
-    fn holdings(&self) -> Vec<Holding> {
-        let can_be_evicted = |connection: &Connection| connection.releasing_bytes.is_none();
-        let connections = self.connections.iter();
-        connections
-            .filter(|(_, connection)| can_be_evicted(connection))
-            .map(|(&conn, connection)| {
-                let slot = self.slots.get(connection.listener_index);
-                let stored_bytes = slot.map_or(0, |slot| slot.realm.stored_bytes_of(conn));
-                Holding {
-                    address: connection.address,
-                    conn,
-                    bytes: usage(&connection.outbox, &connection.status) + stored_bytes,
-                    since: connection.status.held_since(),
-                }
-            })
-            .filter(|holding| holding.bytes >= MIN_EVICTED_BYTES)
-            .collect()
     }
 
     /// Closes a connection that holds this many bytes, and counts them as about to be released. One that is
@@ -193,8 +80,7 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
         };
-        connection.releasing_bytes = Some(bytes);
-        self.releasing_bytes += bytes;
+        self.memory.count_as_releasing(connection, bytes);
         if connection.closing {
             // The Close frame waits behind the queued frames, which is what takes the memory.
             connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
@@ -209,6 +95,7 @@ mod tests {
     use super::*;
     use crate::base::close::DisconnectReason;
     use crate::base::memory_budget::MemoryReservation;
+    use crate::broker::memory::{MIN_EVICTED_BYTES, MIN_TRACKED_BYTES, RETRY_DIVISOR};
     use crate::broker::outbox::OutboxReceiver;
     use crate::broker::tests::harness::{Action, BrokerHarness, MockRealm, drain, send};
     use crate::broker::{Event, MessageProgress};
@@ -309,16 +196,17 @@ mod tests {
     fn a_connection_that_holds_next_to_nothing_is_not_evicted() {
         let (harness, _clients) = harness(2);
         receive(&harness, 2, MIN_EVICTED_BYTES - 1);
-        assert_eq!(harness.broker.holdings().len(), 0);
+        let holdings = |broker: &Broker| holdings(&broker.connections, &broker.slots);
+        assert_eq!(holdings(&harness.broker).len(), 0);
         receive(&harness, 2, 1);
-        assert_eq!(harness.broker.holdings()[0].conn, ConnectionId(2));
+        assert_eq!(holdings(&harness.broker)[0].conn, ConnectionId(2));
     }
 
     #[test]
     fn half_of_the_budget_is_for_connections_whatever_else_takes_memory() {
         let (mut harness, _clients) = harness(2);
         // Memory that the broker cannot attribute to a connection.
-        let _unattributed = MemoryReservation::new(&harness.broker.budget, BUDGET);
+        let _unattributed = MemoryReservation::new(harness.broker.memory.budget(), BUDGET);
         receive(&harness, 1, 20_000);
         receive(&harness, 2, 14_000);
         assert_eq!(evict(&mut harness), [""; 0]);
@@ -329,7 +217,7 @@ mod tests {
     #[test]
     fn after_an_attempt_in_vain_the_next_one_waits_for_a_second_or_for_more() {
         let (mut harness, _clients) = harness(1);
-        let _unattributed = MemoryReservation::new(&harness.broker.budget, BUDGET + 1);
+        let _unattributed = MemoryReservation::new(harness.broker.memory.budget(), BUDGET + 1);
         assert!(harness.reclaim_memory() > 0);
         receive(&harness, 1, BUDGET / RETRY_DIVISOR - 1);
         assert_eq!(harness.reclaim_memory(), 0);
@@ -351,7 +239,7 @@ mod tests {
         let shed = |what: &str| format!("shed {what}");
         let expected = [shed("BestEffort"), evicted(2), shed("Promised")];
         assert_eq!(evict(&mut harness), expected);
-        assert!(harness.broker.remaining_bytes() <= BUDGET);
+        assert_eq!(harness.broker.memory.excess(), 0);
     }
 
     #[test]
@@ -362,7 +250,7 @@ mod tests {
         harness.take_log();
         receive(&harness, 1, BUDGET - 1000);
         assert_eq!(evict(&mut harness), ["shed BestEffort"]);
-        assert!(!harness.broker.budget.is_exceeded());
+        assert!(!harness.broker.memory.budget().is_exceeded());
     }
 
     #[test]
@@ -455,6 +343,31 @@ mod tests {
             [evicted(2)],
             "no closing handshake is left to abort"
         );
+    }
+
+    #[test]
+    fn an_evicted_connection_that_still_holds_much_in_its_closing_handshake_is_aborted_next() {
+        let (mut harness, clients) = harness(2);
+        receive(&harness, 1, BUDGET + 1);
+        assert_eq!(evict(&mut harness), [evicted(1)]);
+        harness.disconnect(1, DisconnectReason::Closed(CloseReason::SHORT_OF_MEMORY));
+        drain(&clients[0]);
+        assert_eq!(evict(&mut harness), [""; 0]);
+        assert_eq!(drain(&clients[0]).directives.close, Some(CloseOrder::Abort));
+    }
+
+    #[test]
+    fn a_closing_handshake_that_holds_little_is_not_aborted() {
+        for (bytes, aborted) in [(MIN_TRACKED_BYTES - 1, false), (MIN_TRACKED_BYTES, true)] {
+            let (mut harness, clients) = harness(2);
+            receive(&harness, 1, bytes);
+            harness.disconnect(1, DisconnectReason::ClosedByClient(None));
+            drain(&clients[0]);
+            receive(&harness, 2, BUDGET + 1);
+            evict(&mut harness);
+            let abort = aborted.then_some(CloseOrder::Abort);
+            assert_eq!(drain(&clients[0]).directives.close, abort, "{bytes} bytes");
+        }
     }
 
     #[test]

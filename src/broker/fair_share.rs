@@ -1,6 +1,7 @@
 //! Which connections are closed when memory is short: those of the addresses that hold more than a fair
 //! share of it (rulings, "memory").
 
+use super::memory::Holding;
 use crate::base::ip::SubnetKey;
 use crate::realm::ConnectionId;
 use std::cmp::Reverse;
@@ -14,17 +15,6 @@ const USUAL_BYTES: usize = 2 << 20;
 
 /// With a small budget, the budget divided by this counts as usual instead.
 const BUDGET_PER_USUAL: usize = 8;
-
-/// What a connection holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Holding {
-    /// The client's address. Its connections count together, or a client could hold more with more of them.
-    pub(super) address: SubnetKey,
-    pub(super) conn: ConnectionId,
-    pub(super) bytes: usize,
-    /// Second since which it has held them, about.
-    pub(super) since: u32,
-}
 
 /// The holdings of one address.
 #[derive(Default)]

@@ -13,6 +13,7 @@ mod eviction;
 mod fair_share;
 mod inbox;
 mod keepalive;
+mod memory;
 mod outbox;
 mod pausing;
 mod socket_status;
@@ -20,7 +21,7 @@ mod unfinished;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::ip::SubnetKey;
-use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+use crate::base::memory_budget::MemoryBudget;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::DeferredOpen;
@@ -28,10 +29,10 @@ use async_std::task::yield_now;
 pub(crate) use clock::Clock;
 use connections::{Connection, ConnectionTable};
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
-use eviction::ClosingConnection;
 use futures::StreamExt;
 pub(crate) use inbox::{EventSender, Inbox, inbox};
 pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
+use memory::Memory;
 #[cfg(test)]
 pub(crate) use outbox::Outbox;
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
@@ -81,15 +82,7 @@ pub(crate) struct Broker {
     resumed: VecDeque<(ConnectionId, HeldCommands)>,
     /// Connection tasks to wake at the end of the batch.
     wakers: Vec<Waker>,
-    budget: Arc<MemoryBudget>,
-    /// Memory reserved for what each realm stores, by listener index.
-    stored_bytes: Vec<MemoryReservation>,
-    /// Bytes that evicted connections still hold and are about to release.
-    releasing_bytes: usize,
-    /// Connections that are closed for their realm and still hold memory for the closing handshake.
-    closing_connections: Vec<ClosingConnection>,
-    /// Bytes that remained when nothing more could be reclaimed, in this second.
-    reclaim_failed_at: Option<usize>,
+    memory: Memory,
     clock: Arc<Clock>,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
@@ -114,10 +107,7 @@ impl Broker {
     pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
             disconnect_counts: no_disconnects(&slots),
-            stored_bytes: slots
-                .iter()
-                .map(|_| MemoryReservation::new(&budget, 0))
-                .collect(),
+            memory: Memory::new(budget, slots.len()),
             slots,
             connections: ConnectionTable::default(),
             effects: Vec::new(),
@@ -127,10 +117,6 @@ impl Broker {
             held: BTreeMap::new(),
             resumed: VecDeque::new(),
             wakers: Vec::new(),
-            budget,
-            releasing_bytes: 0,
-            closing_connections: Vec::new(),
-            reclaim_failed_at: None,
             clock,
             stopping: false,
         }
@@ -226,7 +212,7 @@ impl Broker {
                 pause_count: 0,
                 paused_senders: Vec::new(),
                 closing: false,
-                releasing_bytes: None,
+                releasing: None,
             },
         );
         let mut result = Ok(());
@@ -283,12 +269,11 @@ impl Broker {
         *self.disconnect_counts.entry(reason.name()).or_default() += 1;
         let listener_index = connection.listener_index;
         let is_reported = std::mem::replace(&mut connection.closing, true);
-        self.releasing_bytes -= connection.releasing_bytes.unwrap_or_default();
         self.resume_senders_of(conn);
         self.deferred.remove(&conn);
         self.held.remove(&conn);
         if let Some(connection) = self.connections.remove(&conn) {
-            self.track_closing(connection);
+            self.memory.track_closing(connection);
         }
         if is_reported || self.stopping {
             return 1;
@@ -303,8 +288,7 @@ impl Broker {
         if self.stopping {
             return 1;
         }
-        self.reap_closed();
-        self.reclaim_failed_at = None;
+        self.memory.begin_second();
         self.close_unfinished(now);
         let probe_results = self.check_connections(now);
         let mut work = 1 + self.deliver_pending_closes(now);
@@ -327,7 +311,7 @@ impl Broker {
         self.wakers.free_spare();
         self.effects.free_spare();
         self.pending_closes.free_spare();
-        self.closing_connections.free_spare();
+        self.memory.free_spare();
         self.deferred.free_spare();
         self.held.free_spare();
         self.resumed.free_spare();
@@ -399,9 +383,8 @@ impl Broker {
             &mut effects,
         );
         call(slot.realm.as_mut(), &mut cx);
-        if let Some(stored_bytes) = self.stored_bytes.get_mut(listener_index) {
-            stored_bytes.set(slot.realm.stored_bytes());
-        }
+        self.memory
+            .set_stored(listener_index, slot.realm.stored_bytes());
         let count = effects.len();
         for effect in effects.drain(..) {
             self.apply(now, effect, sender);

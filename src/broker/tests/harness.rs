@@ -379,9 +379,10 @@ impl BrokerHarness {
         address: IpAddr,
         conn: u64,
     ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
-        let (outbox, receiver) = outbox(120, &self.broker.budget);
+        let budget = self.broker.memory.budget();
+        let (outbox, receiver) = outbox(120, budget);
         let (reply_to, reply) = oneshot::channel();
-        let status = SocketStatus::new(&self.broker.clock, &self.broker.budget);
+        let status = SocketStatus::new(&self.broker.clock, budget);
         status.set_last_activity(self.second());
         let event = OpenEvent {
             listener_index: 0,
