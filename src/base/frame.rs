@@ -91,6 +91,12 @@ impl Frame {
 
     /// Returns the frame's memory divided by its current number of holders: about the bytes that each of
     /// them accounts for.
+    ///
+    /// Those who hold a clone are the effects that the broker is about to apply, one for each recipient, then
+    /// the outboxes and the writers of the recipients. Connections drop theirs while the broker counts, and a
+    /// count may be a moment old, so this is an estimate. It only decides which connections account for the frame
+    /// when memory is short; how much memory is used is in the reservation, exactly. The count is at least 1,
+    /// because the caller has a clone.
     pub(crate) fn bytes_per_holder(&self) -> usize {
         (self.len() + OVERHEAD) / Arc::strong_count(&self.0)
     }

@@ -202,6 +202,10 @@ impl Outbox {
     }
 
     /// Returns whether the connection has ended and dropped its end.
+    ///
+    /// The reference count tells: only [`outbox`] makes references, one for each end, no end can be cloned, and
+    /// the state holds none to itself. So the count goes from 2 to 1 once, when the receiver is dropped, and a 1
+    /// is final. A count that is a moment old is still 2: then the connection counts as open until the next look.
     pub(crate) fn is_disconnected(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }

@@ -34,6 +34,10 @@ impl InFlightResponses {
     }
 
     /// Removes the responses without other references, which frees them.
+    ///
+    /// The reference count tells: a response is also referenced by the realm that keeps the latest one, and by
+    /// each connection that is sending it. Nobody can clone it from here, so a count of 1 is final. A count that
+    /// is a moment old is too high: then the response counts as in flight until the next call.
     pub fn release_unused(&mut self) {
         self.responses
             .retain(|response| Arc::strong_count(response) > 1);
