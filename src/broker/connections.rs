@@ -1,7 +1,9 @@
-//! The connections in the broker: id, outbox, and liveness.
+//! The connections in the broker, and what is checked of each once a second.
 
 use super::outbox::Outbox;
 use super::socket_status::SocketStatus;
+use super::{Broker, Now};
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::MemoryReservation;
@@ -50,9 +52,68 @@ impl Connection {
 
     /// Returns whether the server does not read from the client at present, so that its silence means
     /// nothing. A client whose socket accepts no bytes gives no sign of life by being paused.
-    pub(super) fn is_unread(&self) -> bool {
+    ///
+    /// Whether something waits to be read does not matter here, as it does in
+    /// [`Connection::is_message_held_up`]: a paused client that has nothing to say must not be sent a Ping, since
+    /// nobody would read its Pong.
+    fn is_unread(&self) -> bool {
         let is_paused = self.pause_count > 0 || self.status.is_unread();
         is_paused && !self.closing && !self.status.is_write_blocked()
+    }
+
+    /// Returns whether the server has left unread for more than a second what has come of the client's message,
+    /// for whatever reason: a pause, the memory budget, or the turns of other connections.
+    ///
+    /// What counts is what waits to be read, and not, as in [`Connection::is_unread`], that the client is paused.
+    /// If nothing waits, the message stands still because of its client, paused or not. And a connection whose
+    /// task waits for its turn is not paused, but is not read either.
+    fn is_message_held_up(&self, second: Duration) -> bool {
+        let last_read = self.status.last_activity();
+        self.status.is_readable() && last_read + Duration::from_secs(1) < second
+    }
+
+    /// Returns whether an unfinished message has made no progress for the listener's `message_timeout`. Called
+    /// once a second.
+    fn is_message_overdue(&self, second: Duration, timeout: Duration) -> bool {
+        let unfinished = &self.status.unfinished;
+        let is_checked = !self.closing && !timeout.is_zero();
+        is_checked && unfinished.check(second, timeout, self.is_message_held_up(second))
+    }
+}
+
+impl Broker {
+    /// Checks all connections, once a second: closes those whose message does not end, sends the Pings that are
+    /// due, and drops those that are silent. Returns the probes whose time is up, each with whether the client is
+    /// alive.
+    pub(super) fn check_connections(&mut self, now: Now) -> Vec<(ConnectionId, bool)> {
+        let mut overdue = Vec::new();
+        let mut unresponsive = Vec::new();
+        let mut probe_results = Vec::new();
+        for (&conn, connection) in &mut self.connections {
+            let Some(slot) = self.slots.get(connection.listener_index) else {
+                continue;
+            };
+            if connection.is_message_overdue(now.whole_seconds(), slot.message_timeout) {
+                overdue.push(conn);
+            }
+            if connection.is_unread() {
+                connection.restart_times(now);
+                continue;
+            }
+            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
+            let result = connection.take_probe_result(now);
+            probe_results.extend(result.map(|alive| (conn, alive)));
+            if connection.check_silence(now, slot.keepalive, &mut self.wakers) {
+                unresponsive.push(conn);
+            }
+        }
+        for conn in overdue {
+            self.close(conn, CloseReason::UNFINISHED_MESSAGE);
+        }
+        for conn in unresponsive {
+            self.mark_closing(conn, DisconnectReason::Unresponsive);
+        }
+        probe_results
     }
 }
 

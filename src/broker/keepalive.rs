@@ -1,10 +1,9 @@
-//! Keep-alive (rulings, "liveness"): once per second, decides for each connection whether to send a
-//! Ping or to drop it; and answers realms that probe a connection.
+//! Keep-alive (rulings, "liveness"): decides whether to send a Ping to a client or to drop its connection, when
+//! `Broker::check_connections` asks once a second; and answers realms that probe a connection.
 
 use super::connections::{Connection, Probe, UnansweredPing};
 use super::outbox::{CloseOrder, PingReason};
 use super::{Broker, Now};
-use crate::base::close::DisconnectReason;
 use crate::realm::ConnectionId;
 use std::task::Waker;
 use std::time::Duration;
@@ -72,68 +71,57 @@ impl Connection {
             self.outbox.ping(PingReason::MeasureRtt, wakers);
         }
     }
+
+    /// Lets all times of the client begin anew, since it is not read.
+    pub(super) fn restart_times(&mut self, now: Now) {
+        self.ping = None;
+        self.read_since = now.whole_seconds();
+        if let Some(probe) = &mut self.probe {
+            probe.deadline = now.monotonic + probe.timeout;
+        }
+    }
+
+    /// Takes the probe if its time is up, and returns whether the client is alive.
+    pub(super) fn take_probe_result(&mut self, now: Now) -> Option<bool> {
+        let probe = self
+            .probe
+            .take_if(|probe| now.monotonic >= probe.deadline)?;
+        // Both times are whole seconds: activity in the same second may precede the probe, so it does not count.
+        Some(self.status.last_activity() > probe.sent_at)
+    }
+
+    /// Sends a Ping if the client is silent, or aborts the connection if it has not answered one. Returns whether
+    /// it was aborted.
+    pub(super) fn check_silence(
+        &mut self,
+        now: Now,
+        keepalive: KeepaliveConfig,
+        wakers: &mut Vec<Waker>,
+    ) -> bool {
+        let verdict = check(
+            now.whole_seconds(),
+            self.status.last_activity().max(self.read_since),
+            self.ping,
+            keepalive,
+        );
+        match verdict {
+            Verdict::Alive => self.ping = None,
+            Verdict::Wait => {}
+            Verdict::Ping => {
+                let timeout = keepalive.pong_timeout;
+                self.ping = Some(UnansweredPing {
+                    sent_at: now.whole_seconds(),
+                    timeout: self.status.time_to_answer(timeout, MAX_PONG_TIME),
+                });
+                self.outbox.ping(PingReason::Silence, wakers);
+            }
+            Verdict::Unresponsive => self.outbox.close(CloseOrder::Abort, wakers),
+        }
+        verdict == Verdict::Unresponsive
+    }
 }
 
 impl Broker {
-    /// Sends the Pings that are due and drops the connections that timed out. Returns the probes
-    /// whose time is up, each with whether the client is alive.
-    pub(super) fn check_connections(&mut self, now: Now) -> Vec<(ConnectionId, bool)> {
-        let mut unresponsive = Vec::new();
-        let mut probe_results = Vec::new();
-        for (&conn, connection) in &mut self.connections {
-            if connection.is_unread() {
-                // All times of the client begin anew.
-                connection.ping = None;
-                connection.read_since = now.whole_seconds();
-                if let Some(probe) = &mut connection.probe {
-                    probe.deadline = now.monotonic + probe.timeout;
-                }
-                continue;
-            }
-            let Some(slot) = self.slots.get(connection.listener_index) else {
-                continue;
-            };
-            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
-            let last_activity = connection.status.last_activity();
-            if let Some(probe) = connection
-                .probe
-                .take_if(|probe| now.monotonic >= probe.deadline)
-            {
-                // Both times are whole seconds: activity in the same second may precede the probe, so it does
-                // not count.
-                probe_results.push((conn, last_activity > probe.sent_at));
-            }
-            let verdict = check(
-                now.whole_seconds(),
-                last_activity.max(connection.read_since),
-                connection.ping,
-                slot.keepalive,
-            );
-            match verdict {
-                Verdict::Alive => connection.ping = None,
-                Verdict::Wait => {}
-                Verdict::Ping => {
-                    let timeout = slot.keepalive.pong_timeout;
-                    connection.ping = Some(UnansweredPing {
-                        sent_at: now.whole_seconds(),
-                        timeout: connection.status.time_to_answer(timeout, MAX_PONG_TIME),
-                    });
-                    connection
-                        .outbox
-                        .ping(PingReason::Silence, &mut self.wakers);
-                }
-                Verdict::Unresponsive => {
-                    connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
-                    unresponsive.push(conn);
-                }
-            }
-        }
-        for conn in unresponsive {
-            self.mark_closing(conn, DisconnectReason::Unresponsive);
-        }
-        probe_results
-    }
-
     /// Handles the first message after a probe, which answers it (see
     /// [`Effect::Probe`](crate::realm::Effect)). Returns the units of work.
     pub(super) fn probe_answered(&mut self, now: Now, conn: ConnectionId) -> usize {

@@ -283,13 +283,12 @@ impl Broker {
         })
     }
 
-    /// Does the work of each second: keep-alive, results of probes, and the `tick` of all realms.
+    /// Does the work of each second: the check of all connections, results of probes, and the `tick` of all realms.
     fn tick(&mut self, now: Now) -> usize {
         if self.stopping {
             return 1;
         }
         self.memory.begin_second();
-        self.close_unfinished(now);
         let probe_results = self.check_connections(now);
         let mut work = 1 + self.deliver_pending_closes(now);
         for (conn, alive) in probe_results {

@@ -1,9 +1,6 @@
 //! Messages that have begun and do not end (rulings, "unfinished messages"): thousands of small beginnings would
-//! hold memory for ever.
+//! hold memory for ever. `Broker::check_connections` closes their connections.
 
-use super::{Broker, Now};
-use crate::base::close::CloseReason;
-use crate::realm::ConnectionId;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -65,60 +62,32 @@ impl UnfinishedMessage {
         Some(self.begun.load(Ordering::Relaxed)).filter(|&second| second != FINISHED)
     }
 
-    /// Returns whether a message is unfinished and has made no progress for `timeout`. Both times are rounded
-    /// down to seconds, so that a whole one more must have passed.
-    fn is_overdue(&self, now: Duration, timeout: Duration) -> bool {
+    /// Returns whether a message is unfinished and has made no progress for `timeout`. Called once a second;
+    /// one in which the message was held up, since what had come of it was not read, does not count. Both times
+    /// are rounded down to seconds, so that a whole one more must have passed.
+    pub(super) fn check(&self, second: Duration, timeout: Duration, is_held_up: bool) -> bool {
         let advanced = self.advanced.load(Ordering::Relaxed);
-        advanced != FINISHED && now > Duration::from_secs(advanced.into()) + timeout
-    }
-
-    /// Leaves a second out of account, in which the connection was not read.
-    fn skip_second(&self) {
-        // If the connection records progress at the same time, that is later than this.
-        let advanced = self.advanced.load(Ordering::Relaxed);
-        if advanced != FINISHED {
+        if advanced == FINISHED {
+            return false;
+        }
+        if is_held_up {
+            // If the connection records progress at the same time, that is later than this.
             let _ = self.advanced.compare_exchange(
                 advanced,
                 advanced + 1,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );
+            return false;
         }
-    }
-}
-
-impl Broker {
-    /// Closes the connections whose unfinished message has made no progress for the listener's
-    /// `message_timeout`. Called once a second.
-    pub(super) fn close_unfinished(&mut self, now: Now) {
-        let second = now.whole_seconds();
-        let mut overdue: Vec<ConnectionId> = Vec::new();
-        for (&conn, connection) in &self.connections {
-            let (status, slot) = (
-                &connection.status,
-                self.slots.get(connection.listener_index),
-            );
-            let timeout = slot.map_or(Duration::ZERO, |slot| slot.message_timeout);
-            if connection.closing || timeout.is_zero() {
-                continue;
-            }
-            // Time in which the server does not read, for whatever reason, does not count.
-            let last_read = status.last_activity();
-            if status.is_readable() && last_read + Duration::from_secs(1) < second {
-                status.unfinished.skip_second();
-            } else if status.unfinished.is_overdue(second, timeout) {
-                overdue.push(conn);
-            }
-        }
-        for conn in overdue {
-            self.close(conn, CloseReason::UNFINISHED_MESSAGE);
-        }
+        second > Duration::from_secs(advanced.into()) + timeout
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::close::CloseReason;
     use crate::broker::outbox::{CloseOrder, OutboxReceiver};
     use crate::broker::tests::harness::{BrokerHarness, drain};
     use crate::realm::SlowConsumerPolicy;
@@ -197,6 +166,14 @@ mod tests {
             closed_at(&mut harness, second.into(), second.into()).is_some()
         });
         assert_eq!(closed, Some(31));
+    }
+
+    #[test]
+    fn a_pause_is_no_excuse_if_nothing_of_the_message_waits_to_be_read() {
+        let (mut harness, _receiver) = harness();
+        record(&harness, 0, MessageProgress::Begun);
+        harness.status(1).set_unread(true);
+        assert_eq!(closed_at(&mut harness, 1, 100), Some(31));
     }
 
     #[test]
