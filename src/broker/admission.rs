@@ -1,8 +1,10 @@
-//! Deferred opens: handshakes that a realm neither admits nor rejects at once, because it has to probe other
-//! connections first. The client waits for the response to its handshake meanwhile.
+//! Whether a client is admitted. A realm decides about the open of a connection at once, or defers it, because
+//! it has to probe other connections first; the client waits for the response to its handshake meanwhile.
 
-use super::{Broker, Now};
+use super::connections::Connection;
+use super::{Broker, Now, OpenEvent};
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::ip::SubnetKey;
 use crate::realm::{ConnectionId, Rejection};
 use futures::channel::oneshot;
 use std::time::Duration;
@@ -25,6 +27,63 @@ pub(super) struct DeferredOpen {
 }
 
 impl Broker {
+    /// Inserts a connection, has the realm admit or reject it, and replies to its handshake, unless the realm
+    /// defers that. A rejected one is removed again. Returns the units of work, as do all handlers of events.
+    pub(super) fn open(&mut self, now: Now, event: OpenEvent) -> usize {
+        let OpenEvent {
+            listener_index,
+            conn,
+            request,
+            outbox,
+            status,
+            reply_to,
+        } = event;
+        if self.stopping {
+            // Dropping `reply_to` makes the handshake respond that the server is shutting down.
+            return 1;
+        }
+        self.connections.insert(
+            conn,
+            Connection {
+                listener_index,
+                address: SubnetKey::of(request.address),
+                outbox,
+                status,
+                ping: None,
+                read_since: now.whole_seconds(),
+                next_rtt_ping: now.monotonic,
+                probe: None,
+                pause_count: 0,
+                paused_senders: Vec::new(),
+                closing: false,
+                releasing: None,
+            },
+        );
+        let mut result = Ok(());
+        self.opening = Some(conn);
+        let work = self.run_realm(now, listener_index, None, |realm, cx| {
+            result = realm.open(cx, conn, request);
+        });
+        self.opening = None;
+        if let (Ok(()), Some(deferred)) = (result, self.deferred.get_mut(&conn)) {
+            deferred.reply_to = Some(reply_to);
+            return work;
+        }
+        if result.is_err() {
+            self.deferred.remove(&conn);
+            self.connections.remove(&conn);
+        }
+        if let (Some(slot), Some(connection)) = (
+            self.slots.get(listener_index),
+            self.connections.get_mut(&conn),
+        ) {
+            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
+        }
+        // The handshake waits for this. If the client is gone by then, `Disconnected` will follow.
+        let _ = reply_to.send(result);
+        work
+    }
+
     /// Defers the open that is running. The connection counts as paused until it is admitted, so that its
     /// silence means nothing.
     pub(super) fn defer(&mut self, now: Now, conn: ConnectionId) {

@@ -20,14 +20,13 @@ mod socket_status;
 mod unfinished;
 
 use crate::base::close::{CloseReason, DisconnectReason};
-use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::MemoryBudget;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::DeferredOpen;
 use async_std::task::yield_now;
 pub(crate) use clock::Clock;
-use connections::{Connection, ConnectionTable};
+use connections::ConnectionTable;
 pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
 use futures::StreamExt;
 pub(crate) use inbox::{EventSender, Inbox, inbox};
@@ -181,63 +180,6 @@ impl Broker {
                 1
             }
         }
-    }
-
-    /// Inserts a connection, has the realm admit or reject it, and replies to its handshake, unless the realm
-    /// defers that. A rejected one is removed again. Returns the units of work, as do all handlers of events.
-    fn open(&mut self, now: Now, event: OpenEvent) -> usize {
-        let OpenEvent {
-            listener_index,
-            conn,
-            request,
-            outbox,
-            status,
-            reply_to,
-        } = event;
-        if self.stopping {
-            // Dropping `reply_to` makes the handshake respond that the server is shutting down.
-            return 1;
-        }
-        self.connections.insert(
-            conn,
-            Connection {
-                listener_index,
-                address: SubnetKey::of(request.address),
-                outbox,
-                status,
-                ping: None,
-                read_since: now.whole_seconds(),
-                next_rtt_ping: now.monotonic,
-                probe: None,
-                pause_count: 0,
-                paused_senders: Vec::new(),
-                closing: false,
-                releasing: None,
-            },
-        );
-        let mut result = Ok(());
-        self.opening = Some(conn);
-        let work = self.run_realm(now, listener_index, None, |realm, cx| {
-            result = realm.open(cx, conn, request);
-        });
-        self.opening = None;
-        if let (Ok(()), Some(deferred)) = (result, self.deferred.get_mut(&conn)) {
-            deferred.reply_to = Some(reply_to);
-            return work;
-        }
-        if result.is_err() {
-            self.deferred.remove(&conn);
-            self.connections.remove(&conn);
-        }
-        if let (Some(slot), Some(connection)) = (
-            self.slots.get(listener_index),
-            self.connections.get_mut(&conn),
-        ) {
-            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
-        }
-        // The handshake waits for this. If the client is gone by then, `Disconnected` will follow.
-        let _ = reply_to.send(result);
-        work
     }
 
     /// Has the realm answer a plain HTTP request.
