@@ -4,9 +4,10 @@
 use super::connections::Connection;
 use super::{Broker, Now, OpenEvent};
 use crate::base::close::{CloseReason, DisconnectReason};
-use crate::base::ip::SubnetKey;
+use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Rejection};
 use futures::channel::oneshot;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Longest time for a realm to decide about a deferred open. Probes take at most half of it; this bounds the
@@ -19,11 +20,43 @@ const UNDECIDED: Rejection = Rejection {
     text: "the server could not decide in time, try again later",
 };
 
+/// The opens that are not decided.
+#[derive(Default)]
+pub(super) struct Admission {
+    /// The connection whose `open` is running.
+    opening: Option<ConnectionId>,
+    /// Handshakes that wait for their realm's decision.
+    deferred: BTreeMap<ConnectionId, DeferredOpen>,
+}
+
 /// A handshake that waits for its realm's decision.
-pub(super) struct DeferredOpen {
+struct DeferredOpen {
     /// `None` while the realm's `open` runs.
-    pub(super) reply_to: Option<oneshot::Sender<Result<(), Rejection>>>,
+    reply_to: Option<oneshot::Sender<Result<(), Rejection>>>,
     deadline: Duration,
+}
+
+impl Admission {
+    /// Returns whether the client has had no chance to read yet: frames to it are exempt from its outbox's limit.
+    pub(super) fn is_undecided(&self, conn: ConnectionId) -> bool {
+        self.opening == Some(conn) || self.deferred.contains_key(&conn)
+    }
+
+    /// Removes a connection that has ended.
+    pub(super) fn remove(&mut self, conn: ConnectionId) {
+        self.deferred.remove(&conn);
+    }
+
+    /// Drops all deferred opens, which makes their handshakes respond that the server is shutting down.
+    pub(super) fn stop(&mut self) {
+        self.deferred.clear();
+    }
+}
+
+impl FreeSpare for Admission {
+    fn free_spare(&mut self) {
+        self.deferred.free_spare();
+    }
 }
 
 impl Broker {
@@ -44,33 +77,20 @@ impl Broker {
         }
         self.connections.insert(
             conn,
-            Connection {
-                listener_index,
-                address: SubnetKey::of(request.address),
-                outbox,
-                status,
-                ping: None,
-                read_since: now.whole_seconds(),
-                next_rtt_ping: now.monotonic,
-                probe: None,
-                pause_count: 0,
-                paused_senders: Vec::new(),
-                closing: false,
-                releasing: None,
-            },
+            Connection::new(now, listener_index, request.address, outbox, status),
         );
         let mut result = Ok(());
-        self.opening = Some(conn);
+        self.admission.opening = Some(conn);
         let work = self.run_realm(now, listener_index, None, |realm, cx| {
             result = realm.open(cx, conn, request);
         });
-        self.opening = None;
-        if let (Ok(()), Some(deferred)) = (result, self.deferred.get_mut(&conn)) {
+        self.admission.opening = None;
+        if let (Ok(()), Some(deferred)) = (result, self.admission.deferred.get_mut(&conn)) {
             deferred.reply_to = Some(reply_to);
             return work;
         }
         if result.is_err() {
-            self.deferred.remove(&conn);
+            self.admission.deferred.remove(&conn);
             self.connections.remove(&conn);
         }
         if let (Some(slot), Some(connection)) = (
@@ -87,20 +107,20 @@ impl Broker {
     /// Defers the open that is running. The connection counts as paused until it is admitted, so that its
     /// silence means nothing.
     pub(super) fn defer(&mut self, now: Now, conn: ConnectionId) {
-        if self.opening != Some(conn) || self.deferred.contains_key(&conn) {
+        if self.admission.opening != Some(conn) || self.admission.deferred.contains_key(&conn) {
             return;
         }
         let deferred = DeferredOpen {
             reply_to: None,
             deadline: now.monotonic + MAX_DEFERRED,
         };
-        self.deferred.insert(conn, deferred);
+        self.admission.deferred.insert(conn, deferred);
         self.pause_reading(conn);
     }
 
     /// Admits a connection whose open is deferred; does nothing for any other.
     pub(super) fn admit(&mut self, conn: ConnectionId) {
-        if let Some(deferred) = self.deferred.remove(&conn) {
+        if let Some(deferred) = self.admission.deferred.remove(&conn) {
             self.resume_reading(conn);
             // Fails only if the client is gone; then `Disconnected` follows.
             let _ = deferred.reply_to.map(|reply_to| reply_to.send(Ok(())));
@@ -109,7 +129,7 @@ impl Broker {
 
     /// Rejects a connection whose open is deferred, and removes it; does nothing for any other.
     pub(super) fn reject(&mut self, conn: ConnectionId, rejection: Rejection) {
-        if let Some(deferred) = self.deferred.remove(&conn) {
+        if let Some(deferred) = self.admission.deferred.remove(&conn) {
             self.connections.remove(&conn);
             // Fails only if the client is gone.
             let _ = deferred
@@ -120,7 +140,7 @@ impl Broker {
 
     /// Rejects the opens that have been deferred for too long. Returns the units of work.
     pub(super) fn expire_deferred(&mut self, now: Now) -> usize {
-        let expired = self.deferred.iter();
+        let expired = self.admission.deferred.iter();
         let expired = expired.filter(|(_, deferred)| deferred.deadline <= now.monotonic);
         let expired: Vec<ConnectionId> = expired.map(|(&conn, _)| conn).collect();
         let mut work = 0;

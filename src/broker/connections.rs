@@ -10,6 +10,7 @@ use crate::base::memory_budget::MemoryReservation;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,30 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Creates a connection that is just opening.
+    pub(super) fn new(
+        now: Now,
+        listener_index: usize,
+        address: IpAddr,
+        outbox: Outbox,
+        status: Arc<SocketStatus>,
+    ) -> Self {
+        Self {
+            listener_index,
+            address: SubnetKey::of(address),
+            outbox,
+            status,
+            ping: None,
+            read_since: now.whole_seconds(),
+            next_rtt_ping: now.monotonic,
+            probe: None,
+            pause_count: 0,
+            paused_senders: Vec::new(),
+            closing: false,
+            releasing: None,
+        }
+    }
+
     /// Returns whether the outbox is full only because the connection's task has not been
     /// scheduled. Its socket would accept more, so the client is not slow.
     pub(super) fn is_unscheduled(&self) -> bool {

@@ -37,7 +37,7 @@ impl Broker {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return;
         };
-        if self.opening == Some(recipient) || self.deferred.contains_key(&recipient) {
+        if self.admission.is_undecided(recipient) {
             connection.outbox.push_initial(frame, &mut self.wakers);
             return;
         }

@@ -22,8 +22,9 @@ mod unfinished;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::memory_budget::MemoryBudget;
 use crate::base::spare::FreeSpare;
+
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
-use admission::DeferredOpen;
+use admission::Admission;
 use async_std::task::yield_now;
 pub(crate) use clock::Clock;
 use connections::ConnectionTable;
@@ -35,9 +36,9 @@ use memory::Memory;
 #[cfg(test)]
 pub(crate) use outbox::Outbox;
 pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
-use pausing::HeldCommands;
+use pausing::Pausing;
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
@@ -62,26 +63,20 @@ pub(crate) struct RealmSlot {
     pub(crate) message_timeout: Duration,
 }
 
-/// The state of the daemon, owned by one task.
+/// The state of the daemon, owned by one task. The rules of a part are in the file of its type.
 pub(crate) struct Broker {
     /// The realms, by listener index.
     slots: Vec<RealmSlot>,
     connections: ConnectionTable,
+    admission: Admission,
+    pausing: Pausing,
+    memory: Memory,
     /// Effects of the current realm call; kept between calls to reuse the allocation.
     effects: Vec<Effect>,
-    /// The connection whose `open` is running. Frames to it are exempt from its outbox's limit.
-    opening: Option<ConnectionId>,
     /// Closes that are not yet reported to their realm: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
-    /// Handshakes that wait for their realm's decision.
-    deferred: BTreeMap<ConnectionId, DeferredOpen>,
-    /// Connections that their realm has paused, with the commands that have arrived since.
-    held: BTreeMap<ConnectionId, HeldCommands>,
-    /// Held commands of connections that were resumed during the current event.
-    resumed: VecDeque<(ConnectionId, HeldCommands)>,
     /// Connection tasks to wake at the end of the batch.
     wakers: Vec<Waker>,
-    memory: Memory,
     clock: Arc<Clock>,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
@@ -109,12 +104,10 @@ impl Broker {
             memory: Memory::new(budget, slots.len()),
             slots,
             connections: ConnectionTable::default(),
+            admission: Admission::default(),
+            pausing: Pausing::default(),
             effects: Vec::new(),
-            opening: None,
             pending_closes: VecDeque::new(),
-            deferred: BTreeMap::new(),
-            held: BTreeMap::new(),
-            resumed: VecDeque::new(),
             wakers: Vec::new(),
             clock,
             stopping: false,
@@ -212,8 +205,8 @@ impl Broker {
         let listener_index = connection.listener_index;
         let is_reported = std::mem::replace(&mut connection.closing, true);
         self.resume_senders_of(conn);
-        self.deferred.remove(&conn);
-        self.held.remove(&conn);
+        self.admission.remove(conn);
+        self.pausing.remove(conn);
         if let Some(connection) = self.connections.remove(&conn) {
             self.memory.track_closing(connection);
         }
@@ -253,9 +246,8 @@ impl Broker {
         self.effects.free_spare();
         self.pending_closes.free_spare();
         self.memory.free_spare();
-        self.deferred.free_spare();
-        self.held.free_spare();
-        self.resumed.free_spare();
+        self.admission.free_spare();
+        self.pausing.free_spare();
         self.connections.free_spare();
     }
 
@@ -265,8 +257,7 @@ impl Broker {
             self.call_realm(now, listener_index, None, |realm, cx| realm.stop(cx));
         }
         self.stopping = true;
-        // Makes their handshakes respond that the server is shutting down.
-        self.deferred.clear();
+        self.admission.stop();
         // These closes are not reported to the realms: no client is left that they could send to.
         for connection in self.connections.values_mut() {
             connection.closing = true;

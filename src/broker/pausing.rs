@@ -5,31 +5,63 @@
 //! caused it, and the one in its slot of the inbox.
 
 use super::{Broker, Now};
+use crate::base::spare::FreeSpare;
 use crate::realm::{Command, ConnectionId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The pauses that realms want. How many reasons there are to pause a connection, full outboxes among them, is in
+/// its `pause_count`.
+#[derive(Default)]
+pub(super) struct Pausing {
+    /// Connections that their realm has paused, with the commands that have arrived since.
+    held: BTreeMap<ConnectionId, HeldCommands>,
+    /// Held commands of connections that were resumed during the current event.
+    resumed: VecDeque<(ConnectionId, HeldCommands)>,
+}
 
 /// Commands of a connection that its realm has paused, in order. They are handled when it is resumed.
 #[derive(Default)]
-pub(super) struct HeldCommands {
+struct HeldCommands {
     commands: Vec<Command>,
     /// Bytes of the connection's `receive_memory` to release once the commands are handled.
     reserved_bytes: usize,
+}
+
+impl Pausing {
+    /// Drops the held commands of a connection that has ended.
+    pub(super) fn remove(&mut self, conn: ConnectionId) {
+        self.held.remove(&conn);
+    }
+
+    /// Returns whether no connection is paused by its realm.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+impl FreeSpare for Pausing {
+    fn free_spare(&mut self) {
+        self.held.free_spare();
+        self.resumed.free_spare();
+    }
 }
 
 impl Broker {
     /// Pauses reading from a connection, and holds its commands, until its realm resumes it.
     pub(super) fn pause_for_realm(&mut self, conn: ConnectionId) {
         let is_open = self.connections.get(&conn).is_some_and(|it| !it.closing);
-        if is_open && !self.held.contains_key(&conn) {
-            self.held.insert(conn, HeldCommands::default());
+        if is_open && !self.pausing.held.contains_key(&conn) {
+            self.pausing.held.insert(conn, HeldCommands::default());
             self.pause_reading(conn);
         }
     }
 
     /// Ends the pause of [`Broker::pause_for_realm`]. The held commands are handled after the current call.
     pub(super) fn resume_for_realm(&mut self, conn: ConnectionId) {
-        if let Some(held) = self.held.remove(&conn) {
+        if let Some(held) = self.pausing.held.remove(&conn) {
             self.resume_reading(conn);
-            self.resumed.push_back((conn, held));
+            self.pausing.resumed.push_back((conn, held));
         }
     }
 
@@ -47,7 +79,7 @@ impl Broker {
         // Looked up again for each command: the one before may have closed or paused the connection.
         while let Some(connection) = self.connections.get(&conn).filter(|it| !it.closing) {
             let listener_index = connection.listener_index;
-            if let Some(held) = self.held.get_mut(&conn) {
+            if let Some(held) = self.pausing.held.get_mut(&conn) {
                 held.commands.extend(commands);
                 held.reserved_bytes += reserved_bytes;
                 return work.max(1);
@@ -66,7 +98,7 @@ impl Broker {
     /// Handles the held commands of connections that have been resumed. Returns the units of work.
     pub(super) fn handle_resumed(&mut self, now: Now) -> usize {
         let mut work = 0;
-        while let Some((conn, held)) = self.resumed.pop_front() {
+        while let Some((conn, held)) = self.pausing.resumed.pop_front() {
             work += self.commands(now, conn, held.commands, held.reserved_bytes);
         }
         work
@@ -74,7 +106,7 @@ impl Broker {
 
     /// Drops the held commands of a connection that closes, which is no longer paused then.
     pub(super) fn drop_held(&mut self, conn: ConnectionId) {
-        if let Some(held) = self.held.remove(&conn) {
+        if let Some(held) = self.pausing.held.remove(&conn) {
             self.resume_reading(conn);
             self.release_received(conn, held.reserved_bytes);
         }

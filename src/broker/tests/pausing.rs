@@ -62,7 +62,7 @@ fn a_connection_that_closes_is_paused_no_more_and_its_commands_are_dropped() {
     );
     harness.commands(2, vec![vec![Action::Pause(2)], vec![send(2, "never")]]);
     harness.disconnect(2, DisconnectReason::Lost);
-    assert!(harness.broker.held.is_empty());
+    assert!(harness.broker.pausing.is_empty());
     let closes = [
         "command 1",
         "command 2",
