@@ -55,7 +55,11 @@ impl Admission {
 
 impl FreeSpare for Admission {
     fn free_spare(&mut self) {
-        self.deferred.free_spare();
+        let Self {
+            opening: _,
+            deferred,
+        } = self;
+        deferred.free_spare();
     }
 }
 

@@ -194,7 +194,14 @@ impl Memory {
 
 impl FreeSpare for Memory {
     fn free_spare(&mut self) {
-        self.closing.free_spare();
+        let Self {
+            closing,
+            budget: _,
+            releasing: _,
+            stored: _,
+            reclaim_failed_at: _,
+        } = self;
+        closing.free_spare();
     }
 }
 

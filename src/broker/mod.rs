@@ -237,18 +237,33 @@ impl Broker {
         work
     }
 
-    /// Frees what collections without an entry keep (see [`crate::base::spare`]).
+    /// Frees what collections without an entry keep (see [`crate::base::spare`]). Each field is named, as in the
+    /// parts, so that the compiler asks about a new one.
     fn free_spare(&mut self) {
-        for slot in &mut self.slots {
+        let Self {
+            slots,
+            connections,
+            admission,
+            pausing,
+            memory,
+            effects,
+            pending_closes,
+            wakers,
+            clock: _,
+            stopping: _,
+            // Has an entry for each reason from the start.
+            disconnect_counts: _,
+        } = self;
+        for slot in slots {
             slot.realm.free_spare();
         }
-        self.wakers.free_spare();
-        self.effects.free_spare();
-        self.pending_closes.free_spare();
-        self.memory.free_spare();
-        self.admission.free_spare();
-        self.pausing.free_spare();
-        self.connections.free_spare();
+        connections.free_spare();
+        admission.free_spare();
+        pausing.free_spare();
+        memory.free_spare();
+        effects.free_spare();
+        pending_closes.free_spare();
+        wakers.free_spare();
     }
 
     /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.

@@ -42,8 +42,9 @@ impl Pausing {
 
 impl FreeSpare for Pausing {
     fn free_spare(&mut self) {
-        self.held.free_spare();
-        self.resumed.free_spare();
+        let Self { held, resumed } = self;
+        held.free_spare();
+        resumed.free_spare();
     }
 }
 
