@@ -1,6 +1,7 @@
 //! The connections in the broker, and what is checked of each once a second.
 
-use super::outbox::Outbox;
+use super::keepalive::{KeepaliveConfig, Liveness, Verdict};
+use super::outbox::{CloseOrder, Outbox, PingReason};
 use super::socket_status::SocketStatus;
 use super::{Broker, Now};
 use crate::base::close::{CloseReason, DisconnectReason};
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 /// A connection from its opening handshake to its [`Event::Disconnected`](super::Event).
@@ -22,15 +24,7 @@ pub(super) struct Connection {
     pub(super) address: SubnetKey,
     pub(super) outbox: Outbox,
     pub(super) status: Arc<SocketStatus>,
-    /// The unanswered keep-alive Ping, if there is one. Activity is noticed by the next check.
-    pub(super) ping: Option<UnansweredPing>,
-    /// Time at which the server was last found not to read from this connection, rounded down to seconds:
-    /// the client's silence is measured from there, if it is later than the last activity.
-    pub(super) read_since: Duration,
-    /// Time of the next Ping that measures the round trip, if the listener's `ping_every` is not 0.
-    pub(super) next_rtt_ping: Duration,
-    /// A probe of the realm that is not yet answered.
-    pub(super) probe: Option<Probe>,
+    pub(super) liveness: Liveness,
     /// Number of reasons this connection is paused for: full outboxes, its realm, a deferred open. While it is
     /// above 0, the connection is not read from.
     pub(super) pause_count: usize,
@@ -58,10 +52,7 @@ impl Connection {
             address: SubnetKey::of(address),
             outbox,
             status,
-            ping: None,
-            read_since: now.whole_seconds(),
-            next_rtt_ping: now.monotonic,
-            probe: None,
+            liveness: Liveness::new(now),
             pause_count: 0,
             paused_senders: Vec::new(),
             closing: false,
@@ -73,6 +64,18 @@ impl Connection {
     /// scheduled. Its socket would accept more, so the client is not slow.
     pub(super) fn is_unscheduled(&self) -> bool {
         !self.status.is_write_blocked() && !self.outbox.exceeds_hard_limit()
+    }
+
+    /// Sends a Ping that measures the round trip if one is due.
+    pub(super) fn measure_rtt(
+        &mut self,
+        now: Now,
+        keepalive: KeepaliveConfig,
+        wakers: &mut Vec<Waker>,
+    ) {
+        if self.liveness.is_rtt_ping_due(now, keepalive) {
+            self.outbox.ping(PingReason::MeasureRtt, wakers);
+        }
     }
 
     /// Returns whether the server does not read from the client at present, so that its silence means
@@ -122,14 +125,26 @@ impl Broker {
                 overdue.push(conn);
             }
             if connection.is_unread() {
-                connection.restart_times(now);
+                connection.liveness.restart(now);
                 continue;
             }
             connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
-            let result = connection.take_probe_result(now);
-            probe_results.extend(result.map(|alive| (conn, alive)));
-            if connection.check_silence(now, slot.keepalive, &mut self.wakers) {
-                unresponsive.push(conn);
+            let Connection {
+                liveness,
+                outbox,
+                status,
+                ..
+            } = connection;
+            if let Some(alive) = liveness.take_probe_result(now, status) {
+                probe_results.push((conn, alive));
+            }
+            match liveness.check(now, status, slot.keepalive) {
+                Verdict::Alive | Verdict::Wait => {}
+                Verdict::Ping => outbox.ping(PingReason::Silence, &mut self.wakers),
+                Verdict::Unresponsive => {
+                    outbox.close(CloseOrder::Abort, &mut self.wakers);
+                    unresponsive.push(conn);
+                }
             }
         }
         for conn in overdue {
@@ -140,25 +155,6 @@ impl Broker {
         }
         probe_results
     }
-}
-
-/// A keep-alive Ping that is not yet answered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UnansweredPing {
-    /// Time at which the Ping was sent, rounded down to seconds.
-    pub(super) sent_at: Duration,
-    /// Time in which something must be received.
-    pub(super) timeout: Duration,
-}
-
-/// A probe of a connection for its realm: [`Effect::Probe`](crate::realm::Effect::Probe).
-#[derive(Clone, Copy)]
-pub(super) struct Probe {
-    /// Time at which the Ping was sent, rounded down to seconds.
-    pub(super) sent_at: Duration,
-    /// Time in which something must be received. It begins anew while the connection is not read.
-    pub(super) timeout: Duration,
-    pub(super) deadline: Duration,
 }
 
 pub(super) type ConnectionTable =
@@ -183,8 +179,9 @@ impl Connections for ConnectionTable {
     }
 
     fn read_since(&self, conn: ConnectionId) -> Duration {
-        self.get(&conn)
-            .map_or(Duration::ZERO, |connection| connection.read_since)
+        self.get(&conn).map_or(Duration::ZERO, |connection| {
+            connection.liveness.read_since()
+        })
     }
 }
 

@@ -1,11 +1,10 @@
 //! Keep-alive (rulings, "liveness"): decides whether to send a Ping to a client or to drop its connection, when
 //! `Broker::check_connections` asks once a second; and answers realms that probe a connection.
 
-use super::connections::{Connection, Probe, UnansweredPing};
-use super::outbox::{CloseOrder, PingReason};
+use super::outbox::PingReason;
+use super::socket_status::SocketStatus;
 use super::{Broker, Now};
 use crate::realm::ConnectionId;
-use std::task::Waker;
 use std::time::Duration;
 
 /// Longest time to answer a keep-alive Ping, unless `pong_timeout` is longer (rulings, "liveness").
@@ -58,22 +57,56 @@ fn check(
     }
 }
 
-impl Connection {
-    /// Sends a Ping that measures the round trip if one is due.
-    pub(super) fn measure_rtt(
-        &mut self,
-        now: Now,
-        keepalive: KeepaliveConfig,
-        wakers: &mut Vec<Waker>,
-    ) {
-        if !keepalive.ping_every.is_zero() && now.monotonic >= self.next_rtt_ping {
-            self.next_rtt_ping = now.monotonic + keepalive.ping_every;
-            self.outbox.ping(PingReason::MeasureRtt, wakers);
+/// What the keep-alive knows of a connection.
+pub(super) struct Liveness {
+    /// The unanswered keep-alive Ping, if there is one. Activity is noticed by the next check.
+    ping: Option<UnansweredPing>,
+    /// Time at which the server was last found not to read from this connection, rounded down to seconds:
+    /// the client's silence is measured from there, if it is later than the last activity.
+    read_since: Duration,
+    /// Time of the next Ping that measures the round trip, if the listener's `ping_every` is not 0.
+    next_rtt_ping: Duration,
+    /// A probe of the realm that is not yet answered.
+    probe: Option<Probe>,
+}
+
+/// A keep-alive Ping that is not yet answered.
+#[derive(Clone, Copy, Debug)]
+struct UnansweredPing {
+    /// Time at which the Ping was sent, rounded down to seconds.
+    sent_at: Duration,
+    /// Time in which something must be received.
+    timeout: Duration,
+}
+
+/// A probe of a connection for its realm: [`Effect::Probe`](crate::realm::Effect::Probe).
+#[derive(Clone, Copy)]
+struct Probe {
+    /// Time at which the Ping was sent, rounded down to seconds.
+    sent_at: Duration,
+    /// Time in which something must be received. It begins anew while the connection is not read.
+    timeout: Duration,
+    deadline: Duration,
+}
+
+impl Liveness {
+    /// Creates the state of a connection that is just opening.
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            ping: None,
+            read_since: now.whole_seconds(),
+            next_rtt_ping: now.monotonic,
+            probe: None,
         }
     }
 
+    /// Returns the time from which the client's silence is measured, if it is later than the last activity.
+    pub(super) fn read_since(&self) -> Duration {
+        self.read_since
+    }
+
     /// Lets all times of the client begin anew, since it is not read.
-    pub(super) fn restart_times(&mut self, now: Now) {
+    pub(super) fn restart(&mut self, now: Now) {
         self.ping = None;
         self.read_since = now.whole_seconds();
         if let Some(probe) = &mut self.probe {
@@ -81,43 +114,64 @@ impl Connection {
         }
     }
 
-    /// Takes the probe if its time is up, and returns whether the client is alive.
-    pub(super) fn take_probe_result(&mut self, now: Now) -> Option<bool> {
-        let probe = self
-            .probe
-            .take_if(|probe| now.monotonic >= probe.deadline)?;
-        // Both times are whole seconds: activity in the same second may precede the probe, so it does not count.
-        Some(self.status.last_activity() > probe.sent_at)
+    /// Gives up the Ping at the end of a pause: the client's answer may have arrived in the meantime.
+    /// [`Liveness::restart`] has moved the time from which its silence counts.
+    pub(super) fn resume(&mut self) {
+        self.ping = None;
     }
 
-    /// Sends a Ping if the client is silent, or aborts the connection if it has not answered one. Returns whether
-    /// it was aborted.
-    pub(super) fn check_silence(
+    /// Returns whether a Ping that measures the round trip is to be sent now.
+    pub(super) fn is_rtt_ping_due(&mut self, now: Now, config: KeepaliveConfig) -> bool {
+        let is_due = !config.ping_every.is_zero() && now.monotonic >= self.next_rtt_ping;
+        if is_due {
+            self.next_rtt_ping = now.monotonic + config.ping_every;
+        }
+        is_due
+    }
+
+    /// Returns the action that the client's silence calls for.
+    pub(super) fn check(
         &mut self,
         now: Now,
-        keepalive: KeepaliveConfig,
-        wakers: &mut Vec<Waker>,
-    ) -> bool {
-        let verdict = check(
-            now.whole_seconds(),
-            self.status.last_activity().max(self.read_since),
-            self.ping,
-            keepalive,
-        );
+        status: &SocketStatus,
+        config: KeepaliveConfig,
+    ) -> Verdict {
+        let second = now.whole_seconds();
+        let last_activity = status.last_activity().max(self.read_since);
+        let verdict = check(second, last_activity, self.ping, config);
         match verdict {
             Verdict::Alive => self.ping = None,
-            Verdict::Wait => {}
             Verdict::Ping => {
-                let timeout = keepalive.pong_timeout;
                 self.ping = Some(UnansweredPing {
-                    sent_at: now.whole_seconds(),
-                    timeout: self.status.time_to_answer(timeout, MAX_PONG_TIME),
+                    sent_at: second,
+                    timeout: status.time_to_answer(config.pong_timeout, MAX_PONG_TIME),
                 });
-                self.outbox.ping(PingReason::Silence, wakers);
             }
-            Verdict::Unresponsive => self.outbox.close(CloseOrder::Abort, wakers),
+            Verdict::Wait | Verdict::Unresponsive => {}
         }
-        verdict == Verdict::Unresponsive
+        verdict
+    }
+
+    /// Begins a probe, unless one is unanswered. Returns whether a Ping is to be sent for it.
+    fn begin_probe(&mut self, now: Now, status: &SocketStatus, timeout: Duration) -> bool {
+        if self.probe.is_some() {
+            return false;
+        }
+        let timeout = status.time_to_answer(timeout, MAX_PROBE_TIME);
+        self.probe = Some(Probe {
+            sent_at: now.whole_seconds(),
+            timeout,
+            deadline: now.monotonic + timeout,
+        });
+        true
+    }
+
+    /// Takes the probe if its time is up, and returns whether the client is alive.
+    pub(super) fn take_probe_result(&mut self, now: Now, status: &SocketStatus) -> Option<bool> {
+        let is_over = |probe: &mut Probe| now.monotonic >= probe.deadline;
+        let probe = self.probe.take_if(is_over)?;
+        // Both times are whole seconds: activity in the same second may precede the probe, so it does not count.
+        Some(status.last_activity() > probe.sent_at)
     }
 }
 
@@ -127,7 +181,7 @@ impl Broker {
     pub(super) fn probe_answered(&mut self, now: Now, conn: ConnectionId) -> usize {
         let connection = self.connections.get_mut(&conn);
         // No probe is left if the answer arrives just after the deadline.
-        if connection.is_some_and(|connection| connection.probe.take().is_some()) {
+        if connection.is_some_and(|it| it.liveness.probe.take().is_some()) {
             self.probe_result(now, conn, true)
         } else {
             1
@@ -137,29 +191,24 @@ impl Broker {
     /// Reports the result of a probe to its realm, unless the connection is closed by now. Returns the
     /// units of work.
     pub(super) fn probe_result(&mut self, now: Now, conn: ConnectionId, alive: bool) -> usize {
-        match self.connections.get(&conn) {
-            Some(&Connection {
-                closing: false,
-                listener_index,
-                ..
-            }) => self.run_realm(now, listener_index, None, |realm, cx| {
-                realm.probe_result(cx, conn, alive);
-            }),
-            _ => 1,
-        }
+        let Some(connection) = self.connections.get(&conn).filter(|it| !it.closing) else {
+            return 1;
+        };
+        let listener_index = connection.listener_index;
+        self.run_realm(now, listener_index, None, |realm, cx| {
+            realm.probe_result(cx, conn, alive);
+        })
     }
 
     /// Sends a probe to a client that must be answered within `timeout`, which is extended by what is on its
     /// way before it, unless one is already unanswered.
     pub(super) fn probe(&mut self, now: Now, conn: ConnectionId, timeout: Duration) {
         let connection = self.connections.get_mut(&conn);
-        if let Some(connection) = connection.filter(|it| !it.closing && it.probe.is_none()) {
-            let timeout = connection.status.time_to_answer(timeout, MAX_PROBE_TIME);
-            connection.probe = Some(Probe {
-                sent_at: now.whole_seconds(),
-                timeout,
-                deadline: now.monotonic + timeout,
-            });
+        let Some(connection) = connection.filter(|it| !it.closing) else {
+            return;
+        };
+        let status = &connection.status;
+        if connection.liveness.begin_probe(now, status, timeout) {
             connection.outbox.ping(PingReason::Probe, &mut self.wakers);
         }
     }

@@ -132,9 +132,7 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.pause_count -= 1;
             if connection.pause_count == 0 {
-                // The client's answer may have arrived in the meantime. `check_connections` has moved the time
-                // from which its silence counts.
-                connection.ping = None;
+                connection.liveness.resume();
                 connection
                     .outbox
                     .set_reading_paused(false, &mut self.wakers);
