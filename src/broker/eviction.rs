@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_is_about_to_release_its_memory_is_not_evicted_again() {
+        let (mut harness, _clients) = harness(3);
+        receive(&harness, 1, 50_000);
+        receive(&harness, 2, 40_000);
+        assert_eq!(evict(&mut harness), [evicted(1)]);
+        receive(&harness, 3, 45_000);
+        assert_eq!(evict(&mut harness), [evicted(3)], "1 is still the largest");
+    }
+
+    #[test]
     fn received_queued_and_stored_bytes_count() {
         let (mut harness, _clients) = harness_with_realm(3, MockRealm::storing(30_000));
         receive(&harness, 2, 29_000);
@@ -354,6 +364,19 @@ mod tests {
         drain(&clients[0]);
         assert_eq!(evict(&mut harness), [""; 0]);
         assert_eq!(drain(&clients[0]).directives.close, Some(CloseOrder::Abort));
+    }
+
+    #[test]
+    fn a_closing_handshake_that_is_over_holds_nothing_after_the_next_second() {
+        let (mut harness, clients) = harness(1);
+        receive(&harness, 1, MIN_TRACKED_BYTES);
+        harness.disconnect(1, DisconnectReason::ClosedByClient(None));
+        harness.tick_at(1);
+        let reserved = |harness: &BrokerHarness| harness.broker.memory.budget().reserved();
+        assert_eq!(reserved(&harness), MIN_TRACKED_BYTES);
+        drop(clients);
+        harness.tick_at(2);
+        assert_eq!(reserved(&harness), 0);
     }
 
     #[test]
