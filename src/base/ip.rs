@@ -84,17 +84,24 @@ impl fmt::Display for Network {
     }
 }
 
+/// Addresses and networks of tests, from their text.
 #[cfg(test)]
-mod tests {
+pub(crate) mod from_text {
     use super::*;
 
-    fn ip(text: &str) -> IpAddr {
+    pub(crate) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    fn networks(texts: &[&str]) -> Vec<Network> {
+    pub(crate) fn networks(texts: &[&str]) -> Vec<Network> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::from_text::{ip, networks};
+    use super::*;
 
     #[test]
     fn a_subnet_key_is_an_ipv4_address_or_an_ipv6_network() {

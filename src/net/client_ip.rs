@@ -38,14 +38,7 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    fn networks(texts: &[&str]) -> Vec<Network> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
+    use crate::base::ip::from_text::{ip, networks};
 
     #[test]
     fn an_untrusted_client_cannot_choose_its_address() {
