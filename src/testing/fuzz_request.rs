@@ -6,7 +6,7 @@ use crate::broker::{Clock, inbox};
 use crate::config::{Address, Listener};
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
-use crate::net::handshake::local_response;
+use crate::net::http::checks::local_response;
 use crate::net::http::request::{
     MAX_BODY, MAX_HEAD, MAX_HEADERS, RequestError, RequestHead, read_body, read_head,
 };

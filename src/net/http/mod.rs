@@ -1,5 +1,6 @@
 //! HTTP/1.1, as far as it is needed before a WebSocket or instead of one.
 
+pub(crate) mod checks;
 pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod request;
