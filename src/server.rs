@@ -183,7 +183,7 @@ impl Server {
         // keep the memory below it (see `base/spare.rs`).
         let _ = state.stopping.recv().now_or_never();
         let (listeners, mut tasks) = serve_listeners(&state, self.config.listeners, self.bound);
-        tasks.push(task::spawn(log_refusal_counts(listeners.clone())));
+        tasks.push(task::spawn(log_notice_counts(listeners.clone())));
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log::info!(
@@ -207,7 +207,7 @@ impl Server {
         for task in tasks {
             task.cancel().await;
         }
-        listeners.iter().for_each(|it| it.log_refusal_counts(None));
+        listeners.iter().for_each(|it| it.log_notice_counts(None));
         drop(listeners);
         drop(stop_sender);
         let _ = inbox.send(Event::Stop).await;
@@ -273,11 +273,11 @@ fn serve_listeners(
 }
 
 /// Logs from time to time how many clients were refused without a line of their own.
-async fn log_refusal_counts(listeners: Vec<Arc<ListenerState>>) {
+async fn log_notice_counts(listeners: Vec<Arc<ListenerState>>) {
     loop {
         task::sleep(REFUSAL_COUNT_INTERVAL).await;
         let now = Some(Instant::now());
-        listeners.iter().for_each(|it| it.log_refusal_counts(now));
+        listeners.iter().for_each(|it| it.log_notice_counts(now));
     }
 }
 

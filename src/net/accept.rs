@@ -4,7 +4,7 @@
 use crate::net::connection::Summary;
 use crate::net::handshake::{self, AdmittedClient};
 use crate::net::listener::{ListenerState, Permits};
-use crate::net::refusal_log::Refusal;
+use crate::net::notice_log::Notice;
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
                 if let Some(permits) = listener.acquire_permits() {
                     task::spawn(serve(tcp, peer.ip(), Arc::clone(&listener), permits));
                 } else {
-                    listener.log_refusal(Refusal::Status(503), peer.ip(), || {
+                    listener.log_notice(Notice::Refused(503), peer.ip(), || {
                         "closed without a response, as the server is full (max_connections)"
                             .to_owned()
                     });

@@ -14,7 +14,7 @@ use crate::net::http::cors::allowed_methods;
 use crate::net::http::request::{RequestError, RequestHead, WrongProtocol};
 use crate::net::http::response::Response;
 use crate::net::listener::{ListenerState, Permits};
-use crate::net::refusal_log::Refusal;
+use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
 use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request};
 use async_std::future::timeout;
@@ -361,7 +361,7 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
         listener,
         ..
     } = http;
-    listener.log_refusal(Refusal::Status(503), address, || {
+    listener.log_notice(Notice::Refused(503), address, || {
         "the server is full, as the protocol's message says (max_connections)".to_owned()
     });
     let message = listener.protocol.full_message.map(Frame::text);
@@ -390,14 +390,14 @@ fn log_wrong_protocol(wrong: WrongProtocol, peer: IpAddr, listener: &ListenerSta
             "speak HTTP/1.1 to it; a proxy in front may speak HTTP/2 to its clients",
         ),
     };
-    listener.log_refusal(Refusal::WrongProtocol(wrong), peer, || {
+    listener.log_notice(Notice::WrongProtocol(wrong), peer, || {
         format!("it speaks {name} to a port for plain HTTP/1.1 and ws://; {advice}")
     });
 }
 
 /// Logs that a peer names a client's address and is not believed, and what would be right if it is a proxy.
 fn log_untrusted_forwarding(peer: IpAddr, listener: &ListenerState) {
-    listener.log_refusal(Refusal::UntrustedForwarding, peer, || {
+    listener.log_notice(Notice::UntrustedForwarding, peer, || {
         format!(
             "its X-Forwarded-For is ignored, and limits count all its clients as one address; if it is \
              your proxy, write \"trusted_proxies\": [\"{}\"] for this listener",

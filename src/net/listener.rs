@@ -5,8 +5,8 @@ use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender};
 use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
+use crate::net::notice_log::{Notice, NoticeLog};
 use crate::net::once_per_minute::OncePerMinute;
-use crate::net::refusal_log::{Refusal, RefusalLog};
 use crate::realm::Protocol;
 use async_std::channel::Receiver;
 use futures::channel::mpsc;
@@ -63,7 +63,7 @@ pub(crate) struct ListenerState {
     /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4
     /// address, or one /64 network of IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
-    refusals: RefusalLog,
+    notices: NoticeLog,
 }
 
 impl ListenerState {
@@ -85,7 +85,7 @@ impl ListenerState {
             old_handshakes: OncePerMinute::default(),
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
-            refusals: RefusalLog::default(),
+            notices: NoticeLog::default(),
             settings,
         }
     }
@@ -101,15 +101,15 @@ impl ListenerState {
         self.protocol.name
     }
 
-    /// Logs that a client was refused, unless another one was for the same reason a moment ago. `details` must be
+    /// Logs what happened to a client, unless the same happened to another one a moment ago. `details` must be
     /// one line, in which text of the client is escaped and cut.
-    pub(crate) fn log_refusal(
+    pub(crate) fn log_notice(
         &self,
-        refusal: Refusal,
+        notice: Notice,
         client: IpAddr,
         details: impl FnOnce() -> String,
     ) {
-        let Some(unlogged) = self.refusals.record(refusal, Instant::now()) else {
+        let Some(unlogged) = self.notices.record(notice, Instant::now()) else {
             return;
         };
         let (name, address, details) = (self.protocol_name(), self.address, details());
@@ -119,19 +119,19 @@ impl ListenerState {
             unlogged => format!(" ({unlogged} more before)"),
         };
         log::log!(
-            refusal.level(),
-            "{name} on {address}: {client} is {refusal}: {details}{more}"
+            notice.level(),
+            "{name} on {address}: {client} is {notice}: {details}{more}"
         );
     }
 
-    /// Logs how many clients were refused without a line of their own, of the kinds whose time is over at `now`,
+    /// Logs the number of notices without a line of their own, of the kinds whose time is over at `now`,
     /// or of all if that is `None`.
-    pub(crate) fn log_refusal_counts(&self, now: Option<Instant>) {
+    pub(crate) fn log_notice_counts(&self, now: Option<Instant>) {
         let (name, address) = (self.protocol_name(), self.address);
-        for (refusal, count) in self.refusals.take_counts(now) {
+        for (notice, count) in self.notices.take_counts(now) {
             log::log!(
-                refusal.level(),
-                "{name} on {address}: {count} more were {refusal}"
+                notice.level(),
+                "{name} on {address}: {count} more were {notice}"
             );
         }
     }

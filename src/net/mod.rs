@@ -10,7 +10,7 @@ pub(crate) mod frame_writer;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
+mod notice_log;
 pub(crate) mod once_per_minute;
-mod refusal_log;
 pub(crate) mod socket;
 pub(crate) mod turns;

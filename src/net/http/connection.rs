@@ -7,7 +7,7 @@ use crate::base::log_escape::Quoted;
 use crate::base::memory_budget::MemoryReservation;
 use crate::broker::{MAX_PONG_TIME, time_to_receive};
 use crate::net::listener::ListenerState;
-use crate::net::refusal_log::Refusal;
+use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
 use async_std::future::timeout;
 use futures::AsyncWriteExt;
@@ -127,9 +127,9 @@ impl<'a> HttpConnection<'a> {
             response.status
         );
         if response.status >= 400 {
-            let refusal = Refusal::Status(response.status);
+            let notice = Notice::Refused(response.status);
             let details = || refusal_details(head, response);
-            self.listener.log_refusal(refusal, self.address, details);
+            self.listener.log_notice(notice, self.address, details);
         }
     }
 
@@ -199,7 +199,7 @@ async fn in_time<T>(
         Either::Left((Ok(result), _)) => result,
         Either::Left((Err(_), _)) => {
             if let Some(client) = client {
-                listener.log_refusal(Refusal::TimedOut, client, || {
+                listener.log_notice(Notice::TimedOut, client, || {
                     "no whole request came within handshake_timeout".to_owned()
                 });
             }

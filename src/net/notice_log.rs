@@ -1,23 +1,23 @@
-//! The log of refused clients. The first refusal of a kind in a minute is logged with its details; those that
-//! follow are counted, and the count is logged with the next one or after the minute. So refusals are seen by
-//! default, and no client can fill the log with them.
+//! The log lines that clients cause before they are admitted. The first notice of a kind in a minute is logged
+//! with its details; those that follow are counted, and the count is logged with the next one or after the minute.
+//! So refusals are seen by default, and no client can fill the log with them.
 
 use crate::net::http::request::WrongProtocol;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time within which one refusal of a kind is logged.
+/// Time within which one notice of a kind is logged.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The same for a header of a proxy that is not trusted, which every request may have.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A kind of refusal. The server gives few different statuses, so there are few kinds.
+/// A kind of notice: what happened to a client. The server gives few different statuses, so there are few kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum Notice {
     /// A request got a response with this status, or none for the same reason.
-    Status(u16),
+    Refused(u16),
     /// No whole request came within the `handshake_timeout`.
     TimedOut,
     /// The client does not speak HTTP/1.
@@ -26,7 +26,7 @@ pub(crate) enum Refusal {
     UntrustedForwarding,
 }
 
-impl Refusal {
+impl Notice {
     const fn period(self) -> Duration {
         match self {
             Self::UntrustedForwarding => HOUR,
@@ -37,17 +37,17 @@ impl Refusal {
     /// Returns the level of its log lines: `warn` for what the operator has to mend.
     pub(crate) const fn level(self) -> log::Level {
         match self {
-            Self::Status(_) | Self::TimedOut => log::Level::Info,
+            Self::Refused(_) | Self::TimedOut => log::Level::Info,
             Self::WrongProtocol(_) | Self::UntrustedForwarding => log::Level::Warn,
         }
     }
 }
 
 /// Displays what happened to one client.
-impl fmt::Display for Refusal {
+impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status) => write!(f, "refused with {status}"),
+            Self::Refused(status) => write!(f, "refused with {status}"),
             Self::TimedOut => f.write_str("refused for its silence"),
             Self::WrongProtocol(WrongProtocol::Tls) => f.write_str("refused for TLS"),
             Self::WrongProtocol(WrongProtocol::Http2) => f.write_str("refused for HTTP/2"),
@@ -56,46 +56,46 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Places for all kinds of refusals: the statuses that the server sends, and four others.
+/// Places for all kinds of notices: the statuses that the server sends, and four others.
 const MAX_KINDS: usize = 24;
 
-/// The refusals of one listener.
-pub(crate) struct RefusalLog {
-    /// One for each kind of which a client was refused within its period.
+/// The notices of one listener.
+pub(crate) struct NoticeLog {
+    /// One for each kind that was noticed within its period.
     windows: Mutex<Vec<Window>>,
 }
 
-/// The time since one refusal of a kind was logged.
+/// The time since one notice of a kind was logged.
 struct Window {
-    kind: Refusal,
+    kind: Notice,
     start: Instant,
-    /// Number of refusals that followed it.
+    /// Number of notices that followed it.
     unlogged: u64,
 }
 
-impl Default for RefusalLog {
+impl Default for NoticeLog {
     fn default() -> Self {
         Self {
-            // Allocated for the first refusal of a storm, it would keep the memory below it
+            // Allocated for the first notice of a storm, it would keep the memory below it
             // (see [`crate::base::spare`]).
             windows: Mutex::new(Vec::with_capacity(MAX_KINDS)),
         }
     }
 }
 
-impl RefusalLog {
-    /// Records a refusal. If it is to be logged, returns the number of those that were not logged before it.
-    pub(crate) fn record(&self, refusal: Refusal, now: Instant) -> Option<u64> {
+impl NoticeLog {
+    /// Records a notice. If it is to be logged, returns the number of those that were not logged before it.
+    pub(crate) fn record(&self, notice: Notice, now: Instant) -> Option<u64> {
         let mut windows = self.lock();
-        let Some(window) = windows.iter_mut().find(|window| window.kind == refusal) else {
+        let Some(window) = windows.iter_mut().find(|window| window.kind == notice) else {
             windows.push(Window {
-                kind: refusal,
+                kind: notice,
                 start: now,
                 unlogged: 0,
             });
             return Some(0);
         };
-        if now.duration_since(window.start) < refusal.period() {
+        if now.duration_since(window.start) < notice.period() {
             window.unlogged += 1;
             return None;
         }
@@ -103,9 +103,9 @@ impl RefusalLog {
         Some(std::mem::take(&mut window.unlogged))
     }
 
-    /// Returns the counts of refusals that were not logged, for the kinds whose time is over at `now`, and
+    /// Returns the counts of notices that were not logged, for the kinds whose time is over at `now`, and
     /// for all kinds if that is `None`.
-    pub(crate) fn take_counts(&self, now: Option<Instant>) -> Vec<(Refusal, u64)> {
+    pub(crate) fn take_counts(&self, now: Option<Instant>) -> Vec<(Notice, u64)> {
         let mut counts = Vec::new();
         self.lock().retain(|window| {
             let is_over = |now: Instant| now.duration_since(window.start) >= window.kind.period();
@@ -128,11 +128,11 @@ impl RefusalLog {
 mod tests {
     use super::*;
 
-    const NOT_FOUND: Refusal = Refusal::Status(404);
+    const NOT_FOUND: Notice = Notice::Refused(404);
 
     #[test]
     fn the_first_of_a_kind_in_a_minute_is_logged_and_the_next_after_it_with_a_count() {
-        let (log, start) = (RefusalLog::default(), Instant::now());
+        let (log, start) = (NoticeLog::default(), Instant::now());
         let seconds = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(log.record(NOT_FOUND, start), Some(0));
         assert_eq!(log.record(NOT_FOUND, start), None);
@@ -143,14 +143,14 @@ mod tests {
 
     #[test]
     fn each_kind_is_counted_on_its_own() {
-        let (log, start) = (RefusalLog::default(), Instant::now());
+        let (log, start) = (NoticeLog::default(), Instant::now());
         let kinds = [
             NOT_FOUND,
-            Refusal::Status(403),
-            Refusal::TimedOut,
-            Refusal::WrongProtocol(WrongProtocol::Tls),
-            Refusal::WrongProtocol(WrongProtocol::Http2),
-            Refusal::UntrustedForwarding,
+            Notice::Refused(403),
+            Notice::TimedOut,
+            Notice::WrongProtocol(WrongProtocol::Tls),
+            Notice::WrongProtocol(WrongProtocol::Http2),
+            Notice::UntrustedForwarding,
         ];
         for kind in kinds {
             assert_eq!(log.record(kind, start), Some(0), "{kind:?}");
@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn a_count_is_told_once_its_minute_is_over_and_leaves_nothing_behind() {
-        let (log, start) = (RefusalLog::default(), Instant::now());
+        let (log, start) = (NoticeLog::default(), Instant::now());
         for _ in 0..5 {
             let _ = log.record(NOT_FOUND, start);
         }
-        assert_eq!(log.record(Refusal::Status(426), start), Some(0));
+        assert_eq!(log.record(Notice::Refused(426), start), Some(0));
         assert!(log.take_counts(Some(start + MINUTE / 2)).is_empty());
         assert_eq!(log.take_counts(Some(start + MINUTE)), [(NOT_FOUND, 4)]);
         assert!(log.lock().is_empty());
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn forwarded_addresses_that_are_not_believed_are_logged_once_an_hour() {
-        let (log, start) = (RefusalLog::default(), Instant::now());
-        let forwarding = Refusal::UntrustedForwarding;
+        let (log, start) = (NoticeLog::default(), Instant::now());
+        let forwarding = Notice::UntrustedForwarding;
         assert_eq!(log.record(forwarding, start), Some(0));
         assert_eq!(log.record(forwarding, start + 59 * MINUTE), None);
         assert_eq!(log.record(forwarding, start + HOUR), Some(1));
