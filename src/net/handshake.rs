@@ -177,7 +177,9 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
         let capacity = check_capacity(permits, subnet_permit.as_ref());
         match handle_request(&mut http, &head, capacity).await {
             Outcome::Upgrade(upgrade_response) => {
-                log_old_handshake(&head, http.address, listener);
+                if head.is_http_1_0() {
+                    listener.log_old_handshake(http.address);
+                }
                 return Some(Handshake {
                     socket: http.socket,
                     head,
@@ -204,18 +206,6 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
             http.address = peer;
         }
         yield_now().await;
-    }
-}
-
-/// Logs once a minute that a handshake came over HTTP/1.0.
-fn log_old_handshake(head: &RequestHead, address: IpAddr, listener: &ListenerState) {
-    let now = listener.server.clock.now();
-    if head.is_http_1_0() && listener.old_handshakes.passes(now) {
-        log::info!(
-            "{}: {address} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
-             \"proxy_http_version 1.1;\")",
-            listener.protocol_name()
-        );
     }
 }
 

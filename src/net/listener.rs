@@ -6,7 +6,6 @@ use crate::broker::{Clock, EventSender};
 use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit};
 use crate::net::notice_log::{Notice, NoticeLog};
-use crate::net::once_per_minute::OncePerMinute;
 use crate::realm::Protocol;
 use async_std::channel::Receiver;
 use futures::channel::mpsc;
@@ -55,8 +54,6 @@ pub(crate) struct ListenerState {
     pub(crate) endpoint: String,
     /// Hosts that requests must name; `None`: any.
     pub(crate) checked_hosts: Option<Hosts>,
-    /// The time of the last handshake over HTTP/1.0 that was logged.
-    pub(crate) old_handshakes: OncePerMinute,
     pub(crate) settings: ListenerSettings,
     /// `max_connections` of the listener.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
@@ -82,7 +79,6 @@ impl ListenerState {
             protocol: config.protocol,
             endpoint,
             checked_hosts,
-            old_handshakes: OncePerMinute::default(),
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
             notices: NoticeLog::default(),
@@ -122,6 +118,18 @@ impl ListenerState {
             notice.level(),
             "{name} on {address}: {client} is {notice}: {details}{more}"
         );
+    }
+
+    /// Logs once a minute that a handshake came over HTTP/1.0.
+    pub(crate) fn log_old_handshake(&self, client: IpAddr) {
+        let now = Instant::now();
+        if self.notices.record(Notice::OldHandshake, now).is_some() {
+            log::info!(
+                "{}: {client} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
+                 \"proxy_http_version 1.1;\")",
+                self.protocol_name()
+            );
+        }
     }
 
     /// Logs the number of notices without a line of their own, of the kinds whose time is over at `now`,

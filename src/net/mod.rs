@@ -11,6 +11,5 @@ pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
 mod notice_log;
-pub(crate) mod once_per_minute;
 pub(crate) mod socket;
 pub(crate) mod turns;

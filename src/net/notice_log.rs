@@ -24,6 +24,8 @@ pub(crate) enum Notice {
     WrongProtocol(WrongProtocol),
     /// A peer that is not in `trusted_proxies` names another client address, which is not believed.
     UntrustedForwarding,
+    /// A handshake came over HTTP/1.0, which is accepted.
+    OldHandshake,
 }
 
 impl Notice {
@@ -34,10 +36,16 @@ impl Notice {
         }
     }
 
+    /// Returns whether those without a line of their own are counted. Handshakes over HTTP/1.0 are not: each
+    /// client behind such a proxy has one, and nothing is wrong with them.
+    const fn is_counted(self) -> bool {
+        !matches!(self, Self::OldHandshake)
+    }
+
     /// Returns the level of its log lines: `warn` for what the operator has to mend.
     pub(crate) const fn level(self) -> log::Level {
         match self {
-            Self::Refused(_) | Self::TimedOut => log::Level::Info,
+            Self::Refused(_) | Self::TimedOut | Self::OldHandshake => log::Level::Info,
             Self::WrongProtocol(_) | Self::UntrustedForwarding => log::Level::Warn,
         }
     }
@@ -52,11 +60,12 @@ impl fmt::Display for Notice {
             Self::WrongProtocol(WrongProtocol::Tls) => f.write_str("refused for TLS"),
             Self::WrongProtocol(WrongProtocol::Http2) => f.write_str("refused for HTTP/2"),
             Self::UntrustedForwarding => f.write_str("not trusted as a proxy"),
+            Self::OldHandshake => f.write_str("connected over HTTP/1.0"),
         }
     }
 }
 
-/// Places for all kinds of notices: the statuses that the server sends, and four others.
+/// Places for all kinds of notices: the statuses that the server sends, and five others.
 const MAX_KINDS: usize = 24;
 
 /// The notices of one listener.
@@ -96,7 +105,7 @@ impl NoticeLog {
             return Some(0);
         };
         if now.duration_since(window.start) < notice.period() {
-            window.unlogged += 1;
+            window.unlogged += u64::from(notice.is_counted());
             return None;
         }
         window.start = now;
@@ -179,5 +188,16 @@ mod tests {
         assert_eq!(log.record(forwarding, start), Some(0));
         assert_eq!(log.record(forwarding, start + 59 * MINUTE), None);
         assert_eq!(log.record(forwarding, start + HOUR), Some(1));
+    }
+    #[test]
+    fn handshakes_over_http_1_0_are_logged_once_a_minute_and_not_counted() {
+        let (log, start) = (NoticeLog::default(), Instant::now());
+        let is_logged = |second: &u64| {
+            let now = start + Duration::from_secs(*second);
+            log.record(Notice::OldHandshake, now) == Some(0)
+        };
+        let logged: Vec<u64> = (0..=121).filter(is_logged).collect();
+        assert_eq!(logged, [0, 60, 120]);
+        assert!(log.take_counts(None).is_empty());
     }
 }
