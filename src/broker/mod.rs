@@ -35,7 +35,7 @@ pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 use memory::Memory;
 #[cfg(test)]
 pub(crate) use outbox::Outbox;
-pub(crate) use outbox::{CloseOrder, OutboxReceiver, PingReason, outbox};
+pub(crate) use outbox::{CloseOrder, Directives, OutboxReceiver, PingReason, outbox};
 use pausing::Pausing;
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::VecDeque;

@@ -3,9 +3,8 @@
 use super::exit::PumpExit;
 use super::pump::Pump;
 use crate::base::close::CloseReason;
-use crate::base::frame::{Frame, close_frame};
+use crate::base::frame::Frame;
 use crate::net::socket::ClientSocket;
-use futures::StreamExt;
 use futures::future::poll_fn;
 use std::task::Poll;
 
@@ -13,15 +12,13 @@ impl Pump {
     /// Writes all queued frames, unless the broker aborts the connection.
     async fn flush(&mut self) {
         let Self {
-            websocket,
-            outbox_receiver,
-            ..
+            websocket, link, ..
         } = self;
         poll_fn(|cx| {
-            let writer = websocket.get_mut();
+            let writer = websocket.writer_mut();
             // The end of this connection is reported already, so the broker needs no other notification.
-            let _ = writer.send(cx, outbox_receiver);
-            if writer.is_empty() || outbox_receiver.is_aborted(cx) {
+            link.write(cx, writer);
+            if writer.is_empty() || link.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -32,7 +29,8 @@ impl Pump {
 
     /// Sends the Close frame after all queued frames.
     async fn close_without_reading(&mut self, reason: CloseReason) {
-        self.websocket.get_mut().queue_control(Frame::close(reason));
+        let writer = self.websocket.writer_mut();
+        writer.queue_control(Frame::close(reason));
         self.flush().await;
     }
 
@@ -41,14 +39,16 @@ impl Pump {
     async fn await_close_frame(&mut self) {
         poll_fn(|cx| {
             loop {
-                match self.websocket.poll_next_unpin(cx) {
+                match self.websocket.poll_message(cx) {
                     Poll::Ready(Some(Ok(message))) if !message.is_close() => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => break,
                 }
             }
-            self.update_reservation();
-            if self.reserved_bytes > 0 || self.outbox_receiver.is_aborted(cx) {
+            let buffered_bytes = self.websocket.buffered_bytes();
+            // The broker counts this connection as closing, and needs no notification about the budget.
+            let _ = self.memory.reserve(buffered_bytes, self.websocket.status());
+            if self.memory.is_reserved() || self.link.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -60,24 +60,24 @@ impl Pump {
     /// Returns the socket alone. Frees the received messages that were not handled, and the frames that
     /// were not sent.
     fn into_socket(mut self: Box<Self>) -> ClientSocket {
-        self.release_reservation();
-        self.websocket.into_inner().socket
+        self.memory.release(self.websocket.status());
+        self.websocket.into_socket()
     }
 }
 
 /// Closes a connection as its `exit` demands: sends the Close frame, reads the client's, and waits until
 /// the client has closed its socket. The caller limits the time.
 pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
-    let writer = pump.websocket.get_mut();
+    let writer = pump.websocket.writer_mut();
     match exit {
         PumpExit::Abort | PumpExit::Lost => return,
         // The rest of the partial frame would have to be sent before the Close frame.
         PumpExit::Close(CloseReason::SHORT_OF_MEMORY) if writer.has_partial_frame() => return,
         PumpExit::ClosedByClient(_) | PumpExit::Fail(_) => {
-            writer.discard_queue(&pump.outbox_receiver)
+            pump.link.discard_frames(writer);
         }
         PumpExit::Close(reason) if reason.discards_outbox() => {
-            writer.discard_queue(&pump.outbox_receiver);
+            pump.link.discard_frames(writer);
         }
         PumpExit::Close(_) => {}
     }
@@ -90,13 +90,13 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
             pump.close_without_reading(reason).await;
         }
         PumpExit::Close(reason) => {
-            let _ = pump.websocket.close(Some(close_frame(reason))).await;
+            pump.websocket.close(reason).await;
             pump.flush().await;
             pump.await_close_frame().await;
         }
         _ => {
             // Polling makes tungstenite write its reply to the client's Close frame.
-            let _ = poll_fn(|cx| Poll::Ready(pump.websocket.poll_next_unpin(cx).is_ready())).await;
+            let _ = poll_fn(|cx| Poll::Ready(pump.websocket.poll_message(cx).is_ready())).await;
             pump.flush().await;
         }
     }

@@ -3,8 +3,10 @@
 //! It does not depend on any protocol. Messages of the client are decoded and sent to the broker; frames in
 //! the outbox are sent to the client, all of them before the task waits again.
 
+mod broker_link;
 mod closing;
 mod exit;
+mod pings;
 mod pump;
 mod read_buffer;
 mod receive_memory;
@@ -15,15 +17,15 @@ mod tests;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::broker::{Event, EventSender, MAX_PONG_TIME, OutboxReceiver};
-use crate::net::frame_writer::FrameWriter;
+use crate::broker::{EventSender, MAX_PONG_TIME, OutboxReceiver};
 use crate::net::socket::ClientSocket;
 use crate::realm::{ConnectionId, Protocol};
+use broker_link::BrokerLink;
 use exit::PumpExit;
 use futures::FutureExt;
 use futures::future::poll_fn;
 use pump::{Pump, PumpEvent};
-use read_buffer::{ReadBufferSize, open_websocket};
+use read_buffer::{BufferedWebSocket, ReadBufferSize};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -55,55 +57,25 @@ pub(crate) struct Summary {
 pub(crate) struct Connection {
     /// Boxed: moving it by value would store it twice in the task's future.
     pump: Box<Pump>,
-    max_message_size: usize,
     close_timeout: Duration,
 }
 
 impl Connection {
     pub(crate) fn new(parts: Parts) -> Self {
-        let mut writer = FrameWriter::new(parts.socket, &parts.already_read);
-        writer.queue_control(Frame::encoded(&parts.upgrade_response));
-        let buffer_size = ReadBufferSize::Small;
-        let pump = Pump {
-            websocket: open_websocket(
-                writer,
-                parts.already_read,
-                buffer_size,
-                parts.max_message_size,
-            ),
-            outbox_receiver: parts.outbox_receiver,
-            inbox: parts.inbox,
-            conn: parts.conn,
-            protocol: parts.protocol,
-            decoder: (parts.protocol.new_decoder)(),
-            commands: Vec::new(),
-            decoded_bytes: 0,
-            reserved_bytes: 0,
-            notify_when_flushed: false,
-            outbox_drained: false,
-            budget_exceeded: false,
-            yields: 0,
-            reading_paused: false,
-            last_ping: None,
-            is_silent: false,
-            is_probed: false,
-            probe_answered: false,
-            buffer_size,
-            replacement: None,
-            closing: None,
-            exit: None,
-            messages_received: 0,
-        };
+        let mut websocket =
+            BufferedWebSocket::new(parts.socket, parts.already_read, parts.max_message_size);
+        let response = Frame::encoded(&parts.upgrade_response);
+        websocket.writer_mut().queue_control(response);
+        let link = BrokerLink::new(parts.conn, parts.inbox, parts.outbox_receiver);
         Self {
-            pump: Box::new(pump),
-            max_message_size: parts.max_message_size,
+            pump: Box::new(Pump::new(websocket, link, parts.protocol)),
             close_timeout: parts.close_timeout,
         }
     }
 
     /// Returns the id of the connection in the broker.
     pub(crate) fn id(&self) -> ConnectionId {
-        self.pump.conn
+        self.pump.link.conn()
     }
 
     /// Runs the connection to its end. The end is reported to the broker, and `summarize` is called, before
@@ -115,7 +87,7 @@ impl Connection {
             match AssertUnwindSafe(poll).catch_unwind().await {
                 Ok(PumpEvent::Exit(exit)) => break exit,
                 Ok(PumpEvent::ReplaceBuffer(size)) => {
-                    self.pump = self.pump.with_new_buffer(size, self.max_message_size);
+                    self.pump = self.pump.with_new_buffer(size);
                 }
                 // The pump's state is unknown, so nothing more is read from the client.
                 Err(_panic) => break PumpExit::Fail(CloseReason::INTERNAL_ERROR),
@@ -123,21 +95,16 @@ impl Connection {
         };
         let Self {
             mut pump,
-            max_message_size,
             close_timeout,
         } = self;
         let reason = exit.disconnect_reason();
         if matches!(exit, PumpExit::Close(reason) if reason.discards_received()) {
             // Frees an incomplete message before the broker decides whether to evict more connections.
-            pump = pump.with_new_buffer(ReadBufferSize::Small, max_message_size);
-            pump.release_reservation();
+            pump = pump.with_new_buffer(ReadBufferSize::Small);
+            pump.memory.release(pump.websocket.status());
         }
-        // Fails only if the broker is gone; then there is no need to notify it.
-        let _ = poll_fn(|cx| pump.inbox.poll_ready(cx)).await;
-        let _ = pump
-            .inbox
-            .start_send(Event::Disconnected(pump.conn, reason));
-        let writer = pump.websocket.get_ref();
+        pump.link.report_end(reason).await;
+        let writer = pump.websocket.writer();
         summarize(Summary {
             reason,
             messages_received: pump.messages_received,
@@ -148,7 +115,7 @@ impl Connection {
         let close_timeout = match exit {
             // The client gets what is on its way to it first, then the Close frame, then it answers.
             PumpExit::Close(reason) if !reason.discards_outbox() => {
-                let status = pump.websocket.get_ref().socket.status();
+                let status = pump.websocket.status();
                 status.time_to_answer(close_timeout, MAX_PONG_TIME)
             }
             _ => close_timeout,

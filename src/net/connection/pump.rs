@@ -1,19 +1,15 @@
 //! The pump: one poll of a connection's task, which reads and writes.
 
+use super::broker_link::{BrokerGone, BrokerLink};
 use super::exit::PumpExit;
-use super::read_buffer::{ReadBufferSize, open_websocket};
+use super::pings::Pings;
+use super::read_buffer::{BufferedWebSocket, ReadBufferSize};
+use super::receive_memory::ReceiveMemory;
 use super::turn::{MAX_FRAMES, Turn};
-use crate::base::close::CloseReason;
-use crate::base::frame::Frame;
-use crate::broker::{CloseOrder, Event, EventSender, OutboxReceiver, PingReason};
-use crate::net::frame_writer::FrameWriter;
-use crate::realm::{Command, ConnectionId, Decoder, Message, Protocol};
-use async_tungstenite::WebSocketStream;
+use crate::broker::{CloseOrder, Directives};
+use crate::realm::{Decoder, Message, Protocol};
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
-use futures::StreamExt;
 use std::task::{Context, Poll};
-use std::time::Instant;
-use uuid::Uuid;
 
 /// Number of queued control frames at which reading stops: a client that sends Pings and does not read the
 /// Pongs delays itself. Enough for the Pings of one turn.
@@ -27,71 +23,51 @@ pub(super) enum PumpEvent {
     ReplaceBuffer(ReadBufferSize),
 }
 
+/// The reason for which reading stopped in a poll.
+enum ReadStop {
+    /// Something wakes the task when there may be more to read, or the connection ends.
+    Waits,
+    /// Too many control frames are queued.
+    QueuedControls,
+    /// The read buffer is to be replaced by one of this size at the end of the poll.
+    ReplaceBuffer(ReadBufferSize),
+}
+
 /// Moves messages in both directions.
 pub(super) struct Pump {
-    pub(super) websocket: WebSocketStream<FrameWriter>,
-    pub(super) outbox_receiver: OutboxReceiver,
-    pub(super) inbox: EventSender,
-    pub(super) conn: ConnectionId,
+    pub(super) websocket: BufferedWebSocket,
+    pub(super) link: BrokerLink,
+    pub(super) memory: ReceiveMemory,
+    pings: Pings,
     pub(super) protocol: &'static Protocol,
-    pub(super) decoder: Decoder,
-    /// Decoded messages that are not yet sent to the broker.
-    pub(super) commands: Vec<Command>,
-    /// Bytes of the messages that `commands` were decoded from.
-    pub(super) decoded_bytes: usize,
-    /// Bytes of `receive_memory` that are reserved and not passed to the broker with a command.
-    pub(super) reserved_bytes: usize,
-    /// The broker is to be notified once as much is written as the socket accepts.
-    pub(super) notify_when_flushed: bool,
-    /// [`Event::OutboxDrained`] is to be sent.
-    pub(super) outbox_drained: bool,
-    /// [`Event::BudgetExceeded`] is to be sent.
-    pub(super) budget_exceeded: bool,
-    /// Number of times that this task has yielded since the budget was exceeded.
-    pub(super) yields: u32,
-    /// The broker has paused reading.
-    pub(super) reading_paused: bool,
-    /// The last Ping, if it is unanswered: its payload, which a client cannot guess, and the time at which it
-    /// was sent.
-    pub(super) last_ping: Option<(Uuid, Instant)>,
-    /// The client was sent a Ping for its silence, and has sent nothing since.
-    pub(super) is_silent: bool,
-    /// The client was probed, and has sent nothing since.
-    pub(super) is_probed: bool,
-    /// [`Event::ProbeAnswered`] is to be sent.
-    pub(super) probe_answered: bool,
-    pub(super) buffer_size: ReadBufferSize,
-    /// Size of the read buffer that replaces the current one at the end of this poll. Until then nothing more is
-    /// read.
-    pub(super) replacement: Option<ReadBufferSize>,
-    /// Reason for which the broker closes the connection, once all frames are sent.
-    pub(super) closing: Option<CloseReason>,
+    decoder: Decoder,
     /// End of the connection, which takes effect once all pending events are sent to the broker.
-    pub(super) exit: Option<PumpExit>,
+    exit: Option<PumpExit>,
     pub(super) messages_received: u64,
 }
 
 impl Pump {
-    /// Replaces the read buffer by an empty one. What was in it is lost.
-    pub(super) fn with_new_buffer(
-        self: Box<Self>,
-        buffer_size: ReadBufferSize,
-        max_message_size: usize,
-    ) -> Box<Self> {
-        let pump = *self;
-        let mut writer = pump.websocket.into_inner();
-        writer.tracker.largest_payload = 0;
-        Box::new(Self {
-            websocket: open_websocket(writer, Vec::new(), buffer_size, max_message_size),
-            buffer_size,
-            ..pump
-        })
+    pub(super) fn new(
+        websocket: BufferedWebSocket,
+        link: BrokerLink,
+        protocol: &'static Protocol,
+    ) -> Self {
+        Self {
+            websocket,
+            link,
+            memory: ReceiveMemory::default(),
+            pings: Pings::default(),
+            protocol,
+            decoder: (protocol.new_decoder)(),
+            exit: None,
+            messages_received: 0,
+        }
     }
 
-    /// Returns the new size if the read buffer should be replaced now.
-    fn replacement_buffer(&self) -> Option<ReadBufferSize> {
-        self.buffer_size
-            .replacement(self.websocket.get_ref(), self.is_silent)
+    /// Replaces the read buffer by an empty one. What was in it is lost.
+    pub(super) fn with_new_buffer(mut self: Box<Self>, size: ReadBufferSize) -> Box<Self> {
+        self.websocket = self.websocket.with_new_buffer(size);
+        self
     }
 
     /// Moves messages in both directions as far as possible without waiting, in this order:
@@ -109,80 +85,117 @@ impl Pump {
     /// tungstenite may hold messages that it has already read, for which the socket would not wake the task.
     /// In all other cases a waker is registered.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEvent> {
-        let directives = self
-            .outbox_receiver
-            .take(cx, &mut self.websocket.get_mut().queue);
-        self.reading_paused = directives.pause_reading;
+        let writer = self.websocket.writer_mut();
+        let directives = self.link.take(cx, &mut writer.queue);
         if let Some(reason) = directives.ping {
-            self.ping(reason);
+            writer.queue_control(self.pings.ping(reason));
         }
-        match directives.close {
+        // The outbox repeats this order in each poll.
+        let closing = match directives.close {
             Some(CloseOrder::Abort) => return Poll::Ready(PumpEvent::Exit(PumpExit::Abort)),
             Some(CloseOrder::Graceful(reason)) if reason.discards_outbox() => {
                 return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
             }
             Some(CloseOrder::Graceful(reason)) => {
-                self.closing = Some(reason);
                 // A client that does not read its last frames must not keep the connection open by
                 // sending. Reading continues, since a client may write all its messages before it
                 // reads.
-                self.websocket.get_mut().socket.ignore_received_as_activity = true;
+                writer.socket.ignore_received_as_activity = true;
+                Some(reason)
             }
-            None => {}
-        }
+            None => None,
+        };
 
-        let stopped_by_controls = self.receive(cx);
+        let stop = self.receive(cx, directives);
 
-        let writer = self.websocket.get_mut();
-        self.outbox_drained |= writer.send(cx, &self.outbox_receiver);
-        self.notify_when_flushed |= directives.notify;
-        let is_flushed = writer.is_empty() || writer.socket.status().is_write_blocked();
-        if is_flushed && std::mem::take(&mut self.notify_when_flushed) {
-            self.outbox_drained = true;
-        }
+        self.link.write(cx, self.websocket.writer_mut());
         let all_sent = self.send_events(cx);
 
         if let Some(exit) = self.exit.take_if(|_| all_sent) {
             return Poll::Ready(PumpEvent::Exit(exit));
         }
         // Before a close by the broker, since the closing handshake may last long with what a buffer holds.
-        if let Some(size) = self.replacement.take() {
+        if let ReadStop::ReplaceBuffer(size) = stop {
             return Poll::Ready(PumpEvent::ReplaceBuffer(size));
         }
-        let writer = self.websocket.get_ref();
-        if let Some(reason) = self.closing.take_if(|_| writer.is_empty()) {
+        let writer = self.websocket.writer_mut();
+        if let Some(reason) = closing.filter(|_| writer.is_empty()) {
             return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
         }
-        let writer = self.websocket.get_mut();
-        if stopped_by_controls && writer.queued_controls() == 0 {
+        if matches!(stop, ReadStop::QueuedControls) && writer.queued_controls() == 0 {
             writer.socket.end_read_turn(cx);
         }
         Poll::Pending
     }
 
-    /// Reads messages, as many as one turn may, and sends the commands to the broker. Returns whether it
-    /// stopped because of queued control frames.
-    fn receive(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Reads messages, as many as one turn may, and sends the commands to the broker. Reserves memory for what
+    /// this connection then holds.
+    fn receive(&mut self, cx: &mut Context<'_>, directives: Directives) -> ReadStop {
         if self.exit.is_some() {
-            return false;
+            return ReadStop::Waits;
         }
-        let is_unread = self.reading_paused
+        let is_unread = directives.pause_reading
             || !self.send_events(cx)
             || !self.may_read(cx)
-            || !self.websocket.get_mut().socket.may_read(cx);
+            || !self.websocket.writer_mut().socket.may_read(cx);
         // This time does not count as silence of the client.
-        let status = self.websocket.get_ref().socket.status();
-        status.set_unread(is_unread);
+        self.websocket.status().set_unread(is_unread);
         if is_unread {
+            return ReadStop::Waits;
+        }
+        let stop = self.read_messages(cx, directives.close.is_some());
+        let writer = self.websocket.writer_mut();
+        let progress = writer.tracker.take_progress();
+        writer.socket.status().record_progress(progress);
+        let buffered_bytes = match stop {
+            // The buffer is empty, and what was read into it is in the decoded messages. Counting it, too,
+            // would evict a client for a single message larger than half the budget.
+            ReadStop::ReplaceBuffer(_) => 0,
+            ReadStop::Waits | ReadStop::QueuedControls => self.websocket.buffered_bytes(),
+        };
+        let status = self.websocket.status();
+        if self.memory.reserve(buffered_bytes, status) {
+            self.link.report_budget_exceeded();
+        }
+        self.send_events(cx);
+        let status = self.websocket.status();
+        if self.memory.reserve_all(buffered_bytes, status) {
+            self.link.report_budget_exceeded();
+        }
+        self.send_events(cx);
+        stop
+    }
+
+    /// Returns whether to read now. While the memory budget is exceeded, first notifies the broker, and then
+    /// yields to the connections that it evicts: otherwise all connections would read on before any memory is
+    /// freed. If the result is `false`, the task of `cx` is woken later.
+    fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.memory.is_budget_exceeded(self.websocket.status()) {
+            return true;
+        }
+        if !self.memory.has_yielded() {
+            self.link.report_budget_exceeded();
+        }
+        if !self.send_events(cx) || self.link.poll_taken(cx).is_pending() {
             return false;
         }
-        let mut stopped_by_controls = false;
+        let yields = self.memory.yields_again();
+        if yields {
+            cx.waker().wake_by_ref();
+        }
+        !yields
+    }
+
+    /// Reads and decodes messages until the turn is over, the connection ends, or nothing more can be read now.
+    /// While the broker is closing the connection, data messages are only counted.
+    fn read_messages(&mut self, cx: &mut Context<'_>, is_closing: bool) -> ReadStop {
         let mut turn = Turn::default();
-        while self.exit.is_none() && self.replacement_buffer().is_none() {
-            let writer = self.websocket.get_ref();
+        let mut stopped_by_controls = false;
+        while self.exit.is_none() && self.replacement().is_none() {
+            let writer = self.websocket.writer_mut();
             if turn.is_over() {
                 // There may be more to read, but other tasks run first.
-                self.websocket.get_mut().socket.end_read_turn(cx);
+                writer.socket.end_read_turn(cx);
                 break;
             }
             if writer.queued_controls() >= MAX_QUEUED_CONTROLS {
@@ -192,126 +205,81 @@ impl Pump {
             if !writer.socket.may_be_readable() {
                 break;
             }
-            match self.websocket.poll_next_unpin(cx) {
+            match self.websocket.poll_message(cx) {
                 Poll::Ready(Some(Ok(message))) => {
                     turn.count(message.len());
-                    self.handle_message(message, &mut turn);
+                    if let Some(message) = self.handle_message(message) {
+                        self.messages_received += 1;
+                        if !is_closing {
+                            self.decode(message, &mut turn);
+                        }
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => self.exit = Some(PumpExit::from_error(&error)),
                 Poll::Ready(None) => self.exit = Some(PumpExit::Lost),
                 Poll::Pending => break,
             }
         }
-        self.replacement = self.replacement_buffer();
-        let writer = self.websocket.get_mut();
-        let progress = writer.tracker.take_progress();
-        writer.socket.status().record_progress(progress);
-        self.update_reservation();
-        self.send_events(cx);
-        self.reserve_all();
-        self.send_events(cx);
-        stopped_by_controls
-    }
-
-    /// Queues a Ping, which replaces the last one as the Ping that measures the round trip. A Ping for
-    /// silence or for a probe also starts waiting for the next message.
-    fn ping(&mut self, reason: PingReason) {
-        let payload = Uuid::new_v4();
-        self.last_ping = Some((payload, Instant::now()));
-        let frame = Frame::ping(payload.as_bytes());
-        self.websocket.get_mut().queue_control(frame);
-        self.is_silent |= reason == PingReason::Silence;
-        self.is_probed |= reason == PingReason::Probe;
-    }
-
-    /// Handles a received message. Any message but Close ends the client's silence and answers a probe; a
-    /// Pong also completes the measurement of the round trip if it answers the last Ping.
-    fn handle_message(&mut self, message: WebSocketMessage, turn: &mut Turn) {
-        if let WebSocketMessage::Close(close) = message {
-            self.exit = Some(PumpExit::ClosedByClient(
-                close.map(|close| close.code.into()),
-            ));
-            return;
+        match self.replacement() {
+            Some(size) => ReadStop::ReplaceBuffer(size),
+            None if stopped_by_controls => ReadStop::QueuedControls,
+            None => ReadStop::Waits,
         }
-        self.is_silent = false;
-        self.probe_answered |= std::mem::take(&mut self.is_probed);
+    }
+
+    /// Returns the new size if the read buffer should be replaced now.
+    fn replacement(&self) -> Option<ReadBufferSize> {
+        self.websocket.replacement(self.pings.is_silent())
+    }
+
+    /// Handles a received message, and returns it if it is a data message. Any message but Close ends the
+    /// client's silence and answers a probe; a Pong also completes the measurement of the round trip if it
+    /// answers the last Ping.
+    fn handle_message(&mut self, message: WebSocketMessage) -> Option<Message> {
+        if let WebSocketMessage::Close(close) = message {
+            let code = close.map(|close| close.code.into());
+            self.exit = Some(PumpExit::ClosedByClient(code));
+            return None;
+        }
+        if self.pings.record_message() {
+            self.link.report_probe_answered();
+        }
         match message {
-            WebSocketMessage::Text(text) => self.decode(Message::Text(text), turn),
-            WebSocketMessage::Binary(bytes) => self.decode(Message::Binary(bytes), turn),
+            WebSocketMessage::Text(text) => return Some(Message::Text(text)),
+            WebSocketMessage::Binary(bytes) => return Some(Message::Binary(bytes)),
             WebSocketMessage::Pong(payload) => {
-                // A client may answer the last of several Pings only (RFC 6455 section 5.5.3).
-                let is_last = |(sent, _): &mut (Uuid, Instant)| payload[..] == sent.as_bytes()[..];
-                if let Some((_, sent_at)) = self.last_ping.take_if(is_last) {
-                    let status = self.websocket.get_ref().socket.status();
-                    status.record_rtt(sent_at.elapsed());
+                if let Some(rtt) = self.pings.round_trip(&payload) {
+                    self.websocket.status().record_rtt(rtt);
                 }
             }
             WebSocketMessage::Ping(_) | WebSocketMessage::Close(_) | WebSocketMessage::Frame(_) => {
             }
         }
+        None
     }
 
-    /// Decodes a data message into a command for the broker. While the broker is closing the connection, the
-    /// message is only counted.
+    /// Decodes a data message into a command for the broker.
     fn decode(&mut self, message: Message, turn: &mut Turn) {
-        self.messages_received += 1;
-        if self.closing.is_some() {
-            return;
-        }
         let bytes = message.len();
         match turn.decode(bytes, || (self.decoder)(message)) {
             Some(command) => {
-                self.commands.push(command);
-                self.decoded_bytes += bytes;
+                self.link.push_command(command);
+                self.memory.add_decoded(bytes);
             }
-            None => log::debug!("{} #{}: ignored a message", self.protocol.name, self.conn.0),
+            None => {
+                let (name, conn) = (self.protocol.name, self.link.conn().0);
+                log::debug!("{name} #{conn}: ignored a message");
+            }
         }
     }
 
     /// Sends all pending events to the broker, and returns whether that was possible. If it was not, the
     /// task of `cx` is woken once it is.
-    pub(super) fn send_events(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.has_event() {
-            match self.inbox.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => {
-                    self.exit = Some(PumpExit::Abort);
-                    return true;
-                }
-                Poll::Pending => return false,
-            }
-            let event = self.next_event();
-            // Cannot fail: the channel is ready, and this is the only user of the sender.
-            let _ = self.inbox.start_send(event);
+    fn send_events(&mut self, cx: &mut Context<'_>) -> bool {
+        let sent = self.link.poll_send(cx, &mut self.memory);
+        if let Poll::Ready(Err(BrokerGone)) = sent {
+            self.exit = Some(PumpExit::Abort);
         }
-        true
-    }
-
-    fn has_event(&self) -> bool {
-        self.outbox_drained
-            || self.probe_answered
-            || self.budget_exceeded
-            || !self.commands.is_empty()
-    }
-
-    /// Removes and returns the next of the pending events, of which there must be one.
-    fn next_event(&mut self) -> Event {
-        if std::mem::take(&mut self.outbox_drained) {
-            Event::OutboxDrained(self.conn)
-        } else if !self.commands.is_empty() {
-            // Before the answer to a probe: with these commands the client may leave.
-            let reserved_bytes = std::mem::take(&mut self.decoded_bytes).min(self.reserved_bytes);
-            self.reserved_bytes -= reserved_bytes;
-            Event::Commands {
-                conn: self.conn,
-                commands: std::mem::take(&mut self.commands),
-                reserved_bytes,
-            }
-        } else if std::mem::take(&mut self.probe_answered) {
-            Event::ProbeAnswered(self.conn)
-        } else {
-            self.budget_exceeded = false;
-            Event::BudgetExceeded
-        }
+        sent.is_ready()
     }
 }

@@ -1,80 +1,158 @@
 //! Memory of received data that is not yet handled, counted in the memory budget.
 
-use super::pump::Pump;
-use super::read_buffer::ReadBufferSize;
-use std::task::Context;
+use crate::broker::SocketStatus;
 
 /// Bytes that a connection may hold uncounted in addition to the small read buffer, until its task waits again.
 /// Small messages, which are handled at once, need no counting. What is held longer is counted from the first
 /// byte: many connections with a little each hold much.
 const UNCOUNTED_BYTES: usize = 2 * 1024;
 
-/// Number of times that this task yields before it reads again while the memory budget is exceeded. Enough
-/// for evicted connections to free memory; bounded, so that reading does not stall if none can be evicted.
+/// Number of times that a connection's task yields before it reads again while the memory budget is exceeded.
+/// Enough for evicted connections to free memory; bounded, so that reading does not stall if none can be evicted.
 const MAX_YIELDS: u32 = 16;
 
-impl Pump {
-    /// Reserves memory for the received data that this connection holds, unless it is little enough to be
-    /// handled at once. If that exceeds the budget, nothing more is read before the broker has been
-    /// notified.
-    pub(super) fn update_reservation(&mut self) {
-        self.reserve_above(UNCOUNTED_BYTES);
+/// The part of a connection's reservation, [`SocketStatus::receive_memory`], that the broker does not know of yet.
+#[derive(Default)]
+pub(super) struct ReceiveMemory {
+    /// Bytes of the decoded messages that are not yet sent to the broker.
+    decoded_bytes: usize,
+    /// Bytes that are reserved and not passed to the broker with a command.
+    reserved_bytes: usize,
+    /// Number of times that the task has yielded since the budget was exceeded.
+    yields: u32,
+}
+
+impl ReceiveMemory {
+    /// Counts a message that was decoded into a command.
+    pub(super) fn add_decoded(&mut self, bytes: usize) {
+        self.decoded_bytes += bytes;
     }
 
-    /// Reserves memory for all received data that this connection holds besides its small read buffer, before
-    /// its task waits.
-    pub(super) fn reserve_all(&mut self) {
-        self.reserve_above(0);
+    /// Returns the bytes that are reserved for decoded messages. From now on the broker holds these messages, and
+    /// releases the bytes.
+    pub(super) fn pass_on_decoded(&mut self) -> usize {
+        let bytes = std::mem::take(&mut self.decoded_bytes).min(self.reserved_bytes);
+        self.reserved_bytes -= bytes;
+        bytes
     }
 
-    fn reserve_above(&mut self, uncounted_bytes: usize) {
-        let writer = self.websocket.get_ref();
-        let buffered = if self.replacement.is_some() {
-            // The buffer is empty, and what was read into it is in the decoded messages. Counting it, too,
-            // would evict a client for a single message larger than half the budget.
-            0
-        } else {
-            writer.tracker.buffered_bytes(self.buffer_size.bytes()) - ReadBufferSize::Small.bytes()
-        };
-        let held = buffered + self.decoded_bytes;
+    /// Reserves memory for the received data that this connection holds, `buffered_bytes` beside the decoded
+    /// messages, unless it is little enough to be handled at once. Returns whether more is reserved than before
+    /// and the budget is exceeded: then nothing more must be read before the broker has been notified.
+    #[must_use]
+    pub(super) fn reserve(&mut self, buffered_bytes: usize, status: &SocketStatus) -> bool {
+        self.reserve_above(UNCOUNTED_BYTES, buffered_bytes, status)
+    }
+
+    /// Does what [`ReceiveMemory::reserve`] does from the first byte on, before the task waits.
+    #[must_use]
+    pub(super) fn reserve_all(&mut self, buffered_bytes: usize, status: &SocketStatus) -> bool {
+        self.reserve_above(0, buffered_bytes, status)
+    }
+
+    fn reserve_above(
+        &mut self,
+        uncounted_bytes: usize,
+        buffered_bytes: usize,
+        status: &SocketStatus,
+    ) -> bool {
+        let held = buffered_bytes + self.decoded_bytes;
         let reserved = if held > uncounted_bytes { held } else { 0 };
-        let receive_memory = &writer.socket.status().receive_memory;
-        receive_memory.grow(reserved.saturating_sub(self.reserved_bytes));
-        receive_memory.shrink(self.reserved_bytes.saturating_sub(reserved));
-        self.budget_exceeded |=
-            reserved > self.reserved_bytes && receive_memory.budget().is_exceeded();
-        self.reserved_bytes = reserved;
+        let before = std::mem::replace(&mut self.reserved_bytes, reserved);
+        let receive_memory = &status.receive_memory;
+        receive_memory.grow(reserved.saturating_sub(before));
+        receive_memory.shrink(before.saturating_sub(reserved));
+        reserved > before && receive_memory.budget().is_exceeded()
+    }
+
+    /// Returns whether memory is reserved that the broker does not know of.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.reserved_bytes > 0
     }
 
     /// Releases the memory that is reserved for received data.
-    pub(super) fn release_reservation(&mut self) {
+    pub(super) fn release(&mut self, status: &SocketStatus) {
         let reserved = std::mem::take(&mut self.reserved_bytes);
-        let status = self.websocket.get_ref().socket.status();
         status.receive_memory.shrink(reserved);
     }
 
-    /// Returns whether to read now. While the budget is exceeded, first notifies the broker, and then yields
-    /// to the connections that it evicts: otherwise all connections would read on before any memory is
-    /// freed. If the result is `false`, the task of `cx` is woken later.
-    pub(super) fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
-        let status = self.websocket.get_ref().socket.status();
-        if !status.receive_memory.budget().is_exceeded() {
+    /// Returns whether the budget is exceeded, so that reading must wait.
+    pub(super) fn is_budget_exceeded(&mut self, status: &SocketStatus) -> bool {
+        let is_exceeded = status.receive_memory.budget().is_exceeded();
+        if !is_exceeded {
             self.yields = 0;
-            return true;
         }
-        if self.yields == 0 {
-            self.budget_exceeded = true;
+        is_exceeded
+    }
+
+    /// Returns whether the task has yielded since the budget was exceeded.
+    pub(super) fn has_yielded(&self) -> bool {
+        self.yields > 0
+    }
+
+    /// Returns whether the task must yield once more before it reads although the budget is exceeded.
+    pub(super) fn yields_again(&mut self) -> bool {
+        self.yields = (self.yields + 1) % (MAX_YIELDS + 1);
+        self.has_yielded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::memory_budget::MemoryBudget;
+    use crate::broker::Clock;
+    use std::sync::Arc;
+
+    fn status(budget: usize) -> SocketStatus {
+        SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(budget))
+    }
+
+    #[test]
+    fn a_little_is_reserved_only_while_the_task_waits_and_then_from_the_first_byte_on() {
+        let (mut memory, status) = (ReceiveMemory::default(), status(0));
+        memory.add_decoded(UNCOUNTED_BYTES - 10);
+        assert!(!memory.reserve(10, &status) && !memory.is_reserved());
+        assert!(!memory.reserve(11, &status));
+        assert_eq!(status.receive_memory.bytes(), UNCOUNTED_BYTES + 1);
+        assert!(!memory.reserve(10, &status) && !memory.is_reserved());
+        assert!(!memory.reserve_all(10, &status));
+        assert_eq!(status.receive_memory.bytes(), UNCOUNTED_BYTES);
+        memory.release(&status);
+        assert_eq!(status.receive_memory.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_reserved_for_decoded_messages_passes_to_the_broker() {
+        let (mut memory, status) = (ReceiveMemory::default(), status(0));
+        memory.add_decoded(100);
+        assert_eq!(memory.pass_on_decoded(), 0, "nothing is reserved yet");
+        memory.add_decoded(5000);
+        assert!(!memory.reserve(3000, &status));
+        assert_eq!(memory.pass_on_decoded(), 5000);
+        memory.release(&status);
+        assert_eq!(status.receive_memory.bytes(), 5000);
+    }
+
+    #[test]
+    fn a_reservation_that_grows_above_the_budget_is_told_once() {
+        let (mut memory, status) = (ReceiveMemory::default(), status(10_000));
+        assert!(!memory.reserve(10_000, &status));
+        assert!(memory.reserve(10_001, &status));
+        assert!(!memory.reserve(10_001, &status));
+    }
+
+    #[test]
+    fn a_task_yields_16_times_before_it_reads_above_the_budget() {
+        let (mut memory, status) = (ReceiveMemory::default(), status(1));
+        let _ = memory.reserve_all(2, &status);
+        for _ in 0..2 {
+            assert!(memory.is_budget_exceeded(&status) && !memory.has_yielded());
+            let yields = (0..).take_while(|_| memory.yields_again()).count();
+            assert_eq!(yields, 16);
         }
-        // The channel has capacity for the next event once the broker has taken the last one.
-        if !self.send_events(cx) || self.inbox.poll_ready(cx).is_pending() {
-            return false;
-        }
-        if self.yields < MAX_YIELDS {
-            self.yields += 1;
-            cx.waker().wake_by_ref();
-            return false;
-        }
-        self.yields = 0;
-        true
+        assert!(memory.yields_again());
+        memory.release(&status);
+        assert!(!memory.is_budget_exceeded(&status) && !memory.has_yielded());
     }
 }

@@ -70,7 +70,7 @@ impl Harness {
 
     /// Returns the number of writes to the client so far.
     fn writes(&self) -> usize {
-        self.connection.pump.websocket.get_ref().socket.writes
+        self.connection.pump.websocket.writer().socket.writes
     }
 }
 
@@ -116,7 +116,7 @@ fn a_connection_frees_its_large_buffer_before_the_closing_handshake() {
         let receive = poll_fn(|cx| {
             let connection = &mut harness.connection;
             assert!(connection.pump.poll(cx).is_pending());
-            let received = connection.pump.websocket.get_ref().socket.bytes_received;
+            let received = connection.pump.websocket.writer().socket.bytes_received;
             if received == beginning.len() as u64 {
                 Poll::Ready(())
             } else {
@@ -129,7 +129,7 @@ fn a_connection_frees_its_large_buffer_before_the_closing_handshake() {
             .connection
             .pump
             .websocket
-            .get_ref()
+            .writer()
             .socket
             .may_be_readable()
         {
