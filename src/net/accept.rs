@@ -1,15 +1,14 @@
 //! The accept loop of one listener. It acquires the permits of each connection and spawns a
 //! task for it; it never waits for a client.
 
-use crate::net::connection::Summary;
-use crate::net::handshake::{self, AdmittedClient};
+use crate::net::handshake::admit_client;
 use crate::net::listener::{ListenerState, Permits};
 use crate::net::notice_log::Notice;
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time to wait before accepting again after a failure, usually too few file descriptors. Doubled with each
 /// failure, from the minimum to the maximum.
@@ -51,32 +50,11 @@ pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
 }
 
 /// Serves one client from its first byte to its last.
-async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, permits: Permits) {
+async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, mut permits: Permits) {
     // Boxed, so that the connection's future does not keep the handshake's memory.
-    let accepted = Box::pin(handshake::admit_client(tcp, peer, &listener, &permits)).await;
-    let Some(AdmittedClient {
-        connection,
-        address,
-        subnet_permit: _permit,
-    }) = accepted
-    else {
-        return;
-    };
-    let (name, conn, opened_at) = (listener.protocol_name(), connection.id().0, Instant::now());
-    log::info!("{name} #{conn}: opened from {address}");
-    let log_summary = |Summary {
-                           reason,
-                           messages_received,
-                           messages_sent,
-                           bytes_received,
-                           bytes_sent,
-                       }| {
-        let seconds = opened_at.elapsed().as_secs_f64();
-        log::info!(
-            "{name} #{conn}: {reason}; {seconds:.1} s, {messages_received} messages \
-             ({bytes_received} bytes) in, {messages_sent} ({bytes_sent} bytes) out"
-        );
-    };
-    connection.run(log_summary).await;
+    let admitted = Box::pin(admit_client(tcp, peer, &listener, &mut permits)).await;
+    if let Some(connection) = admitted {
+        connection.run().await;
+    }
     drop(permits);
 }

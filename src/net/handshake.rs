@@ -3,17 +3,14 @@
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::base::ip::SubnetKey;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
-use crate::net::client_ip;
-use crate::net::connection::{Connection, Parts};
-use crate::net::connection_limits::SubnetPermit;
+use crate::net::connection::{BrokerLink, Connection};
 use crate::net::http::checks::{RequestKind, check, landing, upgrade_required};
 use crate::net::http::connection::HttpConnection;
 use crate::net::http::cors::allowed_methods;
 use crate::net::http::request::{RequestError, RequestHead, WrongProtocol};
 use crate::net::http::response::Response;
-use crate::net::listener::{ListenerState, Permits};
+use crate::net::listener::{AtCapacity, ListenerState, Permits};
 use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
 use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request};
@@ -29,81 +26,77 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A client that has passed all checks, those of the realm included.
-pub(crate) struct AdmittedClient {
-    pub(crate) connection: Connection,
-    pub(crate) address: IpAddr,
-    /// Permit to hold until the connection has ended.
-    pub(crate) subnet_permit: Option<SubnetPermit>,
-}
-
-/// Answers plain requests until an opening handshake is admitted; the caller sends the 101 response. `None`
-/// if the client is not admitted: its response is then sent and its socket closed.
+/// Answers plain requests until an opening handshake is admitted, by the limits and by the realm. Returns the
+/// connection, whose first bytes are the 101 response. `None` if the client is not admitted: its response is then
+/// sent and its socket closed.
 pub(crate) async fn admit_client(
     tcp: TcpStream,
     peer: IpAddr,
     listener: &ListenerState,
-    permits: &Permits,
-) -> Option<AdmittedClient> {
+    permits: &mut Permits,
+) -> Option<Connection> {
     let server = &listener.server;
-    let status = Arc::new(SocketStatus::new(&server.clock, &server.budget));
-    let socket = ClientSocket::new(tcp, Arc::clone(&status));
+    let status = SocketStatus::new(&server.clock, &server.budget);
+    let socket = ClientSocket::new(tcp, Arc::new(status));
     let http = HttpConnection::new(socket, peer, listener);
-    let Handshake {
-        socket,
-        head,
-        upgrade_response,
-        already_read,
-        address,
-        subnet_permit,
-    } = serve_requests(http, permits).await?;
+    let handshake = serve_requests(http, permits).await?;
+    handshake.decide().await
+}
 
-    let conn = ConnectionId(server.next_id.fetch_add(1, Ordering::Relaxed));
-    let (outbox, outbox_receiver) = outbox(listener.outbox_size(), &server.budget);
-    let (reply_to, reply) = oneshot::channel();
-    let mut inbox = listener.event_sender();
-    let event = OpenEvent {
-        listener_index: listener.index,
-        conn,
-        request: connect_request(&head, address),
-        outbox,
-        status,
-        reply_to,
-    };
-    // If the broker is gone, the reply is cancelled.
-    let _ = inbox.send(Event::Open(Box::new(event))).await;
-    let Some(decision) = wait_for_decision(&socket, reply).await else {
-        let event = Event::Disconnected(conn, DisconnectReason::Lost);
-        // Fails only if the broker is gone.
-        let _ = inbox.send(event).await;
-        return None;
-    };
-    let rejection = match decision {
-        Ok(Ok(())) => None,
-        Ok(Err(rejection)) => Some(Response::new(rejection.status, rejection.text)),
-        Err(oneshot::Canceled) => Some(shutting_down()),
-    };
-    if let Some(response) = rejection {
-        let http = HttpConnection::new(socket, address, listener);
-        http.respond_and_close(Some(&head), response).await;
-        return None;
+/// A valid opening handshake of a client within the limits, which waits for the realm's decision.
+struct Handshake<'a> {
+    http: HttpConnection<'a>,
+    head: RequestHead,
+    /// The 101 response, to be sent if the realm admits the client.
+    upgrade_response: Vec<u8>,
+}
+
+impl Handshake<'_> {
+    /// Asks the broker for the realm's decision. Returns the connection, or `None` if the client has disconnected
+    /// or is rejected.
+    async fn decide(self) -> Option<Connection> {
+        let Self {
+            http,
+            head,
+            upgrade_response,
+        } = self;
+        let (listener, server) = (http.listener, &http.listener.server);
+        let conn = ConnectionId(server.next_id.fetch_add(1, Ordering::Relaxed));
+        let (outbox, outbox_receiver) = outbox(listener.outbox_size(), &server.budget);
+        let mut link = BrokerLink::new(conn, listener.event_sender(), outbox_receiver);
+        let (reply_to, reply) = oneshot::channel();
+        link.open(OpenEvent {
+            listener_index: listener.index,
+            conn,
+            request: connect_request(&head, http.address),
+            outbox,
+            status: Arc::clone(http.socket.status()),
+            reply_to,
+        })
+        .await;
+        let Some(decision) = wait_for_decision(&http.socket, reply).await else {
+            link.report_end(DisconnectReason::Lost).await;
+            return None;
+        };
+        let rejection = match decision {
+            Ok(Ok(())) => {
+                let name = listener.protocol_name();
+                log::info!("{name} #{}: opened from {}", conn.0, http.address);
+                return Some(Connection::new(
+                    http.socket,
+                    http.already_read,
+                    &upgrade_response,
+                    link,
+                    listener.protocol,
+                    &listener.settings,
+                ));
+            }
+            Ok(Err(rejection)) => Response::new(rejection.status, rejection.text),
+            Err(oneshot::Canceled) => shutting_down(),
+        };
+        http.respond_and_close(Some(&head), rejection).await;
+        None
     }
-    let connection = Connection::new(Parts {
-        conn,
-        socket,
-        upgrade_response,
-        already_read,
-        outbox_receiver,
-        inbox,
-        protocol: listener.protocol,
-        max_message_size: listener.settings.max_message_size,
-        close_timeout: listener.settings.close_timeout,
-    });
-    Some(AdmittedClient {
-        connection,
-        address,
-        subnet_permit,
-    })
 }
 
 /// The broker's decision about a handshake; cancelled if the broker is stopping or gone.
@@ -124,69 +117,42 @@ async fn wait_for_decision(
 /// Time for a decision that is not deferred.
 const DISCONNECT_GRACE: Duration = Duration::from_secs(1);
 
-/// A valid opening handshake.
-struct Handshake {
-    socket: ClientSocket,
-    head: RequestHead,
-    /// The 101 response, to be sent if the broker admits the client.
-    upgrade_response: Vec<u8>,
-    already_read: Vec<u8>,
-    address: IpAddr,
-    subnet_permit: Option<SubnetPermit>,
-}
-
 /// Answers requests until one is a valid opening handshake. Where a protocol has an HTTP API, a
 /// connection may carry many requests (RFC 9112 section 9.3.2).
-async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Option<Handshake> {
-    let (peer, listener) = (http.address, http.listener);
-    let trusted_proxies = &listener.settings.trusted_proxies;
-    let behind_proxy = client_ip::is_trusted(peer, trusted_proxies);
-    let mut subnet_permit = None;
-    if !behind_proxy {
-        subnet_permit = listener.subnet_limit.try_acquire(SubnetKey::of(peer));
-        // No header can change this address, so the response does not wait for a request: a client
-        // gains nothing by sending none.
-        if subnet_permit.is_none() {
-            http.respond_and_close(None, too_many_connections()).await;
-            return None;
-        }
+async fn serve_requests<'a>(
+    mut http: HttpConnection<'a>,
+    permits: &mut Permits,
+) -> Option<Handshake<'a>> {
+    let listener = http.listener;
+    // No header can change the address of a client without a proxy, so the response does not wait for a request:
+    // the client gains nothing by sending none.
+    if !http.is_proxied && !permits.acquire_subnet(&listener.subnet_limit, http.address) {
+        http.respond_and_close(None, too_many_connections()).await;
+        return None;
     }
     loop {
         let head = match http.read_head().await {
             Ok(head) => head,
-            Err(RequestError::Rejected(response)) => {
-                http.respond_and_close(None, response).await;
+            Err(error) => {
+                close_unread(http, error).await;
                 return None;
             }
-            Err(RequestError::WrongProtocol(wrong)) => {
-                log_wrong_protocol(wrong, peer, listener);
-                return None;
-            }
-            Err(RequestError::NoResponse) => return None,
         };
-        let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
-        http.address = client_ip::client(peer, &forwarded_for, trusted_proxies);
-        if !behind_proxy && head.first("X-Forwarded-For").is_some() {
-            log_untrusted_forwarding(peer, listener);
+        http.identify_client(&head);
+        if http.is_proxied {
+            permits.acquire_subnet(&listener.subnet_limit, http.address);
+        } else if head.first("X-Forwarded-For").is_some() {
+            log_untrusted_forwarding(http.address, listener);
         }
-        if behind_proxy {
-            subnet_permit = listener
-                .subnet_limit
-                .try_acquire(SubnetKey::of(http.address));
-        }
-        let capacity = check_capacity(permits, subnet_permit.as_ref());
-        match handle_request(&mut http, &head, capacity).await {
+        match handle_request(&mut http, &head, permits.check()).await {
             Outcome::Upgrade(upgrade_response) => {
                 if head.is_http_1_0() {
                     listener.log_old_handshake(http.address);
                 }
                 return Some(Handshake {
-                    socket: http.socket,
+                    http,
                     head,
                     upgrade_response,
-                    already_read: http.already_read,
-                    address: http.address,
-                    subnet_permit,
                 });
             }
             Outcome::RejectFull(upgrade_response) => {
@@ -200,12 +166,23 @@ async fn serve_requests(mut http: HttpConnection<'_>, permits: &Permits) -> Opti
             Outcome::KeepAlive(response) => http.respond(&head, response).await.ok()?,
             Outcome::NoResponse => return None,
         }
-        if behind_proxy {
+        if http.is_proxied {
             // The proxy may send another client's request next.
-            subnet_permit = None;
-            http.address = peer;
+            permits.release_subnet();
+            http.forget_client();
         }
         yield_now().await;
+    }
+}
+
+/// Closes a connection whose request could not be read, with the response to it, if there is one.
+async fn close_unread(http: HttpConnection<'_>, error: RequestError) {
+    match error {
+        RequestError::Rejected(response) => http.respond_and_close(None, response).await,
+        RequestError::WrongProtocol(wrong) => {
+            log_wrong_protocol(wrong, http.address, http.listener)
+        }
+        RequestError::NoResponse => {}
     }
 }
 
@@ -268,29 +245,6 @@ async fn handle_request(
         Outcome::KeepAlive(response)
     } else {
         Outcome::Close(response)
-    }
-}
-
-/// The limit that a client is above.
-enum AtCapacity {
-    /// `max_connections` of the listener or the process.
-    Server,
-    /// `max_connections_per_ip`.
-    Subnet,
-}
-
-/// Checks `max_connections` before `max_connections_per_ip`, so that a full server answers all clients alike.
-///
-/// # Errors
-/// The first of these limits that the client is above.
-fn check_capacity(
-    permits: &Permits,
-    subnet_permit: Option<&SubnetPermit>,
-) -> Result<(), AtCapacity> {
-    match (permits, subnet_permit) {
-        (Permits::ServerFull { .. }, _) => Err(AtCapacity::Server),
-        (_, None) => Err(AtCapacity::Subnet),
-        _ => Ok(()),
     }
 }
 

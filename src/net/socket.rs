@@ -119,7 +119,7 @@ impl ClientSocket {
     }
 
     /// Returns the state that is shared with the broker.
-    pub(crate) fn status(&self) -> &SocketStatus {
+    pub(crate) fn status(&self) -> &Arc<SocketStatus> {
         &self.status
     }
 

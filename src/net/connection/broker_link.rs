@@ -3,10 +3,10 @@
 use super::receive_memory::ReceiveMemory;
 use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
-use crate::broker::{Directives, Event, EventSender, OutboxReceiver};
+use crate::broker::{Directives, Event, EventSender, OpenEvent, OutboxReceiver};
 use crate::net::frame_writer::FrameWriter;
 use crate::realm::{Command, ConnectionId};
-
+use futures::SinkExt;
 use futures::future::poll_fn;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
@@ -16,7 +16,7 @@ pub(super) struct BrokerGone;
 
 /// The link of one connection to the broker. Events that are to be sent wait here until the broker has taken the
 /// last one.
-pub(super) struct BrokerLink {
+pub(crate) struct BrokerLink {
     conn: ConnectionId,
     inbox: EventSender,
     outbox: OutboxReceiver,
@@ -33,7 +33,7 @@ pub(super) struct BrokerLink {
 }
 
 impl BrokerLink {
-    pub(super) fn new(conn: ConnectionId, inbox: EventSender, outbox: OutboxReceiver) -> Self {
+    pub(crate) fn new(conn: ConnectionId, inbox: EventSender, outbox: OutboxReceiver) -> Self {
         Self {
             conn,
             inbox,
@@ -44,6 +44,12 @@ impl BrokerLink {
             probe_answered: false,
             budget_exceeded: false,
         }
+    }
+
+    /// Has the broker open the connection, and waits until it has taken the request.
+    pub(crate) async fn open(&mut self, event: OpenEvent) {
+        // If the broker is gone, the reply is cancelled.
+        let _ = self.inbox.send(Event::Open(Box::new(event))).await;
     }
 
     /// Returns the id of the connection in the broker.
@@ -119,7 +125,7 @@ impl BrokerLink {
     }
 
     /// Reports the end of the connection, after which the broker is sent nothing.
-    pub(super) async fn report_end(&mut self, reason: DisconnectReason) {
+    pub(crate) async fn report_end(&mut self, reason: DisconnectReason) {
         // Fails only if the broker is gone; then there is no need to notify it.
         let _ = poll_fn(|cx| self.inbox.poll_ready(cx)).await;
         let event = Event::Disconnected(self.conn, reason);

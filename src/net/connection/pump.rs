@@ -6,10 +6,13 @@ use super::pings::Pings;
 use super::read_buffer::{BufferedWebSocket, ReadBufferSize};
 use super::receive_memory::ReceiveMemory;
 use super::turn::{MAX_FRAMES, Turn};
+use crate::base::close::DisconnectReason;
 use crate::broker::{CloseOrder, Directives};
+use crate::net::frame_writer::FrameWriter;
 use crate::realm::{Decoder, Message, Protocol};
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// Number of queued control frames at which reading stops: a client that sends Pings and does not read the
 /// Pongs delays itself. Enough for the Pings of one turn.
@@ -39,11 +42,11 @@ pub(super) struct Pump {
     pub(super) link: BrokerLink,
     pub(super) memory: ReceiveMemory,
     pings: Pings,
-    pub(super) protocol: &'static Protocol,
+    protocol: &'static Protocol,
     decoder: Decoder,
     /// End of the connection, which takes effect once all pending events are sent to the broker.
     exit: Option<PumpExit>,
-    pub(super) messages_received: u64,
+    messages_received: u64,
 }
 
 impl Pump {
@@ -281,5 +284,21 @@ impl Pump {
             self.exit = Some(PumpExit::Abort);
         }
         sent.is_ready()
+    }
+    /// Logs how the connection ended, and its traffic.
+    pub(super) fn log_end(&self, reason: DisconnectReason, opened_at: Instant) {
+        let (name, conn) = (self.protocol.name, self.link.conn().0);
+        let seconds = opened_at.elapsed().as_secs_f64();
+        let FrameWriter {
+            socket,
+            frames_sent,
+            ..
+        } = self.websocket.writer();
+        log::info!(
+            "{name} #{conn}: {reason}; {seconds:.1} s, {} messages ({} bytes) in, {frames_sent} ({} bytes) out",
+            self.messages_received,
+            socket.bytes_received,
+            socket.bytes_sent,
+        );
     }
 }

@@ -2,10 +2,11 @@
 
 use super::pump::PumpEvent;
 use super::turn::MAX_FRAMES;
-use super::{Connection, Parts};
+use super::{BrokerLink, Connection};
 use crate::base::close::CloseReason;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, CloseOrder, Event, Inbox, Outbox, SocketStatus, inbox, outbox};
+use crate::config::Listener;
 use crate::net::socket::ClientSocket;
 use crate::protocols;
 use crate::realm::ConnectionId;
@@ -18,7 +19,6 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll, try_join};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 const MAX_MESSAGE: usize = 1_000_000;
 
@@ -43,17 +43,12 @@ impl Harness {
         let status = Arc::new(SocketStatus::new(&Arc::new(Clock::new()), &budget));
         let (mut lanes, _, inbox) = inbox(1);
         let (outbox, outbox_receiver) = outbox(MAX_MESSAGE, &budget);
-        let connection = Connection::new(Parts {
-            conn: ConnectionId(1),
-            socket: ClientSocket::new(tcp, status),
-            upgrade_response: RESPONSE.to_vec(),
-            already_read: Vec::new(),
-            outbox_receiver,
-            inbox: lanes.remove(0),
-            protocol: protocols::by_name("peerdrop").unwrap(),
-            max_message_size: MAX_MESSAGE,
-            close_timeout: Duration::MAX,
-        });
+        let link = BrokerLink::new(ConnectionId(1), lanes.remove(0), outbox_receiver);
+        let protocol = protocols::by_name("peerdrop").unwrap();
+        let mut settings = Listener::built_in(protocol).settings;
+        settings.max_message_size = MAX_MESSAGE;
+        let socket = ClientSocket::new(tcp, status);
+        let connection = Connection::new(socket, Vec::new(), RESPONSE, link, protocol, &settings);
         Self {
             connection,
             client,

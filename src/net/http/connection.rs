@@ -6,6 +6,7 @@ use super::response::Response;
 use crate::base::log_escape::Quoted;
 use crate::base::memory_budget::MemoryReservation;
 use crate::broker::{MAX_PONG_TIME, time_to_receive};
+use crate::net::client_ip;
 use crate::net::listener::ListenerState;
 use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
@@ -29,6 +30,10 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A connection on which HTTP is spoken.
 pub(crate) struct HttpConnection<'a> {
     pub(crate) socket: ClientSocket,
+    /// The address that the connection comes from, which may be that of a proxy.
+    peer: IpAddr,
+    /// Whether the peer is a trusted proxy, which may send requests of several clients.
+    pub(crate) is_proxied: bool,
     /// The client's address, as far as it is known: it may be in the headers of a request.
     pub(crate) address: IpAddr,
     /// Bytes that were read after the last request.
@@ -41,15 +46,29 @@ pub(crate) struct HttpConnection<'a> {
 }
 
 impl<'a> HttpConnection<'a> {
-    pub(crate) fn new(socket: ClientSocket, address: IpAddr, listener: &'a ListenerState) -> Self {
+    pub(crate) fn new(socket: ClientSocket, peer: IpAddr, listener: &'a ListenerState) -> Self {
         Self {
             socket,
-            address,
+            peer,
+            is_proxied: client_ip::is_trusted(peer, &listener.settings.trusted_proxies),
+            address: peer,
             already_read: Vec::new(),
             has_answered: false,
             memory: MemoryReservation::new(&listener.server.request_budget, 0),
             listener,
         }
+    }
+
+    /// Takes the client's address from the head of its request.
+    pub(crate) fn identify_client(&mut self, head: &RequestHead) {
+        let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
+        let trusted_proxies = &self.listener.settings.trusted_proxies;
+        self.address = client_ip::client(self.peer, &forwarded_for, trusted_proxies);
+    }
+
+    /// Forgets the client's address, before the request of another client may follow.
+    pub(crate) fn forget_client(&mut self) {
+        self.address = self.peer;
     }
 
     /// Reads the head of the next request.
