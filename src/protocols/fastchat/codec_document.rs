@@ -1,11 +1,13 @@
 //! The protocol document's dialect: the fields of a message are in `data` ("Message Format").
 
-use super::fields::{Fields, read_envelope, unknown_type, uuid};
+use super::fields::{
+    Fields, display_name, msg, read_envelope, read_fields, target, typing, unknown_type, uuid,
+};
 use super::messages::{
     ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
 };
 use crate::base::frame::Frame;
-use crate::toolkit::json::{self, InvalidMessage};
+use crate::toolkit::json::InvalidMessage;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::{Uuid, Variant, Version};
@@ -13,7 +15,7 @@ use uuid::{Uuid, Variant, Version};
 /// Decodes a message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let (message_type, data) = read_envelope(text)?;
-    let fields = json::object(data.map_or("{}", RawValue::get))
+    let fields = read_fields(data.map_or("{}", RawValue::get))
         .map_err(|_| InvalidMessage::field("data", "must be an object without duplicate keys"));
     match message_type.as_str() {
         "HELLO" => Ok(ClientMessage::Hello(
@@ -24,11 +26,11 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
             fields
                 .map_err(ErrorReply::from)
-                .and_then(|fields| fields.target()),
+                .and_then(|fields| target(&fields)),
         )),
-        "MSG" => fields?.msg(true),
+        "MSG" => msg(&fields?, true),
         "MSG_ACK" => Ok(ClientMessage::MsgAck),
-        "TYPING" => fields?.typing(),
+        "TYPING" => typing(&fields?),
         "PING" => Ok(ClientMessage::Ping),
         other => {
             let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING";
@@ -39,15 +41,15 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
 
 fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
     Ok(Hello {
-        user_id: Some(uuid_v4(fields.user_id)?),
-        display_name: fields.display_name()?,
+        user_id: Some(uuid_v4(fields)?),
+        display_name: display_name(fields)?,
         name_length: None,
     })
 }
 
 /// Reads a client's own user id, in upper or lower case ("User ID Format").
-fn uuid_v4(value: Option<&RawValue>) -> Result<Uuid, InvalidMessage> {
-    let id = uuid(value, "user_id")?;
+fn uuid_v4(fields: &Fields) -> Result<Uuid, InvalidMessage> {
+    let id = uuid(fields, "user_id")?;
     if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
         Ok(id)
     } else {

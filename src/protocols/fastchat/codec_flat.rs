@@ -1,12 +1,14 @@
 //! The flat dialect, which FastChat's published React front end speaks: the fields of a message are
 //! next to `type`, without `data`.
 
-use super::fields::{Fields, read_envelope, unknown_type, uuid};
+use super::fields::{
+    Fields, display_name, msg, optional_uuid, read_envelope, read_fields, target, typing,
+    unknown_type,
+};
 use super::messages::{
     ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
 };
 use crate::base::frame::Frame;
-use crate::toolkit::json;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -17,7 +19,7 @@ pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 /// Decodes a message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let (message_type, _) = read_envelope(text)?;
-    let fields = json::object(text);
+    let fields = read_fields(text);
     match message_type.as_str() {
         "HELLO" => Ok(ClientMessage::Hello(
             fields
@@ -27,11 +29,11 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
             fields
                 .map_err(ErrorReply::from)
-                .and_then(|fields| fields.target()),
+                .and_then(|fields| target(&fields)),
         )),
-        "MSG" => fields?.msg(false),
+        "MSG" => msg(&fields?, false),
         "MSG_ACK" => Ok(ClientMessage::MsgAck),
-        "TYPING" => fields?.typing(),
+        "TYPING" => typing(&fields?),
         "PING" => Ok(ClientMessage::Ping),
         "PONG" => Ok(ClientMessage::Pong),
         other => {
@@ -42,10 +44,9 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
 }
 
 fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
-    let id = fields.user_id.map(|id| uuid(Some(id), "user_id"));
     Ok(Hello {
-        user_id: id.transpose()?,
-        display_name: fields.display_name()?,
+        user_id: optional_uuid(fields, "user_id")?,
+        display_name: display_name(fields)?,
         name_length: Some(NAME_LENGTH),
     })
 }

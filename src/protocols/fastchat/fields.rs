@@ -4,85 +4,69 @@ use super::messages::{ClientMessage, ErrorCode, ErrorReply, Msg, Typing};
 use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{self, InvalidMessage};
 use crate::toolkit::sanitize::{sanitize, sanitize_name};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// The greatest length of a `message_id`, in characters (rulings): enough for a UUID or a hash.
 const MAX_MESSAGE_ID_LENGTH: usize = 64;
 
-/// The outer object of a message.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow, rename = "type")]
-    message_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
 /// Reads the `type` of a message, and its `data` where it has one.
 pub(super) fn read_envelope(text: &str) -> Result<(String, Option<&RawValue>), InvalidMessage> {
-    let Envelope { message_type, data } = json::object(text)?;
-    Ok((json::required(message_type, "type", "a string")?, data))
+    let envelope = json::Fields::read(text, &["type", "data"])?;
+    Ok((envelope.required("type", "a string")?, envelope.get("data")))
 }
 
-/// The fields of all message types, not decoded yet: which ones matter depends on the type.
-#[derive(Deserialize)]
-pub(super) struct Fields<'a> {
-    #[serde(borrow)]
-    pub(super) user_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    display_name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    target_user_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    to: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    is_typing: Option<&'a RawValue>,
+/// The fields of all message types: which ones matter depends on the type.
+pub(super) type Fields<'a> = json::Fields<'a, 7>;
+
+/// Reads the fields of a message from the object that has them.
+pub(super) fn read_fields(text: &str) -> Result<Fields<'_>, InvalidMessage> {
+    Fields::read(
+        text,
+        &[
+            "user_id",
+            "display_name",
+            "target_user_id",
+            "to",
+            "content",
+            "message_id",
+            "is_typing",
+        ],
+    )
 }
 
-impl Fields<'_> {
-    /// Reads the name in a HELLO.
-    pub(super) fn display_name(&self) -> Result<String, InvalidMessage> {
-        display_name(self.display_name)
-    }
+/// Reads the user that an OPEN_CHAT names.
+pub(super) fn target(fields: &Fields) -> Result<Uuid, ErrorReply> {
+    Ok(uuid(fields, "target_user_id")?)
+}
 
-    /// Reads the user that an OPEN_CHAT names.
-    pub(super) fn target(&self) -> Result<Uuid, ErrorReply> {
-        Ok(uuid(self.target_user_id, "target_user_id")?)
-    }
-
-    /// Reads a MSG. `requires_to`: a missing `to` is an error.
-    pub(super) fn msg(&self, requires_to: bool) -> Result<ClientMessage, ErrorReply> {
-        let message_id = json::optional_id(self.message_id, "message_id", MAX_MESSAGE_ID_LENGTH)?;
-        let fields = || {
-            let to = match self.to {
-                None if !requires_to => None,
-                to => Some(uuid(to, "to")?),
-            };
-            let content: String = json::required(self.content, "content", "a string")?;
-            Ok((to, sanitize(&content).into_owned()))
+/// Reads a MSG. `requires_to`: a missing `to` is an error.
+pub(super) fn msg(fields: &Fields, requires_to: bool) -> Result<ClientMessage, ErrorReply> {
+    let message_id = fields.optional_id("message_id", MAX_MESSAGE_ID_LENGTH)?;
+    let other_fields = || {
+        let to = if requires_to {
+            Some(uuid(fields, "to")?)
+        } else {
+            optional_uuid(fields, "to")?
         };
-        let (to, content) = fields().map_err(|invalid: InvalidMessage| {
-            ErrorReply::from(invalid).with_message_id(message_id.clone())
-        })?;
-        Ok(ClientMessage::Msg(Msg {
-            to,
-            content,
-            message_id,
-        }))
-    }
+        let content: String = fields.required("content", "a string")?;
+        Ok((to, sanitize(&content).into_owned()))
+    };
+    let (to, content) = other_fields().map_err(|invalid: InvalidMessage| {
+        ErrorReply::from(invalid).with_message_id(message_id.clone())
+    })?;
+    Ok(ClientMessage::Msg(Msg {
+        to,
+        content,
+        message_id,
+    }))
+}
 
-    /// Reads a TYPING.
-    pub(super) fn typing(&self) -> Result<ClientMessage, ErrorReply> {
-        let is_typing = json::required(self.is_typing, "is_typing", "true or false")?;
-        let to = self.to.map(|to| uuid(Some(to), "to")).transpose()?;
-        Ok(ClientMessage::Typing(Typing { is_typing, to }))
-    }
+/// Reads a TYPING.
+pub(super) fn typing(fields: &Fields) -> Result<ClientMessage, ErrorReply> {
+    let is_typing = fields.required("is_typing", "true or false")?;
+    let to = optional_uuid(fields, "to")?;
+    Ok(ClientMessage::Typing(Typing { is_typing, to }))
 }
 
 /// Returns the error for an unknown `type`; `known` lists the known ones.
@@ -95,18 +79,31 @@ pub(super) fn unknown_type(message_type: &str, known: &str) -> ErrorReply {
 }
 
 /// Reads the name of a user. Returns it sanitized and trimmed; its length is not checked.
-pub(super) fn display_name(value: Option<&RawValue>) -> Result<String, InvalidMessage> {
-    let name: String = json::required(value, "display_name", "a string")?;
+pub(super) fn display_name<const N: usize>(
+    fields: &json::Fields<N>,
+) -> Result<String, InvalidMessage> {
+    let name: String = fields.required("display_name", "a string")?;
     Ok(sanitize_name(&name))
 }
 
 /// Reads a UUID of any version, in its hyphenated form. Users of the flat dialect have ids of any
 /// version, and users of both dialects name them.
-pub(super) fn uuid(value: Option<&RawValue>, name: &'static str) -> Result<Uuid, InvalidMessage> {
+pub(super) fn uuid<const N: usize>(
+    fields: &json::Fields<N>,
+    name: &'static str,
+) -> Result<Uuid, InvalidMessage> {
     let what = "a UUID, for example \"8f9fe5ea-6b1c-4f3a-9d0e-2b7a1c5d4e3f\"";
-    let text: String = json::required(value, name, what)?;
+    let text: String = fields.required(name, what)?;
     // `try_parse` also accepts the simple, braced and URN forms. Each has another length.
     let hyphenated = Some(&text).filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
     let uuid = hyphenated.and_then(|text| Uuid::try_parse(text).ok());
     uuid.ok_or_else(|| InvalidMessage::field(name, format_args!("must be {what}")))
+}
+
+/// Reads a UUID as [`uuid`] does; `None` if the field is missing.
+pub(super) fn optional_uuid(
+    fields: &Fields,
+    name: &'static str,
+) -> Result<Option<Uuid>, InvalidMessage> {
+    fields.get(name).map(|_| uuid(fields, name)).transpose()
 }

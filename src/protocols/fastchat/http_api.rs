@@ -6,8 +6,7 @@ use super::codec_flat::NAME_LENGTH;
 use super::fields::{display_name, uuid};
 use crate::realm::{Body, ConnectRequest, Context, HttpReply, Method, Rejection, Request};
 use crate::toolkit::json::{self, InvalidMessage};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -56,15 +55,6 @@ impl OnlineList {
         body.push(&tail, 0..tail.len());
         body
     }
-}
-
-/// The body of a heartbeat, not decoded yet.
-#[derive(Deserialize)]
-struct Heartbeat<'a> {
-    #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    display_name: Option<&'a RawValue>,
 }
 
 impl FastChat {
@@ -162,9 +152,9 @@ impl FastChat {
     /// Returns the user that a heartbeat names, as JSON. The name is that of HELLO if the user is online.
     fn handle_heartbeat(&self, cx: &Context, body: &[u8]) -> Result<String, InvalidMessage> {
         let text = std::str::from_utf8(body).map_err(|_| InvalidMessage::NotAnObject)?;
-        let heartbeat: Heartbeat = json::object(text)?;
-        let id = uuid(heartbeat.user_id, "user_id")?;
-        let claimed = display_name(heartbeat.display_name)?;
+        let heartbeat = json::Fields::read(text, &["user_id", "display_name"])?;
+        let id = uuid(&heartbeat, "user_id")?;
+        let claimed = display_name(&heartbeat)?;
         let (shortest, longest) = NAME_LENGTH;
         json::check_length(&claimed, "display_name", shortest, longest)?;
         let user = self.users.get(&id);

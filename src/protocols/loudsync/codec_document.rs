@@ -7,68 +7,49 @@ use super::messages::{
 };
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
-use crate::toolkit::json::{self, InvalidMessage};
-use serde::{Deserialize, Serialize};
+use crate::toolkit::json::{self, Fields, InvalidMessage};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// The fields of all message types; which of them a type requires is checked afterwards.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMessage<'a> {
-    #[serde(borrow, rename = "type")]
-    message_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    session_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    device_info: Option<&'a RawValue>,
-    #[serde(borrow)]
-    session_name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    max_members: Option<&'a RawValue>,
-    #[serde(borrow)]
-    version: Option<&'a RawValue>,
-    #[serde(borrow)]
-    member_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reason: Option<&'a RawValue>,
-}
-
-/// `deviceInfo` of a JOIN.
-#[derive(Deserialize)]
-struct DeviceInfo<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    device_type: Option<&'a RawValue>,
-}
+type MessageFields<'a> = Fields<'a, 9>;
 
 /// Decodes a message and checks its fields ("Message Validation").
 ///
 /// # Errors
 /// The error to answer the client with.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let raw: RawMessage = json::object(text)?;
-    let message_type: String = json::required(raw.message_type, "type", "a string")?;
-    let timestamp = fields::timestamp(raw.timestamp, "timestamp")?;
+    let message = MessageFields::read(
+        text,
+        &[
+            "type",
+            "timestamp",
+            "sessionId",
+            "deviceInfo",
+            "sessionName",
+            "maxMembers",
+            "version",
+            "memberId",
+            "reason",
+        ],
+    )?;
+    let message_type: String = message.required("type", "a string")?;
+    let timestamp = fields::timestamp(&message, "timestamp")?;
     match message_type.as_str() {
-        "join" if !fields::is_supported_version(raw.version, "version")? => {
+        "join" if !fields::is_supported_version(&message, "version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }
-        "join" => Ok(ClientMessage::Join(join(&raw)?)),
+        "join" => Ok(ClientMessage::Join(join(&message)?)),
         "leave" => {
-            fields::reason(raw.reason, "reason")?;
+            fields::reason(&message, "reason")?;
             Ok(ClientMessage::Leave)
         }
         "heartbeat" => Ok(ClientMessage::Heartbeat),
         "ping" => Ok(ClientMessage::Ping(timestamp.to_owned())),
         "member_list" => Ok(ClientMessage::MemberList),
         "kick" => Ok(ClientMessage::Kick(Kick {
-            member_id: json::required(raw.member_id, "memberId", "a string")?,
-            reason: fields::reason(raw.reason, "reason")?,
+            member_id: message.required("memberId", "a string")?,
+            reason: fields::reason(&message, "reason")?,
         })),
         other => {
             let known = "join, leave, heartbeat, ping, member_list or kick";
@@ -78,29 +59,27 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     }
 }
 
-fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
+fn join(message: &MessageFields) -> Result<Join, ErrorReply> {
     let invalid = |problem| InvalidMessage::field("deviceInfo", problem);
-    let device_info = raw
-        .device_info
+    let device_info = message
+        .get("deviceInfo")
         .ok_or_else(|| invalid("is missing; must be an object"))?;
-    let device_info: DeviceInfo = json::object(device_info.get())
+    let names = &["deviceInfo.id", "deviceInfo.name", "deviceInfo.type"];
+    let device_info = Fields::read_nested(device_info.get(), "deviceInfo.", names)
         .map_err(|_| invalid("must be an object without duplicate keys"))?;
-    let session_id: String = json::required(raw.session_id, "sessionId", "a string")?;
+    let session_id: String = message.required("sessionId", "a string")?;
     let types = "\"host\" or \"client\"";
-    let device_type: String = json::required(device_info.device_type, "deviceInfo.type", types)?;
+    let device_type: String = device_info.required("deviceInfo.type", types)?;
     let role = match device_type.as_str() {
         "host" => {
             fields::check_session_id(&session_id)?;
-            let session_name: Option<String> =
-                json::optional(raw.session_name, "sessionName", "a string")?;
+            let session_name: Option<String> = message.optional("sessionName", "a string")?;
             if let Some(name) = &session_name {
                 json::check_length(name, "sessionName", 1, fields::NAME_LENGTH)?;
             }
-            let max_members =
-                json::optional(raw.max_members, "maxMembers", "an integer, at least 2")?;
             Role::Host {
                 session_name,
-                max_members,
+                max_members: message.optional("maxMembers", "an integer, at least 2")?,
             }
         }
         "client" => Role::Client,
@@ -111,8 +90,8 @@ fn join(raw: &RawMessage) -> Result<Join, ErrorReply> {
     };
     Ok(Join {
         session_id,
-        device_id: fields::text(device_info.id, "deviceInfo.id", fields::DEVICE_ID_LENGTH)?,
-        device_name: fields::text(device_info.name, "deviceInfo.name", fields::NAME_LENGTH)?,
+        device_id: fields::text(&device_info, "deviceInfo.id", fields::DEVICE_ID_LENGTH)?,
+        device_name: fields::text(&device_info, "deviceInfo.name", fields::NAME_LENGTH)?,
         role,
     })
 }

@@ -11,66 +11,40 @@ use super::messages::{
 };
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
-use crate::toolkit::json::{self, InvalidMessage};
-use serde::{Deserialize, Serialize};
+use crate::toolkit::json::{Fields, InvalidMessage};
+use serde::Serialize;
 use serde_json::value::RawValue;
-
-/// The fields beside the payload.
-#[derive(Deserialize)]
-struct RawMessage<'a> {
-    #[serde(borrow, rename = "type")]
-    message_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-}
 
 /// The payload fields of all message types. The device ID of LEAVE and HEARTBEAT is ignored: both
 /// always concern the connection's own member.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPayload<'a> {
-    #[serde(borrow)]
-    session_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    device_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    device_name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    version: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
-}
+type PayloadFields<'a> = Fields<'a, 6>;
 
 /// Decodes a message and checks its fields ("Message Validation").
 ///
 /// # Errors
 /// The error to answer the client with.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let raw: RawMessage = json::object(text)?;
-    let message_type: String = json::required(raw.message_type, "type", "a string")?;
-    fields::timestamp(raw.timestamp, "timestamp")?;
-    let payload = decode_payload(raw.payload)?;
+    let message = Fields::read(text, &["type", "timestamp", "payload"])?;
+    let message_type: String = message.required("type", "a string")?;
+    fields::timestamp(&message, "timestamp")?;
+    let payload = read_payload(message.get("payload"))?;
     match message_type.as_str() {
-        "JOIN" if !fields::is_supported_version(payload.version, "payload.version")? => {
+        "JOIN" if !fields::is_supported_version(&payload, "payload.version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }
         "JOIN" => Ok(ClientMessage::Join(Join {
-            session_id: json::required(payload.session_id, "payload.sessionId", "a string")?,
-            device_id: fields::text(payload.device_id, "payload.deviceId", DEVICE_ID_LENGTH)?,
-            device_name: fields::text(payload.device_name, "payload.deviceName", NAME_LENGTH)?,
+            session_id: payload.required("payload.sessionId", "a string")?,
+            device_id: fields::text(&payload, "payload.deviceId", DEVICE_ID_LENGTH)?,
+            device_name: fields::text(&payload, "payload.deviceName", NAME_LENGTH)?,
             role: Role::Guest,
         })),
         "LEAVE" => {
-            fields::reason(payload.reason, "payload.reason")?;
+            fields::reason(&payload, "payload.reason")?;
             Ok(ClientMessage::Leave)
         }
         "HEARTBEAT" => Ok(ClientMessage::Heartbeat),
         "PING" => {
-            let timestamp = fields::timestamp(payload.timestamp, "payload.timestamp")?;
+            let timestamp = fields::timestamp(&payload, "payload.timestamp")?;
             Ok(ClientMessage::Ping(timestamp.to_owned()))
         }
         "PONG" => Ok(ClientMessage::Pong),
@@ -83,13 +57,22 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     }
 }
 
-/// Decodes the payload. A missing payload is an empty one.
-fn decode_payload(payload: Option<&RawValue>) -> Result<RawPayload<'_>, InvalidMessage> {
-    let Some(payload) = payload else {
-        return Ok(RawPayload::default());
-    };
+/// Reads the fields of the payload. A missing payload is an empty one.
+fn read_payload(payload: Option<&RawValue>) -> Result<PayloadFields<'_>, InvalidMessage> {
     let problem = "must be an object without duplicate keys";
-    json::object(payload.get()).map_err(|_| InvalidMessage::field("payload", problem))
+    PayloadFields::read_nested(
+        payload.map_or("{}", RawValue::get),
+        "payload.",
+        &[
+            "payload.sessionId",
+            "payload.deviceId",
+            "payload.deviceName",
+            "payload.version",
+            "payload.reason",
+            "payload.timestamp",
+        ],
+    )
+    .map_err(|_| InvalidMessage::field("payload", problem))
 }
 
 /// A message to clients. Time stamps are milliseconds since the epoch.

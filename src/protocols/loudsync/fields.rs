@@ -1,8 +1,8 @@
 //! Limits and checks of fields that both dialects, and partly the configuration, have in common.
 //!
-//! `name` is the field's name as the client wrote it, for the error.
+//! `name` is the field's name, with the path of the object that it is in.
 
-use crate::toolkit::json::{self, InvalidMessage};
+use crate::toolkit::json::{self, Fields, InvalidMessage};
 use serde_json::value::RawValue;
 
 /// The major version of the protocol ("Version History").
@@ -30,12 +30,12 @@ pub(super) const MAX_MEMBERS: u32 = 256;
 ///
 /// # Errors
 /// It is missing, or not a number.
-pub(super) fn timestamp<'a>(
-    value: Option<&'a RawValue>,
+pub(super) fn timestamp<'a, const N: usize>(
+    fields: &Fields<'a, N>,
     name: &'static str,
 ) -> Result<&'a RawValue, InvalidMessage> {
     let what = "a number, the time in milliseconds since 1970";
-    let value: &RawValue = json::required(value, name, what)?;
+    let value: &RawValue = fields.required(name, what)?;
     if value
         .get()
         .starts_with(|c: char| c == '-' || c.is_ascii_digit())
@@ -50,12 +50,12 @@ pub(super) fn timestamp<'a>(
 ///
 /// # Errors
 /// It is missing, not a string, empty or too long.
-pub(super) fn text(
-    value: Option<&RawValue>,
+pub(super) fn text<const N: usize>(
+    fields: &Fields<N>,
     name: &'static str,
     max_length: usize,
 ) -> Result<String, InvalidMessage> {
-    let text: String = json::required(value, name, "a string")?;
+    let text: String = fields.required(name, "a string")?;
     json::check_length(&text, name, 1, max_length).map(|()| text)
 }
 
@@ -78,11 +78,11 @@ pub(super) fn check_session_id(id: &str) -> Result<(), InvalidMessage> {
 ///
 /// # Errors
 /// It is not a version.
-pub(super) fn is_supported_version(
-    value: Option<&RawValue>,
+pub(super) fn is_supported_version<const N: usize>(
+    fields: &Fields<N>,
     name: &'static str,
 ) -> Result<bool, InvalidMessage> {
-    let Some(value) = value else {
+    let Some(value) = fields.get(name) else {
         return Ok(true);
     };
     let text = serde_json::from_str(value.get()).unwrap_or_else(|_| value.get().to_owned());
@@ -98,11 +98,11 @@ pub(super) fn is_supported_version(
 ///
 /// # Errors
 /// It is not a string, or too long.
-pub(super) fn reason(
-    value: Option<&RawValue>,
+pub(super) fn reason<const N: usize>(
+    fields: &Fields<N>,
     name: &'static str,
 ) -> Result<Option<String>, InvalidMessage> {
-    let reason: Option<String> = json::optional(value, name, "a string")?;
+    let reason: Option<String> = fields.optional(name, "a string")?;
     if let Some(reason) = &reason {
         json::check_length(reason, name, 0, REASON_LENGTH)?;
     }

@@ -3,30 +3,13 @@
 use super::messages::{ClientMessage, MAX_ID_BYTES, Transmission, TransmissionType};
 use crate::base::frame::Frame;
 use crate::realm::Message;
-use crate::toolkit::json;
-use serde::{Deserialize, Deserializer, Serialize};
+use crate::toolkit::json::Fields;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 /// Longest `dst`, in bytes of JSON, that can name an existing id: two quotes, and at most six bytes
 /// (`\u0078`) for each byte of the id.
 const MAX_DST_JSON_BYTES: usize = 2 + 6 * MAX_ID_BYTES;
-
-/// The fields of a client's message, still as JSON. Other fields are ignored, `src` among them.
-#[derive(Deserialize)]
-struct RawMessage<'a> {
-    #[serde(borrow, rename = "type")]
-    message_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    dst: Option<&'a RawValue>,
-    /// `Some` also for `null`, which is a payload, too.
-    #[serde(borrow, default, deserialize_with = "some_value")]
-    payload: Option<&'a RawValue>,
-}
-
-/// Reads any value, `null` included, as `Some`.
-fn some_value<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(value).map(Some)
-}
 
 /// Reads a message. Returns `None` if it is not a JSON object; such a message is ignored instead
 /// of closing the connection (rulings, "PeerJS").
@@ -36,8 +19,9 @@ pub(super) fn decode(message: &Message) -> Option<ClientMessage> {
         // The npm package `peer` reads binary messages as text.
         Message::Binary(bytes) => std::str::from_utf8(bytes).ok()?,
     };
-    let raw = json::object(text).ok()?;
-    Some(interpret(&raw).unwrap_or(ClientMessage::KeepAlive))
+    // Other fields are ignored, `src` among them.
+    let fields = Fields::read(text, &["type", "dst", "payload"]).ok()?;
+    Some(interpret(&fields).unwrap_or(ClientMessage::KeepAlive))
 }
 
 /// Returns the id that a `dst` names. A number names the id of its digits: JavaScript lets an application
@@ -51,17 +35,18 @@ fn id(dst: &RawValue) -> Option<String> {
 }
 
 /// Returns the message that the fields make, or `None` if it is to be ignored.
-fn interpret(raw: &RawMessage) -> Option<ClientMessage> {
-    let string = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
-    let message_type = TransmissionType::from_name(&string(raw.message_type?)?)?;
-    // Serde reads `null` as missing. An empty `dst` counts as missing, too: no id is empty.
-    let Some(dst) = raw.dst.filter(|dst| dst.get() != r#""""#) else {
+fn interpret(fields: &Fields<3>) -> Option<ClientMessage> {
+    let message_type: String = fields.required("type", "a string").ok()?;
+    let message_type = TransmissionType::from_name(&message_type)?;
+    // An empty `dst` counts as missing: no id is empty.
+    let Some(dst) = fields.get("dst").filter(|dst| dst.get() != r#""""#) else {
         return (message_type == TransmissionType::Leave).then_some(ClientMessage::Leave);
     };
     if dst.get().len() > MAX_DST_JSON_BYTES {
         return None;
     }
-    let after_src = match raw.payload {
+    // `null` is a payload, too.
+    let after_src = match fields.get_or_null("payload") {
         Some(payload) => [
             r#","dst":"#,
             dst.get(),

@@ -2,33 +2,18 @@
 
 use super::messages::{ClientMessage, ErrorReply, NewMessage, ServerMessage, sanitize_text};
 use crate::base::frame::Frame;
-use crate::toolkit::json;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use crate::toolkit::json::Fields;
 
 /// Types of client messages.
 pub(super) const MESSAGE_TYPES: [&str; 3] = ["message:send", "presence:update", "typing:indicator"];
 
-/// Fields of a client message, not parsed yet: the type decides which of them matter.
-#[derive(Deserialize)]
-struct RawFields<'a> {
-    #[serde(borrow, rename = "type")]
-    message_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-    #[serde(borrow, rename = "isTyping")]
-    is_typing: Option<&'a RawValue>,
-}
-
 /// Decodes a client message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let fields: RawFields = json::object(text)?;
-    let message_type: String = json::required(fields.message_type, "type", "a string")?;
+    let fields = Fields::read(text, &["type", "text", "status", "isTyping"])?;
+    let message_type: String = fields.required("type", "a string")?;
     match message_type.as_str() {
         "message:send" => {
-            let text: String = json::required(fields.text, "text", "a string")?;
+            let text: String = fields.required("text", "a string")?;
             Ok(ClientMessage::Send {
                 text: sanitize_text(&text)?,
                 reply_to: None,
@@ -36,11 +21,11 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         }
         "presence:update" => {
             let statuses = r#"one of "online", "away", "busy" and "offline""#;
-            let status = json::required(fields.status, "status", statuses)?;
+            let status = fields.required("status", statuses)?;
             Ok(ClientMessage::Presence(status))
         }
         "typing:indicator" => {
-            let is_typing = json::required(fields.is_typing, "isTyping", "true or false")?;
+            let is_typing = fields.required("isTyping", "true or false")?;
             Ok(ClientMessage::Typing(is_typing))
         }
         other => {

@@ -3,9 +3,7 @@
 
 use super::messages::{ClientMessage, ErrorReply, ServerMessage, sanitize_text};
 use crate::base::frame::Frame;
-use crate::toolkit::json::{self, InvalidMessage};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use crate::toolkit::json::{Fields, InvalidMessage};
 
 /// Types of client messages.
 pub(super) const MESSAGE_TYPES: [&str; 2] = ["auth", "message"];
@@ -17,42 +15,34 @@ const MAX_TOKEN_BYTES: usize = 8 << 10;
 /// Longest `replyTo`, in characters. Message ids of this server have about twenty.
 const MAX_REPLY_TO_CHARACTERS: usize = 64;
 
-/// Fields of a client message, not parsed yet: the type decides which of them matter.
-#[derive(Deserialize)]
-struct RawFields<'a> {
-    #[serde(borrow, rename = "type")]
-    message_type: Option<&'a RawValue>,
-    #[serde(borrow)]
-    token: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, rename = "replyTo")]
-    reply_to: Option<&'a RawValue>,
-}
-
 /// Decodes a client message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let fields: RawFields = json::object(text)?;
-    let message_type: String = json::required(fields.message_type, "type", "a string")?;
+    let fields = Fields::read(text, &["type", "token", "text", "replyTo"])?;
+    let message_type: String = fields.required("type", "a string")?;
     match message_type.as_str() {
-        "auth" => Ok(ClientMessage::Auth(token(fields.token)?)),
+        "auth" => Ok(ClientMessage::Auth(check_token(
+            fields.optional("token", "a string")?,
+        )?)),
         "message" => {
-            let text: String = json::required(fields.text, "text", "a string")?;
+            let text: String = fields.required("text", "a string")?;
             // The client sends an empty string if the message answers none.
-            let reply_to = fields.reply_to.filter(|id| id.get() != r#""""#);
+            let is_answer = fields.get("replyTo").is_some_and(|id| id.get() != r#""""#);
             Ok(ClientMessage::Send {
                 text: sanitize_text(&text)?,
-                reply_to: json::optional_id(reply_to, "replyTo", MAX_REPLY_TO_CHARACTERS)?,
+                reply_to: if is_answer {
+                    fields.optional_id("replyTo", MAX_REPLY_TO_CHARACTERS)?
+                } else {
+                    None
+                },
             })
         }
         other => Err(ErrorReply::unknown_type(other, "auth or message")),
     }
 }
 
-/// Parses the token of an `auth`. A missing token is not an error here: without `auth_secret` it is as
-/// good as any other.
-fn token(value: Option<&RawValue>) -> Result<Option<String>, InvalidMessage> {
-    let token: Option<String> = json::optional(value, "token", "a string")?;
+/// Checks the length of the token of an `auth`. A missing token is not an error here: without `auth_secret` it is
+/// as good as any other.
+fn check_token(token: Option<String>) -> Result<Option<String>, InvalidMessage> {
     match token {
         Some(token) if token.len() > MAX_TOKEN_BYTES => {
             let problem = format!("is too long; must be at most {MAX_TOKEN_BYTES} bytes");
