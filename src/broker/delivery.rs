@@ -11,16 +11,7 @@ impl Broker {
     pub(super) fn apply(&mut self, now: Now, effect: Effect, sender: Option<ConnectionId>) {
         match effect {
             Effect::Send(recipient, frame) => self.send(recipient, frame, sender),
-            Effect::Deliver(recipient, frame, receipt) => {
-                let receipt_frame = if self.deliver(recipient, frame, sender) {
-                    receipt.delivered
-                } else {
-                    receipt.failed
-                };
-                if let Some(frame) = receipt_frame {
-                    self.send(receipt.to, frame, sender);
-                }
-            }
+            Effect::Deliver(recipient, frame) => self.deliver(recipient, frame, sender),
             Effect::Close(conn, reason) => self.close(conn, reason),
             Effect::Probe(conn, timeout) => self.probe(now, conn, timeout),
             Effect::Defer(conn) => self.defer(now, conn),
@@ -58,25 +49,15 @@ impl Broker {
         }
     }
 
-    /// Queues a frame for a connection if the half of its outbox that relayed frames may use has capacity,
-    /// and returns whether it had. The recipient is not closed otherwise: a client must not lose its
-    /// connection through the messages of a single other client.
-    fn deliver(
-        &mut self,
-        recipient: ConnectionId,
-        frame: Frame,
-        sender: Option<ConnectionId>,
-    ) -> bool {
+    /// Queues a frame for a connection whose outbox had capacity for it when the realm asked. If it has none, the
+    /// connection's task was only not scheduled then. The socket may have become blocked since, but the realm may
+    /// have told the sender that its message is delivered.
+    fn deliver(&mut self, recipient: ConnectionId, frame: Frame, sender: Option<ConnectionId>) {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
-            return false;
+            return;
         };
-        match connection.outbox.push_relayed(frame, &mut self.wakers) {
-            Ok(()) => true,
-            Err(frame) if connection.is_unscheduled() => {
-                self.push_past_limit(recipient, frame, NotifyWhen::Flushed, sender);
-                true
-            }
-            Err(_) => false,
+        if let Err(frame) = connection.outbox.push_relayed(frame, &mut self.wakers) {
+            self.push_past_limit(recipient, frame, NotifyWhen::Flushed, sender);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The environment of a realm during one call: time, ids, round-trip times, and the list of effects.
 
-use super::{ConnectionId, Effect, Receipt, Rejection};
+use super::{ConnectionId, Effect, Rejection};
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,8 @@ pub trait Connections {
         None
     }
 
-    /// Returns whether an [`Effect::Deliver`] of this frame to a connection would succeed now.
+    /// Returns whether a connection's outbox has capacity for a frame that is delivered: see
+    /// [`Context::deliver`].
     fn can_deliver(&self, _conn: ConnectionId, _frame: &Frame) -> bool {
         true
     }
@@ -70,11 +71,20 @@ impl<'a> Context<'a> {
         self.effects.push(Effect::Send(to, frame));
     }
 
-    /// Sends a frame to a connection if its outbox has capacity, and a receipt to the sender: see
-    /// [`Effect::Deliver`].
-    pub fn deliver(&mut self, to: ConnectionId, frame: Frame, receipt: Receipt) {
-        self.effects
-            .push(Effect::Deliver(to, frame, Box::new(receipt)));
+    /// Sends a frame to a connection if its outbox has capacity. Such frames may use only half of the outbox, so
+    /// that the server's own frames find the other half free. A recipient without capacity is not closed, so a
+    /// few senders cannot get it disconnected by writing to it.
+    ///
+    /// A call may deliver one frame to each connection: capacity is that at the beginning of the call.
+    ///
+    /// # Errors
+    /// The frame: the recipient is closed, or its outbox has no capacity.
+    pub fn deliver(&mut self, to: ConnectionId, frame: Frame) -> Result<(), Frame> {
+        if !self.can_deliver(to, &frame) {
+            return Err(frame);
+        }
+        self.effects.push(Effect::Deliver(to, frame));
+        Ok(())
     }
 
     /// Requests a probe of a connection and returns at once;
@@ -128,8 +138,8 @@ impl<'a> Context<'a> {
         self.connections.rtt(conn)
     }
 
-    /// Returns whether [`Context::deliver`] of this frame would succeed, for realms that must know. The answer
-    /// holds for the first frame that a call delivers to the connection.
+    /// Returns whether [`Context::deliver`] of this frame would succeed, for realms that must know before they
+    /// do something else.
     pub fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
         self.connections.can_deliver(conn, frame)
     }

@@ -62,10 +62,9 @@ impl Message {
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
-    /// Send a frame to a connection if its outbox has capacity, and a receipt to the sender. Such frames may
-    /// use only half of the outbox, so that the server's own frames find the other half free. A recipient
-    /// without capacity is not closed, so a few senders cannot get it disconnected by writing to it.
-    Deliver(ConnectionId, Frame, Box<Receipt>),
+    /// Send a frame to a connection whose outbox had capacity for it when the realm asked: see
+    /// [`Context::deliver`].
+    Deliver(ConnectionId, Frame),
     /// Close a connection after the frames already sent to it. [`Realm::close`] follows, as for any other
     /// end of a connection.
     Close(ConnectionId, CloseReason),
@@ -90,17 +89,6 @@ pub enum Effect {
     PauseReading(ConnectionId),
     /// Read from a connection again.
     ResumeReading(ConnectionId),
-}
-
-/// The frames for the sender of an [`Effect::Deliver`]; at most one of them is sent.
-#[derive(Clone, Debug)]
-pub struct Receipt {
-    /// The sender.
-    pub to: ConnectionId,
-    /// Frame to send if the frame was put into the recipient's outbox.
-    pub delivered: Option<Frame>,
-    /// Frame to send if it was not, because the recipient is closed or its outbox has no capacity.
-    pub failed: Option<Frame>,
 }
 
 /// The policy when a frame is sent to a connection whose outbox is full.

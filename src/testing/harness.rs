@@ -10,7 +10,7 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Connections, Context, Decoder, Effect, HttpReply, Ids,
-    Message, Method, Protocol, Realm, Receipt, Rejection, Request, Retention, SettingMap,
+    Message, Method, Protocol, Realm, Rejection, Request, Retention, SettingMap,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -320,18 +320,8 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
                         self.close(lines, &mut effects, to, CloseReason::TOO_SLOW);
                     }
                 }
-                Effect::Deliver(to, frame, receipt) => {
-                    let Receipt {
-                        to: sender,
-                        delivered,
-                        failed,
-                    } = *receipt;
-                    let receipt = if self.deliver(lines, to, &frame) {
-                        delivered
-                    } else {
-                        failed
-                    };
-                    effects.splice(next..next, receipt.map(|frame| Effect::Send(sender, frame)));
+                Effect::Deliver(to, frame) => {
+                    self.deliver(lines, to, &frame);
                 }
                 Effect::Close(conn, reason) => self.close(lines, &mut effects, conn, reason),
                 Effect::Probe(conn, timeout) if self.open.contains(&conn) => {

@@ -8,8 +8,8 @@ use crate::broker::{
     Broker, Clock, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus,
 };
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, HttpReply, Protocol, Realm, Receipt, Rejection,
-    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, HttpReply, Protocol, Realm, Rejection, Request,
+    Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ pub(crate) enum Action {
     Broadcast(String),
     /// Closes a connection.
     Close(u64, CloseReason),
-    /// Delivers a text to a connection. The receipt, `ok` or `failed`, is sent to connection 1.
+    /// Delivers a text to a connection. Whether that succeeds, `ok` or `failed`, is sent to connection 1.
     Deliver(u64, String),
     /// Sends a text to a connection if a delivery of it would succeed.
     SendIfDeliverable(u64, String),
@@ -146,12 +146,9 @@ impl MockRealm {
             }
             Action::Close(conn, reason) => cx.close(ConnectionId(conn), reason),
             Action::Deliver(to, text) => {
-                let receipt = Receipt {
-                    to: ConnectionId(1),
-                    delivered: Some(Frame::text("ok")),
-                    failed: Some(Frame::text("failed")),
-                };
-                cx.deliver(ConnectionId(to), Frame::text(text), receipt);
+                let delivered = cx.deliver(ConnectionId(to), Frame::text(text));
+                let receipt = if delivered.is_ok() { "ok" } else { "failed" };
+                cx.send(ConnectionId(1), Frame::text(receipt));
             }
             Action::SendIfDeliverable(to, text) => {
                 let frame = Frame::text(text);

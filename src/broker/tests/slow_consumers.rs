@@ -1,4 +1,4 @@
-//! Full outboxes: slow clients, paused senders, and receipts.
+//! Full outboxes: slow clients, paused senders, and what a realm is told of a delivery.
 
 use super::harness::{Action, BrokerHarness, MockRealm, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
@@ -109,18 +109,15 @@ fn a_paused_sender_is_resumed_when_the_recipient_disconnects_or_is_closed() {
 }
 
 #[test]
-fn a_receipt_says_whether_the_frame_is_in_the_outbox() {
+fn a_realm_is_told_whether_a_frame_is_delivered() {
     let mut harness = BrokerHarness::new(Disconnect);
     let (sender, recipient) = (harness.connect(1), harness.connect(2));
     harness.command(1, vec![Action::Deliver(2, "x".repeat(60))]);
     assert_eq!(drain(&sender).texts, ["ok"]);
     harness.command(1, vec![Action::Deliver(7, "no such connection".to_owned())]);
     assert_eq!(drain(&sender).texts, ["failed"]);
-    let actions = vec![
-        Action::Close(2, CloseReason::TIMED_OUT),
-        Action::Deliver(2, "late".to_owned()),
-    ];
-    harness.command(1, actions);
+    harness.command(1, vec![Action::Close(2, CloseReason::TIMED_OUT)]);
+    harness.command(1, vec![Action::Deliver(2, "late".to_owned())]);
     assert_eq!(drain(&sender).texts, ["failed"]);
     assert_eq!(drain(&recipient).texts.len(), 1);
 }
@@ -179,6 +176,21 @@ fn a_frame_is_delivered_to_a_client_whose_task_was_not_scheduled_and_the_sender_
     assert_eq!(drained.texts, ["ok"]);
     assert!(drained.directives.pause_reading);
     assert_eq!(drain(&recipient).texts.len(), 2);
+}
+
+#[test]
+fn a_frame_that_a_realm_was_told_is_delivered_is_queued_whatever_has_filled_the_outbox_since() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let (sender, recipient) = (harness.connect(1), harness.connect(2));
+    harness.block_writes(2);
+    let fills_half = send(2, &"x".repeat(20));
+    let deliver = Action::Deliver(2, "x".repeat(20));
+    harness.command(1, vec![fills_half, deliver]);
+    let drained = drain(&sender);
+    assert_eq!(drained.texts, ["ok"]);
+    assert!(drained.directives.pause_reading);
+    let drained = drain(&recipient);
+    assert_eq!((drained.texts.len(), drained.directives.close), (2, None));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::messages::{Dialect, ErrorCode, ErrorReply, Msg, ServerMessage, Status, Typing};
 use super::{FastChat, Recipient, User, UserState};
-use crate::realm::{Context, Receipt};
+use crate::realm::Context;
 use crate::toolkit::dialect::Encode;
 use crate::toolkit::json::check_length;
 use std::time::Duration;
@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 /// The reason of a `CHAT_NOT_OPENED` about a user that the client named.
 const NO_CHAT_WITH_USER: &str = "no chat with this user is open; send OPEN_CHAT first";
+
+/// The reason of a `MESSAGE_FAILED` about a user that is online.
+const TOO_SLOW: &str = "this user has disconnected, or reads its messages too slowly";
 
 /// One user's side of a chat.
 pub(super) struct Chat {
@@ -82,8 +85,7 @@ impl FastChat {
         };
         let fits = |frame| cx.can_deliver(recipient.connection, frame);
         if !invitation.iter().all(fits) {
-            let text = "this user has disconnected, or reads its messages too slowly";
-            return Err(open_error(ErrorCode::MessageFailed, text));
+            return Err(open_error(ErrorCode::MessageFailed, TOO_SLOW));
         }
         self.chat_count += 1;
         let number = self.chat_count;
@@ -185,13 +187,12 @@ impl FastChat {
         Err(ErrorReply::new(code, text).with_field("to"))
     }
 
-    /// Delivers a checked MSG. The broker sends the receipt: MSG_ACK once the message is in the
-    /// recipient's outbox, otherwise `MESSAGE_FAILED`.
+    /// Delivers a checked MSG. The sender gets MSG_ACK if the recipient's outbox has capacity for it, otherwise
+    /// `MESSAGE_FAILED`.
     fn deliver_msg(&mut self, cx: &mut Context, from: Uuid, to: Uuid, msg: Msg) {
         let recipient = self.user(to).recipient;
         let user = self.user(from);
         user.state.partner.record_written(to);
-        let sender = user.recipient;
         let message_id = msg.message_id.unwrap_or_else(|| cx.uuid().to_string());
         let timestamp = cx.timestamp();
         let message = ServerMessage::Msg {
@@ -200,26 +201,22 @@ impl FastChat {
             to,
             content: &msg.content,
             message_id: &message_id,
-            timestamp: timestamp.clone(),
+            timestamp: &timestamp,
         };
-        let delivered = ServerMessage::MsgAck {
-            message_id: &message_id,
-            status: Status::Delivered,
-            timestamp,
+        let mut frames = message.encode(recipient.dialect).into_iter();
+        let reply = if frames.all(|frame| cx.deliver(recipient.connection, frame).is_ok()) {
+            ServerMessage::MsgAck {
+                message_id: &message_id,
+                status: Status::Delivered,
+                timestamp: &timestamp,
+            }
+        } else {
+            let error = ErrorReply::new(ErrorCode::MessageFailed, TOO_SLOW)
+                .with_field("to")
+                .with_message_id(Some(message_id));
+            ServerMessage::Error(error)
         };
-        let text = "this user has disconnected, or reads its messages too slowly";
-        let failed = ErrorReply::new(ErrorCode::MessageFailed, text)
-            .with_field("to")
-            .with_message_id(Some(message_id.clone()));
-        let failed = ServerMessage::Error(failed);
-        let receipt = Receipt {
-            to: sender.connection,
-            delivered: delivered.encode(sender.dialect).pop(),
-            failed: failed.encode(sender.dialect).pop(),
-        };
-        for frame in message.encode(recipient.dialect) {
-            cx.deliver(recipient.connection, frame, receipt.clone());
-        }
+        user.recipient.send(cx, &reply);
     }
 
     /// Sends a TYPING to the partner, if it is a change and within the rate.

@@ -181,13 +181,13 @@ pub(super) enum ServerMessage<'a> {
         to: Uuid,
         content: &'a str,
         message_id: &'a str,
-        timestamp: String,
+        timestamp: &'a str,
     },
     /// `MSG_ACK`.
     MsgAck {
         message_id: &'a str,
         status: Status,
-        timestamp: String,
+        timestamp: &'a str,
     },
     /// `TYPING`.
     Typing {

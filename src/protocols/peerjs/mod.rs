@@ -20,8 +20,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::settings::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Receipt,
-    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Rejection,
+    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
@@ -217,14 +217,7 @@ impl Realm for PeerJs {
             ClientMessage::KeepAlive => {}
             ClientMessage::Leave => cx.close(conn, close_reasons::CLIENT_LEFT),
             ClientMessage::Transmit(transmission) => {
-                transmit(
-                    cx,
-                    &self.peers,
-                    &mut self.mailbox,
-                    conn,
-                    source,
-                    &transmission,
-                );
+                transmit(cx, &self.peers, &mut self.mailbox, source, &transmission);
             }
         }
     }
@@ -293,14 +286,12 @@ fn transmit(
     cx: &mut Context,
     peers: &BTreeMap<String, Peer>,
     mailbox: &mut Mailbox,
-    conn: ConnectionId,
     source: Source<'_>,
     transmission: &Transmission,
 ) {
     let Transmission {
         message_type, dst, ..
     } = transmission;
-    let frame = transmission.to_frame(source.id);
     let undelivered = |frame| Undelivered {
         source,
         dst,
@@ -309,22 +300,16 @@ fn transmit(
     };
     let Some(peer) = peers.get(dst) else {
         if message_type.is_stored() {
-            mailbox.push(cx.now, undelivered(frame));
+            mailbox.push(cx.now, undelivered(transmission.to_frame(source.id)));
         }
         return;
     };
-    if cx.can_deliver(peer.connection, &frame) {
-        mailbox.delivered(source.id, dst);
-        // `deliver` does not close a destination whose outbox is full. Any client may write to any other,
-        // so with `send` any client could disconnect another by filling its outbox.
-        let receipt = Receipt {
-            to: conn,
-            delivered: None,
-            failed: None,
-        };
-        cx.deliver(peer.connection, frame, receipt);
-    } else if message_type.is_stored() {
-        mailbox.refuse(cx.now, undelivered(frame));
+    // `deliver` does not close a destination whose outbox is full. Any client may write to any other, so with
+    // `send` any client could disconnect another by filling its outbox.
+    match cx.deliver(peer.connection, transmission.to_frame(source.id)) {
+        Ok(()) => mailbox.delivered(source.id, dst),
+        Err(frame) if message_type.is_stored() => mailbox.refuse(cx.now, undelivered(frame)),
+        Err(_) => {}
     }
 }
 
