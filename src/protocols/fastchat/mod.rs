@@ -16,6 +16,7 @@ mod messages;
 mod options;
 mod partner;
 mod presence;
+mod presence_broadcast;
 mod stored;
 
 use crate::base::close::DisconnectReason;

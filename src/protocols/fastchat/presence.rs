@@ -1,11 +1,7 @@
-//! PRESENCE: the changes of the users online, gathered until the next broadcast, and the broadcast.
+//! The changes of the users online, gathered until the next broadcast of PRESENCE.
 
-use super::FastChat;
-use super::messages::{ServerMessage, UserEntry};
+use super::messages::UserEntry;
 use crate::base::spare::FreeSpare;
-use crate::realm::Context;
-use crate::toolkit::dialect::Broadcast;
-use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -25,8 +21,17 @@ pub(super) struct Change {
 impl Change {
     /// Returns whether the user connected and disconnected since the last broadcast. Only clients
     /// that got their list in between have seen it.
-    fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         !self.online && !self.was_online
+    }
+
+    /// Returns the entry of its user in a PRESENCE.
+    pub(super) fn entry(&self, user_id: Uuid) -> UserEntry<'_> {
+        UserEntry {
+            user_id,
+            display_name: &self.name,
+            online: self.online,
+        }
     }
 }
 
@@ -77,75 +82,6 @@ impl PresenceChanges {
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.changes.is_empty()
-    }
-}
-
-impl FastChat {
-    /// Returns whether a change is sent to all users as the whole list. Above
-    /// `presence_list_up_to` users that would cost users times users entries.
-    pub(super) fn is_list_short(&self) -> bool {
-        let up_to = self.options.presence_list_up_to as usize;
-        up_to == 0 || self.users.len() <= up_to
-    }
-
-    /// Returns the list of all users online, followed by `others`.
-    pub(super) fn presence_list<'a>(
-        &'a self,
-        others: impl IntoIterator<Item = UserEntry<'a>>,
-    ) -> ServerMessage<'a> {
-        let online = self.users.iter().map(|(&user_id, user)| UserEntry {
-            user_id,
-            display_name: &user.name,
-            online: true,
-        });
-        ServerMessage::PresenceList {
-            users: online.chain(others).collect(),
-        }
-    }
-
-    /// Sends the changes that are due to all users that have not seen them yet.
-    pub(super) fn broadcast_presence(&mut self, cx: &mut Context) {
-        let Some((changes, last_version)) = self.presence_changes.take_due(cx.now) else {
-            return;
-        };
-        let is_list_short = self.is_list_short();
-        let message = |filter: fn(&Change) -> bool| {
-            let changes = changes.iter().filter(|(_, change)| filter(change));
-            let entries: Vec<UserEntry> = changes
-                .map(|(&user_id, change)| UserEntry {
-                    user_id,
-                    display_name: &change.name,
-                    online: change.online,
-                })
-                .collect();
-            (!entries.is_empty()).then(|| {
-                if is_list_short {
-                    self.presence_list(entries.into_iter().filter(|entry| !entry.online))
-                } else {
-                    ServerMessage::PresenceUpdate { users: entries }
-                }
-            })
-        };
-        let first_list = LazyCell::new(|| self.presence_list([]));
-        let all = LazyCell::new(|| message(|_| true));
-        let lasting = LazyCell::new(|| message(|change| !change.is_transient()));
-        let mut first_list = Broadcast::new(&first_list);
-        let mut all = Broadcast::new(&all);
-        let mut lasting = Broadcast::new(&lasting);
-        let version = self.presence_changes.version();
-        for user in self.users.values() {
-            let to = user.recipient;
-            let _ = match user.seen_version {
-                None => first_list.send_to(cx, to),
-                Some(seen) if seen == version => continue,
-                // Its list was sent between the broadcasts, so it may have a transient user in it.
-                Some(seen) if seen > last_version => all.send_to(cx, to),
-                Some(_) => lasting.send_to(cx, to),
-            };
-        }
-        for user in self.users.values_mut() {
-            user.seen_version = Some(version);
-        }
     }
 }
 
