@@ -1,6 +1,8 @@
 //! Chats between two users: OPEN_CHAT, MSG and TYPING, and how a chat ends.
 
-use super::messages::{Dialect, ErrorCode, ErrorReply, Msg, ServerMessage, Status, Typing};
+use super::messages::{
+    ChatOpened, Dialect, ErrorCode, ErrorReply, Msg, ServerMessage, Status, Typing,
+};
 use super::{FastChat, Recipient, User, UserState};
 use crate::realm::Context;
 use crate::toolkit::dialect::Encode;
@@ -306,12 +308,12 @@ fn chat_opened(
     other: Uuid,
     other_name: &str,
 ) -> ServerMessage<'_> {
-    ServerMessage::ChatOpened {
+    ServerMessage::ChatOpened(ChatOpened {
         chat_id,
         participants,
         target_user_id: other,
         target_display_name: other_name,
-    }
+    })
 }
 
 /// Returns the error for an OPEN_CHAT.

@@ -1,10 +1,13 @@
 //! Decodes and encodes messages in the dialect of their connection.
 
+use super::fields::{self, Fields};
 use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, ServerMessage};
 use super::{codec_document, codec_flat};
 use crate::base::frame::Frame;
+use crate::base::log_escape::Quoted;
 use crate::realm::Message;
 use crate::toolkit::dialect::Encode;
+use crate::toolkit::json::InvalidMessage;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -40,12 +43,50 @@ pub(super) fn decode(decoder: &mut Decoder, received: &Message) -> Incoming {
     };
     decoder.dialect = dialect.filter(|_| is_fixed);
     let dialect = dialect.unwrap_or_default();
-    let message = match dialect {
-        Dialect::Document => codec_document::decode(text),
-        Dialect::Flat => codec_flat::decode(text),
-    };
-    let message = message.unwrap_or_else(ClientMessage::Invalid);
+    let message = decode_text(text, dialect).unwrap_or_else(ClientMessage::Invalid);
     Incoming { dialect, message }
+}
+
+/// Decodes a message in a dialect. Its fields are read only if its type has some.
+fn decode_text(text: &str, dialect: Dialect) -> Result<ClientMessage, ErrorReply> {
+    let (message_type, data) = fields::read_envelope(text)?;
+    let fields = || -> Result<Fields, ErrorReply> {
+        match dialect {
+            Dialect::Document => {
+                let problem = "must be an object without duplicate keys";
+                fields::read(data.map_or("{}", RawValue::get))
+                    .map_err(|_| InvalidMessage::field("data", problem).into())
+            }
+            Dialect::Flat => Ok(fields::read(text)?),
+        }
+    };
+    let hello = |fields| match dialect {
+        Dialect::Document => codec_document::hello(&fields),
+        Dialect::Flat => codec_flat::hello(&fields),
+    };
+    match message_type.as_str() {
+        "HELLO" => Ok(ClientMessage::Hello(fields().and_then(hello))),
+        "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
+            fields().and_then(|fields| fields::target(&fields)),
+        )),
+        "MSG" => fields::msg(&fields()?, dialect),
+        "MSG_ACK" => Ok(ClientMessage::MsgAck),
+        "TYPING" => fields::typing(&fields()?),
+        "PING" => Ok(ClientMessage::Ping),
+        "PONG" if dialect == Dialect::Flat => Ok(ClientMessage::Pong),
+        other => Err(unknown_type(other, dialect)),
+    }
+}
+
+/// Returns the error for a type that the dialect does not have.
+fn unknown_type(message_type: &str, dialect: Dialect) -> ErrorReply {
+    let known = match dialect {
+        Dialect::Document => "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING and PING",
+        Dialect::Flat => "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING, PING and PONG",
+    };
+    let message_type = Quoted(message_type);
+    let message = format!("unknown type {message_type}; the types are {known}");
+    ErrorReply::new(ErrorCode::Validation, message).with_field("type")
 }
 
 /// Returns the dialect whose shape a message has, if any, and whether it is a HELLO that fixes it.

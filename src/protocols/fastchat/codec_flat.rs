@@ -1,12 +1,9 @@
 //! The flat dialect, which FastChat's published React front end speaks: the fields of a message are
 //! next to `type`, without `data`.
 
-use super::fields::{
-    Fields, display_name, msg, optional_uuid, read_envelope, read_fields, target, typing,
-    unknown_type,
-};
+use super::fields::{Fields, display_name, optional_uuid};
 use super::messages::{
-    ClientMessage, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
+    ChatOpened, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
 };
 use crate::base::frame::Frame;
 use serde::Serialize;
@@ -16,34 +13,8 @@ use uuid::Uuid;
 /// apply here: the front end allows these.
 pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 
-/// Decodes a message.
-pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
-    let (message_type, _) = read_envelope(text)?;
-    let fields = read_fields(text);
-    match message_type.as_str() {
-        "HELLO" => Ok(ClientMessage::Hello(
-            fields
-                .map_err(ErrorReply::from)
-                .and_then(|fields| hello(&fields)),
-        )),
-        "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
-            fields
-                .map_err(ErrorReply::from)
-                .and_then(|fields| target(&fields)),
-        )),
-        "MSG" => msg(&fields?, false),
-        "MSG_ACK" => Ok(ClientMessage::MsgAck),
-        "TYPING" => typing(&fields?),
-        "PING" => Ok(ClientMessage::Ping),
-        "PONG" => Ok(ClientMessage::Pong),
-        other => {
-            let known = "HELLO, OPEN_CHAT, MSG, MSG_ACK, TYPING, PING and PONG";
-            Err(unknown_type(other, known))
-        }
-    }
-}
-
-fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
+/// Reads a HELLO.
+pub(super) fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
     Ok(Hello {
         user_id: optional_uuid(fields, "user_id")?,
         display_name: display_name(fields)?,
@@ -64,12 +35,7 @@ enum Flat<'a> {
         action: Action,
         users: Vec<UserEntry<'a>>,
     },
-    ChatOpened {
-        chat_id: Uuid,
-        participants: [Uuid; 2],
-        target_user_id: Uuid,
-        target_display_name: &'a str,
-    },
+    ChatOpened(&'a ChatOpened<'a>),
     Msg {
         sender_id: Uuid,
         sender_name: &'a str,
@@ -120,17 +86,7 @@ pub(super) fn encode(message: &ServerMessage) -> Vec<Frame> {
         // The client replaces its list, so users that have disconnected are left out.
         ServerMessage::PresenceList { users } => presence(Action::Update, users, true),
         ServerMessage::PresenceUpdate { users } => return encode_presence_update(users),
-        ServerMessage::ChatOpened {
-            chat_id,
-            participants,
-            target_user_id,
-            target_display_name,
-        } => Flat::ChatOpened {
-            chat_id: *chat_id,
-            participants: *participants,
-            target_user_id: *target_user_id,
-            target_display_name,
-        },
+        ServerMessage::ChatOpened(chat) => Flat::ChatOpened(chat),
         ServerMessage::Msg {
             from,
             from_name,

@@ -1,7 +1,6 @@
 //! The fields of client messages and their checks, which are the same in both dialects.
 
-use super::messages::{ClientMessage, ErrorCode, ErrorReply, Msg, Typing};
-use crate::base::log_escape::Quoted;
+use super::messages::{ClientMessage, Dialect, ErrorReply, Msg, Typing};
 use crate::toolkit::json::{self, InvalidMessage};
 use crate::toolkit::sanitize::{sanitize, sanitize_name};
 use serde_json::value::RawValue;
@@ -20,7 +19,7 @@ pub(super) fn read_envelope(text: &str) -> Result<(String, Option<&RawValue>), I
 pub(super) type Fields<'a> = json::Fields<'a, 7>;
 
 /// Reads the fields of a message from the object that has them.
-pub(super) fn read_fields(text: &str) -> Result<Fields<'_>, InvalidMessage> {
+pub(super) fn read(text: &str) -> Result<Fields<'_>, InvalidMessage> {
     Fields::read(
         text,
         &[
@@ -40,14 +39,13 @@ pub(super) fn target(fields: &Fields) -> Result<Uuid, ErrorReply> {
     Ok(uuid(fields, "target_user_id")?)
 }
 
-/// Reads a MSG. `requires_to`: a missing `to` is an error.
-pub(super) fn msg(fields: &Fields, requires_to: bool) -> Result<ClientMessage, ErrorReply> {
+/// Reads a MSG. Only in the flat dialect, in which it is the partner, `to` may be missing.
+pub(super) fn msg(fields: &Fields, dialect: Dialect) -> Result<ClientMessage, ErrorReply> {
     let message_id = fields.optional_id("message_id", MAX_MESSAGE_ID_LENGTH)?;
     let other_fields = || {
-        let to = if requires_to {
-            Some(uuid(fields, "to")?)
-        } else {
-            optional_uuid(fields, "to")?
+        let to = match dialect {
+            Dialect::Document => Some(uuid(fields, "to")?),
+            Dialect::Flat => optional_uuid(fields, "to")?,
         };
         let content: String = fields.required("content", "a string")?;
         Ok((to, sanitize(&content).into_owned()))
@@ -67,15 +65,6 @@ pub(super) fn typing(fields: &Fields) -> Result<ClientMessage, ErrorReply> {
     let is_typing = fields.required("is_typing", "true or false")?;
     let to = optional_uuid(fields, "to")?;
     Ok(ClientMessage::Typing(Typing { is_typing, to }))
-}
-
-/// Returns the error for an unknown `type`; `known` lists the known ones.
-pub(super) fn unknown_type(message_type: &str, known: &str) -> ErrorReply {
-    let message = format!(
-        "unknown type {}; the types are {known}",
-        Quoted(message_type)
-    );
-    ErrorReply::new(ErrorCode::Validation, message).with_field("type")
 }
 
 /// Reads the name of a user. Returns it sanitized and trimmed; its length is not checked.

@@ -1,5 +1,5 @@
-//! FastChat's messages and errors ("Message Types"), as the rules see them. Their JSON is defined
-//! by the codecs; only values that are the same in both dialects have their JSON here.
+//! FastChat's messages and errors ("Message Types"), as the rules see them. What serializes does so as in the
+//! document; the flat dialect's codec has what is different there.
 
 use crate::toolkit::json::InvalidMessage;
 use serde::Serialize;
@@ -84,7 +84,7 @@ pub(super) enum ErrorCode {
 }
 
 /// The fields of an `ERROR`.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub(super) struct ErrorReply {
     pub(super) code: ErrorCode,
     /// The problem, for a person to read.
@@ -159,24 +159,24 @@ pub(super) enum Status {
     Delivered,
 }
 
-/// A message to clients, with the fields of all dialects.
+/// A message to clients. Fields that are skipped are those of the flat dialect alone.
+#[derive(Serialize)]
+#[serde(tag = "type", content = "data", rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) enum ServerMessage<'a> {
     /// `HELLO_ACK`.
     HelloAck { user_id: Uuid, status: Status },
     /// A `PRESENCE` with all users online, and those that disconnected since the last one.
+    #[serde(rename = "PRESENCE")]
     PresenceList { users: Vec<UserEntry<'a>> },
     /// A `PRESENCE` with only the users that connected or disconnected.
+    #[serde(rename = "PRESENCE")]
     PresenceUpdate { users: Vec<UserEntry<'a>> },
     /// `CHAT_OPENED`.
-    ChatOpened {
-        chat_id: Uuid,
-        participants: [Uuid; 2],
-        target_user_id: Uuid,
-        target_display_name: &'a str,
-    },
+    ChatOpened(ChatOpened<'a>),
     /// `MSG`.
     Msg {
         from: Uuid,
+        #[serde(skip)]
         from_name: &'a str,
         to: Uuid,
         content: &'a str,
@@ -187,11 +187,13 @@ pub(super) enum ServerMessage<'a> {
     MsgAck {
         message_id: &'a str,
         status: Status,
+        #[serde(skip)]
         timestamp: &'a str,
     },
     /// `TYPING`.
     Typing {
         user_id: Uuid,
+        #[serde(skip)]
         display_name: &'a str,
         is_typing: bool,
     },
@@ -199,6 +201,15 @@ pub(super) enum ServerMessage<'a> {
     Pong { timestamp: String },
     /// `ERROR`.
     Error(ErrorReply),
+}
+
+/// The fields of a `CHAT_OPENED`, the same in both dialects.
+#[derive(Serialize)]
+pub(super) struct ChatOpened<'a> {
+    pub(super) chat_id: Uuid,
+    pub(super) participants: [Uuid; 2],
+    pub(super) target_user_id: Uuid,
+    pub(super) target_display_name: &'a str,
 }
 
 /// A user in a `PRESENCE`.
