@@ -17,6 +17,7 @@ mod options;
 mod partner;
 mod presence;
 mod presence_broadcast;
+mod registration;
 mod stored;
 
 use crate::base::close::DisconnectReason;
@@ -28,9 +29,7 @@ use crate::realm::{
     Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
-use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::in_flight::InFlightResponses;
-use crate::toolkit::json::check_length;
 use crate::toolkit::pending_clients::PendingClients;
 use crate::toolkit::rate_limit::SlidingWindow;
 use crate::toolkit::recently_gone::RecentlyGone;
@@ -38,7 +37,7 @@ use chats::Chat;
 pub use codec::Decoder;
 use http_api::OnlineList;
 pub use messages::Incoming;
-use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status};
+use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage};
 pub use options::Options;
 use partner::Partner;
 use presence::PresenceChanges;
@@ -267,130 +266,6 @@ impl Realm for FastChat {
 }
 
 impl FastChat {
-    /// Handles a message of a connection that is not registered yet.
-    fn handle_pending(
-        &mut self,
-        cx: &mut Context,
-        recipient: Recipient,
-        message: ClientMessage,
-    ) -> Result<(), ErrorReply> {
-        let is_claimant = self.pending.is_taking_over(recipient.connection);
-        if let ClientMessage::OpenChat(_) = message {
-            self.record_failed_open_of_claimant(recipient);
-        }
-        match message {
-            ClientMessage::Hello(_) if is_claimant => Err(already_said_hello()),
-            _ if is_claimant => {
-                let text =
-                    "another connection of this user is being checked; try again after the answer";
-                Err(ErrorReply::new(ErrorCode::Unauthorized, text))
-            }
-            ClientMessage::Hello(hello) => {
-                let hello = hello?;
-                let configured = (MIN_NAME_LENGTH, self.options.display_name_length as usize);
-                let (min, max) = hello.name_length.unwrap_or(configured);
-                check_length(&hello.display_name, "display_name", min, max)?;
-                self.handle_hello(cx, recipient, hello);
-                Ok(())
-            }
-            ClientMessage::Invalid(mut error) | ClientMessage::OpenChat(Err(mut error)) => {
-                error.code = ErrorCode::Unauthorized;
-                error.message = format!("send HELLO first; also, {}", error.message);
-                Err(error)
-            }
-            _ => Err(ErrorReply::new(ErrorCode::Unauthorized, "send HELLO first")),
-        }
-    }
-
-    /// Registers a connection as a user, unless that user is connected: then that connection is probed,
-    /// and the new one becomes a claimant.
-    fn handle_hello(&mut self, cx: &mut Context, recipient: Recipient, hello: Hello) {
-        let conn = recipient.connection;
-        let user_id = hello.user_id.unwrap_or_else(|| cx.uuid());
-        if let Some(user) = self.users.get(&user_id) {
-            let timeout = Duration::from_secs(self.options.takeover_timeout.into());
-            let owner = user.recipient.connection;
-            cx.probe(owner, timeout);
-            self.pending.start_takeover(conn, owner, (recipient, hello));
-            return;
-        }
-        let Hello { display_name, .. } = hello;
-        self.remove_pending(conn);
-        self.connections.insert(conn, user_id);
-        self.presence_changes
-            .record(user_id, display_name.clone(), true);
-        let user = User {
-            recipient,
-            name: display_name,
-            seen_version: None,
-            typing: None,
-            may_have_missed_chat: false,
-            claimant_open_failed: false,
-            state: self.gone.remove(&user_id).unwrap_or_default(),
-        };
-        self.online_bytes += user.state.heap_bytes();
-        self.users.insert(user_id, user);
-        let status = Status::Connected;
-        recipient.send(cx, &ServerMessage::HelloAck { user_id, status });
-        // A long list waits for the next broadcast, so that all users that connect until then share one.
-        if self.is_list_short() {
-            recipient.send(cx, &self.presence_list([]));
-            self.user(user_id).seen_version = Some(self.presence_changes.version());
-        }
-    }
-
-    /// Removes a connection that was registered or has closed from the unregistered ones.
-    fn remove_pending(&mut self, conn: ConnectionId) {
-        self.pending.remove(conn);
-        self.pending_dialects.remove(&conn);
-    }
-
-    /// Takes note of an OPEN_CHAT that fails since the connection waits for a takeover. Its page has selected
-    /// the user in it, and may already have another connection when the takeover is decided.
-    fn record_failed_open_of_claimant(&mut self, claimant: Recipient) {
-        let owner = self.pending.owner(claimant.connection);
-        let owner = owner
-            .and_then(|owner| self.connections.get(&owner))
-            .copied();
-        if let Some(owner) = owner.filter(|_| claimant.dialect == Dialect::Flat) {
-            self.user(owner).claimant_open_failed = true;
-        }
-    }
-
-    /// Ends the session of a user whose connection has closed. Its claimants try again, and the first of
-    /// them is registered.
-    fn handle_disconnect(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnectionId,
-        reason: DisconnectReason,
-    ) {
-        let Some(id) = self.connections.remove(&conn) else {
-            return;
-        };
-        self.stop_typing(cx, id);
-        if let Some(mut user) = self.users.remove(&id) {
-            // The server gave the connection up, so the last it has sent may not have arrived.
-            let has_missed_chat = user.may_have_missed_chat
-                && matches!(
-                    reason,
-                    DisconnectReason::Unresponsive | DisconnectReason::Closed(_)
-                );
-            if has_missed_chat || user.claimant_open_failed {
-                user.state.partner.record_unknown(Dialect::Flat);
-            }
-            self.online_bytes = self.online_bytes.saturating_sub(user.state.heap_bytes());
-            user.state.compact(cx);
-            self.presence_changes.record(id, user.name, false);
-            if let Some((dropped, state)) = self.gone.insert(cx.now, id, user.state) {
-                self.end_chats(dropped, state);
-            }
-        }
-        for (_, (recipient, hello)) in self.pending.end_takeovers(conn) {
-            self.handle_hello(cx, recipient, hello);
-        }
-    }
-
     /// Drops the state of the users that have been offline for `absence`.
     fn forget_expired(&mut self, now: Duration) {
         let absence = Duration::from_secs(self.options.absence.into());
@@ -414,7 +289,7 @@ impl FastChat {
     ) -> Result<(), ErrorReply> {
         self.user(id).may_have_missed_chat = false;
         match message {
-            ClientMessage::Hello(_) => Err(already_said_hello()),
+            ClientMessage::Hello(_) => Err(registration::already_said_hello()),
             ClientMessage::OpenChat(target) => {
                 let result = target.and_then(|target| self.open_chat(cx, id, target));
                 let user = self.user(id);
@@ -453,15 +328,6 @@ impl FastChat {
             && self.gone.is_empty()
             && self.presence_changes.is_empty()
     }
-}
-
-/// Returns the error for a second HELLO on a connection.
-fn already_said_hello() -> ErrorReply {
-    ErrorReply::new(
-        ErrorCode::Validation,
-        "this connection has already sent a HELLO",
-    )
-    .with_field("type")
 }
 
 #[cfg(any(test, fuzzing))]
