@@ -1,15 +1,9 @@
 //! The JSON of the document's dialect ("Message Structure"): lower-case types, fields at the top level.
 
 use super::fields;
-use super::messages::{
-    ClientMessage, ConnectionStatus, Details, ErrorCode, ErrorReply, Join, Kick, LeaveReason,
-    MemberInfo, Role, ServerMessage,
-};
+use super::messages::{ClientMessage, ErrorReply, Join, Kick, Role, ServerMessage};
 use crate::base::frame::Frame;
-use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{self, Fields, InvalidMessage};
-use serde::Serialize;
-use serde_json::value::RawValue;
 
 /// The fields of all message types; which of them a type requires is checked afterwards.
 type MessageFields<'a> = Fields<'a, 9>;
@@ -53,8 +47,7 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         })),
         other => {
             let known = "join, leave, heartbeat, ping, member_list or kick";
-            let problem = format!("is {}; must be {known}", Quoted(other));
-            Err(InvalidMessage::field("type", problem).into())
+            Err(fields::unknown_type(other, known).into())
         }
     }
 }
@@ -96,142 +89,7 @@ fn join(message: &MessageFields) -> Result<Join, ErrorReply> {
     })
 }
 
-/// A message to clients.
-#[derive(Serialize)]
-#[serde(
-    tag = "type",
-    rename_all = "snake_case",
-    rename_all_fields = "camelCase"
-)]
-enum Message<'a> {
-    Welcome {
-        timestamp: u64,
-        client_id: &'a str,
-        session_info: Session<'a>,
-    },
-    MemberList {
-        timestamp: u64,
-        members: Vec<Member<'a>>,
-    },
-    MemberJoined {
-        timestamp: u64,
-        member: Member<'a>,
-    },
-    MemberLeft {
-        timestamp: u64,
-        member_id: &'a str,
-        reason: LeaveReason,
-    },
-    Kicked {
-        timestamp: u64,
-        reason: &'a str,
-    },
-    SessionClosed {
-        timestamp: u64,
-        reason: &'a str,
-    },
-    Pong {
-        timestamp: &'a RawValue,
-    },
-    Error {
-        timestamp: u64,
-        code: ErrorCode,
-        message: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        details: Option<&'a Details>,
-    },
-}
-
-/// `sessionInfo`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Session<'a> {
-    id: &'a str,
-    name: &'a str,
-    host_id: &'a str,
-}
-
-/// A `MemberInfo` of the document.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Member<'a> {
-    id: &'a str,
-    name: &'a str,
-    is_host: bool,
-    connection_status: ConnectionStatus,
-    joined_at: u64,
-    /// Milliseconds; left out before the first measurement.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    latency: Option<u64>,
-}
-
-/// Encodes a message.
+/// Encodes a message. A [`ServerMessage`] serializes as this dialect has it.
 pub(super) fn encode(message: &ServerMessage) -> Frame {
-    Frame::json(&match message {
-        ServerMessage::Welcome {
-            timestamp,
-            client_id,
-            session_info,
-        } => Message::Welcome {
-            timestamp: *timestamp,
-            client_id,
-            session_info: Session {
-                id: session_info.id,
-                name: session_info.name,
-                host_id: session_info.host_id,
-            },
-        },
-        ServerMessage::MemberList { timestamp, members } => Message::MemberList {
-            timestamp: *timestamp,
-            members: members.iter().map(member).collect(),
-        },
-        ServerMessage::MemberJoined {
-            timestamp,
-            member: joined,
-        } => Message::MemberJoined {
-            timestamp: *timestamp,
-            member: member(joined),
-        },
-        ServerMessage::MemberLeft {
-            timestamp,
-            member_id,
-            member_name: _,
-            reason,
-        } => Message::MemberLeft {
-            timestamp: *timestamp,
-            member_id,
-            reason: *reason,
-        },
-        ServerMessage::Kicked { timestamp, reason } => Message::Kicked {
-            timestamp: *timestamp,
-            reason,
-        },
-        ServerMessage::SessionClosed { timestamp, reason } => Message::SessionClosed {
-            timestamp: *timestamp,
-            reason,
-        },
-        ServerMessage::Pong { now: _, timestamp } => Message::Pong { timestamp },
-        ServerMessage::Error {
-            timestamp,
-            code,
-            message,
-            details,
-        } => Message::Error {
-            timestamp: *timestamp,
-            code: *code,
-            message,
-            details: *details,
-        },
-    })
-}
-
-const fn member<'a>(info: &MemberInfo<'a>) -> Member<'a> {
-    Member {
-        id: info.id,
-        name: info.name,
-        is_host: info.is_host,
-        connection_status: info.connection_status,
-        joined_at: info.joined_at,
-        latency: info.latency,
-    }
+    Frame::json(message)
 }

@@ -10,7 +10,6 @@ use super::messages::{
     RecipientIds, Role, ServerMessage,
 };
 use crate::base::frame::Frame;
-use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{Fields, InvalidMessage};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -51,8 +50,7 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         "MEMBER_LIST" => Ok(ClientMessage::MemberList),
         other => {
             let known = "JOIN, LEAVE, HEARTBEAT, PING, PONG or MEMBER_LIST";
-            let problem = format!("is {}; must be {known}", Quoted(other));
-            Err(InvalidMessage::field("type", problem).into())
+            Err(fields::unknown_type(other, known).into())
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `name` is the field's name, with the path of the object that it is in.
 
+use crate::base::log_escape::Quoted;
 use crate::toolkit::json::{self, Fields, InvalidMessage};
 use serde_json::value::RawValue;
 
@@ -107,4 +108,10 @@ pub(super) fn reason<const N: usize>(
         json::check_length(reason, name, 0, REASON_LENGTH)?;
     }
     Ok(reason.filter(|reason| !reason.is_empty()))
+}
+
+/// Returns the error for a type that the dialect does not have; `known` lists those that it has.
+pub(super) fn unknown_type(message_type: &str, known: &str) -> InvalidMessage {
+    let problem = format!("is {}; must be {known}", Quoted(message_type));
+    InvalidMessage::field("type", problem)
 }

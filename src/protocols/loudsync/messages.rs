@@ -1,4 +1,5 @@
-//! LOUDSYNC's messages and errors, independent of the dialect in which they are written.
+//! LOUDSYNC's messages and errors, as the rules see them. What serializes does so as in the document; the
+//! upper-case dialect's codec has messages of its own.
 
 use crate::toolkit::json::InvalidMessage;
 use serde::Serialize;
@@ -120,7 +121,13 @@ impl From<InvalidMessage> for ErrorReply {
 }
 
 /// A message to clients. A `u64` is a time stamp in milliseconds since the epoch unless stated otherwise.
-/// Some fields are sent in the upper-case dialect only.
+/// Fields that are skipped are those of the upper-case dialect alone.
+#[derive(Serialize)]
+#[serde(
+    tag = "type",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
 pub(super) enum ServerMessage<'a> {
     Welcome {
         timestamp: u64,
@@ -138,7 +145,7 @@ pub(super) enum ServerMessage<'a> {
     MemberLeft {
         timestamp: u64,
         member_id: &'a str,
-        /// Upper-case dialect only.
+        #[serde(skip)]
         member_name: &'a str,
         reason: LeaveReason,
     },
@@ -151,7 +158,8 @@ pub(super) enum ServerMessage<'a> {
         reason: &'a str,
     },
     Pong {
-        /// The time at which it is sent; upper-case dialect only.
+        /// The time at which it is sent.
+        #[serde(skip)]
         now: u64,
         /// The time stamp of the ping, as the client wrote it.
         timestamp: &'a RawValue,
@@ -161,6 +169,7 @@ pub(super) enum ServerMessage<'a> {
         code: ErrorCode,
         message: &'a str,
         /// The document's dialect only.
+        #[serde(skip_serializing_if = "Option::is_none")]
         details: Option<&'a Details>,
     },
 }
@@ -176,15 +185,19 @@ pub(super) struct RecipientIds<'a> {
 }
 
 /// The session in a welcome.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct SessionInfo<'a> {
     pub(super) id: &'a str,
     pub(super) name: &'a str,
     pub(super) host_id: &'a str,
-    /// Upper-case dialect only.
+    #[serde(skip)]
     pub(super) host_name: &'a str,
 }
 
 /// A member as other members see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct MemberInfo<'a> {
     pub(super) id: &'a str,
     pub(super) name: &'a str,
@@ -193,9 +206,10 @@ pub(super) struct MemberInfo<'a> {
     /// Milliseconds since the epoch.
     pub(super) joined_at: u64,
     /// Milliseconds since the epoch of its last heartbeat, or of its JOIN if it has sent none since.
-    /// Upper-case dialect only.
+    #[serde(skip)]
     pub(super) last_seen: u64,
     /// Round trip in milliseconds; none before the first measurement.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) latency: Option<u64>,
 }
 
