@@ -35,9 +35,10 @@ impl InFlightResponses {
 
     /// Removes the responses without other references, which frees them.
     ///
-    /// The reference count tells: a response is also referenced by the realm that keeps the latest one, and by
-    /// each connection that is sending it. Nobody can clone it from here, so a count of 1 is final. A count that
-    /// is a moment old is too high: then the response counts as in flight until the next call.
+    /// The others that hold one are the realm, while it is its newest list, and the connections that are sending
+    /// it. A reference is made only from another one, and this list makes none. So a count of 1 is final: nobody is
+    /// being sent the response, and nobody can be. Connections drop theirs in tasks of their own, so a higher count
+    /// may be a moment old; then the response is removed at the next call, at the latest a second later.
     pub fn release_unused(&mut self) {
         self.responses
             .retain(|response| Arc::strong_count(response) > 1);
