@@ -178,7 +178,8 @@ pub trait Realm: Send + 'static {
     fn tick(&mut self, _cx: &mut Context) {}
 
     /// Frees what collections without an entry keep, of all that live as long as the realm
-    /// (`base/spare.rs`). Called once a second, after `tick`.
+    /// (`base/spare.rs`). Called once a second, after `tick`. Implementations name all fields of the realm, so that
+    /// the compiler asks about each new one.
     fn free_spare(&mut self) {}
 
     /// Handles shutdown. Frames sent during this call are the last before the Close frame.

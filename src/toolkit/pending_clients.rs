@@ -111,8 +111,13 @@ impl<T> PendingClients<T> {
 
 impl<T> FreeSpare for PendingClients<T> {
     fn free_spare(&mut self) {
-        self.connected_at.free_spare();
-        self.takeovers.free_spare();
+        let Self {
+            connected_at,
+            takeovers,
+            timeout: _,
+        } = self;
+        connected_at.free_spare();
+        takeovers.free_spare();
     }
 }
 

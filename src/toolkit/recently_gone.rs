@@ -144,8 +144,13 @@ impl<K: Clone + Ord + HeapBytes, V: HeapBytes> RecentlyGone<K, V> {
 
 impl<K, V> FreeSpare for RecentlyGone<K, V> {
     fn free_spare(&mut self) {
-        self.entries.free_spare();
-        self.order.free_spare();
+        let Self {
+            entries,
+            order,
+            bytes: _,
+        } = self;
+        entries.free_spare();
+        order.free_spare();
     }
 }
 

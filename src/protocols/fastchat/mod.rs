@@ -256,12 +256,26 @@ impl Realm for FastChat {
     }
 
     fn free_spare(&mut self) {
-        self.pending.free_spare();
-        self.connections.free_spare();
-        self.users.free_spare();
-        self.gone.free_spare();
-        self.presence_changes.free_spare();
-        self.pending_dialects.free_spare();
+        let Self {
+            pending,
+            connections,
+            users,
+            gone,
+            presence_changes,
+            pending_dialects,
+            options: _,
+            chat_count: _,
+            online_bytes: _,
+            online_list: _,
+            // `tick` frees what it keeps.
+            in_flight_lists: _,
+        } = self;
+        pending.free_spare();
+        connections.free_spare();
+        users.free_spare();
+        gone.free_spare();
+        presence_changes.free_spare();
+        pending_dialects.free_spare();
     }
 }
 

@@ -87,6 +87,11 @@ impl PresenceChanges {
 
 impl FreeSpare for PresenceChanges {
     fn free_spare(&mut self) {
-        self.changes.free_spare();
+        let Self {
+            changes,
+            version: _,
+            last_broadcast: _,
+        } = self;
+        changes.free_spare();
     }
 }

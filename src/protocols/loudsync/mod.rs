@@ -211,10 +211,17 @@ impl Realm for Loudsync {
     }
 
     fn free_spare(&mut self) {
-        self.pending.free_spare();
-        self.connections.free_spare();
-        self.sessions.free_spare();
-        for session in self.sessions.values_mut() {
+        let Self {
+            pending,
+            connections,
+            sessions,
+            options: _,
+            stored_bytes: _,
+        } = self;
+        pending.free_spare();
+        connections.free_spare();
+        sessions.free_spare();
+        for session in sessions.values_mut() {
             session.guests.free_spare();
         }
     }

@@ -170,10 +170,17 @@ impl Realm for PeerDrop {
     }
 
     fn free_spare(&mut self) {
-        self.sessions.free_spare();
-        self.code_by_connection.free_spare();
-        self.wrong_codes.free_spare();
-        self.waiting.free_spare();
+        let Self {
+            sessions,
+            code_by_connection,
+            wrong_codes,
+            waiting,
+            options: _,
+        } = self;
+        sessions.free_spare();
+        code_by_connection.free_spare();
+        wrong_codes.free_spare();
+        waiting.free_spare();
     }
 }
 

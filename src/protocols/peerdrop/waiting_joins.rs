@@ -93,6 +93,11 @@ impl WaitingJoins {
 
 impl FreeSpare for WaitingJoins {
     fn free_spare(&mut self) {
-        self.joins.free_spare();
+        let Self {
+            joins,
+            max_joins: _,
+            max_per_ip: _,
+        } = self;
+        joins.free_spare();
     }
 }

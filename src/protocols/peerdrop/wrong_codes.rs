@@ -192,8 +192,15 @@ impl WrongCodes {
 
 impl FreeSpare for WrongCodes {
     fn free_spare(&mut self) {
-        self.recent.free_spare();
-        self.rejected.free_spare();
+        let Self {
+            rejected,
+            limit: _,
+            total_limit: _,
+            capacity: _,
+            // `tick` has freed it.
+            recent: _,
+        } = self;
+        rejected.free_spare();
     }
 }
 

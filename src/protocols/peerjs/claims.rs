@@ -173,8 +173,13 @@ impl Claims {
 
 impl FreeSpare for Claims {
     fn free_spare(&mut self) {
-        self.claims.free_spare();
-        self.by_id.free_spare();
-        self.refusals.free_spare();
+        let Self {
+            claims,
+            by_id,
+            refusals,
+        } = self;
+        claims.free_spare();
+        by_id.free_spare();
+        refusals.free_spare();
     }
 }

@@ -425,12 +425,25 @@ impl Mailbox {
 
 impl FreeSpare for Mailbox {
     fn free_spare(&mut self) {
-        self.destinations.free_spare();
-        self.sources.free_spare();
-        self.due.free_spare();
-        self.shares.free_spare();
-        self.by_address.free_spare();
-        self.note_shares.free_spare();
-        self.notes.free_spare();
+        let Self {
+            destinations,
+            sources,
+            due,
+            shares,
+            by_address,
+            note_shares,
+            notes,
+            limits: _,
+            bytes: _,
+            note_bytes: _,
+            count: _,
+        } = self;
+        destinations.free_spare();
+        sources.free_spare();
+        due.free_spare();
+        shares.free_spare();
+        by_address.free_spare();
+        note_shares.free_spare();
+        notes.free_spare();
     }
 }

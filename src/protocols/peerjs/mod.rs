@@ -273,11 +273,24 @@ impl Realm for PeerJs {
     }
 
     fn free_spare(&mut self) {
-        self.peers.free_spare();
-        self.id_by_connection.free_spare();
-        self.claims.free_spare();
-        self.checks.free_spare();
-        self.mailbox.free_spare();
+        let Self {
+            peers,
+            id_by_connection,
+            claims,
+            checks,
+            mailbox,
+            options: _,
+            base_path: _,
+            list: _,
+            is_list_current: _,
+            // `tick` frees what it keeps.
+            in_flight_lists: _,
+        } = self;
+        peers.free_spare();
+        id_by_connection.free_spare();
+        claims.free_spare();
+        checks.free_spare();
+        mailbox.free_spare();
     }
 }
 

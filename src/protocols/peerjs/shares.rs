@@ -53,8 +53,9 @@ impl Shares {
 
 impl FreeSpare for Shares {
     fn free_spare(&mut self) {
-        self.amounts.free_spare();
-        self.ranking.free_spare();
+        let Self { amounts, ranking } = self;
+        amounts.free_spare();
+        ranking.free_spare();
     }
 }
 

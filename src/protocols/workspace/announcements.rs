@@ -274,9 +274,22 @@ fn size_of_gone(key: &str, gone: &Gone) -> usize {
 
 impl FreeSpare for Announcements {
     fn free_spare(&mut self) {
-        self.names.free_spare();
-        self.ready_comings.free_spare();
-        self.ready_goings.free_spare();
-        self.resting.free_spare();
+        let Self {
+            names,
+            ready_comings,
+            ready_goings,
+            resting,
+            budget: _,
+            interval: _,
+            used: _,
+            second: _,
+            next_age: _,
+            goings: _,
+            bytes: _,
+        } = self;
+        names.free_spare();
+        ready_comings.free_spare();
+        ready_goings.free_spare();
+        resting.free_spare();
     }
 }

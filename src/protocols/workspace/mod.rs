@@ -210,12 +210,25 @@ impl Realm for Workspace {
     }
 
     fn free_spare(&mut self) {
-        self.members.free_spare();
-        self.users.free_spare();
-        self.recently_gone.free_spare();
-        self.claims.free_spare();
-        self.announcements.free_spare();
-        self.large_texts.free_spare();
+        let Self {
+            members,
+            users,
+            recently_gone,
+            claims,
+            announcements,
+            large_texts,
+            options: _,
+            online_bytes: _,
+            last_user_id: _,
+            last_message_id: _,
+            user_count: _,
+        } = self;
+        members.free_spare();
+        users.free_spare();
+        recently_gone.free_spare();
+        claims.free_spare();
+        announcements.free_spare();
+        large_texts.free_spare();
     }
 }
 

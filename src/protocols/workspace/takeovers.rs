@@ -242,7 +242,8 @@ pub(super) fn too_many_connections() -> ErrorReply {
 
 impl FreeSpare for Claims {
     fn free_spare(&mut self) {
-        self.by_user.free_spare();
-        self.claimants.free_spare();
+        let Self { by_user, claimants } = self;
+        by_user.free_spare();
+        claimants.free_spare();
     }
 }

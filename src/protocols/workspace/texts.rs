@@ -148,6 +148,11 @@ impl Workspace {
 
 impl FreeSpare for LargeTexts {
     fn free_spare(&mut self) {
-        self.waiting.free_spare();
+        let Self {
+            waiting,
+            bytes: _,
+            next_at: _,
+        } = self;
+        waiting.free_spare();
     }
 }
