@@ -1,6 +1,6 @@
 //! The document's dialect ("Message Types"): decodes its client messages, encodes its server messages.
 
-use super::messages::{ClientMessage, ErrorReply, NewMessage, ServerMessage, sanitize_text};
+use super::messages::{ClientMessage, ErrorReply, NewMessage, ServerMessage, read_text};
 use crate::base::frame::Frame;
 use crate::toolkit::json::Fields;
 
@@ -12,13 +12,10 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let fields = Fields::read(text, &["type", "text", "status", "isTyping"])?;
     let message_type: String = fields.required("type", "a string")?;
     match message_type.as_str() {
-        "message:send" => {
-            let text: String = fields.required("text", "a string")?;
-            Ok(ClientMessage::Send {
-                text: sanitize_text(&text)?,
-                reply_to: None,
-            })
-        }
+        "message:send" => Ok(ClientMessage::Send {
+            text: read_text(&fields)?,
+            reply_to: None,
+        }),
         "presence:update" => {
             let statuses = r#"one of "online", "away", "busy" and "offline""#;
             let status = fields.required("status", statuses)?;

@@ -1,7 +1,7 @@
 //! The dialect of Workspace's Electron chat: the client names its user by a token in a message of its own,
 //! and is sent the names of the connected users instead of presence and typing.
 
-use super::messages::{ClientMessage, ErrorReply, ServerMessage, sanitize_text};
+use super::messages::{ClientMessage, ErrorReply, ServerMessage, read_text};
 use crate::base::frame::Frame;
 use crate::toolkit::json::{Fields, InvalidMessage};
 
@@ -24,11 +24,10 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
             fields.optional("token", "a string")?,
         )?)),
         "message" => {
-            let text: String = fields.required("text", "a string")?;
             // The client sends an empty string if the message answers none.
             let is_answer = fields.get("replyTo").is_some_and(|id| id.get() != r#""""#);
             Ok(ClientMessage::Send {
-                text: sanitize_text(&text)?,
+                text: read_text(&fields)?,
                 reply_to: if is_answer {
                     fields.optional_id("replyTo", MAX_REPLY_TO_CHARACTERS)?
                 } else {

@@ -3,7 +3,7 @@
 //! The codecs decode to [`ClientMessage`] and encode [`ServerMessage`]; the realm uses only these.
 
 use crate::base::log_escape::Quoted;
-use crate::toolkit::json::InvalidMessage;
+use crate::toolkit::json::{Fields, InvalidMessage};
 use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -133,12 +133,13 @@ impl From<InvalidMessage> for ErrorReply {
     }
 }
 
-/// Sanitizes the text of a message ("Sanitize message content before broadcasting").
+/// Reads the text of a message, and sanitizes it ("Sanitize message content before broadcasting").
 ///
 /// # Errors
-/// Nothing but white space is left.
-pub(super) fn sanitize_text(text: &str) -> Result<String, InvalidMessage> {
-    let text = sanitize(text);
+/// It is missing, not a string, or nothing but white space is left of it.
+pub(super) fn read_text<const N: usize>(fields: &Fields<N>) -> Result<String, InvalidMessage> {
+    let text: String = fields.required("text", "a string")?;
+    let text = sanitize(&text);
     if text.trim().is_empty() {
         let problem = "is empty without HTML tags and white space; must contain text";
         return Err(InvalidMessage::field("text", problem));
