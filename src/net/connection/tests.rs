@@ -1,11 +1,15 @@
 //! Tests of a connection over a loopback socket, without a broker.
 
+use super::exit::PumpExit;
 use super::pump::PumpEvent;
+use super::read_buffer::ReadBufferSize;
 use super::turn::MAX_FRAMES;
 use super::{BrokerLink, Connection};
 use crate::base::close::CloseReason;
 use crate::base::memory_budget::MemoryBudget;
-use crate::broker::{Clock, CloseOrder, Event, Inbox, Outbox, SocketStatus, inbox, outbox};
+use crate::broker::{
+    Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, inbox, outbox,
+};
 use crate::config::Listener;
 use crate::net::socket::ClientSocket;
 use crate::protocols;
@@ -14,7 +18,7 @@ use async_std::net::{TcpListener, TcpStream};
 use async_std::task::{block_on, yield_now};
 use async_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
-use futures::future::{poll_fn, select};
+use futures::future::{Either, poll_fn, select};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll, try_join};
 use std::pin::pin;
 use std::sync::Arc;
@@ -61,6 +65,16 @@ impl Harness {
     /// Runs the connection for one poll.
     async fn poll(&mut self) -> Poll<PumpEvent> {
         poll!(poll_fn(|cx| self.connection.pump.poll(cx)))
+    }
+
+    /// Replaces the read buffer as an event of the pump demands, which must be by one of this size.
+    fn with_new_buffer(mut self, event: Poll<PumpEvent>, expected: ReadBufferSize) -> Self {
+        let Poll::Ready(PumpEvent::ReplaceBuffer(size)) = event else {
+            panic!("the buffer is to be replaced by one of size {expected:?}");
+        };
+        assert_eq!(size, expected);
+        self.connection.pump = self.connection.pump.with_new_buffer(size);
+        self
     }
 
     /// Returns the number of writes to the client so far.
@@ -162,5 +176,70 @@ fn the_pongs_of_a_turn_leave_in_one_write() {
         let receive = harness.client.read_exact(&mut received);
         select(run, pin!(receive)).await;
         assert_eq!(harness.writes(), 2);
+    });
+}
+
+#[test]
+fn a_message_that_arrives_while_the_broker_closes_is_not_passed_to_it() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        let close = CloseOrder::Graceful(CloseReason::GOODBYE);
+        harness.outbox.close(close, &mut Vec::new());
+        let message = frame(OpCode::Data(Data::Text), b"late".to_vec());
+        harness.client.write_all(&message).await.unwrap();
+        let pump = &mut harness.connection.pump;
+        poll_fn(|cx| {
+            let event = pump.poll(cx);
+            let is_closed = |event| matches!(event, PumpEvent::Exit(PumpExit::Close(_)));
+            assert!(matches!(event.map(is_closed), Poll::Ready(true)));
+            let received = pump.websocket.writer().socket.bytes_received;
+            if received == message.len() as u64 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        assert!(harness.inbox.try_next().is_none());
+    });
+}
+
+#[test]
+fn a_buffer_is_large_after_a_large_message_and_small_once_the_client_is_silent() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        let message = frame(OpCode::Data(Data::Text), vec![b'x'; MAX_MESSAGE]);
+        let send = async { harness.client.write_all(&message).await.unwrap() };
+        let receive = poll_fn(|cx| harness.connection.pump.poll(cx));
+        let ((), event) = join!(send, receive);
+        let mut harness = harness.with_new_buffer(Poll::Ready(event), ReadBufferSize::Large);
+        assert!(harness.poll().await.is_pending());
+        harness.outbox.ping(PingReason::Silence, &mut Vec::new());
+        let event = harness.poll().await;
+        let mut harness = harness.with_new_buffer(event, ReadBufferSize::Small);
+        assert!(harness.poll().await.is_pending());
+    });
+}
+
+#[test]
+fn the_command_that_answers_a_probe_is_sent_before_the_answer_is_reported() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        harness.outbox.ping(PingReason::Probe, &mut Vec::new());
+        assert!(harness.poll().await.is_pending());
+        let message = frame(OpCode::Data(Data::Text), b"here".to_vec());
+        harness.client.write_all(&message).await.unwrap();
+        let run = poll_fn(|cx| match harness.connection.pump.poll(cx) {
+            Poll::Ready(_) => panic!("the pump neither exits nor replaces its buffer"),
+            Poll::Pending => Poll::<()>::Pending,
+        });
+        let events = harness.inbox.by_ref().take(2).collect::<Vec<Event>>();
+        let Either::Right((events, _)) = select(run, events).await else {
+            unreachable!("the pump runs for ever");
+        };
+        assert!(matches!(
+            events[..],
+            [Event::Commands { .. }, Event::ProbeAnswered(_)]
+        ));
     });
 }
