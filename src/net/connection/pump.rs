@@ -285,6 +285,7 @@ impl Pump {
         }
         sent.is_ready()
     }
+
     /// Logs how the connection ended, and its traffic.
     pub(super) fn log_end(&self, reason: DisconnectReason, opened_at: Instant) {
         let (name, conn) = (self.protocol.name, self.link.conn().0);

@@ -207,10 +207,7 @@ impl FreeSpare for WrongCodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
+    use crate::base::ip::from_text::ip;
 
     fn second(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
