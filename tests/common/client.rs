@@ -11,7 +11,6 @@ use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Instant;
-use uuid::Uuid;
 
 /// A WebSocket handshake with Workspace: the bytes of the request.
 pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
@@ -21,18 +20,6 @@ pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: web
 /// Returns [`HANDSHAKE`] with another target.
 pub fn handshake(target: &str) -> String {
     HANDSHAKE.replacen("/ws", target, 1)
-}
-
-/// Returns the request target with which a new client of a protocol connects. For PeerJS it has an
-/// unused id.
-pub fn target(protocol: &str) -> String {
-    match protocol {
-        "peerdrop" => "/ws/chat".to_owned(),
-        "fastchat" | "workspace" => "/ws".to_owned(),
-        "loudsync" => "/".to_owned(),
-        "peerjs" => format!("/peerjs?key=peerjs&id={}&token=t", Uuid::new_v4()),
-        other => panic!("unknown protocol {other}"),
-    }
 }
 
 /// A stream that repeats a call interrupted by a signal. A read or write with a deadline may be interrupted

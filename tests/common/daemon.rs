@@ -60,22 +60,25 @@ pub fn merge(mut settings: Value, others: &Value) -> Value {
     settings
 }
 
+/// Reads a file that each protocol has in its folder. If it is missing, the panic says what to write.
+pub fn protocol_file(protocol: &str, file: &str, content: &str) -> String {
+    let path = format!("src/protocols/{protocol}/{file}");
+    let absolute = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(&path);
+    std::fs::read_to_string(absolute)
+        .unwrap_or_else(|error| panic!("{path}: {error}. Write in it {content}"))
+}
+
 /// Returns settings of a listener of this protocol under which no time-out ends within a test. On a
 /// loaded machine a test may not be scheduled for longer than any time-out that users would want, and
-/// its clients would be closed. A test of a time-out sets that one.
+/// its clients would be closed. A test of a time-out sets that one. Those of the protocol are in its folder.
 fn long_timeouts(protocol: &str) -> Value {
-    let own = match protocol {
-        "fastchat" => json!({"hello_timeout": 0, "takeover_timeout": LONG}),
-        // And one that would only make tests wait.
-        "workspace" => json!({
-            "idle_timeout": 0, "takeover_after": LONG, "announcement_interval": 0,
-        }),
-        "loudsync" => json!({
-            "join_timeout": 0, "heartbeat_timeout": LONG, "takeover_timeout": LONG,
-        }),
-        "peerjs" => json!({"alive_timeout": 0, "expire_timeout": LONG}),
-        _ => json!({}),
-    };
+    let own = protocol_file(
+        &protocol.to_lowercase(),
+        "tests/timeouts.json",
+        "the options under which no time-out of the protocol ends within a test, and none makes a test wait, such as \
+         {\"hello_timeout\": 0}; {} if it has no time-outs",
+    );
+    let own = serde_json::from_str(&own).expect("timeouts.json is JSON");
     let all = json!({"handshake_timeout": LONG, "ping_after": 0, "message_timeout": 0, "close_timeout": LONG});
     merge(all, &own)
 }

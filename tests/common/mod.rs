@@ -1,15 +1,16 @@
-//! What the tests share: the daemon as a process, clients, and pairs of clients that have met.
+//! What the tests share: the daemon as a process, clients, conversations, and pairs of
+//! clients that have met.
 
 mod client;
 mod daemon;
 mod pairs;
+pub mod transcript;
 
 pub use client::{
-    Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, target,
-    tcp,
+    Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
 };
-pub use daemon::{Daemon, merge, program, run, temporary_file};
-pub use pairs::Pair;
+pub use daemon::{Daemon, merge, program, protocol_file, run, temporary_file};
+pub use pairs::{Pair, target};
 
 use std::time::{Duration, Instant};
 
