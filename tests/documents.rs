@@ -1,20 +1,13 @@
 //! Compares close reasons on the protocols' pages with the code, and checks the examples. Settings: `setting_tables.rs`.
 
+use crate::common::protocol_file;
 use switchboard::base::close::CloseReason;
 use switchboard::config::Config;
 use switchboard::protocols::PROTOCOLS;
 
-/// Returns the page of a protocol for authors of clients, or with an empty name the one about all protocols.
-fn page(protocol: &str) -> &'static str {
-    match protocol {
-        "" => include_str!("../src/protocols/README.md"),
-        "peerdrop" => include_str!("../src/protocols/peerdrop/README.md"),
-        "fastchat" => include_str!("../src/protocols/fastchat/README.md"),
-        "workspace" => include_str!("../src/protocols/workspace/README.md"),
-        "loudsync" => include_str!("../src/protocols/loudsync/README.md"),
-        "peerjs" => include_str!("../src/protocols/peerjs/README.md"),
-        other => panic!("unknown protocol {other:?}: add its page here"),
-    }
+/// Returns the page of a protocol for authors of clients.
+fn page(protocol: &str) -> String {
+    protocol_file(protocol, "README.md", "a page for authors of clients")
 }
 
 /// Returns the beginning of the row of a close reason in the table of a page.
@@ -39,8 +32,8 @@ fn each_close_reason_is_on_its_page() {
             assert!(page(name).contains(&row), "the page of {name} lacks {row}");
         }
     }
-    let names = PROTOCOLS.iter().map(|protocol| protocol.name);
-    let pages: Vec<&str> = names.chain([""]).map(page).collect();
+    let mut pages: Vec<String> = PROTOCOLS.iter().map(|it| page(it.name)).collect();
+    pages.push(include_str!("../src/protocols/README.md").to_owned());
     for reason in CloseReason::COMMON {
         let row = row(reason);
         assert!(

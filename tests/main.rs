@@ -28,6 +28,7 @@ mod loudsync;
 mod memory;
 mod peerdrop;
 mod peerjs;
+mod protocol_lists;
 mod refusals;
 mod setting_tables;
 mod transcripts;
