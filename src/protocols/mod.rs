@@ -1,4 +1,4 @@
-//! The table of protocols. A new protocol is one folder here and one line in [`PROTOCOLS`].
+//! The table of protocols. A new protocol is one folder here, its `mod` and one line in the table.
 
 pub mod fastchat;
 pub mod loudsync;
@@ -8,14 +8,26 @@ pub mod workspace;
 
 pub use crate::realm::Protocol;
 
-/// All protocols that the configuration can name.
-pub static PROTOCOLS: &[&Protocol] = &[
-    &peerdrop::PROTOCOL,
-    &fastchat::PROTOCOL,
-    &workspace::PROTOCOL,
-    &loudsync::PROTOCOL,
-    &peerjs::PROTOCOL,
-];
+/// Declares the table, and the one of what tests and the fuzzer run of each protocol, which a build for users lacks.
+macro_rules! table {
+    ($($folder:ident),* $(,)?) => {
+        /// All protocols that the configuration can name.
+        pub static PROTOCOLS: &[&Protocol] = &[$(&$folder::PROTOCOL),*];
+
+        /// What tests and the fuzzer run of each protocol, in the order of [`PROTOCOLS`].
+        #[cfg(any(test, fuzzing))]
+        pub(crate) static TARGETS: &[crate::testing::ProtocolTargets] =
+            &[$($folder::tests::TARGETS),*];
+    };
+}
+
+table! {
+    peerdrop,
+    fastchat,
+    workspace,
+    loudsync,
+    peerjs,
+}
 
 /// Returns the protocol of this name, whatever its case.
 pub fn by_name(name: &str) -> Option<&'static Protocol> {

@@ -1,14 +1,14 @@
 //! Test support: a harness for realms, and the fuzz targets, which are functions that take any bytes and
 //! panic if a rule is broken.
 //!
-//! The programs that libFuzzer runs are in `fuzz/fuzz_targets`, one line each; inputs worth keeping are in
-//! `fuzz/seeds`. A test runs the targets on all seeds without a fuzzer, so a fault that was found once stays
-//! fixed.
+//! The program that libFuzzer runs is `fuzz/fuzz_targets/target.rs`; inputs worth keeping are in folders of seeds. A
+//! test runs the targets on all seeds without a fuzzer, so a fault that was found once stays fixed.
 //!
 //! There are three kinds of targets. Some pass bytes to a function that parses them, such as [`request`]. The
 //! `*_messages` targets (`codec_fuzz`) pass lines to a protocol's `decode`. The `*_model` targets (`model`)
 //! read a story of clients that connect, send and disconnect, replay it in a
-//! [`RealmHarness`](harness::RealmHarness), and compare the realm with a model.
+//! [`RealmHarness`](harness::RealmHarness), and compare the realm with a model. The last two are those of each
+//! protocol in the table.
 
 mod fuzz_origins;
 mod fuzz_request;
@@ -22,82 +22,104 @@ pub(crate) mod model;
 #[cfg(test)]
 pub(crate) mod spec_table;
 
-pub use fuzz_origins::origins;
-pub use fuzz_request::request;
-pub use fuzz_toolkit::{configuration, frame_tracker, sanitize, token};
+use crate::protocols;
+use fuzz_origins::origins;
+use fuzz_request::request;
+use fuzz_toolkit::{configuration, frame_tracker, sanitize, token};
 pub(crate) use input::{Input, messages};
+use model::Model;
+use std::sync::LazyLock;
 
-/// A fuzz target: takes any bytes, and panics if a rule is broken.
-pub type Target = fn(&[u8]);
+/// A fuzz target's function: takes any bytes, and panics if a rule is broken.
+type Target = fn(&[u8]);
 
-/// All fuzz targets with their names, which are also those of their programs and of their folders of seeds.
-pub const TARGETS: [(&str, Target); 16] = [
-    ("frame_tracker", frame_tracker),
+/// The targets that are about no protocol, with their names, which are also those of their folders in `fuzz/seeds`.
+const PARSERS: [(&str, Target); 6] = [
     ("configuration", configuration),
-    ("fastchat_messages", fastchat_messages),
-    ("fastchat_model", fastchat_model),
-    ("loudsync_messages", loudsync_messages),
-    ("loudsync_model", loudsync_model),
+    ("frame_tracker", frame_tracker),
     ("origins", origins),
-    ("peerdrop_messages", peerdrop_messages),
-    ("peerdrop_model", peerdrop_model),
-    ("peerjs_messages", peerjs_messages),
-    ("peerjs_model", peerjs_model),
     ("request", request),
     ("sanitize", sanitize),
     ("token", token),
-    ("workspace_messages", workspace_messages),
-    ("workspace_model", workspace_model),
 ];
 
-/// Decodes a FastChat client's messages.
-pub fn fastchat_messages(bytes: &[u8]) {
-    crate::protocols::fastchat::tests::codec_fuzz::decode_all(bytes);
+/// What the fuzzer and the tests run of a protocol. [`targets!`] declares it in the protocol's folder, and the table of
+/// protocols finds it there.
+pub(crate) struct ProtocolTargets {
+    /// Decodes a client's messages, one per line.
+    messages: Target,
+    /// Runs a story in the protocol's model.
+    model: Target,
 }
 
-/// Replays a story of FastChat clients.
-pub fn fastchat_model(bytes: &[u8]) {
-    crate::protocols::fastchat::tests::model::run(bytes);
+impl ProtocolTargets {
+    pub(crate) const fn of<M: Model>(messages: Target) -> Self {
+        Self {
+            messages,
+            model: model::run::<M>,
+        }
+    }
 }
 
-/// Decodes a LOUDSYNC client's messages.
-pub fn loudsync_messages(bytes: &[u8]) {
-    crate::protocols::loudsync::tests::codec_fuzz::decode_all(bytes);
+/// Declares what the fuzzer and the tests run of a protocol: its [`Model`], and the function that decodes a client's
+/// messages. Belongs into `src/protocols/NAME/tests/mod.rs`.
+macro_rules! targets {
+    ($model:ty, $decode_all:path) => {
+        /// What the fuzzer and the tests run of this protocol.
+        pub(crate) const TARGETS: crate::testing::ProtocolTargets =
+            crate::testing::ProtocolTargets::of::<$model>($decode_all);
+
+        #[test]
+        fn the_model_holds_whatever_clients_do() {
+            crate::testing::model::assert_holds::<$model>();
+        }
+    };
+}
+pub(crate) use targets;
+
+/// A fuzz target.
+struct FuzzTarget {
+    name: String,
+    /// The folder of its seeds, in the repository.
+    #[cfg_attr(
+        fuzzing,
+        allow(dead_code, reason = "only tests read them; fuzz/run has the same rule")
+    )]
+    seeds: String,
+    run: Target,
 }
 
-/// Replays a story of LOUDSYNC clients.
-pub fn loudsync_model(bytes: &[u8]) {
-    crate::protocols::loudsync::tests::model::run(bytes);
+/// Returns all fuzz targets.
+fn fuzz_targets() -> Vec<FuzzTarget> {
+    let parsers = PARSERS.iter().map(|&(name, run)| FuzzTarget {
+        name: name.to_owned(),
+        seeds: format!("fuzz/seeds/{name}"),
+        run,
+    });
+    let of_protocols = protocols::PROTOCOLS.iter().zip(protocols::TARGETS);
+    let of_protocols = of_protocols.flat_map(|(protocol, targets)| {
+        [("messages", targets.messages), ("model", targets.model)].map(|(kind, run)| FuzzTarget {
+            name: format!("{}_{kind}", protocol.name),
+            seeds: format!("src/protocols/{}/tests/seeds/{kind}", protocol.name),
+            run,
+        })
+    });
+    parsers.chain(of_protocols).collect()
 }
 
-/// Decodes a PeerDrop client's messages.
-pub fn peerdrop_messages(bytes: &[u8]) {
-    crate::protocols::peerdrop::tests::codec_fuzz::decode_all(bytes);
-}
-
-/// Replays a story of PeerDrop clients.
-pub fn peerdrop_model(bytes: &[u8]) {
-    crate::protocols::peerdrop::tests::model::run(bytes);
-}
-
-/// Decodes a PeerJS client's messages.
-pub fn peerjs_messages(bytes: &[u8]) {
-    crate::protocols::peerjs::tests::codec_fuzz::decode_all(bytes);
-}
-
-/// Replays a story of PeerJS clients.
-pub fn peerjs_model(bytes: &[u8]) {
-    crate::protocols::peerjs::tests::model::run(bytes);
-}
-
-/// Decodes a Workspace client's messages.
-pub fn workspace_messages(bytes: &[u8]) {
-    crate::protocols::workspace::tests::codec_fuzz::decode_all(bytes);
-}
-
-/// Replays a story of Workspace clients.
-pub fn workspace_model(bytes: &[u8]) {
-    crate::protocols::workspace::tests::model::run(bytes);
+/// Runs the target that the environment variable `FUZZ_TARGET` names.
+pub fn run_chosen_target(bytes: &[u8]) {
+    static CHOSEN: LazyLock<Target> = LazyLock::new(|| {
+        let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
+        let targets = fuzz_targets();
+        let chosen = targets.iter().find(|target| target.name == name);
+        let names = || -> Vec<&str> { targets.iter().map(|target| &*target.name).collect() };
+        chosen.map_or_else(
+            || panic!("FUZZ_TARGET must be one of {}", names().join(", ")),
+            |target| target.run,
+        )
+    });
+    CHOSEN(bytes);
 }
 
 #[cfg(test)]
@@ -105,24 +127,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
-    fn within_fuzz(folder: &str) -> PathBuf {
-        [env!("CARGO_MANIFEST_DIR"), "fuzz", folder]
-            .iter()
-            .collect()
+    /// Returns the paths in a folder of the repository, in order; none if it does not exist.
+    fn entries(folder: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
+        let paths = entries.into_iter().flatten();
+        let mut paths: Vec<PathBuf> = paths.map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        paths
     }
 
-    fn names(folder: &str) -> BTreeSet<String> {
-        let entries = std::fs::read_dir(within_fuzz(folder)).unwrap();
-        let name = |path: PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-        entries.map(|entry| name(entry.unwrap().path())).collect()
-    }
-
-    fn seeds(target: &str) -> Vec<Vec<u8>> {
-        let files = std::fs::read_dir(within_fuzz("seeds").join(target)).unwrap();
-        let mut files: Vec<PathBuf> = files.map(|file| file.unwrap().path()).collect();
-        files.sort();
+    fn seeds(target: &FuzzTarget) -> Vec<Vec<u8>> {
+        let files = entries(&target.seeds);
+        assert!(
+            !files.is_empty(),
+            "{} lacks inputs for the fuzz target {}: add at least one file, such as an example of the protocol's \
+             document (fuzz/README.md)",
+            target.seeds,
+            target.name
+        );
         files
             .iter()
             .map(|file| std::fs::read(file).unwrap())
@@ -130,45 +154,46 @@ mod tests {
     }
 
     #[test]
-    fn every_target_has_a_program_and_seeds() {
-        let targets: BTreeSet<String> = TARGETS.map(|(name, _)| name.to_owned()).into();
-        assert_eq!(names("fuzz_targets"), targets);
-        let manifest = std::fs::read_to_string(within_fuzz("Cargo.toml")).unwrap();
-        for target in &targets {
-            let path = format!("fuzz_targets/{target}.rs");
-            assert!(manifest.contains(&format!("path = \"{path}\"")), "{path}");
-            let program = std::fs::read_to_string(within_fuzz(&path)).unwrap();
-            assert!(
-                program.contains(&format!("testing::{target}(bytes)")),
-                "{path}"
-            );
-        }
-        assert_eq!(names("seeds"), targets);
+    fn every_folder_of_seeds_has_a_target() {
+        let of_protocols = entries("src/protocols").into_iter().flat_map(|protocol| {
+            let name = protocol.file_name().unwrap().to_str().unwrap().to_owned();
+            entries(&format!("src/protocols/{name}/tests/seeds"))
+        });
+        let folders: BTreeSet<PathBuf> = entries("fuzz/seeds")
+            .into_iter()
+            .chain(of_protocols)
+            .collect();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let targets = fuzz_targets();
+        let targets: BTreeSet<PathBuf> = targets
+            .iter()
+            .map(|target| root.join(&target.seeds))
+            .collect();
+        assert_eq!(folders, targets);
     }
 
     #[test]
     fn no_seed_breaks_a_rule() {
-        for (name, target) in TARGETS {
-            let seeds = seeds(name);
-            assert!(!seeds.is_empty(), "{name} has no seeds");
-            seeds.iter().for_each(|seed| target(seed));
+        for target in fuzz_targets() {
+            seeds(&target).iter().for_each(|seed| (target.run)(seed));
         }
     }
 
     proptest! {
         #[test]
         fn no_damaged_seed_breaks_a_rule(
-            (target, pick) in (0..TARGETS.len(), any::<prop::sample::Index>()),
+            (target, pick) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         ) {
-            let (name, target) = TARGETS[target];
-            let seeds = seeds(name);
+            let targets = fuzz_targets();
+            let target = target.get(&targets);
+            let seeds = seeds(target);
             let mut bytes = pick.get(&seeds).clone();
             for (index, byte) in damage.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
                 let index = index.index(bytes.len());
                 bytes[index] = *byte;
             }
-            target(&bytes);
+            (target.run)(&bytes);
         }
     }
 }

@@ -1,11 +1,83 @@
-//! Clients of a realm for random walks. A step picks clients by arbitrary numbers, so that any list of
-//! numbers is a valid story.
+//! Models: a realm under random stories of several clients, beside a plain view of what it must do. A step picks
+//! clients by arbitrary numbers, so that any list of numbers is a valid story.
 
 use crate::base::close::DisconnectReason;
 use crate::realm::Realm;
+use crate::testing::Input;
 use crate::testing::harness::RealmHarness;
+#[cfg(test)]
+use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::time::Duration;
+
+/// The model of a protocol, with its realm. A story runs in [`Model::REALMS`] realms, one after the other.
+pub(crate) trait Model: Sized {
+    type Realm: Realm;
+
+    /// What can happen: what a client does, what happens to it, or that time passes.
+    type Step: Clone + Debug;
+
+    /// Number of realms that every story runs in, each with limits or options of its own.
+    const REALMS: usize = 1;
+
+    /// Reads the arguments of the step with this letter; `None` if no step has it, or if the input ends.
+    fn read(letter: u8, input: &mut Input) -> Option<Self::Step>;
+
+    /// Returns any step, those that lead somewhere more often than others.
+    #[cfg(test)]
+    fn step() -> impl Strategy<Value = Self::Step>;
+
+    /// Creates one of the realms, without clients.
+    fn new(realm: usize) -> Self;
+
+    /// Makes a step, and asserts that its effects are right.
+    fn apply(&mut self, step: Self::Step);
+
+    /// Asserts what holds after every step.
+    fn check_invariants(&self) {}
+
+    /// Ends the story: asserts what holds once nothing is pending any more, closes all connections, and asserts that
+    /// nothing is stored.
+    fn finish(self);
+}
+
+/// Maximum number of steps in a story.
+const STEPS: usize = 300;
+
+/// Runs a story in each of the realms.
+fn run_story<M: Model>(steps: &[M::Step]) {
+    for realm in 0..M::REALMS {
+        let mut model = M::new(realm);
+        for step in steps {
+            model.apply(step.clone());
+            model.check_invariants();
+        }
+        model.finish();
+    }
+}
+
+/// Runs the story of a fuzzer's input. Letters of no step are skipped.
+pub(crate) fn run<M: Model>(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let mut steps = Vec::new();
+    while let Some(letter) = input.byte().filter(|_| steps.len() < STEPS) {
+        steps.extend(M::read(letter, &mut input));
+    }
+    run_story::<M>(&steps);
+}
+
+/// Runs random stories. The failure has the shortest one that was found.
+#[cfg(test)]
+pub(crate) fn assert_holds<M: Model>() {
+    let stories = prop::collection::vec(M::step(), 1..200);
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let result = runner.run(&stories, |steps| {
+        run_story::<M>(&steps);
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+}
 
 /// The clients, and the harness that runs the realm.
 pub(crate) struct ModelClients<R: Realm> {
@@ -43,9 +115,6 @@ pub(crate) fn parse_line(line: &str) -> (u64, Line<'_>) {
 pub(crate) fn is_about_reading(line: &str) -> bool {
     line.split(' ').nth(1) == Some("~")
 }
-
-/// Maximum number of steps in a story.
-pub(crate) const STEPS: usize = 300;
 
 /// The ways in which a client disconnects.
 pub(crate) const DISCONNECTS: [DisconnectReason; 4] = [

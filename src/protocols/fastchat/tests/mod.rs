@@ -10,3 +10,5 @@ mod flat;
 pub(crate) mod model;
 #[cfg(test)]
 mod page_model;
+
+crate::testing::targets!(model::World, codec_fuzz::decode_all);

@@ -15,7 +15,7 @@
 use crate::protocols::fastchat::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
+use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 use crate::toolkit::rate_limit::WINDOW;
 #[cfg(test)]
 use proptest::prelude::*;
@@ -24,14 +24,11 @@ use std::collections::{BTreeSet, HashMap};
 
 type Pick = usize;
 
-/// Number of values of `presence_list_up_to` to try, from 0 (no limit) on.
-const LIST_UP_TO_VALUES: usize = 4;
-
 /// Number of users with known ids.
 const USERS: usize = 4;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Connect,
     /// The connection, the user, and whether in the flat dialect.
     Hello(Pick, usize, bool),
@@ -50,72 +47,13 @@ enum Step {
     Wait(u64),
 }
 
-impl Step {
-    /// Reads the next step from the fuzzer's input.
-    fn read(input: &mut Input) -> Option<Self> {
-        let user = |input: &mut Input| -> Option<Option<usize>> {
-            // One in five messages has no `to`.
-            Some(input.below(USERS + 1)?).map(|user| (user < USERS).then_some(user))
-        };
-        loop {
-            return Some(match input.byte()? {
-                b'o' => Self::Connect,
-                b'h' => Self::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
-                b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
-                b'c' => Self::OpenChat(input.below(8)?, input.below(USERS)?),
-                b'm' => Self::Msg(input.below(8)?, user(input)?),
-                b't' => Self::Typing(input.below(8)?, user(input)?, input.flag()?),
-                b's' => Self::Send(input.below(8)?, input.text()?),
-                b'g' => Self::GetOnline(input.text()?),
-                b'p' => Self::PostHeartbeat(input.text()?),
-                b'a' => Self::ProbeResult(input.below(8)?, input.flag()?),
-                b'f' => Self::FillOutbox(input.below(8)?),
-                b'w' => Self::Wait(input.millis()?),
-                _ => continue,
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-fn step() -> impl Strategy<Value = Step> {
-    let (conn, user) = (0..8usize, 0..USERS);
-    let texts = [
-        r#"{"type":"PING"}"#,
-        r#"{"type":"PONG"}"#,
-        r#"{"type":"MSG_ACK","data":{"message_id":"x"}}"#,
-        "nonsense",
-        "{}",
-    ];
-    prop_oneof![
-        4 => Just(Step::Connect),
-        6 => (conn.clone(), user.clone(), any::<bool>())
-            .prop_map(|(conn, user, is_flat)| Step::Hello(conn, user, is_flat)),
-        2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
-        4 => (conn.clone(), user.clone()).prop_map(|(conn, with)| Step::OpenChat(conn, with)),
-        6 => (conn.clone(), prop::option::of(user.clone()))
-            .prop_map(|(conn, to)| Step::Msg(conn, to)),
-        4 => (conn.clone(), prop::option::of(user), any::<bool>())
-            .prop_map(|(conn, to, on)| Step::Typing(conn, to, on)),
-        1 => (conn.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
-        1 => prop::option::of(0..USERS).prop_map(|excluded| {
-            let query = |user| format!("exclude_user_id={}", id(user));
-            Step::GetOnline(excluded.map(query).unwrap_or_default())
-        }),
-        4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::ProbeResult(conn, alive)),
-        1 => conn.prop_map(Step::FillOutbox),
-        4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
-    ]
-}
-
 /// Returns the id of a user.
 fn id(user: usize) -> Uuid {
     Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_0000 + user as u128)
 }
 
 /// The realm, its clients, and the clients' view of it.
-struct Model {
+pub(crate) struct World {
     clients: ModelClients<FastChat>,
     /// The connections that have sent HELLO, and whether in the flat dialect.
     dialects: HashMap<u64, bool>,
@@ -136,7 +74,77 @@ struct Model {
     content: String,
 }
 
-impl Model {
+impl Model for World {
+    type Realm = FastChat;
+    type Step = Step;
+
+    /// One for each value of `presence_list_up_to`, from 0 (no limit) on.
+    const REALMS: usize = 4;
+
+    /// | step | what happens |
+    /// | --- | --- |
+    /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
+    /// | `o` | a client connects |
+    /// | `h` client user flat | HELLO as user 0 to 3, in the flat dialect or not |
+    /// | `c` client user | OPEN_CHAT |
+    /// | `m` client user | MSG; user 4: without `to` |
+    /// | `t` client user yes/no | TYPING; user 4: without `to` |
+    /// | `g` query | GET /presence/online |
+    /// | `p` body | POST /presence/heartbeat |
+    fn read(letter: u8, input: &mut Input) -> Option<Step> {
+        let user = |input: &mut Input| -> Option<Option<usize>> {
+            // One in five messages has no `to`.
+            Some(input.below(USERS + 1)?).map(|user| (user < USERS).then_some(user))
+        };
+        Some(match letter {
+            b'o' => Step::Connect,
+            b'h' => Step::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
+            b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
+            b'c' => Step::OpenChat(input.below(8)?, input.below(USERS)?),
+            b'm' => Step::Msg(input.below(8)?, user(input)?),
+            b't' => Step::Typing(input.below(8)?, user(input)?, input.flag()?),
+            b's' => Step::Send(input.below(8)?, input.text()?),
+            b'g' => Step::GetOnline(input.text()?),
+            b'p' => Step::PostHeartbeat(input.text()?),
+            b'a' => Step::ProbeResult(input.below(8)?, input.flag()?),
+            b'f' => Step::FillOutbox(input.below(8)?),
+            b'w' => Step::Wait(input.millis()?),
+            _ => return None,
+        })
+    }
+
+    #[cfg(test)]
+    fn step() -> impl Strategy<Value = Step> {
+        let (conn, user) = (0..8usize, 0..USERS);
+        let texts = [
+            r#"{"type":"PING"}"#,
+            r#"{"type":"PONG"}"#,
+            r#"{"type":"MSG_ACK","data":{"message_id":"x"}}"#,
+            "nonsense",
+            "{}",
+        ];
+        prop_oneof![
+            4 => Just(Step::Connect),
+            6 => (conn.clone(), user.clone(), any::<bool>())
+                .prop_map(|(conn, user, is_flat)| Step::Hello(conn, user, is_flat)),
+            2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+            4 => (conn.clone(), user.clone()).prop_map(|(conn, with)| Step::OpenChat(conn, with)),
+            6 => (conn.clone(), prop::option::of(user.clone()))
+                .prop_map(|(conn, to)| Step::Msg(conn, to)),
+            4 => (conn.clone(), prop::option::of(user), any::<bool>())
+                .prop_map(|(conn, to, on)| Step::Typing(conn, to, on)),
+            1 => (conn.clone(), prop::sample::select(texts.to_vec()))
+                .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
+            1 => prop::option::of(0..USERS).prop_map(|excluded| {
+                let query = |user| format!("exclude_user_id={}", id(user));
+                Step::GetOnline(excluded.map(query).unwrap_or_default())
+            }),
+            4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::ProbeResult(conn, alive)),
+            1 => conn.prop_map(Step::FillOutbox),
+            4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
+        ]
+    }
+
     fn new(list_up_to: usize) -> Self {
         Self {
             clients: ModelClients::new(json!({
@@ -152,13 +160,6 @@ impl Model {
             decoders: HashMap::new(),
             content: String::new(),
         }
-    }
-
-    fn run(mut self, steps: impl IntoIterator<Item = Step>) {
-        for step in steps {
-            self.apply(step);
-        }
-        self.finish();
     }
 
     fn apply(&mut self, step: Step) {
@@ -221,6 +222,26 @@ impl Model {
         }
     }
 
+    /// Waits until all changes are sent and checks what the clients have seen; then closes all connections
+    /// and checks that nothing is stored.
+    fn finish(mut self) {
+        // A client whose outbox is full is closed by a broadcast, which is another change.
+        for _ in 0..2 + self.users.len() {
+            self.wait(presence::BROADCAST_INTERVAL);
+        }
+        let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
+        for conn in self.users.keys() {
+            assert_eq!(self.seen[conn], online, "as seen by {conn}");
+        }
+        while let Some(conn) = self.clients.pick_open(0) {
+            self.disconnect(conn, DisconnectReason::Lost);
+        }
+        self.wait(WINDOW);
+        assert!(self.clients.harness.realm.is_empty());
+    }
+}
+
+impl World {
     /// Sends a message in the dialect that the connection's HELLO had.
     fn send_in_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
         let conn = self.clients.pick_open(pick);
@@ -380,42 +401,5 @@ impl Model {
     fn assert_chat(&self, one: &str, other: &str) {
         let pair = BTreeSet::from([one.to_owned(), other.to_owned()]);
         assert!(self.opened_pairs.contains(&pair), "{pair:?}");
-    }
-
-    /// Waits until all changes are sent and checks what the clients have seen; then closes all connections
-    /// and checks that nothing is stored.
-    fn finish(mut self) {
-        // A client whose outbox is full is closed by a broadcast, which is another change.
-        for _ in 0..2 + self.users.len() {
-            self.wait(presence::BROADCAST_INTERVAL);
-        }
-        let online: BTreeSet<String> = self.users.values().map(Uuid::to_string).collect();
-        for conn in self.users.keys() {
-            assert_eq!(self.seen[conn], online, "as seen by {conn}");
-        }
-        while let Some(conn) = self.clients.pick_open(0) {
-            self.disconnect(conn, DisconnectReason::Lost);
-        }
-        self.wait(WINDOW);
-        assert!(self.clients.harness.realm.is_empty());
-    }
-}
-
-/// Runs the steps that the fuzzer's input describes.
-pub(crate) fn run(bytes: &[u8]) {
-    let mut input = Input::new(bytes);
-    let list_up_to = input.below(LIST_UP_TO_VALUES).unwrap_or_default();
-    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    Model::new(list_up_to).run(steps);
-}
-
-#[cfg(test)]
-proptest! {
-    #[test]
-    fn the_rules_hold_whatever_clients_do(
-        steps in prop::collection::vec(step(), 1..150),
-        list_up_to in 0..LIST_UP_TO_VALUES,
-    ) {
-        Model::new(list_up_to).run(steps);
     }
 }

@@ -10,3 +10,5 @@ pub(crate) mod model;
 mod static_sessions;
 #[cfg(test)]
 mod upper_case;
+
+crate::testing::targets!(model::World, codec_fuzz::decode_all);

@@ -16,7 +16,7 @@
 use crate::protocols::loudsync::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, parse_line};
+use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ const STATIC_HOST: &str = "named host";
 
 /// An action of a client, or of its surroundings.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Open,
     Join {
         conn: Pick,
@@ -53,60 +53,6 @@ enum Step {
     Full(Pick),
     /// Milliseconds.
     Wait(u64),
-}
-
-impl Step {
-    /// Reads the next step from the input of a fuzzer.
-    fn read(input: &mut Input) -> Option<Self> {
-        loop {
-            return Some(match input.byte()? {
-                b'o' => Self::Open,
-                b'j' => Self::Join {
-                    conn: input.below(8)?,
-                    session: input.below(3)?,
-                    device: input.below(5)?,
-                    role: input.below(ROLES.len())?,
-                },
-                b's' => Self::Send(input.below(8)?, input.text()?),
-                b'k' => Self::Kick(input.below(8)?, input.below(8)?),
-                b'l' => Self::Leave(input.below(8)?, input.below(DISCONNECTS.len())?),
-                b'a' => Self::Answer(input.below(8)?, input.flag()?),
-                b'f' => Self::Full(input.below(8)?),
-                b'w' => Self::Wait(input.millis()?),
-                _ => continue,
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-fn step() -> impl Strategy<Value = Step> {
-    let conn = 0..8usize;
-    let texts = [
-        r#"{"type":"heartbeat","timestamp":1}"#,
-        r#"{"type":"heartbeat","timestamp":1}"#,
-        r#"{"type":"member_list","timestamp":1}"#,
-        r#"{"type":"ping","timestamp":1}"#,
-        r#"{"type":"leave","timestamp":1}"#,
-        r#"{"type":"HEARTBEAT","timestamp":1}"#,
-        r#"{"type":"HEARTBEAT","timestamp":1}"#,
-        r#"{"type":"MEMBER_LIST","timestamp":1}"#,
-        r#"{"type":"PING","timestamp":1,"payload":{"timestamp":1}}"#,
-        r#"{"type":"LEAVE","timestamp":1}"#,
-        "nonsense",
-    ];
-    prop_oneof![
-        4 => Just(Step::Open),
-        6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
-            .prop_map(|(conn, session, device, role)| Step::Join { conn, session, device, role }),
-        6 => (conn.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
-        1 => (conn.clone(), conn.clone()).prop_map(|(conn, member)| Step::Kick(conn, member)),
-        2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
-        4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
-        1 => conn.prop_map(Step::Full),
-        3 => prop_oneof![0..2000u64, 0..20_000u64].prop_map(Step::Wait),
-    ]
 }
 
 /// Members by client ID, each with whether it is connected.
@@ -126,15 +72,74 @@ struct Observed {
     devices: HashMap<u64, String>,
 }
 
-struct Model {
+/// The realm, its clients, and what they were told.
+pub(crate) struct World {
     clients: ModelClients<Loudsync>,
     observed: Observed,
     /// A second decoder for each connection, which yields the dialect to expect in answers.
     decoders: HashMap<u64, Decoder>,
 }
 
-impl Model {
-    fn new() -> Self {
+impl Model for World {
+    type Realm = Loudsync;
+    type Step = Step;
+
+    /// | step | what happens |
+    /// | --- | --- |
+    /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
+    /// | `o` | a client connects |
+    /// | `j` client session device role | join session 0, 1 or 2 (2 is configured) as device 0 to 4, as host (0), client (1) or upper-case guest (2) |
+    /// | `k` client member | kick a member |
+    fn read(letter: u8, input: &mut Input) -> Option<Step> {
+        Some(match letter {
+            b'o' => Step::Open,
+            b'j' => Step::Join {
+                conn: input.below(8)?,
+                session: input.below(3)?,
+                device: input.below(5)?,
+                role: input.below(ROLES.len())?,
+            },
+            b's' => Step::Send(input.below(8)?, input.text()?),
+            b'k' => Step::Kick(input.below(8)?, input.below(8)?),
+            b'l' => Step::Leave(input.below(8)?, input.below(DISCONNECTS.len())?),
+            b'a' => Step::Answer(input.below(8)?, input.flag()?),
+            b'f' => Step::Full(input.below(8)?),
+            b'w' => Step::Wait(input.millis()?),
+            _ => return None,
+        })
+    }
+
+    #[cfg(test)]
+    fn step() -> impl Strategy<Value = Step> {
+        let conn = 0..8usize;
+        let texts = [
+            r#"{"type":"heartbeat","timestamp":1}"#,
+            r#"{"type":"heartbeat","timestamp":1}"#,
+            r#"{"type":"member_list","timestamp":1}"#,
+            r#"{"type":"ping","timestamp":1}"#,
+            r#"{"type":"leave","timestamp":1}"#,
+            r#"{"type":"HEARTBEAT","timestamp":1}"#,
+            r#"{"type":"HEARTBEAT","timestamp":1}"#,
+            r#"{"type":"MEMBER_LIST","timestamp":1}"#,
+            r#"{"type":"PING","timestamp":1,"payload":{"timestamp":1}}"#,
+            r#"{"type":"LEAVE","timestamp":1}"#,
+            "nonsense",
+        ];
+        prop_oneof![
+            4 => Just(Step::Open),
+            6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
+                .prop_map(|(conn, session, device, role)| Step::Join { conn, session, device, role }),
+            6 => (conn.clone(), prop::sample::select(texts.to_vec()))
+                .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
+            1 => (conn.clone(), conn.clone()).prop_map(|(conn, member)| Step::Kick(conn, member)),
+            2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
+            4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
+            1 => conn.prop_map(Step::Full),
+            3 => prop_oneof![0..2000u64, 0..20_000u64].prop_map(Step::Wait),
+        ]
+    }
+
+    fn new(_: usize) -> Self {
         let session = json!({
             "id": STATIC_SESSION, "name": "S", "host_id": STATIC_HOST, "host_name": "H",
         });
@@ -145,17 +150,7 @@ impl Model {
         }
     }
 
-    fn run_steps(mut self, steps: impl IntoIterator<Item = Step>) {
-        for step in steps {
-            self.run_step(step);
-        }
-        // Lists that were not sent at once follow within a second.
-        self.wait(Duration::from_secs(1));
-        self.check_lists();
-        self.finish();
-    }
-
-    fn run_step(&mut self, step: Step) {
+    fn apply(&mut self, step: Step) {
         match step {
             Step::Open => {
                 let lines = self.clients.open("/").unwrap();
@@ -211,6 +206,19 @@ impl Model {
         }
     }
 
+    fn finish(mut self) {
+        // Lists that were not sent at once follow within a second.
+        self.wait(Duration::from_secs(1));
+        self.check_lists();
+        while let Some(conn) = self.clients.pick_open(0) {
+            self.disconnect(conn, DisconnectReason::Lost);
+        }
+        self.wait(Duration::from_secs(15));
+        assert!(self.clients.harness.realm.is_empty());
+    }
+}
+
+impl World {
     fn send(&mut self, conn: Pick, text: &str) {
         if let Some(conn) = self.clients.pick_open(conn) {
             let decoder = self.decoders.entry(conn).or_default();
@@ -280,14 +288,6 @@ impl Model {
             let listed = listed.filter(|(id, _)| *id != STATIC_HOST);
             assert_eq!(connected, listed.map(|(id, _)| id).collect::<Vec<_>>());
         }
-    }
-
-    fn finish(mut self) {
-        while let Some(conn) = self.clients.pick_open(0) {
-            self.disconnect(conn, DisconnectReason::Lost);
-        }
-        self.wait(Duration::from_secs(15));
-        assert!(self.clients.harness.realm.is_empty());
     }
 }
 
@@ -464,19 +464,4 @@ fn to_document(message: &Value, device: &str, client_id: &str) -> Value {
         "member": member(&payload["member"]),
         "memberId": id(&payload["deviceId"]),
     })
-}
-
-/// Runs the steps that a fuzzer's input encodes.
-pub(crate) fn run(bytes: &[u8]) {
-    let mut input = Input::new(bytes);
-    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    Model::new().run_steps(steps);
-}
-
-#[cfg(test)]
-proptest! {
-    #[test]
-    fn the_model_holds_whatever_clients_do(steps in prop::collection::vec(step(), 1..150)) {
-        Model::new().run_steps(steps);
-    }
 }

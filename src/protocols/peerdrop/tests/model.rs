@@ -12,7 +12,7 @@
 use crate::protocols::peerdrop::wrong_codes::MINUTE;
 use crate::protocols::peerdrop::*;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, ModelClients, STEPS};
+use crate::testing::model::{DISCONNECTS, Model, ModelClients};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::json;
@@ -35,7 +35,7 @@ const ADDRESSES: [(&str, &[&str]); 8] = [
 ];
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Create,
     Join(Pick),
     JoinWrong,
@@ -47,41 +47,6 @@ enum Step {
     Disconnect(Pick, usize),
     /// Milliseconds.
     Wait(u64),
-}
-
-impl Step {
-    /// Reads the next step of a fuzzer's input.
-    fn read(input: &mut Input) -> Option<Self> {
-        loop {
-            return Some(match input.byte()? {
-                b'o' => Self::Create,
-                b'j' => Self::Join(input.below(8)?),
-                b'x' => Self::JoinWrong,
-                b'a' => Self::Address(input.below(ADDRESSES.len())?),
-                b's' => Self::SendText(input.below(8)?, input.text()?),
-                b'b' => Self::SendBinary(input.below(8)?),
-                b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
-                b'w' => Self::Wait(input.millis()?),
-                _ => continue,
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-fn step() -> impl Strategy<Value = Step> {
-    let conn = 0..8usize;
-    prop_oneof![
-        4 => Just(Step::Create),
-        5 => conn.clone().prop_map(Step::Join),
-        5 => Just(Step::JoinWrong),
-        3 => conn.clone().prop_map(Step::Address),
-        8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::SendText(conn, text)),
-        1 => conn.clone().prop_map(Step::SendBinary),
-        2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
-        1 => (0..100_000u64).prop_map(Step::Wait),
-        2 => (0..2000u64).prop_map(Step::Wait),
-    ]
 }
 
 /// The limits of a realm.
@@ -120,7 +85,7 @@ struct Waiting {
 }
 
 /// The realm, and the model's view of it.
-struct World {
+pub(crate) struct World {
     clients: ModelClients<PeerDrop>,
     limits: Limits,
     /// The address of the clients that connect next.
@@ -136,8 +101,51 @@ struct World {
     waiting: Vec<Waiting>,
 }
 
-impl World {
-    fn new(limits: Limits) -> Self {
+impl Model for World {
+    type Realm = PeerDrop;
+    type Step = Step;
+
+    const REALMS: usize = LIMITS.len();
+
+    /// | step | what happens |
+    /// | --- | --- |
+    /// | `o` | a client connects and creates a session |
+    /// | `j` number | a client connects with this code, of all that were ever given |
+    /// | `x` | a client connects with a wrong code |
+    /// | `a` number | clients connect from this address from now on, of 8 |
+    /// | `b` client | a binary message |
+    fn read(letter: u8, input: &mut Input) -> Option<Step> {
+        Some(match letter {
+            b'o' => Step::Create,
+            b'j' => Step::Join(input.below(8)?),
+            b'x' => Step::JoinWrong,
+            b'a' => Step::Address(input.below(ADDRESSES.len())?),
+            b's' => Step::SendText(input.below(8)?, input.text()?),
+            b'b' => Step::SendBinary(input.below(8)?),
+            b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
+            b'w' => Step::Wait(input.millis()?),
+            _ => return None,
+        })
+    }
+
+    #[cfg(test)]
+    fn step() -> impl Strategy<Value = Step> {
+        let conn = 0..8usize;
+        prop_oneof![
+            4 => Just(Step::Create),
+            5 => conn.clone().prop_map(Step::Join),
+            5 => Just(Step::JoinWrong),
+            3 => conn.clone().prop_map(Step::Address),
+            8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::SendText(conn, text)),
+            1 => conn.clone().prop_map(Step::SendBinary),
+            2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+            1 => (0..100_000u64).prop_map(Step::Wait),
+            2 => (0..2000u64).prop_map(Step::Wait),
+        ]
+    }
+
+    fn new(realm: usize) -> Self {
+        let limits = LIMITS[realm];
         Self {
             clients: ModelClients::new(json!({
                 "wrong_codes_per_minute": limits.per_address,
@@ -155,25 +163,7 @@ impl World {
         }
     }
 
-    fn run_steps(mut self, steps: &[Step]) {
-        for step in steps {
-            self.apply(step);
-        }
-        self.finish();
-    }
-
-    fn now(&self) -> Duration {
-        self.clients.harness.now
-    }
-
-    fn is_open(&self, conn: u64) -> bool {
-        self.clients
-            .harness
-            .open_connections()
-            .any(|open| open == conn)
-    }
-
-    fn apply(&mut self, step: &Step) {
+    fn apply(&mut self, step: Step) {
         match step {
             Step::Create => self.create(),
             Step::Join(pick) => {
@@ -185,17 +175,17 @@ impl World {
             Step::JoinWrong => self.join("ZZZZZZ"),
             Step::Address(pick) => self.address = pick % ADDRESSES.len(),
             Step::SendText(pick, text) => {
-                if let Some(conn) = self.clients.pick_open(*pick) {
+                if let Some(conn) = self.clients.pick_open(pick) {
                     let peer = self.peers.get(&conn);
                     let expected: Vec<_> = peer
                         .map(|peer| format!("{peer} < {text}"))
                         .into_iter()
                         .collect();
-                    assert_eq!(self.clients.send(conn, text), expected);
+                    assert_eq!(self.clients.send(conn, &text), expected);
                 }
             }
             Step::SendBinary(pick) => {
-                if let Some(conn) = self.clients.pick_open(*pick) {
+                if let Some(conn) = self.clients.pick_open(pick) {
                     let message = Message::Binary(vec![b'x'].into());
                     assert_eq!(
                         self.clients.harness.send_message(conn, message),
@@ -204,12 +194,35 @@ impl World {
                 }
             }
             Step::Disconnect(pick, how) => {
-                if let Some(conn) = self.clients.pick_open(*pick) {
-                    self.disconnect(conn, DISCONNECTS[*how]);
+                if let Some(conn) = self.clients.pick_open(pick) {
+                    self.disconnect(conn, DISCONNECTS[how]);
                 }
             }
-            Step::Wait(millis) => self.wait(Duration::from_millis(*millis)),
+            Step::Wait(millis) => self.wait(Duration::from_millis(millis)),
         }
+    }
+
+    fn finish(mut self) {
+        while let Some(conn) = self.clients.pick_open(0) {
+            self.disconnect(conn, DisconnectReason::Lost);
+        }
+        self.clients.advance(MINUTE);
+        let realm = &self.clients.harness.realm;
+        assert!(realm.sessions.is_empty() && realm.code_by_connection.is_empty());
+        assert_eq!(realm.stored_bytes(), 0);
+    }
+}
+
+impl World {
+    fn now(&self) -> Duration {
+        self.clients.harness.now
+    }
+
+    fn is_open(&self, conn: u64) -> bool {
+        self.clients
+            .harness
+            .open_connections()
+            .any(|open| open == conn)
     }
 
     /// Opens a connection from the current address.
@@ -335,40 +348,8 @@ impl World {
             self.peers.remove(&peer);
         }
     }
-
-    fn finish(mut self) {
-        while let Some(conn) = self.clients.pick_open(0) {
-            self.disconnect(conn, DisconnectReason::Lost);
-        }
-        self.clients.advance(MINUTE);
-        let realm = &self.clients.harness.realm;
-        assert!(realm.sessions.is_empty() && realm.code_by_connection.is_empty());
-        assert_eq!(realm.stored_bytes(), 0);
-    }
 }
 
 fn rejection(conn: u64) -> String {
     format!("{conn} x 4429 too many wrong codes, wait a minute")
-}
-
-/// Runs a story in a realm of each of the [`LIMITS`].
-fn run_story(steps: &[Step]) {
-    for limits in LIMITS {
-        World::new(limits).run_steps(steps);
-    }
-}
-
-/// Runs the steps of a fuzzer's input.
-pub(crate) fn run(bytes: &[u8]) {
-    let mut input = Input::new(bytes);
-    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    run_story(&steps.collect::<Vec<_>>());
-}
-
-#[cfg(test)]
-proptest! {
-    #[test]
-    fn the_invariants_hold_for_any_steps(steps in prop::collection::vec(step(), 1..150)) {
-        run_story(&steps);
-    }
 }

@@ -6,3 +6,5 @@ pub(crate) mod codec_fuzz;
 #[cfg(test)]
 mod document;
 pub(crate) mod model;
+
+crate::testing::targets!(model::World, codec_fuzz::decode_all);

@@ -14,7 +14,7 @@ use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
 use crate::protocols::peerjs::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, ModelClients, STEPS};
+use crate::testing::model::{DISCONNECTS, Model, ModelClients};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ const TYPES: [&str; 5] = ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"];
 type Pick = usize;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     /// A connection under an id, with a token, from an address.
     Open(usize, usize, usize),
     /// A message to an id, of a type, with a payload of this many bytes.
@@ -74,54 +74,6 @@ enum Step {
     Disconnect(Pick, usize),
     /// Milliseconds.
     Wait(u64),
-}
-
-impl Step {
-    /// Reads the next step of a fuzzer's input.
-    fn read(input: &mut Input) -> Option<Self> {
-        loop {
-            return Some(match input.byte()? {
-                b'o' => {
-                    let (id, token) = (input.below(IDS)?, input.below(2)?);
-                    Self::Open(id, token, input.below(ADDRESSES)?)
-                }
-                b'm' => {
-                    let (conn, to) = (input.below(6)?, input.below(IDS)?);
-                    let message_type = TYPES.get(input.below(TYPES.len())?)?;
-                    Self::Send(conn, to, message_type, input.below(4)? * MESSAGE_OVERHEAD)
-                }
-                b's' => Self::SendText(input.below(6)?, input.text()?),
-                b'i' => Self::List,
-                b'g' => Self::Request(input.text()?),
-                b'f' => Self::Fill(input.below(6)?, input.below(2)? == 1),
-                b'p' => Self::Probed(input.below(6)?, input.below(2)? == 1),
-                b'l' => Self::Disconnect(input.below(6)?, input.below(DISCONNECTS.len())?),
-                b'w' => Self::Wait(input.millis()?),
-                _ => continue,
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-fn step() -> impl Strategy<Value = Step> {
-    let (conn, id) = (0..6usize, 0..IDS);
-    let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
-    prop_oneof![
-        5 => (id.clone(), 0..8usize, 0..ADDRESSES)
-            .prop_map(|(id, token, address)| Step::Open(id, token / 7, address)),
-        12 => (conn.clone(), id, prop::sample::select(&TYPES), 0..8usize)
-            .prop_map(|(conn, to, message_type, size)| {
-                Step::Send(conn, to, message_type, size.saturating_sub(4) * MESSAGE_OVERHEAD)
-            }),
-        1 => (conn.clone(), prop::sample::select(texts))
-            .prop_map(|(conn, text)| Step::SendText(conn, text.to_owned())),
-        1 => Just(Step::List),
-        1 => (conn.clone(), any::<bool>()).prop_map(|(conn, full)| Step::Fill(conn, full)),
-        1 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Probed(conn, alive)),
-        2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
-        4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
-    ]
 }
 
 /// An effect of the reference.
@@ -534,15 +486,71 @@ fn id_taken(conn: u64) -> Vec<Expected> {
 }
 
 /// The realm and the reference.
-struct World {
+pub(crate) struct World {
     clients: ModelClients<PeerJs>,
     reference: Reference,
     /// Number of messages so far.
     count: u64,
 }
 
-impl World {
-    fn new(limits: Limits) -> Self {
+impl Model for World {
+    type Realm = PeerJs;
+    type Step = Step;
+
+    const REALMS: usize = LIMITS.len();
+
+    /// | step | what happens |
+    /// | --- | --- |
+    /// | `o` id token address | a client connects as id 0 to 4 with token 0 or 1 from address 0 to 2 |
+    /// | `m` client id type size | OFFER (0), ANSWER, CANDIDATE, LEAVE or EXPIRE (4) to an id; payload of 0 to 3 times what a stored message costs |
+    /// | `i`, `g` target | GET the list of ids, or any path |
+    /// | `f` client yes/no | the client's outbox is full from now on, or empty |
+    /// | `p` client yes/no | a client that was probed, counted among those, answers or does not |
+    fn read(letter: u8, input: &mut Input) -> Option<Step> {
+        Some(match letter {
+            b'o' => {
+                let (id, token) = (input.below(IDS)?, input.below(2)?);
+                Step::Open(id, token, input.below(ADDRESSES)?)
+            }
+            b'm' => {
+                let (conn, to) = (input.below(6)?, input.below(IDS)?);
+                let message_type = TYPES.get(input.below(TYPES.len())?)?;
+                Step::Send(conn, to, message_type, input.below(4)? * MESSAGE_OVERHEAD)
+            }
+            b's' => Step::SendText(input.below(6)?, input.text()?),
+            b'i' => Step::List,
+            b'g' => Step::Request(input.text()?),
+            b'f' => Step::Fill(input.below(6)?, input.below(2)? == 1),
+            b'p' => Step::Probed(input.below(6)?, input.below(2)? == 1),
+            b'l' => Step::Disconnect(input.below(6)?, input.below(DISCONNECTS.len())?),
+            b'w' => Step::Wait(input.millis()?),
+            _ => return None,
+        })
+    }
+
+    #[cfg(test)]
+    fn step() -> impl Strategy<Value = Step> {
+        let (conn, id) = (0..6usize, 0..IDS);
+        let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
+        prop_oneof![
+            5 => (id.clone(), 0..8usize, 0..ADDRESSES)
+                .prop_map(|(id, token, address)| Step::Open(id, token / 7, address)),
+            12 => (conn.clone(), id, prop::sample::select(&TYPES), 0..8usize)
+                .prop_map(|(conn, to, message_type, size)| {
+                    Step::Send(conn, to, message_type, size.saturating_sub(4) * MESSAGE_OVERHEAD)
+                }),
+            1 => (conn.clone(), prop::sample::select(texts))
+                .prop_map(|(conn, text)| Step::SendText(conn, text.to_owned())),
+            1 => Just(Step::List),
+            1 => (conn.clone(), any::<bool>()).prop_map(|(conn, full)| Step::Fill(conn, full)),
+            1 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Probed(conn, alive)),
+            2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+            4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
+        ]
+    }
+
+    fn new(realm: usize) -> Self {
+        let limits = LIMITS[realm];
         Self {
             clients: ModelClients::new(json!({
                 "concurrent_limit": MAX_CLIENTS,
@@ -555,14 +563,6 @@ impl World {
             reference: Reference::new(limits),
             count: 0,
         }
-    }
-
-    fn run_steps(mut self, steps: impl IntoIterator<Item = Step>) {
-        for step in steps {
-            self.apply(step);
-            self.check_limits();
-        }
-        self.finish();
     }
 
     fn apply(&mut self, step: Step) {
@@ -621,32 +621,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, conn: Pick, text: &str) {
-        if let Some(conn) = self.clients.pick_open(conn) {
-            let lines = self.clients.send(conn, text);
-            let effects = self.reference.send(conn, text);
-            self.check(&lines, effects);
-        }
-    }
-
-    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
-        let lines = self.clients.disconnect(conn, how);
-        self.reference.open.remove(&conn);
-        let effects = self.reference.closed(conn);
-        self.check(&lines, effects);
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let lines = self.clients.advance(time);
-        let effects = self.reference.wait(time);
-        self.check(&lines, effects);
-    }
-
-    fn check(&mut self, lines: &[String], effects: Vec<Expected>) {
-        assert_eq!(lines, self.reference.lines(effects));
-    }
-
-    fn check_limits(&self) {
+    fn check_invariants(&self) {
         let Reference { limits, stored, .. } = &self.reference;
         for message in stored {
             let of_source = stored.iter().filter(|it| it.from == message.from);
@@ -678,21 +653,29 @@ impl World {
     }
 }
 
-/// Runs the steps of a fuzzer's input.
-pub(crate) fn run(bytes: &[u8]) {
-    let mut input = Input::new(bytes);
-    let limits = LIMITS[input.below(LIMITS.len()).unwrap_or_default()];
-    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    World::new(limits).run_steps(steps);
-}
+impl World {
+    fn send(&mut self, conn: Pick, text: &str) {
+        if let Some(conn) = self.clients.pick_open(conn) {
+            let lines = self.clients.send(conn, text);
+            let effects = self.reference.send(conn, text);
+            self.check(&lines, effects);
+        }
+    }
 
-#[cfg(test)]
-proptest! {
-    #[test]
-    fn the_invariants_hold_for_any_steps(
-        steps in prop::collection::vec(step(), 1..200),
-        limits in prop::sample::select(&LIMITS),
-    ) {
-        World::new(limits).run_steps(steps);
+    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
+        let lines = self.clients.disconnect(conn, how);
+        self.reference.open.remove(&conn);
+        let effects = self.reference.closed(conn);
+        self.check(&lines, effects);
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let lines = self.clients.advance(time);
+        let effects = self.reference.wait(time);
+        self.check(&lines, effects);
+    }
+
+    fn check(&mut self, lines: &[String], effects: Vec<Expected>) {
+        assert_eq!(lines, self.reference.lines(effects));
     }
 }

@@ -12,3 +12,5 @@ pub(crate) mod model;
 mod takeovers;
 #[cfg(test)]
 mod texts;
+
+crate::testing::targets!(model::World, codec_fuzz::decode_all);

@@ -23,7 +23,7 @@
 use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, Line, ModelClients, STEPS, is_about_reading, parse_line};
+use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, is_about_reading, parse_line};
 use crate::toolkit::jwt::sign;
 #[cfg(test)]
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ use std::collections::{BTreeSet, HashMap};
 type Pick = usize;
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     /// Connects as one of six users; the last two come without a username.
     Connect(usize),
     /// Connects with this query.
@@ -50,51 +50,6 @@ enum Step {
     EndProbe(Pick, bool),
     /// Milliseconds.
     Wait(u64),
-}
-
-impl Step {
-    /// Reads the next step from the fuzzer's input.
-    fn read(input: &mut Input) -> Option<Self> {
-        loop {
-            return Some(match input.byte()? {
-                b'o' => Self::Connect(input.below(6)?),
-                b'q' => Self::ConnectWith(input.text()?),
-                b's' => Self::Send(input.below(8)?, input.text()?),
-                b't' => Self::Typing(input.below(8)?, input.flag()?),
-                b'u' => Self::Auth(input.below(8)?, input.below(5)?),
-                b'l' => Self::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
-                b'f' => Self::FillOutbox(input.below(8)?),
-                b'b' => Self::SendLarge(input.below(8)?),
-                b'p' => Self::EndProbe(input.below(8)?, input.flag()?),
-                b'w' => Self::Wait(input.millis()?),
-                _ => continue,
-            });
-        }
-    }
-}
-
-#[cfg(test)]
-fn step() -> impl Strategy<Value = Step> {
-    let conn = 0..8usize;
-    let texts = [
-        r#"{"type":"message:send","text":"hello"}"#,
-        r#"{"type":"presence:update","status":"away"}"#,
-        r#"{"type":"message","text":"hello","replyTo":"msg_1"}"#,
-        r#"{"type":"message"}"#,
-        "nonsense",
-    ];
-    prop_oneof![
-        6 => (0..6usize).prop_map(Step::Connect),
-        6 => (conn.clone(), prop::sample::select(texts.to_vec()))
-            .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
-        6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
-        6 => (conn.clone(), 0..5usize).prop_map(|(conn, name)| Step::Auth(conn, name)),
-        3 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
-        1 => conn.clone().prop_map(Step::FillOutbox),
-        2 => conn.clone().prop_map(Step::SendLarge),
-        3 => (conn, any::<bool>()).prop_map(|(conn, alive)| Step::EndProbe(conn, alive)),
-        3 => prop_oneof![0..3000u64, 5000..15_000u64, 0..400_000u64].prop_map(Step::Wait),
-    ]
 }
 
 /// The state of a user according to what one connection has received.
@@ -117,7 +72,8 @@ struct Announced {
 /// Deliveries a second in the model.
 const BUDGET: u64 = 20;
 
-struct Model {
+/// The realm, its clients, and what they were told.
+pub(crate) struct World {
     clients: ModelClients<Workspace>,
     announced: Announced,
     /// The newest `userId` when a connection came.
@@ -145,8 +101,59 @@ struct Model {
     decoders: HashMap<u64, Decoder>,
 }
 
-impl Model {
-    fn new() -> Self {
+impl Model for World {
+    type Realm = Workspace;
+    type Step = Step;
+
+    /// | step | what happens |
+    /// | --- | --- |
+    /// | `o` name | a client connects as `user0` to `user3`; 4 and 5: without a name |
+    /// | `q` query | a client connects with this query |
+    /// | `t` client yes/no | `typing:indicator` |
+    /// | `u` client name | `auth` as `user0` to `user3`; 4: with an invalid token |
+    /// | `b` client | a large text |
+    /// | `p` client yes/no | a client that was probed, counted among those, answers or does not |
+    fn read(letter: u8, input: &mut Input) -> Option<Step> {
+        Some(match letter {
+            b'o' => Step::Connect(input.below(6)?),
+            b'q' => Step::ConnectWith(input.text()?),
+            b's' => Step::Send(input.below(8)?, input.text()?),
+            b't' => Step::Typing(input.below(8)?, input.flag()?),
+            b'u' => Step::Auth(input.below(8)?, input.below(5)?),
+            b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
+            b'f' => Step::FillOutbox(input.below(8)?),
+            b'b' => Step::SendLarge(input.below(8)?),
+            b'p' => Step::EndProbe(input.below(8)?, input.flag()?),
+            b'w' => Step::Wait(input.millis()?),
+            _ => return None,
+        })
+    }
+
+    #[cfg(test)]
+    fn step() -> impl Strategy<Value = Step> {
+        let conn = 0..8usize;
+        let texts = [
+            r#"{"type":"message:send","text":"hello"}"#,
+            r#"{"type":"presence:update","status":"away"}"#,
+            r#"{"type":"message","text":"hello","replyTo":"msg_1"}"#,
+            r#"{"type":"message"}"#,
+            "nonsense",
+        ];
+        prop_oneof![
+            6 => (0..6usize).prop_map(Step::Connect),
+            6 => (conn.clone(), prop::sample::select(texts.to_vec()))
+                .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
+            6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
+            6 => (conn.clone(), 0..5usize).prop_map(|(conn, name)| Step::Auth(conn, name)),
+            3 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
+            1 => conn.clone().prop_map(Step::FillOutbox),
+            2 => conn.clone().prop_map(Step::SendLarge),
+            3 => (conn, any::<bool>()).prop_map(|(conn, alive)| Step::EndProbe(conn, alive)),
+            3 => prop_oneof![0..3000u64, 5000..15_000u64, 0..400_000u64].prop_map(Step::Wait),
+        ]
+    }
+
+    fn new(_: usize) -> Self {
         Self {
             clients: ModelClients::new(json!({
                 "messages_per_minute": 20, "signals_per_minute": 20, "text_per_minute": 300,
@@ -166,14 +173,6 @@ impl Model {
             last_message: String::new(),
             decoders: HashMap::new(),
         }
-    }
-
-    fn run(mut self, steps: impl IntoIterator<Item = Step>) {
-        for step in steps {
-            self.apply(step);
-            self.check();
-        }
-        self.finish();
     }
 
     fn apply(&mut self, step: Step) {
@@ -237,6 +236,54 @@ impl Model {
         }
     }
 
+    /// Checks what holds after every step.
+    fn check_invariants(&self) {
+        let users = self.online_users();
+        assert!(users.values().all(|(connections, _)| *connections <= 3));
+        for (conn, seen) in &self.seen {
+            for (user, seen) in seen {
+                assert!(
+                    !seen.is_typing || users.get(user).is_some_and(|(_, is_typing)| *is_typing),
+                    "{user} is not typing, but {conn} was told so"
+                );
+            }
+        }
+    }
+
+    fn finish(mut self) {
+        self.settle();
+        self.check_invariants();
+        self.check_announcements();
+        // The second wait is for users that the first one closed as idle.
+        for _ in 0..2 {
+            let lines = self.clients.advance(USER_COUNT_INTERVAL);
+            self.receive(&lines, None);
+        }
+        let ids: BTreeSet<&String> = self.users.values().collect();
+        let mut names: Vec<&String> = ids.into_iter().map(|id| &self.names[id]).collect();
+        names.sort_by_key(|name| name.to_lowercase());
+        let count = json!({"type": "userCount", "count": names.len(), "users": names});
+        for (conn, _) in self
+            .electron
+            .iter()
+            .filter(|(_, is_electron)| **is_electron)
+        {
+            assert_eq!(self.counts[conn], count, "as sent to {conn}");
+        }
+        while let Some(conn) = self.clients.pick_open(0) {
+            self.disconnect(conn, DisconnectReason::Lost);
+        }
+        self.clients.advance(WINDOW);
+        // What was announced by now is remembered for another 10 s.
+        self.clients.advance(Duration::from_secs(10));
+        let realm = &self.clients.harness.realm;
+        assert!(realm.members.is_empty() && realm.users.is_empty() && realm.claims.is_empty());
+        assert!(realm.recently_gone.is_empty() && realm.announcements.is_empty());
+        assert_eq!(realm.stored_bytes(), 0);
+    }
+}
+
+impl World {
     fn end_probe(&mut self, pick: usize, alive: bool) {
         let Some(conn) = self.clients.pick_probed(pick) else {
             return;
@@ -497,20 +544,6 @@ impl Model {
         users
     }
 
-    /// Checks what holds after every step.
-    fn check(&self) {
-        let users = self.online_users();
-        assert!(users.values().all(|(connections, _)| *connections <= 3));
-        for (conn, seen) in &self.seen {
-            for (user, seen) in seen {
-                assert!(
-                    !seen.is_typing || users.get(user).is_some_and(|(_, is_typing)| *is_typing),
-                    "{user} is not typing, but {conn} was told so"
-                );
-            }
-        }
-    }
-
     /// Checks that what each connection has been told adds up to the users that are online, and that it was told of
     /// all users that came after it.
     fn check_announcements(&self) {
@@ -547,52 +580,5 @@ impl Model {
             }
         }
         panic!("something still waits");
-    }
-
-    fn finish(mut self) {
-        self.settle();
-        self.check();
-        self.check_announcements();
-        // The second wait is for users that the first one closed as idle.
-        for _ in 0..2 {
-            let lines = self.clients.advance(USER_COUNT_INTERVAL);
-            self.receive(&lines, None);
-        }
-        let ids: BTreeSet<&String> = self.users.values().collect();
-        let mut names: Vec<&String> = ids.into_iter().map(|id| &self.names[id]).collect();
-        names.sort_by_key(|name| name.to_lowercase());
-        let count = json!({"type": "userCount", "count": names.len(), "users": names});
-        for (conn, _) in self
-            .electron
-            .iter()
-            .filter(|(_, is_electron)| **is_electron)
-        {
-            assert_eq!(self.counts[conn], count, "as sent to {conn}");
-        }
-        while let Some(conn) = self.clients.pick_open(0) {
-            self.disconnect(conn, DisconnectReason::Lost);
-        }
-        self.clients.advance(WINDOW);
-        // What was announced by now is remembered for another 10 s.
-        self.clients.advance(Duration::from_secs(10));
-        let realm = &self.clients.harness.realm;
-        assert!(realm.members.is_empty() && realm.users.is_empty() && realm.claims.is_empty());
-        assert!(realm.recently_gone.is_empty() && realm.announcements.is_empty());
-        assert_eq!(realm.stored_bytes(), 0);
-    }
-}
-
-/// Runs the steps that the fuzzer's input encodes.
-pub(crate) fn run(bytes: &[u8]) {
-    let mut input = Input::new(bytes);
-    let steps = std::iter::from_fn(|| Step::read(&mut input)).take(STEPS);
-    Model::new().run(steps);
-}
-
-#[cfg(test)]
-proptest! {
-    #[test]
-    fn rules_hold_for_random_clients(steps in prop::collection::vec(step(), 1..150)) {
-        Model::new().run(steps);
     }
 }
