@@ -5,6 +5,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use switchboard::config::Listener;
+use switchboard::protocols::PROTOCOLS;
 
 fn daemon(settings: Value) -> Daemon {
     Daemon::start_protocol("workspace", settings)
@@ -202,12 +204,10 @@ fn a_key_is_accepted_whatever_its_spare_bits_say() {
 
 #[test]
 fn get_of_the_root_says_what_this_is_and_where_to_connect() {
-    for (protocol, endpoint) in [
-        ("peerdrop", "/ws/chat"),
-        ("fastchat", "/ws"),
-        ("workspace", "/ws"),
-        ("loudsync", "/"),
-    ] {
+    // PeerJS has a document of its own at this path.
+    for protocol in PROTOCOLS.iter().filter(|it| it.name != "peerjs") {
+        let endpoint = Listener::built_in(protocol).endpoint();
+        let protocol = protocol.name;
         let daemon = Daemon::start_protocol(protocol, json!({}));
         for target in ["/", "/?x=y", "http://localhost/"] {
             let request = format!("GET {target} HTTP/1.0\r\nHost: localhost:1\r\n\r\n");

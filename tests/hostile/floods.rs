@@ -2,6 +2,7 @@
 //! connections than it has file descriptors. The server must pause or reject the flooding clients, stay
 //! available to others and bound its memory.
 
+use super::dialects::Hostile;
 use super::{HEALTHY_IP, MEMORY_SLACK, Server, listeners};
 use crate::common::{Client, Daemon, Pair, handshake, masked_frame, target, tcp, wait_until};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
@@ -13,6 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use switchboard::protocols::PROTOCOLS;
 
 /// Sets a flag on drop. Without it, a failed test would wait for its flooding threads forever.
 struct SetOnDrop<'a>(&'a AtomicBool);
@@ -86,7 +88,8 @@ fn a_client_that_sends_pings_and_reads_no_pongs_is_paused() {
 
 #[test]
 fn a_million_pings_of_clients_that_read_are_answered() {
-    const PINGS: usize = 200_000;
+    // Of each protocol's client, in thousands.
+    let thousands = 1000 / PROTOCOLS.len();
     let server = Server::start();
     thread::scope(|scope| {
         for (protocol, _) in server.endpoints() {
@@ -94,12 +97,12 @@ fn a_million_pings_of_clients_that_read_are_answered() {
             let mut writer = reader.try_clone().unwrap();
             scope.spawn(move || {
                 let flood = masked_frame(0x9, b"").repeat(1000);
-                (0..PINGS / 1000).for_each(|_| writer.write_all(&flood).unwrap());
+                (0..thousands).for_each(|_| writer.write_all(&flood).unwrap());
             });
             scope.spawn(move || {
                 // An empty Pong has 2 bytes.
                 let (mut buffer, mut received) = (vec![0; 1 << 16], 0);
-                while received < 2 * PINGS {
+                while received < 2000 * thousands {
                     let count = reader.read(&mut buffer).unwrap();
                     assert!(count > 0, "{protocol}: the server closed the connection");
                     received += count;
@@ -116,16 +119,30 @@ const FULL_OUTBOX_SLACK: u64 = MEMORY_SLACK + (3 << 20);
 
 #[test]
 fn a_client_that_sends_requests_and_reads_no_responses_is_paused_or_closed() {
-    let ping = r#"{"type":"ping","timestamp":1}"#;
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
-    let frame = |text: &str| masked_frame(0x1, text.as_bytes());
-    let cases = [
-        ("errors", "fastchat", Some("/ws"), frame("nonsense")),
-        ("user lists", "fastchat", None, request("/presence/online")),
-        ("errors", "workspace", Some("/ws"), frame("nonsense")),
-        ("PONGs", "loudsync", Some("/"), frame(ping)),
-        ("ids", "peerjs", None, request("/peerjs/id")),
+    let mut cases = vec![
+        (
+            "user lists".to_owned(),
+            "fastchat",
+            None,
+            request("/presence/online"),
+        ),
+        ("ids".to_owned(), "peerjs", None, request("/peerjs/id")),
     ];
+    for Hostile {
+        protocol, floods, ..
+    } in Hostile::all()
+    {
+        for message in floods {
+            let question = masked_frame(0x1, message.as_bytes());
+            cases.push((
+                format!("answers to {message}"),
+                protocol,
+                Some(target(protocol)),
+                question,
+            ));
+        }
+    }
     // Each case mostly waits, so all of them run at the same time.
     thread::scope(|scope| {
         for (responses, protocol, target, question) in &cases {
@@ -205,8 +222,11 @@ fn without_file_descriptors_the_daemon_stops_accepting_until_it_has_some() {
     server.wait_for_connections(1);
     let limits = limit_files(&server.daemon, 2);
     // More clients than descriptors. The system completes all these connections, in the backlog.
-    let waiting: Vec<(&str, TcpStream)> = (0..20)
-        .flat_map(|_| server.endpoints())
+    let endpoints: Vec<_> = server.endpoints().collect();
+    let waiting: Vec<(&str, TcpStream)> = endpoints
+        .into_iter()
+        .cycle()
+        .take(100)
         .map(|(protocol, address)| (protocol, tcp(address)))
         .collect();
     for _ in server.endpoints() {
@@ -242,8 +262,11 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
     shell.args(["-c", r#"ulimit -n 100 && exec "$0" "$@""#]);
     let config = json!({"listeners": listeners(&json!({}), &[])});
     let server = Server::from_daemon(Daemon::start_with_launcher(shell, config));
-    let clients: Vec<TcpStream> = (0..40)
-        .flat_map(|_| server.endpoints())
+    let endpoints: Vec<_> = server.endpoints().collect();
+    let clients: Vec<TcpStream> = endpoints
+        .into_iter()
+        .cycle()
+        .take(200)
         .map(|(protocol, address)| {
             let mut stream = tcp(address);
             let head = handshake(&target(protocol));

@@ -2,6 +2,7 @@
 //! and a megabyte of markup, in each field of each protocol that reads JSON and in each dialect. The
 //! server must reject it with a short error, or forward it unchanged, and the connection must stay usable.
 
+use super::dialects::{Accepts, Dialect, Hostile, VALUE};
 use super::{LARGE_MESSAGE_SLACK, Server};
 use crate::common::{Client, http};
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
@@ -10,30 +11,9 @@ use uuid::Uuid;
 
 /// A registered client of a protocol in one of its dialects.
 struct JsonClient {
-    /// Protocol and dialect, for assertion messages.
-    name: &'static str,
     client: Client,
-    /// A valid message that the server answers.
-    question: String,
-    /// A part of the answer to `question` that no other message contains.
-    answer: String,
-    /// A part of each error, or empty if the protocol has no errors.
-    error: &'static str,
-    /// Messages with the placeholder [`VALUE`], and the hostile values that the server accepts there.
-    templates: Vec<(String, Accepts)>,
+    dialect: Dialect,
 }
-
-/// The hostile values that a field accepts.
-#[derive(Clone, Copy, PartialEq)]
-enum Accepts {
-    Nothing,
-    Numbers,
-    /// The server ignores the field or forwards it unread.
-    Anything,
-}
-
-/// Placeholder for a value in the templates of messages.
-const VALUE: &str = "VALUE";
 
 /// Returns hostile values: a description, the JSON text, and whether it is a number.
 fn values() -> Vec<(&'static str, String, bool)> {
@@ -119,238 +99,28 @@ fn invalid_messages() -> Vec<(&'static str, String)> {
 
 /// Connects and registers a client of each protocol that uses JSON, in each of its dialects.
 fn json_clients(server: &Server) -> Vec<JsonClient> {
-    use Accepts::{Anything, Nothing, Numbers};
-    let mut clients = vec![];
-    let id = Uuid::new_v4().to_string();
-    for (name, hello, templates) in [
-        (
-            "fastchat",
-            json!({"type": "HELLO", "data": {"user_id": id, "display_name": "Ann"}}),
-            vec![
-                (r#"{"type":VALUE}"#, Nothing),
-                (r#"{"type":"MSG","data":VALUE}"#, Nothing),
-                (
-                    r#"{"type":"MSG","data":{"to":VALUE,"content":"x"}}"#,
-                    Nothing,
-                ),
-                (
-                    r#"{"type":"MSG","data":{"to":"ID","content":VALUE}}"#,
-                    Nothing,
-                ),
-                (
-                    r#"{"type":"MSG","data":{"to":"ID","content":"x","message_id":VALUE}}"#,
-                    Nothing,
-                ),
-                (
-                    r#"{"type":"OPEN_CHAT","data":{"target_user_id":VALUE}}"#,
-                    Nothing,
-                ),
-                (r#"{"type":"TYPING","data":{"is_typing":VALUE}}"#, Nothing),
-                (
-                    r#"{"type":"MSG_ACK","data":{"message_id":VALUE}}"#,
-                    Anything,
-                ),
-                (r#"{"type":"MSG_ACK","more":VALUE}"#, Anything),
-            ],
-        ),
-        (
-            "fastchat, flat dialect",
-            json!({"type": "HELLO", "display_name": "Bob"}),
-            vec![
-                (r#"{"type":VALUE,"content":"x"}"#, Nothing),
-                (r#"{"type":"MSG","content":VALUE}"#, Nothing),
-                (r#"{"type":"MSG","to":VALUE,"content":"x"}"#, Nothing),
-                (r#"{"type":"OPEN_CHAT","target_user_id":VALUE}"#, Nothing),
-                (r#"{"type":"TYPING","is_typing":VALUE}"#, Nothing),
-                (r#"{"type":"MSG_ACK","message_id":VALUE}"#, Anything),
-            ],
-        ),
-    ] {
-        let mut client = server.connect("fastchat");
-        client.send(hello.to_string());
-        client.receive_type("HELLO_ACK");
-        let templates = templates
-            .into_iter()
-            .map(|(template, accepted)| (template.replace("ID", &id), accepted));
-        clients.push(JsonClient {
-            name,
-            client,
-            question: r#"{"type":"PING"}"#.to_owned(),
-            answer: r#""type":"PONG""#.to_owned(),
-            error: r#""type":"ERROR""#,
-            templates: templates.collect(),
-        });
-    }
-    for (name, kind, templates) in [
-        (
-            "workspace",
-            "message:send",
-            vec![
-                (r#"{"type":VALUE}"#, Nothing),
-                (r#"{"type":"message:send","text":VALUE}"#, Nothing),
-                (r#"{"type":"presence:update","status":VALUE}"#, Nothing),
-                (r#"{"type":"typing:indicator","isTyping":VALUE}"#, Nothing),
-            ],
-        ),
-        (
-            "workspace, Electron dialect",
-            "message",
-            vec![
-                (r#"{"type":VALUE}"#, Nothing),
-                (r#"{"type":"message","text":VALUE}"#, Nothing),
-                (r#"{"type":"message","text":"x","replyTo":VALUE}"#, Nothing),
-                (r#"{"type":"auth","token":VALUE}"#, Nothing),
-            ],
-        ),
-    ] {
-        let mut client = server.connect("workspace");
-        client.receive_type("connected");
-        let answer = format!("well, {name}?");
-        let question = json!({"type": kind, "text": answer}).to_string();
-        client.send(question.as_str());
-        client.receive_type("message:new");
-        let templates = templates
-            .into_iter()
-            .map(|(template, accepted)| (template.to_owned(), accepted));
-        clients.push(JsonClient {
-            name,
-            client,
-            question,
-            answer,
-            error: r#""type":"error""#,
-            templates: templates.collect(),
-        });
-    }
-    let join = |device: &str, more: &str| {
-        format!(
-            r#"{{"type":"join","timestamp":1,"sessionId":"json","deviceInfo":{{"id":"{device}","name":"a","type":"host"}}{more}}}"#
-        )
-    };
-    let info = |field: &str| {
-        let fields =
-            [("id", r#""a""#), ("name", r#""a""#), ("type", r#""host""#)].map(|(name, value)| {
-                format!(r#""{name}":{}"#, if name == field { VALUE } else { value })
-            });
-        let info = fields.join(",");
-        format!(r#"{{"type":"join","timestamp":1,"sessionId":"s","deviceInfo":{{{info}}}}}"#)
-    };
-    let mut host = server.connect("loudsync");
-    host.send(join("host", ""));
-    host.receive_type("member_list");
-    clients.push(JsonClient {
-        name: "loudsync",
-        client: host,
-        question: r#"{"type":"ping","timestamp":12345}"#.to_owned(),
-        answer: r#""timestamp":12345"#.to_owned(),
-        error: r#""type":"error""#,
-        templates: vec![
-            (r#"{"type":VALUE,"timestamp":1}"#.to_owned(), Nothing),
-            (
-                r#"{"type":"heartbeat","timestamp":VALUE}"#.to_owned(),
-                Numbers,
-            ),
-            (r#"{"type":"ping","timestamp":VALUE}"#.to_owned(), Numbers),
-            (
-                r#"{"type":"kick","timestamp":1,"memberId":VALUE}"#.to_owned(),
-                Nothing,
-            ),
-            (
-                r#"{"type":"kick","timestamp":1,"memberId":"x","reason":VALUE}"#.to_owned(),
-                Nothing,
-            ),
-            (join("host", r#","maxMembers":VALUE"#), Nothing),
-            (join("host", r#","sessionName":VALUE"#), Nothing),
-            (join("host", r#","version":VALUE"#), Nothing),
-            (info("id"), Nothing),
-            (info("name"), Nothing),
-            (info("type"), Nothing),
-            (
-                r#"{"type":"heartbeat","timestamp":1,"more":VALUE}"#.to_owned(),
-                Anything,
-            ),
-        ],
-    });
-    let mut guest = server.connect("loudsync");
-    let device = json!({
-        "sessionId": "json", "deviceId": "tv", "deviceName": "TV", "version": "1.0.0",
-    });
-    guest.send(json!({"type": "JOIN", "timestamp": 1, "payload": device}).to_string());
-    guest.receive_type("MEMBER_LIST");
-    clients.push(JsonClient {
-        name: "loudsync, upper-case dialect",
-        client: guest,
-        question: r#"{"type":"PING","timestamp":1,"payload":{"timestamp":12345}}"#.to_owned(),
-        answer: r#""pingTimestamp":12345"#.to_owned(),
-        error: r#""type":"ERROR""#,
-        templates: vec![
-            (r#"{"type":VALUE,"timestamp":1}"#.to_owned(), Nothing),
-            (
-                r#"{"type":"HEARTBEAT","timestamp":VALUE}"#.to_owned(),
-                Numbers,
-            ),
-            (
-                r#"{"type":"PING","timestamp":1,"payload":VALUE}"#.to_owned(),
-                Nothing,
-            ),
-            (
-                r#"{"type":"PING","timestamp":1,"payload":{"timestamp":VALUE}}"#.to_owned(),
-                Numbers,
-            ),
-            (
-                r#"{"type":"LEAVE","timestamp":1,"payload":{"reason":VALUE}}"#.to_owned(),
-                Nothing,
-            ),
-            (
-                r#"{"type":"JOIN","timestamp":1,"payload":{"sessionId":VALUE}}"#.to_owned(),
-                Nothing,
-            ),
-            (
-                r#"{"type":"HEARTBEAT","timestamp":1,"payload":{"more":VALUE}}"#.to_owned(),
-                Anything,
-            ),
-        ],
-    });
-    let mut peer = server.connect_to("peerjs", "/peerjs?key=peerjs&id=json&token=t");
-    peer.receive_type("OPEN");
-    clients.push(JsonClient {
-        name: "peerjs",
-        client: peer,
-        question: r#"{"type":"OFFER","dst":"json","payload":"well?"}"#.to_owned(),
-        answer: r#""payload":"well?""#.to_owned(),
-        // The server ignores invalid messages.
-        error: "",
-        templates: vec![
-            (r#"{"type":VALUE,"dst":"json"}"#.to_owned(), Nothing),
-            (r#"{"type":"OFFER","dst":VALUE}"#.to_owned(), Nothing),
-            (
-                r#"{"type":"OFFER","dst":"json","payload":VALUE}"#.to_owned(),
-                Anything,
-            ),
-        ],
-    });
-    clients
+    let clients = Hostile::all().flat_map(|hostile| hostile.connect(server));
+    let clients = clients.map(|(client, dialect)| JsonClient { client, dialect });
+    clients.collect()
 }
 
 impl JsonClient {
     /// Sends a message, then the question. Returns what the server sent before the answer, which shows that
     /// the connection is still usable. Messages that other clients cause are left out.
     fn replies_to(&mut self, message: &str) -> Vec<String> {
+        let Dialect {
+            question,
+            answer,
+            others,
+            ..
+        } = &self.dialect;
         self.client.skipped_texts.clear();
         self.client.send(message);
-        self.client.send(self.question.as_str());
-        let answer = &self.answer;
+        self.client.send(question.as_str());
         self.client
             .receive_until(|text| text.contains(answer).then_some(()));
-        // Other clients cause these at any time.
-        let unrelated = [
-            "PRESENCE",
-            "userCount",
-            "presence:update",
-            "message:new",
-            "member_",
-        ];
         let mut replies = std::mem::take(&mut self.client.skipped_texts);
-        replies.retain(|text| !unrelated.iter().any(|part| text.contains(part)));
+        replies.retain(|text| !others.iter().any(|part| text.contains(part)));
         replies
     }
 
@@ -358,11 +128,11 @@ impl JsonClient {
     /// errors.
     fn assert_rejects(&mut self, message: &str, why: &str) {
         let replies = self.replies_to(message);
-        let expected = usize::from(!self.error.is_empty());
-        let name = self.name;
+        let Dialect { error, name, .. } = &self.dialect;
+        let expected = usize::from(!error.is_empty());
         assert_eq!(replies.len(), expected, "{name}, {why}: {replies:.300?}");
         for text in replies {
-            assert!(text.contains(self.error), "{name}, {why}: {text:.300}");
+            assert!(text.contains(error), "{name}, {why}: {text:.300}");
             // Whatever the message contained, the error is valid JSON and short.
             let _: Value = serde_json::from_str(&text).unwrap();
             assert!(text.len() < 1000, "{name}, {why}: {text:.300}");
@@ -389,7 +159,7 @@ fn hostile_values_are_rejected_or_forwarded_unchanged() {
         let server = start_server();
         let mut clients = json_clients(&server);
         for client in &mut clients {
-            for (message, accepted) in std::mem::take(&mut client.templates) {
+            for (message, accepted) in std::mem::take(&mut client.dialect.templates) {
                 let why = format!("{what} in {message}");
                 let message = message.replace(VALUE, &value);
                 if accepted == Accepts::Nothing || accepted == Accepts::Numbers && !is_number {
@@ -400,11 +170,15 @@ fn hostile_values_are_rejected_or_forwarded_unchanged() {
                 assert!(
                     replies.len() <= 1,
                     "{}, {why}: {replies:.300?}",
-                    client.name
+                    client.dialect.name
                 );
                 // A value that is sent back is the same byte for byte.
                 for text in replies {
-                    assert!(text.contains(&value), "{}, {why}: {text:.300}", client.name);
+                    assert!(
+                        text.contains(&value),
+                        "{}, {why}: {text:.300}",
+                        client.dialect.name
+                    );
                 }
             }
         }
@@ -433,47 +207,30 @@ fn a_message_that_is_not_json_or_repeats_a_key_is_rejected() {
 #[test]
 fn hostile_values_in_first_messages_tokens_and_bodies_are_rejected() {
     let server = start_server();
-    for (protocol, message, error) in [
-        (
-            "fastchat",
-            r#"{"type":"HELLO","data":{"user_id":"x","display_name":VALUE}}"#,
-            "ERROR",
-        ),
-        ("fastchat", r#"{"type":"HELLO","data":VALUE}"#, "ERROR"),
-        (
-            "fastchat",
-            r#"{"type":"HELLO","display_name":VALUE}"#,
-            "ERROR",
-        ),
-        (
-            "fastchat",
-            r#"{"type":"HELLO","user_id":VALUE,"display_name":"Ann"}"#,
-            "ERROR",
-        ),
-        ("workspace", r#"{"type":"auth","token":VALUE}"#, "error"),
-        (
-            "loudsync",
-            r#"{"type":"join","timestamp":1,"sessionId":VALUE}"#,
-            "error",
-        ),
-        (
-            "loudsync",
-            r#"{"type":"JOIN","timestamp":1,"payload":{"sessionId":VALUE}}"#,
-            "ERROR",
-        ),
-    ] {
-        for (what, value, _) in values() {
-            let mut client = server.connect(protocol);
-            client.send(message.replace(VALUE, &value));
-            let error = client.receive_type(error).to_string();
-            assert!(error.len() < 1000, "{protocol}, {what}: {error:.300}");
-            client.close_normally();
+    for hostile in Hostile::all() {
+        for Dialect {
+            name,
+            error,
+            first_messages,
+            ..
+        } in hostile.dialects
+        {
+            for message in first_messages {
+                for (what, value, _) in values() {
+                    let mut client = server.connect(hostile.protocol);
+                    client.send(message.replace(VALUE, &value));
+                    let is_error = |text: &str| text.contains(&error).then(|| text.to_owned());
+                    let error = client.receive_until(is_error);
+                    assert!(error.len() < 1000, "{name}, {what}: {error:.300}");
+                    client.close_normally();
+                }
+                server.assert_survives_within(
+                    LARGE_MESSAGE_SLACK,
+                    &format!("JSON: hostile values in {message}"),
+                    "rejected",
+                );
+            }
         }
-        server.assert_survives_within(
-            LARGE_MESSAGE_SLACK,
-            &format!("JSON: hostile values in {message}"),
-            "rejected",
-        );
     }
     for (what, value, _) in values() {
         // The token of `auth` is a JWT, so it contains JSON, too.

@@ -13,11 +13,14 @@
 //! | `names` | names and ids that would forge or garble lines of the log |
 //! | `identity` | guessed codes and tokens, and claims to be another user or the host |
 //!
+//! What a protocol needs for them is in its folder: `pair.transcript` and `hostile.txt` (`dialects`).
+//!
 //! Each case prints a row of a table: the case, the outcome, the milliseconds in which the daemon then
 //! served a healthy pair of each protocol, and resident memory before and after. To see the table:
 //! `cargo test --test daemon hostile -- --nocapture | grep '^| '`. The milliseconds are not asserted,
 //! since a loaded machine may be slow. Memory is asserted: it must come back before the deadline.
 
+mod dialects;
 mod floods;
 mod frames;
 mod half_open;
