@@ -57,16 +57,15 @@ fn the_sockets_of_a_listener_share_its_room_and_its_limits() {
 }
 
 #[test]
-fn the_defaults_are_localhost_and_the_packaged_file_is_all_addresses() {
+fn the_default_addresses_are_localhost() {
     let defaults: Value = serde_json::from_str(&Config::built_in().to_json()).unwrap();
-    let packaged: Value =
-        serde_json::from_str(include_str!("../systemd/switchboard.json")).unwrap();
     for (index, protocol) in PROTOCOLS.iter().enumerate() {
         let default = (protocol.listener_defaults)()["address"].clone();
-        let (_, port) = default.as_str().unwrap().split_once("localhost:").unwrap();
-        let address = |config: &Value| config["listeners"][index]["address"].clone();
-        assert_eq!(address(&defaults), default);
-        assert_eq!(address(&packaged), json!(format!("*:{port}")));
+        assert!(
+            default.as_str().unwrap().starts_with("localhost:"),
+            "{default}"
+        );
+        assert_eq!(defaults["listeners"][index]["address"], default);
     }
 }
 

@@ -39,6 +39,19 @@ fn port(protocol: &'static Protocol) -> u16 {
 }
 
 #[test]
+fn every_folder_of_a_protocol_is_in_the_table() {
+    let folders = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/protocols");
+    let entries = std::fs::read_dir(folders).unwrap().map(|it| it.unwrap());
+    for folder in entries.filter(|entry| entry.path().is_dir()) {
+        let name = folder.file_name().into_string().unwrap();
+        assert!(
+            PROTOCOLS.iter().any(|protocol| protocol.name == name),
+            "src/protocols/mod.rs lacks {name}: add it to the table, and its `pub mod`"
+        );
+    }
+}
+
+#[test]
 fn the_packaged_configuration_has_a_listener_of_each_protocol_on_its_default_port() {
     let path = "systemd/switchboard.json";
     let config: Value = serde_json::from_str(&file(path)).unwrap();

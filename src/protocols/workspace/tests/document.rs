@@ -46,7 +46,7 @@
 //! | 20,000 deliveries a second for announcements, oldest first | `a_room_of_100_hears_200_comings_a_second_oldest_first`, `a_room_of_10_000_hears_two_a_second`, `what_exceeds_the_budget_is_paid_by_the_following_seconds`, `without_a_budget_all_changes_are_announced_at_once` |
 //! | a coming and a going that both wait cancel each other | `a_coming_and_a_going_that_both_wait_cancel_each_other`, `a_user_that_returns_before_its_going_was_announced_is_the_same` |
 //! | a name that was announced in the last 10 s waits | `a_name_is_announced_once_in_10_s` |
-//! | `online` only of who is still there, `offline` only of who was announced | `a_user_that_was_never_announced_goes_in_silence`, `rules_hold_for_random_clients` |
+//! | `online` only of who is still there, `offline` only of who was announced | `a_user_that_was_never_announced_goes_in_silence`, `the_model_holds_whatever_clients_do` |
 //! | the answer to a handshake never waits, `connectedUsers` is right | `the_answer_to_a_handshake_never_waits` |
 //! | what a user says itself is always passed on | `what_a_user_says_itself_is_passed_on_whatever_waits` |
 //! | names that wait are bounded and forgotten | `names_that_are_gone_are_bounded`, `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
@@ -1284,7 +1284,7 @@ fn every_rule_has_a_test() {
         include_str!("../../../toolkit/sanitize.rs"),
         include_str!("../../../net/listener.rs"),
         include_str!("announcements.rs"),
-        include_str!("model.rs"),
+        include_str!("../../../testing/mod.rs"),
         include_str!("takeovers.rs"),
         include_str!("texts.rs"),
     ]);

@@ -1,0 +1,49 @@
+//! Each demand of Echo's page, with the test that holds it.
+//!
+//! | demand | test |
+//! | --- | --- |
+//! | each text is sent back, to nobody else | `a_text_is_sent_back_to_its_sender_alone` |
+//! | a binary message is ignored | `a_binary_message_is_ignored` |
+//! | after `max_echoes` the connection is closed | `a_connection_has_so_many_echoes_and_is_closed_at_the_next_text` |
+
+use crate::protocols::echo::*;
+use crate::testing::harness::{RealmHarness, no_lines};
+use crate::testing::spec_table::assert_tested;
+use serde_json::json;
+
+#[test]
+fn every_rule_has_a_test() {
+    assert_tested(&[include_str!("document.rs")]);
+}
+
+#[test]
+fn a_text_is_sent_back_to_its_sender_alone() {
+    let mut harness: RealmHarness<Echo> = RealmHarness::new(json!({}));
+    harness.open(1, "/echo");
+    harness.open(2, "/echo");
+    assert_eq!(harness.send(2, "hello"), ["2 < hello"]);
+}
+
+#[test]
+fn a_binary_message_is_ignored() {
+    let mut harness: RealmHarness<Echo> = RealmHarness::new(json!({}));
+    harness.open(1, "/echo");
+    let binary = Message::Binary(vec![1].into());
+    assert_eq!(harness.send_message(1, binary), no_lines());
+}
+
+#[test]
+fn a_connection_has_so_many_echoes_and_is_closed_at_the_next_text() {
+    let mut harness: RealmHarness<Echo> = RealmHarness::new(json!({"max_echoes": 1}));
+    for conn in [1, 2] {
+        harness.open(conn, "/echo");
+        assert_eq!(harness.send(conn, "one"), [format!("{conn} < one")]);
+    }
+    assert_eq!(harness.send(1, "two"), ["1 x 4429 enough echoes"]);
+}
+
+#[test]
+fn options_out_of_range_are_named() {
+    let options = json!({"max_echoes": 0});
+    assert_eq!(RealmHarness::<Echo>::invalid_option(options), "max_echoes");
+}
