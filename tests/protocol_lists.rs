@@ -135,3 +135,18 @@ fn the_examples_for_proxies_carry_each_protocol() {
         },
     );
 }
+
+#[test]
+fn the_soak_has_clients_of_each_protocol() {
+    let starts = file("benches/soak/main.rs");
+    for Protocol { name, .. } in PROTOCOLS {
+        let soak = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/soak");
+        let has_files =
+            ["clients", "expectations"].map(|it| soak.join(it).join(format!("{name}.rs")).exists());
+        assert!(
+            has_files == [true; 2] && starts.contains(&format!("\"{name}\" => ")),
+            "benches/soak lacks {name}: add clients/{name}.rs and expectations/{name}.rs, and their line in \
+             start_clients in main.rs (benches/README.md)"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! What the attackers do.
 
 use super::wire::{frame, open, peerdrop_pair, read_frame, text_frame};
-use super::{ATTACKER, DURATION, HEALTHY, Target};
+use super::{ATTACKER, DURATION, HEALTHY, Target, daemon};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use switchboard::protocols::PROTOCOLS;
 use uuid::Uuid;
 
 /// One client after the other says all that a minute allows, each under a name of its own.
@@ -144,23 +145,12 @@ pub fn parts(target: &Target, fragment: usize) -> String {
         }
     }
     let most = getrlimit(Resource::Nofile).current.unwrap_or(20_000) as usize - 200;
-    let paths = [
-        ("peerdrop", "/ws/chat"),
-        ("fastchat", "/ws"),
-        ("workspace", "/ws"),
-        ("loudsync", "/"),
-        ("peerjs", "/peerjs?key=peerjs&token=t&id="),
-    ];
     let pair = peerdrop_pair(ATTACKER, target.address("peerdrop"));
     let mut clients = Vec::new();
-    for (protocol, path) in paths {
-        for number in 0..most / paths.len() {
-            let path = if protocol == "peerjs" {
-                format!("{path}{number}")
-            } else {
-                path.to_owned()
-            };
-            let Ok(mut stream) = open(ATTACKER, target.address(protocol), &path) else {
+    for protocol in PROTOCOLS {
+        for _ in 0..most / PROTOCOLS.len() {
+            let (address, path) = (target.address(protocol.name), daemon::target(protocol.name));
+            let Ok(mut stream) = open(ATTACKER, address, &path) else {
                 break;
             };
             if stream.write_all(&part).is_err() {

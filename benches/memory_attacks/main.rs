@@ -24,7 +24,7 @@ use attacks::{chats, names, parts, sessions, slow};
 use daemon::{Daemon, memory};
 use group::Group;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::{Result, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+use switchboard::protocols::PROTOCOLS;
 use wire::{frame, peerdrop_pair, read_frame, text_frame};
 
 /// How long to wait for the daemon.
@@ -72,12 +73,10 @@ struct Target {
 
 impl Target {
     fn address(&self, protocol: &str) -> SocketAddr {
-        let index = PROTOCOLS.iter().position(|name| *name == protocol);
+        let index = PROTOCOLS.iter().position(|it| it.name == protocol);
         self.addresses[index.unwrap()]
     }
 }
-
-const PROTOCOLS: [&str; 5] = ["peerdrop", "fastchat", "workspace", "loudsync", "peerjs"];
 
 /// Memory of the daemon.
 #[derive(Clone, Copy, Default)]
@@ -223,7 +222,8 @@ fn start(group: Option<&Group>) -> Daemon {
         .lines()
         .filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
     launcher.envs(variables);
-    let listeners = PROTOCOLS.map(|protocol| json!({"protocol": protocol}));
+    let listeners = PROTOCOLS.iter().map(|it| json!({"protocol": it.name}));
+    let listeners: Vec<Value> = listeners.collect();
     // The log says at `info` where the listeners are.
     let config = json!({"log": "info", "threads": 1, "listeners": listeners});
     launcher.arg(daemon::program().get_program());

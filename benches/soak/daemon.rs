@@ -1,5 +1,6 @@
 //! The daemon under test as a process, which is started several times with one configuration and one log.
 
+use crate::clients;
 use crate::process::{cpu, memory, program, temporary_file};
 use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol};
 use async_std::task;
@@ -16,7 +17,7 @@ use std::time::Instant;
 pub struct Daemon {
     child: Child,
     config: PathBuf,
-    /// Where it listens, in the order of [`Protocol::ALL`].
+    /// Where it listens, in the order of [`Protocol::all`].
     pub addresses: Vec<SocketAddr>,
     /// The file that has its log, which is kept.
     pub log: PathBuf,
@@ -26,7 +27,7 @@ impl Daemon {
     /// Starts the daemon on free ports, and waits until it is ready.
     pub async fn start(seed: u64) -> Self {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let listeners: Vec<TcpListener> = Protocol::ALL.iter().map(|_| listen()).collect();
+        let listeners: Vec<TcpListener> = Protocol::all().map(|_| listen()).collect();
         let addresses = listeners.iter().map(|it| it.local_addr().expect("bound"));
         let addresses: Vec<SocketAddr> = addresses.collect();
         drop(listeners);
@@ -93,12 +94,12 @@ impl Drop for Daemon {
 fn configuration(addresses: &[SocketAddr]) -> Value {
     let listener = |(protocol, address): (Protocol, &SocketAddr)| {
         let mut settings = json!({"protocol": protocol.name(), "address": address});
-        if protocol == Protocol::PeerDrop {
+        if protocol == clients::peerdrop::PROTOCOL {
             // All clients have one address, and some use the code of a session that has just ended.
             settings["wrong_codes_per_minute"] = json!(0);
             settings["total_wrong_codes_per_minute"] = json!(0);
         }
-        if protocol == Protocol::Workspace {
+        if protocol == clients::workspace::PROTOCOL {
             // What is due at a quiescent point must not wait for a budget, and a client that the machine does not
             // run for 5 s must not lose its place.
             settings["announcements_per_second"] = json!(0);
@@ -107,7 +108,7 @@ fn configuration(addresses: &[SocketAddr]) -> Value {
         }
         settings
     };
-    let listeners = Protocol::ALL.into_iter().zip(addresses).map(listener);
+    let listeners = Protocol::all().zip(addresses).map(listener);
     // All clients are in one busy process, and need a while to answer their Close frames.
     json!({
         "log": "info",

@@ -1,10 +1,11 @@
 //! What the scenario does to the daemon while the clients act: suspends it, stops, kills and restarts it,
 //! and tries to take an id that is in use.
 
+use crate::clients::peerjs::PROTOCOL;
 use crate::connection::{Connection, ConnectionEnd, Event};
 use crate::expectations::peerjs::connect_target;
 use crate::scenario::Scenario;
-use crate::shared_state::{DEADLINE, POLL_INTERVAL, Phase, Protocol};
+use crate::shared_state::{DEADLINE, POLL_INTERVAL, Phase};
 use async_std::task;
 use rustix::process::Signal;
 use std::time::Instant;
@@ -86,7 +87,7 @@ impl Scenario {
 
     /// Succeeds if the server answers ID-TAKEN and closes with 4409.
     async fn connect_with_taken_id(&self, target: &str) -> Result<(), String> {
-        let mut connection = Connection::open(&self.shared, Protocol::PeerJs, target).await?;
+        let mut connection = Connection::open(&self.shared, PROTOCOL, target).await?;
         let deadline = Instant::now() + DEADLINE;
         let first = connection.next(deadline).await;
         let second = connection.next(deadline).await;

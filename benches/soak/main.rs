@@ -1,4 +1,4 @@
-//! A soak test: clients of all five protocols connect, exchange messages, idle, fail and reconnect,
+//! A soak test: clients of all protocols connect, exchange messages, idle, fail and reconnect,
 //! while the daemon is suspended, stopped, killed and restarted. Every guarantee that a client can
 //! observe is checked.
 //!
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
         .next()
         .unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0 >> 16);
     println!("{clients} clients for {seconds} s, seed {seed}");
-    let clients_per_protocol = (clients as usize).div_ceil(Protocol::ALL.len());
+    let clients_per_protocol = (clients as usize).div_ceil(Protocol::all().len());
     let shared = SharedState::new(clients_per_protocol, seed, !is_bench);
     block_on(run(shared, Duration::from_secs(seconds), seed))
 }
@@ -106,42 +106,12 @@ async fn run(shared: Rc<SharedState>, length: Duration, seed: u64) -> ExitCode {
     let daemon = Daemon::start(seed).await;
     println!("the daemon's log is {}", daemon.log.display());
     shared.daemon_started(daemon.addresses.clone());
-    let count = shared.clients_per_protocol;
-    let peerdrop = Rc::new(RefCell::new(PeerDropExpectations::new(count)));
-    let fastchat = Rc::new(RefCell::new(FastChatExpectations::new(&shared)));
-    let workspace = Rc::new(RefCell::new(WorkspaceExpectations::new(count)));
-    let loudsync = Rc::new(RefCell::new(LoudsyncExpectations::new(count)));
-    let peerjs = Rc::new(RefCell::new(PeerJsExpectations::new(count)));
-    for index in 0..count {
-        spawn_client(
-            &shared,
-            index,
-            PeerDropClient::new(&shared, &peerdrop, index),
-        );
-        spawn_client(
-            &shared,
-            index,
-            FastChatClient::new(&shared, &fastchat, index),
-        );
-        spawn_client(
-            &shared,
-            index,
-            WorkspaceClient::new(&shared, &workspace, index),
-        );
-        spawn_client(
-            &shared,
-            index,
-            LoudsyncClient::new(&shared, &loudsync, index),
-        );
-        spawn_client(&shared, index, PeerJsClient::new(&shared, &peerjs, index));
-    }
-    let expectations: Vec<(Protocol, Rc<RefCell<dyn Expectations>>)> = vec![
-        (Protocol::PeerDrop, peerdrop),
-        (Protocol::FastChat, fastchat),
-        (Protocol::Workspace, workspace),
-        (Protocol::Loudsync, loudsync),
-        (Protocol::PeerJs, Rc::clone(&peerjs) as _),
-    ];
+    let peerjs = Rc::new(RefCell::new(PeerJsExpectations::new(
+        shared.clients_per_protocol,
+    )));
+    let expectations = Protocol::all()
+        .map(|protocol| (protocol, start_clients(&shared, protocol, &peerjs)))
+        .collect();
     let mut scenario = Scenario::new(&shared, daemon, expectations, peerjs, length, seed);
     scenario.run().await;
     let failures = shared.report.failures();
@@ -154,13 +124,64 @@ async fn run(shared: Rc<SharedState>, length: Duration, seed: u64) -> ExitCode {
     }
 }
 
-/// Starts the task of one client.
-fn spawn_client<M: ClientModel + 'static>(shared: &Rc<SharedState>, index: usize, model: M) {
-    let task = ClientTask {
-        shared: Rc::clone(shared),
-        model,
-        name: format!("{} {index}", M::PROTOCOL.name()),
-        random: shared.random(M::PROTOCOL, index),
-    };
-    spawn_local(task.run()).detach();
+/// Starts the clients of a protocol. Returns what all of them together must have seen.
+fn start_clients(
+    shared: &Rc<SharedState>,
+    protocol: Protocol,
+    peerjs: &Rc<RefCell<PeerJsExpectations>>,
+) -> Rc<RefCell<dyn Expectations>> {
+    let count = shared.clients_per_protocol;
+    match protocol.name() {
+        "peerdrop" => start(
+            shared,
+            PeerDropExpectations::new(count),
+            PeerDropClient::new,
+        ),
+        "fastchat" => start(
+            shared,
+            FastChatExpectations::new(shared),
+            FastChatClient::new,
+        ),
+        "workspace" => start(
+            shared,
+            WorkspaceExpectations::new(count),
+            WorkspaceClient::new,
+        ),
+        "loudsync" => start(
+            shared,
+            LoudsyncExpectations::new(count),
+            LoudsyncClient::new,
+        ),
+        "peerjs" => start_with(shared, Rc::clone(peerjs), PeerJsClient::new),
+        other => panic!(
+            "the soak has no clients of {other}: add clients/{other}.rs, which implements ClientModel, \
+             expectations/{other}.rs, which implements Expectations, and their line in start_clients (main.rs)"
+        ),
+    }
+}
+
+fn start<E: Expectations + 'static, M: ClientModel + 'static>(
+    shared: &Rc<SharedState>,
+    expectations: E,
+    new: fn(&Rc<SharedState>, &Rc<RefCell<E>>, usize) -> M,
+) -> Rc<RefCell<dyn Expectations>> {
+    start_with(shared, Rc::new(RefCell::new(expectations)), new)
+}
+
+/// Starts the tasks of the clients of one protocol.
+fn start_with<E: Expectations + 'static, M: ClientModel + 'static>(
+    shared: &Rc<SharedState>,
+    expectations: Rc<RefCell<E>>,
+    new: fn(&Rc<SharedState>, &Rc<RefCell<E>>, usize) -> M,
+) -> Rc<RefCell<dyn Expectations>> {
+    for index in 0..shared.clients_per_protocol {
+        let task = ClientTask {
+            shared: Rc::clone(shared),
+            model: new(shared, &expectations, index),
+            name: format!("{} {index}", M::PROTOCOL.name()),
+            random: shared.random(M::PROTOCOL, index),
+        };
+        spawn_local(task.run()).detach();
+    }
+    expectations
 }

@@ -101,7 +101,7 @@ impl Report {
     pub fn table(&self) -> String {
         let figures = self.0.borrow();
         let mut table = String::from("protocol       messages sent   received and checked\n");
-        for protocol in Protocol::ALL {
+        for protocol in Protocol::all() {
             let of = |figures: &BTreeMap<Protocol, u64>| {
                 figures.get(&protocol).copied().unwrap_or_default()
             };

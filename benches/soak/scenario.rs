@@ -123,7 +123,7 @@ impl Scenario {
 
     /// Waits until almost all clients are connected.
     async fn wait_for_clients(&mut self) {
-        let all = self.shared.clients_per_protocol * Protocol::ALL.len();
+        let all = self.shared.clients_per_protocol * Protocol::all().len();
         let deadline = Instant::now() + DEADLINE.min(self.length);
         while self.shared.connected_count() < all * 97 / 100 && Instant::now() < deadline {
             self.poll().await;

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use switchboard::protocols::PROTOCOLS;
 
 /// How long to wait for anything that must happen. Far longer than it takes on any machine.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -15,34 +16,25 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often to look for a change that is not signalled.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The five protocols, in the order of the daemon's configuration.
+/// A protocol of the daemon's table, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    PeerDrop,
-    FastChat,
-    Workspace,
-    Loudsync,
-    PeerJs,
-}
+pub struct Protocol(pub &'static str);
 
 impl Protocol {
-    pub const ALL: [Self; 5] = [
-        Self::PeerDrop,
-        Self::FastChat,
-        Self::Workspace,
-        Self::Loudsync,
-        Self::PeerJs,
-    ];
+    /// Returns all protocols, in the order of the table and of the daemon's configuration.
+    pub fn all() -> impl ExactSizeIterator<Item = Self> {
+        PROTOCOLS.iter().map(|protocol| Self(protocol.name))
+    }
 
     /// Returns the name in the configuration.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::PeerDrop => "peerdrop",
-            Self::FastChat => "fastchat",
-            Self::Workspace => "workspace",
-            Self::Loudsync => "loudsync",
-            Self::PeerJs => "peerjs",
-        }
+        self.0
+    }
+
+    /// Returns the place in the table.
+    fn index(self) -> usize {
+        let index = Self::all().position(|protocol| protocol == self);
+        index.expect("the clients are those of a protocol in the table")
     }
 }
 
@@ -108,7 +100,7 @@ impl SharedState {
 
     /// Returns the random numbers of one client, the same in each run with the same seed.
     pub fn random(&self, protocol: Protocol, index: usize) -> Random {
-        let seed = self.seed ^ ((protocol as u64 + 1) << 32) ^ index as u64;
+        let seed = self.seed ^ ((protocol.index() as u64 + 1) << 32) ^ index as u64;
         let mut random = Random::from_seed(seed);
         // The first numbers of adjacent seeds are alike.
         random.number();
@@ -151,7 +143,7 @@ impl SharedState {
     }
 
     pub fn address(&self, protocol: Protocol) -> SocketAddr {
-        self.addresses.borrow()[protocol as usize]
+        self.addresses.borrow()[protocol.index()]
     }
 
     /// Returns whether clients must begin nothing, because a quiescent point is being reached or checked.

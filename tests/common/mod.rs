@@ -9,8 +9,8 @@ pub mod transcript;
 pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
 };
-pub use daemon::{Daemon, merge, program, protocol_file, run, temporary_file};
-pub use pairs::{Pair, target};
+pub use daemon::{Daemon, merge, program, protocol_file, run, target, temporary_file};
+pub use pairs::Pair;
 
 use std::time::{Duration, Instant};
 

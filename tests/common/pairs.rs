@@ -3,7 +3,7 @@
 //! protocol find them there. All ids are random, so that several pairs, and other clients, can use one listener.
 
 use super::Client;
-use super::daemon::protocol_file;
+use super::daemon::pair_transcript;
 use super::transcript::{Action, Conversation, Receives, Values, lines, parse};
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,13 +32,7 @@ struct Script {
 impl Script {
     /// Reads the file of a protocol.
     fn read(protocol: &str) -> Self {
-        let text = protocol_file(
-            protocol,
-            "tests/pair.transcript",
-            "how two clients of the protocol connect and meet; after an empty line, what one sends to the other, \
-             with $text for its text, and what both then receive; after another empty line, if there is such a \
-             message, the same for an answer (tests/README.md, \"Pairs\")",
-        );
+        let text = pair_transcript(protocol);
         let paragraphs = text.split("\n\n");
         let paragraphs = paragraphs.map(|part| lines(part).map(str::to_owned).collect());
         let paragraphs: Vec<Vec<String>> = paragraphs
@@ -74,16 +68,6 @@ impl Script {
             message: message.clone(),
             answer,
         }
-    }
-}
-
-/// Returns the request target with which a new client of a protocol connects: that of the first client of a
-/// pair.
-pub fn target(protocol: &str) -> String {
-    let script = Script::read(protocol);
-    match parse(&script.meeting[0]).1 {
-        Action::ConnectsTo(target) => Values::default().fill(target),
-        _ => panic!("the pair of {protocol}: a client must connect first"),
     }
 }
 

@@ -23,6 +23,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub const PROTOCOL: Protocol = Protocol("fastchat");
+
 /// Messages of one user in a minute, as the document has it.
 const LIMIT: usize = 60;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -65,7 +67,7 @@ impl FastChatClient {
             expectations: Rc::clone(expectations),
             index,
             is_flat: index % 2 == 1,
-            random: shared.random(Protocol::FastChat, index + (1 << 20)),
+            random: shared.random(PROTOCOL, index + (1 << 20)),
             admitted_at: 0,
             generation: 0,
             number: 0,
@@ -107,7 +109,7 @@ impl FastChatClient {
         let now = Instant::now();
         self.sent.push_back((self.number, now));
         self.sent.retain(|(_, at)| now < *at + MINUTE * 2);
-        self.shared.report.sent(Protocol::FastChat);
+        self.shared.report.sent(PROTOCOL);
         outgoing.push(self.encode("MSG", fields));
     }
 
@@ -236,7 +238,7 @@ impl FastChatClient {
         let ledger = &mut expectations.ledger;
         ledger.receive(sender, number, self.index, content)?;
         drop(expectations);
-        self.shared.report.received(Protocol::FastChat);
+        self.shared.report.received(PROTOCOL);
         if !self.is_flat {
             outgoing.push(self.encode("MSG_ACK", json!({"message_id": id})));
         }
@@ -306,7 +308,7 @@ fn name(client: usize) -> String {
 }
 
 impl ClientModel for FastChatClient {
-    const PROTOCOL: Protocol = Protocol::FastChat;
+    const PROTOCOL: Protocol = PROTOCOL;
 
     fn connect_target(&mut self) -> Option<String> {
         Some("/ws".to_owned())

@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub const PROTOCOL: Protocol = Protocol("loudsync");
+
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long after a heartbeat the server keeps a member, as the document has it.
@@ -81,7 +83,7 @@ impl LoudsyncClient {
             expectations: Rc::clone(expectations),
             session: index / MEMBERS_PER_SESSION,
             slot: index % MEMBERS_PER_SESSION,
-            random: shared.random(Protocol::Loudsync, index + (1 << 20)),
+            random: shared.random(PROTOCOL, index + (1 << 20)),
             connecting_at: 0,
             host_admitted_at: 0,
             has_welcome: false,
@@ -211,7 +213,7 @@ impl LoudsyncClient {
             return Err(unexpected());
         }
         self.session().slots[self.slot].known_members = known;
-        self.shared.report.received(Protocol::Loudsync);
+        self.shared.report.received(PROTOCOL);
         let may_join = self.has_welcome && !self.is_session_closed && !self.is_kicked;
         if self.admitted_at() == 0 && may_join {
             return self.on_admitted();
@@ -313,7 +315,7 @@ fn parse_member(member: &Value) -> Option<(String, MemberView)> {
 }
 
 impl ClientModel for LoudsyncClient {
-    const PROTOCOL: Protocol = Protocol::Loudsync;
+    const PROTOCOL: Protocol = PROTOCOL;
 
     fn connect_target(&mut self) -> Option<String> {
         let host_admitted_at = self.session().slots[0].admitted_at;
@@ -375,7 +377,7 @@ impl ClientModel for LoudsyncClient {
                     "kicked" => self.on_kicked(),
                     _ => self.on_session_closed(fields),
                 }?;
-                self.shared.report.received(Protocol::Loudsync);
+                self.shared.report.received(PROTOCOL);
                 Ok(())
             }
             "pong" => self.on_pong(if is_upper {
@@ -401,7 +403,7 @@ impl ClientModel for LoudsyncClient {
         if self.shared.is_quiet() {
             return;
         }
-        self.shared.report.sent(Protocol::Loudsync);
+        self.shared.report.sent(PROTOCOL);
         if self.random.one_in(10) {
             let timestamp = self.shared.next_event();
             outgoing.push(self.encode("member_list", json!({}), timestamp));

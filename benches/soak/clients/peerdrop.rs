@@ -14,6 +14,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub const PROTOCOL: Protocol = Protocol("peerdrop");
+
 /// What the creator of a session is told when the other peer joins. Clients may send it, too.
 const JOINED: &str = "the other guy joined";
 
@@ -50,7 +52,7 @@ impl PeerDropClient {
             expectations: Rc::clone(expectations),
             index,
             side: index % 2,
-            random: shared.random(Protocol::PeerDrop, index + (1 << 20)),
+            random: shared.random(PROTOCOL, index + (1 << 20)),
             session: Rc::default(),
             is_settled: false,
             will_flood: false,
@@ -66,7 +68,7 @@ impl PeerDropClient {
             1 if length < 1000 => JOINED.to_owned(),
             _ => text(self.index, self.sent, length),
         };
-        self.shared.report.sent(Protocol::PeerDrop);
+        self.shared.report.sent(PROTOCOL);
         self.session.borrow_mut().unreceived[self.side].push_back(text.clone());
         outgoing.push(text);
     }
@@ -89,7 +91,7 @@ impl PeerDropClient {
 }
 
 impl ClientModel for PeerDropClient {
-    const PROTOCOL: Protocol = Protocol::PeerDrop;
+    const PROTOCOL: Protocol = PROTOCOL;
 
     fn connect_target(&mut self) -> Option<String> {
         if self.side == 0 {
@@ -137,7 +139,7 @@ impl ClientModel for PeerDropClient {
         }
         let expected = session.unreceived[1 - self.side].pop_front();
         if expected.as_deref() == Some(seen) {
-            self.shared.report.received(Protocol::PeerDrop);
+            self.shared.report.received(PROTOCOL);
             return Ok(());
         }
         let expected = expected.as_deref().map(start_of);

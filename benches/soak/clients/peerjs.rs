@@ -20,6 +20,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+pub const PROTOCOL: Protocol = Protocol("peerjs");
+
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
 
 const OUTCOME: &str = "a call is answered, or it expires";
@@ -74,7 +76,7 @@ impl PeerJsClient {
             shared: Rc::clone(shared),
             expectations: Rc::clone(expectations),
             index,
-            random: shared.random(Protocol::PeerJs, index + (1 << 20)),
+            random: shared.random(PROTOCOL, index + (1 << 20)),
             number: 0,
             call: None,
             candidates_to: VecDeque::new(),
@@ -94,7 +96,7 @@ impl PeerJsClient {
         let length = self.random.below(1500);
         let ledger = &mut self.expectations.borrow_mut().ledger;
         let text = ledger.send(self.index, self.number, Some(recipient), length);
-        self.shared.report.sent(Protocol::PeerJs);
+        self.shared.report.sent(PROTOCOL);
         let payload = payload(&text);
         let dst = json!(peer_id(recipient));
         outgoing.push(format!(
@@ -120,7 +122,7 @@ impl PeerJsClient {
         let ledger = &mut expectations.ledger;
         ledger.receive(sender, number, self.index, text)?;
         drop(expectations);
-        self.shared.report.received(Protocol::PeerJs);
+        self.shared.report.received(PROTOCOL);
         match message.kind {
             "OFFER" => {
                 self.send("ANSWER", sender, outgoing);
@@ -194,7 +196,7 @@ fn payload(text: &str) -> String {
 }
 
 impl ClientModel for PeerJsClient {
-    const PROTOCOL: Protocol = Protocol::PeerJs;
+    const PROTOCOL: Protocol = PROTOCOL;
 
     fn connect_target(&mut self) -> Option<String> {
         let token = format!("token{}", self.index);

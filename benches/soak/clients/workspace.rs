@@ -26,6 +26,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+pub const PROTOCOL: Protocol = Protocol("workspace");
+
 /// Messages of one user in a minute, as the document has it.
 const LIMIT: usize = 100;
 
@@ -62,7 +64,7 @@ impl WorkspaceClient {
             expectations: Rc::clone(expectations),
             index,
             is_electron: index % 3 == 2,
-            random: shared.random(Protocol::Workspace, index + (1 << 20)),
+            random: shared.random(PROTOCOL, index + (1 << 20)),
             connecting_at: 0,
             generation: 0,
             number: 0,
@@ -119,7 +121,7 @@ impl WorkspaceClient {
         self.unreceived.push_back((self.number, now));
         self.sent_at.push_back(now);
         self.sent_at.retain(|at| now < *at + MINUTE * 2);
-        self.shared.report.sent(Protocol::Workspace);
+        self.shared.report.sent(PROTOCOL);
         outgoing.push(match (self.is_electron, reply_to) {
             (false, _) => json!({"type": "message:send", "text": text}).to_string(),
             (_, None) => json!({"type": "message", "text": text}).to_string(),
@@ -159,7 +161,7 @@ impl WorkspaceClient {
         let expected = json!([name(sender), text, reply_to]);
         let is_same = json!([data["username"], data["text"], data["replyTo"]]) == expected;
         drop(expectations);
-        self.shared.report.received(Protocol::Workspace);
+        self.shared.report.received(PROTOCOL);
         if !is_same {
             return Err((UNCHANGED, format!("{data} instead of {expected}")));
         }
@@ -242,7 +244,7 @@ impl WorkspaceClient {
 }
 
 impl ClientModel for WorkspaceClient {
-    const PROTOCOL: Protocol = Protocol::Workspace;
+    const PROTOCOL: Protocol = PROTOCOL;
 
     fn connect_target(&mut self) -> Option<String> {
         self.connecting_at = self.shared.next_event();

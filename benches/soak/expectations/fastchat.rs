@@ -3,7 +3,8 @@
 use super::Expectations;
 use super::message_ledger::MessageLedger;
 use crate::checks::{DELIVERED, KNOWN_USERS, Violation};
-use crate::shared_state::{LogicalTime, Protocol, SharedState};
+use crate::clients::fastchat::PROTOCOL;
+use crate::shared_state::{LogicalTime, SharedState};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use uuid::{Builder, Uuid};
@@ -30,7 +31,7 @@ pub struct FastChatExpectations {
 impl FastChatExpectations {
     pub fn new(shared: &SharedState) -> Self {
         let count = shared.clients_per_protocol;
-        let mut random = shared.random(Protocol::FastChat, 1 << 21);
+        let mut random = shared.random(PROTOCOL, 1 << 21);
         let mut random_id = |_| {
             let number = u128::from(random.number()) << 64 | u128::from(random.number());
             Builder::from_random_bytes(number.to_be_bytes()).into_uuid()
