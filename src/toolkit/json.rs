@@ -7,6 +7,7 @@ use crate::toolkit::sanitize::sanitize;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::fmt;
 
 /// The reason why a message cannot be decoded.
@@ -146,6 +147,24 @@ impl<'a, const N: usize> Fields<'a, N> {
     ) -> Result<T, InvalidMessage> {
         let missing = || InvalidMessage::field(name, format_args!("is missing; it must be {what}"));
         self.optional(name, what)?.ok_or_else(missing)
+    }
+
+    /// Decodes a required string, without a copy unless it has escapes.
+    ///
+    /// # Errors
+    /// As for [`Fields::required`].
+    #[inline(always)]
+    pub fn required_text(
+        &self,
+        name: &'static str,
+        what: &str,
+    ) -> Result<Cow<'a, str>, InvalidMessage> {
+        let value = self.get(name);
+        if value.is_some_and(|value| value.get().contains('\\')) {
+            self.required(name, what).map(Cow::Owned)
+        } else {
+            self.required(name, what).map(Cow::Borrowed)
+        }
     }
 
     /// Decodes an optional field. `null` counts as missing.
@@ -290,7 +309,8 @@ pub fn check_length(
 /// Returns the `type` of a message even if the rest is invalid; `None` if it has no readable type.
 pub fn message_type(text: &str) -> Option<String> {
     let fields = Fields::read(text, &["type"]).ok()?;
-    fields.required("type", "a string").ok()
+    let message_type = fields.required_text("type", "a string").ok()?;
+    Some(message_type.into_owned())
 }
 
 #[cfg(test)]
@@ -402,6 +422,20 @@ mod tests {
         }
         for json in ["[]", r#"["x"]"#, r#""x""#, "7", r#"{"text":1,"text":2}"#] {
             assert_eq!(text(json), Err(InvalidMessage::NotAnObject), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_copied_only_if_it_has_escapes() {
+        let text = |json| Fields::read(json, &["a"])?.required_text("a", "a string");
+        assert!(matches!(text(r#"{"a":"äb"}"#), Ok(Cow::Borrowed("äb"))));
+        let escaped = text(r#"{"a":"\u0061\n"}"#);
+        assert!(matches!(escaped, Ok(Cow::Owned(text)) if text == "a\n"));
+        for json in ["{}", r#"{"a":null}"#, r#"{"a":1}"#, r#"{"a":"\ud800"}"#] {
+            let fields = Fields::read(json, &["a"]).unwrap();
+            let owned = fields.required::<String>("a", "a string");
+            assert_eq!(text(json).map(Cow::into_owned), owned, "{json}");
+            assert!(owned.is_err(), "{json}");
         }
     }
 

@@ -64,7 +64,7 @@ fn decode_text(text: &str, dialect: Dialect) -> Result<ClientMessage, ErrorReply
         Dialect::Document => codec_document::hello(&fields),
         Dialect::Flat => codec_flat::hello(&fields),
     };
-    match message_type.as_str() {
+    match &*message_type {
         "HELLO" => Ok(ClientMessage::Hello(fields().and_then(hello))),
         "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
             fields().and_then(|fields| fields::target(&fields)),

@@ -4,15 +4,21 @@ use super::messages::{ClientMessage, Dialect, ErrorReply, Msg, Typing};
 use crate::toolkit::json::{self, InvalidMessage};
 use crate::toolkit::sanitize::{sanitize, sanitize_name};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// The greatest length of a `message_id`, in characters (rulings): enough for a UUID or a hash.
 const MAX_MESSAGE_ID_LENGTH: usize = 64;
 
 /// Reads the `type` of a message, and its `data` where it has one.
-pub(super) fn read_envelope(text: &str) -> Result<(String, Option<&RawValue>), InvalidMessage> {
+pub(super) fn read_envelope(
+    text: &str,
+) -> Result<(Cow<'_, str>, Option<&RawValue>), InvalidMessage> {
     let envelope = json::Fields::read(text, &["type", "data"])?;
-    Ok((envelope.required("type", "a string")?, envelope.get("data")))
+    Ok((
+        envelope.required_text("type", "a string")?,
+        envelope.get("data"),
+    ))
 }
 
 /// The fields of all message types: which ones matter depends on the type.
@@ -47,7 +53,7 @@ pub(super) fn msg(fields: &Fields, dialect: Dialect) -> Result<ClientMessage, Er
             Dialect::Document => Some(uuid(fields, "to")?),
             Dialect::Flat => optional_uuid(fields, "to")?,
         };
-        let content: String = fields.required("content", "a string")?;
+        let content = fields.required_text("content", "a string")?;
         Ok((to, sanitize(&content).into_owned()))
     };
     let (to, content) = other_fields().map_err(|invalid: InvalidMessage| {
@@ -71,7 +77,7 @@ pub(super) fn typing(fields: &Fields) -> Result<ClientMessage, ErrorReply> {
 pub(super) fn display_name<const N: usize>(
     fields: &json::Fields<N>,
 ) -> Result<String, InvalidMessage> {
-    let name: String = fields.required("display_name", "a string")?;
+    let name = fields.required_text("display_name", "a string")?;
     Ok(sanitize_name(&name))
 }
 
@@ -82,7 +88,7 @@ pub(super) fn uuid<const N: usize>(
     name: &'static str,
 ) -> Result<Uuid, InvalidMessage> {
     let what = "a UUID, for example \"8f9fe5ea-6b1c-4f3a-9d0e-2b7a1c5d4e3f\"";
-    let text: String = fields.required(name, what)?;
+    let text = fields.required_text(name, what)?;
     // `try_parse` also accepts the simple, braced and URN forms. Each has another length.
     let hyphenated = Some(&text).filter(|text| text.len() == uuid::fmt::Hyphenated::LENGTH);
     let uuid = hyphenated.and_then(|text| Uuid::try_parse(text).ok());

@@ -27,9 +27,9 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
             "reason",
         ],
     )?;
-    let message_type: String = message.required("type", "a string")?;
+    let message_type = message.required_text("type", "a string")?;
     let timestamp = fields::timestamp(&message, "timestamp")?;
-    match message_type.as_str() {
+    match &*message_type {
         "join" if !fields::is_supported_version(&message, "version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }

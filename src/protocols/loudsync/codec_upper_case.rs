@@ -24,10 +24,10 @@ type PayloadFields<'a> = Fields<'a, 6>;
 /// The error to answer the client with.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let message = Fields::read(text, &["type", "timestamp", "payload"])?;
-    let message_type: String = message.required("type", "a string")?;
+    let message_type = message.required_text("type", "a string")?;
     fields::timestamp(&message, "timestamp")?;
     let payload = read_payload(message.get("payload"))?;
-    match message_type.as_str() {
+    match &*message_type {
         "JOIN" if !fields::is_supported_version(&payload, "payload.version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }

@@ -36,7 +36,7 @@ fn id(dst: &RawValue) -> Option<String> {
 
 /// Returns the message that the fields make, or `None` if it is to be ignored.
 fn interpret(fields: &Fields<3>) -> Option<ClientMessage> {
-    let message_type: String = fields.required("type", "a string").ok()?;
+    let message_type = fields.required_text("type", "a string").ok()?;
     let message_type = TransmissionType::from_name(&message_type)?;
     // An empty `dst` counts as missing: no id is empty.
     let Some(dst) = fields.get("dst").filter(|dst| dst.get() != r#""""#) else {

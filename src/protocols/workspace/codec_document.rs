@@ -10,8 +10,8 @@ pub(super) const MESSAGE_TYPES: [&str; 3] = ["message:send", "presence:update", 
 /// Decodes a client message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let fields = Fields::read(text, &["type", "text", "status", "isTyping"])?;
-    let message_type: String = fields.required("type", "a string")?;
-    match message_type.as_str() {
+    let message_type = fields.required_text("type", "a string")?;
+    match &*message_type {
         "message:send" => Ok(ClientMessage::Send {
             text: read_text(&fields)?,
             reply_to: None,

@@ -18,8 +18,8 @@ const MAX_REPLY_TO_CHARACTERS: usize = 64;
 /// Decodes a client message.
 pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     let fields = Fields::read(text, &["type", "token", "text", "replyTo"])?;
-    let message_type: String = fields.required("type", "a string")?;
-    match message_type.as_str() {
+    let message_type = fields.required_text("type", "a string")?;
+    match &*message_type {
         "auth" => Ok(ClientMessage::Auth(check_token(
             fields.optional("token", "a string")?,
         )?)),

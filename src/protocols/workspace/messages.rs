@@ -138,7 +138,7 @@ impl From<InvalidMessage> for ErrorReply {
 /// # Errors
 /// It is missing, not a string, or nothing but white space is left of it.
 pub(super) fn read_text<const N: usize>(fields: &Fields<N>) -> Result<String, InvalidMessage> {
-    let text: String = fields.required("text", "a string")?;
+    let text = fields.required_text("text", "a string")?;
     let text = sanitize(&text);
     if text.trim().is_empty() {
         let problem = "is empty without HTML tags and white space; must contain text";
