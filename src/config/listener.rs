@@ -3,7 +3,7 @@
 use super::{Address, Hosts, Origins};
 use crate::base::ip::Network;
 use crate::realm::setting::{Range, Setting, SettingMap};
-use crate::realm::settings::{Settings, settings};
+use crate::realm::setting_list::{Settings, settings};
 use crate::realm::{Protocol, SettingError};
 use serde::{Serialize, Serializer};
 use serde_json::json;

@@ -14,7 +14,7 @@ mod warnings;
 
 use crate::protocols::PROTOCOLS;
 use crate::realm::setting::SettingMap;
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 pub use address::Address;
 pub(crate) use hosts::Hosts;
 pub use listener::{Listener, ListenerSettings};

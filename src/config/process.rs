@@ -1,7 +1,7 @@
 //! The settings of the process: keys of the outermost object.
 
 use crate::realm::setting::{Range, Setting};
-use crate::realm::settings::{Settings as _, settings};
+use crate::realm::setting_list::{Settings as _, settings};
 use log::LevelFilter;
 use std::time::Duration;
 

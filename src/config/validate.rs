@@ -5,7 +5,7 @@ use super::{Config, EXAMPLE_LISTENERS, Listener, Process, listener, process, syn
 use crate::base::log_escape::{Quoted, escape};
 use crate::protocols::{self, PROTOCOLS};
 use crate::realm::setting::{Setting, SettingMap};
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 use crate::realm::{Protocol, SettingError};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@ use super::{Address, Hosts, Origins};
 use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
 use crate::realm::setting::Setting;
-use crate::realm::setting_value::{SettingValue, ValueError, deserialize, expect_array};
+use crate::realm::setting_types::{SettingValue, ValueError, deserialize, expect_array};
 use log::LevelFilter;
 use serde_json::{Value, json};
 use std::net::SocketAddr;

@@ -2,7 +2,7 @@
 
 use super::{Config, Listener, ListenerSettings, Process};
 use crate::realm::setting::Setting;
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 

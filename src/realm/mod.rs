@@ -20,8 +20,8 @@ pub mod context;
 pub mod protocol;
 pub mod request;
 pub mod setting;
-pub(crate) mod setting_value;
-pub(crate) mod settings;
+pub(crate) mod setting_list;
+pub(crate) mod setting_types;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;

@@ -1,7 +1,7 @@
 //! Verification of JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2).
 
 use crate::realm::setting::Setting;
-use crate::realm::setting_value::{SettingValue, ValueError};
+use crate::realm::setting_types::{SettingValue, ValueError};
 use crate::toolkit::json;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use hmac::{Hmac, KeyInit, Mac};
@@ -190,7 +190,7 @@ pub(crate) fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::realm::setting::{SettingError, SettingMap};
-    use crate::realm::settings::{Settings as _, settings};
+    use crate::realm::setting_list::{Settings as _, settings};
     use proptest::prelude::*;
     use serde_json::json;
 

@@ -7,7 +7,7 @@ use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
 use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,

@@ -1,6 +1,6 @@
 //! The options of an Echo listener in the configuration.
 
-use crate::realm::settings::settings;
+use crate::realm::setting_list::settings;
 
 settings! {
     /// The options of an Echo listener.

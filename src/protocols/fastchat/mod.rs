@@ -23,7 +23,7 @@ mod stored;
 use crate::base::close::DisconnectReason;
 use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Rejection,
     Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,

@@ -1,7 +1,7 @@
 //! The options of a FastChat listener in the configuration.
 
 use super::MIN_NAME_LENGTH;
-use crate::realm::settings::settings;
+use crate::realm::setting_list::settings;
 use crate::toolkit::rate_limit::WINDOW;
 
 settings! {

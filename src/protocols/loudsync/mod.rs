@@ -23,7 +23,7 @@ mod static_sessions;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Protocol, Realm, Rejection, Retention,
     SettingError, SettingMap, SlowConsumerPolicy,

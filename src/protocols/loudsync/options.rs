@@ -2,7 +2,7 @@
 
 use super::fields::{MAX_MEMBERS, MIN_MEMBERS};
 use super::static_sessions::StaticSession;
-use crate::realm::settings::settings;
+use crate::realm::setting_list::settings;
 
 settings! {
     /// The options of a LOUDSYNC listener in the configuration.

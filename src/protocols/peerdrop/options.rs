@@ -1,6 +1,6 @@
 //! The options of a PeerDrop listener in the configuration.
 
-use crate::realm::settings::settings;
+use crate::realm::setting_list::settings;
 
 settings! {
     /// The options of a PeerDrop listener in the configuration. Their upper limits bound the table of wrong codes, which

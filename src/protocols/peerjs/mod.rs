@@ -18,7 +18,7 @@ use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
 use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
-use crate::realm::settings::Settings as _;
+use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Rejection,
     Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,

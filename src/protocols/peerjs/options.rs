@@ -2,7 +2,7 @@
 
 use super::ENDPOINT;
 use crate::realm::SettingError;
-use crate::realm::settings::settings;
+use crate::realm::setting_list::settings;
 
 settings! {
     /// Options of a PeerJS listener. Those that the npm package `peer` has, too, have its names.

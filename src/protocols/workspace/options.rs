@@ -1,6 +1,6 @@
 //! The options of a Workspace listener in the configuration.
 
-use crate::realm::settings::settings;
+use crate::realm::setting_list::settings;
 use crate::toolkit::jwt::Secret;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@
 //! documentation are made.
 
 use super::setting::{Setting, SettingError, SettingMap};
-use super::setting_value::SettingValue;
+use super::setting_types::SettingValue;
 use serde_json::Value;
 
 /// A list of settings that [`settings!`](settings) has declared.
@@ -90,16 +90,16 @@ macro_rules! settings {
             )+
         }
 
-        impl $crate::realm::settings::Settings for $name {
+        impl $crate::realm::setting_list::Settings for $name {
             fn list() -> Vec<$crate::realm::setting::Setting> {
                 vec![$({
                     let default: $type = $default;
                     $crate::realm::setting::Setting {
                         name: stringify!($field),
                         unit: $unit,
-                        default: Some($crate::realm::setting_value::SettingValue::to_json(&default)),
+                        default: Some($crate::realm::setting_types::SettingValue::to_json(&default)),
                         range: $crate::realm::setting::Range::only(&[$($range.into())?]),
-                        text: $crate::realm::settings::joined(&[$($text),+]),
+                        text: $crate::realm::setting_list::joined(&[$($text),+]),
                     }
                 }),+]
             }
@@ -111,7 +111,7 @@ macro_rules! settings {
                 let mut errors = Vec::new();
                 $(
                     let $field =
-                        $crate::realm::settings::read_setting(stringify!($field), list, given, &mut errors);
+                        $crate::realm::setting_list::read_setting(stringify!($field), list, given, &mut errors);
                 )+
                 match ($($field,)+) {
                     ($(Some($field),)+) => Ok(Self { $($field),+ }),
@@ -122,7 +122,7 @@ macro_rules! settings {
             fn values(&self) -> Vec<(&'static str, serde_json::Value)> {
                 vec![$((
                     stringify!($field),
-                    $crate::realm::setting_value::SettingValue::to_json(&self.$field),
+                    $crate::realm::setting_types::SettingValue::to_json(&self.$field),
                 )),+]
             }
         }
