@@ -113,15 +113,15 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"memory_budget": "64M"}"#.to_owned(),
-            r#"memory_budget: must be 0 (no limit), null (the default) or at least 1048576 bytes, not "64M""#,
+            r#"memory_budget: must be 0 (no limit), null (a quarter of the memory) or at least 1048576 bytes, not "64M""#,
         ),
         (
             r#"{"memory_budget": 64}"#.to_owned(),
-            "memory_budget: must be 0 (no limit), null (the default) or at least 1048576 bytes, not 64",
+            "memory_budget: must be 0 (no limit), null (a quarter of the memory) or at least 1048576 bytes, not 64",
         ),
         (
             r#"{"threads": -1}"#.to_owned(),
-            "threads: must be a number of at least 0, such as 0, not -1",
+            "threads: must be 0 to 1024 threads, such as 0, not -1",
         ),
         (
             r#"{"threads": 1.5}"#.to_owned(),
@@ -129,7 +129,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"threads": 5000}"#.to_owned(),
-            "threads: must be at most 1024 threads, not 5000",
+            "threads: must be 0 to 1024 threads, not 5000",
         ),
         (
             r#"{"shutdown_timeout": "long"}"#.to_owned(),
@@ -221,7 +221,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""messages_per_minute": 5000000000"#),
-            "listeners[1].messages_per_minute: must be at most 4294967295 messages, not 5000000000",
+            "listeners[1].messages_per_minute: must be 0 to 4294967295 messages, not 5000000000",
         ),
         (
             listener(r#""username_length": 1"#),

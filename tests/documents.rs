@@ -32,14 +32,10 @@ fn each_close_reason_is_on_its_page() {
             assert!(page(name).contains(&row), "the page of {name} lacks {row}");
         }
     }
-    let mut pages: Vec<String> = PROTOCOLS.iter().map(|it| page(it.name)).collect();
-    pages.push(include_str!("../src/protocols/README.md").to_owned());
+    let common = include_str!("../src/protocols/README.md");
     for reason in CloseReason::COMMON {
         let row = row(reason);
-        assert!(
-            pages.iter().any(|page| page.contains(&row)),
-            "no page has {row}"
-        );
+        assert!(common.contains(&row), "src/protocols/README.md lacks {row}");
     }
 }
 

@@ -5,7 +5,8 @@ use crate::common::protocol_file;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use switchboard::config::Listener;
-use switchboard::protocols::{PROTOCOLS, Protocol};
+use switchboard::protocols::PROTOCOLS;
+use switchboard::realm::Protocol;
 
 /// Reads a file of the repository.
 fn file(path: &str) -> String {

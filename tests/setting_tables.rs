@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::path::Path;
-use switchboard::config::help::{Group, defaults_by_protocol, groups, unit_and_range};
+use switchboard::config::help::{default_text, defaults_by_protocol, groups, unit_and_range};
 use switchboard::protocols::PROTOCOLS;
 use switchboard::realm::setting::Setting;
 
@@ -48,25 +48,6 @@ fn assert_part(file: &str, begin: &str, end: &str, expected: &str) {
     }
 }
 
-/// Returns the default of a setting, as `format` writes single values; empty if it has none.
-fn default(group: &Group, setting: &Setting, format: impl Fn(&str) -> String) -> String {
-    let Some(default) = &setting.default else {
-        return String::new();
-    };
-    if group.name != "listener" {
-        return format(&default.to_string());
-    }
-    let one = |(value, protocols): &(_, Vec<&str>)| {
-        let value = format(&format!("{value}"));
-        match protocols[..] {
-            [] => value,
-            _ => format!("{}: {value}", protocols.join(", ")),
-        }
-    };
-    let defaults: Vec<String> = defaults_by_protocol(setting).iter().map(one).collect();
-    defaults.join("; ")
-}
-
 /// Returns a Markdown text in the language of man pages.
 fn roff(text: &str) -> String {
     let text = text
@@ -92,9 +73,9 @@ fn the_man_page_has_every_setting() {
             name => format!("Further keys of a\n.B {name}\nlistener.\n"),
         };
         for setting in &group.settings {
-            let default = match default(&group, setting, str::to_owned) {
-                none if none.is_empty() => none,
-                default => format!("; default {default}"),
+            let default = match default_text(&group, setting, str::to_owned) {
+                None => String::new(),
+                Some(default) => format!("; default {default}"),
             };
             let unit = unit_and_range(setting);
             page += &format!(
@@ -138,7 +119,7 @@ fn each_protocols_page_has_its_options() {
             continue;
         }
         let row = |setting: &Setting| {
-            let default = default(&group, setting, code);
+            let default = default_text(&group, setting, code).unwrap_or_default();
             [
                 code(setting.name),
                 unit_and_range(setting),
@@ -165,10 +146,10 @@ fn the_readme_has_the_settings_that_people_change() {
         let group = groups.iter().find(|it| it.name == group).unwrap();
         let setting = group.settings.iter().find(|it| it.name == key).unwrap();
         let is_everywhere = defaults_by_protocol(setting).len() > 2;
-        let default = match default(group, setting, code) {
+        let default = match default_text(group, setting, code) {
             _ if group.name == "listener" && is_everywhere => "per protocol".to_owned(),
-            none if none.is_empty() => "all protocols on localhost".to_owned(),
-            default => default,
+            None => "all protocols on localhost".to_owned(),
+            Some(default) => default,
         };
         let place = match (key, group.name) {
             ("max_connections", "process") => " at the top level",

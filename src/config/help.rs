@@ -22,15 +22,15 @@ pub struct Group {
 pub fn groups() -> Vec<Group> {
     let group = |name, settings| Group { name, settings };
     let common = [
-        group("process", process::all()),
-        group("listener", listener::all()),
+        group("process", process::descriptions()),
+        group("listener", listener::descriptions()),
     ];
     let options = PROTOCOLS.iter().map(|it| group(it.name, (it.options)()));
     common.into_iter().chain(options).collect()
 }
 
-/// Returns the defaults of a setting of every listener, each with the protocols that have it. The protocols of the
-/// first one are not named, if that is the default of a protocol that does not say otherwise.
+/// Returns each default of a setting of every listener with its protocols. The general one comes first, without names; it
+/// is left out if every protocol has its own.
 pub fn defaults_by_protocol(setting: &Setting) -> Vec<(Value, Vec<&'static str>)> {
     let general = setting.default.clone().unwrap_or_default();
     let mut defaults = vec![(general, Vec::new())];
@@ -48,6 +48,28 @@ pub fn defaults_by_protocol(setting: &Setting) -> Vec<(Value, Vec<&'static str>)
         defaults.remove(0);
     }
     defaults
+}
+
+/// Returns the default of a setting, in which `format` writes each value; `None` if it has none. Where it depends on the
+/// protocol, all are named.
+pub fn default_text(
+    group: &Group,
+    setting: &Setting,
+    format: fn(&str) -> String,
+) -> Option<String> {
+    let default = setting.default.as_ref()?;
+    if group.name != "listener" {
+        return Some(format(&default.to_string()));
+    }
+    let one = |(value, protocols): &(Value, Vec<&str>)| {
+        let value = format(&value.to_string());
+        match protocols[..] {
+            [] => value,
+            _ => format!("{}: {value}", protocols.join(", ")),
+        }
+    };
+    let all: Vec<String> = defaults_by_protocol(setting).iter().map(one).collect();
+    Some(all.join("; "))
 }
 
 /// Returns the unit of a setting and the numbers that are valid, such as `characters, 4 to 12`.
@@ -120,21 +142,12 @@ fn place(group: &str) -> String {
 }
 
 fn description(group: &Group, setting: &Setting) -> String {
-    let defaults = match group.name {
-        "listener" => defaults_by_protocol(setting),
-        _ => vec![(setting.default.clone().unwrap_or_default(), Vec::new())],
-    };
-    let default = |(value, protocols): &(Value, Vec<&str>)| match protocols[..] {
-        [] => value.to_string(),
-        _ => format!("{}: {value}", protocols.join(", ")),
-    };
-    let defaults: Vec<String> = defaults.iter().map(default).collect();
-    let defaults = match setting.default {
-        Some(_) => format!("; default {}", defaults.join("; ")),
+    let default = match default_text(group, setting, str::to_owned) {
+        Some(default) => format!("; default {default}"),
         None => String::new(),
     };
     format!(
-        "{} ({}{defaults})\n{}:\n{}",
+        "{} ({}{default})\n{}:\n{}",
         setting.name,
         unit_and_range(setting),
         place(group.name),
@@ -208,13 +221,13 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_has_a_sentence_that_fits_its_line() {
+    fn every_setting_has_sentences_and_the_first_one_is_short() {
         for group in groups() {
             for setting in group.settings {
                 assert!(setting.text.ends_with('.'), "{}", setting.name);
                 let summary = setting.summary();
                 assert!(summary.ends_with('.'), "{summary}");
-                assert!(summary.len() <= 200, "{}: {summary}", setting.name);
+                assert!(summary.len() <= 260, "{}: {summary}", setting.name);
             }
         }
     }

@@ -13,27 +13,28 @@ settings! {
     /// Settings of a listener of any protocol.
     pub struct ListenerSettings {
         /// Where to listen: `"localhost:9000"`, `"*:9000"` (all addresses, IPv4 and IPv6) or one IP address.
-        /// `"localhost:9000"` is 127.0.0.1 and ::1, whichever of them exist; `"*:9000"` or `":9000"` are addresses of
-        /// IPv4 alone where the system has no IPv6; `"127.0.0.1:9000"` and `"[::1]:9000"` are one address. `"[::]:9000"` is the same as `"*:9000"`. Port 0 is a port that the system
-        /// chooses; the log says which.
+        /// `"localhost:9000"` is 127.0.0.1 and ::1, whichever of them exist. `":9000"` and `"[::]:9000"` are the same
+        /// as `"*:9000"`; all three are IPv4 alone where the system has no IPv6. `"127.0.0.1:9000"` and `"[::1]:9000"`
+        /// are one address. Port 0 is a port that the system chooses; the log says which.
         pub address: Address = Address::Localhost(0), "address and port";
 
         /// Web pages that may connect, such as `"https://chat.example"` or `"https://*.example"` (all names below
-        /// example). `"*"` is any page, `"same-host"` pages of the host that the request names and of localhost; other
-        /// origins are `"file://"`, `"app://x"` and `"null"`. Other pages: HTTP 403. On PeerJS and FastChat it also
-        /// decides about CORS. A client without an Origin header is not a browser and is admitted.
+        /// example); clients that are not browsers send no Origin and are always admitted. `"*"` is any page,
+        /// `"same-host"` pages of the host that the request names and of localhost; other origins are `"file://"`,
+        /// `"app://x"` and `"null"`. Other pages: HTTP 403. Where the protocol has an HTTP API, it also decides about
+        /// CORS.
         pub origins: Origins = Origins::any(), "list";
 
-        /// Names under which the listener is reached, such as `["chat.example"]`; the `Host` of a request must be one of
-        /// them, an IP address or localhost. They have no port, and names below localhost are accepted, too. Others: HTTP
-        /// 403, also for plain requests. `null`: any host is accepted, but on a listener that only this machine can
-        /// reach and that has no `trusted_proxies`, the same is demanded as with an empty list. That keeps out web
-        /// pages whose name server says that they are at 127.0.0.1 (DNS rebinding). A request with neither Host nor
-        /// Origin is admitted.
+        /// Names under which the listener is reached, such as `["chat.example"]`: the `Host` of a request must be one
+        /// of them, an IP address or localhost; `null`: any host, but on a localhost listener without `trusted_proxies`
+        /// only an IP address or localhost. They have no port, and names below localhost are accepted, too. Others:
+        /// HTTP 403, also for plain requests. `null` keeps web pages out of a listener that only this machine can reach
+        /// whose name server says that they are at 127.0.0.1 (DNS rebinding). A request with neither Host nor Origin is
+        /// admitted.
         pub hosts: Option<Hosts> = None, "list";
 
         /// Whether a plain `GET /` that the protocol does not define is answered with status 200, for proxies that
-        /// check health. The answer is a line that says what this is and where to connect. `null`: it is answered.
+        /// check health. The answer is a line that says what this is and where to connect. `null`: the same as `true`.
         /// `false`: 404.
         pub landing_page: Option<bool> = None, "true, false or null";
 
@@ -42,14 +43,14 @@ settings! {
         pub trusted_proxies: Vec<Network> = Vec::new(), "list";
 
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
-        /// `Retry-After`; a PeerJS client gets the protocol's own error and Close 4429.
+        /// `Retry-After`; a protocol with an error message of its own for that (PeerJS) sends it, and Close 4429.
         pub max_connections: usize = 5000, "connections";
 
         /// Greatest number of connections of one IPv4 address or one IPv6 /64 network; 0: no limit. Above it: HTTP 429.
         pub max_connections_per_ip: usize = 0, "connections";
 
-        /// Time from accept to the complete request head, after which the socket is closed. On PeerJS and FastChat also
-        /// from a response to the next request.
+        /// Time from accept to the complete request head, after which the socket is closed. Where the protocol has an
+        /// HTTP API, also from a response to the next request.
         pub handshake_timeout: Duration = Duration::from_secs(10), "seconds", Range::ABOVE_ZERO;
 
         /// Time without anything from a client, after which it is sent a Ping; 0: never.
@@ -60,7 +61,8 @@ settings! {
         /// way before the Ping on a slow line.
         pub pong_timeout: Duration = Duration::from_secs(5), "seconds", Range::ABOVE_ZERO;
 
-        /// Time between two Pings that measure the round trip of every client, at least a second; 0: none are sent.
+        /// Time between two Pings that measure the round trip of every client; 0: none are sent. A shorter time than a
+        /// second counts as one.
         pub ping_every: Duration = Duration::ZERO, "seconds";
 
         /// Time within which a message or frame that has begun must be complete, or grow by 1 KiB. Otherwise Close
@@ -75,11 +77,12 @@ settings! {
         /// arrives, as far as `memory_budget` allows.
         pub max_message_size: usize = 64 << 10, "bytes", 1..=1 << 30;
 
-        /// Size of the send queue of one client; when it is full, a client that does not read is closed with 1013, but
-        /// PeerDrop pauses the sender instead. One message always fits an empty queue; on Workspace at least two
-        /// messages of `max_message_size` do. A client does not read if its socket takes no more; if its socket is writable and its task has merely not been scheduled, the sender pauses until it has.
-        /// Messages from one FastChat or PeerJS client to another may fill half of it; above that they fail with
-        /// `MESSAGE_FAILED`, or expire. On PeerDrop no client is closed: the sender is not read until there is room.
+        /// Size of the send queue of one client, on Workspace at least two of the largest messages; when it is full, a
+        /// client that does not read is closed with 1013, but PeerDrop pauses the sender instead. One message always
+        /// fits an empty queue. A client does not read if its socket takes no more; if its socket is writable and its
+        /// task has merely not been scheduled, the sender pauses until it has. Messages from one FastChat or PeerJS
+        /// client to another may fill half of it; above that they fail with `MESSAGE_FAILED`, or expire. On PeerDrop no
+        /// client is closed: the sender is not read until there is room.
         pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30;
     }
 }
@@ -176,7 +179,7 @@ pub(super) fn settings_of(protocol: &Protocol) -> Vec<Setting> {
 }
 
 /// Returns the descriptions of all keys that listeners of every protocol have.
-pub(super) fn all() -> Vec<Setting> {
+pub(super) fn descriptions() -> Vec<Setting> {
     let names: Vec<String> = crate::protocols::PROTOCOLS
         .iter()
         .map(|it| format!("`{}`", it.name))
@@ -195,4 +198,28 @@ pub(super) fn all() -> Vec<Setting> {
         .into_iter()
         .chain(ListenerSettings::list())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocols::PROTOCOLS;
+
+    #[test]
+    fn a_protocol_has_an_address_and_no_default_of_a_setting_that_does_not_exist() {
+        let list = ListenerSettings::list();
+        for protocol in PROTOCOLS {
+            let defaults = (protocol.listener_defaults)();
+            let defaults = defaults.as_object().unwrap();
+            assert!(defaults.contains_key("address"), "{}", protocol.name);
+            for key in defaults.keys() {
+                let is_known = list.iter().any(|setting| setting.name == key);
+                assert!(
+                    is_known,
+                    "{} has a default of {key}, which no listener has",
+                    protocol.name
+                );
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub use address::Address;
 pub(crate) use hosts::Hosts;
 pub use listener::{Listener, ListenerSettings};
 pub(crate) use origins::Origins;
-pub use process::Process;
+pub use process::ProcessSettings;
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ const EXAMPLE_LISTENERS: &str = r#"[{"protocol": "peerdrop"}]"#;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Settings of the process.
-    pub process: Process,
+    pub process: ProcessSettings,
     /// The listeners: any number, also several of one protocol.
     pub listeners: Vec<Listener>,
 }
@@ -43,7 +43,7 @@ impl Config {
     /// # Panics
     /// If a default is invalid.
     pub fn built_in() -> Self {
-        let process = Process::from_map(&SettingMap::new());
+        let process = ProcessSettings::from_map(&SettingMap::new());
         Self {
             process: process.unwrap_or_else(|errors| panic!("a default: {errors:?}")),
             listeners: PROTOCOLS.iter().copied().map(Listener::built_in).collect(),

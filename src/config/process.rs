@@ -10,7 +10,7 @@ const MIN_MEMORY_BUDGET: u64 = 1 << 20;
 
 settings! {
     /// Settings of the process.
-    pub struct Process {
+    pub struct ProcessSettings {
         /// Least severe level that is logged, `off`, `error`, `warn`, `info` or `debug`; `null`: that of `RUST_LOG`,
         /// otherwise `info`.
         pub log: Option<LevelFilter> = None, "level";
@@ -22,21 +22,21 @@ settings! {
         /// allow. The daemon raises the open-files limit to its hard limit at the start; some descriptors and one for
         /// each listener are not for connections. Of the memory (of the machine, of the control group, or of the
         /// address-space limit without 64 MiB for each thread, whichever is least) the memory budget and 8 MiB are not
-        /// for connections, and each of them counts as 16 KiB. The log says at the start how many there may be and
-        /// what decided. Above it: HTTP 503.
+        /// for connections, and each of them counts as 16 KiB. The log says at the start how many there may be and what
+        /// decided. Above it: HTTP 503.
         pub max_connections: usize = 0, "connections";
 
         /// Memory that all clients together can make the daemon hold; `null`: a quarter of the memory; 0: no limit. It
-        /// counts received messages and parts of messages, outboxes, messages that PeerJS stores, and what is
-        /// remembered of clients that have disconnected. Idle connections (about 5 KB each) do not count, nor does what the kernel holds for a socket (at most 256
-        /// KiB in each direction, and as much for its own overhead). The memory is that of the machine, of the control
-        /// group (`MemoryMax=`), or of the address-space limit (`ulimit -v`) without 64 MiB for each thread, whichever
-        /// is least. When it is exceeded, rates and names of clients that have
-        /// disconnected are forgotten first, oldest first. Then connections are closed with 1013 until an eighth of it
-        /// is free: the connections of an address (IPv6: /64 network) count together, only addresses above a fair
-        /// share are considered, and of these first the largest messages, then the oldest unfinished ones. Chats,
-        /// places and sessions of clients that have disconnected, and messages that PeerJS stores, go last. Requests
-        /// larger than 2 KiB have a separate budget of an eighth of it; above that: HTTP 503.
+        /// counts received messages and parts of messages, outboxes, stored messages, and what is remembered of clients
+        /// that have disconnected. Idle connections (about 5 KB each) do not count, nor does what the kernel holds for
+        /// a socket (at most 256 KiB in each direction, and as much for its own overhead). The memory is that of the
+        /// machine, of the control group (`MemoryMax=`), or of the address-space limit (`ulimit -v`) without 64 MiB for
+        /// each thread, whichever is least. When it is exceeded, rates and names of clients that have disconnected are
+        /// forgotten first, oldest first. Then connections are closed with 1013 until an eighth of it is free: the
+        /// connections of an address (IPv6: /64 network) count together, only addresses above a fair share are
+        /// considered, and of these first the largest messages, then the oldest unfinished ones. Chats, places and
+        /// sessions of clients that have disconnected, and stored messages, go last. Requests larger than 2 KiB have a
+        /// separate budget of an eighth of it; above that: HTTP 503.
         pub memory_budget: Option<usize> = None, "bytes", Range::from(MIN_MEMORY_BUDGET..).or_zero();
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.
@@ -45,14 +45,14 @@ settings! {
 }
 
 /// Returns the descriptions of all keys of the outermost object.
-pub(super) fn all() -> Vec<Setting> {
-    let mut all = Process::list();
+pub(super) fn descriptions() -> Vec<Setting> {
+    let mut all = ProcessSettings::list();
     all.push(Setting {
         name: "listeners",
         unit: "list",
         default: None,
         range: Range::ANY,
-        text: "The listeners, each an object with a `protocol`; several of one protocol are fine, and nothing crosses \
+        text: "The listeners, any number, each an object with a `protocol`; several of one protocol are fine, and nothing crosses \
                between listeners. Without this key there is one of each protocol on localhost."
             .to_owned(),
     });

@@ -180,12 +180,14 @@ fn shown(value: Value) -> Value {
 }
 
 fn is_process_key(key: &str) -> bool {
-    process::all().iter().any(|setting| setting.name == key)
+    process::descriptions()
+        .iter()
+        .any(|setting| setting.name == key)
 }
 
 fn is_listener_key(key: &str) -> bool {
     let options = PROTOCOLS.iter().flat_map(|protocol| (protocol.options)());
-    listener::all()
+    listener::descriptions()
         .into_iter()
         .chain(options)
         .any(|setting| setting.name == key)

@@ -1,7 +1,7 @@
 //! Merging a configuration with the defaults, and validating it.
 
 use super::unknown_keys::{in_listener, in_process, similar, take_misplaced};
-use super::{Config, EXAMPLE_LISTENERS, Listener, Process, listener, process, syntax};
+use super::{Config, EXAMPLE_LISTENERS, Listener, ProcessSettings, listener, process, syntax};
 use crate::base::log_escape::{Quoted, escape};
 use crate::protocols::{self, PROTOCOLS};
 use crate::realm::setting::{Setting, SettingMap};
@@ -31,11 +31,11 @@ impl Config {
         let owner = Owner {
             name: "configuration",
             place: "",
-            keys: keys(&process::all()),
+            keys: keys(&process::descriptions()),
             hint: in_process,
         };
         report_unknown_keys(&given, &owner, &mut problems);
-        match Process::from_map(&given) {
+        match ProcessSettings::from_map(&given) {
             Ok(process) => config.process = process,
             Err(errors) => report("", errors, &mut problems),
         }
@@ -91,7 +91,7 @@ fn read_listener(index: usize, given: Value, problems: &mut Vec<String>) -> Opti
     let owner = Owner {
         name: &format!("{} listener", protocol.name),
         place: &place,
-        keys: [keys(&listener::all()), keys(&options)].concat(),
+        keys: [keys(&listener::descriptions()), keys(&options)].concat(),
         hint: in_listener,
     };
     let before = problems.len();

@@ -52,6 +52,30 @@ pub fn parse_level(name: &str) -> Result<LevelFilter, String> {
     ))
 }
 
+/// Only `memory_budget` is of this type.
+impl SettingValue for Option<usize> {
+    fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
+        if value.is_null() {
+            return Ok(None);
+        }
+        let number = value
+            .as_u64()
+            .filter(|&number| setting.range.contains(number as f64));
+        match number.and_then(|number| usize::try_from(number).ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(format!(
+                "must be 0 (no limit), null (a quarter of the memory) or at least {} {}, not {value}",
+                setting.range.least, setting.unit
+            )
+            .into()),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+}
+
 /// The default is an address with the port of the protocol.
 impl SettingValue for Address {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {

@@ -1,6 +1,6 @@
 //! Settings that are valid and are probably not meant.
 
-use super::{Config, Listener, ListenerSettings, Process};
+use super::{Config, Listener, ListenerSettings, ProcessSettings};
 use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ impl Config {
     /// Returns what is probably not meant, each with its place: times that look like milliseconds, and limits
     /// that another limit makes unreachable.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = milliseconds(&Process::list(), &json!(self), "");
+        let mut warnings = milliseconds(&ProcessSettings::list(), &json!(self), "");
         for (index, listener) in self.listeners.iter().enumerate() {
             let place = format!("listeners[{index}].");
             for list in [ListenerSettings::list(), (listener.protocol.options)()] {

@@ -6,9 +6,9 @@ pub mod peerdrop;
 pub mod peerjs;
 pub mod workspace;
 
-pub use crate::realm::Protocol;
+use crate::realm::Protocol;
 
-/// Declares the table, and the one of what tests and the fuzzer run of each protocol, which a build for users lacks.
+/// Declares the table of protocols and, for tests and the fuzzer, the table of their fuzz targets.
 macro_rules! table {
     ($($folder:ident),* $(,)?) => {
         /// All protocols that the configuration can name.

@@ -29,7 +29,7 @@ use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
 pub use command::Command;
 pub use context::{Connections, Context, Ids};
-pub use protocol::{Decoder, Protocol};
+pub use protocol::{DecodeFn, Protocol};
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
 pub use setting::{Setting, SettingError, SettingMap};
 use std::time::Duration;
@@ -146,7 +146,7 @@ pub trait Realm: Send + 'static {
         request: ConnectRequest,
     ) -> Result<(), Rejection>;
 
-    /// Handles a message, as the protocol's [`Decoder`] returned it.
+    /// Handles a message, as the protocol's [`DecodeFn`] returned it.
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command);
 
     /// Handles the end of a connection: exactly once for each `open` that succeeded.

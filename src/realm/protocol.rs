@@ -12,7 +12,7 @@ use serde_json::Value;
 /// A malformed message becomes a command too, so that the error reply keeps its order among the other replies;
 /// whether a command is allowed is for [`Realm::command`] to decide. `None` is a message that the protocol ignores;
 /// it is logged.
-pub type Decoder = Box<dyn FnMut(Message) -> Option<Command> + Send>;
+pub type DecodeFn = Box<dyn FnMut(Message) -> Option<Command> + Send>;
 
 /// Creates the realm of a listener from its options.
 pub type NewRealm = fn(&SettingMap) -> Result<Box<dyn Realm>, Vec<SettingError>>;
@@ -46,7 +46,7 @@ pub struct Protocol {
     /// Returns whether the protocol is served at this path; otherwise the response is 404.
     pub matches_path: fn(&str) -> bool,
     /// Creates the decoder of a new connection.
-    pub new_decoder: fn() -> Decoder,
+    pub new_decoder: fn() -> DecodeFn,
     /// Creates the realm of a listener from its options, of which none is missing: [`new_realm`].
     pub new_realm: NewRealm,
 }

@@ -133,6 +133,7 @@ pub(crate) use settings;
 #[cfg(test)]
 mod tests {
     use super::super::setting::Range;
+    use super::super::setting_types::WholeSeconds;
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
@@ -151,8 +152,8 @@ mod tests {
             /// A time.
             time: Duration = Duration::from_millis(1500), "seconds", Range::ABOVE_ZERO;
 
-            /// A limit.
-            limit: Option<usize> = None, "bytes", Range::from(10..).or_zero();
+            /// A time without fractions.
+            whole: WholeSeconds = WholeSeconds(90), "whole seconds", 1..;
 
             /// A switch.
             switch: bool = false, "true or false";
@@ -173,8 +174,8 @@ mod tests {
     fn what_is_missing_has_its_default() {
         let example = read(&json!({"count": 12, "other": 1})).unwrap();
         assert_eq!(
-            (example.count, example.size, example.limit),
-            (12, 1 << 20, None)
+            (example.count, example.size, example.whole.0),
+            (12, 1 << 20, 90)
         );
         assert_eq!(
             (example.switch, example.choice, example.text.as_str()),
@@ -186,13 +187,13 @@ mod tests {
     #[test]
     fn the_values_are_those_that_were_read() {
         let given = json!({
-            "count": 4, "size": 1024, "time": 0.25, "limit": 0, "switch": true, "choice": false, "text": "a",
+            "count": 4, "size": 1024, "time": 0.25, "whole": 5, "switch": true, "choice": false, "text": "a",
         });
         let values = read(&given).unwrap().values();
         let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
         assert_eq!(
             names,
-            ["count", "size", "time", "limit", "switch", "choice", "text"]
+            ["count", "size", "time", "whole", "switch", "choice", "text"]
         );
         let values: SettingMap = values
             .into_iter()
@@ -210,7 +211,7 @@ mod tests {
         let times = list.iter().filter(|setting| setting.is_time());
         assert_eq!(
             times.map(|setting| setting.name).collect::<Vec<_>>(),
-            ["time"]
+            ["time", "whole"]
         );
     }
 
@@ -240,13 +241,13 @@ mod tests {
             (
                 "count",
                 json!(-1),
-                "must be a number of at least 0, such as 6, not -1",
+                "must be 4 to 12 things, such as 6, not -1",
             ),
             ("size", json!(1000), "must be at least 1024 bytes, not 1000"),
             (
                 "time",
                 json!(0),
-                "must be more than 0 seconds, for example 5",
+                "must be more than 0 seconds, such as 1.5, not 0",
             ),
             (
                 "time",
@@ -254,10 +255,11 @@ mod tests {
                 "must be at most 1000000000 seconds, not 2000000000.0",
             ),
             (
-                "limit",
-                json!(9),
-                "must be 0 (no limit), null (the default) or at least 10 bytes, not 9",
+                "whole",
+                json!(1.5),
+                "write 1 or 2: must be a whole number, not 1.5",
             ),
+            ("whole", json!(0), "must be at least 1 seconds, not 0"),
             (
                 "switch",
                 json!(1),
@@ -276,6 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_must_not_be_zero_is_not_so_short_that_it_is() {
+        let errors = read(&json!({"time": 1e-12})).unwrap_err();
+        assert!(
+            errors[0].problem.starts_with("must be more than 0 seconds"),
+            "{errors:?}"
+        );
+        assert_eq!(read(&json!({"time": 1e-9})).unwrap().time.as_nanos(), 1);
+    }
+
+    #[test]
     fn all_errors_are_reported() {
         let errors = read(&json!({"count": 3, "switch": 1})).unwrap_err();
         let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
@@ -286,11 +298,13 @@ mod tests {
         #[test]
         fn a_number_is_read_or_told_what_would_be_right(number: f64, whole: u64) {
             for value in [json!(number), json!(whole)] {
-                for key in ["count", "size", "time", "limit"] {
+                for key in ["count", "size", "time", "whole"] {
                     match read(&json!({key: value})) {
                         Ok(example) => {
                             let read = example.values().into_iter().find(|(name, _)| *name == key).unwrap().1;
-                            prop_assert_eq!(read.is_null(), value.is_null());
+                            // A time is rounded to nanoseconds.
+                            let difference = read.as_f64().unwrap() - value.as_f64().unwrap();
+                            prop_assert!(difference.abs() <= 1e-7, "{read} {value}");
                         }
                         Err(errors) => prop_assert_eq!(errors.len(), 1),
                     }

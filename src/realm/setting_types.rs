@@ -64,13 +64,17 @@ pub(crate) fn deserialize<T: DeserializeOwned>(value: &Value) -> Result<T, Value
 /// # Errors
 /// What to write.
 pub(crate) fn expect_array(value: &Value, setting: &Setting) -> Result<(), ValueError> {
-    let example = setting.example();
+    // An empty list is no example.
+    let example = match &setting.default {
+        Some(Value::Array(items)) if !items.is_empty() => {
+            format!(", such as {}", setting.example())
+        }
+        _ => String::new(),
+    };
     match value {
         Value::Array(_) => Ok(()),
-        Value::String(_) => {
-            Err(format!("write [{value}]: must be an array, such as {example}").into())
-        }
-        _ => Err(format!("must be an array, such as {example}, not {value}").into()),
+        Value::String(_) => Err(format!("write [{value}]: must be an array{example}").into()),
+        _ => Err(format!("must be an array{example}, not {value}").into()),
     }
 }
 
@@ -78,28 +82,27 @@ pub(crate) fn expect_array(value: &Value, setting: &Setting) -> Result<(), Value
 /// or too large.
 fn whole_number_problem(problem: &str, given: &Number) -> Option<String> {
     let (_, expected) = problem.rsplit_once(", expected ")?;
-    let most = match expected {
-        "u32" => u64::from(u32::MAX),
-        "u64" | "usize" => u64::MAX,
-        _ => return None,
-    };
-    given.as_f64().filter(|&size| size >= 0.0)?;
-    whole_number(given, Range::from(..=most), "").err()
+    given
+        .as_f64()
+        .filter(|&size| size >= 0.0 && expected == "u32")?;
+    whole_number(given, Range::ANY, u32::MAX.into(), "").err()
 }
 
-/// Returns a whole number of a range.
+/// Returns a whole number of a range, at most `type_max`.
 ///
 /// # Errors
 /// What to write.
-fn whole_number(given: &Number, range: Range, unit: &str) -> Result<u64, String> {
-    if let Some(number) = given
-        .as_u64()
-        .filter(|&number| range.contains(number as f64))
-    {
+fn whole_number(given: &Number, range: Range, type_max: u64, unit: &str) -> Result<u64, String> {
+    let limited = Range {
+        most: range.most.min(type_max),
+        ..range
+    };
+    let number = given.as_u64();
+    if let Some(number) = number.filter(|&number| limited.contains(number as f64)) {
         return Ok(number);
     }
     let size = given.as_f64().unwrap_or(f64::INFINITY);
-    if range.contains(size) && size < u64::MAX as f64 {
+    if limited.contains(size) && size < u64::MAX as f64 {
         let (below, above) = (size.floor() as u64, size.ceil() as u64);
         let right = if below == above || below == 0 {
             above.to_string()
@@ -110,19 +113,29 @@ fn whole_number(given: &Number, range: Range, unit: &str) -> Result<u64, String>
             "write {right}: must be a whole number, not {size:?}"
         ));
     }
-    Err(out_of_range(range, unit, given))
+    // What the type can hold matters only to those who want more.
+    let range = if size > type_max as f64 {
+        limited
+    } else {
+        range
+    };
+    Err(format!("must be {}, not {given}", numbers(range, unit)))
 }
 
-/// Returns that a number is not within its range.
-fn out_of_range(range: Range, unit: &str, given: &Number) -> String {
+/// Returns the numbers of a range in words.
+fn numbers(range: Range, unit: &str) -> String {
     let unit = unit.strip_prefix("whole ").unwrap_or(unit);
-    let space = if unit.is_empty() { "" } else { " " };
+    let unit = if unit.is_empty() {
+        String::new()
+    } else {
+        format!(" {unit}")
+    };
     let Range { least, most, .. } = range;
     match (least, most) {
-        _ if range.is_open => format!("must be more than {least}{space}{unit}, for example 5"),
-        (0, _) => format!("must be at most {most}{space}{unit}, not {given}"),
-        (_, u64::MAX) => format!("must be at least {least}{space}{unit}, not {given}"),
-        _ => format!("must be {least} to {most}{space}{unit}, not {given}"),
+        _ if range.is_open => format!("more than {least}{unit}"),
+        (0, u64::MAX) => "a number of at least 0".to_owned(),
+        (_, u64::MAX) => format!("at least {least}{unit}"),
+        _ => format!("{least} to {most}{unit}"),
     }
 }
 
@@ -138,7 +151,8 @@ fn number<'a>(value: &'a Value, setting: &Setting) -> Result<&'a Number, String>
             Err(format!("write {text}, without quotes"))
         }
         _ => Err(format!(
-            "must be a number of at least 0, such as {}, not {value}",
+            "must be {}, such as {}, not {value}",
+            numbers(setting.range, setting.unit),
             setting.example()
         )),
     }
@@ -149,11 +163,8 @@ macro_rules! whole_numbers {
     ($($type:ty),+) => {$(
         impl SettingValue for $type {
             fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
-                let range = Range {
-                    most: setting.range.most.min(<$type>::MAX as u64),
-                    ..setting.range
-                };
-                let number = whole_number(number(value, setting)?, range, setting.unit)?;
+                let (range, type_max) = (setting.range, <$type>::MAX as u64);
+                let number = whole_number(number(value, setting)?, range, type_max, setting.unit)?;
                 Ok(<$type>::try_from(number).expect("the range is within that of the type"))
             }
 
@@ -166,28 +177,24 @@ macro_rules! whole_numbers {
 
 whole_numbers!(u8, u32, usize);
 
-/// A number that `null` leaves to the daemon.
-impl SettingValue for Option<usize> {
+/// A time in whole seconds: what is counted once a second needs no fractions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WholeSeconds(pub(crate) u32);
+
+impl WholeSeconds {
+    /// Returns the time.
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+impl SettingValue for WholeSeconds {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
-        if value.is_null() {
-            return Ok(None);
-        }
-        let Range { least, .. } = setting.range;
-        match value
-            .as_u64()
-            .filter(|&number| setting.range.contains(number as f64))
-        {
-            Some(number) => Ok(usize::try_from(number).ok()),
-            None => Err(format!(
-                "must be 0 (no limit), null (the default) or at least {least} {}, not {value}",
-                setting.unit
-            )
-            .into()),
-        }
+        u32::read(value, setting).map(Self)
     }
 
     fn to_json(&self) -> Value {
-        json!(self)
+        json!(self.0)
     }
 }
 
@@ -201,12 +208,21 @@ impl SettingValue for Duration {
             ..setting.range
         };
         if range.contains(seconds) {
-            Ok(Self::from_secs_f64(seconds))
-        } else if seconds > MAX_SECONDS as f64 {
-            Err(format!("must be at most {MAX_SECONDS} seconds, not {given}").into())
-        } else {
-            Err(out_of_range(range, setting.unit, given).into())
+            let time = Self::from_secs_f64(seconds);
+            // What is less than half a nanosecond is no time.
+            if range.contains(time.as_secs_f64()) {
+                return Ok(time);
+            }
         }
+        if seconds > MAX_SECONDS as f64 {
+            return Err(format!("must be at most {MAX_SECONDS} seconds, not {given}").into());
+        }
+        let range = numbers(range, setting.unit);
+        Err(format!(
+            "must be {range}, such as {}, not {given}",
+            setting.example()
+        )
+        .into())
     }
 
     fn to_json(&self) -> Value {

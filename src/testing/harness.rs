@@ -9,7 +9,7 @@
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Connections, Context, Decoder, Effect, HttpReply, Ids,
+    Command, ConnectRequest, ConnectionId, Connections, Context, DecodeFn, Effect, HttpReply, Ids,
     Message, Method, Protocol, Realm, Rejection, Request, Retention, SettingMap,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ pub struct RealmHarness<R: Realm + ?Sized = dyn Realm> {
     pub now: Duration,
     ids: DeterministicIds,
     open: BTreeSet<ConnectionId>,
-    decoders: BTreeMap<ConnectionId, Decoder>,
+    decoders: BTreeMap<ConnectionId, DecodeFn>,
     facts: Facts,
     /// Connections whose open is deferred.
     deferred: BTreeSet<ConnectionId>,

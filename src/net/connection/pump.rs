@@ -9,7 +9,7 @@ use super::turn::{MAX_FRAMES, Turn};
 use crate::base::close::DisconnectReason;
 use crate::broker::{CloseOrder, Directives};
 use crate::net::frame_writer::FrameWriter;
-use crate::realm::{Decoder, Message, Protocol};
+use crate::realm::{DecodeFn, Message, Protocol};
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -43,7 +43,7 @@ pub(super) struct Pump {
     pub(super) memory: ReceiveMemory,
     pings: Pings,
     protocol: &'static Protocol,
-    decoder: Decoder,
+    decoder: DecodeFn,
     /// End of the connection, which takes effect once all pending events are sent to the broker.
     exit: Option<PumpExit>,
     messages_received: u64,

@@ -5,8 +5,8 @@ use super::response::Response;
 use crate::base::log_escape::Quoted;
 use crate::config::{Hosts, Origins};
 use crate::net::listener::ListenerState;
-use crate::protocols::Protocol;
 use crate::realm::Method;
+use crate::realm::Protocol;
 
 /// Returns the methods that a protocol's listener accepts, as the `Allow` header has them.
 pub(crate) fn allowed_methods(protocol: &Protocol) -> &'static str {

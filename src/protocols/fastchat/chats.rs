@@ -122,7 +122,7 @@ impl FastChat {
         if self.opened_chats(opener).count() < limit as usize {
             return Ok(());
         }
-        let absence = Duration::from_secs(self.options.absence.into());
+        let absence = self.options.absence.duration();
         let gone_at = |other| self.gone.gone_at(other);
         let first_end = self.opened_chats(opener).filter_map(gone_at).min();
         let wait = first_end.map_or(absence, |gone_at| (gone_at + absence).saturating_sub(now));

@@ -139,7 +139,7 @@ pub static PROTOCOL: Protocol = Protocol {
 impl Realm for FastChat {
     fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
         let options = Options::from_map(options)?;
-        let hello_timeout = Duration::from_secs(options.hello_timeout.into());
+        let hello_timeout = options.hello_timeout.duration();
         Ok(Self {
             options,
             pending: PendingClients::new(hello_timeout),
@@ -244,7 +244,7 @@ impl Realm for FastChat {
                     .copied()
                     .unwrap_or_default(),
             };
-            let text = format!("no valid HELLO within {} s", self.options.hello_timeout);
+            let text = format!("no valid HELLO within {} s", self.options.hello_timeout.0);
             let error = ErrorReply::new(ErrorCode::Unauthorized, text);
             recipient.send(cx, &ServerMessage::Error(error));
             cx.close(conn, close_reasons::HELLO_TIMEOUT);
@@ -282,7 +282,7 @@ impl Realm for FastChat {
 impl FastChat {
     /// Drops the state of the users that have been offline for `absence`.
     fn forget_expired(&mut self, now: Duration) {
-        let absence = Duration::from_secs(self.options.absence.into());
+        let absence = self.options.absence.duration();
         while let Some((user, state)) = self.gone.pop_expired(now, absence) {
             self.end_chats(user, state);
         }

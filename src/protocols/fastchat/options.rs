@@ -2,21 +2,22 @@
 
 use super::MIN_NAME_LENGTH;
 use crate::realm::setting_list::settings;
+use crate::realm::setting_types::WholeSeconds;
 use crate::toolkit::rate_limit::WINDOW;
 
 settings! {
     /// The options of a FastChat listener.
     pub struct Options {
         /// Time from the handshake to a valid HELLO. Then error `UNAUTHORIZED` and Close 4401. 0: no limit.
-        pub(super) hello_timeout: u32 = 10, "whole seconds";
+        pub(super) hello_timeout: WholeSeconds = WholeSeconds(10), "whole seconds";
 
-        /// Time for a connection to answer a Ping when its user says HELLO on another. If it answers, the newer
-        /// connection is closed with 4409; if not, it is closed itself.
-        pub(super) takeover_timeout: u32 = 5, "whole seconds", 1..;
+        /// Time for a connection to answer a Ping when its user says HELLO on another. If the old connection answers,
+        /// the newer one is closed with 4409; if not, the old one is.
+        pub(super) takeover_timeout: WholeSeconds = WholeSeconds(5), "whole seconds", 1..;
 
         /// Time for which the chats and rates of a user are kept after it disconnected. Then the user is forgotten, and
         /// its chats end. With less than the time of a rate limit a user could reset its rates by reconnecting.
-        pub(super) absence: u32 = 60, "whole seconds", WINDOW.as_secs()..;
+        pub(super) absence: WholeSeconds = WholeSeconds(60), "whole seconds", WINDOW.as_secs()..;
 
         /// MSG of one user in a minute. Above it: error `RATE_LIMITED`. 0: no limit.
         pub(super) messages_per_minute: u32 = 60, "messages";
@@ -36,7 +37,7 @@ settings! {
         /// is sent, and a user who connects may wait a second for the list. 0: always the whole list.
         pub(super) presence_list_up_to: u32 = 200, "users";
 
-        /// Greatest length of a message. Above it: error `VALIDATION`.
+        /// Greatest length of the text of a MSG. Above it: error `VALIDATION`.
         pub(super) message_length: u32 = 1000, "characters", 1..;
 
         /// Greatest length of a display name. Above it: error `VALIDATION`. The flat dialect allows 100 in any case.

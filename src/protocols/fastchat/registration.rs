@@ -8,7 +8,6 @@ use crate::base::close::DisconnectReason;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::json::check_length;
-use std::time::Duration;
 
 impl FastChat {
     /// Handles a message of a connection that is not registered yet.
@@ -52,7 +51,7 @@ impl FastChat {
         let conn = recipient.connection;
         let user_id = hello.user_id.unwrap_or_else(|| cx.uuid());
         if let Some(user) = self.users.get(&user_id) {
-            let timeout = Duration::from_secs(self.options.takeover_timeout.into());
+            let timeout = self.options.takeover_timeout.duration();
             let owner = user.recipient.connection;
             cx.probe(owner, timeout);
             self.pending.start_takeover(conn, owner, (recipient, hello));

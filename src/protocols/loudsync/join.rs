@@ -40,7 +40,7 @@ impl Loudsync {
         let owner = member.as_ref().and_then(|member| member.recipient);
         match (member, owner) {
             (Some(_), Some(owner)) => {
-                let timeout = Duration::from_secs(self.options.takeover_timeout.into());
+                let timeout = self.options.takeover_timeout.duration();
                 cx.probe(owner.connection, timeout);
                 self.pending
                     .start_takeover(conn, owner.connection, (client, join));

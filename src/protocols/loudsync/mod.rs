@@ -94,7 +94,7 @@ impl Realm for Loudsync {
             (id, Session::from_config(session, options.max_members))
         });
         Ok(Self {
-            pending: PendingClients::new(Duration::from_secs(options.join_timeout.into())),
+            pending: PendingClients::new(options.join_timeout.duration()),
             sessions: sessions.collect(),
             options,
             connections: BTreeMap::new(),
@@ -192,7 +192,7 @@ impl Realm for Loudsync {
         for conn in self.pending.expired(cx.now, silent_since) {
             cx.close(conn, close_reasons::JOIN_TIMEOUT);
         }
-        let timeout = Duration::from_secs(self.options.heartbeat_timeout.into());
+        let timeout = self.options.heartbeat_timeout.duration();
         let has_expired_member = |session: &Session| {
             let mut members = session.members();
             members.any(|member| has_lost_place(&self.pending, cx, member, timeout))

@@ -8,7 +8,6 @@ use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
 use crate::realm::{ConnectRequest, ConnectionId, Context};
-use std::time::Duration;
 
 /// The message to a client that is rejected, and the close reason.
 pub(super) type CloseWith = (Frame, CloseReason);
@@ -43,7 +42,7 @@ impl PeerJs {
             let msg = "No id, token, or key supplied to websocket server";
             return reject(msg, close_reasons::BAD_PARAMETERS);
         };
-        if key != self.options.key {
+        if key != self.options.key.0 {
             return reject("Invalid key provided", close_reasons::WRONG_KEY);
         }
         if id.len() > MAX_ID_BYTES || token.len() > MAX_TOKEN_BYTES {
@@ -85,11 +84,11 @@ impl PeerJs {
         let must_probe = if is_same_client {
             holder.contest.is_on(cx.now)
         } else {
-            let silent_after = Duration::from_secs(self.options.silent_after.into());
+            let silent_after = self.options.silent_after.duration();
             cx.silence(holder.connection) >= silent_after
         };
         if must_probe {
-            let timeout = Duration::from_secs(self.options.takeover_timeout.into());
+            let timeout = self.options.takeover_timeout.duration();
             cx.probe(holder.connection, timeout);
             self.claims.insert(conn, claim);
         } else if is_same_client {
@@ -185,7 +184,7 @@ impl PeerJs {
 
     /// Makes a client the holder of an id that has none, and sends OPEN.
     fn admit(&mut self, cx: &mut Context, conn: ConnectionId, claim: Claim, contest: Contest) {
-        let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
+        let alive_timeout = self.options.alive_timeout.duration();
         let check_at = cx.now + alive_timeout;
         if !alive_timeout.is_zero() {
             self.checks.insert((check_at, conn));

@@ -94,8 +94,8 @@ const ENDPOINT: &str = "/peerjs";
 pub static PROTOCOL: Protocol = Protocol {
     name: "peerjs",
     endpoint: |options| {
-        Options::from_map(options)
-            .map_or_else(|_| ENDPOINT.to_owned(), |options| options.endpoint())
+        let options = Options::from_map(options);
+        options.expect("a listener's options are valid").endpoint()
     },
     listener_defaults: || {
         json!({
@@ -121,15 +121,14 @@ pub static PROTOCOL: Protocol = Protocol {
 impl Realm for PeerJs {
     fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
         let options = Options::from_map(options)?;
-        options.check()?;
         let limits = Limits {
             per_destination: options.stored_per_destination,
             per_source: options.stored_per_source,
             source_bytes: options.stored_source_size,
             bytes: options.stored_size,
-            expire_timeout: Duration::from_secs(options.expire_timeout.into()),
+            expire_timeout: options.expire_timeout.duration(),
         };
-        let base_path = percent_decoded(options.path.trim_end_matches('/')).into_owned();
+        let base_path = percent_decoded(options.path.trimmed()).into_owned();
         Ok(Self {
             options,
             base_path,
@@ -170,7 +169,7 @@ impl Realm for PeerJs {
                 target: format!(
                     "{}?key={}&id=ID&token=TOKEN",
                     self.options.endpoint(),
-                    self.options.key
+                    self.options.key.0
                 ),
             },
             None => HttpReply::Rejected(Rejection {
@@ -339,7 +338,7 @@ impl PeerJs {
         if below == "peerjs" {
             return Some(Route::WebSocket);
         }
-        match below.strip_prefix(&self.options.key)? {
+        match below.strip_prefix(&self.options.key.0)? {
             "/id" | "/id/" => Some(Route::NewId),
             "/peers" | "/peers/" => Some(Route::PeerList),
             _ => None,
@@ -375,7 +374,7 @@ impl PeerJs {
 
     /// Closes the clients from which no message has come for `alive_timeout`.
     fn close_timed_out(&mut self, cx: &mut Context) {
-        let alive_timeout = Duration::from_secs(self.options.alive_timeout.into());
+        let alive_timeout = self.options.alive_timeout.duration();
         while self.checks.first().is_some_and(|(at, _)| *at <= cx.now) {
             let Some((_, conn)) = self.checks.pop_first() else {
                 break;

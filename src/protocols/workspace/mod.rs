@@ -100,7 +100,7 @@ pub static PROTOCOL: Protocol = Protocol {
 impl Realm for Workspace {
     fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
         let options = Options::from_map(options)?;
-        let interval = options.announcement_interval();
+        let interval = options.announcement_interval.duration();
         Ok(Self {
             announcements: Announcements::new(options.announcements_per_second, interval),
             options,
@@ -235,10 +235,10 @@ impl Realm for Workspace {
 impl Workspace {
     /// Closes the connections that have been idle for `idle_timeout`.
     fn close_idle(&mut self, cx: &mut Context) {
-        if self.options.idle_timeout == 0 {
+        let idle_timeout = self.options.idle_timeout.duration();
+        if idle_timeout.is_zero() {
             return;
         }
-        let idle_timeout = Duration::from_secs(self.options.idle_timeout.into());
         let is_idle = |&(&conn, member): &(&ConnectionId, &Member)| {
             // A member whose large text waits is not read from, and has no chance to be active.
             let is_waiting = member.waiting_bytes > 0;

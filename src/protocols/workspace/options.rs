@@ -1,8 +1,8 @@
 //! The options of a Workspace listener in the configuration.
 
 use crate::realm::setting_list::settings;
+use crate::realm::setting_types::WholeSeconds;
 use crate::toolkit::jwt::Secret;
-use std::time::Duration;
 
 settings! {
     /// Options of a Workspace listener.
@@ -12,12 +12,12 @@ settings! {
         pub(super) max_connections_per_user: u32 = 3, "connections";
 
         /// Time for which a connection has been silent when it is sent a Ping because its username has all its
-        /// connections and gets another. The newer one waits. The longest silent of those that do not answer is closed
-        /// with 4409.
-        pub(super) takeover_after: u32 = 5, "whole seconds";
+        /// connections and gets another. The newer one waits. Of those that do not answer, the longest silent is
+        /// closed.
+        pub(super) takeover_after: WholeSeconds = WholeSeconds(5), "whole seconds";
 
-        /// Time for a connection to answer that Ping.
-        pub(super) takeover_timeout: u32 = 5, "whole seconds", 1..;
+        /// Time for a connection to answer that Ping. Then it is closed with 4409, if its place is still wanted.
+        pub(super) takeover_timeout: WholeSeconds = WholeSeconds(5), "whole seconds", 1..;
 
         /// `message:send` and `message` of one username in a minute, over all its connections. Above it: error
         /// `RATE_LIMITED`. 0: no limit.
@@ -27,15 +27,16 @@ settings! {
         /// `RATE_LIMITED`. 0: no limit.
         pub(super) signals_per_minute: u32 = 300, "messages";
 
-        /// Text of one username in a minute, over all its connections. The first message in a minute may have more.
-        /// Above it: error `RATE_LIMITED`. 0: no limit.
+        /// Bytes of text of one username in a minute, over all its connections. The first message in a minute may have
+        /// more. Above it: error `RATE_LIMITED`. 0: no limit.
         pub(super) text_per_minute: u32 = 1 << 20, "bytes";
 
         /// Size above which a text is large. It enters the room after the large ones before it, and its sender is not
         /// read from meanwhile.
         pub(super) large_text: u32 = 16 << 10, "bytes";
 
-        /// Large texts that enter the room in a second, so that members with slow lines can read them. 0: no limit.
+        /// Bytes of large texts that enter the room in a second, so that members with slow lines can read them. 0: no
+        /// limit.
         pub(super) large_text_per_second: u32 = 192 << 10, "bytes";
 
         /// Messages sent in a second to tell the members of a room that users come and go. In a room of 100 the default
@@ -44,11 +45,11 @@ settings! {
         pub(super) announcements_per_second: u32 = 20_000, "messages";
 
         /// Time between two announcements of one username. 0: none.
-        pub(super) announcement_interval: u32 = 10, "whole seconds";
+        pub(super) announcement_interval: WholeSeconds = WholeSeconds(10), "whole seconds";
 
         /// Time without a message in either direction, after which a connection is closed with 4408. WebSocket Pings do
         /// not count. 0: no limit.
-        pub(super) idle_timeout: u32 = 300, "whole seconds";
+        pub(super) idle_timeout: WholeSeconds = WholeSeconds(300), "whole seconds";
 
         /// Greatest length of a username. A longer one is cut.
         pub(super) username_length: u32 = 64, "characters", 12..=256;
@@ -57,22 +58,5 @@ settings! {
         /// expired token: error `UNAUTHORIZED`. Empty: tokens are believed unsigned. It does not protect names from
         /// clients that connect with `?username=`.
         pub(super) auth_secret: Secret = Secret::default(), "text";
-    }
-}
-
-impl Options {
-    /// Returns [`Options::takeover_after`].
-    pub(super) fn takeover_after(&self) -> Duration {
-        Duration::from_secs(self.takeover_after.into())
-    }
-
-    /// Returns [`Options::takeover_timeout`].
-    pub(super) fn takeover_timeout(&self) -> Duration {
-        Duration::from_secs(self.takeover_timeout.into())
-    }
-
-    /// Returns [`Options::announcement_interval`].
-    pub(super) fn announcement_interval(&self) -> Duration {
-        Duration::from_secs(self.announcement_interval.into())
     }
 }

@@ -135,7 +135,8 @@ impl Workspace {
             .get(key)
             .into_iter()
             .flat_map(|user| &user.connections);
-        let silent = connections.filter(|&&conn| cx.silence(conn) >= self.options.takeover_after());
+        let silent =
+            connections.filter(|&&conn| cx.silence(conn) >= self.options.takeover_after.duration());
         silent.copied().collect()
     }
 
@@ -150,7 +151,7 @@ impl Workspace {
         probed: Vec<ConnectionId>,
     ) {
         for &conn in &probed {
-            cx.probe(conn, self.options.takeover_timeout());
+            cx.probe(conn, self.options.takeover_timeout.duration());
         }
         let claim = Claim {
             conn,
