@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 /// the limit, and as many again for the runtime, the signals and the log.
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
-/// How often the counts of refused clients are looked at. Each is logged at most once a minute.
-const REFUSAL_COUNT_INTERVAL: Duration = Duration::from_secs(10);
+/// Interval at which the counts of notices are looked at. Each is logged at most once a minute.
+const NOTICE_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The available memory divided by this is the default memory budget. The rest is for memory that the budget
 /// does not count (tasks, small read buffers, the allocator's overhead, socket buffers) and for other
@@ -272,10 +272,10 @@ fn serve_listeners(
     (listeners, tasks)
 }
 
-/// Logs from time to time how many clients were refused without a line of their own.
+/// Logs from time to time how many notices had no line of their own.
 async fn log_notice_counts(listeners: Vec<Arc<ListenerState>>) {
     loop {
-        task::sleep(REFUSAL_COUNT_INTERVAL).await;
+        task::sleep(NOTICE_COUNT_INTERVAL).await;
         let now = Some(Instant::now());
         listeners.iter().for_each(|it| it.log_notice_counts(now));
     }

@@ -123,8 +123,7 @@ impl ListenerState {
 
     /// Logs once a minute that a handshake came over HTTP/1.0.
     pub(crate) fn log_old_handshake(&self, client: IpAddr) {
-        let now = Instant::now();
-        if self.notices.record(Notice::OldHandshake, now).is_some() {
+        if self.notices.record_old_handshake(Instant::now()) {
             log::info!(
                 "{}: {client} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
                  \"proxy_http_version 1.1;\")",

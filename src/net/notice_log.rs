@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Time within which one notice of a kind is logged.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The same for a header of a proxy that is not trusted, which every request may have.
+/// The period for an untrusted proxy header, which every request may have.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A kind of notice: what happened to a client. The server gives few different statuses, so there are few kinds.
@@ -24,8 +24,6 @@ pub(crate) enum Notice {
     WrongProtocol(WrongProtocol),
     /// A peer that is not in `trusted_proxies` names another client address, which is not believed.
     UntrustedForwarding,
-    /// A handshake came over HTTP/1.0, which is accepted.
-    OldHandshake,
 }
 
 impl Notice {
@@ -36,16 +34,10 @@ impl Notice {
         }
     }
 
-    /// Returns whether those without a line of their own are counted. Handshakes over HTTP/1.0 are not: each
-    /// client behind such a proxy has one, and nothing is wrong with them.
-    const fn is_counted(self) -> bool {
-        !matches!(self, Self::OldHandshake)
-    }
-
     /// Returns the level of its log lines: `warn` for what the operator has to mend.
     pub(crate) const fn level(self) -> log::Level {
         match self {
-            Self::Refused(_) | Self::TimedOut | Self::OldHandshake => log::Level::Info,
+            Self::Refused(_) | Self::TimedOut => log::Level::Info,
             Self::WrongProtocol(_) | Self::UntrustedForwarding => log::Level::Warn,
         }
     }
@@ -60,18 +52,19 @@ impl fmt::Display for Notice {
             Self::WrongProtocol(WrongProtocol::Tls) => f.write_str("refused for TLS"),
             Self::WrongProtocol(WrongProtocol::Http2) => f.write_str("refused for HTTP/2"),
             Self::UntrustedForwarding => f.write_str("not trusted as a proxy"),
-            Self::OldHandshake => f.write_str("connected over HTTP/1.0"),
         }
     }
 }
 
-/// Places for all kinds of notices: the statuses that the server sends, and five others.
+/// Capacity for all kinds of notices: the statuses that the server sends, and four others.
 const MAX_KINDS: usize = 24;
 
 /// The notices of one listener.
 pub(crate) struct NoticeLog {
     /// One for each kind that was noticed within its period.
     windows: Mutex<Vec<Window>>,
+    /// Time at which a handshake over HTTP/1.0 was last logged. Those are accepted, so they are no [`Notice`].
+    old_handshake_logged: Mutex<Option<Instant>>,
 }
 
 /// The time since one notice of a kind was logged.
@@ -88,6 +81,7 @@ impl Default for NoticeLog {
             // Allocated for the first notice of a storm, it would keep the memory below it
             // (see [`crate::base::spare`]).
             windows: Mutex::new(Vec::with_capacity(MAX_KINDS)),
+            old_handshake_logged: Mutex::new(None),
         }
     }
 }
@@ -105,7 +99,7 @@ impl NoticeLog {
             return Some(0);
         };
         if now.duration_since(window.start) < notice.period() {
-            window.unlogged += u64::from(notice.is_counted());
+            window.unlogged += 1;
             return None;
         }
         window.start = now;
@@ -125,6 +119,18 @@ impl NoticeLog {
             !is_over
         });
         counts
+    }
+
+    /// Records a handshake over HTTP/1.0, and returns whether it is to be logged: the first one in a minute. The
+    /// others are not counted, since each client behind such a proxy has one, and nothing is wrong with them.
+    pub(crate) fn record_old_handshake(&self, now: Instant) -> bool {
+        let logged = self.old_handshake_logged.lock();
+        let mut logged = logged.unwrap_or_else(PoisonError::into_inner);
+        let is_due = logged.is_none_or(|logged| now.duration_since(logged) >= MINUTE);
+        if is_due {
+            *logged = Some(now);
+        }
+        is_due
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Window>> {
@@ -189,12 +195,13 @@ mod tests {
         assert_eq!(log.record(forwarding, start + 59 * MINUTE), None);
         assert_eq!(log.record(forwarding, start + HOUR), Some(1));
     }
+
     #[test]
     fn handshakes_over_http_1_0_are_logged_once_a_minute_and_not_counted() {
         let (log, start) = (NoticeLog::default(), Instant::now());
         let is_logged = |second: &u64| {
             let now = start + Duration::from_secs(*second);
-            log.record(Notice::OldHandshake, now) == Some(0)
+            log.record_old_handshake(now)
         };
         let logged: Vec<u64> = (0..=121).filter(is_logged).collect();
         assert_eq!(logged, [0, 60, 120]);
