@@ -1,8 +1,9 @@
 //! The accept loop of one listener. It acquires the permits of each connection and spawns a
 //! task for it; it never waits for a client.
 
+use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
-use crate::net::listener::{ListenerState, Permits};
+use crate::net::listener::ListenerState;
 use crate::net::notice_log::Notice;
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;

@@ -1,8 +1,10 @@
-//! Limits on the number of connections. A permit is freed by dropping it.
+//! Limits on the number of connections, and the permits that an accepted connection holds. A permit is freed by
+//! dropping it.
 
 use crate::base::ip::SubnetKey;
 use crate::base::spare::FreeSpare;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,6 +103,77 @@ impl Drop for SubnetPermit {
                     in_use.free_spare();
                 }
             }
+        }
+    }
+}
+
+/// The permits of an accepted connection. They are freed when its socket is closed and not earlier,
+/// since open sockets are what they limit.
+pub(crate) struct Permits {
+    accepted: AcceptPermits,
+    /// Permit of the client's subnet, once its address is known and if the subnet's limit allows it.
+    subnet: Option<SubnetPermit>,
+}
+
+/// The permits by which a connection was accepted.
+enum AcceptPermits {
+    /// The connection is within `max_connections` of the process and of the listener.
+    Granted { _process: Permit, _listener: Permit },
+    /// The connection is above `max_connections` and is rejected.
+    ServerFull { _permit: Permit },
+}
+
+/// The limit that a client is above.
+pub(crate) enum AtCapacity {
+    /// `max_connections` of the listener or the process.
+    Server,
+    /// `max_connections_per_ip`.
+    Subnet,
+}
+
+impl Permits {
+    /// Acquires the permits for a new connection, or the permit to reject it if the process or the listener is
+    /// full. `None` if no rejection permit is left either.
+    pub(crate) fn try_acquire(
+        process: &Arc<ConnectionLimit>,
+        listener: &Arc<ConnectionLimit>,
+        rejections: &Arc<ConnectionLimit>,
+    ) -> Option<Self> {
+        let accepted = match (process.try_acquire(), listener.try_acquire()) {
+            (Some(process), Some(listener)) => AcceptPermits::Granted {
+                _process: process,
+                _listener: listener,
+            },
+            _ => AcceptPermits::ServerFull {
+                _permit: rejections.try_acquire()?,
+            },
+        };
+        Some(Self {
+            accepted,
+            subnet: None,
+        })
+    }
+
+    /// Acquires a permit for the subnet of a client, and returns whether its limit allows it.
+    pub(crate) fn acquire_subnet(&mut self, limit: &Arc<PerSubnetLimit>, client: IpAddr) -> bool {
+        self.subnet = limit.try_acquire(SubnetKey::of(client));
+        self.subnet.is_some()
+    }
+
+    /// Frees the permit for the subnet.
+    pub(crate) fn release_subnet(&mut self) {
+        self.subnet = None;
+    }
+
+    /// Checks `max_connections` before `max_connections_per_ip`, so that a full server answers all clients alike.
+    ///
+    /// # Errors
+    /// The first of these limits that the client is above.
+    pub(crate) fn check(&self) -> Result<(), AtCapacity> {
+        match (&self.accepted, &self.subnet) {
+            (AcceptPermits::ServerFull { .. }, _) => Err(AtCapacity::Server),
+            (_, None) => Err(AtCapacity::Subnet),
+            _ => Ok(()),
         }
     }
 }

@@ -1,11 +1,10 @@
-//! The state that the tasks of all listeners share ([`ServerState`]), that of one listener
-//! ([`ListenerState`]), and the permits that an accepted connection needs.
+//! The state that the tasks of all listeners share ([`ServerState`]), and that of one listener
+//! ([`ListenerState`]).
 
-use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender};
 use crate::config::{Address, Hosts, Listener, ListenerSettings};
-use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permit, SubnetPermit};
+use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
 use crate::realm::Protocol;
 use async_std::channel::Receiver;
@@ -58,7 +57,7 @@ pub(crate) struct ListenerState {
     pub(crate) settings: ListenerSettings,
     /// `max_connections` of the listener.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
-    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`]: one IPv4 address, or one /64 network of
+    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address, or one /64 network of
     /// IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
     notices: NoticeLog,
@@ -152,18 +151,12 @@ impl ListenerState {
     /// Acquires the permits for a new connection, or the permit to reject it with an error if the server is
     /// full. `None` if no rejection permit is left either.
     pub(crate) fn acquire_permits(&self) -> Option<Permits> {
-        let process = self.server.connection_limit.try_acquire();
-        let listener = self.connection_limit.try_acquire();
-        let accepted = match (process, listener) {
-            (Some(process), Some(listener)) => AcceptPermits::Granted {
-                _process: process,
-                _listener: listener,
-            },
-            _ => AcceptPermits::ServerFull {
-                _permit: self.server.rejection_limit.try_acquire()?,
-            },
-        };
-        Some(Permits::new(accepted))
+        let server = &self.server;
+        Permits::try_acquire(
+            &server.connection_limit,
+            &self.connection_limit,
+            &server.rejection_limit,
+        )
     }
 }
 
@@ -173,62 +166,6 @@ fn outbox_size(protocol: &Protocol, settings: &ListenerSettings) -> usize {
     let largest = settings.max_message_size + MESSAGE_OVERHEAD;
     let minimum = largest.saturating_mul(protocol.min_outbox_messages);
     settings.outbox_size.max(minimum)
-}
-
-/// The permits of an accepted connection. They are freed when its socket is closed and not earlier,
-/// since open sockets are what they limit.
-pub(crate) struct Permits {
-    accepted: AcceptPermits,
-    /// Permit of the client's subnet, once its address is known and if the subnet's limit allows it.
-    subnet: Option<SubnetPermit>,
-}
-
-/// The permits by which a connection was accepted.
-enum AcceptPermits {
-    /// The connection is within `max_connections` of the process and of the listener.
-    Granted { _process: Permit, _listener: Permit },
-    /// The connection is above `max_connections` and is rejected.
-    ServerFull { _permit: Permit },
-}
-
-/// The limit that a client is above.
-pub(crate) enum AtCapacity {
-    /// `max_connections` of the listener or the process.
-    Server,
-    /// `max_connections_per_ip`.
-    Subnet,
-}
-
-impl Permits {
-    const fn new(accepted: AcceptPermits) -> Self {
-        Self {
-            accepted,
-            subnet: None,
-        }
-    }
-
-    /// Acquires a permit for the subnet of a client, and returns whether its limit allows it.
-    pub(crate) fn acquire_subnet(&mut self, limit: &Arc<PerSubnetLimit>, client: IpAddr) -> bool {
-        self.subnet = limit.try_acquire(SubnetKey::of(client));
-        self.subnet.is_some()
-    }
-
-    /// Frees the permit for the subnet.
-    pub(crate) fn release_subnet(&mut self) {
-        self.subnet = None;
-    }
-
-    /// Checks `max_connections` before `max_connections_per_ip`, so that a full server answers all clients alike.
-    ///
-    /// # Errors
-    /// The first of these limits that the client is above.
-    pub(crate) fn check(&self) -> Result<(), AtCapacity> {
-        match (&self.accepted, &self.subnet) {
-            (AcceptPermits::ServerFull { .. }, _) => Err(AtCapacity::Server),
-            (_, None) => Err(AtCapacity::Subnet),
-            _ => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
