@@ -6,9 +6,12 @@ use crate::base::frame::Frame;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
 use crate::net::connection::{BrokerLink, Connection};
 use crate::net::connection_limits::{AtCapacity, Permits};
-use crate::net::http::checks::{RequestKind, check, landing, upgrade_required};
+use crate::net::http::checks::{RequestKind, check};
 use crate::net::http::connection::HttpConnection;
 use crate::net::http::cors::allowed_methods;
+use crate::net::http::local_responses::{
+    landing, server_full, shutting_down, too_many_connections, upgrade_required,
+};
 use crate::net::http::request::{RequestError, RequestHead, WrongProtocol};
 use crate::net::http::response::Response;
 use crate::net::listener::ListenerState;
@@ -238,7 +241,9 @@ async fn handle_request(
                 return Outcome::NoResponse;
             }
         },
-        Err(response) => (response, matches!(head.body_length(), Ok(0))),
+        Ok(RequestKind::Local(response)) | Err(response) => {
+            (response, matches!(head.body_length(), Ok(0)))
+        }
     };
     // After an unread body or a failed handshake, the next bytes may be the rest of it instead of a request.
     let can_keep_alive = is_body_read && !head.wants_upgrade();
@@ -349,18 +354,4 @@ fn log_untrusted_forwarding(peer: IpAddr, listener: &ListenerState) {
             peer.to_canonical()
         )
     });
-}
-
-fn server_full() -> Response {
-    Response::unavailable(503, "the server is full, try again later")
-        .with_log_reason("the server is full (max_connections)".to_owned())
-}
-
-fn too_many_connections() -> Response {
-    Response::unavailable(429, "too many connections from your address")
-        .with_log_reason("the address has max_connections_per_ip connections".to_owned())
-}
-
-fn shutting_down() -> Response {
-    Response::new(503, "the server is shutting down")
 }

@@ -1,12 +1,10 @@
-//! The checks of a request before its realm sees it, and the responses to requests that are answered without
-//! the realm.
+//! The checks of a request before its realm sees it.
 
+use super::access::{host_refused, is_host_allowed, is_origin_allowed, origin_refused};
 #[cfg(any(test, fuzzing))]
 use super::cors::with_cors_headers;
-use super::cors::{
-    allowed_methods, host_refused, is_host_allowed, is_origin_allowed, options_response,
-    origin_refused,
-};
+use super::cors::{allowed_methods, options_response};
+use super::local_responses::{landing, nothing_here, upgrade_required};
 use super::request::RequestHead;
 use super::response::Response;
 use crate::net::listener::ListenerState;
@@ -18,6 +16,8 @@ pub(crate) enum RequestKind {
     Upgrade(Vec<u8>),
     /// A request for the realm, with a body of this length in bytes.
     Http { body_length: usize },
+    /// A request that the server answers itself, with this response: OPTIONS, or a request for the landing page.
+    Local(Response),
 }
 
 /// Checks a request: first the host, then the path, then the method and the body, then whether the listener
@@ -25,7 +25,7 @@ pub(crate) enum RequestKind {
 /// request with several problems names the first of them.
 ///
 /// # Errors
-/// The response, if the request is invalid or can be answered without the realm.
+/// The response, if the request is refused.
 pub(crate) fn check(head: &RequestHead, listener: &ListenerState) -> Result<RequestKind, Response> {
     let protocol = listener.protocol;
     if !is_host_allowed(head, listener) {
@@ -34,7 +34,7 @@ pub(crate) fn check(head: &RequestHead, listener: &ListenerState) -> Result<Requ
     let is_in_protocol = (protocol.matches_path)(&head.path);
     if !(is_in_protocol && protocol.has_http_api()) {
         if let Some(response) = landing(head, listener) {
-            return Err(response);
+            return Ok(RequestKind::Local(response));
         }
     }
     if !is_in_protocol {
@@ -45,7 +45,7 @@ pub(crate) fn check(head: &RequestHead, listener: &ListenerState) -> Result<Requ
     match head.method.as_str() {
         "GET" | "HEAD" => {}
         "POST" if protocol.methods.contains(&Method::Post) => body_length = head.body_length()?,
-        "OPTIONS" => return Err(options_response(head, listener)),
+        "OPTIONS" => return Ok(RequestKind::Local(options_response(head, listener))),
         _ => {
             let text = format!("the method must be one of {methods}");
             return Err(Response::new(405, text).with_header("Allow", methods));
@@ -72,45 +72,10 @@ pub(crate) fn check(head: &RequestHead, listener: &ListenerState) -> Result<Requ
 /// Returns the response to a request that is answered without the realm, for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn local_response(head: &RequestHead, listener: &ListenerState) -> Option<Response> {
-    let response = check(head, listener).err()?;
-    Some(with_cors_headers(response, Some(head), listener))
-}
-
-fn nothing_here(listener: &ListenerState) -> Response {
-    let text = format!(
-        "nothing here; connect to {} at {}",
-        listener.protocol.name, listener.endpoint
-    );
-    Response::new(404, text)
-}
-
-/// Returns the response to a plain `GET /` that the protocol does not define: what this is, for people and for
-/// proxies that check whether the server is well. `None` for every other request.
-pub(crate) fn landing(head: &RequestHead, listener: &ListenerState) -> Option<Response> {
-    let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
-    let is_handshake = head.wants_upgrade() || head.has_websocket_key();
-    if !is_get || head.path != "/" || is_handshake || head.has_body() {
-        return None;
+    match check(head, listener) {
+        Ok(RequestKind::Local(response)) | Err(response) => {
+            Some(with_cors_headers(response, Some(head), listener))
+        }
+        Ok(RequestKind::Upgrade(_) | RequestKind::Http { .. }) => None,
     }
-    if listener.settings.landing_page == Some(false) {
-        return Some(nothing_here(listener));
-    }
-    let text = format!(
-        "switchboard serves {} here; {}",
-        listener.protocol.name,
-        how_to_connect(head, &listener.endpoint)
-    );
-    Some(Response::new(200, text))
-}
-
-/// Returns the response to a plain request where only a WebSocket is served.
-pub(crate) fn upgrade_required(head: &RequestHead, target: &str) -> Response {
-    Response::new(426, how_to_connect(head, target)).with_header("Upgrade", "websocket")
-}
-
-fn how_to_connect(head: &RequestHead, target: &str) -> String {
-    format!(
-        "connect with a WebSocket client, for example: wscat -c 'ws://{}{target}'",
-        head.first("Host").unwrap_or("localhost"),
-    )
 }

@@ -1,9 +1,8 @@
 //! The headers that let web pages read responses (the CORS protocol of the Fetch standard), and OPTIONS.
 
+use super::access::{is_host_allowed, is_origin_allowed};
 use super::request::RequestHead;
 use super::response::Response;
-use crate::base::log_escape::Quoted;
-use crate::config::{Hosts, Origins};
 use crate::net::listener::ListenerState;
 use crate::realm::Method;
 use crate::realm::Protocol;
@@ -28,56 +27,6 @@ pub(crate) fn options_response(head: &RequestHead, listener: &ListenerState) -> 
     response
         .with_header("Access-Control-Allow-Methods", methods)
         .with_header("Access-Control-Allow-Headers", requested.unwrap_or("*"))
-}
-
-/// Returns whether the listener's `origins` allow this request.
-pub(crate) fn is_origin_allowed(head: &RequestHead, listener: &ListenerState) -> bool {
-    let origins = &listener.settings.origins;
-    origins.allows(head.first("Origin"), head.first("Host"))
-}
-
-/// Returns whether the request names a host under which the listener is reached, as far as that is checked
-/// (see [`Hosts`](crate::config::Hosts)).
-pub(crate) fn is_host_allowed(head: &RequestHead, listener: &ListenerState) -> bool {
-    let checked = listener.checked_hosts.as_ref();
-    checked.is_none_or(|hosts| hosts.allows(head.first("Host"), head.first("Origin")))
-}
-
-/// Returns the response to a request whose host is not allowed.
-pub(crate) fn host_refused(head: &RequestHead, listener: &ListenerState) -> Response {
-    let host = head.first("Host").unwrap_or_default();
-    let remedy = match Hosts::entry_for(host) {
-        None => "no browser sends it".to_owned(),
-        Some(entry) => {
-            let proxy = if listener.settings.hosts.is_none() {
-                ", or, if a proxy sends it, that proxy into \"trusted_proxies\""
-            } else {
-                ""
-            };
-            let entry = Quoted(&entry);
-            format!("if it is a name of this listener, write it into \"hosts\": [{entry}]{proxy}")
-        }
-    };
-    let text = "this host is not allowed; see \"hosts\" in the configuration";
-    let reason = format!("host {} is not allowed; {remedy}", Quoted(host));
-    Response::new(403, text).with_log_reason(reason)
-}
-
-/// Returns the response to a request whose origin is not allowed.
-pub(crate) fn origin_refused(head: &RequestHead) -> Response {
-    let origin = head.first("Origin").unwrap_or_default();
-    let host = Quoted(head.first("Host").unwrap_or_default());
-    let remedy = match Origins::entry_for(origin) {
-        Some(entry) => format!(
-            "to admit its pages, write it into \"origins\": [{}]",
-            Quoted(&entry)
-        ),
-        None => "no browser sends it".to_owned(),
-    };
-    let origin = Quoted(origin);
-    let text = "this origin is not allowed; see \"origins\" in the configuration";
-    let reason = format!("origin {origin} is not allowed on host {host}; {remedy}");
-    Response::new(403, text).with_log_reason(reason)
 }
 
 /// Adds the headers that let pages of allowed origins read a response, where the protocol has an HTTP
