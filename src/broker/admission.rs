@@ -119,13 +119,13 @@ impl Broker {
             deadline: now.monotonic + MAX_DEFERRED,
         };
         self.admission.deferred.insert(conn, deferred);
-        self.pause_reading(conn);
+        self.add_pause(conn);
     }
 
     /// Admits a connection whose open is deferred; does nothing for any other.
     pub(super) fn admit(&mut self, conn: ConnectionId) {
         if let Some(deferred) = self.admission.deferred.remove(&conn) {
-            self.resume_reading(conn);
+            self.remove_pause(conn);
             // Fails only if the client is gone; then `Disconnected` follows.
             let _ = deferred.reply_to.map(|reply_to| reply_to.send(Ok(())));
         }

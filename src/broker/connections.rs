@@ -73,18 +73,18 @@ impl Connection {
         keepalive: KeepaliveConfig,
         wakers: &mut Vec<Waker>,
     ) {
-        if self.liveness.is_rtt_ping_due(now, keepalive) {
+        if self.liveness.take_due_rtt_ping(now, keepalive) {
             self.outbox.ping(PingReason::MeasureRtt, wakers);
         }
     }
 
-    /// Returns whether the server does not read from the client at present, so that its silence means
-    /// nothing. A client whose socket accepts no bytes gives no sign of life by being paused.
+    /// Returns whether the client's silence means nothing, since the server does not read from it at present. A
+    /// client whose socket accepts no bytes has no such excuse: it gives no sign of life by being paused.
     ///
     /// Whether something waits to be read does not matter here, as it does in
     /// [`Connection::is_message_held_up`]: a paused client that has nothing to say must not be sent a Ping, since
     /// nobody would read its Pong.
-    fn is_unread(&self) -> bool {
+    fn is_silence_excused(&self) -> bool {
         let is_paused = self.pause_count > 0 || self.status.is_unread();
         is_paused && !self.closing && !self.status.is_write_blocked()
     }
@@ -92,7 +92,8 @@ impl Connection {
     /// Returns whether the server has left unread for more than a second what has come of the client's message,
     /// for whatever reason: a pause, the memory budget, or the turns of other connections.
     ///
-    /// What counts is what waits to be read, and not, as in [`Connection::is_unread`], that the client is paused.
+    /// What counts is what waits to be read, and not, as in [`Connection::is_silence_excused`], that the client is
+    /// paused.
     /// If nothing waits, the message stands still because of its client, paused or not. And a connection whose
     /// task waits for its turn is not paused, but is not read either.
     fn is_message_held_up(&self, second: Duration) -> bool {
@@ -124,7 +125,7 @@ impl Broker {
             if connection.is_message_overdue(now.whole_seconds(), slot.message_timeout) {
                 overdue.push(conn);
             }
-            if connection.is_unread() {
+            if connection.is_silence_excused() {
                 connection.liveness.restart(now);
                 continue;
             }

@@ -78,7 +78,7 @@ impl Broker {
             .push_past_limit(frame, notify, &mut self.wakers);
         if let Some(sender) = sender {
             connection.paused_senders.push(sender);
-            self.pause_reading(sender);
+            self.add_pause(sender);
         }
     }
 }

@@ -120,8 +120,9 @@ impl Liveness {
         self.ping = None;
     }
 
-    /// Returns whether a Ping that measures the round trip is to be sent now.
-    pub(super) fn is_rtt_ping_due(&mut self, now: Now, config: KeepaliveConfig) -> bool {
+    /// Returns whether a Ping that measures the round trip is to be sent now. If so, the next one is due after
+    /// `ping_every`.
+    pub(super) fn take_due_rtt_ping(&mut self, now: Now, config: KeepaliveConfig) -> bool {
         let is_due = !config.ping_every.is_zero() && now.monotonic >= self.next_rtt_ping;
         if is_due {
             self.next_rtt_ping = now.monotonic + config.ping_every;

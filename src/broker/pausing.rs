@@ -54,14 +54,14 @@ impl Broker {
         let is_open = self.connections.get(&conn).is_some_and(|it| !it.closing);
         if is_open && !self.pausing.held.contains_key(&conn) {
             self.pausing.held.insert(conn, HeldCommands::default());
-            self.pause_reading(conn);
+            self.add_pause(conn);
         }
     }
 
     /// Ends the pause of [`Broker::pause_for_realm`]. The held commands are handled after the current call.
     pub(super) fn resume_for_realm(&mut self, conn: ConnectionId) {
         if let Some(held) = self.pausing.held.remove(&conn) {
-            self.resume_reading(conn);
+            self.remove_pause(conn);
             self.pausing.resumed.push_back((conn, held));
         }
     }
@@ -108,7 +108,7 @@ impl Broker {
     /// Drops the held commands of a connection that closes, which is no longer paused then.
     pub(super) fn drop_held(&mut self, conn: ConnectionId) {
         if let Some(held) = self.pausing.held.remove(&conn) {
-            self.resume_reading(conn);
+            self.remove_pause(conn);
             self.release_received(conn, held.reserved_bytes);
         }
     }
@@ -120,7 +120,7 @@ impl Broker {
     }
 
     /// Counts one more reason not to read from a connection.
-    pub(super) fn pause_reading(&mut self, conn: ConnectionId) {
+    pub(super) fn add_pause(&mut self, conn: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.pause_count += 1;
             connection.outbox.set_reading_paused(true, &mut self.wakers);
@@ -128,7 +128,7 @@ impl Broker {
     }
 
     /// Counts one reason less, and reads from the connection again if it was the last.
-    pub(super) fn resume_reading(&mut self, conn: ConnectionId) {
+    pub(super) fn remove_pause(&mut self, conn: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.pause_count -= 1;
             if connection.pause_count == 0 {
@@ -147,7 +147,7 @@ impl Broker {
             return;
         };
         for sender in std::mem::take(&mut connection.paused_senders) {
-            self.resume_reading(sender);
+            self.remove_pause(sender);
         }
     }
 }
