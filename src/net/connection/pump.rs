@@ -139,7 +139,7 @@ impl Pump {
         }
         let is_unread = directives.pause_reading
             || !self.send_events(cx)
-            || !self.may_read(cx)
+            || self.poll_budget(cx).is_pending()
             || !self.websocket.writer_mut().socket.may_read(cx);
         // This time does not count as silence of the client.
         self.websocket.status().set_unread(is_unread);
@@ -169,24 +169,26 @@ impl Pump {
         stop
     }
 
-    /// Returns whether to read now. While the memory budget is exceeded, first notifies the broker, and then
+    /// Waits until the memory budget allows reading. While it is exceeded, first notifies the broker, and then
     /// yields to the connections that it evicts: otherwise all connections would read on before any memory is
-    /// freed. If the result is `false`, the task of `cx` is woken later.
-    fn may_read(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.memory.is_budget_exceeded(self.websocket.status()) {
-            return true;
+    /// freed.
+    fn poll_budget(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let budget = self.websocket.status().receive_memory.budget();
+        if !budget.is_exceeded() {
+            self.memory.reset_yields();
+            return Poll::Ready(());
         }
         if !self.memory.has_yielded() {
             self.link.report_budget_exceeded();
         }
         if !self.send_events(cx) || self.link.poll_taken(cx).is_pending() {
-            return false;
+            return Poll::Pending;
         }
-        let yields = self.memory.yields_again();
-        if yields {
+        if self.memory.count_yield() {
             cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        !yields
+        Poll::Ready(())
     }
 
     /// Reads and decodes messages until the turn is over, the connection ends, or nothing more can be read now.
@@ -239,26 +241,26 @@ impl Pump {
     /// client's silence and answers a probe; a Pong also completes the measurement of the round trip if it
     /// answers the last Ping.
     fn handle_message(&mut self, message: WebSocketMessage) -> Option<Message> {
-        if let WebSocketMessage::Close(close) = message {
-            let code = close.map(|close| close.code.into());
-            self.exit = Some(PumpExit::ClosedByClient(code));
-            return None;
-        }
-        if self.pings.record_message() {
-            self.link.report_probe_answered();
-        }
-        match message {
-            WebSocketMessage::Text(text) => return Some(Message::Text(text)),
-            WebSocketMessage::Binary(bytes) => return Some(Message::Binary(bytes)),
+        let data = match message {
+            WebSocketMessage::Text(text) => Some(Message::Text(text)),
+            WebSocketMessage::Binary(bytes) => Some(Message::Binary(bytes)),
             WebSocketMessage::Pong(payload) => {
                 if let Some(rtt) = self.pings.round_trip(&payload) {
                     self.websocket.status().record_rtt(rtt);
                 }
+                None
             }
-            WebSocketMessage::Ping(_) | WebSocketMessage::Close(_) | WebSocketMessage::Frame(_) => {
+            WebSocketMessage::Ping(_) | WebSocketMessage::Frame(_) => None,
+            WebSocketMessage::Close(close) => {
+                let code = close.map(|close| close.code.into());
+                self.exit = Some(PumpExit::ClosedByClient(code));
+                return None;
             }
+        };
+        if self.pings.record_message() {
+            self.link.report_probe_answered();
         }
-        None
+        data
     }
 
     /// Decodes a data message into a command for the broker.
