@@ -66,7 +66,7 @@ impl Broker {
             "memory_budget is used up: closing {} connections of the addresses that hold the most, \
              {bytes} of {} bytes",
             chosen.len(),
-            goal.remaining,
+            self.memory.remaining(),
         );
         for holding in &chosen {
             self.evict(holding.conn, holding.bytes);

@@ -69,8 +69,6 @@ pub(super) struct Holding {
 
 /// What an eviction is to achieve.
 pub(super) struct EvictionGoal {
-    /// Bytes that are held and not about to be released.
-    pub(super) remaining: usize,
     /// Bytes that connections may hold together afterwards.
     pub(super) available: usize,
     /// Bytes to free, if connections hold that much beyond their shares.
@@ -105,7 +103,7 @@ impl Memory {
     }
 
     /// Returns the bytes that are held and not about to be released.
-    fn remaining(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         let releasing = self.releasing.reserved();
         self.budget.reserved().saturating_sub(releasing)
     }
@@ -143,7 +141,6 @@ impl Memory {
         // What else takes memory must not get all connections closed: half is for these in any case.
         let available = target.saturating_sub(remaining.saturating_sub(held));
         EvictionGoal {
-            remaining,
             available: available.max(target / 2),
             excess: remaining.saturating_sub(target),
         }
@@ -176,13 +173,15 @@ impl Memory {
         if self.excess() == 0 {
             return;
         }
-        for connection in &mut self.closing {
+        let mut closing = std::mem::take(&mut self.closing);
+        for connection in &mut closing {
             if connection.releasing.is_none() {
                 let bytes = connection.held_bytes();
-                connection.releasing = Some(MemoryReservation::new(&self.releasing, bytes));
+                self.count_as_releasing(connection, bytes);
                 connection.outbox.close(CloseOrder::Abort, wakers);
             }
         }
+        self.closing = closing;
     }
 
     /// Returns the budget, for tests that hold memory without a connection.
