@@ -43,7 +43,7 @@ impl FastChat {
         let known = user.state.chats.get(&target).map(|chat| chat.id);
         if known.is_none() {
             let limit = self.options.open_chats_per_minute;
-            let counted = self.user(opener).state.opens.try_record(cx.now, limit);
+            let counted = self.user(opener).state.open_rate.try_record(cx.now, limit);
             counted.map_err(|wait| ErrorReply::rate_limited("OPEN_CHAT", limit, wait))?;
         }
         if !self.users.contains_key(&target) {
@@ -168,7 +168,7 @@ impl FastChat {
         check_length(&msg.content, "content", 1, max_length)?;
         let limit = self.options.messages_per_minute;
         let user = self.user(from);
-        let counted = user.state.messages.try_record(now, limit);
+        let counted = user.state.message_rate.try_record(now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("MSG", limit, wait))?;
         let dialect = user.recipient.dialect;
         let Some(to) = msg.to.or_else(|| user.state.partner(dialect)) else {
@@ -230,7 +230,7 @@ impl FastChat {
     ) -> Result<(), ErrorReply> {
         let Typing { is_typing, to } = typing;
         let user = self.user(from);
-        let sent = user.typing;
+        let sent = user.typing_to;
         // `false` goes to the recipient of `true`, even if another chat was used in between.
         let started = sent.filter(|_| !is_typing).map(|(partner, _)| partner);
         let dialect = user.recipient.dialect;
@@ -249,7 +249,7 @@ impl FastChat {
             if sent.is_some_and(|(recipient, _)| recipient == partner) {
                 // It counts for the rate, but is sent even above the limit: otherwise the
                 // partner would show an indicator that never ends.
-                let _ = self.user(from).state.typing.try_record(cx.now, limit);
+                let _ = self.user(from).state.typing_rate.try_record(cx.now, limit);
                 self.stop_typing(cx, from);
             }
             return Ok(());
@@ -261,20 +261,20 @@ impl FastChat {
         if sent == Some((partner, recipient.connection)) {
             return Ok(());
         }
-        let counted = self.user(from).state.typing.try_record(cx.now, limit);
+        let counted = self.user(from).state.typing_rate.try_record(cx.now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("TYPING", limit, wait))?;
         if sent.is_some_and(|(recipient, _)| recipient != partner) {
             self.stop_typing(cx, from);
         }
         let user = self.user(from);
-        user.typing = Some((partner, recipient.connection));
+        user.typing_to = Some((partner, recipient.connection));
         send_typing(cx, recipient, from, user, true);
         Ok(())
     }
 
     /// Sends `is_typing: false` to the user that was last sent `true`, on its current connection.
     pub(super) fn stop_typing(&mut self, cx: &mut Context, id: Uuid) {
-        let Some((partner, _)) = self.user(id).typing.take() else {
+        let Some((partner, _)) = self.user(id).typing_to.take() else {
             return;
         };
         if let (Some(user), Some(partner)) = (self.users.get(&id), self.users.get(&partner)) {
@@ -295,7 +295,7 @@ impl FastChat {
                 self.gone.update(&partner, end);
             }
             if let Some(other) = self.users.get_mut(&partner) {
-                other.typing.take_if(|(to, _)| *to == user);
+                other.typing_to.take_if(|(to, _)| *to == user);
             }
         }
     }

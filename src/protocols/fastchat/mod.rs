@@ -60,7 +60,7 @@ struct User {
     /// The version of the presence changes that the user was last sent; `None` before its first list.
     seen_version: Option<u64>,
     /// The user that was last sent TYPING `true` without a `false` after it, and on which connection.
-    typing: Option<(Uuid, ConnectionId)>,
+    typing_to: Option<(Uuid, ConnectionId)>,
     /// Whether the page was sent a CHAT_OPENED that it had not asked for, and nothing has come from it since.
     may_have_missed_chat: bool,
     /// Whether an OPEN_CHAT of a claimant in the flat dialect failed: its page selected another user.
@@ -76,13 +76,13 @@ struct UserState {
     /// The recipient of messages that name none.
     partner: Partner,
     /// The rate of MSG.
-    messages: SlidingWindow,
+    message_rate: SlidingWindow,
     /// The rate of TYPING.
-    typing: SlidingWindow,
+    typing_rate: SlidingWindow,
     /// The rate of PING.
-    pings: SlidingWindow,
+    ping_rate: SlidingWindow,
     /// The rate of OPEN_CHAT.
-    opens: SlidingWindow,
+    open_rate: SlidingWindow,
 }
 
 /// The FastChat realm: the users of one listener and their chats.
@@ -325,7 +325,7 @@ impl FastChat {
     fn handle_ping(&mut self, cx: &mut Context, id: Uuid) -> Result<(), ErrorReply> {
         let limit = self.options.pings_per_minute;
         let user = self.user(id);
-        let counted = user.state.pings.try_record(cx.now, limit);
+        let counted = user.state.ping_rate.try_record(cx.now, limit);
         counted.map_err(|wait| ErrorReply::rate_limited("PING", limit, wait))?;
         let timestamp = cx.timestamp();
         user.recipient.send(cx, &ServerMessage::Pong { timestamp });

@@ -66,7 +66,7 @@ impl FastChat {
             recipient,
             name: display_name,
             seen_version: None,
-            typing: None,
+            typing_to: None,
             may_have_missed_chat: false,
             claimant_open_failed: false,
             state: self.gone.remove(&user_id).unwrap_or_default(),

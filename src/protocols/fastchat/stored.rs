@@ -38,18 +38,23 @@ impl UserState {
 
     fn windows(&mut self) -> [&mut SlidingWindow; 4] {
         [
-            &mut self.messages,
-            &mut self.typing,
-            &mut self.pings,
-            &mut self.opens,
+            &mut self.message_rate,
+            &mut self.typing_rate,
+            &mut self.ping_rate,
+            &mut self.open_rate,
         ]
     }
 }
 
 impl HeapBytes for UserState {
     fn heap_bytes(&self) -> usize {
-        let windows =
-            [&self.messages, &self.typing, &self.pings, &self.opens].map(SlidingWindow::heap_bytes);
+        let windows = [
+            &self.message_rate,
+            &self.typing_rate,
+            &self.ping_rate,
+            &self.open_rate,
+        ]
+        .map(SlidingWindow::heap_bytes);
         windows.iter().sum::<usize>() + chats_bytes(&self.chats)
     }
 }
