@@ -19,32 +19,32 @@ pub struct Decoder {
     dialect: Option<Dialect>,
 }
 
-#[cfg(any(test, fuzzing))]
 impl Decoder {
     /// Returns the dialect, if it is fixed.
+    #[cfg(any(test, fuzzing))]
     pub(super) const fn dialect(&self) -> Option<Dialect> {
         self.dialect
     }
-}
 
-/// Decodes a message. The first HELLO, valid or not, fixes the connection's dialect.
-pub(super) fn decode(decoder: &mut Decoder, received: &Message) -> Incoming {
-    let Message::Text(text) = received else {
-        let text = "must be a text message; FastChat has no binary messages";
-        let error = ErrorReply::new(ErrorCode::Validation, text);
-        return Incoming {
-            dialect: decoder.dialect.unwrap_or_default(),
-            message: ClientMessage::Invalid(error),
+    /// Decodes a message. The first HELLO, valid or not, fixes the connection's dialect.
+    pub(super) fn decode(&mut self, received: &Message) -> Incoming {
+        let Message::Text(text) = received else {
+            let text = "must be a text message; FastChat has no binary messages";
+            let error = ErrorReply::new(ErrorCode::Validation, text);
+            return Incoming {
+                dialect: self.dialect.unwrap_or_default(),
+                message: ClientMessage::Invalid(error),
+            };
         };
-    };
-    let (dialect, is_fixed) = match decoder.dialect {
-        Some(dialect) => (Some(dialect), true),
-        None => detect_dialect(text),
-    };
-    decoder.dialect = dialect.filter(|_| is_fixed);
-    let dialect = dialect.unwrap_or_default();
-    let message = decode_text(text, dialect).unwrap_or_else(ClientMessage::Invalid);
-    Incoming { dialect, message }
+        let (dialect, is_fixed) = match self.dialect {
+            Some(dialect) => (Some(dialect), true),
+            None => detect_dialect(text),
+        };
+        self.dialect = dialect.filter(|_| is_fixed);
+        let dialect = dialect.unwrap_or_default();
+        let message = decode_text(text, dialect).unwrap_or_else(ClientMessage::Invalid);
+        Incoming { dialect, message }
+    }
 }
 
 /// Decodes a message in a dialect. Its fields are read only if its type has some.

@@ -131,7 +131,7 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat"),
     new_decoder: || {
         let mut decoder = Decoder::default();
-        Box::new(move |message| Some(Command::new(codec::decode(&mut decoder, &message))))
+        Box::new(move |message| Some(Command::new(decoder.decode(&message))))
     },
     new_realm: new_realm::<FastChat>,
 };

@@ -1,6 +1,6 @@
 //! FastChat's codecs under any input.
 
-use crate::protocols::fastchat::codec::{Decoder, decode};
+use crate::protocols::fastchat::codec::Decoder;
 use crate::protocols::fastchat::messages::{ClientMessage, Dialect, Incoming, ServerMessage};
 use crate::realm::Message;
 use crate::testing::messages;
@@ -20,7 +20,7 @@ pub(crate) fn decode_all(bytes: &[u8]) {
         let Incoming {
             dialect,
             message: decoded,
-        } = decode(&mut decoder, &message);
+        } = decoder.decode(&message);
         let fixed = decoder.dialect();
         assert!(before.is_none() || fixed == before);
         assert!(fixed.is_none_or(|fixed| fixed == dialect));

@@ -260,7 +260,7 @@ impl World {
             return;
         };
         let decoder = self.decoders.entry(conn).or_default();
-        let incoming = codec::decode(decoder, &Message::Text(text.into()));
+        let incoming = decoder.decode(&Message::Text(text.into()));
         let is_flat = incoming.dialect == Dialect::Flat;
         if decoder.dialect().is_some() {
             // A HELLO step fixed the dialect that it was meant to.
