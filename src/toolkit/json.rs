@@ -58,7 +58,7 @@ impl fmt::Display for InvalidMessage {
 ///
 /// # Errors
 /// The text is not JSON, or not an object.
-pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage> {
+pub fn read_struct<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, InvalidMessage> {
     check_object(text, serde_json::from_str(text))
 }
 

@@ -130,7 +130,7 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
 
 fn object<T: DeserializeOwned>(part: &str) -> Result<T, TokenError> {
     let text = String::from_utf8(decode(part)?).map_err(|_| TokenError::Malformed)?;
-    json::object(&text).map_err(|_| TokenError::Malformed)
+    json::read_struct(&text).map_err(|_| TokenError::Malformed)
 }
 
 /// Returns the claims of a token that was signed with `secret` and is valid at `now`, the time since the Unix
