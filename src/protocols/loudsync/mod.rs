@@ -131,9 +131,9 @@ impl Realm for Loudsync {
         }
     }
 
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, how: DisconnectReason) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
         self.pending.remove(conn);
-        match how {
+        match reason {
             // LEAVE and a Close frame of a client that meant to leave are `left` (rulings, "a clean Close").
             DisconnectReason::Closed(close_reasons::CLIENT_LEFT)
             | DisconnectReason::ClosedByClient(None | Some(1000 | 1001)) => {

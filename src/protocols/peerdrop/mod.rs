@@ -136,7 +136,7 @@ impl Realm for PeerDrop {
         }
     }
 
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _how: DisconnectReason) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _reason: DisconnectReason) {
         let Some(code) = self.code_by_connection.remove(&conn) else {
             self.waiting.remove(conn);
             return;

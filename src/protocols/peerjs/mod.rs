@@ -221,7 +221,7 @@ impl Realm for PeerJs {
         }
     }
 
-    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _: DisconnectReason) {
+    fn close(&mut self, cx: &mut Context, conn: ConnectionId, _reason: DisconnectReason) {
         if self.claims.remove(conn).is_some() {
             return;
         }

@@ -301,9 +301,9 @@ impl World {
         );
     }
 
-    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
+    fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
         self.users.remove(&conn);
-        let lines = self.clients.disconnect(conn, how);
+        let lines = self.clients.disconnect(conn, reason);
         self.check(&lines, None);
     }
 

@@ -317,8 +317,8 @@ impl Model {
             && connection(other).is_some_and(|conn| !self.full.contains(&conn))
     }
 
-    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
-        let lines = self.harness.disconnect(conn, how);
+    fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
+        let lines = self.harness.disconnect(conn, reason);
         self.forget_connection(conn);
         self.check(&lines, None);
     }

@@ -242,9 +242,9 @@ impl World {
         self.observed.receive_all(lines, &client_ids);
     }
 
-    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
+    fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
         self.observed.members.remove(&conn);
-        let lines = self.clients.disconnect(conn, how);
+        let lines = self.clients.disconnect(conn, reason);
         self.observe(&lines);
     }
 

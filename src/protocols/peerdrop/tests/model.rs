@@ -336,13 +336,13 @@ impl World {
         assert_eq!(lines, expected);
     }
 
-    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
+    fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
         let peer = self.peers.remove(&conn);
         let expected: Vec<_> = peer
             .map(|peer| format!("{peer} x 1000 peer left"))
             .into_iter()
             .collect();
-        assert_eq!(self.clients.disconnect(conn, how), expected);
+        assert_eq!(self.clients.disconnect(conn, reason), expected);
         self.waiting.retain(|waiting| waiting.conn != conn);
         if let Some(peer) = peer {
             self.peers.remove(&peer);

@@ -662,8 +662,8 @@ impl World {
         }
     }
 
-    fn disconnect(&mut self, conn: u64, how: DisconnectReason) {
-        let lines = self.clients.disconnect(conn, how);
+    fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
+        let lines = self.clients.disconnect(conn, reason);
         self.reference.open.remove(&conn);
         let effects = self.reference.closed(conn);
         self.check(&lines, effects);
