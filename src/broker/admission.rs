@@ -20,7 +20,7 @@ const UNDECIDED: Rejection = Rejection {
     text: "the server could not decide in time, try again later",
 };
 
-/// The opens that are not decided.
+/// Opens that await a decision.
 #[derive(Default)]
 pub(super) struct Admission {
     /// The connection whose `open` is running.

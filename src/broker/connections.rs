@@ -22,8 +22,11 @@ pub(super) struct Connection {
     pub(super) listener_index: usize,
     /// The client's address, as far as it counts for limits.
     pub(super) address: SubnetKey,
+    /// The queue of frames to the client, and of the broker's directives to the connection's task.
     pub(super) outbox: Outbox,
+    /// What the connection's task lets the broker know of its socket.
     pub(super) status: Arc<SocketStatus>,
+    /// The Pings and probes that the client has not answered.
     pub(super) liveness: Liveness,
     /// Number of reasons this connection is paused for: full outboxes, its realm, a deferred open. While it is
     /// above 0, the connection is not read from.
@@ -89,8 +92,8 @@ impl Connection {
         is_paused && !self.closing && !self.status.is_write_blocked()
     }
 
-    /// Returns whether the server has left unread for more than a second what has come of the client's message,
-    /// for whatever reason: a pause, the memory budget, or the turns of other connections.
+    /// Returns whether received bytes of the message have waited unread for more than a second, for whatever
+    /// reason: a pause, the memory budget, or the turns of other connections.
     ///
     /// What counts is what waits to be read, and not, as in [`Connection::is_silence_excused`], that the client is
     /// paused.
@@ -158,6 +161,7 @@ impl Broker {
     }
 }
 
+/// The connections by id.
 pub(super) type ConnectionTable =
     HashMap<ConnectionId, Connection, BuildHasherDefault<ConnectionIdHasher>>;
 

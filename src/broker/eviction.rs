@@ -9,8 +9,7 @@ use super::{BYTES_PER_UNIT, Broker, Now};
 use crate::base::close::CloseReason;
 use crate::realm::{ConnectionId, Retention};
 
-/// Bytes that realms shed beyond what is above the budget. They shed little at a time, as it takes the broker's
-/// turn; more is shed when it is due.
+/// Bytes shed beyond the excess. Small, since shedding takes the broker's time; it is repeated when needed.
 const SHED_BYTES: usize = 64 * 1024;
 
 impl Broker {

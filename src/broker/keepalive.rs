@@ -105,7 +105,7 @@ impl Liveness {
         self.read_since
     }
 
-    /// Lets all times of the client begin anew, since it is not read.
+    /// Restarts all deadlines, because the server is not reading from the client.
     pub(super) fn restart(&mut self, now: Now) {
         self.ping = None;
         self.read_since = now.whole_seconds();

@@ -6,13 +6,15 @@
 //! | what | reserved by |
 //! | --- | --- |
 //! | received bytes that are not yet handled | [`SocketStatus::receive_memory`](super::SocketStatus) |
-//! | a frame, once for all its recipients | [`Frame::reserve`](crate::base::frame::Frame::reserve), when an outbox takes it |
+//! | a frame, once for all its recipients | [`Frame::reserve`], when an outbox takes it |
 //! | the slots of a long outbox | `slot_memory` in `outbox.rs` |
 //! | what a realm stores, for connections and for those who have gone | [`Memory::set_stored`], after each call |
 //!
 //! A connection accounts for what it has received, for its share of the frames that are queued for it, and for
 //! what its realm stores for it. The sum is derived when it is asked for ([`holdings`]), since that is only when
 //! memory is short. Which connections are then closed is decided in `fair_share.rs`, and done in `eviction.rs`.
+//!
+//! [`Frame::reserve`]: crate::base::frame::Frame::reserve
 
 use super::RealmSlot;
 use super::connections::{Connection, ConnectionTable};
@@ -33,12 +35,12 @@ const FREE_DIVISOR: usize = 8;
 /// aborting it for less is not worthwhile.
 pub(super) const MIN_TRACKED_BYTES: usize = 16 * 1024;
 
-/// Bytes that a connection must hold to be evicted. Closing it for less frees nothing worth mentioning; even
-/// so much of each of 25,000 connections is little.
+/// Bytes that a connection must hold to be evicted. Closing it for less frees nothing worth mentioning. Even with
+/// 25,000 such connections this is little.
 pub(super) const MIN_EVICTED_BYTES: usize = 256;
 
-/// When nothing could be reclaimed, the next attempt waits for the next second, or until the limit divided by
-/// this has come in addition. Each attempt looks at all connections.
+/// After a failed attempt to reclaim memory the next one waits for a second, or until 1/`RETRY_DIVISOR` of the
+/// limit is held in addition. Each attempt looks at all connections.
 pub(super) const RETRY_DIVISOR: usize = 64;
 
 /// The broker's account of memory. Nothing else computes with these counts.

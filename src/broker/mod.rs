@@ -1,5 +1,5 @@
-//! The broker: one task that owns all state, receives every event over one channel and waits for
-//! nothing else.
+//! The broker: one task that owns all state, receives every event over one inbox (a lane for each listener) and
+//! waits for nothing else.
 //!
 //! It hosts the realms, keeps the promises of [`crate::realm`], and owns what realms share and
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
@@ -22,7 +22,6 @@ mod unfinished;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::memory_budget::MemoryBudget;
 use crate::base::spare::FreeSpare;
-
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::Admission;
 use async_std::task::yield_now;
@@ -57,7 +56,9 @@ const BYTES_PER_UNIT: usize = 4096;
 
 /// A listener's realm, and how its connections are treated.
 pub(crate) struct RealmSlot {
+    /// The protocol's rules, and the state of the listener's clients.
     pub(crate) realm: Box<dyn Realm>,
+    /// When the listener's silent clients are sent a Ping, and when they are dropped.
     pub(crate) keepalive: KeepaliveConfig,
     /// Time in which an unfinished message must make progress; 0: no limit.
     pub(crate) message_timeout: Duration,
@@ -98,6 +99,7 @@ impl Now {
 }
 
 impl Broker {
+    /// Creates a broker without connections for these listeners, in the order of the configuration.
     pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
             disconnect_counts: no_disconnects(&slots),
@@ -160,7 +162,7 @@ impl Broker {
             Event::ProbeAnswered(conn) => self.probe_answered(now, conn),
             // Only starts a batch: each batch ends with an eviction if one is needed.
             Event::BudgetExceeded => 1,
-            // Its way through the channel is all that it is for.
+            // Has no effect: sending it makes the channel free an old block (see `Event::Refresh`).
             Event::Refresh => 1,
             Event::Disconnected(conn, reason) => self.disconnected(now, conn, reason),
             Event::Tick => self.tick(now),

@@ -62,9 +62,9 @@ impl UnfinishedMessage {
         Some(self.begun.load(Ordering::Relaxed)).filter(|&second| second != FINISHED)
     }
 
-    /// Returns whether a message is unfinished and has made no progress for `timeout`. Called once a second;
-    /// one in which the message was held up, since what had come of it was not read, does not count. Both times
-    /// are rounded down to seconds, so that a whole one more must have passed.
+    /// Returns whether a message is unfinished and has made no progress for `timeout`. Called once a second. A
+    /// second in which received bytes waited unread (`is_held_up`) does not count. Times are rounded down, so one
+    /// more whole second must have passed.
     pub(super) fn check(&self, second: Duration, timeout: Duration, is_held_up: bool) -> bool {
         let advanced = self.advanced.load(Ordering::Relaxed);
         if advanced == FINISHED {

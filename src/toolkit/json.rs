@@ -83,8 +83,8 @@ fn check_object<T>(text: &str, read: serde_json::Result<T>) -> Result<T, Invalid
 ///
 /// All other fields are ignored, however deeply nested and however often they occur: nothing of them is kept.
 ///
-/// What looks up a name is always inlined: then the compiler compares the names of the list with it, and not the
-/// server for each message.
+/// Lookups are always inlined, so that the compiler resolves a constant name to its index, instead of comparing
+/// names for each message.
 pub struct Fields<'a, const N: usize> {
     names: &'static [&'static str; N],
     values: [Option<&'a RawValue>; N],

@@ -33,6 +33,7 @@ pub(crate) struct BrokerLink {
 }
 
 impl BrokerLink {
+    /// Creates the link of a connection that the broker does not know of before [`BrokerLink::open`].
     pub(crate) fn new(conn: ConnectionId, inbox: EventSender, outbox: OutboxReceiver) -> Self {
         Self {
             conn,

@@ -32,6 +32,7 @@ impl PumpExit {
         }
     }
 
+    /// Returns the exit for an error of tungstenite: a fault of the client, or the end of its socket.
     pub(super) fn from_error(error: &Error) -> Self {
         match error {
             Error::Capacity(_) => Self::Fail(CloseReason::TOO_BIG),

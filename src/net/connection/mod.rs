@@ -60,7 +60,8 @@ impl Connection {
     }
 
     /// Runs the connection to its end. The end is reported to the broker and logged before the closing
-    /// handshake, which may take as long as the `close_timeout`, and as long as what was sent before may need.
+    /// handshake, which may take `close_timeout`, extended by the time that a slow line needs for what was sent
+    /// before.
     pub(crate) async fn run(mut self) {
         let exit = loop {
             let poll = poll_fn(|cx| self.pump.poll(cx));

@@ -142,10 +142,12 @@ impl BufferedWebSocket {
         let _ = self.0.close(Some(close_frame(reason))).await;
     }
 
+    /// Returns the writer, which owns the socket.
     pub(super) fn writer(&self) -> &FrameWriter {
         self.0.get_ref()
     }
 
+    /// Returns the writer, to queue and write frames.
     pub(super) fn writer_mut(&mut self) -> &mut FrameWriter {
         self.0.get_mut()
     }

@@ -1,4 +1,4 @@
-//! The broadcast of PRESENCE: who is sent the whole list, who only what changed, and what of it.
+//! Broadcasts PRESENCE: chooses for each user the whole list, the net changes, or all changes.
 
 use super::messages::{ServerMessage, UserEntry};
 use super::presence::{Change, Changes};
