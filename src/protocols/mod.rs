@@ -16,8 +16,8 @@ macro_rules! table {
 
         /// What tests and the fuzzer run of each protocol, in the order of [`PROTOCOLS`].
         #[cfg(any(test, fuzzing))]
-        pub(crate) static TARGETS: &[crate::testing::ProtocolTargets] =
-            &[$($folder::tests::TARGETS),*];
+        pub(crate) static FUZZ_TARGETS: &[crate::testing::ProtocolFuzzTargets] =
+            &[$($folder::tests::FUZZ_TARGETS),*];
     };
 }
 

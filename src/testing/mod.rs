@@ -31,10 +31,10 @@ use model::Model;
 use std::sync::LazyLock;
 
 /// A fuzz target's function: takes any bytes, and panics if a rule is broken.
-type Target = fn(&[u8]);
+type FuzzFn = fn(&[u8]);
 
 /// The targets that are about no protocol, with their names, which are also those of their folders in `fuzz/seeds`.
-const PARSERS: [(&str, Target); 6] = [
+const PARSERS: [(&str, FuzzFn); 6] = [
     ("configuration", configuration),
     ("frame_tracker", frame_tracker),
     ("origins", origins),
@@ -43,17 +43,17 @@ const PARSERS: [(&str, Target); 6] = [
     ("token", token),
 ];
 
-/// What the fuzzer and the tests run of a protocol. [`targets!`] declares it in the protocol's folder, and the table of
+/// What the fuzzer and the tests run of a protocol. [`fuzz_targets!`] declares it in the protocol's folder, and the table of
 /// protocols finds it there.
-pub(crate) struct ProtocolTargets {
+pub(crate) struct ProtocolFuzzTargets {
     /// Decodes a client's messages, one per line.
-    messages: Target,
+    messages: FuzzFn,
     /// Runs a story in the protocol's model.
-    model: Target,
+    model: FuzzFn,
 }
 
-impl ProtocolTargets {
-    pub(crate) const fn of<M: Model>(messages: Target) -> Self {
+impl ProtocolFuzzTargets {
+    pub(crate) const fn of<M: Model>(messages: FuzzFn) -> Self {
         Self {
             messages,
             model: model::run::<M>,
@@ -63,11 +63,14 @@ impl ProtocolTargets {
 
 /// Declares what the fuzzer and the tests run of a protocol: its [`Model`], and the function that decodes a client's
 /// messages. Belongs into `src/protocols/NAME/tests/mod.rs`.
-macro_rules! targets {
+///
+/// Also declares the test that runs random stories in the model. It is in the protocol's folder, so that a failure
+/// names the protocol, the models run side by side, and `cargo test --lib NAME` includes the protocol's own.
+macro_rules! fuzz_targets {
     ($model:ty, $decode_all:path) => {
         /// What the fuzzer and the tests run of this protocol.
-        pub(crate) const TARGETS: crate::testing::ProtocolTargets =
-            crate::testing::ProtocolTargets::of::<$model>($decode_all);
+        pub(crate) const FUZZ_TARGETS: crate::testing::ProtocolFuzzTargets =
+            crate::testing::ProtocolFuzzTargets::of::<$model>($decode_all);
 
         #[test]
         fn the_model_holds_whatever_clients_do() {
@@ -75,7 +78,7 @@ macro_rules! targets {
         }
     };
 }
-pub(crate) use targets;
+pub(crate) use fuzz_targets;
 
 /// A fuzz target.
 struct FuzzTarget {
@@ -86,17 +89,17 @@ struct FuzzTarget {
         allow(dead_code, reason = "only tests read them; fuzz/run has the same rule")
     )]
     seeds: String,
-    run: Target,
+    run: FuzzFn,
 }
 
 /// Returns all fuzz targets.
-fn fuzz_targets() -> Vec<FuzzTarget> {
+fn all_fuzz_targets() -> Vec<FuzzTarget> {
     let parsers = PARSERS.iter().map(|&(name, run)| FuzzTarget {
         name: name.to_owned(),
         seeds: format!("fuzz/seeds/{name}"),
         run,
     });
-    let of_protocols = protocols::PROTOCOLS.iter().zip(protocols::TARGETS);
+    let of_protocols = protocols::PROTOCOLS.iter().zip(protocols::FUZZ_TARGETS);
     let of_protocols = of_protocols.flat_map(|(protocol, targets)| {
         [("messages", targets.messages), ("model", targets.model)].map(|(kind, run)| FuzzTarget {
             name: format!("{}_{kind}", protocol.name),
@@ -109,9 +112,9 @@ fn fuzz_targets() -> Vec<FuzzTarget> {
 
 /// Runs the target that the environment variable `FUZZ_TARGET` names.
 pub fn run_chosen_target(bytes: &[u8]) {
-    static CHOSEN: LazyLock<Target> = LazyLock::new(|| {
+    static CHOSEN: LazyLock<FuzzFn> = LazyLock::new(|| {
         let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
-        let targets = fuzz_targets();
+        let targets = all_fuzz_targets();
         let chosen = targets.iter().find(|target| target.name == name);
         let names = || -> Vec<&str> { targets.iter().map(|target| &*target.name).collect() };
         chosen.map_or_else(
@@ -158,7 +161,7 @@ mod tests {
             let name = protocol.file_name().unwrap().to_str().unwrap().to_owned();
             entries(&format!("src/protocols/{name}/tests/seeds"))
         });
-        let targets = fuzz_targets();
+        let targets = all_fuzz_targets();
         for folder in entries("fuzz/seeds").into_iter().chain(of_protocols) {
             assert!(
                 targets.iter().any(|target| folder.ends_with(&target.seeds)),
@@ -171,7 +174,7 @@ mod tests {
 
     #[test]
     fn no_seed_breaks_a_rule() {
-        for target in fuzz_targets() {
+        for target in all_fuzz_targets() {
             seeds(&target).iter().for_each(|seed| (target.run)(seed));
         }
     }
@@ -182,7 +185,7 @@ mod tests {
             (target, pick) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         ) {
-            let targets = fuzz_targets();
+            let targets = all_fuzz_targets();
             let target = target.get(&targets);
             let seeds = seeds(target);
             let mut bytes = pick.get(&seeds).clone();

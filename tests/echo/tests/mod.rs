@@ -6,4 +6,4 @@ pub(crate) mod codec_fuzz;
 mod document;
 pub(crate) mod model;
 
-crate::testing::targets!(model::World, codec_fuzz::decode_all);
+crate::testing::fuzz_targets!(model::World, codec_fuzz::decode_all);

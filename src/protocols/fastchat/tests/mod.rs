@@ -11,4 +11,4 @@ pub(crate) mod model;
 #[cfg(test)]
 mod page_model;
 
-crate::testing::targets!(model::World, codec_fuzz::decode_all);
+crate::testing::fuzz_targets!(model::World, codec_fuzz::decode_all);

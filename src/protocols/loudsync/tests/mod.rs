@@ -11,4 +11,4 @@ mod static_sessions;
 #[cfg(test)]
 mod upper_case;
 
-crate::testing::targets!(model::World, codec_fuzz::decode_all);
+crate::testing::fuzz_targets!(model::World, codec_fuzz::decode_all);

@@ -13,4 +13,4 @@ mod takeovers;
 #[cfg(test)]
 mod texts;
 
-crate::testing::targets!(model::World, codec_fuzz::decode_all);
+crate::testing::fuzz_targets!(model::World, codec_fuzz::decode_all);
