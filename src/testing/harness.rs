@@ -146,15 +146,15 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
 
     /// Sends a plain GET request.
     pub fn get(&mut self, target: &str) -> HttpReply {
-        self.requests(Method::Get, target, "")
+        self.request(Method::Get, target, "")
     }
 
     /// Sends a plain POST request.
     pub fn post(&mut self, target: &str, body: &str) -> HttpReply {
-        self.requests(Method::Post, target, body)
+        self.request(Method::Post, target, body)
     }
 
-    fn requests(&mut self, method: Method, target: &str, body: &str) -> HttpReply {
+    fn request(&mut self, method: Method, target: &str, body: &str) -> HttpReply {
         let request = Request {
             connect: connect_request(target, "127.0.0.1"),
             method,
@@ -375,11 +375,11 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
     }
 
     fn deliver(&self, lines: &mut Vec<String>, to: ConnectionId, frame: &Frame) -> bool {
-        let has_room = self.open.contains(&to) && !self.facts.full.contains(&to);
-        if has_room {
+        let has_capacity = self.open.contains(&to) && !self.facts.full.contains(&to);
+        if has_capacity {
             lines.push(format!("{} < {}", to.0, frame.as_text().expect("text")));
         }
-        has_room
+        has_capacity
     }
 
     fn close(

@@ -91,6 +91,7 @@ impl Model for World {
     /// | `t` client user yes/no | TYPING; user 4: without `to` |
     /// | `g` query | GET /presence/online |
     /// | `p` body | POST /presence/heartbeat |
+    /// | `f` client | the client's outbox is full from now on |
     fn read(letter: u8, input: &mut Input) -> Option<Step> {
         let user = |input: &mut Input| -> Option<Option<usize>> {
             // One in five messages has no `to`.

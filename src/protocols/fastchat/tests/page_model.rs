@@ -48,13 +48,13 @@ enum Step {
     /// A user's page connects and sends HELLO.
     Connect(usize),
     /// It leaves, as it does for a reload.
-    Leave(usize, usize),
+    Disconnect(usize, usize),
     /// It loses its connection, and the server does not notice.
     LoseConnection(usize),
     /// The server notices one of the lost connections.
     NoticeLoss(usize),
     /// One of the pending probes ends.
-    EndProbe(usize),
+    ProbeResult(usize),
     /// A user clicks on another one.
     Click(usize, usize),
     /// A user writes to the user that its page shows.
@@ -68,10 +68,10 @@ fn step() -> impl Strategy<Value = Step> {
     let user = 0..USERS;
     prop_oneof![
         6 => user.clone().prop_map(Step::Connect),
-        2 => (user.clone(), 0..LEAVES.len()).prop_map(|(user, how)| Step::Leave(user, how)),
+        2 => (user.clone(), 0..LEAVES.len()).prop_map(|(user, how)| Step::Disconnect(user, how)),
         1 => user.clone().prop_map(Step::LoseConnection),
         1 => any::<usize>().prop_map(Step::NoticeLoss),
-        2 => any::<usize>().prop_map(Step::EndProbe),
+        2 => any::<usize>().prop_map(Step::ProbeResult),
         6 => (user.clone(), 0..SELECTABLE).prop_map(|(user, other)| Step::Click(user, other)),
         6 => user.clone().prop_map(Step::Write),
         3 => (user.clone(), any::<bool>()).prop_map(|(user, on)| Step::Type(user, on)),
@@ -174,7 +174,7 @@ impl Model {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Connect(user) => self.connect(user),
-            Step::Leave(user, how) => {
+            Step::Disconnect(user, how) => {
                 if let Some(conn) = self.clients[user].conn {
                     self.disconnect(conn, LEAVES[how]);
                 }
@@ -190,7 +190,7 @@ impl Model {
                     self.disconnect(conn, DisconnectReason::Unresponsive);
                 }
             }
-            Step::EndProbe(pick) => {
+            Step::ProbeResult(pick) => {
                 let conn = self
                     .probed
                     .iter()

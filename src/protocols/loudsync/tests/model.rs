@@ -37,7 +37,7 @@ const STATIC_HOST: &str = "named host";
 /// An action of a client, or of its surroundings.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Open,
+    Connect,
     Join {
         conn: Pick,
         session: usize,
@@ -46,11 +46,11 @@ pub(crate) enum Step {
     },
     Send(Pick, String),
     Kick(Pick, Pick),
-    Leave(Pick, usize),
+    Disconnect(Pick, usize),
     /// A probed connection gives a sign of life, or none in time.
-    Answer(Pick, bool),
+    ProbeResult(Pick, bool),
     /// An outbox is full from now on.
-    Full(Pick),
+    FillOutbox(Pick),
     /// Milliseconds.
     Wait(u64),
 }
@@ -90,9 +90,10 @@ impl Model for World {
     /// | `o` | a client connects |
     /// | `j` client session device role | join session 0, 1 or 2 (2 is configured) as device 0 to 4, as host (0), client (1) or upper-case guest (2) |
     /// | `k` client member | kick a member |
+    /// | `f` client | the client's outbox is full from now on |
     fn read(letter: u8, input: &mut Input) -> Option<Step> {
         Some(match letter {
-            b'o' => Step::Open,
+            b'o' => Step::Connect,
             b'j' => Step::Join {
                 conn: input.below(8)?,
                 session: input.below(3)?,
@@ -101,9 +102,9 @@ impl Model for World {
             },
             b's' => Step::Send(input.below(8)?, input.text()?),
             b'k' => Step::Kick(input.below(8)?, input.below(8)?),
-            b'l' => Step::Leave(input.below(8)?, input.below(DISCONNECTS.len())?),
-            b'a' => Step::Answer(input.below(8)?, input.flag()?),
-            b'f' => Step::Full(input.below(8)?),
+            b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
+            b'a' => Step::ProbeResult(input.below(8)?, input.flag()?),
+            b'f' => Step::FillOutbox(input.below(8)?),
             b'w' => Step::Wait(input.millis()?),
             _ => return None,
         })
@@ -126,15 +127,15 @@ impl Model for World {
             "nonsense",
         ];
         prop_oneof![
-            4 => Just(Step::Open),
+            4 => Just(Step::Connect),
             6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
                 .prop_map(|(conn, session, device, role)| Step::Join { conn, session, device, role }),
             6 => (conn.clone(), prop::sample::select(texts.to_vec()))
                 .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
             1 => (conn.clone(), conn.clone()).prop_map(|(conn, member)| Step::Kick(conn, member)),
-            2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Leave(conn, how)),
-            4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Answer(conn, alive)),
-            1 => conn.prop_map(Step::Full),
+            2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
+            4 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::ProbeResult(conn, alive)),
+            1 => conn.prop_map(Step::FillOutbox),
             3 => prop_oneof![0..2000u64, 0..20_000u64].prop_map(Step::Wait),
         ]
     }
@@ -152,7 +153,7 @@ impl Model for World {
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Open => {
+            Step::Connect => {
                 let lines = self.clients.open("/").unwrap();
                 self.observe(&lines);
             }
@@ -188,16 +189,16 @@ impl Model for World {
                 let kick = json!({"type": "kick", "timestamp": 1, "memberId": id});
                 self.send(conn, &kick.to_string());
             }
-            Step::Leave(conn, how) => {
+            Step::Disconnect(conn, how) => {
                 if let Some(conn) = self.clients.pick_open(conn) {
                     self.disconnect(conn, DISCONNECTS[how]);
                 }
             }
-            Step::Answer(conn, alive) => {
+            Step::ProbeResult(conn, alive) => {
                 let lines = self.clients.resolve_probe(conn, alive);
                 self.observe(&lines);
             }
-            Step::Full(conn) => {
+            Step::FillOutbox(conn) => {
                 if let Some(conn) = self.clients.pick_open(conn) {
                     self.clients.harness.fill_outbox(conn);
                 }

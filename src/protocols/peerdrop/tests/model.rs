@@ -41,7 +41,7 @@ pub(crate) enum Step {
     JoinWrong,
     /// The address of the clients that connect from now on.
     Address(Pick),
-    SendText(Pick, String),
+    Send(Pick, String),
     SendBinary(Pick),
     /// A disconnection in one of the [`DISCONNECTS`].
     Disconnect(Pick, usize),
@@ -120,7 +120,7 @@ impl Model for World {
             b'j' => Step::Join(input.below(8)?),
             b'x' => Step::JoinWrong,
             b'a' => Step::Address(input.below(ADDRESSES.len())?),
-            b's' => Step::SendText(input.below(8)?, input.text()?),
+            b's' => Step::Send(input.below(8)?, input.text()?),
             b'b' => Step::SendBinary(input.below(8)?),
             b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
             b'w' => Step::Wait(input.millis()?),
@@ -136,7 +136,7 @@ impl Model for World {
             5 => conn.clone().prop_map(Step::Join),
             5 => Just(Step::JoinWrong),
             3 => conn.clone().prop_map(Step::Address),
-            8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::SendText(conn, text)),
+            8 => (conn.clone(), "\\PC{0,8}").prop_map(|(conn, text)| Step::Send(conn, text)),
             1 => conn.clone().prop_map(Step::SendBinary),
             2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
             1 => (0..100_000u64).prop_map(Step::Wait),
@@ -174,7 +174,7 @@ impl Model for World {
             }
             Step::JoinWrong => self.join("ZZZZZZ"),
             Step::Address(pick) => self.address = pick % ADDRESSES.len(),
-            Step::SendText(pick, text) => {
+            Step::Send(pick, text) => {
                 if let Some(conn) = self.clients.pick_open(pick) {
                     let peer = self.peers.get(&conn);
                     let expected: Vec<_> = peer

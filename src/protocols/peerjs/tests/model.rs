@@ -57,19 +57,19 @@ type Pick = usize;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// A connection under an id, with a token, from an address.
-    Open(usize, usize, usize),
+    Connect(usize, usize, usize),
     /// A message to an id, of a type, with a payload of this many bytes.
-    Send(Pick, usize, &'static str, usize),
+    Signal(Pick, usize, &'static str, usize),
     /// Any text message.
-    SendText(Pick, String),
+    Send(Pick, String),
     /// A request for the list of ids.
     List,
     /// Any other HTTP request.
     Request(String),
-    /// Fills the outbox of a connection, or drains it.
-    Fill(Pick, bool),
+    FillOutbox(Pick),
+    DrainOutbox(Pick),
     /// Whether a probed connection gives a sign of life.
-    Probed(Pick, bool),
+    ProbeResult(Pick, bool),
     /// A disconnection in one of the [`DISCONNECTS`].
     Disconnect(Pick, usize),
     /// Milliseconds.
@@ -504,24 +504,25 @@ impl Model for World {
     /// | `o` id token address | a client connects as id 0 to 4 with token 0 or 1 from address 0 to 2 |
     /// | `m` client id type size | OFFER (0), ANSWER, CANDIDATE, LEAVE or EXPIRE (4) to an id; payload of 0 to 3 times what a stored message costs |
     /// | `i`, `g` target | GET the list of ids, or any path |
-    /// | `f` client yes/no | the client's outbox is full from now on, or empty |
-    /// | `p` client yes/no | a client that was probed, counted among those, answers or does not |
+    /// | `f` client, `d` client | the client's outbox is full from now on, or no longer |
+    /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
     fn read(letter: u8, input: &mut Input) -> Option<Step> {
         Some(match letter {
             b'o' => {
                 let (id, token) = (input.below(IDS)?, input.below(2)?);
-                Step::Open(id, token, input.below(ADDRESSES)?)
+                Step::Connect(id, token, input.below(ADDRESSES)?)
             }
             b'm' => {
                 let (conn, to) = (input.below(6)?, input.below(IDS)?);
                 let message_type = TYPES.get(input.below(TYPES.len())?)?;
-                Step::Send(conn, to, message_type, input.below(4)? * MESSAGE_OVERHEAD)
+                Step::Signal(conn, to, message_type, input.below(4)? * MESSAGE_OVERHEAD)
             }
-            b's' => Step::SendText(input.below(6)?, input.text()?),
+            b's' => Step::Send(input.below(6)?, input.text()?),
             b'i' => Step::List,
             b'g' => Step::Request(input.text()?),
-            b'f' => Step::Fill(input.below(6)?, input.below(2)? == 1),
-            b'p' => Step::Probed(input.below(6)?, input.below(2)? == 1),
+            b'f' => Step::FillOutbox(input.below(6)?),
+            b'd' => Step::DrainOutbox(input.below(6)?),
+            b'a' => Step::ProbeResult(input.below(6)?, input.flag()?),
             b'l' => Step::Disconnect(input.below(6)?, input.below(DISCONNECTS.len())?),
             b'w' => Step::Wait(input.millis()?),
             _ => return None,
@@ -534,16 +535,17 @@ impl Model for World {
         let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
         prop_oneof![
             5 => (id.clone(), 0..8usize, 0..ADDRESSES)
-                .prop_map(|(id, token, address)| Step::Open(id, token / 7, address)),
+                .prop_map(|(id, token, address)| Step::Connect(id, token / 7, address)),
             12 => (conn.clone(), id, prop::sample::select(&TYPES), 0..8usize)
                 .prop_map(|(conn, to, message_type, size)| {
-                    Step::Send(conn, to, message_type, size.saturating_sub(4) * MESSAGE_OVERHEAD)
+                    Step::Signal(conn, to, message_type, size.saturating_sub(4) * MESSAGE_OVERHEAD)
                 }),
             1 => (conn.clone(), prop::sample::select(texts))
-                .prop_map(|(conn, text)| Step::SendText(conn, text.to_owned())),
+                .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
             1 => Just(Step::List),
-            1 => (conn.clone(), any::<bool>()).prop_map(|(conn, full)| Step::Fill(conn, full)),
-            1 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::Probed(conn, alive)),
+            1 => conn.clone().prop_map(Step::FillOutbox),
+            1 => conn.clone().prop_map(Step::DrainOutbox),
+            1 => (conn.clone(), any::<bool>()).prop_map(|(conn, alive)| Step::ProbeResult(conn, alive)),
             2 => (conn, 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
             4 => prop_oneof![0..3000u64, 0..70_000u64].prop_map(Step::Wait),
         ]
@@ -567,7 +569,7 @@ impl Model for World {
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Open(id, token, address) => {
+            Step::Connect(id, token, address) => {
                 let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
                 let from = format!("192.0.2.{address}");
                 let lines = self.clients.open_from(&target, &from).unwrap();
@@ -575,14 +577,14 @@ impl Model for World {
                 let effects = self.reference.open(conn, &id, token, address);
                 self.check(&lines, effects);
             }
-            Step::Send(conn, to, message_type, size) => {
+            Step::Signal(conn, to, message_type, size) => {
                 self.count += 1;
                 let payload = format!("{}{}", self.count, "x".repeat(size));
                 let message =
                     json!({"type": message_type, "dst": format!("id{to}"), "payload": payload});
                 self.send(conn, &message.to_string());
             }
-            Step::SendText(conn, text) => self.send(conn, &text),
+            Step::Send(conn, text) => self.send(conn, &text),
             Step::List => {
                 let HttpReply::Ok { body, .. } = self.clients.harness.get("/peerjs/peers") else {
                     panic!("discovery is on");
@@ -594,18 +596,19 @@ impl Model for World {
             Step::Request(target) => {
                 self.clients.harness.get(&target);
             }
-            Step::Fill(conn, full) => {
+            Step::FillOutbox(conn) => {
                 if let Some(conn) = self.clients.pick_open(conn) {
-                    if full {
-                        self.clients.harness.fill_outbox(conn);
-                        self.reference.full.insert(conn);
-                    } else {
-                        self.clients.harness.drain_outbox(conn);
-                        self.reference.full.remove(&conn);
-                    }
+                    self.clients.harness.fill_outbox(conn);
+                    self.reference.full.insert(conn);
                 }
             }
-            Step::Probed(pick, alive) => {
+            Step::DrainOutbox(conn) => {
+                if let Some(conn) = self.clients.pick_open(conn) {
+                    self.clients.harness.drain_outbox(conn);
+                    self.reference.full.remove(&conn);
+                }
+            }
+            Step::ProbeResult(pick, alive) => {
                 if let Some(conn) = self.clients.pick_probed(pick) {
                     let lines = self.clients.resolve_probe(pick, alive);
                     let effects = self.reference.probed(conn, alive);
@@ -639,7 +642,7 @@ impl Model for World {
 
     fn finish(mut self) {
         while self.clients.pick_probed(0).is_some() {
-            self.apply(Step::Probed(0, true));
+            self.apply(Step::ProbeResult(0, true));
         }
         self.wait(Duration::from_secs(30));
         assert!(self.reference.waiting.is_empty(), "a client still waits");

@@ -47,7 +47,7 @@ pub(crate) enum Step {
     /// Sends a large text.
     SendLarge(Pick),
     /// Ends a pending probe with this result.
-    EndProbe(Pick, bool),
+    ProbeResult(Pick, bool),
     /// Milliseconds.
     Wait(u64),
 }
@@ -112,7 +112,8 @@ impl Model for World {
     /// | `t` client yes/no | `typing:indicator` |
     /// | `u` client name | `auth` as `user0` to `user3`; 4: with an invalid token |
     /// | `b` client | a large text |
-    /// | `p` client yes/no | a client that was probed, counted among those, answers or does not |
+    /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
+    /// | `f` client | the client's outbox is full from now on |
     fn read(letter: u8, input: &mut Input) -> Option<Step> {
         Some(match letter {
             b'o' => Step::Connect(input.below(6)?),
@@ -123,7 +124,7 @@ impl Model for World {
             b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
             b'f' => Step::FillOutbox(input.below(8)?),
             b'b' => Step::SendLarge(input.below(8)?),
-            b'p' => Step::EndProbe(input.below(8)?, input.flag()?),
+            b'a' => Step::ProbeResult(input.below(8)?, input.flag()?),
             b'w' => Step::Wait(input.millis()?),
             _ => return None,
         })
@@ -148,7 +149,7 @@ impl Model for World {
             3 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, ending)| Step::Disconnect(conn, ending)),
             1 => conn.clone().prop_map(Step::FillOutbox),
             2 => conn.clone().prop_map(Step::SendLarge),
-            3 => (conn, any::<bool>()).prop_map(|(conn, alive)| Step::EndProbe(conn, alive)),
+            3 => (conn, any::<bool>()).prop_map(|(conn, alive)| Step::ProbeResult(conn, alive)),
             3 => prop_oneof![0..3000u64, 5000..15_000u64, 0..400_000u64].prop_map(Step::Wait),
         ]
     }
@@ -228,7 +229,7 @@ impl Model for World {
                     self.send(conn, &text.to_string());
                 }
             }
-            Step::EndProbe(pick, alive) => self.end_probe(pick, alive),
+            Step::ProbeResult(pick, alive) => self.probe_result(pick, alive),
             Step::Wait(millis) => {
                 let lines = self.clients.advance(Duration::from_millis(millis));
                 self.receive(&lines, None);
@@ -284,7 +285,7 @@ impl Model for World {
 }
 
 impl World {
-    fn end_probe(&mut self, pick: usize, alive: bool) {
+    fn probe_result(&mut self, pick: usize, alive: bool) {
         let Some(conn) = self.clients.pick_probed(pick) else {
             return;
         };
@@ -569,7 +570,7 @@ impl World {
     /// Lets time pass until nothing waits any more.
     fn settle(&mut self) {
         for second in 0..250 {
-            self.end_probe(0, second % 2 == 0);
+            self.probe_result(0, second % 2 == 0);
             let lines = self.clients.advance(Duration::from_secs(1));
             self.receive(&lines, None);
             let realm = &self.clients.harness.realm;
