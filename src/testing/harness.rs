@@ -83,15 +83,28 @@ impl<R: Realm> RealmHarness<R> {
     pub fn new(options: serde_json::Value) -> Self {
         let options = options.as_object().expect("options are an object");
         let realm = R::new(options).unwrap_or_else(|problem| panic!("{problem:?}"));
+        assert_known(options, realm.protocol());
         Self::with_realm(Box::new(realm))
     }
 
     /// Returns the key of the option because of which no realm is created.
     pub fn invalid_option(options: serde_json::Value) -> String {
         let options = options.as_object().expect("options are an object");
+        let realm = R::new(&SettingMap::new()).unwrap_or_else(|problem| panic!("{problem:?}"));
+        assert_known(options, realm.protocol());
         let mut errors = R::new(options).err().expect("an invalid option");
         assert_eq!(errors.len(), 1, "{errors:?}");
         errors.remove(0).key
+    }
+}
+
+/// Asserts that the protocol has all of the options. A realm ignores the others, so that a test with a misspelt one
+/// would pass with the default.
+fn assert_known(options: &SettingMap, protocol: &Protocol) {
+    let known = (protocol.options)();
+    for key in options.keys() {
+        let is_known = known.iter().any(|setting| setting.name == key);
+        assert!(is_known, "{} has no option {key}", protocol.name);
     }
 }
 
