@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// The model of a protocol, with its realm. A story runs in [`Model::REALMS`] realms, one after the other.
 pub(crate) trait Model: Sized {
-    type Realm: Realm;
-
     /// What can happen: what a client does, what happens to it, or that time passes.
     type Step: Clone + Debug;
 
@@ -97,23 +95,22 @@ pub(crate) enum Line<'a> {
     Closed,
     /// The client was probed.
     Probed,
+    /// The opening of the client's connection was deferred or decided, or reading from it was paused or resumed: the
+    /// text that the harness has after `~`.
+    Other(&'a str),
 }
 
 /// Parses a line of the harness into the connection and the effect.
 pub(crate) fn parse_line(line: &str) -> (u64, Line<'_>) {
     let (conn, effect) = line.split_once(' ').unwrap();
-    let parse_line = match effect.split_once(' ').unwrap() {
+    let line = match effect.split_once(' ').unwrap() {
         ("<", text) => Line::Text(text),
         ("x", _) => Line::Closed,
         ("?", _) => Line::Probed,
+        ("~", change) => Line::Other(change),
         _ => panic!("{line}"),
     };
-    (conn.parse().unwrap(), parse_line)
-}
-
-/// Returns whether a line is about the opening of a connection or a pause, which [`parse_line`] has no effects for.
-pub(crate) fn is_about_reading(line: &str) -> bool {
-    line.split(' ').nth(1) == Some("~")
+    (conn.parse().unwrap(), line)
 }
 
 /// The ways in which a client disconnects.
@@ -192,7 +189,7 @@ impl<R: Realm> ModelClients<R> {
 
     /// Updates the pending probes by the effects in `lines`, which are returned.
     fn track_probes(&mut self, lines: Vec<String>) -> Vec<String> {
-        for line in lines.iter().filter(|line| !is_about_reading(line)) {
+        for line in &lines {
             match parse_line(line) {
                 (conn, Line::Probed) => {
                     self.probed.insert(conn);
@@ -200,7 +197,7 @@ impl<R: Realm> ModelClients<R> {
                 (conn, Line::Closed) => {
                     self.probed.remove(&conn);
                 }
-                (_, Line::Text(_)) => {}
+                (_, Line::Text(_) | Line::Other(_)) => {}
             }
         }
         lines

@@ -28,7 +28,6 @@ pub(crate) struct World {
 }
 
 impl Model for World {
-    type Realm = Echo;
     type Step = Step;
 
     /// | step | what happens |

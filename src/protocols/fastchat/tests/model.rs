@@ -75,7 +75,6 @@ pub(crate) struct World {
 }
 
 impl Model for World {
-    type Realm = FastChat;
     type Step = Step;
 
     /// One for each value of `presence_list_up_to`, from 0 (no limit) on.
@@ -321,6 +320,7 @@ impl World {
                 (conn, Line::Probed) => {
                     assert!(self.users.contains_key(&conn), "not registered: {line}")
                 }
+                (_, Line::Other(_)) => panic!("{line}"),
                 (conn, Line::Closed) => {
                     self.users.remove(&conn);
                 }

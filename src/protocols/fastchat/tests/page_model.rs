@@ -361,6 +361,7 @@ impl Model {
                 (conn, Line::Probed) => {
                     self.probed.insert(conn);
                 }
+                (_, Line::Other(_)) => panic!("{line}"),
                 (conn, Line::Closed) => self.forget_connection(conn),
                 (conn, Line::Text(text)) => {
                     let message: Value = serde_json::from_str(text).unwrap();

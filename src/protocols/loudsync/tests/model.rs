@@ -81,7 +81,6 @@ pub(crate) struct World {
 }
 
 impl Model for World {
-    type Realm = Loudsync;
     type Step = Step;
 
     /// | step | what happens |
@@ -309,6 +308,7 @@ impl Observed {
         for line in lines {
             match parse_line(line) {
                 (conn, Line::Probed) => assert!(self.members.contains_key(&conn), "{line}"),
+                (_, Line::Other(_)) => panic!("{line}"),
                 (conn, Line::Closed) => {
                     self.members.remove(&conn);
                 }

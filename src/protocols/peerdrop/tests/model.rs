@@ -102,7 +102,6 @@ pub(crate) struct World {
 }
 
 impl Model for World {
-    type Realm = PeerDrop;
     type Step = Step;
 
     const REALMS: usize = LIMITS.len();

@@ -494,7 +494,6 @@ pub(crate) struct World {
 }
 
 impl Model for World {
-    type Realm = PeerJs;
     type Step = Step;
 
     const REALMS: usize = LIMITS.len();

@@ -23,7 +23,7 @@
 use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, is_about_reading, parse_line};
+use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 use crate::toolkit::jwt::sign;
 #[cfg(test)]
 use proptest::prelude::*;
@@ -102,7 +102,6 @@ pub(crate) struct World {
 }
 
 impl Model for World {
-    type Realm = Workspace;
     type Step = Step;
 
     /// | step | what happens |
@@ -371,11 +370,8 @@ impl World {
             self.rename(parse_line(line).0);
         }
         for line in lines {
-            if is_about_reading(line) {
-                self.take_note(line);
-                continue;
-            }
             match parse_line(line) {
+                (conn, Line::Other(change)) => self.take_note(conn, change),
                 (conn, Line::Probed) => assert!(self.users.contains_key(&conn), "{line}"),
                 (conn, Line::Closed) => {
                     let is_replaced = line.ends_with("connected again elsewhere");
@@ -419,10 +415,8 @@ impl World {
     }
 
     /// Takes note of an open that is deferred or decided, and of a pause.
-    fn take_note(&mut self, line: &str) {
-        let (conn, what) = line.split_once(" ~ ").unwrap();
-        let conn = conn.parse().unwrap();
-        match what {
+    fn take_note(&mut self, conn: u64, change: &str) {
+        match change {
             "deferred" => assert!(self.deferred.insert(conn)),
             "admitted" | "rejected 429" => assert!(self.deferred.remove(&conn)),
             "paused" => assert!(self.paused.insert(conn)),
