@@ -1,5 +1,5 @@
 //! The log of clients that are refused: the first of a kind in a minute, then a count; escaped, cut, and without what
-//! is secret. The clocks of it are tested in `src/net/refusal_log.rs`.
+//! is secret. The clocks of it are tested in `src/net/notice_log.rs`.
 
 use crate::common::{Client, Daemon, HANDSHAKE, http, read_head, tcp};
 use rustix::process::Signal;

@@ -87,7 +87,8 @@ impl Realm for Echo {
     }
 
     fn free_spare(&mut self) {
-        self.echoes.free_spare();
+        let Self { echoes, options: _ } = self;
+        echoes.free_spare();
     }
 }
 
