@@ -1,6 +1,6 @@
-"""Runs the Autobahn suite against an echo server: suite.py DIRECTORY ECHO
+"""Runs the Autobahn suite against an echo server: suite.py DIRECTORY SERVER
 
-ECHO is the program: it is started, logs its address, and exits when its standard input ends. Temporary
+SERVER is the program: it is started, logs its address, and exits when its standard input ends. Temporary
 files are created in DIRECTORY.
 """
 
@@ -227,18 +227,18 @@ class Report:
         return passed == total
 
 
-def main(directory, echo):
+def main(directory, program):
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        return run_suite(echo, pathlib.Path(scratch))
+        return run_suite(program, pathlib.Path(scratch))
 
 
-def run_suite(echo, scratch):
+def run_suite(program, scratch):
     """Starts the server, runs all cases against it, and returns the exit status."""
     report = Report()
     started = time.monotonic()
-    log = scratch / "echo.log"
+    log = scratch / "server.log"
     with log.open("w") as output:
-        server = subprocess.Popen([echo], stdin=subprocess.PIPE, stdout=output, stderr=output)
+        server = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=output, stderr=output)
     try:
         address = wait_for_address(server, log)
         all_cases = run(cases.load(scratch), address, report.judge)

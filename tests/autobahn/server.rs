@@ -1,8 +1,12 @@
-//! An echo server on the daemon's own listeners and connections, for conformance suites.
+//! The server that the Autobahn suite talks to: the daemon's own listeners and connections, with a realm that sends
+//! each message back unchanged, text and binary, however large and however often.
 //!
-//! `echo [ADDRESS]`, by default on a port that the system chooses; the log says which. Each message is
-//! sent back unchanged. The server stops when its standard input ends, and so never outlives the
-//! process that started it.
+//! `autobahn-server [ADDRESS]`, by default on a port that the system chooses; the log says which. It stops when its
+//! standard input ends, and so never outlives the process that started it.
+//!
+//! It is not the protocol Echo of `tests/echo/`, which is an example of a whole protocol: that one is added to the table
+//! in a copy of the repository, has options, a close reason and tests, and ignores binary messages. This one is in no
+//! table, so no configuration can name it.
 
 use async_std::io;
 use serde_json::json;
@@ -20,10 +24,10 @@ use switchboard::server::Server;
 use switchboard::sys::{open_files, threads};
 
 /// A realm that sends each message back to its sender.
-struct Echo;
+struct EchoAnything;
 
-static ECHO: Protocol = Protocol {
-    name: "echo",
+static PROTOCOL: Protocol = Protocol {
+    name: "autobahn",
     endpoint: |_| "/".to_owned(),
     listener_defaults: || json!({"max_message_size": 16 << 20}),
     options: Vec::new,
@@ -34,16 +38,16 @@ static ECHO: Protocol = Protocol {
     full_message: None,
     matches_path: |_| true,
     new_decoder: || Box::new(|message| Some(Command::new(message))),
-    new_realm: new_realm::<Echo>,
+    new_realm: new_realm::<EchoAnything>,
 };
 
-impl Realm for Echo {
+impl Realm for EchoAnything {
     fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {
         Ok(Self)
     }
 
     fn protocol(&self) -> &'static Protocol {
-        &ECHO
+        &PROTOCOL
     }
 
     fn open(
@@ -68,12 +72,14 @@ impl Realm for Echo {
 
 fn main() -> ExitCode {
     femme::with_level(log::LevelFilter::Info);
-    let mut listener = Listener::built_in(&ECHO);
+    let mut listener = Listener::built_in(&PROTOCOL);
     if let Some(address) = std::env::args().nth(1) {
         match address.parse() {
             Ok(address) => listener.settings.address = Address::Ip(address),
             Err(_) => {
-                eprintln!("echo: ADDRESS must be a socket address, such as 127.0.0.1:9001");
+                eprintln!(
+                    "autobahn-server: ADDRESS must be a socket address, such as 127.0.0.1:9001"
+                );
                 return ExitCode::from(2);
             }
         }
@@ -93,7 +99,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("echo: {error}");
+            eprintln!("autobahn-server: {error}");
             ExitCode::FAILURE
         }
     }
