@@ -8,7 +8,7 @@
 //! ```transcript {"expire_timeout": 1}
 //! ````
 
-use crate::common::transcript::{Conversation, Receives, lines};
+use crate::common::transcript::{Conversation, Matching, lines};
 use crate::common::{Client, Daemon, merge, protocol_file};
 use serde_json::{Value, json};
 use switchboard::protocols::PROTOCOLS;
@@ -43,7 +43,7 @@ fn the_transcripts_on_each_protocols_page_are_true() {
 fn act_out(listener: Value, conversation: &str) {
     let daemon = Daemon::start_listener(listener);
     let connect = |target: &str| Client::connect(daemon.address(), target);
-    let mut run = Conversation::new(Receives::TheNext, connect);
+    let mut run = Conversation::new(Matching::Next, connect);
     for line in lines(conversation) {
         println!("{line}");
         run.act(line);

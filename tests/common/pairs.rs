@@ -4,7 +4,7 @@
 
 use super::Client;
 use super::daemon::pair_transcript;
-use super::transcript::{Action, Conversation, Receives, Values, lines, parse};
+use super::transcript::{Action, Conversation, Matching, Values, lines, parse};
 use std::net::{IpAddr, SocketAddr};
 
 /// Two clients that have met.
@@ -77,7 +77,7 @@ impl Pair {
     pub fn connect(protocol: &str, address: SocketAddr, from: IpAddr) -> Self {
         let script = Script::read(protocol);
         let connect = |target: &str| Client::connect_from(from, address, target);
-        let mut conversation = Conversation::new(Receives::AnyOfThose, connect);
+        let mut conversation = Conversation::new(Matching::FirstWithFields, connect);
         for line in &script.meeting {
             conversation.act(line);
         }
@@ -125,7 +125,7 @@ impl Pair {
         };
         match action {
             Action::Sends(text) => client.send(self.values.fill(text)),
-            Action::Receives(text) => self.values.receive(client, text, Receives::AnyOfThose),
+            Action::Receives(text) => self.values.receive(client, text, Matching::FirstWithFields),
             _ => panic!("after the meeting a pair only sends and receives: {line:?}"),
         }
     }

@@ -22,14 +22,14 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Which messages a line such as `Ann< …` accepts.
+/// How a received message is found for a line such as `Ann< …`.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Receives {
-    /// The next message, which has the same fields.
-    TheNext,
-    /// The first message that has the fields of the line, and may have more; others before it are skipped, since
+pub enum Matching {
+    /// It is the next message, which must have the same fields.
+    Next,
+    /// It is the first message that has the fields of the line, and may have more; others before it are skipped, since
     /// clients of other conversations may have caused them.
-    AnyOfThose,
+    FirstWithFields,
 }
 
 /// What happens in a line.
@@ -71,17 +71,17 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
 /// A conversation that is acted out.
 pub struct Conversation<'a> {
     connect: Box<dyn Fn(&str) -> Client + 'a>,
-    receives: Receives,
+    matching: Matching,
     clients: BTreeMap<String, Client>,
     pub values: Values,
 }
 
 impl<'a> Conversation<'a> {
     /// Begins a conversation whose clients connect by this function, which takes the target.
-    pub fn new(receives: Receives, connect: impl Fn(&str) -> Client + 'a) -> Self {
+    pub fn new(matching: Matching, connect: impl Fn(&str) -> Client + 'a) -> Self {
         Self {
             connect: Box::new(connect),
-            receives,
+            matching,
             clients: BTreeMap::new(),
             values: Values::default(),
         }
@@ -105,9 +105,9 @@ impl<'a> Conversation<'a> {
                 client.send(values.fill(text));
             }
             Action::Receives(text) => {
-                let receives = self.receives;
+                let matching = self.matching;
                 let (client, values) = self.client(name);
-                values.receive(client, text, receives);
+                values.receive(client, text, matching);
             }
         }
     }
@@ -160,13 +160,13 @@ impl Values {
     }
 
     /// Receives the message of a line.
-    pub fn receive(&mut self, client: &mut Client, line: &str, receives: Receives) {
-        match receives {
-            Receives::TheNext => {
+    pub fn receive(&mut self, client: &mut Client, line: &str, matching: Matching) {
+        match matching {
+            Matching::Next => {
                 let received = client.receive_text();
                 self.compare(line, &received);
             }
-            Receives::AnyOfThose => {
+            Matching::FirstWithFields => {
                 let found = client.receive_until(|received| self.find(line, received));
                 self.0.extend(found);
             }

@@ -17,7 +17,7 @@
 //! | `rejects first: MESSAGE` | one that a client sends before it has registered |
 
 use super::Server;
-use crate::common::transcript::{Action, Conversation, Receives, Values, lines, parse};
+use crate::common::transcript::{Action, Conversation, Matching, Values, lines, parse};
 use crate::common::{Client, protocol_file};
 use switchboard::protocols::PROTOCOLS;
 
@@ -121,7 +121,7 @@ impl Hostile {
     pub fn connect(mut self, server: &Server) -> Vec<(Client, Dialect)> {
         let address = server.address(self.protocol);
         let connect = |target: &str| Client::connect(address, target);
-        let mut conversation = Conversation::new(Receives::AnyOfThose, connect);
+        let mut conversation = Conversation::new(Matching::FirstWithFields, connect);
         let clients = self.dialects.iter().map(|dialect| {
             dialect
                 .registration
