@@ -15,6 +15,9 @@
 #[path = "../tests/common/daemon.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod daemon;
+#[path = "../tests/common/protocol_files.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
+mod protocol_files;
 
 /// How long to wait for the daemon.
 const DEADLINE: Duration = Duration::from_secs(60);

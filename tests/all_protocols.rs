@@ -1,6 +1,6 @@
 //! All protocols in one daemon at once.
 
-use crate::common::{Daemon, Pair, target};
+use crate::common::{Daemon, Pair, request_target};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use switchboard::protocols::PROTOCOLS;
@@ -39,5 +39,5 @@ fn each_protocol_works_and_receives_no_message_of_another() {
 #[test]
 #[should_panic(expected = "src/protocols/sixth/tests/pair.transcript")]
 fn where_a_protocol_has_no_pair_the_failure_names_the_file_to_write() {
-    target("sixth");
+    request_target("sixth");
 }

@@ -1,7 +1,7 @@
 //! Clients that together make the daemon hold more than its `memory_budget`. The clients that hold most are
 //! closed, and no others. When all have left, the memory goes back to the system.
 
-use crate::common::{Client, Daemon, handshake, masked_frame, target, tcp, wait_until};
+use crate::common::{Client, Daemon, handshake, masked_frame, request_target, tcp, wait_until};
 use crate::peerdrop::pair;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::json;
@@ -182,7 +182,7 @@ fn after_a_storm_the_memory_goes_back_to_the_system() {
         let storm: Vec<TcpStream> = (0..clients)
             .map(|_| {
                 let mut stream = tcp(daemon.address());
-                let handshake = handshake(&target(protocol.name));
+                let handshake = handshake(&request_target(protocol.name));
                 stream.write_all(handshake.as_bytes()).unwrap();
                 stream.write_all(&fragment(true, unfinished)).unwrap();
                 stream

@@ -1,7 +1,8 @@
 //! What the attackers do.
 
+use super::protocol_files::request_target;
 use super::wire::{frame, open, peerdrop_pair, read_frame, text_frame};
-use super::{ATTACKER, DURATION, HEALTHY, Target, daemon};
+use super::{ATTACKER, DURATION, HEALTHY, Target};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, getrlimit};
 use serde_json::json;
@@ -149,7 +150,7 @@ pub fn parts(target: &Target, fragment: usize) -> String {
     let mut clients = Vec::new();
     for protocol in PROTOCOLS {
         for _ in 0..most / PROTOCOLS.len() {
-            let (address, path) = (target.address(protocol.name), daemon::target(protocol.name));
+            let (address, path) = (target.address(protocol.name), request_target(protocol.name));
             let Ok(mut stream) = open(ATTACKER, address, &path) else {
                 break;
             };

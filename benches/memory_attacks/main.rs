@@ -18,6 +18,9 @@ mod attacks;
 #[allow(dead_code, reason = "the tests need more of it")]
 mod daemon;
 mod group;
+#[path = "../../tests/common/protocol_files.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
+mod protocol_files;
 mod wire;
 
 use attacks::{chats, names, parts, sessions, slow};

@@ -58,6 +58,9 @@ mod payload;
 #[path = "../../tests/common/daemon.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod process;
+#[path = "../../tests/common/protocol_files.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
+mod protocol_files;
 mod random;
 mod report;
 mod scenario;

@@ -1,6 +1,7 @@
 //! The daemon as a child process.
 
 use super::DEADLINE;
+use super::protocol_files::protocol_file;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +12,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// Returns a command for the program under test, with no configuration from the environment.
 pub fn program() -> Command {
@@ -59,41 +59,6 @@ pub fn merge(mut settings: Value, others: &Value) -> Value {
     let others = others.as_object().unwrap().clone();
     settings.as_object_mut().unwrap().extend(others);
     settings
-}
-
-/// Reads a file that each protocol has in its folder. If it is missing, the panic says what to write.
-pub fn protocol_file(protocol: &str, file: &str, content: &str) -> String {
-    let path = format!("src/protocols/{protocol}/{file}");
-    let absolute = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(&path);
-    std::fs::read_to_string(absolute)
-        .unwrap_or_else(|error| panic!("{path}: {error}. Write in it {content}"))
-}
-
-/// Reads how two clients of a protocol meet (`Pair`).
-pub fn pair_transcript(protocol: &str) -> String {
-    protocol_file(
-        protocol,
-        "tests/pair.transcript",
-        "how two clients of the protocol connect and meet; after an empty line, what one sends to the other, \
-         with $text for its text, and what both then receive; after another empty line, if there is such a \
-         message, the same for an answer (tests/README.md, \"Pairs\")",
-    )
-}
-
-/// Returns the request target with which a new client of a protocol connects: that of the first client of a
-/// pair, with a UUID for each name.
-pub fn target(protocol: &str) -> String {
-    let pair = pair_transcript(protocol);
-    let target = pair
-        .lines()
-        .find_map(|line| Some(line.split_once(" connects to ")?.1));
-    let target = target.unwrap_or_else(|| panic!("the pair of {protocol}: no client connects"));
-    let mut parts = target.split('$');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |target, part| {
-        let after_name = part.trim_start_matches(|c: char| c.is_ascii_lowercase());
-        format!("{target}{}{after_name}", Uuid::new_v4())
-    })
 }
 
 /// Returns settings of a listener of this protocol under which no time-out ends within a test. On a

@@ -1,16 +1,18 @@
-//! What the tests share: the daemon as a process, clients, conversations, and pairs of
-//! clients that have met.
+//! What the tests share: the daemon as a process, clients, conversations, pairs of clients that have met, and
+//! the files of the protocols.
 
 mod client;
 mod daemon;
 mod pairs;
+mod protocol_files;
 pub mod transcript;
 
 pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
 };
-pub use daemon::{Daemon, merge, program, protocol_file, run, target, temporary_file};
+pub use daemon::{Daemon, merge, program, run, temporary_file};
 pub use pairs::Pair;
+pub use protocol_files::{protocol_file, request_target};
 
 use std::time::{Duration, Instant};
 

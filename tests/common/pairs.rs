@@ -3,7 +3,7 @@
 //! protocol find them there. All ids are random, so that several pairs, and other clients, can use one listener.
 
 use super::Client;
-use super::daemon::pair_transcript;
+use super::protocol_files::pair_transcript;
 use super::transcript::{Action, Conversation, Matching, Values, lines, parse};
 use std::net::{IpAddr, SocketAddr};
 

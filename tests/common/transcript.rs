@@ -17,8 +17,8 @@
 //! real one from then on, also in messages that clients send.
 
 use super::Client;
-use serde::de::IgnoredAny;
-use serde_json::{Map, Value, json};
+use super::protocol_files::fill_names;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -138,23 +138,7 @@ impl Values {
 
     /// Returns a text to send, with real values; a name that is new gets a UUID.
     pub fn fill(&mut self, text: &str) -> String {
-        let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
-        let mut parts = text.split('$');
-        let mut filled = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let end = part.find(|c: char| !c.is_ascii_lowercase());
-            let (name, rest) = part.split_at(end.unwrap_or(part.len()));
-            assert!(!name.is_empty(), "a $ without a name: {text:.300}");
-            let value = self.0.entry(format!("${name}"));
-            let value = value.or_insert_with(|| Uuid::new_v4().to_string());
-            if is_json {
-                let quoted = json!(value).to_string();
-                filled.push_str(&quoted[1..quoted.len() - 1]);
-            } else {
-                filled.push_str(value);
-            }
-            filled.push_str(rest);
-        }
+        let filled = fill_names(text, &mut self.0);
         let examples = self.0.iter().filter(|(name, _)| !name.starts_with('$'));
         examples.fold(filled, |text, (example, real)| text.replace(example, real))
     }

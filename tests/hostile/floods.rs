@@ -4,7 +4,9 @@
 
 use super::dialects::Hostile;
 use super::{HEALTHY_IP, MEMORY_SLACK, Server, listeners};
-use crate::common::{Client, Daemon, Pair, handshake, masked_frame, target, tcp, wait_until};
+use crate::common::{
+    Client, Daemon, Pair, handshake, masked_frame, request_target, tcp, wait_until,
+};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
@@ -138,7 +140,7 @@ fn a_client_that_sends_requests_and_reads_no_responses_is_paused_or_closed() {
             cases.push((
                 format!("answers to {message}"),
                 protocol,
-                Some(target(protocol)),
+                Some(request_target(protocol)),
                 question,
             ));
         }
@@ -269,7 +271,7 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
         .take(200)
         .map(|(protocol, address)| {
             let mut stream = tcp(address);
-            let head = handshake(&target(protocol));
+            let head = handshake(&request_target(protocol));
             // The server may have closed the connection already.
             let _ = stream.write_all(head.as_bytes());
             stream
@@ -298,9 +300,9 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
     assert!(upgraded > 0 && rejected > 0 && upgraded < 200, "{counts:?}");
     drop(clients);
     wait_until("clients of all protocols are admitted again", || {
-        server
-            .endpoints()
-            .all(|(protocol, address)| Client::try_connect(address, &target(protocol), &[]).is_ok())
+        server.endpoints().all(|(protocol, address)| {
+            Client::try_connect(address, &request_target(protocol), &[]).is_ok()
+        })
     });
     let outcome = format!("{upgraded} answered 101, {rejected} answered 503, {closed} closed");
     server.assert_survives("200 clients, 100 file descriptors", &outcome);

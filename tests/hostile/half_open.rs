@@ -2,7 +2,7 @@
 //! connection at any stage, thousands of times. The server must notice, close and free all of them.
 
 use super::{Server, read_until_closed};
-use crate::common::{handshake, masked_frame, read_head, target, tcp};
+use crate::common::{handshake, masked_frame, read_head, request_target, tcp};
 use rustix::net::sockopt::set_socket_linger;
 use serde_json::json;
 use std::io::Write;
@@ -92,7 +92,7 @@ fn reset(address: SocketAddr, protocol: &str, reset_at: ResetAt) {
     let mut stream = tcp(address);
     // Without lingering, closing the socket resets the connection.
     set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
-    let head = handshake(&target(protocol));
+    let head = handshake(&request_target(protocol));
     let sent = match reset_at {
         ResetAt::Connect => 0,
         ResetAt::HalfRequest => head.len() / 2,

@@ -3,7 +3,7 @@
 //! close, and must never treat the bytes behind a rejected head as another request.
 
 use super::{Server, send_until_closed};
-use crate::common::{handshake, http, read_head, receive_http, target, tcp};
+use crate::common::{handshake, http, read_head, receive_http, request_target, tcp};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -37,7 +37,7 @@ fn a_client_whose_head_takes_too_long_is_disconnected_while_others_are_served() 
             let mut stream = tcp(address);
             stream.write_all(b"GET /ws HTTP/1.1\r\n").unwrap();
             silent.push(stream);
-            let head = handshake(&target(protocol));
+            let head = handshake(&request_target(protocol));
             slow.push(scope.spawn(move || is_closed_early(address, head.as_bytes())));
         }
         server.assert_serves();
@@ -201,7 +201,7 @@ fn an_ambiguous_head_is_rejected_and_bytes_behind_it_are_not_answered() {
         for (protocol, address) in server.endpoints() {
             let plain = handshake("/presence/online");
             let plain = plain.split_once("Upgrade").unwrap().0;
-            let upgrade = handshake(&target(protocol));
+            let upgrade = handshake(&request_target(protocol));
             let upgrade = upgrade.strip_suffix("\r\n").unwrap();
             let post = plain.replacen("GET", "POST", 1);
             let post = post.replacen("online", "heartbeat", 1);
@@ -264,7 +264,7 @@ fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
         ("GET", "POST", 405),
     ] {
         for (protocol, address) in server.endpoints() {
-            let head = handshake(&target(protocol));
+            let head = handshake(&request_target(protocol));
             assert!(head.contains(from));
             // Frames of a client that does not wait for the 101 are not read as a request either.
             let bytes = format!("{}\x01\x01", head.replacen(from, to, 1));
@@ -286,7 +286,7 @@ fn a_handshake_with_a_wrong_missing_or_repeated_header_is_rejected() {
     // The values of these two are lists, which may be split over several headers.
     for header in [upgrade, connection] {
         for (protocol, address) in server.endpoints() {
-            let head = handshake(&target(protocol)).replacen(header, &header.repeat(2), 1);
+            let head = handshake(&request_target(protocol)).replacen(header, &header.repeat(2), 1);
             let mut stream = tcp(address);
             stream.write_all(head.as_bytes()).unwrap();
             let response = read_head(&mut stream);
@@ -336,7 +336,7 @@ fn an_odd_handshake_is_accepted_and_writes_nothing_into_the_response() {
         ),
     ] {
         for (protocol, address) in server.endpoints() {
-            let head = handshake(&target(protocol));
+            let head = handshake(&request_target(protocol));
             assert!(head.contains(from));
             let mut stream = tcp(address);
             stream
@@ -392,7 +392,7 @@ fn a_page_that_names_a_host_or_an_origin_that_is_none_is_rejected() {
             format!("{host}Origin: x://{name}\r\n"),
         ] {
             for (protocol, address) in server.endpoints() {
-                let request = handshake(&target(protocol)).replacen(host, &header, 1);
+                let request = handshake(&request_target(protocol)).replacen(host, &header, 1);
                 let response = responses_to(address, &request);
                 assert_eq!(only_status(&response), 403, "{protocol}: {header:.80}");
             }

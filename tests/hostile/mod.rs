@@ -30,7 +30,7 @@ mod json;
 mod names;
 
 use crate::common::{
-    Client, DEADLINE, Daemon, Pair, handshake, merge, read_head, target, tcp, wait_until,
+    Client, DEADLINE, Daemon, Pair, handshake, merge, read_head, request_target, tcp, wait_until,
 };
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
@@ -110,7 +110,7 @@ impl Server {
 
     /// Connects a WebSocket client to the usual target of a protocol.
     fn connect(&self, protocol: &str) -> Client {
-        self.connect_to(protocol, &target(protocol))
+        self.connect_to(protocol, &request_target(protocol))
     }
 
     /// Connects a WebSocket client to a target.
@@ -121,7 +121,7 @@ impl Server {
     /// Connects without a WebSocket library: completes the handshake and returns the socket. Nothing
     /// behind the 101 response has been read.
     fn connect_raw(&self, protocol: &str) -> TcpStream {
-        self.connect_raw_to(protocol, &target(protocol))
+        self.connect_raw_to(protocol, &request_target(protocol))
     }
 
     /// Connects like [`Self::connect_raw`], to a target.
