@@ -12,7 +12,7 @@ pub use client::{
 };
 pub use daemon::{Daemon, merge, program, run, temporary_file};
 pub use pairs::Pair;
-pub use protocol_files::{protocol_file, request_target};
+pub use protocol_files::{optional_fields, protocol_file, request_target};
 
 use std::time::{Duration, Instant};
 

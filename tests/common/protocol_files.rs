@@ -14,6 +14,16 @@ pub fn protocol_file(protocol: &str, file: &str, content: &str) -> String {
         .unwrap_or_else(|error| panic!("{path}: {error}. Write in it {content}"))
 }
 
+/// Reads the names of the JSON fields that messages of a protocol have or lack for reasons that no transcript can show,
+/// such as the speed of the machine. A protocol without such fields has no such file.
+pub fn optional_fields(protocol: &str) -> Vec<String> {
+    let path = format!("src/protocols/{protocol}/tests/optional_fields.txt");
+    let file = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path));
+    let file = file.unwrap_or_default();
+    let names = file.lines().filter(|line| !line.starts_with('#'));
+    names.map(str::to_owned).collect()
+}
+
 /// Reads how two clients of a protocol meet (`Pair`).
 pub fn pair_transcript(protocol: &str) -> String {
     protocol_file(
