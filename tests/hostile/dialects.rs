@@ -1,7 +1,8 @@
 //! What hostile clients of a protocol send, from the file `tests/hostile.txt` of its folder.
 //!
 //! Lines that begin with `#` are comments. `floods: MESSAGE` is a message that the server answers, however often a client
-//! that has only connected sends it. Each dialect in which the protocol reads JSON follows after a line `== NAME`, with
+//! that has only connected sends it. `settings: JSON` are settings of the listener under which the dialects' messages,
+//! one after the other, are within its limits on rates. Each dialect in which the protocol reads JSON follows after a line `== NAME`, with
 //! these lines. `VALUE` stands for any hostile value; `$name` for one value throughout the file.
 //!
 //! | line | meaning |
@@ -19,6 +20,7 @@
 use super::Server;
 use crate::common::transcript::{Action, Conversation, Matching, Values, lines, parse};
 use crate::common::{Client, protocol_file};
+use serde_json::{Value, json};
 use switchboard::protocols::PROTOCOLS;
 
 /// Placeholder for a value in the messages.
@@ -37,6 +39,8 @@ pub enum Accepts {
 pub struct Hostile {
     pub protocol: &'static str,
     pub floods: Vec<String>,
+    /// Settings under which the messages of the dialects are within the limits on rates.
+    pub settings: Value,
     pub dialects: Vec<Dialect>,
 }
 
@@ -80,6 +84,7 @@ impl Hostile {
             "{protocol}: hostile.txt does not say why it is empty"
         );
         let (mut floods, mut dialects) = (Vec::new(), Vec::<Dialect>::new());
+        let mut settings = json!({});
         for line in lines(&text) {
             if let Some(name) = line.strip_prefix("== ") {
                 let name = format!("{protocol}, {name}");
@@ -89,6 +94,9 @@ impl Hostile {
                 });
             } else if let Some(message) = line.strip_prefix("floods: ") {
                 floods.push(message.to_owned());
+            } else if let Some(json) = line.strip_prefix("settings: ") {
+                let json = serde_json::from_str(json);
+                settings = json.unwrap_or_else(|error| panic!("{protocol}: {line:?}: {error}"));
             } else {
                 let dialect = dialects.last_mut();
                 dialect
@@ -113,6 +121,7 @@ impl Hostile {
         Self {
             protocol,
             floods,
+            settings,
             dialects,
         }
     }

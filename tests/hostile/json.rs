@@ -143,14 +143,8 @@ impl JsonClient {
 /// Starts a server whose limits on sizes and rates admit the messages of these tests.
 fn start_server() -> Server {
     let common = json!({"max_message_size": 4 << 20, "outbox_size": 4 << 20});
-    let overrides = [
-        ("fastchat", json!({"pings_per_minute": 0})),
-        (
-            "workspace",
-            json!({"messages_per_minute": 0, "signals_per_minute": 0}),
-        ),
-    ];
-    Server::with_overrides(&common, &overrides)
+    let overrides = Hostile::all().map(|hostile| (hostile.protocol, hostile.settings));
+    Server::with_overrides(&common, &overrides.collect::<Vec<_>>())
 }
 
 #[test]

@@ -13,7 +13,8 @@
 //! | `names` | names and ids that would forge or garble lines of the log |
 //! | `identity` | guessed codes and tokens, and claims to be another user or the host |
 //!
-//! What a protocol needs for them is in its folder: `pair.transcript` and `hostile.txt` (`dialects`).
+//! What attacks on every protocol need of one is in its folder: `pair.transcript` and `hostile.txt` (`dialects`). Some
+//! attacks make sense for one protocol only, and name it.
 //!
 //! Each case prints a row of a table: the case, the outcome, the milliseconds in which the daemon then
 //! served a healthy pair of each protocol, and resident memory before and after. To see the table:
