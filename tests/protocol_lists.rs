@@ -81,11 +81,24 @@ fn the_readme_has_a_row_for_each_protocol() {
         let endpoint = Listener::built_in(protocol).endpoint();
         let begin = format!("| [{}](src/protocols/{name}/README.md) | ", title(protocol));
         let row = readme.lines().find_map(|line| line.strip_prefix(&begin));
-        let what = format!("{begin}what it does | {port} | `{endpoint}` |");
+        // `/` is only an example where clients may connect to any path.
+        let is_any_path = endpoint == "/" && (protocol.matches_path)("/any/other/path");
+        let place = match is_any_path {
+            true => "any path".to_owned(),
+            false => format!("`{endpoint}`"),
+        };
+        let what = format!("{begin}what it does | {port} | {place} |");
         let row =
             row.unwrap_or_else(|| panic!("README.md lacks {name}: add to its first table {what}"));
         let cells: Vec<&str> = row.split(" | ").collect();
         assert_eq!(cells[1], port.to_string(), "{name}");
+        // The row may show fewer parameters of the query, and further paths.
+        let path = endpoint.split('?').next().unwrap_or_default();
+        let has_path = |end| cells[2].contains(&format!("`{path}{end}"));
+        assert!(
+            cells[2].contains(&place) || !is_any_path && (has_path('`') || has_path('?')),
+            "README.md has another path for {name}: its row must be {what}"
+        );
     }
 }
 
@@ -146,8 +159,8 @@ fn the_soak_has_clients_of_each_protocol() {
             ["clients", "expectations"].map(|it| soak.join(it).join(format!("{name}.rs")).exists());
         assert!(
             has_files == [true; 2] && starts.contains(&format!("\"{name}\" => ")),
-            "benches/soak lacks {name}: add clients/{name}.rs and expectations/{name}.rs, and their line in \
-             start_clients in main.rs (benches/README.md)"
+            "benches/soak lacks {name}: add clients/{name}.rs and expectations/{name}.rs, their `pub mod` lines, and in \
+             main.rs their imports and an arm in start_clients (benches/README.md, \"soak\")"
         );
     }
 }
