@@ -158,7 +158,8 @@ fn start_clients(
         "peerjs" => start_with(shared, Rc::clone(peerjs), PeerJsClient::new),
         other => panic!(
             "the soak has no clients of {other}: add clients/{other}.rs, which implements ClientModel, \
-             expectations/{other}.rs, which implements Expectations, and their line in start_clients (main.rs)"
+             expectations/{other}.rs, which implements Expectations, the line `pub mod {other};` in clients/mod.rs \
+             and in expectations/mod.rs, and in main.rs their two imports and an arm in start_clients"
         ),
     }
 }
