@@ -1,7 +1,9 @@
 //! Clients that together make the daemon hold more than its `memory_budget`. The clients that hold most are
 //! closed, and no others. When all have left, the memory goes back to the system.
 
-use crate::common::{Client, Daemon, handshake, masked_frame, request_target, tcp, wait_until};
+use crate::common::{
+    Client, Daemon, handshake, masked_frame, read_head, request_target, tcp, wait_until,
+};
 use crate::peerdrop::pair;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use serde_json::json;
@@ -252,6 +254,30 @@ fn large_unfinished_request_heads_leave_memory_for_usual_ones() {
     let (mut one, mut other) = pair(&daemon);
     one.send("still there?");
     assert_eq!(other.receive_text(), "still there?");
+}
+
+#[test]
+fn handshakes_that_wait_or_were_rejected_take_no_memory_from_requests() {
+    // The budget for requests is an eighth: 128 KiB, of which heads take what is above 2 KiB.
+    let daemon = daemon("peerjs", 1 << 20);
+    let padded = |path: &str, size: usize| {
+        let padding = format!("\r\nX-Padding: {}\r\n\r\n", "x".repeat(size));
+        handshake(path).replacen("\r\n\r\n", &padding, 1)
+    };
+    // Rejected by the realm; none of them closes its connection.
+    let rejected = (0..12).map(|_| {
+        let mut stream = tcp(daemon.address());
+        stream
+            .write_all(padded("/nope", 14_000).as_bytes())
+            .unwrap();
+        assert!(read_head(&mut stream).starts_with("HTTP/1.1 404 "));
+        stream
+    });
+    let _rejected: Vec<TcpStream> = rejected.collect();
+    let target = "/peerjs?key=peerjs&id=ann&token=t";
+    let mut honest = tcp(daemon.address());
+    honest.write_all(padded(target, 8000).as_bytes()).unwrap();
+    assert!(read_head(&mut honest).starts_with("HTTP/1.1 101 "));
 }
 
 #[test]

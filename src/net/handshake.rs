@@ -153,6 +153,7 @@ async fn serve_requests<'a>(
                 if head.is_http_1_0() {
                     listener.log_old_handshake(http.address);
                 }
+                http.release_memory();
                 return Some(Handshake {
                     http,
                     head,

@@ -71,6 +71,12 @@ impl<'a> HttpConnection<'a> {
         self.address = self.peer;
     }
 
+    /// Counts the head of the last request no longer. Its client waits for the realm's decision, perhaps for half a
+    /// minute, and then for its response to be read: others must not be refused for that.
+    pub(crate) fn release_memory(&mut self) {
+        self.memory.set(0);
+    }
+
     /// Reads the head of the next request.
     ///
     /// # Errors
