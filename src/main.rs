@@ -1,13 +1,13 @@
 //! The program: command line, configuration, log, server, exit status.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, help, parse_level};
-use switchboard::server::Server;
-use switchboard::sys::{log_writer, open_files, signals, stderr, threads};
+use switchboard::server::{Server, WhenTaken};
+use switchboard::sys::{log_writer, open_files, signals, stderr, systemd, threads};
 
 /// Exit status for invalid arguments or an invalid configuration.
 const WRONG_USAGE: u8 = 2;
@@ -108,7 +108,16 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
         log::warn!("RUST_LOG is ignored: {problem}");
     }
     let open_files = open_files::raise_limit();
-    let (stop, server) = match (signals::stop_requested(), Server::bind(config, open_files)) {
+    // A person at a terminal wants to know at once; a manager of services has nobody to start the daemon again.
+    let when_taken = if io::stderr().is_terminal() && !systemd::wants_notifications() {
+        WhenTaken::Fail
+    } else {
+        WhenTaken::Retry
+    };
+    let (stop, server) = match (
+        signals::stop_requested(),
+        Server::bind(config, open_files, when_taken),
+    ) {
         (Ok(stop), Ok(server)) => (stop, server),
         (Err(error), _) => {
             stderr::print(format_args!(

@@ -2,7 +2,7 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::KeepaliveConfig;
-use crate::broker::{Broker, Clock, DisconnectCounts, Event, EventSender, RealmSlot, inbox};
+use crate::broker::{Broker, Clock, DisconnectCounts, Event, EventSender, Pulse, RealmSlot, inbox};
 use crate::config::{Address, Config, Listener};
 use crate::net::accept;
 use crate::net::bind::{Bound, bind};
@@ -12,7 +12,7 @@ use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::net::turns;
 use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
 use crate::sys::memory::{self, AvailableMemory};
-use crate::sys::systemd;
+use crate::sys::systemd::{self, Heartbeat};
 use crate::sys::threads;
 use async_std::channel;
 use async_std::net::TcpListener;
@@ -34,6 +34,9 @@ const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 /// Interval at which the counts of notices are looked at. Each is logged at most once a minute.
 const NOTICE_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Time between two tries to bind a listener whose address is taken.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The available memory divided by this is the default memory budget. The rest is for memory that the budget
 /// does not count (tasks, small read buffers, the allocator's overhead, socket buffers) and for other
 /// processes.
@@ -50,8 +53,8 @@ const FALLBACK_BUDGET: usize = 128 << 20;
 /// A server whose listeners are bound and not yet served.
 pub struct Server {
     config: Config,
-    /// The sockets of each listener.
-    bound: Vec<Bound>,
+    /// The sockets of each listener; `None`: its port is taken, and is tried again.
+    bound: Vec<Option<Bound>>,
     capacity: Capacity,
     /// Limit of the memory that clients make the process use, in bytes; 0: no limit.
     memory_budget: usize,
@@ -85,6 +88,23 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
+/// What to do about a listener whose address another program has, or this machine does not have yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenTaken {
+    /// It is an error: somebody sees it.
+    Fail,
+    /// The others are served, and it is tried again: nobody may be there to start the daemon again.
+    Retry,
+}
+
+/// Returns whether an error of binding may pass by itself.
+fn is_taken(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+    )
+}
+
 /// Returns what to do about an error of binding, if that can be said.
 fn remedy(error: ErrorKind, address: &Address) -> String {
     let port = address.port();
@@ -108,20 +128,36 @@ impl Server {
     /// Binds all listeners of a configuration. `open_files` is the limit of open files of the process.
     ///
     /// # Errors
-    /// The first listener that cannot be bound, with the system's error; then none is bound.
-    pub fn bind(config: Config, open_files: usize) -> Result<Self, BindError> {
+    /// The first listener that cannot be bound, with the system's error; then none is bound. One whose address is
+    /// [taken](WhenTaken) may be tried again instead.
+    pub fn bind(
+        config: Config,
+        open_files: usize,
+        when_taken: WhenTaken,
+    ) -> Result<Self, BindError> {
         for warning in config.warnings() {
             log::warn!("{warning}");
         }
         let bind = |(index, listener): (usize, &Listener)| {
-            bind(listener.settings.address).map_err(|error| BindError {
+            let error = match bind(listener.settings.address) {
+                Ok(bound) => return Ok(Some(bound)),
+                Err(error) => error,
+            };
+            let is_taken = is_taken(&error);
+            let error = BindError {
                 index,
                 protocol: listener.protocol.name,
                 address: listener.settings.address,
                 error,
-            })
+            };
+            if is_taken && when_taken == WhenTaken::Retry {
+                log::error!("{error}; it is tried again each second");
+                Ok(None)
+            } else {
+                Err(error)
+            }
         };
-        let bound: Vec<Bound> = config
+        let bound: Vec<Option<Bound>> = config
             .listeners
             .iter()
             .enumerate()
@@ -139,7 +175,11 @@ impl Server {
             memory_budget
         };
         let wanted = config.process.max_connections;
-        let sockets: usize = bound.iter().map(|it| it.sockets.len()).sum();
+        let ips = config
+            .listeners
+            .iter()
+            .map(|it| it.settings.address.ips().len());
+        let sockets: usize = ips.sum();
         let reserved = RESERVED_FILES + sockets;
         let capacity = capacity(wanted, open_files, reserved, memory, expected);
         warn_of_too_many_connections(wanted, &capacity, memory, expected);
@@ -174,16 +214,25 @@ impl Server {
             _task_guard: task_guard,
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
-        let broker = task::spawn(Broker::new(slots, budget, clock).run(events));
-        // Runs on the thread of this future. What it allocates is not in the heaps of the executor's threads, which
-        // are those that a storm fills (see `Event::Refresh`).
-        let tick = tick(inbox.clone(), state.lanes.clone());
+        let broker = Broker::new(slots, Arc::clone(&budget), clock);
+        let heartbeat = Heartbeat::start().map(|heartbeat| (heartbeat, broker.pulse(), budget));
+        let broker = task::spawn(broker.run(events));
         task::spawn(turns::pace());
         // The channel allocates the list of those who wait at the first `recv`. Allocated during a storm, it would
         // keep the memory below it (see `base/spare.rs`).
         let _ = state.stopping.recv().now_or_never();
         let (listeners, mut tasks) = serve_listeners(&state, self.config.listeners, self.bound);
         tasks.push(task::spawn(log_notice_counts(listeners.clone())));
+        let watch = heartbeat.map(|(heartbeat, pulse, budget)| Watch {
+            heartbeat,
+            pulse,
+            budget,
+            listeners: listeners.clone(),
+            ticks: 0,
+        });
+        // Runs on the thread of this future. What it allocates is not in the heaps of the executor's threads, which
+        // are those that a storm fills (see `Event::Refresh`).
+        let tick = tick(inbox.clone(), state.lanes.clone(), watch);
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log::info!(
@@ -244,22 +293,25 @@ fn warn_of_too_many_connections(
 fn serve_listeners(
     state: &Arc<ServerState>,
     listeners: Vec<Listener>,
-    bound: Vec<Bound>,
+    bound: Vec<Option<Bound>>,
 ) -> (Vec<Arc<ListenerState>>, Vec<JoinHandle<()>>) {
     let mut tasks = Vec::new();
-    let serve = |(index, (listener, bound)): (usize, (Listener, Bound))| {
-        let Bound { address, sockets } = bound;
-        log::info!(
-            "{:<10} listens on ws://{address}{}{}",
-            listener.protocol.name,
-            listener.endpoint(),
-            bound_ips(address, &sockets)
-        );
-        let state = ListenerState::new(Arc::clone(state), index, listener, address);
+    let serve = |(index, (listener, bound)): (usize, (Listener, Option<Bound>))| {
+        let address = bound
+            .as_ref()
+            .map_or(listener.settings.address, |it| it.address);
+        let state =
+            ListenerState::new(Arc::clone(state), index, listener, address, bound.is_some());
         let state = Arc::new(state);
-        for socket in sockets {
-            let accept = accept::run(TcpListener::from(socket), Arc::clone(&state));
-            tasks.push(task::spawn(accept));
+        match bound {
+            Some(bound) => {
+                log_listening(&state, &bound);
+                for socket in bound.sockets {
+                    let accept = accept::run(TcpListener::from(socket), Arc::clone(&state));
+                    tasks.push(task::spawn(accept));
+                }
+            }
+            None => tasks.push(task::spawn(serve_when_free(Arc::clone(&state)))),
         }
         state
     };
@@ -270,6 +322,31 @@ fn serve_listeners(
         .map(serve)
         .collect();
     (listeners, tasks)
+}
+
+fn log_listening(listener: &ListenerState, bound: &Bound) {
+    log::info!(
+        "{:<10} listens on ws://{}{}{}",
+        listener.protocol_name(),
+        listener.address,
+        listener.endpoint,
+        bound_ips(listener.address, &bound.sockets)
+    );
+}
+
+/// Tries to bind a listener whose address was taken until that succeeds, and then serves it.
+async fn serve_when_free(listener: Arc<ListenerState>) {
+    let bound = loop {
+        task::sleep(RETRY_INTERVAL).await;
+        match bind(listener.address) {
+            Ok(bound) => break bound,
+            Err(error) => log::debug!("{} is still not free: {error}", listener.address),
+        }
+    };
+    log_listening(&listener, &bound);
+    listener.set_bound();
+    let accept = |socket| accept::run(TcpListener::from(socket), Arc::clone(&listener));
+    futures::future::join_all(bound.sockets.into_iter().map(accept)).await;
 }
 
 /// Logs from time to time how many notices had no line of their own.
@@ -327,6 +404,43 @@ fn budget_text(bytes: usize) -> String {
     }
 }
 
+/// What systemd is told of the daemon.
+struct Watch {
+    heartbeat: Heartbeat,
+    pulse: Arc<Pulse>,
+    budget: Arc<MemoryBudget>,
+    listeners: Vec<Arc<ListenerState>>,
+    /// Number of the broker's last second that systemd was told of.
+    ticks: u64,
+}
+
+impl Watch {
+    /// Tells systemd that the daemon is well, if the broker has handled another second.
+    fn tell_systemd(&mut self) {
+        let before = std::mem::replace(&mut self.ticks, self.pulse.ticks());
+        if self.ticks > before {
+            self.heartbeat.beat(self.status());
+        }
+    }
+
+    /// Returns a line for `systemctl status`.
+    fn status(&self) -> String {
+        let (connections, held) = (self.pulse.connections(), self.budget.reserved() >> 20);
+        let limit = match self.budget.limit() {
+            0 => String::new(),
+            limit => format!(" of {} MiB", limit >> 20),
+        };
+        let waiting = self
+            .listeners
+            .iter()
+            .filter(|listener| !listener.is_bound());
+        let waiting =
+            waiting.map(|it| format!("; {} waits for {}", it.protocol_name(), it.address));
+        let waiting: String = waiting.collect();
+        format!("{connections} connections, {held} MiB{limit}{waiting}")
+    }
+}
+
 fn counts_text(counts: &DisconnectCounts) -> String {
     if counts.is_empty() {
         return "none".to_owned();
@@ -350,10 +464,18 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
     }
 }
 
-/// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener.
-async fn tick(mut inbox: EventSender, mut lanes: Vec<EventSender>) -> Infallible {
+/// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener. Tells
+/// systemd that the daemon is well if the broker has handled the last one.
+async fn tick(
+    mut inbox: EventSender,
+    mut lanes: Vec<EventSender>,
+    mut watch: Option<Watch>,
+) -> Infallible {
     loop {
         task::sleep(Duration::from_secs(1)).await;
+        if let Some(watch) = &mut watch {
+            watch.tell_systemd();
+        }
         for lane in &mut lanes {
             // Fails if the previous one is still in the lane.
             let _ = lane.try_send(Event::Refresh);
@@ -439,8 +561,10 @@ mod tests {
         listener.settings.ping_after = Duration::ZERO;
         listener.settings.close_timeout = long;
         config.listeners = vec![listener];
-        let server = Server::bind(config, 1000).unwrap();
-        let address = server.bound[0].sockets[0].local_addr().unwrap();
+        let server = Server::bind(config, 1000, WhenTaken::Fail).unwrap();
+        let address = server.bound[0].as_ref().unwrap().sockets[0]
+            .local_addr()
+            .unwrap();
         let run = || task::block_on(server.run(futures::future::pending()));
         (thread::spawn(run), address)
     }

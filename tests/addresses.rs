@@ -1,6 +1,6 @@
 //! Which addresses a listener listens on.
 
-use crate::common::{Client, Daemon, HANDSHAKE, read_head, run, tcp, temporary_file};
+use crate::common::{Client, Daemon, HANDSHAKE, read_head, run_at_terminal, tcp, temporary_file};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -75,9 +75,8 @@ fn a_port_that_is_in_use_on_one_address_of_localhost_is_an_error_with_its_remedy
     let port = other.local_addr().unwrap().port();
     let listener = json!({"protocol": "workspace", "address": format!("localhost:{port}")});
     let file = temporary_file(&json!({"listeners": [listener]}).to_string());
-    let output = run(&["--config", file.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8(output.stderr).unwrap();
+    let (error, status) = run_at_terminal(&["--config", file.to_str().unwrap()]);
+    assert_eq!(status, Some(1));
     assert!(
         error.contains(&format!(
             "listeners[0] (workspace) cannot listen on localhost:{port}: "

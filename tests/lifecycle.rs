@@ -1,7 +1,7 @@
 //! Start and stop: ports, log levels, limits of the process, systemd, signals and the exit status.
 
 use crate::common::{
-    Client, DEADLINE, Daemon, HANDSHAKE, http, program, run, temporary_file, wait_until,
+    Client, DEADLINE, Daemon, HANDSHAKE, http, program, run_at_terminal, temporary_file, wait_until,
 };
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 use serde_json::json;
@@ -17,7 +17,7 @@ fn two_listeners() -> Daemon {
 }
 
 #[test]
-fn a_port_in_use_is_one_line_on_stderr_and_no_listener_starts() {
+fn a_port_in_use_is_one_line_at_a_terminal_and_no_listener_starts() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let in_use = other.local_addr().unwrap();
     // The system chooses the other port: one that was free a moment ago may be in use by now.
@@ -26,9 +26,8 @@ fn a_port_in_use_is_one_line_on_stderr_and_no_listener_starts() {
         {"protocol": "workspace", "address": in_use},
     ]});
     let file = temporary_file(&config.to_string());
-    let output = run(&["--config", file.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(1));
-    let error = String::from_utf8(output.stderr).unwrap();
+    let (error, status) = run_at_terminal(&["--config", file.to_str().unwrap()]);
+    assert_eq!(status, Some(1));
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(
         error.contains(&format!(
@@ -36,8 +35,58 @@ fn a_port_in_use_is_one_line_on_stderr_and_no_listener_starts() {
         )),
         "{error}"
     );
-    let log = String::from_utf8(output.stdout).unwrap();
-    assert!(!log.contains("listens on"), "{log}");
+}
+
+#[test]
+fn a_port_in_use_is_tried_again_while_the_others_are_served() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let in_use = other.local_addr().unwrap();
+    let config = json!({"log": "info", "listeners": [
+        {"protocol": "peerdrop", "address": "127.0.0.1:0"},
+        {"protocol": "workspace", "address": in_use},
+    ]});
+    let (socket, path) = notify_socket("taken");
+    let mut env = Command::new("env");
+    env.arg(format!("NOTIFY_SOCKET={}", path.display()));
+    let daemon = Daemon::start_with_launcher(env, config);
+    assert_eq!(notification(&socket).trim(), "READY=1");
+    let mut creator = Client::connect(daemon.addresses[0], "/ws/chat");
+    assert_eq!(creator.receive_text().len(), 6);
+    let status = loop {
+        let status = notification(&socket);
+        if status.contains("1 connections") {
+            break status;
+        }
+    };
+    assert!(
+        status
+            .trim()
+            .ends_with(&format!("; workspace waits for {in_use}")),
+        "{status}"
+    );
+    drop(other);
+    daemon.wait_for_log(&format!("workspace  listens on ws://{in_use}/ws"));
+    Client::connect(in_use, "/ws?username=ann").receive_text();
+    let _ = std::fs::remove_file(&path);
+}
+
+#[test]
+fn systemd_is_told_that_the_daemon_is_well_while_the_broker_works() {
+    let (socket, path) = notify_socket("watchdog");
+    let mut env = Command::new("env");
+    env.arg(format!("NOTIFY_SOCKET={}", path.display()));
+    env.arg("WATCHDOG_USEC=30000000");
+    let _daemon =
+        Daemon::start_with_launcher(env, json!({"listeners": [{"protocol": "workspace"}]}));
+    assert_eq!(notification(&socket).trim(), "READY=1");
+    let first = notification(&socket);
+    assert!(
+        first.contains("WATCHDOG=1") && first.contains("STATUS=0 connections, 0 MiB"),
+        "{first}"
+    );
+    // The status is the same, and not said again.
+    assert_eq!(notification(&socket).trim(), "WATCHDOG=1");
+    let _ = std::fs::remove_file(&path);
 }
 
 /// Binds a socket for the notifications of a service, as systemd does. Returns it and its path.

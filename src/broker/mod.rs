@@ -16,6 +16,7 @@ mod keepalive;
 mod memory;
 mod outbox;
 mod pausing;
+mod pulse;
 mod socket_status;
 mod unfinished;
 
@@ -36,6 +37,7 @@ use memory::Memory;
 pub(crate) use outbox::Outbox;
 pub(crate) use outbox::{CloseOrder, Directives, OutboxReceiver, PingReason, outbox};
 use pausing::Pausing;
+pub(crate) use pulse::Pulse;
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +81,7 @@ pub(crate) struct Broker {
     /// Connection tasks to wake at the end of the batch.
     wakers: Vec<Waker>,
     clock: Arc<Clock>,
+    pulse: Arc<Pulse>,
     stopping: bool,
     disconnect_counts: DisconnectCounts,
 }
@@ -112,8 +115,14 @@ impl Broker {
             pending_closes: VecDeque::new(),
             wakers: Vec::new(),
             clock,
+            pulse: Arc::default(),
             stopping: false,
         }
+    }
+
+    /// Returns the broker's sign of life.
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// Handles events until all senders of `inbox` are dropped.
@@ -236,6 +245,7 @@ impl Broker {
             work += self.run_realm(now, listener_index, None, |realm, cx| realm.tick(cx));
         }
         self.free_spare();
+        self.pulse.record(self.connections.len());
         work
     }
 
@@ -252,6 +262,7 @@ impl Broker {
             pending_closes,
             wakers,
             clock: _,
+            pulse: _,
             stopping: _,
             // Has an entry for each reason from the start.
             disconnect_counts: _,

@@ -12,7 +12,7 @@ use futures::channel::mpsc;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Number of clients above `max_connections` that are sent an error at the same time. Further ones are closed
@@ -60,6 +60,8 @@ pub(crate) struct ListenerState {
     /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address, or one /64 network of
     /// IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
+    /// Whether the address is bound. It is not while another program has it.
+    is_bound: AtomicBool,
     notices: NoticeLog,
 }
 
@@ -69,6 +71,7 @@ impl ListenerState {
         index: usize,
         config: Listener,
         address: Address,
+        is_bound: bool,
     ) -> Self {
         let (endpoint, checked_hosts) = (config.endpoint(), config.checked_hosts());
         let settings = config.settings;
@@ -81,9 +84,20 @@ impl ListenerState {
             checked_hosts,
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
+            is_bound: AtomicBool::new(is_bound),
             notices: NoticeLog::default(),
             settings,
         }
+    }
+
+    /// Records that the address is bound.
+    pub(crate) fn set_bound(&self) {
+        self.is_bound.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether clients can connect.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.is_bound.load(Ordering::Relaxed)
     }
 
     /// Returns a new sender of this listener's events to the broker. Each task has its own.

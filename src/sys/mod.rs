@@ -7,5 +7,5 @@ pub(crate) mod memory;
 pub mod open_files;
 pub mod signals;
 pub mod stderr;
-pub(crate) mod systemd;
+pub mod systemd;
 pub mod threads;

@@ -237,7 +237,7 @@ thread_local! {
                 stopping,
                 _task_guard: all_gone,
             });
-            ListenerState::new(server, index, listener, address)
+            ListenerState::new(server, index, listener, address, true)
         })
         .collect();
 }

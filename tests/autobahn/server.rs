@@ -20,7 +20,7 @@ use switchboard::realm::{
     Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
-use switchboard::server::Server;
+use switchboard::server::{Server, WhenTaken};
 use switchboard::sys::{open_files, threads};
 
 /// A realm that sends each message back to its sender.
@@ -90,7 +90,7 @@ fn main() -> ExitCode {
     config.listeners = vec![listener];
     let open_files = open_files::raise_limit();
     threads::start(config.process.threads);
-    match Server::bind(config, open_files) {
+    match Server::bind(config, open_files, WhenTaken::Fail) {
         Ok(server) => {
             async_std::task::block_on(server.run(async {
                 // An error ends the input, too.

@@ -3,8 +3,10 @@
 use super::DEADLINE;
 use super::protocol_files::protocol_file;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -36,6 +38,30 @@ fn unit_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Runs the program until it exits.
 pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
+}
+
+/// Runs the program at a terminal: its standard error is one. Returns what it printed there, and the exit status.
+pub fn run_at_terminal(arguments: &[&str]) -> (String, Option<i32>) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let stderr = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let mut command = program();
+    command.args(arguments).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().unwrap();
+    // Closes this process's copy of the terminal, so that reading ends with the program.
+    drop(command);
+    let mut printed = Vec::new();
+    // At the end of a terminal there is an error (EIO).
+    let _ = File::from(terminal).read_to_end(&mut printed);
+    let status = child.wait().unwrap();
+    (String::from_utf8(printed).unwrap(), status.code())
 }
 
 /// Creates a file with this content in the directory for temporary files. The caller may remove it.
@@ -172,7 +198,8 @@ impl Daemon {
                     .replace("localhost", "127.0.0.1")
                     .replace('*', "127.0.0.1");
                 daemon.addresses.push(address.parse().unwrap());
-            } else if line.contains("ready in") {
+            // Not "already in use".
+            } else if line.contains("ready in ") && line.contains(" connections, because of ") {
                 return daemon;
             }
         }

@@ -10,7 +10,7 @@ pub mod transcript;
 pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
 };
-pub use daemon::{Daemon, merge, program, run, temporary_file};
+pub use daemon::{Daemon, merge, program, run, run_at_terminal, temporary_file};
 pub use pairs::Pair;
 pub use protocol_files::{optional_fields, protocol_file, request_target};
 
