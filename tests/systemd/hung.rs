@@ -1,0 +1,81 @@
+//! A daemon whose broker can be hung: a client's message `hang` keeps it busy for ever. `tests/systemd/run` sees
+//! whether systemd's watchdog notices.
+
+use serde_json::json;
+use std::process::ExitCode;
+use switchboard::base::close::DisconnectReason;
+use switchboard::config::{Config, Listener};
+use switchboard::realm::protocol::new_realm;
+use switchboard::realm::{
+    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    SettingError, SettingMap, SlowConsumerPolicy,
+};
+use switchboard::server::{Server, WhenTaken};
+use switchboard::sys::{open_files, threads};
+
+/// A realm that never returns from its first command.
+struct Hanging;
+
+static HANGING: Protocol = Protocol {
+    name: "hanging",
+    endpoint: |_| "/".to_owned(),
+    listener_defaults: || json!({"address": "localhost:7001"}),
+    options: Vec::new,
+    close_reasons: &[],
+    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+    min_outbox_messages: 0,
+    methods: &[],
+    full_message: None,
+    matches_path: |_| true,
+    new_decoder: || {
+        Box::new(|message| match message {
+            Message::Text(text) if text.as_str() == "hang" => Some(Command::new(())),
+            _ => None,
+        })
+    },
+    new_realm: new_realm::<Hanging>,
+};
+
+impl Realm for Hanging {
+    fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {
+        Ok(Self)
+    }
+
+    fn protocol(&self) -> &'static Protocol {
+        &HANGING
+    }
+
+    fn open(
+        &mut self,
+        _: &mut Context,
+        _: ConnectionId,
+        _: ConnectRequest,
+    ) -> Result<(), Rejection> {
+        Ok(())
+    }
+
+    fn command(&mut self, _: &mut Context, _: ConnectionId, _: Command) {
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}
+}
+
+fn main() -> ExitCode {
+    femme::with_level(log::LevelFilter::Info);
+    let mut config = Config::built_in();
+    config.listeners = vec![Listener::built_in(&HANGING)];
+    threads::start(config.process.threads);
+    match Server::bind(config, open_files::raise_limit(), WhenTaken::Fail) {
+        Ok(server) => {
+            async_std::task::block_on(server.run(futures::future::pending()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("hung: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
