@@ -204,6 +204,18 @@ fn each_error_names_the_key_and_what_would_be_right() {
             r#"listeners[1].trusted_proxies: write an address or a network, such as "127.0.0.1" or "10.0.0.0/8", instead of"#,
         ),
         (
+            listener(r#""forwarded_header": "x_forwarded_for""#),
+            r#"listeners[1].forwarded_header: write "X-Forwarded-For" instead of "x_forwarded_for""#,
+        ),
+        (
+            listener(r#""forwarded_header": "CF-Connecting-IP""#),
+            r#"listeners[1].forwarded_header: write "X-Forwarded-For", "Forwarded" or "X-Real-IP" instead of "CF-Connecting-IP""#,
+        ),
+        (
+            listener(r#""forwarded_header": true"#),
+            r#"listeners[1].forwarded_header: must be "X-Forwarded-For", "Forwarded" or "X-Real-IP", not true"#,
+        ),
+        (
             listener(r#""handshake_timeout": 0"#),
             "listeners[1].handshake_timeout: must be more than 0 seconds",
         ),

@@ -379,6 +379,34 @@ fn a_connection_above_the_limit_of_its_address_gets_429_and_other_addresses_do_n
 }
 
 #[test]
+fn only_the_forwarded_header_of_the_configuration_is_believed() {
+    for (chosen, header, value) in [
+        ("x-forwarded-for", "x-forwarded-for", "6.6.6.6, 192.0.2.1"),
+        (
+            "Forwarded",
+            "forwarded",
+            "for=6.6.6.6, for=\"192.0.2.1:80\"",
+        ),
+        ("X-Real-IP", "x-real-ip", "192.0.2.1"),
+    ] {
+        let daemon = daemon(json!({"forwarded_header": chosen, "trusted_proxies": ["127.0.0.1"]}));
+        // The others are as the client wrote them.
+        let others = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+        ];
+        let others = others.into_iter().filter(|(other, _)| *other != header);
+        let headers: Vec<_> = others.chain([(header, value)]).collect();
+        let _client = Client::try_connect(daemon.address(), "/ws", &headers)
+            .ok()
+            .unwrap();
+        let line = daemon.wait_for_log(": opened from ");
+        assert!(line.ends_with("opened from 192.0.2.1"), "{header}: {line}");
+    }
+}
+
+#[test]
 fn a_connection_that_sends_nothing_counts_for_its_address() {
     let daemon = daemon(json!({"max_connections_per_ip": 1}));
     // Each connection has a task of its own, so either may be the one that is rejected.

@@ -154,6 +154,18 @@ fn a_proxy_that_is_not_trusted_is_logged_once_with_the_setting() {
 }
 
 #[test]
+fn an_untrusted_proxy_is_noticed_by_the_header_of_the_configuration() {
+    let daemon = daemon("workspace", json!({"forwarded_header": "X-Real-IP"}));
+    http(
+        daemon.address(),
+        &get("/ws", "X-Forwarded-For: 192.0.2.7\r\n"),
+    );
+    http(daemon.address(), &get("/ws", "X-Real-IP: 192.0.2.7\r\n"));
+    let log = rest_of_log(&daemon);
+    assert!(only(&log, "not trusted").contains("its X-Real-IP is ignored"));
+}
+
+#[test]
 fn a_trusted_proxy_is_not_logged() {
     let daemon = daemon("workspace", json!({"trusted_proxies": ["127.0.0.1"]}));
     http(

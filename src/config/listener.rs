@@ -1,6 +1,6 @@
 //! A listener, and the settings that listeners of all protocols have.
 
-use super::{Address, Hosts, Origins};
+use super::{Address, ForwardedHeader, Hosts, Origins};
 use crate::base::ip::Network;
 use crate::realm::setting::{Range, Setting, SettingMap};
 use crate::realm::setting_list::{Settings, settings};
@@ -38,9 +38,17 @@ settings! {
         /// `false`: 404.
         pub landing_page: Option<bool> = None, "true, false or null";
 
-        /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `X-Forwarded-For` is believed. The log and
-        /// the limits per address then know the client behind the proxy.
+        /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
+        /// `proxy_protocol` their PROXY header. The log and the limits per address then know the client behind the
+        /// proxy.
         pub trusted_proxies: Vec<Network> = Vec::new(), "list";
+
+        /// Header in which trusted proxies name the client's address: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239) or
+        /// `"X-Real-IP"`, in any case. Only this one is believed, since proxies pass on the others as clients wrote
+        /// them. Of a list, the last address that is not itself a trusted proxy's is the client's; `unknown`, a hidden
+        /// name (`_x`) or what is no address ends the search at the proxy that wrote it. `X-Real-IP` must be there once,
+        /// with one address; otherwise the client's address is the proxy's.
+        pub forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor, "name";
 
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
         /// `Retry-After`; a protocol with an error message of its own for that (PeerJS) sends it, and Close 4429.

@@ -1,6 +1,7 @@
 //! The JSON configuration: settings, defaults, and errors that name the key.
 
 mod address;
+mod forwarded_header;
 pub mod help;
 mod hosts;
 mod listener;
@@ -16,6 +17,7 @@ use crate::protocols::PROTOCOLS;
 use crate::realm::setting::SettingMap;
 use crate::realm::setting_list::Settings as _;
 pub use address::Address;
+pub use forwarded_header::ForwardedHeader;
 pub(crate) use hosts::Hosts;
 pub use listener::{Listener, ListenerSettings};
 pub(crate) use origins::Origins;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 const MAX_NAME: usize = 40;
 
 /// Keys that other servers have, and what has their purpose here.
-const SYNONYMS: [(&str, &str); 15] = [
+const SYNONYMS: [(&str, &str); 16] = [
     ("proto", "protocol"),
     ("type", "protocol"),
     ("cors", "origins"),
@@ -18,6 +18,7 @@ const SYNONYMS: [(&str, &str); 15] = [
     ("alloworigin", "origins"),
     ("proxied", "trusted_proxies"),
     ("trustproxy", "trusted_proxies"),
+    ("realipheader", "forwarded_header"),
     ("allowedhosts", "hosts"),
     ("servername", "hosts"),
     ("loglevel", "log"),

@@ -145,7 +145,10 @@ async fn serve_requests<'a>(
         http.identify_client(&head);
         if http.is_proxied {
             permits.acquire_subnet(&listener.subnet_limit, http.address);
-        } else if head.first("X-Forwarded-For").is_some() {
+        } else if head
+            .first(listener.settings.forwarded_header.name())
+            .is_some()
+        {
             log_untrusted_forwarding(http.address, listener);
         }
         match handle_request(&mut http, &head, permits.check()).await {
@@ -350,8 +353,9 @@ fn log_wrong_protocol(wrong: WrongProtocol, peer: IpAddr, listener: &ListenerSta
 fn log_untrusted_forwarding(peer: IpAddr, listener: &ListenerState) {
     listener.log_notice(Notice::UntrustedForwarding, peer, || {
         format!(
-            "its X-Forwarded-For is ignored, and limits count all its clients as one address; if it is \
+            "its {} is ignored, and limits count all its clients as one address; if it is \
              your proxy, write \"trusted_proxies\": [\"{}\"] for this listener",
+            listener.settings.forwarded_header.name(),
             peer.to_canonical()
         )
     });

@@ -3,7 +3,7 @@
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::broker::{Clock, inbox};
-use crate::config::{Address, Listener};
+use crate::config::{Address, ForwardedHeader, Listener};
 use crate::net::client_ip;
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::http::checks::local_response;
@@ -206,10 +206,12 @@ fn check_head(head: &RequestHead) {
         assert!(matches!(head.body_length(), Ok(0)));
     }
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
-    assert_eq!(client_ip::client(peer, &forwarded_for, &[]), peer);
     let trusted = ["127.0.0.0/8", "::/0"].map(|network| network.parse().expect("a network"));
-    let _ = client_ip::client(peer, &forwarded_for, &trusted);
+    for header in ForwardedHeader::ALL {
+        let client = |trusted| client_ip::client(peer, header, head.all(header.name()), trusted);
+        assert_eq!(client(&[]), peer);
+        let _ = client(&trusted);
+    }
 }
 
 thread_local! {

@@ -61,9 +61,10 @@ impl<'a> HttpConnection<'a> {
 
     /// Takes the client's address from the head of its request.
     pub(crate) fn identify_client(&mut self, head: &RequestHead) {
-        let forwarded_for = head.all("X-Forwarded-For").collect::<Vec<_>>().join(",");
-        let trusted_proxies = &self.listener.settings.trusted_proxies;
-        self.address = client_ip::client(self.peer, &forwarded_for, trusted_proxies);
+        let settings = &self.listener.settings;
+        let header = settings.forwarded_header;
+        let values = head.all(header.name());
+        self.address = client_ip::client(self.peer, header, values, &settings.trusted_proxies);
     }
 
     /// Forgets the client's address, before the request of another client may follow.
