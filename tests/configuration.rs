@@ -216,6 +216,14 @@ fn each_error_names_the_key_and_what_would_be_right() {
             r#"listeners[1].forwarded_header: must be "X-Forwarded-For", "Forwarded" or "X-Real-IP", not true"#,
         ),
         (
+            listener(r#""proxy_protocol": true"#),
+            r#"listeners[1].proxy_protocol: write "trusted_proxies": ["127.0.0.1"] beside it, with the addresses of your"#,
+        ),
+        (
+            listener(r#""proxy_protocol": "v2", "trusted_proxies": ["127.0.0.1"]"#),
+            r#"listeners[1].proxy_protocol: write true or false, without quotes, not "v2""#,
+        ),
+        (
             listener(r#""handshake_timeout": 0"#),
             "listeners[1].handshake_timeout: must be more than 0 seconds",
         ),

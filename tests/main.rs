@@ -29,6 +29,7 @@ mod memory;
 mod peerdrop;
 mod peerjs;
 mod protocol_lists;
+mod proxies;
 mod refusals;
 mod setting_tables;
 mod transcripts;

@@ -12,13 +12,14 @@ use switchboard::protocols::PROTOCOLS;
 use switchboard::realm::setting::Setting;
 
 /// The settings of the README's table, each with its group: those that people change.
-const IN_README: [(&str, &str); 13] = [
+const IN_README: [(&str, &str); 14] = [
     ("process", "listeners"),
     ("listener", "address"),
     ("listener", "origins"),
     ("listener", "hosts"),
     ("listener", "trusted_proxies"),
     ("listener", "forwarded_header"),
+    ("listener", "proxy_protocol"),
     ("listener", "max_connections"),
     ("process", "max_connections"),
     ("listener", "max_connections_per_ip"),

@@ -50,6 +50,15 @@ settings! {
         /// with one address; otherwise the client's address is the proxy's.
         pub forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor, "name";
 
+        /// Whether each connection of `trusted_proxies`, which must be set, begins with a PROXY header (version 1 or 2)
+        /// that names the client's address. The log and the limits per address then know that client;
+        /// `forwarded_header` is believed only if that address is itself a trusted proxy's, as of a proxy behind a TCP
+        /// balancer. A header without an address (`UNKNOWN`, LOCAL, as of health checks) leaves the proxy's own, and no
+        /// `forwarded_header` is believed. A connection is closed, and the log says why, if its header is malformed, not
+        /// there within `handshake_timeout`, or has more than 4 KiB of addresses and TLVs, which are skipped. Other
+        /// addresses are served without a header, as from themselves, and refused with one.
+        pub proxy_protocol: bool = false, "true or false";
+
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
         /// `Retry-After`; a protocol with an error message of its own for that (PeerJS) sends it, and Close 4429.
         pub max_connections: usize = 5000, "connections";
@@ -132,6 +141,7 @@ impl Listener {
         };
         let options: SettingMap = (protocol.options)().into_iter().map(value).collect();
         let realm = (protocol.new_realm)(&options);
+        let settings = settings.and_then(check_proxies);
         match (settings, realm) {
             (Ok(settings), Ok(_)) => Ok(Self {
                 protocol,
@@ -160,6 +170,19 @@ impl Listener {
         let default = || is_exposed.then(Hosts::default);
         settings.hosts.clone().or_else(default)
     }
+}
+
+/// Checks the settings about proxies against each other.
+///
+/// # Errors
+/// PROXY headers are expected of nobody.
+fn check_proxies(settings: ListenerSettings) -> Result<ListenerSettings, Vec<SettingError>> {
+    if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
+        let problem = "write \"trusted_proxies\": [\"127.0.0.1\"] beside it, with the addresses of your proxies: only their \
+                       PROXY headers are believed";
+        return Err(vec![SettingError::new("proxy_protocol", problem)]);
+    }
+    Ok(settings)
 }
 
 /// In the order of the declarations.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 const MAX_NAME: usize = 40;
 
 /// Keys that other servers have, and what has their purpose here.
-const SYNONYMS: [(&str, &str); 16] = [
+const SYNONYMS: [(&str, &str); 18] = [
     ("proto", "protocol"),
     ("type", "protocol"),
     ("cors", "origins"),
@@ -19,6 +19,8 @@ const SYNONYMS: [(&str, &str); 16] = [
     ("proxied", "trusted_proxies"),
     ("trustproxy", "trusted_proxies"),
     ("realipheader", "forwarded_header"),
+    ("acceptproxy", "proxy_protocol"),
+    ("sendproxy", "proxy_protocol"),
     ("allowedhosts", "hosts"),
     ("servername", "hosts"),
     ("loglevel", "log"),

@@ -36,6 +36,14 @@ pub fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     trusted.iter().any(|proxy| proxy.contains(address))
 }
 
+/// Returns the address that the nearest proxy wrote.
+pub fn nearest<'a>(
+    header: ForwardedHeader,
+    values: impl DoubleEndedIterator<Item = &'a str> + 'a,
+) -> Option<IpAddr> {
+    hops(header, values).next().flatten()
+}
+
 /// Returns the addresses in a header, the last one first; `None` for an entry that is not an address.
 fn hops<'a>(
     header: ForwardedHeader,

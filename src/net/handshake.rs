@@ -4,6 +4,7 @@
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
+use crate::net::client_ip;
 use crate::net::connection::{BrokerLink, Connection};
 use crate::net::connection_limits::{AtCapacity, Permits};
 use crate::net::http::checks::{RequestKind, check};
@@ -42,7 +43,8 @@ pub(crate) async fn admit_client(
     let server = &listener.server;
     let status = SocketStatus::new(&server.clock, &server.budget);
     let socket = ClientSocket::new(tcp, Arc::new(status));
-    let http = HttpConnection::new(socket, peer, listener);
+    let mut http = HttpConnection::new(socket, peer, listener);
+    http.read_proxy_header().await?;
     let handshake = serve_requests(http, permits).await?;
     handshake.decide().await
 }
@@ -145,11 +147,8 @@ async fn serve_requests<'a>(
         http.identify_client(&head);
         if http.is_proxied {
             permits.acquire_subnet(&listener.subnet_limit, http.address);
-        } else if head
-            .first(listener.settings.forwarded_header.name())
-            .is_some()
-        {
-            log_untrusted_forwarding(http.address, listener);
+        } else {
+            log_untrusted_forwarding(&head, &http);
         }
         match handle_request(&mut http, &head, permits.check()).await {
             Outcome::Upgrade(upgrade_response) => {
@@ -187,9 +186,7 @@ async fn serve_requests<'a>(
 async fn close_unread(http: HttpConnection<'_>, error: RequestError) {
     match error {
         RequestError::Rejected(response) => http.respond_and_close(None, response).await,
-        RequestError::WrongProtocol(wrong) => {
-            log_wrong_protocol(wrong, http.address, http.listener)
-        }
+        RequestError::WrongProtocol(wrong) => log_wrong_protocol(wrong, &http),
         RequestError::NoResponse => {}
     }
 }
@@ -332,31 +329,71 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
     let _ = timeout(listener.settings.close_timeout, send).await;
 }
 
-/// Logs that a client speaks TLS or HTTP/2, and what would be right.
-fn log_wrong_protocol(wrong: WrongProtocol, peer: IpAddr, listener: &ListenerState) {
-    let (name, advice) = match wrong {
-        WrongProtocol::Tls => (
+/// Logs that a client speaks TLS or HTTP/2, or sends a PROXY header, and what would be right.
+fn log_wrong_protocol(wrong: WrongProtocol, http: &HttpConnection<'_>) {
+    let to_plain_port =
+        |name, advice| format!("it speaks {name} to a port for plain HTTP/1.1 and ws://; {advice}");
+    let details = || match wrong {
+        WrongProtocol::Tls => to_plain_port(
             "TLS",
             "speak plain ws:// or http:// to it, or put a proxy in front that ends TLS",
         ),
-        WrongProtocol::Http2 => (
+        WrongProtocol::Http2 => to_plain_port(
             "HTTP/2",
             "speak HTTP/1.1 to it; a proxy in front may speak HTTP/2 to its clients",
         ),
+        WrongProtocol::ProxyHeader => proxy_header_advice(http),
     };
-    listener.log_notice(Notice::WrongProtocol(wrong), peer, || {
-        format!("it speaks {name} to a port for plain HTTP/1.1 and ws://; {advice}")
-    });
+    let notice = Notice::WrongProtocol(wrong);
+    http.listener.log_notice(notice, http.address, details);
 }
 
-/// Logs that a peer names a client's address and is not believed, and what would be right if it is a proxy.
-fn log_untrusted_forwarding(peer: IpAddr, listener: &ListenerState) {
-    listener.log_notice(Notice::UntrustedForwarding, peer, || {
+/// Returns what to do about a PROXY header where none is expected.
+fn proxy_header_advice(http: &HttpConnection<'_>) -> String {
+    let peer = http.address.to_canonical();
+    if http.has_proxy_header {
+        "a second one followed the PROXY header that names this address; if it is a proxy in front of another, let \
+         that one accept PROXY headers (HAProxy: accept-proxy, nginx: listen ... proxy_protocol)"
+            .to_owned()
+    } else if http.listener.settings.proxy_protocol {
         format!(
-            "its {} is ignored, and limits count all its clients as one address; if it is \
-             your proxy, write \"trusted_proxies\": [\"{}\"] for this listener",
-            listener.settings.forwarded_header.name(),
-            peer.to_canonical()
+            "this address is not a trusted proxy's; if it is your proxy, add \"{peer}\" to \"trusted_proxies\" of this \
+             listener"
         )
-    });
+    } else {
+        format!(
+            "this listener expects none; if it is your proxy, write \"proxy_protocol\": true and \
+             \"trusted_proxies\": [\"{peer}\"] for this listener, or let the proxy send none"
+        )
+    }
+}
+
+/// Logs that a peer that is not a trusted proxy names a client's address, and what would be right if it is a proxy.
+fn log_untrusted_forwarding(head: &RequestHead, http: &HttpConnection<'_>) {
+    let (listener, peer) = (http.listener, http.address.to_canonical());
+    let header = listener.settings.forwarded_header;
+    if head.first(header.name()).is_none() {
+        return;
+    }
+    let notice = Notice::UntrustedForwarding;
+    if !http.has_proxy_header {
+        return listener.log_notice(notice, peer, || {
+            format!(
+                "its {} is ignored, and limits count all its clients as one address; if it is your proxy, write \
+                 \"trusted_proxies\": [\"{peer}\"] for this listener",
+                header.name()
+            )
+        });
+    }
+    // After a PROXY header without an address, the peer is the trusted proxy; and some proxies name the client twice.
+    let is_proxy = client_ip::is_trusted(peer, &listener.settings.trusted_proxies);
+    if !is_proxy && client_ip::nearest(header, head.all(header.name())) != Some(peer) {
+        listener.log_notice(notice, peer, || {
+            format!(
+                "its {} is ignored, as the PROXY header says that this address is the client; if it is a proxy of \
+                 yours, too, add \"{peer}\" to \"trusted_proxies\" of this listener",
+                header.name()
+            )
+        });
+    }
 }

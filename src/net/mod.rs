@@ -11,5 +11,6 @@ pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod listener;
 mod notice_log;
+pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
 pub(crate) mod turns;

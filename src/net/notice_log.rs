@@ -22,6 +22,8 @@ pub(crate) enum Notice {
     TimedOut,
     /// The client does not speak HTTP/1.
     WrongProtocol(WrongProtocol),
+    /// A trusted proxy that has to send a PROXY header did not send a valid one.
+    ProxyHeader,
     /// A peer that is not in `trusted_proxies` names another client address, which is not believed.
     UntrustedForwarding,
 }
@@ -38,7 +40,9 @@ impl Notice {
     pub(crate) const fn level(self) -> log::Level {
         match self {
             Self::Refused(_) | Self::TimedOut => log::Level::Info,
-            Self::WrongProtocol(_) | Self::UntrustedForwarding => log::Level::Warn,
+            Self::WrongProtocol(_) | Self::ProxyHeader | Self::UntrustedForwarding => {
+                log::Level::Warn
+            }
         }
     }
 }
@@ -51,12 +55,16 @@ impl fmt::Display for Notice {
             Self::TimedOut => f.write_str("refused for its silence"),
             Self::WrongProtocol(WrongProtocol::Tls) => f.write_str("refused for TLS"),
             Self::WrongProtocol(WrongProtocol::Http2) => f.write_str("refused for HTTP/2"),
+            Self::WrongProtocol(WrongProtocol::ProxyHeader) => {
+                f.write_str("refused for an unexpected PROXY header")
+            }
+            Self::ProxyHeader => f.write_str("refused for its PROXY header"),
             Self::UntrustedForwarding => f.write_str("not trusted as a proxy"),
         }
     }
 }
 
-/// Capacity for all kinds of notices: the statuses that the server sends, and four others.
+/// Capacity for all kinds of notices: the statuses that the server sends, and six others.
 const MAX_KINDS: usize = 24;
 
 /// The notices of one listener.
@@ -165,6 +173,8 @@ mod tests {
             Notice::TimedOut,
             Notice::WrongProtocol(WrongProtocol::Tls),
             Notice::WrongProtocol(WrongProtocol::Http2),
+            Notice::WrongProtocol(WrongProtocol::ProxyHeader),
+            Notice::ProxyHeader,
             Notice::UntrustedForwarding,
         ];
         for kind in kinds {

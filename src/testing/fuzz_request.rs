@@ -33,14 +33,14 @@ use std::task::{Context, Poll};
 const REQUESTS: usize = 8;
 
 /// The bytes of a connection, received in pieces.
-struct Pieces<'a> {
-    remaining: &'a [u8],
+pub(super) struct Pieces<'a> {
+    pub(super) remaining: &'a [u8],
     sizes: Cycle<Iter<'a, u8>>,
 }
 
 impl<'a> Pieces<'a> {
     /// Each byte of `sizes` is the length of a piece, minus 1; without any, all bytes are received at once.
-    fn new(bytes: &'a [u8], sizes: &'a [u8]) -> Self {
+    pub(super) fn new(bytes: &'a [u8], sizes: &'a [u8]) -> Self {
         Self {
             remaining: bytes,
             sizes: sizes.iter().cycle(),

@@ -11,6 +11,7 @@
 //! protocol in the table.
 
 mod fuzz_origins;
+mod fuzz_proxy;
 mod fuzz_request;
 mod fuzz_toolkit;
 #[cfg_attr(fuzzing, allow(dead_code, reason = "the fuzzer uses only part of it"))]
@@ -24,6 +25,7 @@ pub(crate) mod spec_table;
 
 use crate::protocols;
 use fuzz_origins::origins;
+use fuzz_proxy::proxy_header;
 use fuzz_request::request;
 use fuzz_toolkit::{configuration, frame_tracker, sanitize, token};
 pub(crate) use input::{Input, messages};
@@ -34,10 +36,11 @@ use std::sync::LazyLock;
 type FuzzFn = fn(&[u8]);
 
 /// The targets that are about no protocol, with their names, which are also those of their folders in `fuzz/seeds`.
-const PARSERS: [(&str, FuzzFn); 6] = [
+const PARSERS: [(&str, FuzzFn); 7] = [
     ("configuration", configuration),
     ("frame_tracker", frame_tracker),
     ("origins", origins),
+    ("proxy_header", proxy_header),
     ("request", request),
     ("sanitize", sanitize),
     ("token", token),

@@ -9,6 +9,7 @@ pub mod transcript;
 
 pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
+    tcp_from,
 };
 pub use daemon::{Daemon, merge, program, run, run_at_terminal, temporary_file};
 pub use pairs::Pair;

@@ -9,6 +9,7 @@ use crate::broker::{MAX_PONG_TIME, time_to_receive};
 use crate::net::client_ip;
 use crate::net::listener::ListenerState;
 use crate::net::notice_log::Notice;
+use crate::net::proxy_protocol::{ProxyError, read_proxy_header};
 use crate::net::socket::ClientSocket;
 use async_std::future::timeout;
 use futures::AsyncWriteExt;
@@ -18,7 +19,7 @@ use std::io::ErrorKind::TimedOut;
 use std::io::IoSlice;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest time that writing a response may take. 30 s suffice for 200 KB, the ids of a full PeerJS
 /// server, at 56 kbit/s.
@@ -30,10 +31,14 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// A connection on which HTTP is spoken.
 pub(crate) struct HttpConnection<'a> {
     pub(crate) socket: ClientSocket,
-    /// The address that the connection comes from, which may be that of a proxy.
+    /// The address that the connection comes from, by its PROXY header if there is one. It may be that of a proxy.
     peer: IpAddr,
     /// Whether the peer is a trusted proxy, which may send requests of several clients.
     pub(crate) is_proxied: bool,
+    /// Whether the connection began with a PROXY header.
+    pub(crate) has_proxy_header: bool,
+    /// What is left of the `handshake_timeout`.
+    time_left: Duration,
     /// The client's address, as far as it is known: it may be in the headers of a request.
     pub(crate) address: IpAddr,
     /// Bytes that were read after the last request.
@@ -47,10 +52,13 @@ pub(crate) struct HttpConnection<'a> {
 
 impl<'a> HttpConnection<'a> {
     pub(crate) fn new(socket: ClientSocket, peer: IpAddr, listener: &'a ListenerState) -> Self {
+        let settings = &listener.settings;
         Self {
             socket,
             peer,
-            is_proxied: client_ip::is_trusted(peer, &listener.settings.trusted_proxies),
+            is_proxied: client_ip::is_trusted(peer, &settings.trusted_proxies),
+            has_proxy_header: false,
+            time_left: settings.handshake_timeout,
             address: peer,
             already_read: Vec::new(),
             has_answered: false,
@@ -59,12 +67,55 @@ impl<'a> HttpConnection<'a> {
         }
     }
 
-    /// Takes the client's address from the head of its request.
+    /// Reads the PROXY header, if the listener expects one of this peer. Returns `None` if the connection is to be
+    /// closed, as there is none.
+    ///
+    /// After a header without an address the peer is the proxy, but what its requests forward is not believed: the proxy
+    /// may pass on a client that it does not know.
+    pub(crate) async fn read_proxy_header(&mut self) -> Option<()> {
+        let (listener, settings) = (self.listener, &self.listener.settings);
+        if !(settings.proxy_protocol && self.is_proxied) {
+            return Some(());
+        }
+        let start = Instant::now();
+        let read = async { Ok(read_proxy_header(&mut self.socket).await) };
+        let wait = Wait {
+            time: self.time_left,
+            silent: Some((self.peer, "PROXY header")),
+        };
+        let header = in_time(read, wait, listener).await.ok()?;
+        self.time_left = self.time_left.saturating_sub(start.elapsed());
+        match header {
+            Ok((source, rest)) => {
+                let is_trusted =
+                    |address| client_ip::is_trusted(address, &settings.trusted_proxies);
+                self.is_proxied = source.is_some_and(is_trusted);
+                self.peer = source.unwrap_or(self.peer).to_canonical();
+                self.address = self.peer;
+                self.has_proxy_header = true;
+                self.already_read = rest;
+                Some(())
+            }
+            Err(ProxyError::Unused) => None,
+            Err(error) => {
+                let details = || error.to_string();
+                listener.log_notice(Notice::ProxyHeader, self.peer, details);
+                None
+            }
+        }
+    }
+
+    /// Takes the client's address from the head of its request, if that comes from a trusted proxy.
     pub(crate) fn identify_client(&mut self, head: &RequestHead) {
         let settings = &self.listener.settings;
         let header = settings.forwarded_header;
-        let values = head.all(header.name());
-        self.address = client_ip::client(self.peer, header, values, &settings.trusted_proxies);
+        self.address = match self.is_proxied {
+            true => {
+                let values = head.all(header.name());
+                client_ip::client(self.peer, header, values, &settings.trusted_proxies)
+            }
+            false => self.peer.to_canonical(),
+        };
     }
 
     /// Forgets the client's address, before the request of another client may follow.
@@ -85,8 +136,12 @@ impl<'a> HttpConnection<'a> {
     pub(crate) async fn read_head(&mut self) -> Result<RequestHead, RequestError> {
         let already_read = std::mem::take(&mut self.already_read);
         let read = read_head(&mut self.socket, already_read, &mut self.memory);
-        let client = (!self.has_answered).then_some(self.address);
-        let (head, rest) = in_time(read, client, self.listener).await?;
+        let wait = Wait {
+            time: self.time_left,
+            silent: (!self.has_answered).then_some((self.address, "request")),
+        };
+        let (head, rest) = in_time(read, wait, self.listener).await?;
+        self.time_left = self.listener.settings.handshake_timeout;
         self.already_read = rest;
         Ok(head)
     }
@@ -110,7 +165,11 @@ impl<'a> HttpConnection<'a> {
             length,
             &mut self.memory,
         );
-        in_time(read, Some(self.address), self.listener).await
+        let wait = Wait {
+            time: self.listener.settings.handshake_timeout,
+            silent: Some((self.address, "request")),
+        };
+        in_time(read, wait, self.listener).await
     }
 
     /// Writes a response after which the client may send another request.
@@ -212,21 +271,28 @@ fn refusal_details(head: Option<&RequestHead>, response: &Response) -> String {
     }
 }
 
-/// Waits for a part of a request. A client that takes longer than the `handshake_timeout` receives no
-/// response, and neither does any client once the daemon stops. `client` is the address to log then, if the
-/// client should have sent something.
+/// How long to wait for a part of a request.
+struct Wait {
+    /// What is left of the `handshake_timeout`.
+    time: Duration,
+    /// The address to log then, and what did not come, if the client should have sent something.
+    silent: Option<(IpAddr, &'static str)>,
+}
+
+/// Waits for a part of a request. A client that takes longer receives no response, and neither does any client once the
+/// daemon stops.
 async fn in_time<T>(
     read: impl Future<Output = Result<T, RequestError>>,
-    client: Option<IpAddr>,
+    wait: Wait,
     listener: &ListenerState,
 ) -> Result<T, RequestError> {
-    let read = timeout(listener.settings.handshake_timeout, read);
+    let read = timeout(wait.time, read);
     match select(pin!(read), pin!(listener.server.stopping.recv())).await {
         Either::Left((Ok(result), _)) => result,
         Either::Left((Err(_), _)) => {
-            if let Some(client) = client {
+            if let Some((client, what)) = wait.silent {
                 listener.log_notice(Notice::TimedOut, client, || {
-                    "no whole request came within handshake_timeout".to_owned()
+                    format!("no whole {what} came within handshake_timeout")
                 });
             }
             Err(RequestError::NoResponse)

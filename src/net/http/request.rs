@@ -2,6 +2,7 @@
 
 use crate::base::memory_budget::MemoryReservation;
 use crate::net::http::response::Response;
+use crate::net::proxy_protocol::{is_proxy_header, may_become_v2};
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use futures::io::{AsyncRead, AsyncReadExt};
 
@@ -49,6 +50,8 @@ pub(crate) enum WrongProtocol {
     Tls,
     /// HTTP/2 without TLS.
     Http2,
+    /// A PROXY header that is not expected, after which something else would follow.
+    ProxyHeader,
 }
 
 impl WrongProtocol {
@@ -60,7 +63,8 @@ impl WrongProtocol {
         const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
         match bytes.first() {
             Some(&TLS_HANDSHAKE) => Some(Self::Tls),
-            _ => bytes.starts_with(HTTP2_PREFACE).then_some(Self::Http2),
+            _ if bytes.starts_with(HTTP2_PREFACE) => Some(Self::Http2),
+            _ => is_proxy_header(bytes).then_some(Self::ProxyHeader),
         }
     }
 }
@@ -71,7 +75,7 @@ impl WrongProtocol {
 ///
 /// # Errors
 /// 400 for a malformed request, 431 for one that is too large, 503 if the budget of `memory` is
-/// exceeded; [`RequestError::WrongProtocol`] for TLS and HTTP/2.
+/// exceeded; [`RequestError::WrongProtocol`] for TLS, HTTP/2 and a PROXY header.
 pub(crate) async fn read_head(
     stream: &mut (impl AsyncRead + Unpin),
     already_read: Vec<u8>,
@@ -84,8 +88,10 @@ pub(crate) async fn read_head(
         if let Some(wrong) = WrongProtocol::detect(&bytes) {
             return Err(RequestError::WrongProtocol(wrong));
         }
+        let is_undecided = may_become_v2(&bytes);
         let unsearched = bytes.get(searched..).unwrap_or_default();
         let end = find(unsearched, b"\r\n\r\n").map(|at| searched + at + 4);
+        let end = end.filter(|_| !is_undecided);
         if end.unwrap_or(bytes.len()) > MAX_HEAD {
             let text = format!("the request head is larger than {MAX_HEAD} bytes");
             return Err(RequestError::Rejected(Response::new(431, text)));
@@ -97,7 +103,10 @@ pub(crate) async fn read_head(
                 .map_err(RequestError::Rejected);
         }
         // The blank line that ends the head may have begun in the last 3 bytes.
-        searched = bytes.len().saturating_sub(3);
+        searched = match is_undecided {
+            true => 0,
+            false => bytes.len().saturating_sub(3),
+        };
         let count = stream.read(&mut chunk).await.unwrap_or(0);
         if count == 0 {
             return Err(RequestError::NoResponse);
