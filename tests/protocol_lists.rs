@@ -135,6 +135,11 @@ fn the_examples_for_proxies_carry_each_protocol() {
         "in a server of its own",
         |it| format!("location / {{ proxy_pass http://127.0.0.1:{}; }}", port(it)),
     );
+    assert_lists_all(
+        "systemd/examples/haproxy.cfg",
+        "in a backend of its own",
+        |it| format!("server switchboard 127.0.0.1:{} check", port(it)),
+    );
     assert_lists_all("systemd/examples/Caddyfile", "in a host of its own", |it| {
         format!("reverse_proxy 127.0.0.1:{}\n", port(it))
     });
