@@ -10,8 +10,8 @@ use crate::net::connection_limits::ConnectionLimit;
 use crate::net::frame_writer;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::net::turns;
-use crate::sys::capacity::{Capacity, DecidedBy, capacity, connections_in};
-use crate::sys::memory::{self, AvailableMemory};
+use crate::sys::limits::Limits;
+use crate::sys::memory::available_memory;
 use crate::sys::systemd::{self, Heartbeat};
 use crate::sys::threads;
 use async_std::channel;
@@ -37,34 +37,38 @@ const NOTICE_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two tries to bind a listener whose address is taken.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The available memory divided by this is the default memory budget. The rest is for memory that the budget
-/// does not count (tasks, small read buffers, the allocator's overhead, socket buffers) and for other
-/// processes.
-const MEMORY_BUDGET_DIVISOR: usize = 4;
-
 /// The memory budget divided by this is a further budget, for large requests. A request takes at most 20 KiB,
 /// so with the fallback budget 800 of the largest fit.
 const REQUEST_BUDGET_DIVISOR: usize = 8;
-
-/// Default memory budget, in bytes, if the system does not report its memory: a
-/// quarter of the 512 MiB of a small machine.
-const FALLBACK_BUDGET: usize = 128 << 20;
 
 /// A server whose listeners are bound and not yet served.
 pub struct Server {
     config: Config,
     /// The sockets of each listener; `None`: its port is taken, and is tried again.
     bound: Vec<Option<Bound>>,
-    capacity: Capacity,
-    /// Limit of the memory that clients make the process use, in bytes; 0: no limit.
-    memory_budget: usize,
+    limits: Limits,
+}
+
+/// Returns the limits under which a server with this configuration serves. `open_files` is the limit of open files of
+/// the process.
+pub fn limits(config: &Config, open_files: usize) -> Limits {
+    let settings = &config.process;
+    let addresses = config.listeners.iter().map(|it| it.settings.address);
+    let sockets: usize = addresses.map(|address| address.max_sockets()).sum();
+    Limits::new(
+        settings.max_connections,
+        settings.memory_budget,
+        available_memory(threads::count(settings.threads)),
+        open_files,
+        RESERVED_FILES + sockets,
+    )
 }
 
 /// The error of a listener that cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
-    /// Index of the listener in the configuration.
-    index: usize,
+    /// Where the configuration has the listener.
+    place: String,
     protocol: &'static str,
     address: Address,
     error: std::io::Error,
@@ -73,14 +77,14 @@ pub struct BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            index,
+            place,
             protocol,
             address,
             error,
         } = self;
         write!(
             f,
-            "listeners[{index}] ({protocol}) cannot listen on {address}: {error}{}",
+            "{place} ({protocol}) cannot listen on {address}: {error}{}",
             remedy(error.kind(), address)
         )
     }
@@ -145,7 +149,7 @@ impl Server {
             };
             let is_taken = is_taken(&error);
             let error = BindError {
-                index,
+                place: format!("listeners[{index}]"),
                 protocol: listener.protocol.name,
                 address: listener.settings.address,
                 error,
@@ -163,31 +167,14 @@ impl Server {
             .enumerate()
             .map(bind)
             .collect::<Result<_, _>>()?;
-        let memory = memory::available_memory(threads::count(config.process.threads));
-        let default_budget = memory.map_or(FALLBACK_BUDGET, |memory| {
-            memory.bytes / MEMORY_BUDGET_DIVISOR
-        });
-        let memory_budget = config.process.memory_budget.unwrap_or(default_budget);
-        // Without a limit clients may make the process hold any amount; count with the usual one.
-        let expected = if memory_budget == 0 {
-            default_budget
-        } else {
-            memory_budget
-        };
-        let wanted = config.process.max_connections;
-        let ips = config
-            .listeners
-            .iter()
-            .map(|it| it.settings.address.ips().len());
-        let sockets: usize = ips.sum();
-        let reserved = RESERVED_FILES + sockets;
-        let capacity = capacity(wanted, open_files, reserved, memory, expected);
-        warn_of_too_many_connections(wanted, &capacity, memory, expected);
+        let limits = limits(&config, open_files);
+        for warning in limits.warnings() {
+            log::warn!("{warning}");
+        }
         Ok(Self {
             config,
             bound,
-            capacity,
-            memory_budget,
+            limits,
         })
     }
 
@@ -201,14 +188,14 @@ impl Server {
         let (lanes, mut inbox, events) = inbox(self.config.listeners.len());
         let (stop_sender, stopping) = channel::bounded(1);
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
-        let budget = MemoryBudget::new(self.memory_budget);
+        let budget = MemoryBudget::new(self.limits.memory_budget);
         let state = Arc::new(ServerState {
             clock: Arc::clone(&clock),
             lanes,
             next_id: AtomicU64::new(1),
-            connection_limit: ConnectionLimit::new(self.capacity.connections),
+            connection_limit: ConnectionLimit::new(self.limits.capacity.connections),
             budget: Arc::clone(&budget),
-            request_budget: MemoryBudget::new(self.memory_budget / REQUEST_BUDGET_DIVISOR),
+            request_budget: MemoryBudget::new(self.limits.memory_budget / REQUEST_BUDGET_DIVISOR),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
             stopping,
             _task_guard: task_guard,
@@ -238,9 +225,9 @@ impl Server {
         log::info!(
             "ready in {:.1} ms; at most {} connections, because of {}; memory budget: {}",
             started.elapsed().as_secs_f64() * 1e3,
-            self.capacity.connections,
-            self.capacity.decided_by,
-            budget_text(self.memory_budget)
+            self.limits.capacity.connections,
+            self.limits.capacity.decided_by,
+            self.limits.budget_text()
         );
         systemd::notify(sd_notify::NotifyState::Ready);
 
@@ -262,30 +249,6 @@ impl Server {
         let _ = inbox.send(Event::Stop).await;
         wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
         log_summary(inbox, started).await;
-    }
-}
-
-/// Warns if `max_connections` is more than the open-files limit or the memory allows.
-fn warn_of_too_many_connections(
-    wanted: usize,
-    capacity: &Capacity,
-    memory: Option<AvailableMemory>,
-    memory_budget: usize,
-) {
-    let possible = capacity.connections;
-    if wanted > possible {
-        log::warn!("max_connections is {wanted}, but the open-files limit allows {possible}");
-    }
-    let Some(memory) = memory.filter(|_| capacity.decided_by == DecidedBy::Setting) else {
-        return;
-    };
-    let possible = connections_in(memory.bytes, memory_budget);
-    if wanted > possible {
-        log::warn!(
-            "max_connections is {wanted}, but the memory of {} suffices for about {possible} beside the \
-             memory budget",
-            memory.source
-        );
     }
 }
 
@@ -394,13 +357,6 @@ async fn log_summary(mut inbox: EventSender, started: Instant) {
             "stopped after {seconds:.0} s; connections: {}",
             counts_text(&counts)
         );
-    }
-}
-
-fn budget_text(bytes: usize) -> String {
-    match bytes {
-        0 => "none".to_owned(),
-        bytes => format!("{} MiB", bytes >> 20),
     }
 }
 

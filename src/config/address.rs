@@ -62,6 +62,14 @@ impl Address {
         }
     }
 
+    /// Returns how many sockets are bound at most: one takes all addresses of both families.
+    pub(crate) fn max_sockets(&self) -> usize {
+        match self {
+            Self::Localhost(_) => self.ips().len(),
+            Self::Any(_) | Self::Ip(_) => 1,
+        }
+    }
+
     /// Returns whether only programs of this machine can connect.
     pub fn is_loopback(&self) -> bool {
         self.ips().iter().all(IpAddr::is_loopback)

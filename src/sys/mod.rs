@@ -1,6 +1,7 @@
 //! The process and the machine that it runs on.
 
 pub(crate) mod capacity;
+pub mod limits;
 mod log_queue;
 pub mod log_writer;
 pub(crate) mod memory;
