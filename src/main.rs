@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, help, parse_level};
-use switchboard::server::{Server, WhenTaken};
+use switchboard::server::{Server, WhenTaken, limits};
 use switchboard::sys::{log_writer, open_files, signals, stderr, systemd, threads};
 
 /// Exit status for invalid arguments or an invalid configuration.
@@ -36,12 +35,9 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Command::Check | Command::Serve { .. } => {}
+        Command::Check | Command::Serve => {}
     }
-    let variable = std::env::var_os("SWITCHBOARD_CONFIG").filter(|path| !path.is_empty());
-    let file = arguments.config.or_else(|| variable.map(PathBuf::from));
-    let config = match file.map_or_else(|| Ok(Config::built_in()), |file| Config::from_file(&file))
-    {
+    let config = match Config::load(&arguments.flags, std::env::vars_os()) {
         Ok(config) => config,
         Err(error) => {
             stderr::print(error);
@@ -49,19 +45,36 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Serve { log } => serve(config, log),
-        _ => {
-            for warning in config.warnings() {
-                eprintln!("switchboard: warning: {warning}");
-            }
-            print(
-                &config
-                    .listeners
-                    .iter()
-                    .map(listener_line)
-                    .collect::<String>(),
-            )
-        }
+        Command::Serve => serve(config),
+        _ => check(&config),
+    }
+}
+
+/// Prints the listeners, the settings of the process, the limits that follow from them on this machine, and `ok`.
+fn check(config: &Config) -> ExitCode {
+    let limits = limits(config, open_files::raise_limit());
+    let (_, level_warning) = log_level(config);
+    let warnings = level_warning.into_iter().chain(config.warnings());
+    for warning in warnings.chain(limits.warnings()) {
+        stderr::print(format_args!("switchboard: warning: {warning}"));
+    }
+    let listeners: String = config.listeners.iter().map(listener_line).collect();
+    let settings = config.effective().into_iter();
+    let settings: String = settings.map(|setting| format!("{setting}\n")).collect();
+    print(&format!("{listeners}{settings}{limits}ok\n"))
+}
+
+/// Returns the level of the log, and a warning if `RUST_LOG` would set it and is invalid.
+fn log_level(config: &Config) -> (log::LevelFilter, Option<String>) {
+    let default = log::LevelFilter::Info;
+    let variable = std::env::var("RUST_LOG").ok();
+    match (config.process.log, variable.filter(|name| !name.is_empty())) {
+        (Some(level), _) => (level, None),
+        (None, None) => (default, None),
+        (None, Some(name)) => match parse_level(&name) {
+            Ok(level) => (level, None),
+            Err(problem) => (default, Some(format!("RUST_LOG is ignored: {problem}"))),
+        },
     }
 }
 
@@ -87,7 +100,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
+fn serve(config: Config) -> ExitCode {
     stderr::report_panics();
     threads::start(config.process.threads);
     // On each way out of this function its drop writes the last lines.
@@ -98,14 +111,10 @@ fn serve(config: Config, log: Option<log::LevelFilter>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let variable = std::env::var("RUST_LOG").ok();
-    let from_environment = variable.as_deref().map(parse_level);
-    let level = log
-        .or(config.process.log)
-        .or(from_environment.clone().and_then(Result::ok));
-    femme::with_level(level.unwrap_or(log::LevelFilter::Info));
-    if let (None, Some(Err(problem))) = (log.or(config.process.log), from_environment) {
-        log::warn!("RUST_LOG is ignored: {problem}");
+    let (level, warning) = log_level(&config);
+    femme::with_level(level);
+    if let Some(warning) = warning {
+        log::warn!("{warning}");
     }
     let open_files = open_files::raise_limit();
     // A person at a terminal wants to know at once; a manager of services has nobody to start the daemon again.

@@ -149,7 +149,7 @@ impl Server {
             };
             let is_taken = is_taken(&error);
             let error = BindError {
-                place: format!("listeners[{index}]"),
+                place: config.place_of_listener(index),
                 protocol: listener.protocol.name,
                 address: listener.settings.address,
                 error,

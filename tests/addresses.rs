@@ -1,6 +1,8 @@
 //! Which addresses a listener listens on.
 
-use crate::common::{Client, Daemon, HANDSHAKE, read_head, run_at_terminal, tcp, temporary_file};
+use crate::common::{
+    Client, Daemon, HANDSHAKE, program, read_head, run_at_terminal, tcp, temporary_file,
+};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -75,8 +77,11 @@ fn a_port_that_is_in_use_on_one_address_of_localhost_is_an_error_with_its_remedy
     let port = other.local_addr().unwrap().port();
     let listener = json!({"protocol": "workspace", "address": format!("localhost:{port}")});
     let file = temporary_file(&json!({"listeners": [listener]}).to_string());
-    let (error, status) = run_at_terminal(&["--config", file.to_str().unwrap()]);
-    assert_eq!(status, Some(1));
+    let mut command = program();
+    command.arg("--config").arg(&file);
+    let output = run_at_terminal(command);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
     assert!(
         error.contains(&format!(
             "listeners[0] (workspace) cannot listen on localhost:{port}: "

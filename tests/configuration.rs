@@ -11,6 +11,13 @@ pub fn stdout(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).unwrap()
 }
 
+/// Returns the lines about listeners that `check` has printed.
+pub fn listeners(output: &Output) -> String {
+    let lines = stdout(output).lines();
+    let lines = lines.filter(|line| line.contains(" ws://"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 pub fn check(content: &str) -> Output {
     let file = temporary_file(content);
     let output = run(&["check", "--config", file.to_str().unwrap()]);
@@ -28,7 +35,7 @@ fn the_printed_defaults_are_a_complete_configuration() {
         "{}",
         String::from_utf8_lossy(&checked.stderr)
     );
-    assert_eq!(stdout(&checked), stdout(&run(&["check"])));
+    assert_eq!(listeners(&checked), listeners(&run(&["check"])));
     let defaults = Config::from_json(stdout(&printed)).unwrap().to_json();
     assert_eq!(defaults, Config::built_in().to_json());
 }
@@ -37,8 +44,8 @@ fn the_printed_defaults_are_a_complete_configuration() {
 fn check_prints_every_listener() {
     let output = run(&["check"]);
     assert_eq!(output.status.code(), Some(0));
-    let lines: Vec<&str> = stdout(&output).lines().collect();
-    assert_eq!(lines.len(), PROTOCOLS.len());
+    let lines: Vec<&str> = stdout(&output).lines().take(PROTOCOLS.len()).collect();
+    assert_eq!(listeners(&output).lines().count(), PROTOCOLS.len());
     assert!(
         lines.contains(&"peerdrop   ws://localhost:9081/ws/chat"),
         "{lines:?}"
@@ -61,7 +68,7 @@ fn check_prints_every_listener() {
     );
     let with_path = json!({"listeners": [{"protocol": "peerjs", "path": "/my/app"}]});
     assert_eq!(
-        stdout(&check(&with_path.to_string())),
+        listeners(&check(&with_path.to_string())),
         "peerjs     ws://localhost:9000/my/app/peerjs\n"
     );
 }
@@ -309,7 +316,7 @@ fn the_environment_names_the_file_unless_the_command_line_does() {
             .env("SWITCHBOARD_CONFIG", &file)
             .output()
             .unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        listeners(&output)
     };
     assert_eq!(check(&["check"]), "peerdrop   ws://[::1]:7/ws/chat\n");
     let other =

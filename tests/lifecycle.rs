@@ -26,8 +26,11 @@ fn a_port_in_use_is_one_line_at_a_terminal_and_no_listener_starts() {
         {"protocol": "workspace", "address": in_use},
     ]});
     let file = temporary_file(&config.to_string());
-    let (error, status) = run_at_terminal(&["--config", file.to_str().unwrap()]);
-    assert_eq!(status, Some(1));
+    let mut command = program();
+    command.arg("--config").arg(&file);
+    let output = run_at_terminal(command);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(
         error.contains(&format!(

@@ -13,10 +13,12 @@
 mod addresses;
 mod all_protocols;
 mod backpressure;
+mod command_line;
 mod common;
 mod configuration;
 mod configuration_errors;
 mod documents;
+mod environment;
 mod fastchat;
 mod hostile;
 mod hosts;

@@ -1,6 +1,8 @@
 //! The descriptions of all settings, for `switchboard help` and for the documentation.
 
+use super::assignments::find_key;
 use super::unknown_keys::similar;
+use super::variables::variable;
 use super::{listener, process};
 use crate::base::log_escape::Quoted;
 use crate::protocols::PROTOCOLS;
@@ -127,8 +129,10 @@ pub fn overview() -> String {
     };
     let sections: Vec<String> = groups().into_iter().map(section).collect();
     format!(
-        "{}\n\"switchboard help KEY\" says more about one.\n",
-        sections.join("\n")
+        "{}\n\"switchboard help KEY\" says more about one. A flag or a variable can set one of the process, too:\n\
+         --set KEY=VALUE or {}=VALUE. --listen PROTOCOL=ADDRESS stands for the listeners.\n",
+        sections.join("\n"),
+        variable("key")
     )
 }
 
@@ -147,12 +151,27 @@ fn description(group: &Group, setting: &Setting) -> String {
         None => String::new(),
     };
     format!(
-        "{} ({}{default})\n{}:\n{}",
+        "{} ({}{default})\n{}:\n{}{}",
         setting.name,
         unit_and_range(setting),
         place(group.name),
-        wrapped(&setting.text)
+        wrapped(&setting.text),
+        flag_and_variable(group, setting)
     )
+}
+
+/// Returns how a setting can be given beside the file, as a line; empty if it cannot.
+fn flag_and_variable(group: &Group, setting: &Setting) -> String {
+    let name = setting.name;
+    match find_key(name) {
+        Ok(_) if group.name == "process" => {
+            format!(
+                "  Also --set {name}=VALUE, or {}=VALUE in the environment.\n",
+                variable(name)
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 /// Returns a text in indented lines.
@@ -188,6 +207,25 @@ mod tests {
             )
         );
         assert!(timeout.lines().all(|line| line.len() <= LINE_LENGTH));
+    }
+
+    #[test]
+    fn settings_of_the_process_are_described_with_their_flag_and_variable() {
+        let also = |name: &str| describe(name).unwrap().contains("Also --set");
+        assert!(describe("threads").unwrap().ends_with(
+            "  Also --set threads=VALUE, or SWITCHBOARD_THREADS=VALUE in the environment.\n"
+        ));
+        for group in groups() {
+            for Setting { name, .. } in group.settings {
+                if group.name == "process" && name != "listeners" {
+                    assert!(also(name), "{name}");
+                }
+            }
+        }
+        assert!(!also("listeners") && !also("address"));
+        // The one of the process alone.
+        let both = describe("max_connections").unwrap();
+        assert_eq!(both.matches("Also --set").count(), 1);
     }
 
     #[test]

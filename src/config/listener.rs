@@ -2,6 +2,7 @@
 
 use super::{Address, ForwardedHeader, Hosts, Origins};
 use crate::base::ip::Network;
+use crate::protocols::PROTOCOLS;
 use crate::realm::setting::{Range, Setting, SettingMap};
 use crate::realm::setting_list::{Settings, settings};
 use crate::realm::{Protocol, SettingError};
@@ -156,6 +157,17 @@ impl Listener {
         }
     }
 
+    /// Returns the flag that makes such a listener, apart from its other settings.
+    pub(super) fn to_flag(&self) -> String {
+        format!("--listen {}={}", self.protocol.name, self.settings.address)
+    }
+
+    /// Returns the flag that makes the first listener of the defaults, as an example in errors.
+    pub(super) fn example_flag() -> String {
+        let first = PROTOCOLS.first().copied().map(Self::built_in);
+        first.map_or_else(String::new, |listener| listener.to_flag())
+    }
+
     /// Returns the path that a client connects to.
     pub fn endpoint(&self) -> String {
         (self.protocol.endpoint)(&self.options)
@@ -211,7 +223,7 @@ pub(super) fn settings_of(protocol: &Protocol) -> Vec<Setting> {
 
 /// Returns the descriptions of all keys that listeners of every protocol have.
 pub(super) fn descriptions() -> Vec<Setting> {
-    let names: Vec<String> = crate::protocols::PROTOCOLS
+    let names: Vec<String> = PROTOCOLS
         .iter()
         .map(|it| format!("`{}`", it.name))
         .collect();
@@ -234,7 +246,6 @@ pub(super) fn descriptions() -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocols::PROTOCOLS;
 
     #[test]
     fn a_protocol_has_an_address_and_no_default_of_a_setting_that_does_not_exist() {

@@ -1,30 +1,34 @@
-//! The JSON configuration: settings, defaults, and errors that name the key.
+//! The configuration: settings and their defaults, the JSON file, flags and variables, and errors that name the key.
 
 mod address;
+mod assignments;
 mod forwarded_header;
 pub mod help;
 mod hosts;
+mod layers;
+mod listen;
 mod listener;
+mod load;
 mod origins;
 mod process;
 mod syntax;
 mod unknown_keys;
 mod validate;
 mod values;
+mod variables;
 mod warnings;
 
-use crate::protocols::PROTOCOLS;
-use crate::realm::setting::SettingMap;
 use crate::realm::setting_list::Settings as _;
 pub use address::Address;
 pub use forwarded_header::ForwardedHeader;
 pub(crate) use hosts::Hosts;
+pub use layers::{Effective, Source};
 pub use listener::{Listener, ListenerSettings};
+pub use load::{ConfigError, Flags, SettingFlag};
 pub(crate) use origins::Origins;
 pub use process::ProcessSettings;
 use serde::{Serialize, Serializer};
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 pub use values::parse_level;
 
 /// A valid value of `listeners`, for errors.
@@ -37,36 +41,14 @@ pub struct Config {
     pub process: ProcessSettings,
     /// The listeners: any number, also several of one protocol.
     pub listeners: Vec<Listener>,
+    /// Where the setting of each key of the process comes from.
+    sources: BTreeMap<String, Source>,
+    source_of_listeners: Source,
+    /// What the sources have that is ignored.
+    load_warnings: Vec<String>,
 }
 
 impl Config {
-    /// Returns the built-in defaults: every protocol on its own port of localhost.
-    ///
-    /// # Panics
-    /// If a default is invalid.
-    pub fn built_in() -> Self {
-        let process = ProcessSettings::from_map(&SettingMap::new());
-        Self {
-            process: process.unwrap_or_else(|errors| panic!("a default: {errors:?}")),
-            listeners: PROTOCOLS.iter().copied().map(Listener::built_in).collect(),
-        }
-    }
-
-    /// Reads and checks a configuration file.
-    ///
-    /// # Errors
-    /// The file cannot be read, is not JSON, or has invalid settings, of which all are listed.
-    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |problems| ConfigError {
-            file: path.to_owned(),
-            problems,
-        };
-        let bytes = std::fs::read(path)
-            .map_err(|error| failed(vec![format!("cannot be read: {error}")]))?;
-        let text = syntax::decode(bytes).map_err(|problem| failed(vec![problem]))?;
-        Self::from_json(&text).map_err(failed)
-    }
-
     /// Returns the complete configuration as JSON, in the order of the declarations.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self)
@@ -89,22 +71,3 @@ impl Serialize for Config {
         to.collect_map(settings.chain([listeners]))
     }
 }
-
-/// The problems of a configuration file that cannot be used.
-#[derive(Debug)]
-pub struct ConfigError {
-    file: PathBuf,
-    problems: Vec<String>,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}: {problem}", self.file.display())?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -1,8 +1,9 @@
 //! What to write instead of a key that does not exist, or a name that is misspelt.
 
-use super::{EXAMPLE_LISTENERS, listener, process};
+use super::{EXAMPLE_LISTENERS, Listener, listener, process};
 use crate::base::log_escape::Quoted;
 use crate::protocols::PROTOCOLS;
+use crate::realm::Protocol;
 use serde_json::{Map, Value, json};
 
 /// Longest name, in bytes, for which a similar one is looked for.
@@ -35,6 +36,74 @@ const HOST_KEYS: [&str; 6] = ["host", "hostname", "bind", "listen", "interface",
 
 /// Keys of other servers that are about TLS.
 const TLS_KEYS: [&str; 6] = ["ssl", "tls", "sslkey", "sslcert", "cert", "certificate"];
+
+/// What to do about keys of TLS.
+const TLS_HINT: &str = "remove this; for TLS put a proxy in front, such as nginx or Caddy";
+
+/// What was probably meant by a name that a flag or a variable gives instead of that of a setting of the process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    /// This setting of the process.
+    Setting(&'static str),
+    /// A key that cannot be given so: what to write.
+    Elsewhere(String),
+    /// Nothing that is known.
+    Unknown,
+}
+
+/// Returns what was probably meant by a name that is not one of the settings of the process.
+pub(super) fn meant_for_process(name: &str, settings: &[&'static str]) -> Meant {
+    let elsewhere = keys_elsewhere(settings);
+    if let Some(key) = elsewhere.iter().find(|key| **key == name) {
+        return Meant::Elsewhere(hint_elsewhere(key));
+    }
+    if name == "port" || HOST_KEYS.contains(&name) {
+        return Meant::Elsewhere(hint_listen());
+    }
+    if let Some(setting) = similar(name, settings) {
+        return Meant::Setting(setting);
+    }
+    if let Some(key) = similar(name, &elsewhere) {
+        return Meant::Elsewhere(hint_elsewhere(key));
+    }
+    if TLS_KEYS.contains(&squeeze(name).as_str()) {
+        return Meant::Elsewhere(TLS_HINT.to_owned());
+    }
+    Meant::Unknown
+}
+
+/// Returns the keys of the configuration that are not settings of the process.
+fn keys_elsewhere(settings: &[&str]) -> Vec<&'static str> {
+    let options = PROTOCOLS.iter().flat_map(|protocol| (protocol.options)());
+    let all = process::descriptions().into_iter();
+    let all = all.chain(listener::descriptions()).chain(options);
+    let names = all.map(|setting| setting.name);
+    names.filter(|name| !settings.contains(name)).collect()
+}
+
+/// Returns what to write instead of a key that neither a flag nor a variable of its own can give.
+fn hint_elsewhere(key: &str) -> String {
+    if is_process_key(key) || key == "protocol" || key == "address" {
+        return hint_listen();
+    }
+    let mut protocols = PROTOCOLS.iter();
+    let has_option =
+        |protocol: &&&Protocol| (protocol.options)().iter().any(|option| option.name == key);
+    let name = protocols.find(has_option).or(PROTOCOLS.first());
+    let name = name.map_or("", |protocol| protocol.name);
+    format!(
+        "write {{\"listeners\": [{{\"protocol\": \"{name}\", \"{key}\": ...}}]}} in the file: this is a key of a \
+         listener"
+    )
+}
+
+/// Returns what to write instead of keys that say which listeners there are.
+fn hint_listen() -> String {
+    format!(
+        "write --listen PROTOCOL=ADDRESS, such as {}, or \"listeners\" in the file: this is about a listener",
+        Listener::example_flag()
+    )
+}
 
 /// Returns what to write instead of an unknown key of the outermost object.
 pub(super) fn in_process(key: &str, _: &Value, known: &[&str]) -> Option<String> {
@@ -94,9 +163,7 @@ pub(super) fn in_listener(key: &str, value: &Value, known: &[&str]) -> Option<St
         return Some(format!("write \"{similar}\" instead of {}", Quoted(key)));
     }
     if TLS_KEYS.contains(&squeeze(key).as_str()) {
-        return Some(
-            "remove this; for TLS put a proxy in front, such as nginx or Caddy".to_owned(),
-        );
+        return Some(TLS_HINT.to_owned());
     }
     if is_process_key(key) {
         return Some(format!(
@@ -245,6 +312,30 @@ mod tests {
         ] {
             assert_eq!(similar(given, &KNOWN), None, "{given}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_no_setting_of_the_process_is_told_what_was_meant() {
+        let meant = |name| meant_for_process(name, &["threads", "max_connections"]);
+        assert_eq!(meant("thraeds"), Meant::Setting("threads"));
+        assert_eq!(meant("workers"), Meant::Setting("threads"));
+        for name in [
+            "listeners",
+            "listener",
+            "protocol",
+            "address",
+            "adress",
+            "port",
+            "host",
+        ] {
+            assert_eq!(meant(name), Meant::Elsewhere(hint_listen()), "{name}");
+        }
+        let option = "write {\"listeners\": [{\"protocol\": \"peerjs\", \"alive_timeout\": ...}]} in the file: \
+                      this is a key of a listener";
+        assert_eq!(meant("alive_timeout"), Meant::Elsewhere(option.to_owned()));
+        assert_eq!(meant("aliveTimeout"), Meant::Elsewhere(option.to_owned()));
+        assert_eq!(meant("sslkey"), Meant::Elsewhere(TLS_HINT.to_owned()));
+        assert_eq!(meant("colour"), Meant::Unknown);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Merging a configuration with the defaults, and validating it.
+//! Validating the configuration file.
 
+use super::layers::{Layer, Source};
 use super::unknown_keys::{in_listener, in_process, similar, take_misplaced};
-use super::{Config, EXAMPLE_LISTENERS, Listener, ProcessSettings, listener, process, syntax};
+use super::{EXAMPLE_LISTENERS, Listener, ProcessSettings, listener, process, syntax};
 use crate::base::log_escape::{Quoted, escape};
 use crate::protocols::{self, PROTOCOLS};
 use crate::realm::setting::{Setting, SettingMap};
@@ -9,88 +10,117 @@ use crate::realm::setting_list::Settings as _;
 use crate::realm::{Protocol, SettingError};
 use serde_json::Value;
 
-impl Config {
-    /// Reads and checks a configuration.
-    ///
-    /// # Errors
-    /// One text for each invalid value, with its place.
-    pub fn from_json(text: &str) -> Result<Self, Vec<String>> {
-        let mut given = match syntax::parse(text) {
-            Ok(Value::Object(given)) => given,
-            Ok(_) => {
-                return Err(vec![format!(
-                    "must be a JSON object, such as {{\"listeners\": {EXAMPLE_LISTENERS}}}"
-                )]);
-            }
-            Err(problem) => return Err(vec![escape(&problem)]),
+/// What a configuration file says.
+#[derive(Debug)]
+pub(super) struct FileContent {
+    /// The settings of the process.
+    pub(super) process: Layer,
+    /// The listeners; `None`: without the key.
+    pub(super) listeners: Option<Vec<Listener>>,
+}
+
+/// What an empty file says.
+impl Default for FileContent {
+    fn default() -> Self {
+        let process = Layer {
+            source: Source::File,
+            values: SettingMap::new(),
         };
-        let mut problems = Vec::new();
-        let mut config = Self::built_in();
-        let listeners = given.remove("listeners");
-        problems.extend(take_misplaced(&mut given));
-        let owner = Owner {
-            name: "configuration",
-            place: "",
-            keys: keys(&process::descriptions()),
-            hint: in_process,
-        };
-        report_unknown_keys(&given, &owner, &mut problems);
-        match ProcessSettings::from_map(&given) {
-            Ok(process) => config.process = process,
-            Err(errors) => report("", errors, &mut problems),
-        }
-        match listeners {
-            None => {}
-            Some(Value::Array(listeners)) if listeners.is_empty() => {
-                problems.push(
-                    "listeners: must not be empty; without this key every protocol listens on localhost"
-                        .into(),
-                );
-            }
-            Some(Value::Array(listeners)) => {
-                config.listeners = listeners
-                    .into_iter()
-                    .enumerate()
-                    .filter_map(|(index, given)| read_listener(index, given, &mut problems))
-                    .collect();
-                if problems.is_empty() {
-                    check_addresses(&config.listeners, &mut problems);
-                }
-            }
-            Some(_) => problems.push(format!(
-                "listeners: must be an array, such as {EXAMPLE_LISTENERS}"
-            )),
-        }
-        if problems.is_empty() {
-            Ok(config)
-        } else {
-            // Some problems quote the file.
-            Err(problems.iter().map(|problem| escape(problem)).collect())
+        Self {
+            process,
+            listeners: None,
         }
     }
 }
 
-/// Reads one entry of `listeners`. Its problems are added to `problems`.
-fn read_listener(index: usize, given: Value, problems: &mut Vec<String>) -> Option<Listener> {
-    let place = format!("listeners[{index}]");
-    let Value::Object(mut given) = given else {
-        problems.push(format!(
-            "{place}: must be an object, such as {{\"protocol\": \"peerdrop\"}}"
-        ));
-        return None;
+/// Reads and checks the text of a file.
+///
+/// # Errors
+/// One text for each invalid value, with its place.
+pub(super) fn read_content(text: &str) -> Result<FileContent, Vec<String>> {
+    let mut given = match syntax::parse(text) {
+        Ok(Value::Object(given)) => given,
+        Ok(_) => {
+            return Err(vec![format!(
+                "must be a JSON object, such as {{\"listeners\": {EXAMPLE_LISTENERS}}}"
+            )]);
+        }
+        Err(problem) => return Err(vec![escape(&problem)]),
     };
+    let mut problems = Vec::new();
+    let listeners = given.remove("listeners");
+    problems.extend(take_misplaced(&mut given));
+    let owner = Owner {
+        name: "configuration",
+        place: "",
+        keys: keys(&process::descriptions()),
+        hint: in_process,
+    };
+    report_unknown_keys(&given, &owner, &mut problems);
+    if let Err(errors) = ProcessSettings::from_map(&given) {
+        report("", errors, &mut problems);
+    }
+    let listeners = listeners.map(|listeners| read_listeners(listeners, &mut problems));
+    if problems.is_empty() {
+        let mut content = FileContent::default();
+        content.process.values = given;
+        content.listeners = listeners;
+        Ok(content)
+    } else {
+        // Some problems quote the file.
+        Err(problems.iter().map(|problem| escape(problem)).collect())
+    }
+}
+
+/// Reads the value of `listeners`. Its problems are added to `problems`.
+fn read_listeners(listeners: Value, problems: &mut Vec<String>) -> Vec<Listener> {
+    let Value::Array(listeners) = listeners else {
+        problems.push(format!(
+            "listeners: must be an array, such as {EXAMPLE_LISTENERS}"
+        ));
+        return Vec::new();
+    };
+    if listeners.is_empty() {
+        problems.push(
+            "listeners: must not be empty; without this key every protocol listens on localhost"
+                .to_owned(),
+        );
+    }
+    let read = |(index, given)| match given {
+        Value::Object(given) => read_listener(&format!("listeners[{index}]."), given, problems),
+        _ => {
+            problems.push(format!(
+                "listeners[{index}]: must be an object, such as {{\"protocol\": \"peerdrop\"}}"
+            ));
+            None
+        }
+    };
+    let listeners: Vec<Listener> = listeners.into_iter().enumerate().filter_map(read).collect();
+    if problems.is_empty() {
+        let place = |index: usize| format!("listeners[{index}]");
+        let address = |index: usize| format!("listeners[{index}].address");
+        check_addresses(&listeners, address, place, problems);
+    }
+    listeners
+}
+
+/// Reads a listener. The place of a key is `place` and the key. Problems are added to `problems`.
+pub(super) fn read_listener(
+    place: &str,
+    mut given: SettingMap,
+    problems: &mut Vec<String>,
+) -> Option<Listener> {
     let protocol = match read_protocol(given.remove("protocol")) {
         Ok(protocol) => protocol,
         Err(problem) => {
-            problems.push(format!("{place}.protocol: {problem}"));
+            problems.push(format!("{place}protocol: {problem}"));
             return None;
         }
     };
     let options = (protocol.options)();
-    let place = format!("{place}.");
     let owner = Owner {
         name: &format!("{} listener", protocol.name),
-        place: &place,
+        place,
         keys: [keys(&listener::descriptions()), keys(&options)].concat(),
         hint: in_listener,
     };
@@ -99,7 +129,7 @@ fn read_listener(index: usize, given: Value, problems: &mut Vec<String>) -> Opti
     match Listener::read(protocol, &given) {
         Ok(listener) => (problems.len() == before).then_some(listener),
         Err(errors) => {
-            report(&place, errors, problems);
+            report(place, errors, problems);
             None
         }
     }
@@ -132,17 +162,25 @@ fn read_protocol(name: Option<Value>) -> Result<&'static Protocol, String> {
     }
 }
 
-/// Checks that no two listeners share an address.
-fn check_addresses(listeners: &[Listener], problems: &mut Vec<String>) {
+/// Checks that no two listeners share an address. `address_place` returns where the address of the listener of an index
+/// stands, `place` where the listener does.
+pub(super) fn check_addresses(
+    listeners: &[Listener],
+    address_place: impl Fn(usize) -> String,
+    place: impl Fn(usize) -> String,
+    problems: &mut Vec<String>,
+) {
     for (index, listener) in listeners.iter().enumerate() {
         let mut earlier = listeners.iter().take(index).enumerate();
         let earlier =
             earlier.find(|(_, other)| listener.settings.address.overlaps(&other.settings.address));
         if let Some((earlier, other)) = earlier {
             problems.push(format!(
-                "listeners[{index}].address: {} is already used by listeners[{earlier}] ({}); \
-                 each listener needs its own port",
-                listener.settings.address, other.protocol.name,
+                "{}: {} is already used by {} ({}); each listener needs its own port",
+                address_place(index),
+                listener.settings.address,
+                place(earlier),
+                other.protocol.name,
             ));
         }
     }

@@ -7,12 +7,13 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 impl Config {
-    /// Returns what is probably not meant, each with its place: times that look like milliseconds, and limits
-    /// that another limit makes unreachable.
+    /// Returns what is ignored or probably not meant, each with its place: what the sources have in vain, times that look
+    /// like milliseconds, and limits that another limit makes unreachable.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = milliseconds(&ProcessSettings::list(), &json!(self), "");
+        let mut warnings = self.load_warnings.clone();
+        warnings.extend(milliseconds(&ProcessSettings::list(), &json!(self), ""));
         for (index, listener) in self.listeners.iter().enumerate() {
-            let place = format!("listeners[{index}].");
+            let place = self.place_of_listener_key(index);
             for list in [ListenerSettings::list(), (listener.protocol.options)()] {
                 warnings.extend(milliseconds(&list, &json!(listener), &place));
             }

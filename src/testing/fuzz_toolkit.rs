@@ -77,8 +77,10 @@ pub fn configuration(bytes: &[u8]) {
     match Config::from_json(&text) {
         Ok(config) => {
             let printed = config.to_json();
-            let reread = Config::from_json(&printed).map(|config| format!("{config:?}"));
-            assert_eq!(reread, Ok(format!("{config:?}")));
+            // Not where they come from: all that is printed is read from the file.
+            let values = |config: &Config| format!("{:?} {:?}", config.process, config.listeners);
+            let reread = Config::from_json(&printed).map(|config| values(&config));
+            assert_eq!(reread, Ok(values(&config)));
             for warning in config.warnings() {
                 let has_place = PLACES.iter().any(|place| warning.starts_with(place));
                 assert!(has_place, "{warning}");

@@ -18,10 +18,11 @@ use std::time::Duration;
 /// Returns a command for the program under test, with no configuration from the environment.
 pub fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-    program
-        .env_remove("SWITCHBOARD_CONFIG")
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null());
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| name.to_string_lossy().starts_with("SWITCHBOARD_")) {
+        program.env_remove(name);
+    }
+    program.env_remove("RUST_LOG").stdin(Stdio::null());
     program
 }
 
@@ -40,8 +41,8 @@ pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
 
-/// Runs the program at a terminal: its standard error is one. Returns what it printed there, and the exit status.
-pub fn run_at_terminal(arguments: &[&str]) -> (String, Option<i32>) {
+/// Runs a command at a terminal: its standard error is one.
+pub fn run_at_terminal(mut command: Command) -> Output {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
     let terminal = openpt(flags).unwrap();
     grantpt(&terminal).unwrap();
@@ -52,16 +53,18 @@ pub fn run_at_terminal(arguments: &[&str]) -> (String, Option<i32>) {
         .write(true)
         .open(name.to_str().unwrap())
         .unwrap();
-    let mut command = program();
-    command.args(arguments).stdout(Stdio::null()).stderr(stderr);
-    let mut child = command.spawn().unwrap();
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
     // Closes this process's copy of the terminal, so that reading ends with the program.
     drop(command);
-    let mut printed = Vec::new();
+    let mut stderr = Vec::new();
     // At the end of a terminal there is an error (EIO).
-    let _ = File::from(terminal).read_to_end(&mut printed);
-    let status = child.wait().unwrap();
-    (String::from_utf8(printed).unwrap(), status.code())
+    let _ = File::from(terminal).read_to_end(&mut stderr);
+    let output = child.wait_with_output().unwrap();
+    Output { stderr, ..output }
 }
 
 /// Creates a file with this content in the directory for temporary files. The caller may remove it.
