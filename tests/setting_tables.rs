@@ -70,7 +70,9 @@ fn the_man_page_has_every_setting() {
     for group in groups() {
         page += &format!(".SH {}\n", group.name.to_uppercase());
         page += &match group.name {
-            "process" => "Keys of the outermost object.\n".to_owned(),
+            "process" => "Keys of the outermost object.\nAll but\n.B listeners\ncan also be given by a flag or a variable, see\n\
+                          .BR switchboard (1).\n"
+                .to_owned(),
             "listener" => "Keys of each object in\n.BR listeners .\n".to_owned(),
             name => format!("Further keys of a\n.B {name}\nlistener.\n"),
         };
