@@ -2,11 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::process::ExitCode;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Listener, help, parse_level};
 use switchboard::server::{Server, WhenTaken, limits};
-use switchboard::sys::{log_writer, open_files, signals, stderr, systemd, threads};
+use switchboard::sys::{log_format, log_writer, open_files, signals, stderr, systemd, threads};
 
 /// Exit status for invalid arguments or an invalid configuration.
 const WRONG_USAGE: u8 = 2;
@@ -87,6 +88,16 @@ fn listener_line(listener: &Listener) -> String {
     )
 }
 
+/// Logs what an operator asks first: which version this is, with which configuration, in which process.
+fn log_start(file: Option<&Path>) {
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    let configuration = file.map_or("built-in".to_owned(), |file| file.display().to_string());
+    log::info!(
+        version, configuration:%, pid;
+        "switchboard {version} starts; configuration: {configuration}; pid: {pid}"
+    );
+}
+
 fn print(text: &str) -> ExitCode {
     // A closed pipe is not an error: its reader needs no more.
     match io::stdout().write_all(text.as_bytes()) {
@@ -101,7 +112,9 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve(config: Config) -> ExitCode {
-    stderr::report_panics();
+    // Before standard output is replaced.
+    let format = config.process.log_format.resolve(io::stdout());
+    stderr::report_panics(format);
     threads::start(config.process.threads);
     // On each way out of this function its drop writes the last lines.
     let _log_writer = match log_writer::start() {
@@ -112,7 +125,8 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     let (level, warning) = log_level(&config);
-    femme::with_level(level);
+    log_format::start(format, level);
+    log_start(config.file());
     if let Some(warning) = warning {
         log::warn!("{warning}");
     }

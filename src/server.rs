@@ -11,6 +11,7 @@ use crate::net::frame_writer;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::net::turns;
 use crate::sys::limits::Limits;
+use crate::sys::log_fields::{self, field, text};
 use crate::sys::memory::available_memory;
 use crate::sys::systemd::{self, Heartbeat};
 use crate::sys::threads;
@@ -44,6 +45,8 @@ const REQUEST_BUDGET_DIVISOR: usize = 8;
 /// A server whose listeners are bound and not yet served.
 pub struct Server {
     config: Config,
+    /// The time at which the configuration was read.
+    started: Instant,
     /// The sockets of each listener; `None`: its port is taken, and is tried again.
     bound: Vec<Option<Bound>>,
     limits: Limits,
@@ -139,6 +142,7 @@ impl Server {
         open_files: usize,
         when_taken: WhenTaken,
     ) -> Result<Self, BindError> {
+        let started = Instant::now();
         for warning in config.warnings() {
             log::warn!("{warning}");
         }
@@ -173,6 +177,7 @@ impl Server {
         }
         Ok(Self {
             config,
+            started,
             bound,
             limits,
         })
@@ -183,7 +188,7 @@ impl Server {
     /// # Panics
     /// If the broker panics: without it nothing can be served.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let (started, clock) = (Instant::now(), Arc::new(Clock::new()));
+        let (started, clock) = (self.started, Arc::new(Clock::new()));
         frame_writer::allocate_buffers(threads::count(self.config.process.threads));
         let (lanes, mut inbox, events) = inbox(self.config.listeners.len());
         let (stop_sender, stopping) = channel::bounded(1);
@@ -222,13 +227,7 @@ impl Server {
         let tick = tick(inbox.clone(), state.lanes.clone(), watch);
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
-        log::info!(
-            "ready in {:.1} ms; at most {} connections, because of {}; memory budget: {}",
-            started.elapsed().as_secs_f64() * 1e3,
-            self.limits.capacity.connections,
-            self.limits.capacity.decided_by,
-            self.limits.budget_text()
-        );
+        log_ready(started.elapsed(), &self.limits);
         systemd::notify(sd_notify::NotifyState::Ready);
 
         let mut broker = broker.fuse();
@@ -250,6 +249,29 @@ impl Server {
         wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
         log_summary(inbox, started).await;
     }
+}
+
+/// Logs that the server is ready, and its limits.
+fn log_ready(time: Duration, limits: &Limits) {
+    let (capacity, milliseconds) = (&limits.capacity, time.as_secs_f64() * 1e3);
+    let connections = capacity.connections;
+    let fields = [
+        field("max_connections", connections),
+        field("memory_budget", limits.memory_budget),
+    ];
+    let budget = match limits.memory_budget {
+        0 => "any amount".to_owned(),
+        bytes => format!("{} MiB", bytes >> 20),
+    };
+    log_fields::log(
+        log::Level::Info,
+        &fields,
+        format_args!(
+            "ready in {milliseconds:.1} ms after the configuration was read; limits: at most {connections} connections, because of {}; \
+             {budget} of memory for what clients send and are sent (memory_budget)",
+            capacity.decided_by,
+        ),
+    );
 }
 
 /// Starts an accept loop for each socket of each listener. Returns the state of each listener, and the tasks.
@@ -288,12 +310,15 @@ fn serve_listeners(
 }
 
 fn log_listening(listener: &ListenerState, bound: &Bound) {
-    log::info!(
-        "{:<10} listens on ws://{}{}{}",
-        listener.protocol_name(),
-        listener.address,
-        listener.endpoint,
-        bound_ips(listener.address, &bound.sockets)
+    let (name, address) = (listener.protocol_name(), listener.address);
+    log_fields::log(
+        log::Level::Info,
+        &[field("protocol", name), text("listener", &address)],
+        format_args!(
+            "{name:<10} listens on ws://{address}{}{}",
+            listener.endpoint,
+            bound_ips(address, &bound.sockets)
+        ),
     );
 }
 

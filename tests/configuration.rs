@@ -92,7 +92,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"colour": 1}"#.to_owned(),
-            r#""colour": unknown key; the keys of a configuration are log, threads, "#,
+            r#""colour": unknown key; the keys of a configuration are log, log_format, threads, "#,
         ),
         (
             r#"{"listeners": []}"#.to_owned(),

@@ -110,6 +110,20 @@ fn a_protocol_or_a_level_that_does_not_exist_is_told_the_one_that_was_meant() {
             &format!("log: write {right} instead of"),
         );
     }
+    for (format, right) in [
+        ("ndjson", "json"),
+        ("Syslog", "journal"),
+        ("pretty", "text"),
+    ] {
+        assert_rejected(
+            &json!({"log_format": format}).to_string(),
+            &format!("log_format: write {right}: must be auto, text, journal or json, not"),
+        );
+    }
+    assert_rejected(
+        r#"{"log_format": true}"#,
+        r#"log_format: must be a string, such as "json""#,
+    );
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn a_pipe_whose_reader_is_gone_ends_the_daemon_with_status_1() {
     command.stderr(writer);
     let mut daemon = Unread::start(command);
     let line = BufReader::new(reader).lines().next();
-    assert!(line.unwrap().unwrap().contains("listens on"));
+    assert!(line.unwrap().unwrap().contains("starts"));
     wait_until("the daemon exits", || {
         // Each logs a line.
         if let Ok(mut stream) = TcpStream::connect(daemon.address) {

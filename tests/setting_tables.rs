@@ -12,7 +12,7 @@ use switchboard::protocols::PROTOCOLS;
 use switchboard::realm::setting::Setting;
 
 /// The settings of the README's table, each with its group: those that people change.
-const IN_README: [(&str, &str); 14] = [
+const IN_README: [(&str, &str); 15] = [
     ("process", "listeners"),
     ("listener", "address"),
     ("listener", "origins"),
@@ -27,6 +27,7 @@ const IN_README: [(&str, &str); 14] = [
     ("listener", "max_message_size"),
     ("listener", "outbox_size"),
     ("process", "log"),
+    ("process", "log_format"),
 ];
 
 /// Asserts that what stands between two lines of a file is this text, or writes it there.

@@ -108,7 +108,10 @@ impl Config {
             Some((Source::Flag, named))
         };
         let layers = vec![content.process, environment, of_flags];
-        Ok(Self::merged(layers, listeners, warnings))
+        Ok(Self {
+            file: path.map(Path::to_owned),
+            ..Self::merged(layers, listeners, warnings)
+        })
     }
 
     /// Merges layers, each of which is valid, with the defaults.
@@ -130,6 +133,7 @@ impl Config {
             listeners,
             sources: merged.sources,
             source_of_listeners,
+            file: None,
             load_warnings,
         }
     }

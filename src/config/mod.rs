@@ -29,6 +29,7 @@ pub(crate) use origins::Origins;
 pub use process::ProcessSettings;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 pub use values::parse_level;
 
 /// A valid value of `listeners`, for errors.
@@ -44,11 +45,18 @@ pub struct Config {
     /// Where the setting of each key of the process comes from.
     sources: BTreeMap<String, Source>,
     source_of_listeners: Source,
+    /// The file that was read, if one was.
+    file: Option<PathBuf>,
     /// What the sources have that is ignored.
     load_warnings: Vec<String>,
 }
 
 impl Config {
+    /// Returns the file that the configuration was read from, if one was.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
     /// Returns the complete configuration as JSON, in the order of the declarations.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self)

@@ -2,6 +2,7 @@
 
 use crate::realm::setting::{Range, Setting};
 use crate::realm::setting_list::{Settings as _, settings};
+use crate::sys::log_format::LogFormat;
 use log::LevelFilter;
 use std::time::Duration;
 
@@ -14,6 +15,13 @@ settings! {
         /// Least severe level that is logged, `off`, `error`, `warn`, `info` or `debug`; `null`: that of `RUST_LOG`,
         /// otherwise `info`.
         pub log: Option<LevelFilter> = None, "level";
+
+        /// How the lines of the log look: `text` (time, level, message), `journal` (priority and message, as journald
+        /// reads them), `json` (an object each), or `auto`: `journal` where standard output is the journal, otherwise
+        /// `text`. With `journal`, `journalctl -p warning` shows what is at least a warning. An object has `level` (20
+        /// debug, 30 info, 40 warn, 50 error), `time` (milliseconds since 1970), `msg`, and what the line is about, such as
+        /// `protocol` and `listener`.
+        pub log_format: LogFormat = LogFormat::Auto, "auto, text, journal or json";
 
         /// Number of executor threads; 0: one per core, at most 4.
         pub threads: usize = 0, "threads", ..=1024;

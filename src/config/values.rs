@@ -5,6 +5,7 @@ use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
 use crate::realm::setting::Setting;
 use crate::realm::setting_types::{SettingValue, ValueError, deserialize, expect_array};
+use crate::sys::log_format::LogFormat;
 use log::LevelFilter;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -20,6 +21,29 @@ impl SettingValue for Option<LevelFilter> {
 
     fn to_json(&self) -> Value {
         json!(self.map(|level| level.as_str().to_ascii_lowercase()))
+    }
+}
+
+impl SettingValue for LogFormat {
+    fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
+        let name = value.as_str().ok_or("must be a string, such as \"json\"")?;
+        let lower = name.to_ascii_lowercase();
+        let mut all = Self::ALL.into_iter();
+        let format = all.find(|format| format.name() == lower);
+        format.ok_or_else(|| {
+            let instead = match lower.as_str() {
+                "ndjson" | "jsonl" => "write json: ",
+                "plain" | "pretty" | "human" => "write text: ",
+                "journald" | "systemd" | "syslog" => "write journal: ",
+                _ => "",
+            };
+            let given = Quoted(name);
+            format!("{instead}must be auto, text, journal or json, not {given}").into()
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self.name())
     }
 }
 

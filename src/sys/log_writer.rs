@@ -1,6 +1,6 @@
 //! The log is written by threads of its own, so that nothing waits for its reader.
 //!
-//! The logger prints to standard output from the thread that logs, waits there while the output is full, and
+//! A logger prints to standard output from the thread that logs, and waits there while the output is full; femme
 //! panics if it cannot be written. So standard output is replaced by a pipe, which one thread always empties
 //! into a bounded queue. Another one writes from the queue to the real output.
 

@@ -2,6 +2,8 @@
 
 pub(crate) mod capacity;
 pub mod limits;
+pub(crate) mod log_fields;
+pub mod log_format;
 mod log_queue;
 pub mod log_writer;
 pub(crate) mod memory;

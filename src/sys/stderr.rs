@@ -1,8 +1,14 @@
 //! Standard error: for what is wrong before there is a log, and for panics.
 
+use super::log_format::{self, LineFormat};
+use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::time::SystemTime;
+use std::{iter, thread};
 
 /// How long a message may wait for a standard error that takes none.
 const PATIENCE: Timespec = Timespec {
@@ -10,25 +16,63 @@ const PATIENCE: Timespec = Timespec {
     tv_nsec: 500_000_000,
 };
 
-/// Prints a line to standard error, if that can be written. `eprintln!` would panic if it cannot, and wait
-/// without end if nothing reads it.
-pub fn print(line: impl Display) {
+/// Characters of a panic's message that are reported, at most: it may quote what a client sent.
+const MAX_PANIC_MESSAGE: usize = 200;
+
+/// Prints a text to standard error, if that can be written. `eprintln!` would panic if it cannot, and wait
+/// without end if nothing reads it. In the journal each line is an error.
+pub fn print(text: impl Display) {
     if is_writable(PATIENCE) {
-        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+        let mut text = format!("{text}\n");
+        if log_format::is_journal(io::stderr()) {
+            let lines = text.lines().map(|line| format!("<3>{line}\n"));
+            text = lines.collect();
+        }
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 }
 
-/// Makes panics be reported without waiting: on standard error, or in the log if nothing reads that.
-pub fn report_panics() {
-    let report = std::panic::take_hook();
+/// Makes panics be reported in the format of the log, without waiting: on standard error, or in the log if nothing reads
+/// that.
+pub fn report_panics(format: LineFormat) {
     std::panic::set_hook(Box::new(move |panic| {
+        // Captured only if `RUST_BACKTRACE` asks for it.
+        let backtrace = Backtrace::capture();
+        let place = panic.location().map(ToString::to_string);
+        let place = place.unwrap_or_default();
         if is_writable(Timespec::default()) {
-            report(panic);
+            let thread = thread::current();
+            let thread = thread.name().unwrap_or("without a name");
+            let message = panic_message(panic.payload());
+            let message = format!("thread {thread} panicked at {place}: {message}");
+            let backtrace = match backtrace.status() {
+                BacktraceStatus::Captured => backtrace.to_string(),
+                _ => String::new(),
+            };
+            let report = panic_report(format, SystemTime::now(), &message, &backtrace);
+            let _ = io::stderr().write_all(report.as_bytes());
         } else {
-            let place = panic.location().map(ToString::to_string);
-            log::error!("panic at {}", place.unwrap_or_default());
+            log::error!("panicked at {place}");
         }
     }));
+}
+
+/// Returns the lines about a panic: one, and those of the backtrace.
+fn panic_report(format: LineFormat, now: SystemTime, message: &str, backtrace: &str) -> String {
+    let lines = iter::once(message).chain(backtrace.lines());
+    let line = |text: &str| {
+        let target = env!("CARGO_PKG_NAME");
+        log_format::line(format, now, Level::Error, target, format_args!("{text}")) + "\n"
+    };
+    lines.map(line).collect()
+}
+
+/// Returns the message of a panic, cut.
+fn panic_message(payload: &dyn Any) -> String {
+    let literal = payload.downcast_ref::<&str>().copied();
+    let formatted = || payload.downcast_ref::<String>().map(String::as_str);
+    let message = literal.or_else(formatted).unwrap_or("without a message");
+    message.chars().take(MAX_PANIC_MESSAGE).collect()
 }
 
 /// Returns whether standard error takes at least a few kilobytes within this time.
@@ -36,4 +80,31 @@ fn is_writable(patience: Timespec) -> bool {
     let stderr = io::stderr();
     let mut files = [PollFd::new(&stderr, PollFlags::OUT)];
     poll(&mut files, Some(&patience)).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_reported_in_the_format_of_the_log() {
+        let report =
+            |format| panic_report(format, SystemTime::UNIX_EPOCH, "a\nb", "0: main\n1: start");
+        assert_eq!(
+            report(LineFormat::Journal),
+            "<3>a\\nb\n<3>0: main\n<3>1: start\n"
+        );
+        assert!(report(LineFormat::Text).starts_with("1970-01-01T00:00:00.000Z ERROR a\\nb\n"));
+        for line in report(LineFormat::Json).lines() {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(record["level"], 50);
+        }
+    }
+
+    #[test]
+    fn the_message_of_a_panic_is_cut() {
+        assert_eq!(panic_message(&"short"), "short");
+        assert_eq!(panic_message(&"long".repeat(100)).len(), MAX_PANIC_MESSAGE);
+        assert_eq!(panic_message(&5), "without a message");
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -22,7 +22,10 @@ pub fn program() -> Command {
     for name in names.filter(|name| name.to_string_lossy().starts_with("SWITCHBOARD_")) {
         program.env_remove(name);
     }
-    program.env_remove("RUST_LOG").stdin(Stdio::null());
+    program
+        .env_remove("RUST_LOG")
+        .env_remove("JOURNAL_STREAM")
+        .stdin(Stdio::null());
     program
 }
 
@@ -124,6 +127,8 @@ fn with_long_timeouts(config: &Value) -> Value {
 pub struct Daemon {
     child: Child,
     log: Receiver<String>,
+    /// The lines of the log until the daemon was ready.
+    pub start_of_log: Vec<String>,
     /// The addresses of the listeners, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
     config: PathBuf,
@@ -189,11 +194,13 @@ impl Daemon {
         let mut daemon = Self {
             child,
             log,
+            start_of_log: Vec::new(),
             addresses: Vec::new(),
             config: path,
         };
         loop {
             let line = daemon.expect_log_line();
+            daemon.start_of_log.push(line.clone());
             if let Some((_, address)) = line.split_once("listens on ws://") {
                 let address = address.split('/').next().unwrap();
                 // Both stand for several addresses.
@@ -229,6 +236,19 @@ impl Daemon {
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("the daemon does not exit"),
         }
+    }
+
+    /// Stops the daemon. Returns the whole log, without the lines that were waited for.
+    pub fn stop_and_read_log(&mut self) -> Vec<String> {
+        self.signal(Signal::TERM);
+        let mut log = std::mem::take(&mut self.start_of_log);
+        log.extend(std::iter::from_fn(|| self.next_log_line()));
+        log
+    }
+
+    /// Returns the path of the configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// Returns whether the process has exited.

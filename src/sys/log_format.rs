@@ -1,0 +1,288 @@
+//! The form of a line of the log, and the loggers that write it.
+//!
+//! JSON is written by femme, whose lines have the fields of a record as they are. Text, for people and for the
+//! journal, is written here: one record is one line, whatever its message holds. The message says what the fields
+//! say, so the fields are in JSON alone.
+
+use humantime::format_rfc3339_millis;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::json;
+use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The crate whose records have no target in front of their message.
+const OWN_TARGET: &str = env!("CARGO_PKG_NAME");
+
+/// The value of the setting `log_format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// [`LineFormat::Journal`] if the log goes to the journal, otherwise [`LineFormat::Text`].
+    Auto,
+    /// Always this one.
+    Fixed(LineFormat),
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineFormat {
+    /// Time, level, message.
+    Text,
+    /// Priority and message, as journald reads them from a stream (sd-daemon(3)); it adds the time.
+    Journal,
+    /// An object of JSON.
+    Json,
+}
+
+impl LogFormat {
+    /// All values, in the order in which they are named.
+    pub const ALL: [Self; 4] = [
+        Self::Auto,
+        Self::Fixed(LineFormat::Text),
+        Self::Fixed(LineFormat::Journal),
+        Self::Fixed(LineFormat::Json),
+    ];
+
+    /// Returns the name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fixed(LineFormat::Text) => "text",
+            Self::Fixed(LineFormat::Journal) => "journal",
+            Self::Fixed(LineFormat::Json) => "json",
+        }
+    }
+
+    /// Returns the form of the lines for a log that is written to `output`.
+    pub fn resolve(self, output: impl AsFd) -> LineFormat {
+        match self {
+            Self::Fixed(format) => format,
+            Self::Auto if is_journal(output) => LineFormat::Journal,
+            Self::Auto => LineFormat::Text,
+        }
+    }
+}
+
+/// Returns whether this output is the journal. `JOURNAL_STREAM` has the device and the inode of the stream that
+/// systemd connected (systemd.exec(5)). A program whose output was redirected inherits the variable, too.
+pub(super) fn is_journal(output: impl AsFd) -> bool {
+    let variable = std::env::var_os("JOURNAL_STREAM");
+    variable.is_some_and(|variable| is_stream(&variable, output))
+}
+
+/// Returns whether `DEVICE:INODE` are those of this output.
+fn is_stream(variable: &OsStr, output: impl AsFd) -> bool {
+    let Some((device, inode)) = variable.to_str().and_then(|text| text.split_once(':')) else {
+        return false;
+    };
+    let duplicate = output.as_fd().try_clone_to_owned();
+    let metadata = duplicate.and_then(|duplicate| File::from(duplicate).metadata());
+    metadata.is_ok_and(|metadata| {
+        device.parse() == Ok(metadata.dev()) && inode.parse() == Ok(metadata.ino())
+    })
+}
+
+/// Starts to log to standard output what is at least as severe as `level`.
+///
+/// # Panics
+/// If the log was started before.
+pub fn start(format: LineFormat, level: LevelFilter) {
+    static TEXT: LineLogger = LineLogger(LineFormat::Text);
+    static JOURNAL: LineLogger = LineLogger(LineFormat::Journal);
+    let logger = match format {
+        LineFormat::Text => &TEXT,
+        LineFormat::Journal => &JOURNAL,
+        LineFormat::Json => return femme::with_level(level),
+    };
+    log::set_logger(logger).expect("the log is started once");
+    log::set_max_level(level);
+}
+
+/// Writes each record as a line of text.
+struct LineLogger(LineFormat);
+
+impl Log for LineLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let mut line = line(
+                self.0,
+                SystemTime::now(),
+                record.level(),
+                record.target(),
+                *record.args(),
+            );
+            line.push('\n');
+            // Standard output is the pipe of the log writer. Without a log there is nowhere to report this.
+            let _ = io::stdout().write_all(line.as_bytes());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Returns a line of the log, without its end.
+pub(super) fn line(
+    format: LineFormat,
+    now: SystemTime,
+    level: Level,
+    target: &str,
+    message: fmt::Arguments<'_>,
+) -> String {
+    let now = now.max(UNIX_EPOCH);
+    let mut line = String::new();
+    // Writing to a String does not fail.
+    let _ = match format {
+        LineFormat::Text => write!(line, "{} {level:<5} ", format_rfc3339_millis(now)),
+        LineFormat::Journal => write!(line, "<{}>", priority(level)),
+        LineFormat::Json => {
+            let time = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let message = message.to_string();
+            // What femme writes of a record without fields.
+            let record = json!({"level": femme_level(level), "time": time, "msg": message});
+            return record.to_string();
+        }
+    };
+    let own = target.split("::").next() == Some(OWN_TARGET);
+    let _ = match own {
+        true => write!(OneLine(&mut line), "{message}"),
+        false => write!(OneLine(&mut line), "{target}: {message}"),
+    };
+    line
+}
+
+/// Returns the priority of syslog(3).
+const fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+/// Returns the number that femme's JSON has for a level.
+const fn femme_level(level: Level) -> u8 {
+    match level {
+        Level::Error => 50,
+        Level::Warn => 40,
+        Level::Info => 30,
+        Level::Debug => 20,
+        Level::Trace => 10,
+    }
+}
+
+/// Appends text with its control characters escaped: no message can begin another line, or change a terminal.
+struct OneLine<'a>(&'a mut String);
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.is_control() {
+                self.0.extend(c.escape_default());
+            } else {
+                self.0.push(c);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A line of this message, a thousand seconds after the epoch.
+    fn line_of(format: LineFormat, level: Level, target: &str, message: &str) -> String {
+        let now = UNIX_EPOCH + Duration::from_millis(1_000_250);
+        line(format, now, level, target, format_args!("{message}"))
+    }
+
+    #[test]
+    fn text_has_the_time_in_rfc_3339_and_the_level_as_a_word() {
+        let text = |level| line_of(LineFormat::Text, level, "switchboard::net", "done");
+        assert_eq!(text(Level::Info), "1970-01-01T00:16:40.250Z INFO  done");
+        assert_eq!(text(Level::Error), "1970-01-01T00:16:40.250Z ERROR done");
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_time() {
+        for (level, expected) in [
+            (Level::Error, "<3>done"),
+            (Level::Warn, "<4>done"),
+            (Level::Info, "<6>done"),
+            (Level::Debug, "<7>done"),
+        ] {
+            let journal = line_of(LineFormat::Journal, level, "switchboard", "done");
+            assert_eq!(journal, expected);
+        }
+    }
+
+    #[test]
+    fn json_has_the_number_of_the_level_and_the_time_in_milliseconds() {
+        let json = line_of(LineFormat::Json, Level::Warn, "switchboard", "a \"b\"\n");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let expected = json!({"level": 40, "time": 1_000_250, "msg": "a \"b\"\n"});
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_message_of_another_crate_has_its_target() {
+        let of = |target| line_of(LineFormat::Journal, Level::Debug, target, "done");
+        assert_eq!(
+            of("tungstenite::protocol"),
+            "<7>tungstenite::protocol: done"
+        );
+        assert_eq!(of("switchboard_x"), "<7>switchboard_x: done");
+    }
+
+    #[test]
+    fn a_record_is_one_line_whatever_its_message_holds() {
+        let message = "a\nb\r\u{1b}[2J\u{85}";
+        for format in [LineFormat::Text, LineFormat::Journal] {
+            let line = line_of(format, Level::Info, "switchboard", message);
+            assert!(!line.contains(char::is_control), "{line:?}");
+        }
+        // JSON leaves the controls above ASCII as they are.
+        let json = line_of(LineFormat::Json, Level::Info, "switchboard", message);
+        assert!(!json.contains(|c: char| c.is_ascii_control()), "{json:?}");
+    }
+
+    #[test]
+    fn a_clock_before_the_epoch_is_no_panic() {
+        let now = UNIX_EPOCH - Duration::from_secs(1);
+        let text = line(
+            LineFormat::Text,
+            now,
+            Level::Info,
+            "switchboard",
+            format_args!("x"),
+        );
+        assert_eq!(text, "1970-01-01T00:00:00.000Z INFO  x");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        let file = File::open("/dev/null").unwrap();
+        let metadata = file.metadata().unwrap();
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        let is = |variable: String| is_stream(OsStr::new(&variable), &file);
+        assert!(is(format!("{device}:{inode}")));
+        assert!(!is(format!("{device}:{}", inode + 1)));
+        assert!(!is(format!("{}:{inode}", device + 1)));
+        for nonsense in ["", ":", "8:", "a:b", "8", "1:2:3", "-1:2"] {
+            assert!(!is(nonsense.to_owned()), "{nonsense}");
+        }
+        let json = LogFormat::Fixed(LineFormat::Json);
+        assert_eq!(json.resolve(&file), LineFormat::Json);
+    }
+}
