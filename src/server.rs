@@ -202,6 +202,8 @@ impl Server {
             budget: Arc::clone(&budget),
             request_budget: MemoryBudget::new(self.limits.memory_budget / REQUEST_BUDGET_DIVISOR),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
+            log_connections: self.config.process.log_connections,
+            log_addresses: self.config.process.log_addresses,
             stopping,
             _task_guard: task_guard,
         });
@@ -495,6 +497,7 @@ mod tests {
         methods: &[],
         full_message: None,
         matches_path: |_| true,
+        client_id: |_| None,
         new_decoder: || {
             Box::new(|message| match message {
                 Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),

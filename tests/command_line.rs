@@ -255,11 +255,11 @@ fn a_flag_with_an_invalid_setting_is_an_error_that_names_it() {
         ("", "--set \"\": write --set KEY=VALUE\n"),
         (
             "=2",
-            "--set \"\": unknown key; the keys of the process are log, threads, ",
+            "--set \"\": unknown key; the keys of the process are log, ",
         ),
         (
             "colour=2",
-            "--set \"colour\": unknown key; the keys of the process are log, threads, ",
+            "--set \"colour\": unknown key; the keys of the process are log, ",
         ),
         (
             "thraeds=2",

@@ -92,7 +92,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             r#"{"colour": 1}"#.to_owned(),
-            r#""colour": unknown key; the keys of a configuration are log, log_format, threads, "#,
+            r#""colour": unknown key; the keys of a configuration are log, log_format, log_connections, log_addresses, threads, "#,
         ),
         (
             r#"{"listeners": []}"#.to_owned(),

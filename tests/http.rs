@@ -130,7 +130,8 @@ fn upgrade(daemon: &Daemon, request: &str) -> (u16, String) {
 
 #[test]
 fn a_handshake_over_http_1_0_is_accepted_and_logged_once_a_minute() {
-    let daemon = daemon(json!({}));
+    let listener = json!({"protocol": "workspace"});
+    let daemon = Daemon::start(json!({"log": "debug", "listeners": [listener]}));
     for headers in ["Host: localhost\r\n", ""] {
         let request = HANDSHAKE.replacen("HTTP/1.1", "HTTP/1.0", 1);
         let request = request.replacen("Host: localhost\r\n", headers, 1);
@@ -389,7 +390,8 @@ fn only_the_forwarded_header_of_the_configuration_is_believed() {
         ),
         ("X-Real-IP", "x-real-ip", "192.0.2.1"),
     ] {
-        let daemon = daemon(json!({"forwarded_header": chosen, "trusted_proxies": ["127.0.0.1"]}));
+        let listener = json!({"protocol": "workspace", "forwarded_header": chosen, "trusted_proxies": ["127.0.0.1"]});
+        let daemon = Daemon::start(json!({"log": "debug", "listeners": [listener]}));
         // The others are as the client wrote them.
         let others = [
             ("x-forwarded-for", "6.6.6.6"),

@@ -1,8 +1,9 @@
-//! What a line of the log looks like.
+//! What a line of the log looks like, and what it has of connections and addresses.
 
-use crate::common::Daemon;
+use crate::common::{Client, Daemon, HANDSHAKE, http};
 use regex_lite::Regex;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 use std::process::Command;
 
 /// The beginning of a line of text: time and level.
@@ -100,20 +101,131 @@ fn a_format_that_is_configured_does_not_depend_on_the_output() {
     assert_all_match(&daemon.stop_and_read_log(), TEXT);
 }
 
-#[test]
-fn json_is_an_object_for_each_line_with_its_fields() {
-    let mut config = workspace();
-    config["log_format"] = json!("json");
-    let mut daemon = Daemon::start(config);
-    let (listener, pid) = (daemon.address().to_string(), daemon.pid());
+/// Returns the objects of a log in JSON.
+fn objects(log: &[String]) -> Vec<Value> {
     let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
-    let log: Vec<Value> = daemon.stop_and_read_log().iter().map(parse).collect();
+    log.iter().map(parse).collect()
+}
+
+#[test]
+fn json_has_a_field_for_everything_that_a_line_says() {
+    let listener = json!({"protocol": "peerjs", "trusted_proxies": ["127.0.0.1"]});
+    let config = json!({"log": "debug", "log_format": "json", "listeners": [listener]});
+    let mut daemon = Daemon::start(config);
+    let headers = [("x-forwarded-for", "192.0.2.7")];
+    let target = "/peerjs?key=peerjs&id=an%0an&token=secret";
+    let mut client = Client::try_connect(daemon.address(), target, &headers).unwrap();
+    client.receive_text();
+    client.send(r#"{"type":"HEARTBEAT"}"#);
+    client.close_normally();
+    http(
+        daemon.address(),
+        "GET /nothing HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+    );
+    let (listener, pid) = (daemon.address().to_string(), daemon.pid());
+    let log = daemon.stop_and_read_log();
+    assert!(!log.iter().any(|line| line.contains("secret")), "{log:#?}");
+    let log = objects(&log);
     for record in &log {
         assert!(record["level"].is_u64() && record["time"].is_u64() && record["msg"].is_string());
     }
     assert_eq!(log[0]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(log[0]["pid"], pid.as_raw_nonzero().get());
     assert!(log[0]["configuration"].is_string());
-    assert_eq!(log[1]["protocol"], "workspace");
-    assert_eq!(log[1]["listener"], listener);
+    let end = log.iter().find(|record| record["connection"] == 1).unwrap();
+    assert_eq!(end["level"], 30);
+    assert_eq!(end["protocol"], "peerjs");
+    assert_eq!(end["listener"], listener);
+    assert_eq!(end["address"], "192.0.2.7");
+    assert_eq!(end["id"], r"an\u{a}n");
+    assert_eq!(end["code"], 1000);
+    assert_eq!(end["reason"], "left");
+    assert_eq!(
+        (&end["messages_in"], &end["messages_out"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(end["seconds"].is_f64() && end["bytes_in"].is_u64() && end["bytes_out"].is_u64());
+    let refused = log.iter().find(|record| record["code"] == 404).unwrap();
+    assert_eq!(refused["listener"], listener);
+    assert_eq!(refused["address"], "127.0.0.1");
+    assert_eq!(refused["reason"], r#"path "/nothing""#);
+}
+
+/// Has one client connect from 192.0.2.7 through a trusted proxy, and others be refused.
+fn visit(address: SocketAddr) {
+    let headers = [("x-forwarded-for", "192.0.2.7")];
+    let mut client = Client::try_connect(address, "/ws", &headers).unwrap();
+    client.receive_text();
+    client.close_normally();
+    let forwarded = HANDSHAKE.replace("Host:", "X-Forwarded-For: 192.0.2.8\r\nHost:");
+    http(
+        address,
+        &forwarded.replace("Host:", "Origin: https://b.example\r\nHost:"),
+    );
+    http(address, &forwarded.replace("GET /ws", "GET /nothing"));
+    let old = forwarded
+        .replace("HTTP/1.1", "HTTP/1.0")
+        .replace("/ws", "/none");
+    http(address, &old);
+}
+
+fn visited(settings: &[(&str, Value)]) -> Vec<String> {
+    let listener = json!({
+        "protocol": "workspace", "trusted_proxies": ["127.0.0.1"], "origins": ["https://a.example"],
+    });
+    let mut config = json!({"listeners": [listener]});
+    for (key, value) in settings {
+        config[key] = value.clone();
+    }
+    let mut daemon = Daemon::start(config);
+    visit(daemon.address());
+    daemon.stop_and_read_log()
+}
+
+#[test]
+fn a_connection_is_one_line_at_its_end() {
+    let log = visited(&[]);
+    let expression = r"workspace #1: left \(1000\); from 192\.0\.2\.7, \d+\.\d s, 0 messages \(\d+ bytes\) in, 1 \(\d+ bytes\) out$";
+    let line = only(&log, "#1");
+    assert!(Regex::new(expression).unwrap().is_match(line), "{line}");
+}
+
+#[test]
+fn without_log_connections_the_refusals_and_the_sums_are_left() {
+    let log = visited(&[("log_connections", json!(false)), ("log", json!("debug"))]);
+    assert!(!log.iter().any(|line| line.contains('#')), "{log:#?}");
+    assert!(only(&log, "refused with 403").contains("192.0.2.8"));
+    only(&log, "connections: 1 left");
+}
+
+#[test]
+fn without_log_addresses_no_line_has_the_address_of_a_client() {
+    let log = visited(&[("log_addresses", json!(false)), ("log", json!("debug"))]);
+    assert!(
+        !log.iter().any(|line| line.contains("192.0.2.")),
+        "{log:#?}"
+    );
+    only(&log, "#1: left (1000); ");
+    only(&log, "a client is refused with 403");
+    let json = visited(&[
+        ("log_addresses", json!(false)),
+        ("log_format", json!("json")),
+    ]);
+    for record in objects(&json) {
+        assert_eq!(record.get("address"), None);
+    }
+}
+
+#[test]
+fn without_log_addresses_a_proxy_that_is_not_trusted_is_not_named_either() {
+    let config = json!({"log_addresses": false, "listeners": [{"protocol": "workspace", "address": "localhost:0"}]});
+    let mut daemon = Daemon::start(config);
+    let request = HANDSHAKE.replace("Host:", "X-Forwarded-For: 192.0.2.7\r\nHost:");
+    http(daemon.address(), &request.replace("/ws", "/none"));
+    let log = daemon.stop_and_read_log();
+    let line = only(&log, "X-Forwarded-For");
+    assert!(
+        line.contains("trusted_proxies") && !line.contains("127.0.0.1"),
+        "{line}"
+    );
 }

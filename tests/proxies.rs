@@ -1,6 +1,6 @@
 //! PROXY headers: whose connection it is, as a trusted proxy says before the first request.
 
-use crate::common::{Client, Daemon, HANDSHAKE, read_head, receive_http, tcp, tcp_from};
+use crate::common::{Client, Daemon, HANDSHAKE, merge, read_head, receive_http, tcp, tcp_from};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read, Write};
@@ -14,7 +14,9 @@ fn daemon_of(protocol: &str, settings: Value) -> Daemon {
     let mut all = json!({"proxy_protocol": true, "trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]});
     let others = settings.as_object().unwrap().clone();
     all.as_object_mut().unwrap().extend(others);
-    Daemon::start_protocol(protocol, all)
+    // At debug, a connection has a line when it opens.
+    let listener = merge(json!({"protocol": protocol}), &all);
+    Daemon::start(json!({"log": "debug", "listeners": [listener]}))
 }
 
 fn daemon(settings: Value) -> Daemon {

@@ -5,11 +5,22 @@ use std::fmt::{self, Write};
 /// Displays untrusted text for a log line or an error: quoted, escaped, cut after 64 characters.
 pub struct Quoted<'a>(pub &'a str);
 
+impl<'a> Quoted<'a> {
+    /// Characters that are shown.
+    const LIMIT: usize = 64;
+
+    /// Returns the beginning of a text that suffices to show it: a character more than is shown, as a sign that it is
+    /// cut.
+    pub(crate) fn cut(text: &'a str) -> &'a str {
+        let end = text.char_indices().nth(Self::LIMIT + 1);
+        end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+    }
+}
+
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LIMIT: usize = 64;
         f.write_char('"')?;
-        for c in self.0.chars().take(LIMIT) {
+        for c in self.0.chars().take(Self::LIMIT) {
             if is_confusable(c) {
                 write!(f, "{}", c.escape_unicode())?;
             } else {
@@ -17,10 +28,28 @@ impl fmt::Display for Quoted<'_> {
             }
         }
         f.write_char('"')?;
-        if self.0.chars().nth(LIMIT).is_some() {
+        if self.0.chars().nth(Self::LIMIT).is_some() {
             f.write_char('…')?;
         }
         Ok(())
+    }
+}
+
+/// Displays untrusted text for a log line: escaped as [`escape`] does, cut after `limit` characters.
+pub(crate) struct Excerpt<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) limit: usize,
+}
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text.char_indices().nth(self.limit) {
+            None => f.write_str(&escape(self.text)),
+            Some((end, _)) => {
+                f.write_str(&escape(self.text.get(..end).unwrap_or_default()))?;
+                f.write_char('…')
+            }
+        }
     }
 }
 
@@ -81,6 +110,15 @@ mod tests {
         assert_eq!(Quoted("\u{202e}evil").to_string(), r#""\u{202e}evil""#);
         let long = Quoted(&"x".repeat(100)).to_string();
         assert_eq!(long, format!("\"{}\"…", "x".repeat(64)));
+    }
+
+    #[test]
+    fn an_excerpt_keeps_its_quotes_stays_on_one_line_and_is_cut() {
+        let excerpt = |text| Excerpt { text, limit: 4 }.to_string();
+        assert_eq!(excerpt("\"é\""), "\"é\"");
+        assert_eq!(excerpt("a\nbc"), "a\\u{a}bc");
+        assert_eq!(excerpt("abcé"), "abcé");
+        assert_eq!(excerpt("abcéx"), "abcé…");
     }
 
     #[test]

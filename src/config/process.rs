@@ -19,9 +19,19 @@ settings! {
         /// How the lines of the log look: `text` (time, level, message), `journal` (priority and message, as journald
         /// reads them), `json` (an object each), or `auto`: `journal` where standard output is the journal, otherwise
         /// `text`. With `journal`, `journalctl -p warning` shows what is at least a warning. An object has `level` (20
-        /// debug, 30 info, 40 warn, 50 error), `time` (milliseconds since 1970), `msg`, and what the line is about, such as
-        /// `protocol` and `listener`.
+        /// debug, 30 info, 40 warn, 50 error), `time` (milliseconds since 1970), `msg`, and what the line is about:
+        /// `protocol`, `listener`, `connection`, `address`, `id`, `code`, `reason`, `seconds`, `messages_in`,
+        /// `messages_out`, `bytes_in`, `bytes_out`.
         pub log_format: LogFormat = LogFormat::Auto, "auto, text, journal or json";
+
+        /// Whether the end of each connection is logged at `info`: how it ended, from where, and how much it sent and
+        /// received. With `log` at `debug` its beginning is logged, too. `false`: only refusals are logged, and how many
+        /// connections ended in which way at the end of the daemon. PeerDrop's wrong codes are the ends of connections.
+        pub log_connections: bool = true, "true or false";
+
+        /// Whether lines of the log have the addresses of clients. `false`: no line has one, so nothing can block an
+        /// address by the log. Addresses of listeners stay, and what a client wrote into a header.
+        pub log_addresses: bool = true, "true or false";
 
         /// Number of executor threads; 0: one per core, at most 4.
         pub threads: usize = 0, "threads", ..=1024;

@@ -3,9 +3,10 @@
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+use crate::base::log_escape::Quoted;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
 use crate::net::client_ip;
-use crate::net::connection::{BrokerLink, Connection};
+use crate::net::connection::{BrokerLink, Connection, ConnectionLog};
 use crate::net::connection_limits::{AtCapacity, Permits};
 use crate::net::http::checks::{RequestKind, check};
 use crate::net::http::connection::HttpConnection;
@@ -71,10 +72,12 @@ impl Handshake<'_> {
         let (outbox, outbox_receiver) = outbox(listener.outbox_size(), &server.budget);
         let mut link = BrokerLink::new(conn, listener.event_sender(), outbox_receiver);
         let (reply_to, reply) = oneshot::channel();
+        let request = connect_request(&head, http.address);
+        let log = connection_log(listener, conn, &request);
         link.open(OpenEvent {
             listener_index: listener.index,
             conn,
-            request: connect_request(&head, http.address),
+            request,
             outbox,
             status: Arc::clone(http.socket.status()),
             reply_to,
@@ -86,8 +89,7 @@ impl Handshake<'_> {
         };
         let rejection = match decision {
             Ok(Ok(())) => {
-                let name = listener.protocol_name();
-                log::info!("{name} #{}: opened from {}", conn.0, http.address);
+                log.log_open();
                 return Some(Connection::new(
                     http.socket,
                     http.already_read,
@@ -95,6 +97,7 @@ impl Handshake<'_> {
                     link,
                     listener.protocol,
                     &listener.settings,
+                    log,
                 ));
             }
             Ok(Err(rejection)) => Response::new(rejection.status, rejection.text),
@@ -303,6 +306,24 @@ fn connect_request(head: &RequestHead, address: IpAddr) -> ConnectRequest {
     }
 }
 
+/// Returns what the log says of a connection, as far as the settings let it.
+fn connection_log(
+    listener: &ListenerState,
+    conn: ConnectionId,
+    request: &ConnectRequest,
+) -> ConnectionLog {
+    let logs_end = listener.server.log_connections;
+    let id = logs_end.then(|| (listener.protocol.client_id)(request));
+    ConnectionLog {
+        protocol: listener.protocol_name(),
+        listener: listener.address,
+        conn,
+        address: listener.logged_address(request.address),
+        id: id.flatten().map(|id| Quoted::cut(&id).into()),
+        logs_end,
+    }
+}
+
 /// Completes the handshake of a client above `max_connections`, sends it the protocol's message about
 /// that, and closes it.
 async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
@@ -350,7 +371,7 @@ fn log_wrong_protocol(wrong: WrongProtocol, http: &HttpConnection<'_>) {
 
 /// Returns what to do about a PROXY header where none is expected.
 fn proxy_header_advice(http: &HttpConnection<'_>) -> String {
-    let peer = http.address.to_canonical();
+    let peer = address_in_words(http.listener, http.address);
     if http.has_proxy_header {
         "a second one followed the PROXY header that names this address; if it is a proxy in front of another, let \
          that one accept PROXY headers (HAProxy: accept-proxy, nginx: listen ... proxy_protocol)"
@@ -376,11 +397,12 @@ fn log_untrusted_forwarding(head: &RequestHead, http: &HttpConnection<'_>) {
         return;
     }
     let notice = Notice::UntrustedForwarding;
+    let address = address_in_words(listener, peer);
     if !http.has_proxy_header {
         return listener.log_notice(notice, peer, || {
             format!(
                 "its {} is ignored, and limits count all its clients as one address; if it is your proxy, write \
-                 \"trusted_proxies\": [\"{peer}\"] for this listener",
+                 \"trusted_proxies\": [\"{address}\"] for this listener",
                 header.name()
             )
         });
@@ -391,9 +413,15 @@ fn log_untrusted_forwarding(head: &RequestHead, http: &HttpConnection<'_>) {
         listener.log_notice(notice, peer, || {
             format!(
                 "its {} is ignored, as the PROXY header says that this address is the client; if it is a proxy of \
-                 yours, too, add \"{peer}\" to \"trusted_proxies\" of this listener",
+                 yours, too, add \"{address}\" to \"trusted_proxies\" of this listener",
                 header.name()
             )
         });
     }
+}
+
+/// Returns an address for advice in the log, or a placeholder where the log has none.
+fn address_in_words(listener: &ListenerState, address: IpAddr) -> String {
+    let address = listener.logged_address(address);
+    address.map_or("its address".to_owned(), |address| address.to_string())
 }

@@ -7,9 +7,11 @@ use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
 use crate::realm::Protocol;
+use crate::sys::log_fields::{self, field, text};
 use async_std::channel::Receiver;
 use futures::channel::mpsc;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +39,9 @@ pub(crate) struct ServerState {
     pub(crate) request_budget: Arc<MemoryBudget>,
     /// Limit of the clients that are being rejected because the server is full: [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
+    /// The settings `log_connections` and `log_addresses`.
+    pub(crate) log_connections: bool,
+    pub(crate) log_addresses: bool,
     /// Channel without messages that closes when the daemon stops.
     pub(crate) stopping: Receiver<Infallible>,
     /// Sender whose channel closes when the last task that serves a client has ended and dropped it.
@@ -122,15 +127,26 @@ impl ListenerState {
         let Some(unlogged) = self.notices.record(notice, Instant::now()) else {
             return;
         };
-        let (name, address, details) = (self.protocol_name(), self.address, details());
-        let client = client.to_canonical();
+        let (name, listener, details) = (self.protocol_name(), self.address, details());
+        let address = self.logged_address(client);
+        let client = ClientName(address);
         let more = match unlogged {
             0 => String::new(),
             unlogged => format!(" ({unlogged} more before)"),
         };
-        log::log!(
+        let fields = [
+            field("protocol", name),
+            text("listener", &listener),
+            address
+                .as_ref()
+                .and_then(|address| text("address", address)),
+            notice.status().and_then(|status| field("code", status)),
+            text("reason", &details),
+        ];
+        log_fields::log(
             notice.level(),
-            "{name} on {address}: {client} is {notice}: {details}{more}"
+            &fields,
+            format_args!("{name} on {listener}: {client} is {notice}: {details}{more}"),
         );
     }
 
@@ -138,9 +154,10 @@ impl ListenerState {
     pub(crate) fn log_old_handshake(&self, client: IpAddr) {
         if self.notices.record_old_handshake(Instant::now()) {
             log::info!(
-                "{}: {client} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
+                "{}: {} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
                  \"proxy_http_version 1.1;\")",
-                self.protocol_name()
+                self.protocol_name(),
+                ClientName(self.logged_address(client)),
             );
         }
     }
@@ -157,6 +174,11 @@ impl ListenerState {
         }
     }
 
+    /// Returns the address of a client for the log; `None` without `log_addresses`.
+    pub(crate) fn logged_address(&self, client: IpAddr) -> Option<IpAddr> {
+        self.server.log_addresses.then(|| client.to_canonical())
+    }
+
     /// Returns the limit of an outbox in bytes.
     pub(crate) fn outbox_size(&self) -> usize {
         outbox_size(self.protocol, &self.settings)
@@ -171,6 +193,18 @@ impl ListenerState {
             &self.connection_limit,
             &server.rejection_limit,
         )
+    }
+}
+
+/// Displays a client as the log names it.
+pub(crate) struct ClientName(pub(crate) Option<IpAddr>);
+
+impl fmt::Display for ClientName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("a client"),
+        }
     }
 }
 

@@ -36,6 +36,14 @@ impl Notice {
         }
     }
 
+    /// Returns the status of the response.
+    pub(crate) const fn status(self) -> Option<u16> {
+        match self {
+            Self::Refused(status) => Some(status),
+            _ => None,
+        }
+    }
+
     /// Returns the level of its log lines: `warn` for what the operator has to mend.
     pub(crate) const fn level(self) -> log::Level {
         match self {
@@ -169,7 +177,7 @@ mod tests {
         let (log, start) = (NoticeLog::default(), Instant::now());
         let kinds = [
             NOT_FOUND,
-            Notice::Refused(403),
+            Notice::Refused(426),
             Notice::TimedOut,
             Notice::WrongProtocol(WrongProtocol::Tls),
             Notice::WrongProtocol(WrongProtocol::Http2),

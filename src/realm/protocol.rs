@@ -1,7 +1,8 @@
 //! A protocol as data: what the daemon must know of it before there is a connection, and how to create its realm.
 
 use super::{
-    Command, Message, Method, Realm, Setting, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, Message, Method, Realm, Setting, SettingError, SettingMap,
+    SlowConsumerPolicy,
 };
 use crate::base::close::CloseReason;
 use serde_json::Value;
@@ -45,6 +46,9 @@ pub struct Protocol {
     pub full_message: Option<&'static str>,
     /// Returns whether the protocol is served at this path; otherwise the response is 404.
     pub matches_path: fn(&str) -> bool,
+    /// Returns the id that a client chose in its handshake, by which an operator finds its connection in the log, if the
+    /// protocol has such ids. Never a secret.
+    pub client_id: fn(&ConnectRequest) -> Option<String>,
     /// Creates the decoder of a new connection.
     pub new_decoder: fn() -> DecodeFn,
     /// Creates the realm of a listener from its options, of which none is missing: [`new_realm`].

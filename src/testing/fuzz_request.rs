@@ -236,6 +236,8 @@ thread_local! {
                 budget: MemoryBudget::new(0),
                 request_budget: MemoryBudget::new(0),
                 rejection_limit: ConnectionLimit::new(0),
+                log_connections: true,
+                log_addresses: true,
                 stopping,
                 _task_guard: all_gone,
             });

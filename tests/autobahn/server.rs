@@ -37,6 +37,7 @@ static PROTOCOL: Protocol = Protocol {
     methods: &[],
     full_message: None,
     matches_path: |_| true,
+    client_id: |_| None,
     new_decoder: || Box::new(|message| Some(Command::new(message))),
     new_realm: new_realm::<EchoAnything>,
 };

@@ -27,6 +27,7 @@ static HANGING: Protocol = Protocol {
     methods: &[],
     full_message: None,
     matches_path: |_| true,
+    client_id: |_| None,
     new_decoder: || {
         Box::new(|message| match message {
             Message::Text(text) if text.as_str() == "hang" => Some(Command::new(())),

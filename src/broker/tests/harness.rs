@@ -181,6 +181,7 @@ const fn protocol(slow_consumer_policy: SlowConsumerPolicy) -> Protocol {
         methods: &[],
         full_message: None,
         matches_path: |_| unreachable!(),
+        client_id: |_| None,
         new_decoder: || unreachable!(),
         new_realm: |_| unreachable!(),
     }

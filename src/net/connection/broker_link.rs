@@ -53,11 +53,6 @@ impl BrokerLink {
         let _ = self.inbox.send(Event::Open(Box::new(event))).await;
     }
 
-    /// Returns the id of the connection in the broker.
-    pub(super) fn conn(&self) -> ConnectionId {
-        self.conn
-    }
-
     /// Moves the frames in the outbox to the end of `frames` and returns the broker's directives. The task of
     /// `cx` is woken on the next change.
     pub(super) fn take(

@@ -5,6 +5,7 @@
 
 mod broker_link;
 mod closing;
+mod connection_log;
 mod exit;
 mod pings;
 mod pump;
@@ -22,6 +23,7 @@ use crate::config::ListenerSettings;
 use crate::net::socket::ClientSocket;
 use crate::realm::Protocol;
 pub(crate) use broker_link::BrokerLink;
+pub(crate) use connection_log::ConnectionLog;
 use exit::PumpExit;
 use futures::FutureExt;
 use futures::future::poll_fn;
@@ -48,12 +50,13 @@ impl Connection {
         link: BrokerLink,
         protocol: &'static Protocol,
         settings: &ListenerSettings,
+        log: ConnectionLog,
     ) -> Self {
         let mut websocket = BufferedWebSocket::new(socket, already_read, settings.max_message_size);
         let response = Frame::encoded(upgrade_response);
         websocket.writer_mut().queue_control(response);
         Self {
-            pump: Box::new(Pump::new(websocket, link, protocol)),
+            pump: Box::new(Pump::new(websocket, link, protocol, log)),
             opened_at: Instant::now(),
             close_timeout: settings.close_timeout,
         }

@@ -1,6 +1,7 @@
 //! The pump: one poll of a connection's task, which reads and writes.
 
 use super::broker_link::{BrokerGone, BrokerLink};
+use super::connection_log::{ConnectionLog, Traffic};
 use super::exit::PumpExit;
 use super::pings::Pings;
 use super::read_buffer::{BufferedWebSocket, ReadBufferSize};
@@ -42,11 +43,11 @@ pub(super) struct Pump {
     pub(super) link: BrokerLink,
     pub(super) memory: ReceiveMemory,
     pings: Pings,
-    protocol: &'static Protocol,
     decoder: DecodeFn,
     /// End of the connection, which takes effect once all pending events are sent to the broker.
     exit: Option<PumpExit>,
     messages_received: u64,
+    log: ConnectionLog,
 }
 
 impl Pump {
@@ -54,16 +55,17 @@ impl Pump {
         websocket: BufferedWebSocket,
         link: BrokerLink,
         protocol: &'static Protocol,
+        log: ConnectionLog,
     ) -> Self {
         Self {
             websocket,
             link,
             memory: ReceiveMemory::default(),
             pings: Pings::default(),
-            protocol,
             decoder: (protocol.new_decoder)(),
             exit: None,
             messages_received: 0,
+            log,
         }
     }
 
@@ -272,8 +274,7 @@ impl Pump {
                 self.memory.add_decoded(bytes);
             }
             None => {
-                let (name, conn) = (self.protocol.name, self.link.conn().0);
-                log::debug!("{name} #{conn}: ignored a message");
+                self.log.log_ignored();
             }
         }
     }
@@ -290,18 +291,18 @@ impl Pump {
 
     /// Logs how the connection ended, and its traffic.
     pub(super) fn log_end(&self, reason: DisconnectReason, opened_at: Instant) {
-        let (name, conn) = (self.protocol.name, self.link.conn().0);
-        let seconds = opened_at.elapsed().as_secs_f64();
         let FrameWriter {
             socket,
             frames_sent,
             ..
         } = self.websocket.writer();
-        log::info!(
-            "{name} #{conn}: {reason}; {seconds:.1} s, {} messages ({} bytes) in, {frames_sent} ({} bytes) out",
-            self.messages_received,
-            socket.bytes_received,
-            socket.bytes_sent,
-        );
+        let traffic = Traffic {
+            time: opened_at.elapsed(),
+            messages_in: self.messages_received,
+            messages_out: *frames_sent,
+            bytes_in: socket.bytes_received,
+            bytes_out: socket.bytes_sent,
+        };
+        self.log.log_end(reason, &traffic);
     }
 }

@@ -4,7 +4,7 @@ use super::exit::PumpExit;
 use super::pump::PumpEvent;
 use super::read_buffer::ReadBufferSize;
 use super::turn::MAX_FRAMES;
-use super::{BrokerLink, Connection};
+use super::{BrokerLink, Connection, ConnectionLog};
 use crate::base::close::CloseReason;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{
@@ -52,7 +52,16 @@ impl Harness {
         let mut settings = Listener::built_in(protocol).settings;
         settings.max_message_size = MAX_MESSAGE;
         let socket = ClientSocket::new(tcp, status);
-        let connection = Connection::new(socket, Vec::new(), RESPONSE, link, protocol, &settings);
+        let log = ConnectionLog {
+            protocol: protocol.name,
+            listener: settings.address,
+            conn: ConnectionId(1),
+            address: None,
+            id: None,
+            logs_end: false,
+        };
+        let connection =
+            Connection::new(socket, Vec::new(), RESPONSE, link, protocol, &settings, log);
         Self {
             connection,
             client,

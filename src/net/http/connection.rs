@@ -7,7 +7,7 @@ use crate::base::log_escape::Quoted;
 use crate::base::memory_budget::MemoryReservation;
 use crate::broker::{MAX_PONG_TIME, time_to_receive};
 use crate::net::client_ip;
-use crate::net::listener::ListenerState;
+use crate::net::listener::{ClientName, ListenerState};
 use crate::net::notice_log::Notice;
 use crate::net::proxy_protocol::{ProxyError, read_proxy_header};
 use crate::net::socket::ClientSocket;
@@ -208,7 +208,7 @@ impl<'a> HttpConnection<'a> {
         let reason: String = reason.flat_map(|reason| [": ", reason]).collect();
         log::debug!(
             "{name}: the response to {} is {}{reason}",
-            self.address,
+            ClientName(self.listener.logged_address(self.address)),
             response.status
         );
         if response.status >= 400 {

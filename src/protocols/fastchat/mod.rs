@@ -129,6 +129,7 @@ pub static PROTOCOL: Protocol = Protocol {
     methods: &[Method::Get, Method::Post],
     full_message: None,
     matches_path: |path| matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat"),
+    client_id: |_| None,
     new_decoder: || {
         let mut decoder = Decoder::default();
         Box::new(move |message| Some(Command::new(decoder.decode(&message))))

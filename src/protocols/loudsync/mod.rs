@@ -78,6 +78,7 @@ pub static PROTOCOL: Protocol = Protocol {
     full_message: None,
     // Every path is accepted (rulings), since one listener serves one protocol only.
     matches_path: |_| true,
+    client_id: |_| None,
     new_decoder: || {
         let mut decoder = Decoder::default();
         Box::new(move |message| Some(Command::new(decoder.decode(message))))

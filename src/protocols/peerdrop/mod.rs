@@ -76,6 +76,7 @@ pub static PROTOCOL: Protocol = Protocol {
     methods: &[],
     full_message: None,
     matches_path: |path| path == ENDPOINT || code_in(path).is_some(),
+    client_id: |_| None,
     new_decoder: || {
         Box::new(|message| match message {
             Message::Text(text) => Some(Command::new(text)),

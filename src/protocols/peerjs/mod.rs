@@ -114,6 +114,7 @@ pub static PROTOCOL: Protocol = Protocol {
     full_message: Some(FULL_ERROR),
     // The path depends on the options, so `open` and `request` check it.
     matches_path: |_| true,
+    client_id: |request| request.parameter("id"),
     new_decoder: || Box::new(|message| codec::decode(&message).map(Command::new)),
     new_realm: new_realm::<PeerJs>,
 };

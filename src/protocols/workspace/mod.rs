@@ -90,6 +90,7 @@ pub static PROTOCOL: Protocol = Protocol {
     methods: &[],
     full_message: None,
     matches_path: |path| path == ENDPOINT,
+    client_id: |_| None,
     new_decoder: || {
         let mut decoder = Decoder::default();
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
