@@ -26,6 +26,7 @@ mod http;
 mod lifecycle;
 mod liveness;
 mod log;
+mod log_filter;
 mod log_format;
 mod loudsync;
 mod memory;

@@ -143,6 +143,8 @@ impl ListenerState {
             notice.status().and_then(|status| field("code", status)),
             text("reason", &details),
         ];
+        // What is before the details is chosen by the server alone: the filter for fail2ban relies on it
+        // (`systemd/examples/fail2ban`).
         log_fields::log(
             notice.level(),
             &fields,

@@ -1,5 +1,5 @@
 //! The log lines that clients cause before they are admitted. The first notice of a kind in a minute is logged
-//! with its details; those that follow are counted, and the count is logged with the next one or after the minute.
+//! with its details, of some kinds the first few; those that follow are counted, and the count is logged with the next one or after the minute.
 //! So refusals are seen by default, and no client can fill the log with them.
 
 use crate::net::http::request::WrongProtocol;
@@ -12,6 +12,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The period for an untrusted proxy header, which every request may have.
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Lines in a minute about refusals that a program such as fail2ban counts by address, to block those that try again
+/// and again: of each status (403, 429), on each listener. The more a client tries, the more of them are its own.
+const ABUSE_LINES: u32 = 60;
 
 /// A kind of notice: what happened to a client. The server gives few different statuses, so there are few kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,14 @@ impl Notice {
         match self {
             Self::UntrustedForwarding => HOUR,
             _ => MINUTE,
+        }
+    }
+
+    /// Returns how many lines it has in its period. Those that are counted by address have more (see [`ABUSE_LINES`]).
+    const fn lines(self) -> u32 {
+        match self {
+            Self::Refused(403 | 429) => ABUSE_LINES,
+            _ => 1,
         }
     }
 
@@ -87,7 +99,9 @@ pub(crate) struct NoticeLog {
 struct Window {
     kind: Notice,
     start: Instant,
-    /// Number of notices that followed it.
+    /// Number of lines since then.
+    lines: u32,
+    /// Number of notices that followed them.
     unlogged: u64,
 }
 
@@ -110,15 +124,21 @@ impl NoticeLog {
             windows.push(Window {
                 kind: notice,
                 start: now,
+                lines: 1,
                 unlogged: 0,
             });
             return Some(0);
         };
         if now.duration_since(window.start) < notice.period() {
+            if window.lines < notice.lines() {
+                window.lines += 1;
+                return Some(0);
+            }
             window.unlogged += 1;
             return None;
         }
         window.start = now;
+        window.lines = 1;
         Some(std::mem::take(&mut window.unlogged))
     }
 
@@ -170,6 +190,19 @@ mod tests {
         assert_eq!(log.record(NOT_FOUND, seconds(59)), None);
         assert_eq!(log.record(NOT_FOUND, seconds(60)), Some(2));
         assert_eq!(log.record(NOT_FOUND, seconds(61)), None);
+    }
+
+    #[test]
+    fn refusals_that_are_counted_by_address_have_sixty_lines_a_minute() {
+        for status in [403, 429] {
+            let (log, start) = (NoticeLog::default(), Instant::now());
+            let refused = Notice::Refused(status);
+            let logged = (0..100).filter(|_| log.record(refused, start) == Some(0));
+            assert_eq!(logged.count(), 60);
+            assert_eq!(log.record(refused, start + MINUTE), Some(40));
+            let logged = (0..100).filter(|_| log.record(refused, start + MINUTE) == Some(0));
+            assert_eq!(logged.count(), 59);
+        }
     }
 
     #[test]

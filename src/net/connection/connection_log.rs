@@ -49,7 +49,8 @@ impl ConnectionLog {
         log::debug!("{} #{}: ignored a message", self.protocol, self.conn.0);
     }
 
-    /// Logs how the connection ended.
+    /// Logs how the connection ended. What is before the client's address in the line is chosen by the server alone: the
+    /// filter for fail2ban relies on it (`systemd/examples/fail2ban`).
     pub(super) fn log_end(&self, reason: DisconnectReason, traffic: &Traffic) {
         if !self.logs_end {
             return;
