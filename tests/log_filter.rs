@@ -92,7 +92,7 @@ fn wrong_codes_403_and_429_are_found_with_their_addresses() {
 #[test]
 fn no_client_can_have_another_address_found() {
     let mut daemon = Daemon::start(json!({"log": "debug", "listeners": [
-        {"protocol": "peerjs"},
+        {"protocol": "peerjs", "trace_messages": true},
         {"protocol": "workspace", "origins": ["https://a.example"], "trusted_proxies": ["127.0.0.1"]},
     ]}));
     let (peerjs, workspace) = (daemon.addresses[0], daemon.addresses[1]);

@@ -1,6 +1,6 @@
-//! What a line of the log looks like, and what it has of connections and addresses.
+//! What a line of the log looks like, what it has of connections and addresses, and the trace of messages.
 
-use crate::common::{Client, Daemon, HANDSHAKE, http};
+use crate::common::{Client, Daemon, HANDSHAKE, http, run, temporary_file};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -82,6 +82,14 @@ fn the_journal_gets_priorities_and_no_time() {
     let log = daemon.stop_and_read_log();
     assert_all_match(&log, "^<[3467]>[a-z]");
     assert!(only(&log, "ready in").starts_with("<6>"));
+}
+
+#[test]
+fn warnings_have_the_priority_of_warnings() {
+    let listener = json!({"protocol": "peerdrop", "trace_messages": true});
+    let mut daemon = with_journal_stream("$stream", json!({"listeners": [listener]}));
+    let log = daemon.stop_and_read_log();
+    assert!(only(&log, "trace_messages").starts_with("<4>"));
 }
 
 #[test]
@@ -228,4 +236,59 @@ fn without_log_addresses_a_proxy_that_is_not_trusted_is_not_named_either() {
         line.contains("trusted_proxies") && !line.contains("127.0.0.1"),
         "{line}"
     );
+}
+
+#[test]
+fn a_trace_has_each_message_in_both_directions_cut() {
+    let listener = json!({"protocol": "peerdrop", "trace_messages": true});
+    let mut daemon = Daemon::start(json!({"listeners": [listener]}));
+    let mut creator = Client::connect(daemon.address(), "/ws/chat");
+    let code = creator.receive_text();
+    let mut joiner = Client::connect(daemon.address(), &format!("/ws/chat/{code}"));
+    joiner.receive_text();
+    creator.receive_text();
+    let long = format!("one\n\u{1b}\"two\" {}", "é".repeat(1000));
+    creator.send(long);
+    joiner.receive_text();
+    joiner.send_frame(2, &[0xff; 40]);
+    joiner.ping();
+    drop((creator, joiner));
+    let log = daemon.stop_and_read_log();
+    only(
+        &log,
+        &format!("peerdrop #1: sent {} bytes of text: {code}", code.len()),
+    );
+    let cut = format!(
+        r#"2011 bytes of text: one\u{{a}}\u{{1b}}"two" {}…"#,
+        "é".repeat(189)
+    );
+    for line in ["#1: received", "#2: sent"] {
+        let line = format!("peerdrop {line} {cut}");
+        assert!(only(&log, &line).ends_with(&line), "{log:#?}");
+    }
+    let binary = format!("#2: received 40 bytes of binary: {}…", "ff ".repeat(32));
+    assert!(only(&log, "of binary").ends_with(&binary), "{log:#?}");
+}
+
+#[test]
+fn a_trace_of_a_listener_that_others_can_reach_is_refused() {
+    for (address, write) in [
+        ("*:9081", "localhost:9081"),
+        ("192.0.2.1:9081", "localhost:9081"),
+        ("[::]:9000", "localhost:9000"),
+    ] {
+        let listener = json!({"protocol": "peerdrop", "address": address, "trace_messages": true});
+        let file = temporary_file(&json!({"listeners": [listener]}).to_string());
+        let output = run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2));
+        let error = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("listeners[0].trace_messages: write \"address\": \"{write}\"");
+        assert!(error.contains(&expected), "{error}");
+    }
+    for address in ["localhost:0", "127.0.0.1:0", "[::1]:0"] {
+        let listener = json!({"protocol": "peerdrop", "address": address, "trace_messages": true});
+        let file = temporary_file(&json!({"listeners": [listener]}).to_string());
+        let output = run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{address}");
+    }
 }

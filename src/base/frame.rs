@@ -27,6 +27,15 @@ struct EncodedFrame {
     reservation: OnceLock<MemoryReservation>,
 }
 
+/// What the log shows of a message to a client.
+pub(crate) struct PayloadPrefix {
+    pub(crate) is_text: bool,
+    /// Length of the whole payload in bytes.
+    pub(crate) length: usize,
+    /// The first bytes of the payload.
+    pub(crate) prefix: Vec<u8>,
+}
+
 /// Largest capacity that an empty queue of frames keeps; a larger one is freed.
 pub(crate) const RETAINED_FRAMES: usize = 64;
 
@@ -155,6 +164,25 @@ impl Frame {
             .filter(|piece| !piece.is_empty())
     }
 
+    /// Returns the kind and the length of a data message, and the first bytes of it, at most `limit`, for the log.
+    pub(crate) fn payload_prefix(&self, limit: usize) -> Option<PayloadPrefix> {
+        let pieces = self.pieces(0).flatten();
+        let start: Vec<u8> = pieces.copied().take(Self::MAX_HEADER + limit).collect();
+        let mut start = Cursor::new(start);
+        let (header, length) = FrameHeader::parse(&mut start).ok()??;
+        let OpCode::Data(kind) = header.opcode else {
+            return None;
+        };
+        let mut prefix = Vec::new();
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        start.take(limit).read_to_end(&mut prefix).ok()?;
+        Some(PayloadPrefix {
+            is_text: kind == Data::Text,
+            length: usize::try_from(length).unwrap_or(usize::MAX),
+            prefix,
+        })
+    }
+
     /// Returns the payload of a text message, for tests and for code that inspects effects.
     pub fn as_text(&self) -> Option<String> {
         let mut bytes = Cursor::new(self.pieces(0).collect::<Vec<_>>().concat());
@@ -217,6 +245,19 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_prefix_of_a_payload_is_without_the_header_and_control_frames_have_none() {
+        for length in [0, 1, 125, 126, 32_769, 70_000] {
+            let prefix = Frame::text("x".repeat(length)).payload_prefix(800).unwrap();
+            assert!(prefix.is_text);
+            assert_eq!(prefix.length, length);
+            assert_eq!(prefix.prefix, "x".repeat(length.min(800)).into_bytes());
+        }
+        assert!(!Frame::binary(vec![1]).payload_prefix(9).unwrap().is_text);
+        assert!(Frame::ping(b"x").payload_prefix(9).is_none());
+        assert!(Frame::encoded(b"HTTP/1.1 101").payload_prefix(9).is_none());
     }
 
     #[test]

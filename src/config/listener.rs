@@ -102,6 +102,11 @@ settings! {
         /// client to another may fill half of it; above that they fail with `MESSAGE_FAILED`, or expire. On PeerDrop no
         /// client is closed: the sender is not read until there is room.
         pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30;
+
+        /// Whether each message is logged at `info`, in both directions, cut after 200 characters: for authors of clients.
+        /// Only on a listener that this machine alone can reach, such as `"localhost:9000"`; elsewhere it is an error.
+        /// Of a binary message its length and its first 32 bytes are logged.
+        pub trace_messages: bool = false, "true or false";
     }
 }
 
@@ -135,6 +140,7 @@ impl Listener {
         given: &SettingMap,
     ) -> Result<Self, Vec<SettingError>> {
         let settings = ListenerSettings::read(&settings_of(protocol), given);
+        let settings = settings.and_then(check_trace);
         let value = |setting: Setting| {
             let value = given.get(setting.name).cloned();
             let value = value.or(setting.default).unwrap_or_default();
@@ -207,6 +213,20 @@ impl Serialize for Listener {
         let settings = self.settings.values().into_iter();
         to.collect_map([protocol].into_iter().chain(settings).chain(options))
     }
+}
+
+/// Checks that messages are logged only where no other machine can connect.
+fn check_trace(settings: ListenerSettings) -> Result<ListenerSettings, Vec<SettingError>> {
+    let address = &settings.address;
+    if !settings.trace_messages || address.is_loopback() {
+        return Ok(settings);
+    }
+    let problem = format!(
+        "write \"address\": \"localhost:{}\", or leave trace_messages out: messages are logged only where no other \
+         machine can connect, which {address} is not",
+        address.port()
+    );
+    Err(vec![SettingError::new("trace_messages", problem)])
 }
 
 /// Returns the descriptions of the settings that a listener of any protocol has, with the defaults of this one.

@@ -17,6 +17,11 @@ impl Config {
             for list in [ListenerSettings::list(), (listener.protocol.options)()] {
                 warnings.extend(milliseconds(&list, &json!(listener), &place));
             }
+            if listener.settings.trace_messages {
+                warnings.push(format!(
+                    "{place}trace_messages: the log has the messages of all clients; remove it when the client works"
+                ));
+            }
             for warning in self.unreachable(listener) {
                 warnings.push(format!("{place}{warning}"));
             }
@@ -125,6 +130,15 @@ mod tests {
             let peerjs = json!({"protocol": "peerjs", "alive_timeout": seconds});
             assert_eq!(warnings(&json!({"listeners": [peerjs]})), [""; 0]);
         }
+    }
+
+    #[test]
+    fn a_log_with_messages_is_meant_for_a_while() {
+        let traced = warning(json!({"protocol": "peerdrop", "trace_messages": true}));
+        assert!(
+            traced.starts_with("listeners[0].trace_messages: "),
+            "{traced}"
+        );
     }
 
     #[test]

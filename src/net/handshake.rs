@@ -321,6 +321,7 @@ fn connection_log(
         address: listener.logged_address(request.address),
         id: id.flatten().map(|id| Quoted::cut(&id).into()),
         logs_end,
+        traces_messages: listener.settings.trace_messages,
     }
 }
 

@@ -1,16 +1,27 @@
-//! The lines of the log about one connection.
+//! The lines of the log about one connection: how it ended, and its messages where the listener traces them.
 
 use crate::base::close::DisconnectReason;
+use crate::base::frame::Frame;
 use crate::base::log_escape::{Excerpt, Quoted};
 use crate::config::Address;
-use crate::realm::ConnectionId;
+use crate::realm::{ConnectionId, Message};
 use crate::sys::log_fields::{self, field, text};
 use log::Level;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
 /// Characters of an id in a field, at most.
 const MAX_ID: usize = 64;
+
+/// Characters of a text message that are logged, at most.
+const MAX_TRACED_CHARS: usize = 200;
+
+/// Bytes of a binary message that are logged, at most.
+const MAX_TRACED_BYTES: usize = 32;
+
+/// Bytes of a message that have what is logged of it: a character of UTF-8 has at most 4.
+const TRACE_PREFIX: usize = 4 * MAX_TRACED_CHARS;
 
 /// What the log says of a connection beside its end.
 pub(crate) struct ConnectionLog {
@@ -23,6 +34,8 @@ pub(crate) struct ConnectionLog {
     pub(crate) id: Option<Box<str>>,
     /// Whether the end is logged: `log_connections`.
     pub(crate) logs_end: bool,
+    /// Whether messages are logged: `trace_messages`.
+    pub(crate) traces_messages: bool,
 }
 
 /// What went over a connection.
@@ -98,5 +111,76 @@ impl ConnectionLog {
                 id.unwrap_or_default(),
             ),
         );
+    }
+
+    /// Logs a message of the client.
+    #[cold]
+    pub(super) fn trace_received(&self, message: &Message) {
+        let (is_text, bytes) = match message {
+            Message::Text(text) => (true, text.as_bytes()),
+            Message::Binary(bytes) => (false, &**bytes),
+        };
+        let prefix = bytes.get(..TRACE_PREFIX).unwrap_or(bytes);
+        self.trace("received", is_text, bytes.len(), prefix);
+    }
+
+    /// Logs a message to the client.
+    #[cold]
+    pub(super) fn trace_sent(&self, frame: &Frame) {
+        if let Some(payload) = frame.payload_prefix(TRACE_PREFIX) {
+            self.trace("sent", payload.is_text, payload.length, &payload.prefix);
+        }
+    }
+
+    fn trace(&self, direction: &'static str, is_text: bool, length: usize, prefix: &[u8]) {
+        let fields = [
+            field("protocol", self.protocol),
+            text("listener", &self.listener),
+            field("connection", self.conn.0),
+            field("direction", direction),
+            field("bytes", length as u64),
+        ];
+        let (kind, content) = if is_text {
+            // The prefix may end within a character, which is then behind those that are logged.
+            let text = &String::from_utf8_lossy(prefix);
+            let limit = MAX_TRACED_CHARS;
+            ("text", Excerpt { text, limit }.to_string())
+        } else {
+            ("binary", hex(prefix, length))
+        };
+        log_fields::log(
+            Level::Info,
+            &fields,
+            format_args!(
+                "{} #{}: {direction} {length} bytes of {kind}: {content}",
+                self.protocol, self.conn.0
+            ),
+        );
+    }
+}
+
+/// Returns the first bytes of a message of this length in hexadecimal.
+fn hex(prefix: &[u8], length: usize) -> String {
+    let mut hex = String::new();
+    for byte in prefix.iter().take(MAX_TRACED_BYTES) {
+        let _: fmt::Result = write!(hex, "{byte:02x} ");
+    }
+    if length > MAX_TRACED_BYTES {
+        hex.push('…');
+    }
+    hex.truncate(hex.trim_end().len());
+    hex
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hex_of_a_message_is_cut() {
+        assert_eq!(hex(&[], 0), "");
+        assert_eq!(hex(&[0, 255, 26], 3), "00 ff 1a");
+        let long = hex(&[7; 100], 100);
+        assert_eq!(long, format!("{}…", "07 ".repeat(MAX_TRACED_BYTES)));
     }
 }

@@ -91,7 +91,12 @@ impl Pump {
     /// In all other cases a waker is registered.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEvent> {
         let writer = self.websocket.writer_mut();
+        let queued = writer.queue.len();
         let directives = self.link.take(cx, &mut writer.queue);
+        if self.log.traces_messages {
+            let taken = writer.queue.iter().skip(queued);
+            taken.for_each(|frame| self.log.trace_sent(frame));
+        }
         if let Some(reason) = directives.ping {
             writer.queue_control(self.pings.ping(reason));
         }
@@ -217,6 +222,9 @@ impl Pump {
                     turn.count(message.len());
                     if let Some(message) = self.handle_message(message) {
                         self.messages_received += 1;
+                        if self.log.traces_messages {
+                            self.log.trace_received(&message);
+                        }
                         if !is_closing {
                             self.decode(message, &mut turn);
                         }

@@ -59,6 +59,7 @@ impl Harness {
             address: None,
             id: None,
             logs_end: false,
+            traces_messages: false,
         };
         let connection =
             Connection::new(socket, Vec::new(), RESPONSE, link, protocol, &settings, log);
