@@ -20,6 +20,7 @@ mod net;
 pub mod protocols;
 pub mod realm;
 pub mod server;
+mod status;
 pub mod sys;
 #[cfg(any(test, fuzzing))]
 pub mod testing;

@@ -10,6 +10,7 @@ use crate::net::connection_limits::ConnectionLimit;
 use crate::net::frame_writer;
 use crate::net::listener::{ListenerState, MAX_REJECTING, ServerState};
 use crate::net::turns;
+use crate::status::{self, Routes};
 use crate::sys::limits::Limits;
 use crate::sys::log_fields::{self, field, text};
 use crate::sys::memory::available_memory;
@@ -49,6 +50,8 @@ pub struct Server {
     started: Instant,
     /// The sockets of each listener; `None`: its port is taken, and is tried again.
     bound: Vec<Option<Bound>>,
+    /// The socket of the status port, if it has one.
+    status: Option<Bound>,
     limits: Limits,
 }
 
@@ -176,6 +179,7 @@ impl Server {
             log::warn!("{warning}");
         }
         Ok(Self {
+            status: config.process.status.and_then(bind_status),
             config,
             started,
             bound,
@@ -209,7 +213,15 @@ impl Server {
         });
         let slots = self.config.listeners.iter().map(realm_slot).collect();
         let broker = Broker::new(slots, Arc::clone(&budget), clock);
-        let heartbeat = Heartbeat::start().map(|heartbeat| (heartbeat, broker.pulse(), budget));
+        let pulse = broker.pulse();
+        let routes = Routes {
+            pulse: Arc::clone(&pulse),
+        };
+        let status = status::serve(
+            self.status.into_iter().flat_map(|it| it.sockets).collect(),
+            &routes,
+        );
+        let heartbeat = Heartbeat::start().map(|heartbeat| (heartbeat, Arc::clone(&pulse), budget));
         let broker = task::spawn(broker.run(events));
         task::spawn(turns::pace());
         // The channel allocates the list of those who wait at the first `recv`. Allocated during a storm, it would
@@ -226,7 +238,7 @@ impl Server {
         });
         // Runs on the thread of this future. What it allocates is not in the heaps of the executor's threads, which
         // are those that a storm fills (see `Event::Refresh`).
-        let tick = tick(inbox.clone(), state.lanes.clone(), watch);
+        let tick = tick(inbox.clone(), state.lanes.clone(), pulse, watch);
         // `all_tasks_ended` ends when the last task that serves clients drops its reference.
         drop(state);
         log_ready(started.elapsed(), &self.limits);
@@ -236,6 +248,7 @@ impl Server {
         futures::select! {
             () = stop.fuse() => {}
             never = tick.fuse() => match never {},
+            () = status.fuse() => {}
             // While `inbox` exists, the broker can only end with a panic, which is propagated here.
             _ = broker => unreachable!("the broker runs as long as its inbox has senders"),
         }
@@ -250,6 +263,23 @@ impl Server {
         let _ = inbox.send(Event::Stop).await;
         wait_for_clients(all_tasks_ended, self.config.process.shutdown_timeout).await;
         log_summary(inbox, started).await;
+    }
+}
+
+/// Binds the status port. Without it the listeners are served all the same.
+fn bind_status(address: Address) -> Option<Bound> {
+    match bind(address) {
+        Ok(bound) => {
+            log::info!("status on http://{}/", bound.address);
+            Some(bound)
+        }
+        Err(error) => {
+            log::warn!(
+                "status: cannot listen on {address}: {error}{}; there is no status port",
+                remedy(error.kind(), &address)
+            );
+            None
+        }
     }
 }
 
@@ -452,6 +482,7 @@ fn realm_slot(listener: &Listener) -> RealmSlot {
 async fn tick(
     mut inbox: EventSender,
     mut lanes: Vec<EventSender>,
+    pulse: Arc<Pulse>,
     mut watch: Option<Watch>,
 ) -> Infallible {
     loop {
@@ -463,6 +494,7 @@ async fn tick(
             // Fails if the previous one is still in the lane.
             let _ = lane.try_send(Event::Refresh);
         }
+        pulse.record_sent();
         // Fails if the broker has panicked, which ends the caller.
         let _ = inbox.send(Event::Tick).await;
     }

@@ -36,5 +36,6 @@ mod protocol_lists;
 mod proxies;
 mod refusals;
 mod setting_tables;
+mod status;
 mod transcripts;
 mod workspace;

@@ -115,7 +115,7 @@ impl Broker {
             pending_closes: VecDeque::new(),
             wakers: Vec::new(),
             clock,
-            pulse: Arc::default(),
+            pulse: Arc::new(Pulse::new()),
             stopping: false,
         }
     }

@@ -1,5 +1,6 @@
 //! The settings of the process: keys of the outermost object.
 
+use super::Address;
 use crate::realm::setting::{Range, Setting};
 use crate::realm::setting_list::{Settings as _, settings};
 use crate::sys::log_format::LogFormat;
@@ -8,6 +9,9 @@ use std::time::Duration;
 
 /// Smallest `memory_budget`, in bytes: about what a single well-behaved client can use.
 const MIN_MEMORY_BUDGET: u64 = 1 << 20;
+
+/// Port of `status`.
+const STATUS_PORT: u16 = 7171;
 
 settings! {
     /// Settings of the process.
@@ -56,6 +60,12 @@ settings! {
         /// sessions of clients that have disconnected, and stored messages, go last. Requests larger than 2 KiB have a
         /// separate budget of an eighth of it; above that: HTTP 503.
         pub memory_budget: Option<usize> = None, "bytes", Range::from(MIN_MEMORY_BUDGET..).or_zero();
+
+        /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/healthz` says whether
+        /// it works. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
+        /// server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners are served all the
+        /// same, and the log has a warning.
+        pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port";
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.
         pub shutdown_timeout: Duration = Duration::from_secs(5), "seconds";

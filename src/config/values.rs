@@ -123,6 +123,20 @@ impl SettingValue for Address {
     }
 }
 
+/// Only `status` is of this type.
+impl SettingValue for Option<Address> {
+    fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
+        match value {
+            Value::Null => Ok(None),
+            address => Address::read(address, setting).map(Some),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        json!(self)
+    }
+}
+
 impl SettingValue for Origins {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
         expect_array(value, setting)?;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest. `sys` is a leaf, `testing` may use everything.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "sys",
     "base",
     "realm",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 10] = [
     "config",
     "broker",
     "net",
+    "status",
     "cli",
     "server",
 ];

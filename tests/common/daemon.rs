@@ -129,6 +129,8 @@ pub struct Daemon {
     log: Receiver<String>,
     /// The lines of the log until the daemon was ready.
     pub start_of_log: Vec<String>,
+    /// The address of the status port, if the configuration has one.
+    pub status: Option<SocketAddr>,
     /// The addresses of the listeners, in the order of the configuration.
     pub addresses: Vec<SocketAddr>,
     config: PathBuf,
@@ -175,6 +177,10 @@ impl Daemon {
                 listener["hosts"] = json!(["h"]);
             }
         }
+        // Many daemons run at the same time.
+        if config.get("status").is_none() {
+            config["status"] = Value::Null;
+        }
         let path = temporary_file(&config.to_string());
         let mut child = program
             .envs(unit_environment())
@@ -196,12 +202,15 @@ impl Daemon {
             log,
             start_of_log: Vec::new(),
             addresses: Vec::new(),
+            status: None,
             config: path,
         };
         loop {
             let line = daemon.expect_log_line();
             daemon.start_of_log.push(line.clone());
-            if let Some((_, address)) = line.split_once("listens on ws://") {
+            if let Some((_, address)) = line.split_once("status on http://") {
+                daemon.status = address.trim_end_matches('/').parse().ok();
+            } else if let Some((_, address)) = line.split_once("listens on ws://") {
                 let address = address.split('/').next().unwrap();
                 // Both stand for several addresses.
                 let address = address

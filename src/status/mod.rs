@@ -1,0 +1,10 @@
+//! The status port: what an operator asks of a daemon that runs, over plain HTTP.
+//!
+//! `server.rs` has the sockets and the connections, `routes.rs` the paths. All of it runs on the thread that waits for
+//! the end of the daemon, and not on the executor: so it answers while the executor is busy, or the broker hangs.
+
+mod routes;
+mod server;
+
+pub(crate) use routes::Routes;
+pub(crate) use server::serve;
