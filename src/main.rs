@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use switchboard::cli::{self, Command};
-use switchboard::config::{Config, Listener, help, parse_level};
+use switchboard::config::{Config, Flags, Listener, help};
 use switchboard::server::{Server, WhenTaken, limits};
 use switchboard::sys::{log_format, log_writer, open_files, signals, stderr, systemd, threads};
 
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Serve => serve(config),
+        Command::Serve => serve(config, &arguments.flags),
         _ => check(&config),
     }
 }
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 /// Prints the listeners, the settings of the process, the limits that follow from them on this machine, and `ok`.
 fn check(config: &Config) -> ExitCode {
     let limits = limits(config, open_files::raise_limit());
-    let (_, level_warning) = log_level(config);
+    let (_, level_warning) = config.log_level();
     let warnings = level_warning.into_iter().chain(config.warnings());
     for warning in warnings.chain(limits.warnings()) {
         stderr::print(format_args!("switchboard: warning: {warning}"));
@@ -63,20 +63,6 @@ fn check(config: &Config) -> ExitCode {
     let settings = config.effective().into_iter();
     let settings: String = settings.map(|setting| format!("{setting}\n")).collect();
     print(&format!("{listeners}{settings}{limits}ok\n"))
-}
-
-/// Returns the level of the log, and a warning if `RUST_LOG` would set it and is invalid.
-fn log_level(config: &Config) -> (log::LevelFilter, Option<String>) {
-    let default = log::LevelFilter::Info;
-    let variable = std::env::var("RUST_LOG").ok();
-    match (config.process.log, variable.filter(|name| !name.is_empty())) {
-        (Some(level), _) => (level, None),
-        (None, None) => (default, None),
-        (None, Some(name)) => match parse_level(&name) {
-            Ok(level) => (level, None),
-            Err(problem) => (default, Some(format!("RUST_LOG is ignored: {problem}"))),
-        },
-    }
 }
 
 fn listener_line(listener: &Listener) -> String {
@@ -111,7 +97,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, flags: &Flags) -> ExitCode {
     // Before standard output is replaced.
     let format = config.process.log_format.resolve(io::stdout());
     stderr::report_panics(format);
@@ -124,7 +110,7 @@ fn serve(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (level, warning) = log_level(&config);
+    let (level, warning) = config.log_level();
     log_format::start(format, level);
     log_start(config.file());
     if let Some(warning) = warning {
@@ -137,11 +123,11 @@ fn serve(config: Config) -> ExitCode {
     } else {
         WhenTaken::Retry
     };
-    let (stop, server) = match (
-        signals::stop_requested(),
+    let (requests, server) = match (
+        signals::requests(),
         Server::bind(config, open_files, when_taken),
     ) {
-        (Ok(stop), Ok(server)) => (stop, server),
+        (Ok(requests), Ok(server)) => (requests, server),
         (Err(error), _) => {
             stderr::print(format_args!(
                 "switchboard: cannot wait for signals: {error}"
@@ -154,7 +140,8 @@ fn serve(config: Config) -> ExitCode {
         }
     };
     // A panic of the broker ends the process; the panic hook has already reported it.
-    let serve = AssertUnwindSafe(|| async_std::task::block_on(server.run(stop)));
+    let load = || Config::load(flags, std::env::vars_os());
+    let serve = AssertUnwindSafe(|| async_std::task::block_on(server.run(requests, load)));
     match std::panic::catch_unwind(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_panic) => ExitCode::FAILURE,

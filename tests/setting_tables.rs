@@ -84,10 +84,11 @@ fn the_man_page_has_every_setting() {
             };
             let unit = unit_and_range(setting);
             page += &format!(
-                ".TP\n.BR {} \" ({})\"\n{}\n",
+                ".TP\n.BR {} \" ({})\"\n{}\n{}\n",
                 setting.name,
                 roff(&format!("{unit}{default}")),
-                roff(&setting.text)
+                roff(&setting.text),
+                roff(setting.applies.text())
             );
         }
     }

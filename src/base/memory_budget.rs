@@ -12,23 +12,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The sum of all reservations, and its limit.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
-    /// Limit of the sum, in bytes.
-    limit: usize,
+    /// Limit of the sum, in bytes; `usize::MAX`: none.
+    limit: AtomicUsize,
     reserved: AtomicUsize,
 }
 
 impl MemoryBudget {
     /// Creates a budget of `limit` bytes; 0: no limit.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limit: if limit == 0 { usize::MAX } else { limit },
+        let budget = Arc::new(Self {
+            limit: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
-        })
+        });
+        budget.set_limit(limit);
+        budget
+    }
+
+    /// Changes the limit, in bytes; 0: no limit. If more is reserved, the broker evicts until it is not.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Returns the limit in bytes; `usize::MAX` if there is none.
-    pub(crate) const fn limit(&self) -> usize {
-        self.limit
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Returns the sum of all reservations, in bytes.
@@ -38,7 +46,7 @@ impl MemoryBudget {
 
     /// Returns whether more than the limit is reserved.
     pub(crate) fn is_exceeded(&self) -> bool {
-        self.reserved() > self.limit
+        self.reserved() > self.limit()
     }
 }
 

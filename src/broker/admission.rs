@@ -47,6 +47,12 @@ impl Admission {
         self.deferred.remove(&conn);
     }
 
+    /// Drops the deferred open of a connection, which makes its handshake respond that the server is shutting down.
+    /// Returns whether there was one.
+    pub(super) fn drop_deferred(&mut self, conn: ConnectionId) -> bool {
+        self.deferred.remove(&conn).is_some()
+    }
+
     /// Drops all deferred opens, which makes their handshakes respond that the server is shutting down.
     pub(super) fn stop(&mut self) {
         self.deferred.clear();
@@ -75,10 +81,11 @@ impl Broker {
             status,
             reply_to,
         } = event;
-        if self.stopping {
+        let Some(slot) = self.slots.get(listener_index).filter(|_| !self.stopping) else {
             // Dropping `reply_to` makes the handshake respond that the server is shutting down.
             return 1;
-        }
+        };
+        let keepalive = slot.checks.keepalive;
         self.connections.insert(
             conn,
             Connection::new(now, listener_index, request.address, outbox, status),
@@ -97,11 +104,8 @@ impl Broker {
             self.admission.deferred.remove(&conn);
             self.connections.remove(&conn);
         }
-        if let (Some(slot), Some(connection)) = (
-            self.slots.get(listener_index),
-            self.connections.get_mut(&conn),
-        ) {
-            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.measure_rtt(now, keepalive, &mut self.wakers);
         }
         // The handshake waits for this. If the client is gone by then, `Disconnected` will follow.
         let _ = reply_to.send(result);

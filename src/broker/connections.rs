@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// A connection from its opening handshake to its [`Event::Disconnected`](super::Event).
 pub(super) struct Connection {
-    /// Index of the listener in the configuration.
+    /// Index of the listener, which a [`ListenerKey`](super::ListenerKey) keeps.
     pub(super) listener_index: usize,
     /// The client's address, as far as it counts for limits.
     pub(super) address: SubnetKey,
@@ -125,14 +125,15 @@ impl Broker {
             let Some(slot) = self.slots.get(connection.listener_index) else {
                 continue;
             };
-            if connection.is_message_overdue(now.whole_seconds(), slot.message_timeout) {
+            if connection.is_message_overdue(now.whole_seconds(), slot.checks.message_timeout) {
                 overdue.push(conn);
             }
             if connection.is_silence_excused() {
                 connection.liveness.restart(now);
                 continue;
             }
-            connection.measure_rtt(now, slot.keepalive, &mut self.wakers);
+            let keepalive = slot.checks.keepalive;
+            connection.measure_rtt(now, keepalive, &mut self.wakers);
             let Connection {
                 liveness,
                 outbox,
@@ -142,7 +143,7 @@ impl Broker {
             if let Some(alive) = liveness.take_probe_result(now, status) {
                 probe_results.push((conn, alive));
             }
-            match liveness.check(now, status, slot.keepalive) {
+            match liveness.check(now, status, keepalive) {
                 Verdict::Alive | Verdict::Wait => {}
                 Verdict::Ping => outbox.ping(PingReason::Silence, &mut self.wakers),
                 Verdict::Unresponsive => {

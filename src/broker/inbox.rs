@@ -1,11 +1,12 @@
-//! The broker's inbox: a lane for the events of each listener, and one for those of the server.
+//! The broker's inbox: a lane for the events of each listener, and one for those of the server. Lanes are added for new
+//! listeners, and are removed when all their senders are dropped.
 //!
 //! The broker takes from the lanes in turn, so that each listener gets a fair share of its time (rulings,
 //! "turns"): a flood of expensive events on one listener delays the events of another by no more than a visit
 //! to its lane and the event that goes beyond it. What a visit used too much, later ones get less, as long as
 //! other lanes have events (deficit round robin, Shreedhar and Varghese 1995).
 
-use super::event::Event;
+use super::event::{Event, EventReceiver};
 use futures::channel::mpsc;
 use futures::stream::{FusedStream, Stream, StreamExt};
 use std::pin::Pin;
@@ -31,7 +32,7 @@ pub(crate) struct Inbox {
 
 /// The events of one listener, or of the server.
 struct Lane {
-    events: mpsc::Receiver<Event>,
+    events: EventReceiver,
     /// The next event, if it was taken to see whether there is one.
     next: Option<Event>,
     /// Nanoseconds left in this visit; below 0, what the lane has used too much.
@@ -39,6 +40,14 @@ struct Lane {
 }
 
 impl Lane {
+    fn new(events: EventReceiver) -> Self {
+        Self {
+            events,
+            next: None,
+            balance: 0,
+        }
+    }
+
     /// Takes the next event to `next`, and returns whether there is one.
     fn has_event(&mut self) -> bool {
         if self.next.is_none() && !self.events.is_terminated() {
@@ -48,25 +57,30 @@ impl Lane {
     }
 }
 
-/// Creates an inbox. Returns it with the sender of each listener's lane, and that of the server's.
-pub(crate) fn inbox(listeners: usize) -> (Vec<EventSender>, EventSender, Inbox) {
-    let mut senders = Vec::new();
-    let mut lanes = Vec::new();
-    for _ in 0..=listeners {
-        // Without a buffer each sender has one slot.
-        let (sender, events) = mpsc::channel(0);
-        senders.push(sender);
-        lanes.push(Lane {
-            events,
-            next: None,
-            balance: 0,
-        });
-    }
-    let server = senders.pop().expect("there is at least one lane");
-    (senders, server, Inbox { lanes, current: 0 })
+/// Creates the channel of a lane, in which each sender has one slot.
+pub(crate) fn lane() -> (EventSender, EventReceiver) {
+    mpsc::channel(0)
+}
+
+/// Creates an inbox with the lane of the server. Returns it with the sender of that.
+pub(crate) fn inbox() -> (EventSender, Inbox) {
+    let (server, events) = lane();
+    let inbox = Inbox {
+        lanes: vec![Lane::new(events)],
+        current: 0,
+    };
+    (server, inbox)
 }
 
 impl Inbox {
+    /// Adds lanes, and removes those whose senders are gone.
+    pub(crate) fn add(&mut self, lanes: impl IntoIterator<Item = EventReceiver>) {
+        self.lanes
+            .retain(|lane| lane.next.is_some() || !lane.events.is_terminated());
+        self.lanes.extend(lanes.into_iter().map(Lane::new));
+        self.current = 0;
+    }
+
     /// Returns the next event, if there is one now.
     pub(crate) fn try_next(&mut self) -> Option<Event> {
         loop {
@@ -142,6 +156,14 @@ mod tests {
     use super::*;
     use crate::realm::ConnectionId;
     use futures::executor::block_on;
+
+    /// An inbox with that many lanes beside the server's. Returns their senders, the server's, and the inbox.
+    fn inbox(lanes: usize) -> (Vec<EventSender>, EventSender, Inbox) {
+        let (server, mut inbox) = super::inbox();
+        let (senders, lanes): (Vec<_>, Vec<_>) = (0..lanes).map(|_| lane()).unzip();
+        inbox.add(lanes);
+        (senders, server, inbox)
+    }
 
     const EVENT_TIME: Duration = Duration::from_nanos(SHARE as u64 / 10);
 
@@ -231,6 +253,24 @@ mod tests {
         assert_eq!(id(inbox.try_next()), Some(1));
         inbox.charge(Duration::from_secs(3600));
         assert_eq!(id(inbox.try_next()), None);
+    }
+
+    #[test]
+    fn a_lane_that_is_added_is_served_and_one_whose_senders_are_gone_is_removed_once_it_is_empty() {
+        let (mut senders, _server, mut inbox) = inbox(2);
+        send(&senders[0], 1, 1);
+        drop(senders.remove(0));
+        let (sender, added) = lane();
+        inbox.add([added]);
+        assert_eq!(inbox.lanes.len(), 4, "an event waits in the first");
+        send(&sender, 2, 1);
+        let mut taken = [(); 3].map(|()| id(inbox.try_next()));
+        taken.sort_unstable();
+        assert_eq!(taken, [None, Some(1), Some(2)]);
+        inbox.add([]);
+        assert_eq!(inbox.lanes.len(), 3);
+        send(&senders[0], 3, 1);
+        assert_eq!(id(inbox.try_next()), Some(3));
     }
 
     #[test]

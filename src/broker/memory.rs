@@ -16,9 +16,9 @@
 //!
 //! [`Frame::reserve`]: crate::base::frame::Frame::reserve
 
-use super::RealmSlot;
 use super::connections::{Connection, ConnectionTable};
 use super::outbox::CloseOrder;
+use super::slots::Slots;
 use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::base::spare::FreeSpare;
@@ -78,15 +78,21 @@ pub(super) struct EvictionGoal {
 }
 
 impl Memory {
-    /// Creates the account of a broker with this many listeners.
-    pub(super) fn new(budget: Arc<MemoryBudget>, listeners: usize) -> Self {
-        let stored = || MemoryReservation::new(&budget, 0);
+    /// Creates the account of a broker without listeners.
+    pub(super) fn new(budget: Arc<MemoryBudget>) -> Self {
         Self {
-            stored: std::iter::repeat_with(stored).take(listeners).collect(),
+            stored: Vec::new(),
             releasing: MemoryBudget::new(0),
             closing: Vec::new(),
             reclaim_failed_at: None,
             budget,
+        }
+    }
+
+    /// Adds the account of a listener. That of a removed one with the same index is empty.
+    pub(super) fn add_listener(&mut self, listener_index: usize) {
+        if self.stored.len() == listener_index {
+            self.stored.push(MemoryReservation::new(&self.budget, 0));
         }
     }
 
@@ -216,7 +222,7 @@ impl Connection {
 
 /// Returns what each connection accounts for, with what its realm stores for it, of those that can be evicted:
 /// they hold at least [`MIN_EVICTED_BYTES`], and are not about to release it.
-pub(super) fn holdings(connections: &ConnectionTable, slots: &[RealmSlot]) -> Vec<Holding> {
+pub(super) fn holdings(connections: &ConnectionTable, slots: &Slots) -> Vec<Holding> {
     connections
         .iter()
         .filter(|(_, connection)| connection.releasing.is_none())

@@ -13,10 +13,12 @@ mod eviction;
 mod fair_share;
 mod inbox;
 mod keepalive;
+mod listeners;
 mod memory;
 mod outbox;
 mod pausing;
 mod pulse;
+mod slots;
 mod socket_status;
 mod unfinished;
 
@@ -28,9 +30,12 @@ use admission::Admission;
 use async_std::task::yield_now;
 pub(crate) use clock::Clock;
 use connections::ConnectionTable;
-pub(crate) use event::{DisconnectCounts, Event, HttpEvent, OpenEvent};
+use event::EventReceiver;
+pub(crate) use event::{
+    DisconnectCounts, Event, HttpEvent, ListenerChange, NewListener, OpenEvent,
+};
 use futures::StreamExt;
-pub(crate) use inbox::{EventSender, Inbox, inbox};
+pub(crate) use inbox::{EventSender, Inbox, inbox, lane};
 pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 use memory::Memory;
 #[cfg(test)]
@@ -38,6 +43,8 @@ pub(crate) use outbox::Outbox;
 pub(crate) use outbox::{CloseOrder, Directives, OutboxReceiver, PingReason, outbox};
 use pausing::Pausing;
 pub(crate) use pulse::Pulse;
+use slots::Slots;
+pub(crate) use slots::{ConnectionChecks, ListenerKey, RealmSlot};
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -56,20 +63,11 @@ const TIME_PER_BATCH: Duration = Duration::from_millis(10);
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
-/// A listener's realm, and how its connections are treated.
-pub(crate) struct RealmSlot {
-    /// The protocol's rules, and the state of the listener's clients.
-    pub(crate) realm: Box<dyn Realm>,
-    /// When the listener's silent clients are sent a Ping, and when they are dropped.
-    pub(crate) keepalive: KeepaliveConfig,
-    /// Time in which an unfinished message must make progress; 0: no limit.
-    pub(crate) message_timeout: Duration,
-}
-
 /// The state of the daemon, owned by one task. The rules of a part are in the file of its type.
 pub(crate) struct Broker {
-    /// The realms, by listener index.
-    slots: Vec<RealmSlot>,
+    slots: Slots,
+    /// The events of listeners that were added in this batch.
+    new_lanes: Vec<EventReceiver>,
     connections: ConnectionTable,
     admission: Admission,
     pausing: Pausing,
@@ -102,12 +100,13 @@ impl Now {
 }
 
 impl Broker {
-    /// Creates a broker without connections for these listeners, in the order of the configuration.
-    pub(crate) fn new(slots: Vec<RealmSlot>, budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
+    /// Creates a broker without listeners.
+    pub(crate) fn new(budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
-            disconnect_counts: no_disconnects(&slots),
-            memory: Memory::new(budget, slots.len()),
-            slots,
+            disconnect_counts: no_disconnects(),
+            memory: Memory::new(budget),
+            slots: Slots::default(),
+            new_lanes: Vec::new(),
             connections: ConnectionTable::default(),
             admission: Admission::default(),
             pausing: Pausing::default(),
@@ -142,6 +141,9 @@ impl Broker {
                 let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
                 next = if is_full { None } else { inbox.try_next() };
             }
+            if !self.new_lanes.is_empty() {
+                inbox.add(self.new_lanes.drain(..));
+            }
             work += self.reclaim_memory(now);
             self.wakers.drain(..).for_each(Waker::wake);
             if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
@@ -175,6 +177,9 @@ impl Broker {
             Event::Refresh => 1,
             Event::Disconnected(conn, reason) => self.disconnected(now, conn, reason),
             Event::Tick => self.tick(now),
+            Event::AddListener(new) => self.add_listener(*new),
+            Event::ChangeListener(change) => self.change_listener(now, *change),
+            Event::RemoveListener(listener_index) => self.remove_listener(now, listener_index),
             Event::Stop => self.stop(now),
             Event::Count(reply_to) => {
                 // Fails only if the requester no longer waits.
@@ -244,6 +249,7 @@ impl Broker {
         for listener_index in 0..self.slots.len() {
             work += self.run_realm(now, listener_index, None, |realm, cx| realm.tick(cx));
         }
+        self.free_drained();
         self.free_spare();
         self.pulse.record(self.connections.len());
         work
@@ -254,6 +260,7 @@ impl Broker {
     fn free_spare(&mut self) {
         let Self {
             slots,
+            new_lanes,
             connections,
             admission,
             pausing,
@@ -267,9 +274,8 @@ impl Broker {
             // Has an entry for each reason from the start.
             disconnect_counts: _,
         } = self;
-        for slot in slots {
-            slot.realm.free_spare();
-        }
+        slots.free_spare();
+        new_lanes.free_spare();
         connections.free_spare();
         admission.free_spare();
         pausing.free_spare();
@@ -383,14 +389,10 @@ impl Broker {
     }
 }
 
-/// Returns a count of 0 for each way in which a connection can end. An entry that is made when the first
-/// connection of a storm ends would lie behind the memory of all of them, and keep the allocator from
-/// returning it to the system.
-fn no_disconnects(slots: &[RealmSlot]) -> DisconnectCounts {
-    let own = slots
-        .iter()
-        .flat_map(|slot| slot.realm.protocol().close_reasons);
-    let closed = CloseReason::COMMON.iter().chain(own);
+/// Returns a count of 0 for each way in which a connection of any protocol can end: see
+/// [`Broker::insert_listener`].
+fn no_disconnects() -> DisconnectCounts {
+    let closed = CloseReason::COMMON.iter();
     let ended = [
         DisconnectReason::ClosedByClient(None),
         DisconnectReason::Lost,

@@ -95,7 +95,7 @@ mod tests {
     /// A broker with one connection, which is read whenever something comes.
     fn harness() -> (BrokerHarness, OutboxReceiver) {
         let mut harness = BrokerHarness::new(SlowConsumerPolicy::Disconnect);
-        harness.broker.slots[0].keepalive.ping_after = Duration::ZERO;
+        harness.checks().keepalive.ping_after = Duration::ZERO;
         let receiver = harness.connect(1);
         harness.status(1).set_readable(false);
         harness.take_log();
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn without_a_message_timeout_no_connection_is_closed() {
         let (mut harness, _receiver) = harness();
-        harness.broker.slots[0].message_timeout = Duration::ZERO;
+        harness.checks().message_timeout = Duration::ZERO;
         record(&harness, 0, MessageProgress::Begun);
         assert_eq!(closed_at(&mut harness, 1, 1000), None);
     }

@@ -151,11 +151,12 @@ fn description(group: &Group, setting: &Setting) -> String {
         None => String::new(),
     };
     format!(
-        "{} ({}{default})\n{}:\n{}{}",
+        "{} ({}{default})\n{}:\n{}  {}\n{}",
         setting.name,
         unit_and_range(setting),
         place(group.name),
         wrapped(&setting.text),
+        setting.applies.text(),
         flag_and_variable(group, setting)
     )
 }
@@ -198,7 +199,9 @@ mod tests {
     fn a_setting_is_described_with_its_unit_range_and_default() {
         assert_eq!(
             describe("code_length").unwrap(),
-            "code_length (characters, 4 to 12; default 6)\nSettings of a peerdrop listener:\n  Length of a code.\n"
+            "code_length (characters, 4 to 12; default 6)\nSettings of a peerdrop listener:\n  Length of a code. After a \
+             reload the codes that are in use stay as they are.\n  \
+             Reload: at once.\n"
         );
         let timeout = describe("handshake_timeout").unwrap();
         assert!(

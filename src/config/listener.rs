@@ -3,7 +3,7 @@
 use super::{Address, ForwardedHeader, Hosts, Origins};
 use crate::base::ip::Network;
 use crate::protocols::PROTOCOLS;
-use crate::realm::setting::{Range, Setting, SettingMap};
+use crate::realm::setting::{Applies, Range, Setting, SettingMap};
 use crate::realm::setting_list::{Settings, settings};
 use crate::realm::{Protocol, SettingError};
 use serde::{Serialize, Serializer};
@@ -17,14 +17,14 @@ settings! {
         /// `"localhost:9000"` is 127.0.0.1 and ::1, whichever of them exist. `":9000"` and `"[::]:9000"` are the same
         /// as `"*:9000"`; all three are IPv4 alone where the system has no IPv6. `"127.0.0.1:9000"` and `"[::1]:9000"`
         /// are one address. Port 0 is a port that the system chooses; the log says which.
-        pub address: Address = Address::Localhost(0), "address and port";
+        pub address: Address = Address::Localhost(0), "address and port" => NewListener;
 
         /// Web pages that may connect, such as `"https://chat.example"` or `"https://*.example"` (all names below
         /// example); clients that are not browsers send no Origin and are always admitted. `"*"` is any page,
         /// `"same-host"` pages of the host that the request names and of localhost; other origins are `"file://"`,
         /// `"app://x"` and `"null"`. Other pages: HTTP 403. Where the protocol has an HTTP API, it also decides about
         /// CORS.
-        pub origins: Origins = Origins::any(), "list";
+        pub origins: Origins = Origins::any(), "list" => NewConnections;
 
         /// Names under which the listener is reached, such as `["chat.example"]`: the `Host` of a request must be one
         /// of them, an IP address or localhost; `null`: any host, but on a localhost listener without `trusted_proxies`
@@ -32,24 +32,24 @@ settings! {
         /// HTTP 403, also for plain requests. `null` keeps web pages out of a listener that only this machine can reach
         /// whose name server says that they are at 127.0.0.1 (DNS rebinding). A request with neither Host nor Origin is
         /// admitted.
-        pub hosts: Option<Hosts> = None, "list";
+        pub hosts: Option<Hosts> = None, "list" => NewConnections;
 
         /// Whether a plain `GET /` that the protocol does not define is answered with status 200, for proxies that
         /// check health. The answer is a line that says what this is and where to connect. `null`: the same as `true`.
         /// `false`: 404.
-        pub landing_page: Option<bool> = None, "true, false or null";
+        pub landing_page: Option<bool> = None, "true, false or null" => NewConnections;
 
         /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
         /// `proxy_protocol` their PROXY header. The log and the limits per address then know the client behind the
         /// proxy.
-        pub trusted_proxies: Vec<Network> = Vec::new(), "list";
+        pub trusted_proxies: Vec<Network> = Vec::new(), "list" => NewConnections;
 
         /// Header in which trusted proxies name the client's address: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239) or
         /// `"X-Real-IP"`, in any case. Only this one is believed, since proxies pass on the others as clients wrote
         /// them. Of a list, the last address that is not itself a trusted proxy's is the client's; `unknown`, a hidden
         /// name (`_x`) or what is no address ends the search at the proxy that wrote it. `X-Real-IP` must be there once,
         /// with one address; otherwise the client's address is the proxy's.
-        pub forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor, "name";
+        pub forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor, "name" => NewConnections;
 
         /// Whether each connection of `trusted_proxies`, which must be set, begins with a PROXY header (version 1 or 2)
         /// that names the client's address. The log and the limits per address then know that client;
@@ -58,18 +58,19 @@ settings! {
         /// `forwarded_header` is believed. A connection is closed, and the log says why, if its header is malformed, not
         /// there within `handshake_timeout`, or has more than 4 KiB of addresses and TLVs, which are skipped. Other
         /// addresses are served without a header, as from themselves, and refused with one.
-        pub proxy_protocol: bool = false, "true or false";
+        pub proxy_protocol: bool = false, "true or false" => NewConnections;
 
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
         /// `Retry-After`; a protocol with an error message of its own for that (PeerJS) sends it, and Close 4429.
         pub max_connections: usize = 5000, "connections";
 
         /// Greatest number of connections of one IPv4 address or one IPv6 /64 network; 0: no limit. Above it: HTTP 429.
+        /// Connections that were made while it was 0 are not counted after a reload either.
         pub max_connections_per_ip: usize = 0, "connections";
 
         /// Time from accept to the complete request head, after which the socket is closed. Where the protocol has an
         /// HTTP API, also from a response to the next request.
-        pub handshake_timeout: Duration = Duration::from_secs(10), "seconds", Range::ABOVE_ZERO;
+        pub handshake_timeout: Duration = Duration::from_secs(10), "seconds", Range::ABOVE_ZERO => NewConnections;
 
         /// Time without anything from a client, after which it is sent a Ping; 0: never.
         pub ping_after: Duration = Duration::from_secs(15), "seconds";
@@ -89,11 +90,11 @@ settings! {
 
         /// Time for a client to answer a Close frame, after which the socket is closed. The same for a client that
         /// reads nothing of an HTTP response. It is longer for what is on its way, as `pong_timeout` is.
-        pub close_timeout: Duration = Duration::from_secs(2), "seconds", Range::ABOVE_ZERO;
+        pub close_timeout: Duration = Duration::from_secs(2), "seconds", Range::ABOVE_ZERO => NewConnections;
 
         /// Largest message from a client; above it the connection is closed with 1009. A connection may take that much memory while a message
         /// arrives, as far as `memory_budget` allows.
-        pub max_message_size: usize = 64 << 10, "bytes", 1..=1 << 30;
+        pub max_message_size: usize = 64 << 10, "bytes", 1..=1 << 30 => NewConnections;
 
         /// Size of the send queue of one client, on Workspace at least two of the largest messages; when it is full, a
         /// client that does not read is closed with 1013, but PeerDrop pauses the sender instead. One message always
@@ -101,12 +102,12 @@ settings! {
         /// task has merely not been scheduled, the sender pauses until it has. Messages from one FastChat or PeerJS
         /// client to another may fill half of it; above that they fail with `MESSAGE_FAILED`, or expire. On PeerDrop no
         /// client is closed: the sender is not read until there is room.
-        pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30;
+        pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30 => NewConnections;
 
         /// Whether each message is logged at `info`, in both directions, cut after 200 characters: for authors of clients.
         /// Only on a listener that this machine alone can reach, such as `"localhost:9000"`; elsewhere it is an error.
         /// Of a binary message its length and its first 32 bytes are logged.
-        pub trace_messages: bool = false, "true or false";
+        pub trace_messages: bool = false, "true or false" => NewConnections;
     }
 }
 
@@ -252,6 +253,7 @@ pub(super) fn descriptions() -> Vec<Setting> {
         unit: "name",
         default: None,
         range: Range::ANY,
+        applies: Applies::NewListener,
         text: format!(
             "Protocol that the listener speaks: {}, in any case. Only this key must be there.",
             names.join(", ")

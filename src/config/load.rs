@@ -38,6 +38,13 @@ pub enum SettingFlag {
 #[derive(Debug)]
 pub struct ConfigError(Vec<String>);
 
+impl ConfigError {
+    /// Returns the lines.
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n"))
@@ -45,6 +52,46 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// The file of a configuration.
+#[derive(Clone, Debug)]
+pub(super) struct ConfigFile {
+    pub(super) path: PathBuf,
+    /// Whether it was a file when it was read, and not a pipe or a terminal, which can be read once.
+    was_file: bool,
+}
+
+impl ConfigFile {
+    fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            was_file: is_file(path) != Some(false),
+        }
+    }
+
+    /// Checks that it can be read again. Reading what has become a pipe since might wait for ever.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let path = escape(&self.path.display().to_string());
+        if !self.was_file {
+            return Err(format!(
+                "{path}: cannot be read again, as it was no regular file at the start; start the daemon with one"
+            ));
+        }
+        match is_file(&self.path) {
+            Some(false) => Err(format!("{path}: must be a regular file; it is none now")),
+            // One that is not there is reported when it is read.
+            Some(true) | None => Ok(()),
+        }
+    }
+}
+
+/// Returns whether a path leads to a regular file; `None` if that cannot be known.
+fn is_file(path: &Path) -> Option<bool> {
+    std::fs::metadata(path).ok().map(|it| it.is_file())
+}
 
 impl Config {
     /// Returns the built-in defaults: every protocol on its own port of localhost.
@@ -109,7 +156,7 @@ impl Config {
         };
         let layers = vec![content.process, environment, of_flags];
         Ok(Self {
-            file: path.map(Path::to_owned),
+            file: path.map(ConfigFile::new),
             ..Self::merged(layers, listeners, warnings)
         })
     }

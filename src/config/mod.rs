@@ -24,12 +24,14 @@ pub use forwarded_header::ForwardedHeader;
 pub(crate) use hosts::Hosts;
 pub use layers::{Effective, Source};
 pub use listener::{Listener, ListenerSettings};
+use load::ConfigFile;
 pub use load::{ConfigError, Flags, SettingFlag};
+use log::LevelFilter;
 pub(crate) use origins::Origins;
 pub use process::ProcessSettings;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 pub use values::parse_level;
 
 /// A valid value of `listeners`, for errors.
@@ -46,7 +48,7 @@ pub struct Config {
     sources: BTreeMap<String, Source>,
     source_of_listeners: Source,
     /// The file that was read, if one was.
-    file: Option<PathBuf>,
+    file: Option<ConfigFile>,
     /// What the sources have that is ignored.
     load_warnings: Vec<String>,
 }
@@ -54,7 +56,29 @@ pub struct Config {
 impl Config {
     /// Returns the file that the configuration was read from, if one was.
     pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
+    /// Checks that the file, if one was read, can be read again.
+    ///
+    /// # Errors
+    /// It was a pipe, or is one now: what is wrong.
+    pub fn check_file(&self) -> Result<(), String> {
+        self.file.as_ref().map_or(Ok(()), ConfigFile::check)
+    }
+
+    /// Returns the level of the log, and a warning if `RUST_LOG` would set it and is invalid.
+    pub fn log_level(&self) -> (LevelFilter, Option<String>) {
+        let default = LevelFilter::Info;
+        let variable = std::env::var("RUST_LOG").ok();
+        match (self.process.log, variable.filter(|name| !name.is_empty())) {
+            (Some(level), _) => (level, None),
+            (None, None) => (default, None),
+            (None, Some(name)) => match parse_level(&name) {
+                Ok(level) => (level, None),
+                Err(problem) => (default, Some(format!("RUST_LOG is ignored: {problem}"))),
+            },
+        }
     }
 
     /// Returns the complete configuration as JSON, in the order of the declarations.

@@ -1,7 +1,7 @@
 //! The settings of the process: keys of the outermost object.
 
 use super::Address;
-use crate::realm::setting::{Range, Setting};
+use crate::realm::setting::{Applies, Range, Setting};
 use crate::realm::setting_list::{Settings as _, settings};
 use crate::sys::log_format::LogFormat;
 use log::LevelFilter;
@@ -26,7 +26,7 @@ settings! {
         /// debug, 30 info, 40 warn, 50 error), `time` (milliseconds since 1970), `msg`, and what the line is about:
         /// `protocol`, `listener`, `connection`, `address`, `id`, `code`, `reason`, `seconds`, `messages_in`,
         /// `messages_out`, `bytes_in`, `bytes_out`.
-        pub log_format: LogFormat = LogFormat::Auto, "auto, text, journal or json";
+        pub log_format: LogFormat = LogFormat::Auto, "auto, text, journal or json" => AtRestart;
 
         /// Whether the end of each connection is logged at `info`: how it ended, from where, and how much it sent and
         /// received. With `log` at `debug` its beginning is logged, too. `false`: only refusals are logged, and how many
@@ -38,7 +38,7 @@ settings! {
         pub log_addresses: bool = true, "true or false";
 
         /// Number of executor threads; 0: one per core, at most 4.
-        pub threads: usize = 0, "threads", ..=1024;
+        pub threads: usize = 0, "threads", ..=1024 => AtRestart;
 
         /// Greatest number of connections of all listeners together; 0: as many as the open-files limit and the memory
         /// allow. The daemon raises the open-files limit to its hard limit at the start; some descriptors and one for
@@ -65,7 +65,7 @@ settings! {
         /// it works. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
         /// server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners are served all the
         /// same, and the log has a warning.
-        pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port";
+        pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port" => AtRestart;
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.
         pub shutdown_timeout: Duration = Duration::from_secs(5), "seconds";
@@ -80,6 +80,7 @@ pub(super) fn descriptions() -> Vec<Setting> {
         unit: "list",
         default: None,
         range: Range::ANY,
+        applies: Applies::AtOnce,
         text: "The listeners, any number, each an object with a `protocol`; several of one protocol are fine, and nothing crosses \
                between listeners. Without this key there is one of each protocol on localhost."
             .to_owned(),

@@ -3,7 +3,7 @@
 
 use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
-use crate::net::listener::ListenerState;
+use crate::net::listener::{ListenerHandle, ListenerState};
 use crate::net::notice_log::Notice;
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
@@ -17,17 +17,19 @@ const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Accepts connections until its task is cancelled.
-pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
+pub(crate) async fn run(socket: TcpListener, handle: Arc<ListenerHandle>) {
     let mut backoff = Duration::ZERO;
     loop {
-        match socket.accept().await {
+        let accepted = socket.accept().await;
+        let listener = handle.current();
+        match accepted {
             Ok((tcp, peer)) => {
                 if !backoff.is_zero() {
                     log::info!("{}: can accept connections again", listener.address);
                     backoff = Duration::ZERO;
                 }
                 if let Some(permits) = listener.acquire_permits() {
-                    task::spawn(serve(tcp, peer.ip(), Arc::clone(&listener), permits));
+                    task::spawn(serve(tcp, peer.ip(), listener, permits));
                 } else {
                     listener.log_notice(Notice::Refused(503), peer.ip(), || {
                         "closed without a response, as the server is full (max_connections)"
@@ -52,8 +54,12 @@ pub(crate) async fn run(socket: TcpListener, listener: Arc<ListenerState>) {
 
 /// Serves one client from its first byte to its last.
 async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, mut permits: Permits) {
+    // Ends after the socket is closed.
+    let _server = Arc::clone(&listener.server);
     // Boxed, so that the connection's future does not keep the handshake's memory.
     let admitted = Box::pin(admit_client(tcp, peer, &listener, &mut permits)).await;
+    // Settings that no client connects with any more are freed.
+    drop(listener);
     if let Some(connection) = admitted {
         connection.run().await;
     }

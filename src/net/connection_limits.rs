@@ -10,27 +10,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A limit on connections, whatever their address.
 pub(crate) struct ConnectionLimit {
-    /// 0: no limit.
-    limit: usize,
+    /// `usize::MAX`: no limit.
+    limit: AtomicUsize,
     in_use: AtomicUsize,
 }
 
 impl ConnectionLimit {
     /// Creates a limit; 0: no limit.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
+        let created = Arc::new(Self {
+            limit: AtomicUsize::new(0),
             in_use: AtomicUsize::new(0),
-        })
+        });
+        created.set(limit);
+        created
+    }
+
+    /// Changes the limit; 0: no limit. Permits that are above it stay.
+    pub(crate) fn set(&self, limit: usize) {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Acquires a permit, unless the limit is reached.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let limit = if self.limit == 0 {
-            usize::MAX
-        } else {
-            self.limit
-        };
+        let limit = self.limit.load(Ordering::Relaxed);
         let one_more = |in_use| (in_use < limit).then_some(in_use + 1);
         self.in_use
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
@@ -51,7 +55,7 @@ impl Drop for Permit {
 /// A limit on connections from each subnet. Subnets without a connection take no memory.
 pub(crate) struct PerSubnetLimit {
     /// 0: no limit, and nothing is counted.
-    limit: usize,
+    limit: AtomicUsize,
     in_use: Mutex<HashMap<SubnetKey, usize>>,
 }
 
@@ -59,25 +63,30 @@ impl PerSubnetLimit {
     /// Creates a limit; 0: no limit.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            limit,
+            limit: AtomicUsize::new(limit),
             in_use: Mutex::default(),
         })
     }
 
+    /// Changes the limit; 0: no limit. Permits that are above it stay. Those that were acquired without a limit are not
+    /// counted afterwards either.
+    pub(crate) fn set(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Acquires a permit for a subnet, unless its limit is reached.
     pub(crate) fn try_acquire(self: &Arc<Self>, subnet: SubnetKey) -> Option<SubnetPermit> {
-        if self.limit > 0 {
-            let mut in_use = self.lock();
-            let count = in_use.entry(subnet).or_default();
-            if *count >= self.limit {
-                return None;
-            }
-            *count += 1;
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return Some(SubnetPermit(None));
         }
-        Some(SubnetPermit {
-            subnet,
-            limit: Arc::clone(self),
-        })
+        let mut in_use = self.lock();
+        let count = in_use.entry(subnet).or_default();
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(SubnetPermit(Some((subnet, Arc::clone(self)))))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SubnetKey, usize>> {
@@ -86,22 +95,20 @@ impl PerSubnetLimit {
     }
 }
 
-/// A permit of a [`PerSubnetLimit`].
-pub(crate) struct SubnetPermit {
-    subnet: SubnetKey,
-    limit: Arc<PerSubnetLimit>,
-}
+/// A permit of a [`PerSubnetLimit`]; `None`: one that is not counted.
+pub(crate) struct SubnetPermit(Option<(SubnetKey, Arc<PerSubnetLimit>)>);
 
 impl Drop for SubnetPermit {
     fn drop(&mut self) {
-        if self.limit.limit > 0 {
-            let mut in_use = self.limit.lock();
-            match in_use.get_mut(&self.subnet) {
-                Some(count) if *count > 1 => *count -= 1,
-                _ => {
-                    in_use.remove(&self.subnet);
-                    in_use.free_spare();
-                }
+        let Some((subnet, limit)) = &self.0 else {
+            return;
+        };
+        let mut in_use = limit.lock();
+        match in_use.get_mut(subnet) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                in_use.remove(subnet);
+                in_use.free_spare();
             }
         }
     }
@@ -191,6 +198,35 @@ mod tests {
         drop(first);
         let third = limit.try_acquire();
         assert!(third.is_some() && limit.try_acquire().is_none());
+    }
+
+    #[test]
+    fn a_limit_that_is_changed_holds_for_the_next_permits_and_takes_none_back() {
+        let limit = ConnectionLimit::new(2);
+        let permits = [limit.try_acquire(), limit.try_acquire()];
+        limit.set(1);
+        let [first, second] = permits.map(Option::unwrap);
+        drop(first);
+        assert!(limit.try_acquire().is_none());
+        drop(second);
+        assert!(limit.try_acquire().is_some());
+        limit.set(0);
+        assert!((0..10).all(|_| limit.try_acquire().is_some()));
+    }
+
+    #[test]
+    fn subnets_are_counted_from_the_time_on_at_which_they_have_a_limit() {
+        let limit = PerSubnetLimit::new(0);
+        let subnet = SubnetKey::of([192, 0, 2, 1].into());
+        let uncounted = limit.try_acquire(subnet);
+        limit.set(1);
+        let counted = limit.try_acquire(subnet);
+        assert!(counted.is_some() && limit.try_acquire(subnet).is_none());
+        drop(uncounted);
+        assert!(limit.try_acquire(subnet).is_none());
+        limit.set(0);
+        drop(counted);
+        assert!(limit.lock().is_empty());
     }
 
     #[test]

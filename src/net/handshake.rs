@@ -75,7 +75,7 @@ impl Handshake<'_> {
         let request = connect_request(&head, http.address);
         let log = connection_log(listener, conn, &request);
         link.open(OpenEvent {
-            listener_index: listener.index,
+            listener_index: listener.index(),
             conn,
             request,
             outbox,
@@ -135,7 +135,7 @@ async fn serve_requests<'a>(
     let listener = http.listener;
     // No header can change the address of a client without a proxy, so the response does not wait for a request:
     // the client gains nothing by sending none.
-    if !http.is_proxied && !permits.acquire_subnet(&listener.subnet_limit, http.address) {
+    if !http.is_proxied && !permits.acquire_subnet(&listener.shared.subnet_limit, http.address) {
         http.respond_and_close(None, too_many_connections()).await;
         return None;
     }
@@ -149,7 +149,7 @@ async fn serve_requests<'a>(
         };
         http.identify_client(&head);
         if http.is_proxied {
-            permits.acquire_subnet(&listener.subnet_limit, http.address);
+            permits.acquire_subnet(&listener.shared.subnet_limit, http.address);
         } else {
             log_untrusted_forwarding(&head, &http);
         }
@@ -267,7 +267,7 @@ async fn query_realm(
 ) -> Response {
     let (reply_to, reply) = oneshot::channel();
     let event = HttpEvent {
-        listener_index: listener.index,
+        listener_index: listener.index(),
         request: Request {
             connect: connect_request(head, address),
             method: if head.method == "POST" {
@@ -306,21 +306,20 @@ fn connect_request(head: &RequestHead, address: IpAddr) -> ConnectRequest {
     }
 }
 
-/// Returns what the log says of a connection, as far as the settings let it.
+/// Returns what the log says of a connection.
 fn connection_log(
     listener: &ListenerState,
     conn: ConnectionId,
     request: &ConnectRequest,
 ) -> ConnectionLog {
-    let logs_end = listener.server.log_connections;
-    let id = logs_end.then(|| (listener.protocol.client_id)(request));
+    let id = (listener.protocol.client_id)(request);
     ConnectionLog {
+        server: Arc::clone(&listener.server),
         protocol: listener.protocol_name(),
         listener: listener.address,
         conn,
-        address: listener.logged_address(request.address),
-        id: id.flatten().map(|id| Quoted::cut(&id).into()),
-        logs_end,
+        address: request.address,
+        id: id.map(|id| Quoted::cut(&id).into()),
         traces_messages: listener.settings.trace_messages,
     }
 }

@@ -1,25 +1,34 @@
 //! The state that the tasks of all listeners share ([`ServerState`]), and that of one listener
 //! ([`ListenerState`]).
+//!
+//! The settings of a listener do not change under a client: each reload makes a new [`ListenerState`], which the accept
+//! loop takes for the clients that connect from then on. What counts clients is common to all of them
+//! ([`ListenerShared`]).
 
 use crate::base::memory_budget::MemoryBudget;
-use crate::broker::{Clock, EventSender};
-use crate::config::{Address, Hosts, Listener, ListenerSettings};
+use crate::broker::{Clock, EventSender, ListenerKey};
+use crate::config::{Address, Hosts, Listener, ListenerSettings, ProcessSettings};
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
 use crate::realm::Protocol;
+use crate::sys::limits::Limits;
 use crate::sys::log_fields::{self, field, text};
 use async_std::channel::Receiver;
 use futures::channel::mpsc;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 /// Number of clients above `max_connections` that are sent an error at the same time. Further ones are closed
 /// without a response.
 pub(crate) const MAX_REJECTING: usize = 32;
+
+/// The memory budget divided by this is a further budget, for large requests. A request takes at most 20 KiB,
+/// so with the fallback budget 800 of the largest fit.
+const REQUEST_BUDGET_DIVISOR: usize = 8;
 
 /// Bytes that a protocol adds to a message that it passes on, at most: names, ids and time stamps.
 const MESSAGE_OVERHEAD: usize = 4 << 10;
@@ -27,8 +36,6 @@ const MESSAGE_OVERHEAD: usize = 4 << 10;
 /// State shared by all listeners.
 pub(crate) struct ServerState {
     pub(crate) clock: Arc<Clock>,
-    /// The channel of each listener to the broker, by index.
-    pub(crate) lanes: Vec<EventSender>,
     /// Id of the next connection.
     pub(crate) next_id: AtomicU64,
     /// `max_connections` of the process.
@@ -40,19 +47,98 @@ pub(crate) struct ServerState {
     /// Limit of the clients that are being rejected because the server is full: [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
     /// The settings `log_connections` and `log_addresses`.
-    pub(crate) log_connections: bool,
-    pub(crate) log_addresses: bool,
-    /// Channel without messages that closes when the daemon stops.
-    pub(crate) stopping: Receiver<Infallible>,
+    log_connections: AtomicBool,
+    log_addresses: AtomicBool,
     /// Sender whose channel closes when the last task that serves a client has ended and dropped it.
-    pub(crate) _task_guard: mpsc::Sender<()>,
+    _task_guard: mpsc::Sender<()>,
 }
 
-/// State of one listener.
+impl ServerState {
+    /// Creates the state of a server without limits.
+    pub(crate) fn new(clock: Arc<Clock>, task_guard: mpsc::Sender<()>) -> Self {
+        Self {
+            clock,
+            next_id: AtomicU64::new(1),
+            connection_limit: ConnectionLimit::new(0),
+            budget: MemoryBudget::new(0),
+            request_budget: MemoryBudget::new(0),
+            rejection_limit: ConnectionLimit::new(MAX_REJECTING),
+            log_connections: AtomicBool::new(true),
+            log_addresses: AtomicBool::new(true),
+            _task_guard: task_guard,
+        }
+    }
+
+    /// Applies the settings of the process, and the limits that follow from them.
+    pub(crate) fn apply(&self, settings: &ProcessSettings, limits: &Limits) {
+        self.connection_limit.set(limits.capacity.connections);
+        self.budget.set_limit(limits.memory_budget);
+        let for_requests = limits.memory_budget / REQUEST_BUDGET_DIVISOR;
+        self.request_budget.set_limit(for_requests);
+        let store = |setting: &AtomicBool, value| setting.store(value, Ordering::Relaxed);
+        store(&self.log_connections, settings.log_connections);
+        store(&self.log_addresses, settings.log_addresses);
+    }
+
+    /// Returns the address of a client for the log; `None` without `log_addresses`.
+    pub(crate) fn logged_address(&self, client: IpAddr) -> Option<IpAddr> {
+        let is_logged = self.log_addresses.load(Ordering::Relaxed);
+        is_logged.then(|| client.to_canonical())
+    }
+
+    /// Returns the setting `log_connections`.
+    pub(crate) fn logs_connections(&self) -> bool {
+        self.log_connections.load(Ordering::Relaxed)
+    }
+}
+
+/// What stays the same while the settings of a listener change.
+pub(crate) struct ListenerShared {
+    /// The listener in the broker.
+    pub(crate) key: ListenerKey,
+    /// The channel to the broker.
+    pub(crate) lane: EventSender,
+    /// Channel without messages that closes when the listener is removed.
+    pub(crate) stopping: Receiver<Infallible>,
+    /// `max_connections` of the listener.
+    pub(crate) connection_limit: Arc<ConnectionLimit>,
+    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address, or one /64 network of
+    /// IPv6.
+    pub(crate) subnet_limit: Arc<PerSubnetLimit>,
+    notices: NoticeLog,
+}
+
+impl ListenerShared {
+    /// Creates what is common to all states of a new listener.
+    pub(crate) fn new(
+        key: ListenerKey,
+        lane: EventSender,
+        stopping: Receiver<Infallible>,
+        settings: &ListenerSettings,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            lane,
+            stopping,
+            connection_limit: ConnectionLimit::new(settings.max_connections),
+            subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
+            notices: NoticeLog::default(),
+        })
+    }
+
+    /// Changes the limits of connections, for those that there are, too: none is closed, but no other is admitted above
+    /// them.
+    pub(crate) fn set_limits(&self, settings: &ListenerSettings) {
+        self.connection_limit.set(settings.max_connections);
+        self.subnet_limit.set(settings.max_connections_per_ip);
+    }
+}
+
+/// A listener with settings that do not change.
 pub(crate) struct ListenerState {
     pub(crate) server: Arc<ServerState>,
-    /// Index in the configuration.
-    pub(crate) index: usize,
+    pub(crate) shared: Arc<ListenerShared>,
+    /// The address, with the port that the sockets have.
     pub(crate) address: Address,
     pub(crate) protocol: &'static Protocol,
     /// Path that a client connects to.
@@ -60,55 +146,35 @@ pub(crate) struct ListenerState {
     /// Hosts that requests must name; `None`: any.
     pub(crate) checked_hosts: Option<Hosts>,
     pub(crate) settings: ListenerSettings,
-    /// `max_connections` of the listener.
-    pub(crate) connection_limit: Arc<ConnectionLimit>,
-    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address, or one /64 network of
-    /// IPv6.
-    pub(crate) subnet_limit: Arc<PerSubnetLimit>,
-    /// Whether the address is bound. It is not while another program has it.
-    is_bound: AtomicBool,
-    notices: NoticeLog,
 }
 
 impl ListenerState {
     pub(crate) fn new(
         server: Arc<ServerState>,
-        index: usize,
+        shared: Arc<ListenerShared>,
         config: Listener,
         address: Address,
-        is_bound: bool,
     ) -> Self {
         let (endpoint, checked_hosts) = (config.endpoint(), config.checked_hosts());
-        let settings = config.settings;
         Self {
             server,
-            index,
+            shared,
             address,
             protocol: config.protocol,
             endpoint,
             checked_hosts,
-            connection_limit: ConnectionLimit::new(settings.max_connections),
-            subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
-            is_bound: AtomicBool::new(is_bound),
-            notices: NoticeLog::default(),
-            settings,
+            settings: config.settings,
         }
     }
 
-    /// Records that the address is bound.
-    pub(crate) fn set_bound(&self) {
-        self.is_bound.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether clients can connect.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.is_bound.load(Ordering::Relaxed)
+    /// Returns the index of the listener in the broker.
+    pub(crate) fn index(&self) -> usize {
+        self.shared.key.index()
     }
 
     /// Returns a new sender of this listener's events to the broker. Each task has its own.
     pub(crate) fn event_sender(&self) -> EventSender {
-        let lane = self.server.lanes.get(self.index);
-        lane.expect("each listener has a lane").clone()
+        self.shared.lane.clone()
     }
 
     /// Returns the name of the protocol, which is the listener's name in the log.
@@ -124,7 +190,7 @@ impl ListenerState {
         client: IpAddr,
         details: impl FnOnce() -> String,
     ) {
-        let Some(unlogged) = self.notices.record(notice, Instant::now()) else {
+        let Some(unlogged) = self.shared.notices.record(notice, Instant::now()) else {
             return;
         };
         let (name, listener, details) = (self.protocol_name(), self.address, details());
@@ -154,7 +220,7 @@ impl ListenerState {
 
     /// Logs once a minute that a handshake came over HTTP/1.0.
     pub(crate) fn log_old_handshake(&self, client: IpAddr) {
-        if self.notices.record_old_handshake(Instant::now()) {
+        if self.shared.notices.record_old_handshake(Instant::now()) {
             log::info!(
                 "{}: {} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
                  \"proxy_http_version 1.1;\")",
@@ -168,7 +234,7 @@ impl ListenerState {
     /// or of all if that is `None`.
     pub(crate) fn log_notice_counts(&self, now: Option<Instant>) {
         let (name, address) = (self.protocol_name(), self.address);
-        for (notice, count) in self.notices.take_counts(now) {
+        for (notice, count) in self.shared.notices.take_counts(now) {
             log::log!(
                 notice.level(),
                 "{name} on {address}: {count} more were {notice}"
@@ -178,7 +244,7 @@ impl ListenerState {
 
     /// Returns the address of a client for the log; `None` without `log_addresses`.
     pub(crate) fn logged_address(&self, client: IpAddr) -> Option<IpAddr> {
-        self.server.log_addresses.then(|| client.to_canonical())
+        self.server.logged_address(client)
     }
 
     /// Returns the limit of an outbox in bytes.
@@ -192,9 +258,70 @@ impl ListenerState {
         let server = &self.server;
         Permits::try_acquire(
             &server.connection_limit,
-            &self.connection_limit,
+            &self.shared.connection_limit,
             &server.rejection_limit,
         )
+    }
+}
+
+/// A listener that is served, with the settings that hold for those who connect now.
+pub(crate) struct ListenerHandle {
+    current: RwLock<Arc<ListenerState>>,
+    /// Whether the address is bound. It is not while another program has it.
+    is_bound: AtomicBool,
+}
+
+impl ListenerHandle {
+    pub(crate) fn new(state: ListenerState, is_bound: bool) -> Arc<Self> {
+        Arc::new(Self {
+            current: RwLock::new(Arc::new(state)),
+            is_bound: AtomicBool::new(is_bound),
+        })
+    }
+
+    /// Returns the listener as it is now.
+    pub(crate) fn current(&self) -> Arc<ListenerState> {
+        // No code that holds the lock can panic.
+        let current = self.current.read();
+        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the listener for those who connect from now on.
+    pub(crate) fn replace(&self, state: ListenerState) {
+        let current = self.current.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+    }
+
+    /// Records that the address is bound.
+    pub(crate) fn set_bound(&self) {
+        self.is_bound.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether clients can connect.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.is_bound.load(Ordering::Relaxed)
+    }
+}
+
+/// The listeners that are served now, in the order of the configuration.
+#[derive(Default)]
+pub(crate) struct ListenerSet(RwLock<Vec<Arc<ListenerHandle>>>);
+
+impl ListenerSet {
+    /// Returns the listeners as they are now.
+    pub(crate) fn current(&self) -> Vec<Arc<ListenerState>> {
+        self.handles().iter().map(|it| it.current()).collect()
+    }
+
+    /// Returns their handles.
+    pub(crate) fn handles(&self) -> Vec<Arc<ListenerHandle>> {
+        let handles = self.0.read();
+        handles.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces all.
+    pub(crate) fn set(&self, handles: Vec<Arc<ListenerHandle>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = handles;
     }
 }
 

@@ -39,11 +39,25 @@ pub fn by_name(name: &str) -> Option<&'static Protocol> {
 mod tests {
     use super::*;
     use crate::base::close::CloseReason;
+    use crate::realm::SettingMap;
+    use crate::testing::harness::{RealmHarness, no_lines};
+    use serde_json::json;
 
     /// The close reasons that a client of each protocol can be given.
     fn reasons() -> impl Iterator<Item = Vec<CloseReason>> {
         let of = |protocol: &&Protocol| [protocol.close_reasons, &CloseReason::COMMON].concat();
         PROTOCOLS.iter().map(of)
+    }
+
+    #[test]
+    fn the_same_options_change_nothing() {
+        for protocol in PROTOCOLS {
+            let mut harness = RealmHarness::of(protocol);
+            let endpoint = (protocol.endpoint)(&SettingMap::new());
+            harness.open(1, &format!("{endpoint}?key=peerjs&id=a&token=a"));
+            assert_eq!(harness.reconfigure(json!({})), no_lines());
+            assert!(harness.open_connections().eq([1]));
+        }
     }
 
     #[test]

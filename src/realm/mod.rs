@@ -31,7 +31,7 @@ pub use command::Command;
 pub use context::{Connections, Context, Ids};
 pub use protocol::{DecodeFn, Protocol};
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
-pub use setting::{Setting, SettingError, SettingMap};
+pub use setting::{Applies, Setting, SettingError, SettingMap};
 use std::time::Duration;
 
 /// The number of a connection; not reused while the daemon runs.
@@ -123,6 +123,17 @@ pub trait Realm: Send + 'static {
     fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>>
     where
         Self: Sized;
+
+    /// Changes the options, which hold from then on, also for the connections that there are. What the realm has stored
+    /// stays as far as the new options let it; what has to go is told as ever.
+    ///
+    /// # Errors
+    /// All options that are invalid. Then nothing is changed.
+    fn reconfigure(
+        &mut self,
+        cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>>;
 
     /// Returns the protocol whose rules the realm has.
     fn protocol(&self) -> &'static Protocol;

@@ -17,6 +17,8 @@ pub struct Setting {
     pub default: Option<Value>,
     /// The numbers that are valid.
     pub range: Range,
+    /// For whom a changed value holds after a reload.
+    pub applies: Applies,
     /// What it is for and what happens at the limit, in Markdown. The first sentence says what it is.
     pub text: String,
 }
@@ -39,6 +41,33 @@ impl Setting {
         match self.text.find(". ") {
             Some(end) => &self.text[..=end],
             None => &self.text,
+        }
+    }
+}
+
+/// For whom a value holds that a reload has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applies {
+    /// For all, also for those who are connected.
+    AtOnce,
+    /// For those who connect from then on.
+    NewConnections,
+    /// The listener with another value is another listener.
+    NewListener,
+    /// For nobody before the daemon is started again.
+    AtRestart,
+}
+
+impl Applies {
+    /// Returns what `switchboard help` and the man page say about it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::AtOnce => "Reload: at once.",
+            Self::NewConnections => "Reload: for new connections.",
+            Self::NewListener => {
+                "Reload: another listener; the clients of the old one are closed (1001)."
+            }
+            Self::AtRestart => "Reload: not before a restart.",
         }
     }
 }

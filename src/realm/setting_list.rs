@@ -59,15 +59,15 @@ pub(crate) fn joined(lines: &[&str]) -> String {
     lines.join(" ")
 }
 
-/// Declares a struct of settings. Each is a doc comment, the field with its type, the default, the unit, and the range
-/// if not every number is valid:
+/// Declares a struct of settings. Each is a doc comment, the field with its type, the default, the unit, the range if not
+/// every number is valid, and after `=>` for whom a reload [applies](super::setting::Applies) if that is not at once:
 ///
 /// ```text
 /// settings! {
 ///     /// The options of a PeerDrop listener.
 ///     pub struct Options {
 ///         /// Length of a code.
-///         code_length: u8 = 6, "characters", 4..=12;
+///         code_length: u8 = 6, "characters", 4..=12 => NewConnections;
 ///     }
 /// }
 /// ```
@@ -77,7 +77,8 @@ macro_rules! settings {
         $visibility:vis struct $name:ident {
             $(
                 $(#[doc = $text:literal])+
-                $field_visibility:vis $field:ident: $type:ty = $default:expr, $unit:literal $(, $range:expr)?;
+                $field_visibility:vis $field:ident: $type:ty = $default:expr, $unit:literal $(, $range:expr)?
+                    $(=> $applies:ident)?;
             )+
         }
     ) => {
@@ -99,6 +100,7 @@ macro_rules! settings {
                         unit: $unit,
                         default: Some($crate::realm::setting_types::SettingValue::to_json(&default)),
                         range: $crate::realm::setting::Range::only(&[$($range.into())?]),
+                        applies: $crate::realm::setting_list::applies!($($applies)?),
                         text: $crate::realm::setting_list::joined(&[$($text),+]),
                     }
                 }),+]
@@ -130,6 +132,17 @@ macro_rules! settings {
 }
 pub(crate) use settings;
 
+/// Returns the [`Applies`](super::setting::Applies) of this name; without one, that of most settings.
+macro_rules! applies {
+    () => {
+        $crate::realm::setting::Applies::AtOnce
+    };
+    ($name:ident) => {
+        $crate::realm::setting::Applies::$name
+    };
+}
+pub(crate) use applies;
+
 #[cfg(test)]
 mod tests {
     use super::super::setting::Range;
@@ -147,7 +160,7 @@ mod tests {
             count: u8 = 6, "things", 4..=12;
 
             /// A size.
-            size: usize = 1 << 20, "bytes", 1024..;
+            size: usize = 1 << 20, "bytes", 1024.. => NewConnections;
 
             /// A time.
             time: Duration = Duration::from_millis(1500), "seconds", Range::ABOVE_ZERO;
@@ -156,7 +169,7 @@ mod tests {
             whole: WholeSeconds = WholeSeconds(90), "whole seconds", 1..;
 
             /// A switch.
-            switch: bool = false, "true or false";
+            switch: bool = false, "true or false" => AtRestart;
 
             /// A choice.
             choice: Option<bool> = None, "true, false or null";
@@ -212,6 +225,18 @@ mod tests {
         assert_eq!(
             times.map(|setting| setting.name).collect::<Vec<_>>(),
             ["time", "whole"]
+        );
+    }
+
+    #[test]
+    fn a_setting_applies_at_once_unless_its_declaration_says_otherwise() {
+        use super::super::setting::Applies;
+        let applies: Vec<Applies> = Example::list().iter().map(|it| it.applies).collect();
+        let (at_once, new, restart) =
+            (Applies::AtOnce, Applies::NewConnections, Applies::AtRestart);
+        assert_eq!(
+            applies,
+            [at_once, new, at_once, at_once, restart, at_once, at_once]
         );
     }
 

@@ -2,16 +2,15 @@
 
 use super::Input;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
-use crate::broker::{Clock, inbox};
+use crate::broker::{Clock, ListenerKey, lane};
 use crate::config::{Address, ForwardedHeader, Listener};
 use crate::net::client_ip;
-use crate::net::connection_limits::ConnectionLimit;
 use crate::net::http::checks::local_response;
 use crate::net::http::request::{
     MAX_BODY, MAX_HEAD, MAX_HEADERS, RequestError, RequestHead, read_body, read_head,
 };
 use crate::net::http::response::Response;
-use crate::net::listener::{ListenerState, ServerState};
+use crate::net::listener::{ListenerShared, ListenerState, ServerState};
 use crate::protocols::PROTOCOLS;
 use crate::realm::{Method, Protocol};
 use crate::testing::harness::RealmHarness;
@@ -26,7 +25,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::slice::Iter;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 /// Maximum number of requests on one connection in this test.
@@ -225,23 +223,13 @@ thread_local! {
             listener.settings.hosts = (index % 2 == 0).then(|| serde_json::from_value(json!(["h"])).expect("a name"));
             let address = Address::Any(1);
             listener.settings.address = address;
-            let (lanes, _, _) = inbox(PROTOCOLS.len());
+            let (lane, _) = lane();
             let (_, stopping) = channel::bounded(1);
             let (all_gone, _) = mpsc::channel(1);
-            let server = Arc::new(ServerState {
-                clock: Arc::new(Clock::new()),
-                lanes,
-                next_id: AtomicU64::new(1),
-                connection_limit: ConnectionLimit::new(0),
-                budget: MemoryBudget::new(0),
-                request_budget: MemoryBudget::new(0),
-                rejection_limit: ConnectionLimit::new(0),
-                log_connections: true,
-                log_addresses: true,
-                stopping,
-                _task_guard: all_gone,
-            });
-            ListenerState::new(server, index, listener, address, true)
+            let server = Arc::new(ServerState::new(Arc::new(Clock::new()), all_gone));
+            let key = ListenerKey::new(index);
+            let shared = ListenerShared::new(key, lane, stopping, &listener.settings);
+            ListenerState::new(server, shared, listener, address)
         })
         .collect();
 }

@@ -280,6 +280,16 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
         (freed, lines)
     }
 
+    /// Changes the options. They are given as in the configuration; the others have their defaults.
+    pub fn reconfigure(&mut self, options: serde_json::Value) -> Vec<String> {
+        let options = options.as_object().expect("options are an object");
+        assert_known(options, self.realm.protocol());
+        let mut result = Ok(());
+        let lines = self.run(|realm, cx| result = realm.reconfigure(cx, options));
+        result.unwrap_or_else(|problem| panic!("{problem:?}"));
+        lines
+    }
+
     /// Shuts the realm down.
     pub fn stop(&mut self) -> Vec<String> {
         self.run(|realm, cx| realm.stop(cx))

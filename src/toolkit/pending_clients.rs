@@ -38,6 +38,11 @@ impl<T> PendingClients<T> {
         }
     }
 
+    /// Changes the timeout, for those that are pending, too.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Inserts a client that connected at `now`.
     pub fn insert(&mut self, now: Duration, conn: ConnectionId) {
         self.connected_at.insert(conn, now);

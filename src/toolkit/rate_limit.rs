@@ -40,12 +40,14 @@ impl SlidingWindow {
         }
         let now = millis(now);
         self.remove_expired(now);
-        match self.times.front() {
-            Some(&oldest) if self.times.len() >= limit as usize => {
-                let wait = u64::from(WINDOW_MILLIS) - self.age(oldest, now);
+        // The event with which less than `limit` are left: the oldest, but after the limit was lowered a later one.
+        let above = self.times.len().checked_sub(limit as usize);
+        match above.and_then(|index| self.times.get(index)) {
+            Some(&blocking) => {
+                let wait = u64::from(WINDOW_MILLIS) - self.age(blocking, now);
                 Err(Duration::from_millis(wait))
             }
-            _ => {
+            None => {
                 self.newest = now;
                 self.times.push_back(low_bits(now));
                 Ok(())
@@ -113,6 +115,18 @@ mod tests {
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_limit_that_is_lowered_counts_the_events_before_and_tells_the_time_until_it_allows_one() {
+        let mut window = SlidingWindow::default();
+        for second in 0..10 {
+            window.try_record(s(second), 10).unwrap();
+        }
+        // The third last is 7 s old and leaves the minute at second 67.
+        assert_eq!(window.try_record(s(14), 3), Err(s(53)));
+        assert_eq!(window.try_record(s(66), 3), Err(s(1)));
+        assert_eq!(window.try_record(s(67), 3), Ok(()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use switchboard::realm::{
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use switchboard::server::{Server, WhenTaken};
+use switchboard::sys::signals::Request;
 use switchboard::sys::{open_files, threads};
 
 /// A realm that sends each message back to its sender.
@@ -45,6 +46,10 @@ static PROTOCOL: Protocol = Protocol {
 impl Realm for EchoAnything {
     fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {
         Ok(Self)
+    }
+
+    fn reconfigure(&mut self, _: &mut Context, _: &SettingMap) -> Result<(), Vec<SettingError>> {
+        Ok(())
     }
 
     fn protocol(&self) -> &'static Protocol {
@@ -93,10 +98,14 @@ fn main() -> ExitCode {
     threads::start(config.process.threads);
     match Server::bind(config, open_files, WhenTaken::Fail) {
         Ok(server) => {
-            async_std::task::block_on(server.run(async {
-                // An error ends the input, too.
-                let _ = io::copy(&mut io::stdin(), &mut io::sink()).await;
-            }));
+            async_std::task::block_on(server.run(
+                futures::stream::once(async {
+                    // An error ends the input, too.
+                    let _ = io::copy(&mut io::stdin(), &mut io::sink()).await;
+                    Request::Stop
+                }),
+                || unreachable!("only signals ask for a reload"),
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => {

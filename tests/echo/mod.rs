@@ -57,6 +57,15 @@ impl Realm for Echo {
         })
     }
 
+    fn reconfigure(
+        &mut self,
+        _cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        self.options = Options::from_map(options)?;
+        Ok(())
+    }
+
     fn protocol(&self) -> &'static Protocol {
         &PROTOCOL
     }

@@ -42,6 +42,10 @@ impl Realm for Hanging {
         Ok(Self)
     }
 
+    fn reconfigure(&mut self, _: &mut Context, _: &SettingMap) -> Result<(), Vec<SettingError>> {
+        Ok(())
+    }
+
     fn protocol(&self) -> &'static Protocol {
         &HANGING
     }
@@ -71,7 +75,7 @@ fn main() -> ExitCode {
     threads::start(config.process.threads);
     match Server::bind(config, open_files::raise_limit(), WhenTaken::Fail) {
         Ok(server) => {
-            async_std::task::block_on(server.run(futures::future::pending()));
+            async_std::task::block_on(server.run(futures::stream::pending(), || unreachable!()));
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -5,7 +5,8 @@ use crate::base::frame::Frame;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::outbox::{Directives, OutboxReceiver, outbox};
 use crate::broker::{
-    Broker, Clock, Event, KeepaliveConfig, Now, OpenEvent, RealmSlot, SocketStatus,
+    Broker, Clock, ConnectionChecks, Event, KeepaliveConfig, ListenerKey, Now, OpenEvent,
+    RealmSlot, SocketStatus,
 };
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, HttpReply, Protocol, Realm, Rejection, Request,
@@ -192,6 +193,19 @@ impl Realm for MockRealm {
         Ok(Self::default())
     }
 
+    fn reconfigure(
+        &mut self,
+        cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        self.log("reconfigure".to_owned());
+        cx.send(
+            ConnectionId(1),
+            Frame::text(serde_json::to_string(options).unwrap()),
+        );
+        Ok(())
+    }
+
     fn protocol(&self) -> &'static Protocol {
         match self.slow_consumer_policy {
             SlowConsumerPolicy::Backpressure => &PROTOCOL_WITH_BACKPRESSURE,
@@ -284,7 +298,19 @@ pub(crate) struct BrokerHarness {
     /// Time since the daemon started.
     pub(crate) now: Duration,
     log: Arc<Mutex<Vec<String>>>,
+    /// The key of the listener.
+    pub(crate) key: ListenerKey,
 }
+
+/// The checks of the listener.
+pub(crate) const CHECKS: ConnectionChecks = ConnectionChecks {
+    keepalive: KeepaliveConfig {
+        ping_after: Duration::from_secs(15),
+        pong_timeout: Duration::from_secs(5),
+        ping_every: Duration::ZERO,
+    },
+    message_timeout: Duration::from_secs(30),
+};
 
 impl BrokerHarness {
     pub(crate) fn new(policy: SlowConsumerPolicy) -> Self {
@@ -304,22 +330,22 @@ impl BrokerHarness {
         };
         let slot = RealmSlot {
             realm: Box::new(realm),
-            keepalive: KeepaliveConfig {
-                ping_after: Duration::from_secs(15),
-                pong_timeout: Duration::from_secs(5),
-                ping_every: Duration::ZERO,
-            },
-            message_timeout: Duration::from_secs(30),
+            checks: CHECKS,
         };
+        let mut broker = Broker::new(MemoryBudget::new(budget), Arc::new(Clock::new()));
+        let key = broker.insert_listener(slot);
         Self {
-            broker: Broker::new(
-                vec![slot],
-                MemoryBudget::new(budget),
-                Arc::new(Clock::new()),
-            ),
+            broker,
             now: Duration::ZERO,
             log,
+            key,
         }
+    }
+
+    /// Returns the checks of the listener, to change them.
+    pub(crate) fn checks(&mut self) -> &mut ConnectionChecks {
+        let index = self.key.index();
+        &mut self.broker.slots.get_mut(index).unwrap().checks
     }
 
     /// Handles an event, and returns the units of work.

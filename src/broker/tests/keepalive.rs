@@ -232,7 +232,7 @@ fn a_probe_of_a_client_that_disconnects_or_is_closed_has_no_result() {
 #[test]
 fn round_trips_are_measured_at_the_start_and_then_every_5_seconds() {
     let mut harness = BrokerHarness::new(Disconnect);
-    harness.broker.slots[0].keepalive.ping_every = Duration::from_secs(5);
+    harness.checks().keepalive.ping_every = Duration::from_secs(5);
     let receiver = harness.connect(1);
     let mut pings = vec![(0, drain(&receiver).directives.ping)];
     for second in 1..=11 {

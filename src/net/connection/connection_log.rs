@@ -4,11 +4,13 @@ use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
 use crate::base::log_escape::{Excerpt, Quoted};
 use crate::config::Address;
+use crate::net::listener::ServerState;
 use crate::realm::{ConnectionId, Message};
 use crate::sys::log_fields::{self, field, text};
 use log::Level;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Characters of an id in a field, at most.
@@ -25,15 +27,14 @@ const TRACE_PREFIX: usize = 4 * MAX_TRACED_CHARS;
 
 /// What the log says of a connection beside its end.
 pub(crate) struct ConnectionLog {
+    /// Knows `log_connections` and `log_addresses`, which a reload may change.
+    pub(crate) server: Arc<ServerState>,
     pub(crate) protocol: &'static str,
     pub(crate) listener: Address,
     pub(crate) conn: ConnectionId,
-    /// The client's address; `None` without `log_addresses`.
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) address: IpAddr,
     /// The id that the client chose, where the protocol has one.
     pub(crate) id: Option<Box<str>>,
-    /// Whether the end is logged: `log_connections`.
-    pub(crate) logs_end: bool,
     /// Whether messages are logged: `trace_messages`.
     pub(crate) traces_messages: bool,
 }
@@ -50,8 +51,9 @@ pub(super) struct Traffic {
 impl ConnectionLog {
     /// Logs the beginning of the connection, at `debug`.
     pub(crate) fn log_open(&self) {
-        if self.logs_end {
-            let from = self.address.map(|address| format!(" from {address}"));
+        if self.server.logs_connections() {
+            let address = self.server.logged_address(self.address);
+            let from = address.map(|address| format!(" from {address}"));
             let from = from.unwrap_or_default();
             log::debug!("{} #{}: opened{from}", self.protocol, self.conn.0);
         }
@@ -65,9 +67,10 @@ impl ConnectionLog {
     /// Logs how the connection ended. What is before the client's address in the line is chosen by the server alone: the
     /// filter for fail2ban relies on it (`systemd/examples/fail2ban`).
     pub(super) fn log_end(&self, reason: DisconnectReason, traffic: &Traffic) {
-        if !self.logs_end {
+        if !self.server.logs_connections() {
             return;
         }
+        let address = self.server.logged_address(self.address);
         let seconds = traffic.time.as_secs_f64();
         let code = match reason {
             DisconnectReason::Closed(close) => Some(close.code()),
@@ -82,7 +85,7 @@ impl ConnectionLog {
             field("protocol", self.protocol),
             text("listener", &self.listener),
             field("connection", self.conn.0),
-            self.address
+            address
                 .as_ref()
                 .and_then(|address| text("address", address)),
             id.as_ref().and_then(|id| text("id", id)),
@@ -94,7 +97,7 @@ impl ConnectionLog {
             field("bytes_in", traffic.bytes_in),
             field("bytes_out", traffic.bytes_out),
         ];
-        let from = self.address.map(|address| format!("from {address}, "));
+        let from = address.map(|address| format!("from {address}, "));
         let id = self.id.as_deref().map(|id| format!(", id {}", Quoted(id)));
         log_fields::log(
             Level::Info,

@@ -11,6 +11,7 @@ use crate::broker::{
     Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, inbox, outbox,
 };
 use crate::config::Listener;
+use crate::net::listener::ServerState;
 use crate::net::socket::ClientSocket;
 use crate::protocols;
 use crate::realm::ConnectionId;
@@ -18,6 +19,7 @@ use async_std::net::{TcpListener, TcpStream};
 use async_std::task::{block_on, yield_now};
 use async_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
+use futures::channel::mpsc;
 use futures::future::{Either, poll_fn, select};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll, try_join};
 use std::pin::pin;
@@ -45,20 +47,22 @@ impl Harness {
         let (client, (tcp, _)) = try_join!(connecting, listener.accept()).unwrap();
         let budget = MemoryBudget::new(0);
         let status = Arc::new(SocketStatus::new(&Arc::new(Clock::new()), &budget));
-        let (mut lanes, _, inbox) = inbox(1);
+        let (sender, inbox) = inbox();
+        let (task_guard, _) = mpsc::channel(0);
+        let server = Arc::new(ServerState::new(Arc::new(Clock::new()), task_guard));
         let (outbox, outbox_receiver) = outbox(MAX_MESSAGE, &budget);
-        let link = BrokerLink::new(ConnectionId(1), lanes.remove(0), outbox_receiver);
+        let link = BrokerLink::new(ConnectionId(1), sender, outbox_receiver);
         let protocol = protocols::by_name("peerdrop").unwrap();
         let mut settings = Listener::built_in(protocol).settings;
         settings.max_message_size = MAX_MESSAGE;
         let socket = ClientSocket::new(tcp, status);
         let log = ConnectionLog {
+            server,
             protocol: protocol.name,
             listener: settings.address,
             conn: ConnectionId(1),
-            address: None,
+            address: [127, 0, 0, 1].into(),
             id: None,
-            logs_end: false,
             traces_messages: false,
         };
         let connection =

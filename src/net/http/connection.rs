@@ -287,7 +287,7 @@ async fn in_time<T>(
     listener: &ListenerState,
 ) -> Result<T, RequestError> {
     let read = timeout(wait.time, read);
-    match select(pin!(read), pin!(listener.server.stopping.recv())).await {
+    match select(pin!(read), pin!(listener.shared.stopping.recv())).await {
         Either::Left((Ok(result), _)) => result,
         Either::Left((Err(_), _)) => {
             if let Some((client, what)) = wait.silent {

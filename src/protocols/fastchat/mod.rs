@@ -156,6 +156,17 @@ impl Realm for FastChat {
         })
     }
 
+    fn reconfigure(
+        &mut self,
+        _cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        self.options = Options::from_map(options)?;
+        self.pending
+            .set_timeout(self.options.hello_timeout.duration());
+        Ok(())
+    }
+
     fn protocol(&self) -> &'static Protocol {
         &PROTOCOL
     }

@@ -17,6 +17,7 @@ mod fields;
 mod join;
 mod messages;
 mod options;
+mod reconfigure;
 mod session;
 mod static_sessions;
 
@@ -88,8 +89,7 @@ pub static PROTOCOL: Protocol = Protocol {
 
 impl Realm for Loudsync {
     fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
-        let options = Options::from_map(options)?;
-        static_sessions::check(&options.sessions, options.max_members)?;
+        let options = Options::read(options)?;
         let sessions = options.sessions.iter().map(|session| {
             let id = session.id.clone();
             (id, Session::from_config(session, options.max_members))
@@ -101,6 +101,15 @@ impl Realm for Loudsync {
             connections: BTreeMap::new(),
             stored_bytes: 0,
         })
+    }
+
+    fn reconfigure(
+        &mut self,
+        cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        self.set_options(cx, Options::read(options)?);
+        Ok(())
     }
 
     fn protocol(&self) -> &'static Protocol {

@@ -145,6 +145,18 @@ impl Session {
         }
     }
 
+    /// Changes a session from the configuration to `new`, which is another one without members. Its members stay, also
+    /// above a lower maximum, and are sent the list if they see another host.
+    pub(super) fn replace_config(&mut self, cx: &mut Context, new: Self) {
+        let sees_change = (self.host.id(), self.host.name()) != (new.host.id(), new.host.name());
+        self.name = new.name;
+        self.max_members = new.max_members;
+        self.host = new.host;
+        if sees_change {
+            self.broadcast_list(cx, None);
+        }
+    }
+
     /// Records a change, after which the session has this many members. Returns whether to announce it at once;
     /// if not, the next tick sends the list.
     fn record_change(&mut self, cx: &Context, member_count: usize) -> bool {

@@ -19,6 +19,7 @@ use crate::realm::{
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use async_tungstenite::tungstenite::Utf8Bytes;
+use options::MAX_CODE_LENGTH;
 pub use options::Options;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -101,6 +102,23 @@ impl Realm for PeerDrop {
             waiting: WaitingJoins::new(options.max_waiting_joins, options.max_waiting_joins_per_ip),
             options,
         })
+    }
+
+    fn reconfigure(
+        &mut self,
+        _cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        let options = Options::from_map(options)?;
+        self.wrong_codes.set_limits(
+            options.wrong_codes_per_minute,
+            options.total_wrong_codes_per_minute,
+            options.max_waiting_joins,
+        );
+        self.waiting
+            .set_limits(options.max_waiting_joins, options.max_waiting_joins_per_ip);
+        self.options = options;
+        Ok(())
     }
 
     fn protocol(&self) -> &'static Protocol {
@@ -223,8 +241,8 @@ impl PeerDrop {
         if self.wrong_codes.is_rejected(cx.now, address) {
             return Err(close_reasons::TOO_MANY_GUESSES);
         }
-        // A code of another length is unknown, and not worth keeping, however long it is.
-        let code = if code.len() == usize::from(self.options.code_length) {
+        // A longer code is unknown, and not worth keeping. One of another length than new ones may be older than a reload.
+        let code = if code.len() <= usize::from(MAX_CODE_LENGTH) {
             code.to_ascii_uppercase()
         } else {
             String::new()

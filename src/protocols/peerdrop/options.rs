@@ -2,12 +2,15 @@
 
 use crate::realm::setting_list::settings;
 
+/// Greatest length of a code.
+pub(super) const MAX_CODE_LENGTH: u8 = 12;
+
 settings! {
     /// The options of a PeerDrop listener in the configuration. Their upper limits bound the table of wrong codes, which
     /// holds all of a minute.
     pub struct Options {
-        /// Length of a code.
-        pub(super) code_length: u8 = 6, "characters", 4..=12;
+        /// Length of a code. After a reload the codes that are in use stay as they are.
+        pub(super) code_length: u8 = 6, "characters", 4..=u64::from(MAX_CODE_LENGTH);
 
         /// Wrong codes in a minute from one IPv4 address or IPv6 /64 network, at which its joins are rejected for a
         /// minute with Close 4429. From a /56 network four times as many, from a /48 sixteen times as many. Creating is

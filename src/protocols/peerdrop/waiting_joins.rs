@@ -41,6 +41,12 @@ impl WaitingJoins {
         }
     }
 
+    /// Changes the limits. The joins that wait already stay.
+    pub(super) fn set_limits(&mut self, max_joins: u32, max_per_ip: u32) {
+        self.max_joins = max_joins as usize;
+        self.max_per_ip = max_per_ip as usize;
+    }
+
     /// Inserts a join. Returns whether there was a place for it.
     pub(super) fn try_insert(
         &mut self,

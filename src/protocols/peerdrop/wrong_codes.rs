@@ -78,6 +78,15 @@ struct WrongCode {
     network: Network,
 }
 
+/// Returns how many wrong codes are kept at most.
+const fn capacity(total_limit: u32, joins_per_second: u32) -> usize {
+    match total_limit as usize {
+        0 => UNLIMITED_CAPACITY,
+        // All that a minute, its first and its last instant included, can bring: none is ever dropped.
+        total_limit => total_limit + 1 + 61 * joins_per_second as usize,
+    }
+}
+
 /// The wrong codes of one listener.
 pub(super) struct WrongCodes {
     /// Wrong codes of an address in a minute at which it is rejected; 0: no limit.
@@ -96,18 +105,22 @@ impl WrongCodes {
     /// Creates an empty table. `joins_per_second` is the maximum of codes that are looked up in a second once
     /// joins have to wait.
     pub(super) fn new(limit: u32, total_limit: u32, joins_per_second: u32) -> Self {
-        let capacity = match total_limit as usize {
-            0 => UNLIMITED_CAPACITY,
-            // All that a minute, its first and its last instant included, can bring: none is ever dropped.
-            total_limit => total_limit + 1 + 61 * joins_per_second as usize,
-        };
         Self {
             limit,
             total_limit,
-            capacity,
+            capacity: capacity(total_limit, joins_per_second),
             recent: VecDeque::new(),
             rejected: BTreeMap::new(),
         }
+    }
+
+    /// Changes the limits. Networks that are rejected stay so until their minute is over.
+    pub(super) fn set_limits(&mut self, limit: u32, total_limit: u32, joins_per_second: u32) {
+        self.limit = limit;
+        self.total_limit = total_limit;
+        self.capacity = capacity(total_limit, joins_per_second);
+        let above = self.recent.len().saturating_sub(self.capacity);
+        self.recent.drain(..above);
     }
 
     /// Returns whether an address may not join at `now`.

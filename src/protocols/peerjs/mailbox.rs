@@ -175,6 +175,11 @@ pub(super) struct Mailbox {
 }
 
 impl Mailbox {
+    /// Changes the limits. What is stored stays until its time is over, also above them.
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,

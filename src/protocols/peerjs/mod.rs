@@ -25,7 +25,7 @@ use crate::realm::{
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
-use mailbox::{Limits, Mailbox, Source, Undelivered};
+use mailbox::{Mailbox, Source, Undelivered};
 pub use messages::{ClientMessage, Transmission};
 use messages::{ServerMessage, TransmissionType};
 pub use options::Options;
@@ -122,17 +122,10 @@ pub static PROTOCOL: Protocol = Protocol {
 impl Realm for PeerJs {
     fn new(options: &SettingMap) -> Result<Self, Vec<SettingError>> {
         let options = Options::from_map(options)?;
-        let limits = Limits {
-            per_destination: options.stored_per_destination,
-            per_source: options.stored_per_source,
-            source_bytes: options.stored_source_size,
-            bytes: options.stored_size,
-            expire_timeout: options.expire_timeout.duration(),
-        };
-        let base_path = percent_decoded(options.path.trimmed()).into_owned();
+        let mailbox = Mailbox::new(options.mailbox_limits());
         Ok(Self {
+            base_path: options.decoded_path(),
             options,
-            base_path,
             peers: BTreeMap::new(),
             id_by_connection: BTreeMap::new(),
             claims: Claims::default(),
@@ -140,8 +133,20 @@ impl Realm for PeerJs {
             list: None,
             is_list_current: false,
             in_flight_lists: InFlightResponses::default(),
-            mailbox: Mailbox::new(limits),
+            mailbox,
         })
+    }
+
+    fn reconfigure(
+        &mut self,
+        _cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        self.options = Options::from_map(options)?;
+        self.base_path = self.options.decoded_path();
+        self.mailbox.set_limits(self.options.mailbox_limits());
+        self.schedule_checks();
+        Ok(())
     }
 
     fn protocol(&self) -> &'static Protocol {
@@ -369,6 +374,18 @@ impl PeerJs {
             let id = cx.uuid().to_string();
             if !self.peers.contains_key(&id) {
                 return id;
+            }
+        }
+    }
+
+    /// Schedules the check of each client anew, after `alive_timeout` has changed.
+    fn schedule_checks(&mut self) {
+        let alive_timeout = self.options.alive_timeout.duration();
+        self.checks.clear();
+        for peer in self.peers.values_mut() {
+            peer.check_at = peer.last_message + alive_timeout;
+            if !alive_timeout.is_zero() {
+                self.checks.insert((peer.check_at, peer.connection));
             }
         }
     }

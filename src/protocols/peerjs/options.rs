@@ -1,6 +1,7 @@
 //! The options of a PeerJS listener in the configuration.
 
 use super::ENDPOINT;
+use super::mailbox::Limits;
 use crate::realm::Setting;
 use crate::realm::setting_list::settings;
 use crate::realm::setting_types::{SettingValue, ValueError, WholeSeconds};
@@ -9,10 +10,12 @@ use serde_json::{Value, json};
 settings! {
     /// Options of a PeerJS listener. Those that the npm package `peer` has, too, have its names.
     pub struct Options {
-        /// Path below which everything is served: the HTTP API and the WebSocket (`--path` of `peer`).
+        /// Path below which everything is served: the HTTP API and the WebSocket (`--path` of `peer`). After a reload,
+        /// clients that are connected stay so.
         pub(super) path: BasePath = BasePath("/".to_owned()), "path";
 
         /// Key that clients must name (`--key` of `peer`). Another: `ERROR`, and Close 4403; over HTTP 404.
+        /// After a reload, clients that are connected stay so.
         pub(super) key: Key = Key("peerjs".to_owned()), "text";
 
         /// Time without a message from a client, after which it is closed with 4408 (`--alive_timeout` of `peer`, in
@@ -20,7 +23,7 @@ settings! {
         pub(super) alive_timeout: WholeSeconds = WholeSeconds(90), "whole seconds";
 
         /// Time for which a message for an absent client is stored (`--expire_timeout` of `peer`, in milliseconds
-        /// there). Then its sender gets `EXPIRE`, one for a call.
+        /// there). Then its sender gets `EXPIRE`, one for a call. After a reload, what is stored keeps its time.
         pub(super) expire_timeout: WholeSeconds = WholeSeconds(5), "whole seconds", 1..;
 
         /// Time without a sign of life, after which a client is sent a Ping when another one asks for its id with
@@ -108,5 +111,21 @@ impl Options {
     /// Returns the path that a client connects to.
     pub(super) fn endpoint(&self) -> String {
         format!("{}{ENDPOINT}", self.path.trimmed())
+    }
+
+    /// Returns the path percent-decoded and without a slash at its end.
+    pub(super) fn decoded_path(&self) -> String {
+        super::percent_decoded(self.path.trimmed()).into_owned()
+    }
+
+    /// Returns the limits of stored messages.
+    pub(super) fn mailbox_limits(&self) -> Limits {
+        Limits {
+            per_destination: self.stored_per_destination,
+            per_source: self.stored_per_source,
+            source_bytes: self.stored_source_size,
+            bytes: self.stored_size,
+            expire_timeout: self.expire_timeout.duration(),
+        }
     }
 }

@@ -89,6 +89,12 @@ impl Announcements {
         }
     }
 
+    /// Changes the limits. A name that rests already does so for the interval before.
+    pub(super) fn set_limits(&mut self, budget: u32, interval: Duration) {
+        self.budget = budget.into();
+        self.interval = interval;
+    }
+
     /// Returns the user of a name that is gone without the other users having been told: for them it still is the
     /// same when it comes back.
     pub(super) fn gone(&self, key: &str) -> Option<&Gone> {

@@ -117,6 +117,20 @@ impl Realm for Workspace {
         })
     }
 
+    fn reconfigure(
+        &mut self,
+        cx: &mut Context,
+        options: &SettingMap,
+    ) -> Result<(), Vec<SettingError>> {
+        self.options = Options::from_map(options)?;
+        let interval = self.options.announcement_interval.duration();
+        self.announcements
+            .set_limits(self.options.announcements_per_second, interval);
+        // A budget that has become larger lets more of what waits pass.
+        self.announce(cx);
+        Ok(())
+    }
+
     fn protocol(&self) -> &'static Protocol {
         &PROTOCOL
     }

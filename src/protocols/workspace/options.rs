@@ -51,12 +51,12 @@ settings! {
         /// not count. 0: no limit.
         pub(super) idle_timeout: WholeSeconds = WholeSeconds(300), "whole seconds";
 
-        /// Greatest length of a username. A longer one is cut.
+        /// Greatest length of a username. A longer one is cut. After a reload, users who are connected keep theirs.
         pub(super) username_length: u32 = 64, "characters", 12..=256;
 
         /// Secret that the tokens in `auth` are signed with (HS256). RFC 7518 asks for at least 32 bytes. A wrong or
         /// expired token: error `UNAUTHORIZED`. Empty: tokens are believed unsigned. It does not protect names from
-        /// clients that connect with `?username=`.
+        /// clients that connect with `?username=`. After a reload, clients that are connected keep their names.
         pub(super) auth_secret: Secret = Secret::default(), "text";
     }
 }

@@ -5,6 +5,7 @@
 //! | each text is sent back, to nobody else | `a_text_is_sent_back_to_its_sender_alone` |
 //! | a binary message is ignored | `a_binary_message_is_ignored` |
 //! | after `max_echoes` the connection is closed | `a_connection_has_so_many_echoes_and_is_closed_at_the_next_text` |
+//! | options can change while it runs | `a_changed_option_holds_for_connections_that_there_are` |
 
 use crate::protocols::echo::*;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -46,4 +47,14 @@ fn a_connection_has_so_many_echoes_and_is_closed_at_the_next_text() {
 fn options_out_of_range_are_named() {
     let options = json!({"max_echoes": 0});
     assert_eq!(RealmHarness::<Echo>::invalid_option(options), "max_echoes");
+}
+
+#[test]
+fn a_changed_option_holds_for_connections_that_there_are() {
+    let mut harness: RealmHarness<Echo> = RealmHarness::new(json!({"max_echoes": 1}));
+    harness.open(1, "/echo");
+    harness.send(1, "one");
+    assert_eq!(harness.reconfigure(json!({"max_echoes": 2})), no_lines());
+    assert_eq!(harness.send(1, "two"), ["1 < two"]);
+    assert_eq!(harness.send(1, "three"), ["1 x 4429 enough echoes"]);
 }

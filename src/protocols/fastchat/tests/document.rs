@@ -78,6 +78,7 @@
 //! | what is stored of users is counted, and of chats to their opener | `what_is_stored_of_users_is_counted`, `a_chat_counts_for_the_user_that_opened_it` |
 //! | when memory is short, first go rates, last chats | `when_memory_is_short_rates_are_forgotten_before_chats` |
 //! | nothing is stored for ever | `nothing_is_stored_after_all_users_have_been_away_for_a_minute` |
+//! | options can change while it runs | `changed_options_hold_and_users_chats_and_rates_stay` |
 
 use crate::base::close::CloseReason;
 use crate::protocols::fastchat::*;
@@ -1512,4 +1513,32 @@ fn when_memory_is_short_rates_are_forgotten_before_chats() {
     let (freed, _) = harness.shed(Retention::Promised, 1);
     assert!(harness.realm.stored_bytes() <= before - freed);
     assert_eq!(code(&harness.send(2, &msg(ANN, "hi")), 2), "USER_NOT_FOUND");
+}
+
+#[test]
+fn changed_options_hold_and_users_chats_and_rates_stay() {
+    let mut harness = three();
+    harness.send(1, &open_chat(BOB));
+    for _ in 0..3 {
+        harness.send(1, &msg(BOB, "hello"));
+    }
+    harness.open(4, "/ws");
+    let options = json!({"messages_per_minute": 3, "message_length": 3, "hello_timeout": 1});
+    assert_eq!(harness.reconfigure(options.clone()), no_lines());
+    let lines = harness.send(1, &msg(BOB, "hi"));
+    assert!(lines[0].contains("RATE_LIMITED"), "{lines:?}");
+    let lines = harness.send(2, &msg(ANN, "four"));
+    assert!(lines[0].contains("VALIDATION"), "{lines:?}");
+    let lines = harness.send(2, &msg(ANN, "hi"));
+    assert!(lines[0].starts_with("1 < "), "the chat is open: {lines:?}");
+    let lines = harness.advance(SECOND);
+    assert!(
+        lines.iter().any(|line| line.starts_with("4 x 4401 ")),
+        "{lines:?}"
+    );
+    // A limit that is lifted lets more pass at once.
+    let mut options = options;
+    options["messages_per_minute"] = json!(0);
+    harness.reconfigure(options);
+    assert!(harness.send(1, &msg(BOB, "hi"))[0].starts_with("2 < "));
 }

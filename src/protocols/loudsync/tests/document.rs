@@ -70,6 +70,7 @@
 //! | a first message of neither dialect is answered in the document's | `the_first_message_with_a_type_decides_the_dialect` |
 //! | sessions are counted, and when memory is short, abandoned ones end | `when_memory_is_short_the_oldest_abandoned_sessions_end` |
 //! | nothing is kept of a session that has ended | `nothing_is_kept_after_all_clients_have_disconnected` |
+//! | options can change while it runs | `changed_options_hold_and_sessions_stay` |
 
 use crate::protocols::loudsync::join::ID_ALPHABET;
 use crate::protocols::loudsync::*;
@@ -1534,5 +1535,32 @@ fn when_memory_is_short_the_oldest_abandoned_sessions_end() {
         harness.realm.sessions.len(),
         1,
         "a session with a member stays"
+    );
+}
+
+#[test]
+fn changed_options_hold_and_sessions_stay() {
+    let mut harness = party();
+    harness.open(4, "/");
+    let options =
+        json!({"max_members": 2, "max_sessions": 1, "join_timeout": 1, "heartbeat_timeout": 5});
+    assert_eq!(harness.reconfigure(options), no_lines());
+    assert_eq!(
+        harness.send(2, &bare("member_list")).len(),
+        1,
+        "the session has more members than a new one may have"
+    );
+    let lines = harness.send(4, &join("other", "tv", "host"));
+    assert_eq!(error_code(&lines, 4), "session_full");
+    harness.open(5, "/");
+    let lines = wait_with_heartbeats(&mut harness, SECOND, &[1, 2]);
+    assert!(
+        lines.iter().any(|line| line.starts_with("5 x 4401 ")),
+        "{lines:?}"
+    );
+    let lines = wait_with_heartbeats(&mut harness, 4 * SECOND, &[1, 2]);
+    assert!(
+        lines.contains(&"3 x 4408 timed out".to_owned()),
+        "{lines:?}"
     );
 }

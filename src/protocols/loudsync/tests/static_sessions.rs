@@ -12,6 +12,9 @@
 //! | `max_sessions` counts only sessions that hosts open | `static_sessions_do_not_count_towards_max_sessions` |
 //! | `session_closed` when the daemon stops | `a_shutdown_closes_static_sessions` |
 //! | an error names its place in the configuration | `an_error_in_a_static_session_names_its_place` |
+//! | a change of `sessions` opens and ends them | `sessions_that_are_added_open_and_those_that_are_left_out_end` |
+//! | one that stays keeps its members | `a_session_that_stays_keeps_its_members_and_shows_them_its_new_host` |
+//! | one of a host with the same ID ends | `a_session_of_a_host_ends_when_the_configuration_has_its_id` |
 
 use super::document::{
     SECOND, bare, error_code, join, kick, parse_line, summaries, wait_with_heartbeats,
@@ -301,4 +304,62 @@ fn an_error_in_a_static_session_names_its_place() {
 #[test]
 fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[include_str!("static_sessions.rs")]);
+}
+
+#[test]
+fn sessions_that_are_added_open_and_those_that_are_left_out_end() {
+    let mut harness = harness_with(json!({}));
+    harness.open(1, "/");
+    harness.open(2, "/");
+    harness.send(1, &join("lobby", "phone", "client"));
+    let mut bar = lobby();
+    bar["id"] = json!("bar");
+    let lines = harness.reconfigure(json!({"sessions": [bar]}));
+    assert_eq!(
+        summaries(&lines),
+        ["1 < session_closed", "1 x 1000 session closed"]
+    );
+    let lines = harness.send(2, &join("bar", "pad", "client"));
+    assert_eq!(summaries(&lines), ["2 < welcome", "2 < member_list"]);
+    let lines = harness.reconfigure(json!({}));
+    assert_eq!(
+        summaries(&lines),
+        ["2 < session_closed", "2 x 1000 session closed"]
+    );
+}
+
+#[test]
+fn a_session_that_stays_keeps_its_members_and_shows_them_its_new_host() {
+    let mut harness = harness_with(json!({}));
+    harness.open(1, "/");
+    harness.open(2, "/");
+    harness.send(1, &join("lobby", "phone", "client"));
+    let mut changed = lobby();
+    changed["name"] = json!("Lounge");
+    changed["max_members"] = json!(2);
+    let options = json!({ "sessions": [changed] });
+    assert_eq!(harness.reconfigure(options.clone()), no_lines());
+    assert_eq!(harness.reconfigure(options), no_lines());
+    let lines = harness.send(2, &join("lobby", "pad", "client"));
+    assert_eq!(error_code(&lines, 2), "session_full");
+    changed = lobby();
+    changed["host_name"] = json!("VJ");
+    let lines = harness.reconfigure(json!({ "sessions": [changed] }));
+    assert_eq!(summaries(&lines), ["1 < member_list"]);
+    assert_eq!(parse_line(&lines[0]).1["members"][0]["name"], "VJ");
+}
+
+#[test]
+fn a_session_of_a_host_ends_when_the_configuration_has_its_id() {
+    let mut harness = RealmHarness::<Loudsync>::new(json!({}));
+    harness.open(1, "/");
+    harness.open(2, "/");
+    harness.send(1, &join("lobby", "mac", "host"));
+    let lines = harness.reconfigure(json!({"sessions": [lobby()]}));
+    assert_eq!(
+        summaries(&lines),
+        ["1 < session_closed", "1 x 1000 session closed"]
+    );
+    let lines = harness.send(2, &join("lobby", "phone", "client"));
+    assert_eq!(summaries(&lines), ["2 < welcome", "2 < member_list"]);
 }

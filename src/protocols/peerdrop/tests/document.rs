@@ -34,6 +34,7 @@
 //! | binary frames are ignored | `binary_frames_are_ignored` |
 //! | what a peer sent right before it went is delivered | `messages_sent_right_before_a_peer_disconnects_are_delivered_before_the_close` |
 //! | two peers in a session, isolated from others | `sessions_are_isolated_from_each_other` |
+//! | options can change while it runs | `changed_options_hold_and_sessions_stay_with_their_codes` |
 
 use crate::protocols::peerdrop::*;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -598,4 +599,26 @@ fn every_rule_has_a_test() {
         include_str!("document.rs"),
         include_str!("../../../../tests/peerdrop.rs"),
     ]);
+}
+
+#[test]
+fn changed_options_hold_and_sessions_stay_with_their_codes() {
+    let mut harness = harness();
+    let code = create(&mut harness, 1);
+    let options = json!({"code_length": 8, "wrong_codes_per_minute": 2});
+    assert_eq!(harness.reconfigure(options), no_lines());
+    assert_eq!(create(&mut harness, 2).len(), 8);
+    harness.open(3, &format!("/ws/chat/{code}"));
+    assert_eq!(harness.send(3, "hello"), ["1 < hello"]);
+    for conn in [4, 5] {
+        let lines = guess_wrong(&mut harness, conn, "192.0.2.1");
+        assert_eq!(lines, [format!("{conn} x 4404 no such session")]);
+    }
+    let lines = guess_wrong(&mut harness, 6, "192.0.2.1");
+    assert!(lines[0].starts_with("6 x 4429 "), "{lines:?}");
+    // Who is rejected stays so.
+    harness.reconfigure(json!({"wrong_codes_per_minute": 0, "total_wrong_codes_per_minute": 1}));
+    let lines = guess_wrong(&mut harness, 7, "192.0.2.1");
+    assert!(lines[0].starts_with("7 x 4429 "), "{lines:?}");
+    assert_eq!(guess_wrong(&mut harness, 8, "192.0.2.2"), no_lines());
 }

@@ -60,6 +60,7 @@
 //! | `ping_after` 15 s, `pong_timeout` 60 s; other defaults | `a_phone_may_sleep_for_a_minute`, `the_defaults_are_those_of_the_rulings` |
 //! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
+//! | options can change while it runs | `changed_options_hold_and_clients_and_stored_messages_stay` |
 
 use crate::config::Listener;
 use crate::protocols::peerjs::mailbox::{MAX_NOTES, MESSAGE_OVERHEAD};
@@ -1250,4 +1251,37 @@ fn every_rule_has_a_test() {
         include_str!("document.rs"),
         include_str!("../../../../tests/peerjs.rs"),
     ]);
+}
+
+#[test]
+fn changed_options_hold_and_clients_and_stored_messages_stay() {
+    let mut harness = with(&["a", "b"]);
+    assert_eq!(harness.send(1, &offer("c", "1")), no_lines());
+    let options = json!({
+        "path": "/app", "key": "other", "concurrent_limit": 3, "alive_timeout": 10, "stored_per_source": 1,
+    });
+    assert_eq!(harness.reconfigure(options), no_lines());
+    assert_eq!(status(&harness.get("/peerjs/id")), 404);
+    assert_eq!(status(&harness.get("/app/other/id")), 200);
+    assert_eq!(
+        harness.send(1, &offer("b", "2")),
+        [r#"2 < {"type":"OFFER","src":"a","dst":"b","payload":2}"#]
+    );
+    let lines = harness.open(3, "/app/peerjs?key=other&id=c&token=c");
+    assert_eq!(
+        lines.len(),
+        2,
+        "OPEN, and what was stored before: {lines:?}"
+    );
+    let lines = harness.open(4, "/app/peerjs?key=other&id=d&token=d");
+    assert!(lines[0].contains("concurrent user limit"), "{lines:?}");
+    harness.advance(9 * SECOND);
+    harness.send(2, r#"{"type":"HEARTBEAT"}"#);
+    let lines = harness.advance(SECOND);
+    assert_eq!(lines, ["1 x 4408 timed out", "3 x 4408 timed out"]);
+    harness.reconfigure(json!({"alive_timeout": 0}));
+    assert_eq!(harness.advance(1000 * SECOND), no_lines());
+    // From the last message on, which is long ago.
+    harness.reconfigure(json!({"alive_timeout": 90}));
+    assert_eq!(harness.advance(SECOND), ["2 x 4408 timed out"]);
 }

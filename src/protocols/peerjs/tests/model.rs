@@ -10,7 +10,7 @@
 //! - a client that waits for an id is admitted or rejected in time;
 //! - once all clients have disconnected, the realm holds no state.
 
-use crate::protocols::peerjs::mailbox::MESSAGE_OVERHEAD;
+use crate::protocols::peerjs::mailbox::{Limits, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
 use crate::realm::Message;
 use crate::testing::Input;

@@ -85,6 +85,7 @@
 //! | Electron: `users` is bounded | `a_user_count_lists_200_users_and_counts_all` |
 //! | Electron: only messages that it is sent are activity | `a_message_that_a_dialect_does_not_have_is_no_activity` |
 //! | Electron: nothing is kept of old names | `nothing_is_kept_of_a_former_username` |
+//! | options can change while it runs | `changed_options_hold_and_the_room_stays`, `a_larger_budget_lets_what_waits_be_announced_at_once` |
 
 use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
@@ -1358,4 +1359,35 @@ fn when_memory_is_short_the_users_gone_longest_are_forgotten_first() {
     assert_eq!(harness.send(4, SEND).len(), 2);
     // The document promises nothing else to those who are gone.
     assert_eq!(harness.shed(Retention::Promised, usize::MAX).0, 0);
+}
+
+#[test]
+fn changed_options_hold_and_the_room_stays() {
+    let mut harness = harness();
+    harness.open(1, "/ws?username=ann");
+    harness.open(2, "/ws?username=bob");
+    harness.advance(Duration::from_secs(1));
+    assert_eq!(harness.send(1, SEND).len(), 2);
+    let options =
+        json!({"messages_per_minute": 1, "max_connections_per_user": 1, "idle_timeout": 5});
+    assert_eq!(harness.reconfigure(options), no_lines());
+    assert!(harness.send(1, SEND)[0].contains("RATE_LIMITED"));
+    assert_eq!(harness.send(2, SEND).len(), 2, "both are there");
+    let rejected = harness.try_open(3, "/ws?username=ann", "127.0.0.1");
+    assert_eq!(rejected.unwrap_err().status, 429);
+    let lines = harness.advance(Duration::from_secs(5));
+    assert!(
+        lines.contains(&"1 x 4408 timed out".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_larger_budget_lets_what_waits_be_announced_at_once() {
+    let mut harness = RealmHarness::<Workspace>::new(json!({"announcements_per_second": 1}));
+    for conn in 1..=4 {
+        harness.open(conn, &format!("/ws?username=user{conn}"));
+    }
+    let lines = harness.reconfigure(json!({"announcements_per_second": 0}));
+    assert!(lines.iter().any(|line| line.contains("user4")), "{lines:?}");
 }

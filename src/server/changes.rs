@@ -1,0 +1,233 @@
+//! What two configurations differ in.
+
+use crate::config::{Listener, ProcessSettings};
+use crate::realm::Applies;
+use crate::realm::setting::{Setting, SettingMap};
+use crate::realm::setting_list::Settings as _;
+use serde_json::Value;
+
+/// What becomes a listener of a new configuration. The indexes are those of the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The listener of this protocol on this address, perhaps with other settings.
+    Same(usize),
+    /// The listener of another protocol on this address, whose sockets it takes over.
+    OtherProtocol(usize),
+    New,
+}
+
+impl Origin {
+    /// Returns the index of the old listener.
+    pub(super) const fn old_index(self) -> Option<usize> {
+        match self {
+            Self::Same(index) | Self::OtherProtocol(index) => Some(index),
+            Self::New => None,
+        }
+    }
+}
+
+/// Returns where each of the `new` listeners comes from. Each of the `old` ones is at most one of them.
+pub(super) fn origins(old: &[&Listener], new: &[Listener]) -> Vec<Origin> {
+    let mut origins = vec![Origin::New; new.len()];
+    let mut match_by = |is_same: fn(&Listener, &Listener) -> bool, origin: fn(usize) -> Origin| {
+        for (place, listener) in new.iter().enumerate() {
+            let is_free = |index: usize| origins.iter().all(|it| it.old_index() != Some(index));
+            let found = old.iter().enumerate();
+            let found = found.filter(|(index, it)| is_free(*index) && is_same(it, listener));
+            let found = found.map(|(index, _)| index).next();
+            if let (Some(found), Some(place @ Origin::New)) = (found, origins.get_mut(place)) {
+                *place = origin(found);
+            }
+        }
+    };
+    let has_same_address =
+        |old: &Listener, new: &Listener| old.settings.address == new.settings.address;
+    match_by(
+        |old, new| {
+            old.protocol.name == new.protocol.name && old.settings.address == new.settings.address
+        },
+        Origin::Same,
+    );
+    match_by(has_same_address, Origin::OtherProtocol);
+    origins
+}
+
+/// Returns the keys of a listener whose values differ.
+pub(super) fn changed_settings(old: &Listener, new: &Listener) -> Vec<String> {
+    let values = |listener: &Listener| {
+        let common = listener.settings.values().into_iter();
+        let common = common.map(|(name, value)| (name.to_owned(), value));
+        common.chain(listener.options.clone()).collect()
+    };
+    different(&values(old), &values(new))
+}
+
+/// A setting of the process that cannot change while the daemon runs.
+#[derive(Debug, PartialEq)]
+pub(super) struct Unchanged {
+    pub(super) name: &'static str,
+    /// The value that holds.
+    pub(super) running: Value,
+    /// That of the new configuration.
+    pub(super) configured: Value,
+}
+
+/// The differences of the settings of the process.
+pub(super) struct ProcessChanges {
+    /// The settings that hold from now on.
+    pub(super) settings: ProcessSettings,
+    /// The keys whose values have changed.
+    pub(super) changed: Vec<String>,
+    pub(super) unchanged: Vec<Unchanged>,
+}
+
+/// Returns what changes in the settings of the process, and what cannot.
+pub(super) fn process_changes(old: &ProcessSettings, new: &ProcessSettings) -> ProcessChanges {
+    let running = map(old);
+    let mut settings = map(new);
+    let mut unchanged = Vec::new();
+    let fixed = ProcessSettings::list().into_iter();
+    for Setting { name, .. } in fixed.filter(|it| it.applies == Applies::AtRestart) {
+        let (Some(running), Some(place)) = (running.get(name), settings.get_mut(name)) else {
+            continue;
+        };
+        let configured = std::mem::replace(place, running.clone());
+        if configured != *running {
+            unchanged.push(Unchanged {
+                name,
+                running: running.clone(),
+                configured,
+            });
+        }
+    }
+    ProcessChanges {
+        changed: different(&running, &settings),
+        settings: ProcessSettings::from_map(&settings)
+            .expect("each value is of a valid configuration"),
+        unchanged,
+    }
+}
+
+fn map(settings: &ProcessSettings) -> SettingMap {
+    let values = settings.values().into_iter();
+    values
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
+/// Returns the keys whose values differ. Both have the same keys.
+fn different(old: &SettingMap, new: &SettingMap) -> Vec<String> {
+    let changed = new
+        .iter()
+        .filter(|(key, value)| old.get(*key) != Some(value));
+    changed.map(|(key, _)| key.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use serde_json::json;
+
+    fn listeners(given: &[(&str, &str)]) -> Vec<Listener> {
+        let listener = |(protocol, address): &(&str, &str)| {
+            // A port may be given twice, as another listener of the same address is one with port 0.
+            json!({"protocol": protocol, "address": address})
+        };
+        let listeners: Vec<Value> = given.iter().map(listener).collect();
+        let text = json!({ "listeners": listeners }).to_string();
+        Config::from_json(&text).unwrap().listeners
+    }
+
+    fn origins_of(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<Origin> {
+        let old = listeners(old);
+        let old: Vec<&Listener> = old.iter().collect();
+        origins(&old, &listeners(new))
+    }
+
+    #[test]
+    fn a_listener_stays_the_same_by_its_protocol_and_address_in_whatever_order() {
+        let (a, b, c) = (
+            ("peerdrop", "*:1"),
+            ("workspace", "*:2"),
+            ("workspace", "*:3"),
+        );
+        assert_eq!(
+            origins_of(&[a, b], &[c, b, a]),
+            [Origin::New, Origin::Same(1), Origin::Same(0)]
+        );
+        assert_eq!(
+            origins_of(&[("workspace", "localhost:2")], &[b]),
+            [Origin::New]
+        );
+    }
+
+    #[test]
+    fn another_protocol_on_an_address_takes_over_its_sockets() {
+        let new = [("workspace", "*:1"), ("peerdrop", "*:2")];
+        assert_eq!(
+            origins_of(&[("peerdrop", "*:1"), ("peerdrop", "*:2")], &new),
+            [Origin::OtherProtocol(0), Origin::Same(1)]
+        );
+    }
+
+    #[test]
+    fn each_of_several_listeners_whose_ports_the_system_chooses_is_one_of_the_old_ones() {
+        let (peerdrop, workspace) = (("peerdrop", "*:0"), ("workspace", "*:0"));
+        assert_eq!(
+            origins_of(
+                &[peerdrop, workspace, peerdrop],
+                &[workspace, workspace, peerdrop, peerdrop, peerdrop]
+            ),
+            [
+                Origin::Same(1),
+                Origin::New,
+                Origin::Same(0),
+                Origin::Same(2),
+                Origin::New,
+            ]
+        );
+    }
+
+    #[test]
+    fn settings_that_differ_are_named_those_of_the_protocol_too() {
+        let old = listeners(&[("workspace", "*:1")]).remove(0);
+        assert_eq!(changed_settings(&old, &old.clone()), [""; 0]);
+        let text = json!({"listeners": [{
+            "protocol": "workspace", "address": "*:1", "origins": ["same-host"], "idle_timeout": 1, "ping_after": 15.0,
+        }]});
+        let new = Config::from_json(&text.to_string()).unwrap();
+        let mut changed = changed_settings(&old, &new.listeners[0]);
+        changed.sort();
+        assert_eq!(changed, ["idle_timeout", "origins"]);
+    }
+
+    #[test]
+    fn what_says_that_it_needs_a_restart_is_warned_of_and_stays_and_all_else_changes() {
+        let old = Config::built_in().process;
+        let another = |setting: &Setting| match setting.default.clone().unwrap() {
+            Value::Bool(value) => json!(!value),
+            Value::Number(number) => json!(number.as_f64().unwrap() as u64 + 2),
+            _ if setting.name == "log_format" => json!("json"),
+            _ if setting.name == "log" => json!("debug"),
+            _ => json!(1 << 20),
+        };
+        for setting in ProcessSettings::list() {
+            let given = json!({setting.name: another(&setting)});
+            let new = ProcessSettings::from_map(given.as_object().unwrap()).unwrap();
+            let changes = process_changes(&old, &new);
+            let unchanged = changes.unchanged.iter().map(|it| it.name);
+            let (changed, unchanged) = (changes.changed, unchanged.collect::<Vec<_>>());
+            if setting.applies == Applies::AtRestart {
+                assert_eq!((changed.len(), unchanged), (0, vec![setting.name]));
+                assert_eq!(map(&changes.settings), map(&old));
+            } else {
+                assert_eq!(
+                    (changed, unchanged.len()),
+                    (vec![setting.name.to_owned()], 0)
+                );
+                assert_eq!(map(&changes.settings), map(&new));
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The listeners that are served: they begin, change, and end while the server runs.
+
+use super::binding::{RETRY_INTERVAL, bind_listener, log_retry};
+use super::changes::{Origin, changed_settings};
+use super::log_lines::log_listening;
+use crate::broker::{
+    ConnectionChecks, Event, EventSender, KeepaliveConfig, ListenerChange, NewListener, RealmSlot,
+    lane,
+};
+use crate::config::{Config, Listener, ListenerSettings};
+use crate::net::accept;
+use crate::net::bind::{Bound, bind};
+use crate::net::listener::{
+    ListenerHandle, ListenerSet, ListenerShared, ListenerState, ServerState,
+};
+use async_std::channel::{self, Sender};
+use async_std::net::TcpListener;
+use async_std::task::{self, JoinHandle};
+use futures::channel::oneshot;
+use futures::{FutureExt, SinkExt};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Interval at which the counts of notices are looked at. Each is logged at most once a minute.
+const NOTICE_COUNT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// All listeners of the server.
+pub(super) struct Listeners {
+    server: Arc<ServerState>,
+    broker: EventSender,
+    /// In the order of the configuration.
+    served: Vec<ServedListener>,
+    /// The same, for others to look at.
+    set: Arc<ListenerSet>,
+    /// Logs the counts of notices.
+    counting: JoinHandle<()>,
+}
+
+/// One listener.
+struct ServedListener {
+    /// The listener as the configuration has it.
+    config: Listener,
+    handle: Arc<ListenerHandle>,
+    /// Its drop ends the handshakes of the listener.
+    stop: Sender<Infallible>,
+    /// Accepts connections.
+    accepting: JoinHandle<()>,
+}
+
+/// The sockets of a new listener; `None`: its address is taken.
+pub(super) type MaybeBound = Option<Bound>;
+
+impl Listeners {
+    /// Creates a server's listeners, of which there is none yet.
+    pub(super) fn new(
+        server: Arc<ServerState>,
+        broker: EventSender,
+        set: Arc<ListenerSet>,
+    ) -> Self {
+        Self {
+            server,
+            broker,
+            served: Vec::new(),
+            counting: task::spawn(log_notice_counts(Arc::clone(&set))),
+            set,
+        }
+    }
+
+    /// Serves the listeners of a configuration with their sockets.
+    pub(super) async fn start(&mut self, listeners: &[Listener], bound: Vec<MaybeBound>) {
+        for (listener, bound) in listeners.iter().zip(bound) {
+            let served = self.serve(listener.clone(), bound).await;
+            self.served.push(served);
+        }
+        self.publish();
+    }
+
+    /// Returns the listeners as they are configured.
+    pub(super) fn configured(&self) -> Vec<&Listener> {
+        self.served.iter().map(|it| &it.config).collect()
+    }
+
+    /// Returns the name and the address of a listener.
+    pub(super) fn name(&self, index: usize) -> String {
+        self.served
+            .get(index)
+            .map_or_else(String::new, ServedListener::name)
+    }
+
+    /// Serves the listeners of another configuration, whose [origins](Origin) are known. New ones have these sockets; where
+    /// their address is taken, it is tried again when the old listeners have given up theirs.
+    pub(super) async fn replace(
+        &mut self,
+        config: &Config,
+        origins: &[Origin],
+        mut bound: Vec<MaybeBound>,
+    ) {
+        let mut old: Vec<Option<ServedListener>> = self.served.drain(..).map(Some).collect();
+        let mut take = |index: usize| old.get_mut(index).and_then(Option::take);
+        let kept: Vec<Option<ServedListener>> = origins
+            .iter()
+            .map(|origin| origin.old_index().and_then(&mut take))
+            .collect();
+        for removed in old.into_iter().flatten() {
+            self.remove(removed).await;
+        }
+        for (index, (kept, listener)) in kept.into_iter().zip(&config.listeners).enumerate() {
+            let served = match kept {
+                Some(kept) if kept.config.protocol.name == listener.protocol.name => {
+                    self.change(kept, listener).await
+                }
+                Some(kept) => self.hand_over(kept, listener).await,
+                None => {
+                    let bound = bound.get_mut(index).and_then(Option::take);
+                    let bound = bound.or_else(|| {
+                        bind_listener(config, index)
+                            .map_err(|error| log_retry(&error))
+                            .ok()
+                    });
+                    self.serve(listener.clone(), bound).await
+                }
+            };
+            self.served.push(served);
+        }
+        self.publish();
+    }
+
+    /// Ends all, as far as the broker does not: closes the sockets, and ends the handshakes.
+    pub(super) async fn stop(self) {
+        self.counting.cancel().await;
+        self.set.set(Vec::new());
+        for served in self.served {
+            served.accepting.cancel().await;
+            served.handle.current().log_notice_counts(None);
+        }
+    }
+
+    /// Lets others see the listeners.
+    fn publish(&self) {
+        let handles = self.served.iter().map(|it| Arc::clone(&it.handle));
+        self.set.set(handles.collect());
+    }
+
+    /// Serves a new listener.
+    async fn serve(&mut self, config: Listener, bound: MaybeBound) -> ServedListener {
+        let (shared, stop) = self.register(&config).await;
+        let address = bound
+            .as_ref()
+            .map_or(config.settings.address, |it| it.address);
+        let state = ListenerState::new(Arc::clone(&self.server), shared, config.clone(), address);
+        if let Some(bound) = &bound {
+            log_listening(&state, bound);
+        }
+        let handle = ListenerHandle::new(state, bound.is_some());
+        ServedListener {
+            config,
+            accepting: task::spawn(accept_all(Arc::clone(&handle), bound)),
+            handle,
+            stop,
+        }
+    }
+
+    /// Changes the settings of a listener, if they are others.
+    async fn change(&mut self, mut served: ServedListener, new: &Listener) -> ServedListener {
+        let changed = changed_settings(&served.config, new);
+        if changed.is_empty() {
+            return served;
+        }
+        let current = served.handle.current();
+        let shared = Arc::clone(&current.shared);
+        shared.set_limits(&new.settings);
+        let change = ListenerChange {
+            listener_index: current.index(),
+            checks: checks(&new.settings),
+            options: (served.config.options != new.options).then(|| new.options.clone()),
+        };
+        self.send(Event::ChangeListener(Box::new(change))).await;
+        let server = Arc::clone(&self.server);
+        let state = ListenerState::new(server, shared, new.clone(), current.address);
+        served.handle.replace(state);
+        served.config = new.clone();
+        served
+    }
+
+    /// Serves another protocol with the sockets of a listener, whose connections are closed. No client is refused.
+    async fn hand_over(&mut self, mut served: ServedListener, new: &Listener) -> ServedListener {
+        let old = served.handle.current();
+        let (shared, stop) = self.register(new).await;
+        let server = Arc::clone(&self.server);
+        let state = ListenerState::new(server, shared, new.clone(), old.address);
+        served.handle.replace(state);
+        served.stop = stop;
+        served.config = new.clone();
+        self.drain(&old).await;
+        served
+    }
+
+    /// Closes the sockets of a listener, and then its connections.
+    async fn remove(&mut self, served: ServedListener) {
+        served.accepting.cancel().await;
+        drop(served.stop);
+        self.drain(&served.handle.current()).await;
+    }
+
+    /// Closes the connections of a listener.
+    async fn drain(&mut self, listener: &ListenerState) {
+        listener.log_notice_counts(None);
+        self.send(Event::RemoveListener(listener.index())).await;
+    }
+
+    /// Has the broker serve a listener. Returns what the states of the listener share, and the sender whose drop ends its
+    /// handshakes.
+    async fn register(&mut self, listener: &Listener) -> (Arc<ListenerShared>, Sender<Infallible>) {
+        let (lane, events) = lane();
+        let (reply_to, key) = oneshot::channel();
+        let new = NewListener {
+            slot: realm_slot(listener),
+            events,
+            reply_to,
+        };
+        self.send(Event::AddListener(Box::new(new))).await;
+        let key = key.await.expect("the broker has not panicked");
+        let (stop, stopping) = channel::bounded(1);
+        // The channel allocates the list of those who wait at the first `recv`. Allocated during a storm, it would
+        // keep the memory below it (see `base/spare.rs`).
+        let _ = stopping.recv().now_or_never();
+        (
+            ListenerShared::new(key, lane, stopping, &listener.settings),
+            stop,
+        )
+    }
+
+    async fn send(&mut self, event: Event) {
+        // Fails if the broker has panicked, which ends the caller.
+        let _ = self.broker.send(event).await;
+    }
+}
+
+impl ServedListener {
+    fn name(&self) -> String {
+        let listener = self.handle.current();
+        format!("{} on {}", listener.protocol_name(), listener.address)
+    }
+}
+
+/// Accepts connections on all sockets of a listener. Without sockets it tries to bind them until that succeeds.
+async fn accept_all(handle: Arc<ListenerHandle>, bound: MaybeBound) {
+    let bound = match bound {
+        Some(bound) => bound,
+        None => bind_when_free(&handle).await,
+    };
+    let accept = |socket| accept::run(TcpListener::from(socket), Arc::clone(&handle));
+    futures::future::join_all(bound.sockets.into_iter().map(accept)).await;
+}
+
+/// Tries to bind a listener whose address is taken until that succeeds.
+async fn bind_when_free(handle: &ListenerHandle) -> Bound {
+    loop {
+        task::sleep(RETRY_INTERVAL).await;
+        let listener = handle.current();
+        match bind(listener.address) {
+            Ok(bound) => {
+                log_listening(&listener, &bound);
+                handle.set_bound();
+                return bound;
+            }
+            Err(error) => log::debug!("{} is still not free: {error}", listener.address),
+        }
+    }
+}
+
+/// Logs from time to time how many notices had no line of their own.
+async fn log_notice_counts(listeners: Arc<ListenerSet>) {
+    loop {
+        task::sleep(NOTICE_COUNT_INTERVAL).await;
+        let now = Some(Instant::now());
+        let listeners = listeners.current();
+        listeners.iter().for_each(|it| it.log_notice_counts(now));
+    }
+}
+
+fn realm_slot(listener: &Listener) -> RealmSlot {
+    let realm = (listener.protocol.new_realm)(&listener.options);
+    RealmSlot {
+        realm: realm.unwrap_or_else(|_| unreachable!("the configuration is validated")),
+        checks: checks(&listener.settings),
+    }
+}
+
+const fn checks(settings: &ListenerSettings) -> ConnectionChecks {
+    ConnectionChecks {
+        keepalive: KeepaliveConfig {
+            ping_after: settings.ping_after,
+            pong_timeout: settings.pong_timeout,
+            ping_every: settings.ping_every,
+        },
+        message_timeout: settings.message_timeout,
+    }
+}

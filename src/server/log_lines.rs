@@ -1,0 +1,88 @@
+//! Lines of the log about the server as a whole.
+
+use crate::broker::{DisconnectCounts, Event, EventSender};
+use crate::config::Address;
+use crate::net::bind::Bound;
+use crate::net::listener::ListenerState;
+use crate::sys::limits::Limits;
+use crate::sys::log_fields::{self, field, text};
+use futures::SinkExt;
+use futures::channel::oneshot;
+use std::net::{IpAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+/// Logs that the server is ready, and its limits.
+pub(super) fn log_ready(time: Duration, limits: &Limits) {
+    let (capacity, milliseconds) = (&limits.capacity, time.as_secs_f64() * 1e3);
+    let connections = capacity.connections;
+    let fields = [
+        field("max_connections", connections),
+        field("memory_budget", limits.memory_budget),
+    ];
+    let budget = match limits.memory_budget {
+        0 => "any amount".to_owned(),
+        bytes => format!("{} MiB", bytes >> 20),
+    };
+    log_fields::log(
+        log::Level::Info,
+        &fields,
+        format_args!(
+            "ready in {milliseconds:.1} ms after the configuration was read; limits: at most {connections} connections, because of {}; \
+             {budget} of memory for what clients send and are sent (memory_budget)",
+            capacity.decided_by,
+        ),
+    );
+}
+
+/// Logs where a listener listens.
+pub(super) fn log_listening(listener: &ListenerState, bound: &Bound) {
+    let (name, address) = (listener.protocol_name(), listener.address);
+    log_fields::log(
+        log::Level::Info,
+        &[field("protocol", name), text("listener", &address)],
+        format_args!(
+            "{name:<10} listens on ws://{address}{}{}",
+            listener.endpoint,
+            bound_ips(address, &bound.sockets)
+        ),
+    );
+}
+
+/// Returns what is bound, in brackets, where that depends on the system.
+fn bound_ips(address: Address, sockets: &[TcpListener]) -> String {
+    let ips = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+    let ips: Vec<IpAddr> = ips.map(|address| address.ip()).collect();
+    match address {
+        Address::Ip(_) => String::new(),
+        Address::Any(_) if ips.iter().any(IpAddr::is_ipv6) => " (IPv4 and IPv6)".to_owned(),
+        Address::Any(_) => " (IPv4; this system has no IPv6)".to_owned(),
+        Address::Localhost(_) => {
+            let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+            format!(" ({})", ips.join(", "))
+        }
+    }
+}
+
+/// Logs how connections ended since the start, by reason.
+pub(super) async fn log_summary(mut inbox: EventSender, started: Instant) {
+    let (reply, counts) = oneshot::channel();
+    let _ = inbox.send(Event::Count(reply)).await;
+    if let Ok(counts) = counts.await {
+        let seconds = started.elapsed().as_secs_f64();
+        log::info!(
+            "stopped after {seconds:.0} s; connections: {}",
+            counts_text(&counts)
+        );
+    }
+}
+
+/// Returns the counts in words.
+fn counts_text(counts: &DisconnectCounts) -> String {
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
+    let parts = counts
+        .iter()
+        .map(|(reason, count)| format!("{count} {reason}"));
+    parts.collect::<Vec<_>>().join(", ")
+}

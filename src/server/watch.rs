@@ -1,0 +1,95 @@
+//! What happens each second: the broker's tick, and the word to systemd that the daemon is well.
+
+use crate::base::memory_budget::MemoryBudget;
+use crate::broker::{Event, EventSender, Pulse};
+use crate::net::listener::{ListenerHandle, ListenerSet};
+use crate::sys::systemd::{Notifier, StateChange};
+use async_std::task;
+use futures::SinkExt;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Looks after the broker, and tells systemd how the daemon is.
+pub(super) struct Watch {
+    notifier: Notifier,
+    pulse: Arc<Pulse>,
+    budget: Arc<MemoryBudget>,
+    listeners: Arc<ListenerSet>,
+    /// Number of the broker's last second that systemd was told of.
+    ticks: Cell<u64>,
+    /// Whether the last reload has changed nothing because of an error.
+    is_reload_refused: Cell<bool>,
+}
+
+impl Watch {
+    /// Starts to notify systemd, if it wants that.
+    pub(super) fn start(
+        pulse: Arc<Pulse>,
+        budget: Arc<MemoryBudget>,
+        listeners: Arc<ListenerSet>,
+    ) -> Self {
+        Self {
+            notifier: Notifier::start(),
+            pulse,
+            budget,
+            listeners,
+            ticks: Cell::new(0),
+            is_reload_refused: Cell::new(false),
+        }
+    }
+
+    /// Notifies systemd of a state.
+    pub(super) fn notify(&self, change: StateChange) {
+        self.notifier.notify(change);
+    }
+
+    /// Records how the last reload ended, for the status.
+    pub(super) fn set_reload_refused(&self, is_refused: bool) {
+        self.is_reload_refused.set(is_refused);
+    }
+
+    /// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener. Tells
+    /// systemd that the daemon is well if the broker has handled the last one.
+    pub(super) async fn tick(&self, mut broker: EventSender) -> Infallible {
+        loop {
+            task::sleep(Duration::from_secs(1)).await;
+            let ticks = self.pulse.ticks();
+            if ticks > self.ticks.replace(ticks) {
+                self.notifier.beat(|| self.status());
+            }
+            for listener in self.listeners.current() {
+                // Fails if the broker has panicked, too, which ends the caller.
+                let _ = listener.event_sender().try_send(Event::Refresh);
+            }
+            self.pulse.record_sent();
+            let _ = broker.send(Event::Tick).await;
+        }
+    }
+
+    /// Returns a line for `systemctl status`.
+    fn status(&self) -> String {
+        let (connections, held) = (self.pulse.connections(), self.budget.reserved() >> 20);
+        let limit = match self.budget.limit() {
+            usize::MAX => String::new(),
+            limit => format!(" of {} MiB", limit >> 20),
+        };
+        let handles = self.listeners.handles();
+        let waiting = handles.iter().filter(|handle| !handle.is_bound());
+        let waiting: String = waiting.map(|handle| waits_for(handle)).collect();
+        let refused = if self.is_reload_refused.get() {
+            "; the last reload was refused, see the log"
+        } else {
+            ""
+        };
+        format!("{connections} connections, {held} MiB{limit}{waiting}{refused}")
+    }
+}
+
+/// Returns that the address of a listener is taken.
+fn waits_for(handle: &ListenerHandle) -> String {
+    let listener = handle.current();
+    let (name, address) = (listener.protocol_name(), &listener.address);
+    format!("; {name} waits for {address}")
+}
