@@ -1,14 +1,13 @@
 //! Start and stop: ports, log levels, limits of the process, systemd, signals and the exit status.
 
 use crate::common::{
-    Client, DEADLINE, Daemon, HANDSHAKE, http, program, run_at_terminal, temporary_file, wait_until,
+    Client, DEADLINE, Daemon, HANDSHAKE, http, notification, notify_socket, program,
+    run_at_terminal, temporary_file, wait_until,
 };
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, prlimit};
 use serde_json::json;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Starts a daemon with a PeerDrop and a Workspace listener.
@@ -90,26 +89,6 @@ fn systemd_is_told_that_the_daemon_is_well_while_the_broker_works() {
     // The status is the same, and not said again.
     assert_eq!(notification(&socket).trim(), "WATCHDOG=1");
     let _ = std::fs::remove_file(&path);
-}
-
-/// Binds a socket for the notifications of a service, as systemd does. Returns it and its path.
-fn notify_socket(name: &str) -> (UnixDatagram, PathBuf) {
-    let path = std::env::temp_dir().join(format!("switchboard-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    (socket, path)
-}
-
-/// Waits for the next notification. A signal to this process, such as the end of another test's daemon, may interrupt it.
-fn notification(socket: &UnixDatagram) -> String {
-    let mut message = [0; 200];
-    loop {
-        match socket.recv(&mut message) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            length => return String::from_utf8_lossy(&message[..length.unwrap()]).into_owned(),
-        }
-    }
 }
 
 /// Runs a daemon with these arguments, this value of `RUST_LOG` and this `log` in its configuration

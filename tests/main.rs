@@ -35,6 +35,7 @@ mod peerjs;
 mod protocol_lists;
 mod proxies;
 mod refusals;
+mod reload;
 mod setting_tables;
 mod status;
 mod transcripts;

@@ -44,18 +44,25 @@ pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
 
-/// Runs a command at a terminal: its standard error is one.
-pub fn run_at_terminal(mut command: Command) -> Output {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+/// Opens a terminal. Returns its controlling end, and the one that programs have.
+pub fn open_terminal() -> (File, File) {
+    // Programs must not have the controlling end, which they would keep open.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let terminal = openpt(flags).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
-    let stderr = File::options()
+    let programs_end = File::options()
         .read(true)
         .write(true)
         .open(name.to_str().unwrap())
         .unwrap();
+    (terminal.into(), programs_end)
+}
+
+/// Runs a command at a terminal: its standard error is one.
+pub fn run_at_terminal(mut command: Command) -> Output {
+    let (mut terminal, stderr) = open_terminal();
     let child = command
         .stdout(Stdio::piped())
         .stderr(stderr)
@@ -65,7 +72,7 @@ pub fn run_at_terminal(mut command: Command) -> Output {
     drop(command);
     let mut stderr = Vec::new();
     // At the end of a terminal there is an error (EIO).
-    let _ = File::from(terminal).read_to_end(&mut stderr);
+    let _ = terminal.read_to_end(&mut stderr);
     let output = child.wait_with_output().unwrap();
     Output { stderr, ..output }
 }
@@ -123,6 +130,36 @@ fn with_long_timeouts(config: &Value) -> Value {
     config
 }
 
+/// Returns this configuration with an address and a host where a listener names none, and without a status port if it
+/// names none.
+fn for_tests(mut config: Value) -> Value {
+    for listener in config["listeners"].as_array_mut().unwrap() {
+        if listener.get("address").is_none() {
+            listener["address"] = json!("127.0.0.1:0");
+        }
+        // The name of the daemon in requests that tests write by hand.
+        if listener.get("hosts").is_none() {
+            listener["hosts"] = json!(["h"]);
+        }
+    }
+    // Many daemons run at the same time.
+    if config.get("status").is_none() {
+        config["status"] = Value::Null;
+    }
+    config
+}
+
+/// Returns the address of a listener that this line of the log says.
+pub fn listening_address(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("listens on ws://")?;
+    let address = address.split('/').next().unwrap();
+    // Both stand for several addresses.
+    let address = address
+        .replace("localhost", "127.0.0.1")
+        .replace('*', "127.0.0.1");
+    Some(address.parse().unwrap())
+}
+
 /// A running daemon, killed on drop.
 pub struct Daemon {
     child: Child,
@@ -167,21 +204,8 @@ impl Daemon {
     }
 
     /// Starts a daemon with the default time-outs by this program, which is given the arguments.
-    pub fn launch(mut program: Command, mut config: Value) -> Self {
-        for listener in config["listeners"].as_array_mut().unwrap() {
-            if listener.get("address").is_none() {
-                listener["address"] = json!("127.0.0.1:0");
-            }
-            // The name of the daemon in requests that tests write by hand.
-            if listener.get("hosts").is_none() {
-                listener["hosts"] = json!(["h"]);
-            }
-        }
-        // Many daemons run at the same time.
-        if config.get("status").is_none() {
-            config["status"] = Value::Null;
-        }
-        let path = temporary_file(&config.to_string());
+    pub fn launch(mut program: Command, config: Value) -> Self {
+        let path = temporary_file(&for_tests(config).to_string());
         let mut child = program
             .envs(unit_environment())
             .arg("--config")
@@ -210,13 +234,8 @@ impl Daemon {
             daemon.start_of_log.push(line.clone());
             if let Some((_, address)) = line.split_once("status on http://") {
                 daemon.status = address.trim_end_matches('/').parse().ok();
-            } else if let Some((_, address)) = line.split_once("listens on ws://") {
-                let address = address.split('/').next().unwrap();
-                // Both stand for several addresses.
-                let address = address
-                    .replace("localhost", "127.0.0.1")
-                    .replace('*', "127.0.0.1");
-                daemon.addresses.push(address.parse().unwrap());
+            } else if let Some(address) = listening_address(&line) {
+                daemon.addresses.push(address);
             // Not "already in use".
             } else if line.contains("ready in ") && line.contains(" connections, because of ") {
                 return daemon;
@@ -253,6 +272,32 @@ impl Daemon {
         let mut log = std::mem::take(&mut self.start_of_log);
         log.extend(std::iter::from_fn(|| self.next_log_line()));
         log
+    }
+
+    /// Writes another configuration, with what [`Daemon::start`] adds to it.
+    pub fn rewrite_config(&self, config: &Value) {
+        let config = for_tests(with_long_timeouts(config));
+        std::fs::write(&self.config, config.to_string()).unwrap();
+    }
+
+    /// Has the daemon reload another configuration. Returns the lines of the log up to the one that says what has changed.
+    pub fn reload(&self, config: &Value) -> Vec<String> {
+        self.rewrite_config(config);
+        self.signal(Signal::HUP);
+        self.log_until("reloaded: ")
+    }
+
+    /// Returns the lines of the log up to the next one that contains `part`.
+    pub fn log_until(&self, part: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.expect_log_line();
+            let is_last = line.contains(part);
+            lines.push(line);
+            if is_last {
+                return lines;
+            }
+        }
     }
 
     /// Returns the path of the configuration file.

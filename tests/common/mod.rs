@@ -3,6 +3,7 @@
 
 mod client;
 mod daemon;
+mod notifications;
 mod pairs;
 mod protocol_files;
 pub mod transcript;
@@ -11,7 +12,10 @@ pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
     tcp_from,
 };
-pub use daemon::{Daemon, merge, program, run, run_at_terminal, temporary_file};
+pub use daemon::{
+    Daemon, listening_address, merge, open_terminal, program, run, run_at_terminal, temporary_file,
+};
+pub use notifications::{notification, notify_socket};
 pub use pairs::Pair;
 pub use protocol_files::{optional_fields, protocol_file, request_target};
 

@@ -134,7 +134,12 @@ impl MockRealm {
         }
     }
 
-    fn log(&self, entry: String) {
+    /// Returns the log, for realms beside that of the harness.
+    pub(crate) fn log(&self) -> Arc<Mutex<Vec<String>>> {
+        Arc::clone(&self.log)
+    }
+
+    fn record(&self, entry: String) {
         self.log.lock().unwrap().push(entry);
     }
 
@@ -198,7 +203,7 @@ impl Realm for MockRealm {
         cx: &mut Context,
         options: &SettingMap,
     ) -> Result<(), Vec<SettingError>> {
-        self.log("reconfigure".to_owned());
+        self.record("reconfigure".to_owned());
         cx.send(
             ConnectionId(1),
             Frame::text(serde_json::to_string(options).unwrap()),
@@ -215,7 +220,7 @@ impl Realm for MockRealm {
 
     /// Replies with as many bytes as the query has.
     fn request(&mut self, _: &mut Context, request: &Request) -> HttpReply {
-        self.log(format!("request {}", request.connect.path));
+        self.record(format!("request {}", request.connect.path));
         HttpReply::Ok {
             content_type: "text/plain",
             body: "x".repeat(request.connect.query.len()).into(),
@@ -228,7 +233,7 @@ impl Realm for MockRealm {
         conn: ConnectionId,
         _: ConnectRequest,
     ) -> Result<(), Rejection> {
-        self.log(format!("open {}", conn.0));
+        self.record(format!("open {}", conn.0));
         for text in &self.sends_at_open {
             cx.send(conn, Frame::text(text.clone()));
         }
@@ -239,14 +244,14 @@ impl Realm for MockRealm {
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
-        self.log(format!("command {}", conn.0));
+        self.record(format!("command {}", conn.0));
         for action in command.into::<Vec<Action>>() {
             Self::act(cx, action);
         }
     }
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
-        self.log(format!("close {} {}", conn.0, reason.name()));
+        self.record(format!("close {} {}", conn.0, reason.name()));
         for &(closed, other) in &self.closes_with {
             if closed == conn.0 {
                 cx.close(ConnectionId(other), CloseReason::GOODBYE);
@@ -255,7 +260,7 @@ impl Realm for MockRealm {
     }
 
     fn probe_result(&mut self, _: &mut Context, conn: ConnectionId, alive: bool) {
-        self.log(format!("probe_result {} {alive}", conn.0));
+        self.record(format!("probe_result {} {alive}", conn.0));
     }
 
     fn stored_bytes(&self) -> usize {
@@ -274,18 +279,18 @@ impl Realm for MockRealm {
         let freed = bytes.min(*left);
         *left -= freed;
         if freed > 0 {
-            self.log(format!("shed {retention:?}"));
+            self.record(format!("shed {retention:?}"));
         }
         freed
     }
 
     fn tick(&mut self, _: &mut Context) {
-        self.log("tick".to_owned());
+        self.record("tick".to_owned());
     }
 
     /// Sends to connection 1, and closes connection 3.
     fn stop(&mut self, cx: &mut Context) {
-        self.log("stop".to_owned());
+        self.record("stop".to_owned());
         cx.send(ConnectionId(1), Frame::text("last words"));
         cx.close(ConnectionId(3), CloseReason::GOODBYE);
     }
@@ -386,7 +391,7 @@ impl BrokerHarness {
         address: IpAddr,
         conn: u64,
     ) -> (OutboxReceiver, Option<Result<(), Rejection>>) {
-        let (receiver, mut reply) = self.start_open_from(address, conn);
+        let (receiver, mut reply) = self.start_open_at(self.key.index(), address, conn);
         (receiver, reply.try_recv().unwrap_or_default())
     }
 
@@ -395,11 +400,22 @@ impl BrokerHarness {
         &mut self,
         conn: u64,
     ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
-        self.start_open_from([127, 0, 0, 1].into(), conn)
+        let key = self.key.clone();
+        self.start_open_to(&key, conn)
     }
 
-    fn start_open_from(
+    /// The same to another listener.
+    pub(crate) fn start_open_to(
         &mut self,
+        key: &ListenerKey,
+        conn: u64,
+    ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
+        self.start_open_at(key.index(), [127, 0, 0, 1].into(), conn)
+    }
+
+    fn start_open_at(
+        &mut self,
+        listener_index: usize,
         address: IpAddr,
         conn: u64,
     ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
@@ -409,7 +425,7 @@ impl BrokerHarness {
         let status = SocketStatus::new(&self.broker.clock, budget);
         status.set_last_activity(self.second());
         let event = OpenEvent {
-            listener_index: 0,
+            listener_index,
             conn: ConnectionId(conn),
             request: ConnectRequest {
                 path: String::new(),
@@ -422,6 +438,13 @@ impl BrokerHarness {
         };
         self.handle(Event::Open(Box::new(event)));
         (receiver, reply)
+    }
+
+    /// Opens a connection to another listener, which must be admitted.
+    pub(crate) fn connect_to(&mut self, key: &ListenerKey, conn: u64) -> OutboxReceiver {
+        let (receiver, mut reply) = self.start_open_to(key, conn);
+        assert_eq!(reply.try_recv(), Ok(Some(Ok(()))));
+        receiver
     }
 
     /// Opens a connection, which must be admitted.

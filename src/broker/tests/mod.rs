@@ -4,5 +4,6 @@ mod admission;
 pub(crate) mod harness;
 mod keepalive;
 mod lifecycle;
+mod listeners;
 mod pausing;
 mod slow_consumers;
