@@ -41,6 +41,9 @@ To configure it, start from the defaults:
 On a hosting platform, which says the port:
   switchboard --listen \"peerjs=*:$PORT\"
 
+SIGHUP has it read the configuration again. Clients of unchanged listeners notice
+nothing, and a faulty configuration changes nothing.
+
 Exit status: 0 success, or stopped by a signal; 1 it failed to start or while running;
 2 the arguments, the variables or the configuration are invalid. A second signal ends it
 at once, with 1.

@@ -105,19 +105,14 @@ impl Listeners {
         for removed in old.into_iter().flatten() {
             self.remove(removed).await;
         }
-        for (index, (kept, listener)) in kept.into_iter().zip(&config.listeners).enumerate() {
-            let served = match kept {
-                Some(kept) if kept.config.protocol.name == listener.protocol.name => {
-                    self.change(kept, listener).await
-                }
-                Some(kept) => self.hand_over(kept, listener).await,
-                None => {
+        let new = origins.iter().zip(kept).zip(&config.listeners);
+        for (index, ((origin, kept), listener)) in new.enumerate() {
+            let served = match (origin, kept) {
+                (Origin::Same(_), Some(kept)) => self.change(kept, listener).await,
+                (Origin::OtherProtocol(_), Some(kept)) => self.hand_over(kept, listener).await,
+                _ => {
                     let bound = bound.get_mut(index).and_then(Option::take);
-                    let bound = bound.or_else(|| {
-                        bind_listener(config, index)
-                            .map_err(|error| log_retry(&error))
-                            .ok()
-                    });
+                    let bound = bound.or_else(|| bind_or_log(config, index));
                     self.serve(listener.clone(), bound).await
                 }
             };
@@ -242,6 +237,12 @@ impl ServedListener {
         let listener = self.handle.current();
         format!("{} on {}", listener.protocol_name(), listener.address)
     }
+}
+
+/// Binds a listener, or logs that it is tried again.
+fn bind_or_log(config: &Config, index: usize) -> MaybeBound {
+    let bound = bind_listener(config, index);
+    bound.map_err(|error| log_retry(&error)).ok()
 }
 
 /// Accepts connections on all sockets of a listener. Without sockets it tries to bind them until that succeeds.

@@ -2,8 +2,8 @@
 
 use async_std::future::timeout;
 use async_std::os::unix::net::UnixStream;
+use futures::AsyncReadExt;
 use futures::stream::{self, Stream};
-use futures::{AsyncReadExt, StreamExt};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fs::File;
 use std::io;
@@ -54,7 +54,7 @@ pub fn requests() -> io::Result<impl Stream<Item = Request>> {
         next_reload: Instant::now(),
     };
     let next = async |mut signals: Signals| Some((signals.next().await, signals));
-    Ok(stream::unfold(signals, next).boxed_local())
+    Ok(stream::unfold(signals, next))
 }
 
 /// The state of the stream.
