@@ -208,7 +208,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""trusted_proxies": ["proxy.example"]"#),
-            r#"listeners[1].trusted_proxies: write an address or a network, such as "127.0.0.1" or "10.0.0.0/8", instead of"#,
+            r#"listeners[1].trusted_proxies: write an address, a network or "unix", such as "127.0.0.1" or "10.0.0.0/8", instead of"#,
         ),
         (
             listener(r#""forwarded_header": "x_forwarded_for""#),

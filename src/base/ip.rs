@@ -1,24 +1,92 @@
-//! IP addresses as keys of limits, and networks as the configuration writes them.
+//! Addresses of clients, as keys of limits, and as the configuration writes those of proxies.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The key under which limits per client address count: an IPv4 address, or the /64 network of an IPv6
-/// address, the smallest that a provider assigns to one customer.
+/// Where a connection comes from, as far as the socket or a trusted proxy says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubnetKey(IpAddr);
+pub enum ClientAddress {
+    /// An IP address, in its canonical form if it is made by `from`: IPv4 is never written as IPv6.
+    Ip(IpAddr),
+    /// A Unix socket, whose clients have no addresses: all of them count as one.
+    Unix,
+}
+
+impl From<IpAddr> for ClientAddress {
+    fn from(address: IpAddr) -> Self {
+        Self::Ip(address.to_canonical())
+    }
+}
+
+/// As [`ProxyAddress`] writes it.
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix => f.write_str(UNIX),
+        }
+    }
+}
+
+/// The name of the clients of Unix sockets, in the log and in the configuration.
+const UNIX: &str = "unix";
+
+/// The key under which limits per client address count: an IPv4 address, or the /64 network of an IPv6
+/// address, the smallest that a provider assigns to one customer. The clients of Unix sockets share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubnetKey(ClientAddress);
 
 impl SubnetKey {
     /// Returns the key of an address. An IPv4-mapped IPv6 address counts as IPv4.
-    pub fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => {
+    pub fn of(address: impl Into<ClientAddress>) -> Self {
+        Self(match address.into() {
+            ClientAddress::Ip(IpAddr::V6(v6)) => {
                 let network = u128::from(v6) & (u128::MAX << 64);
-                IpAddr::V6(Ipv6Addr::from(network))
+                ClientAddress::Ip(IpAddr::V6(Ipv6Addr::from(network)))
             }
-            v4 => v4,
+            single => single,
         })
+    }
+}
+
+/// A network of proxies, or the proxies that connect through a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyAddress {
+    /// A network, or one address.
+    Network(Network),
+    /// `unix`: whoever may connect to the Unix socket.
+    Unix,
+}
+
+impl ProxyAddress {
+    /// Returns whether these proxies have this address.
+    pub fn contains(&self, address: ClientAddress) -> bool {
+        match (self, address) {
+            (Self::Network(network), ClientAddress::Ip(address)) => network.contains(address),
+            (Self::Unix, ClientAddress::Unix) => true,
+            (Self::Network(_), ClientAddress::Unix) | (Self::Unix, ClientAddress::Ip(_)) => false,
+        }
+    }
+}
+
+impl FromStr for ProxyAddress {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            UNIX => Ok(Self::Unix),
+            network => network.parse().map(Self::Network),
+        }
+    }
+}
+
+impl fmt::Display for ProxyAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Unix => f.write_str(UNIX),
+        }
     }
 }
 
@@ -93,15 +161,23 @@ pub(crate) mod from_text {
         text.parse().unwrap()
     }
 
-    pub(crate) fn networks(texts: &[&str]) -> Vec<Network> {
+    pub(crate) fn client(text: &str) -> ClientAddress {
+        ip(text).into()
+    }
+
+    pub(crate) fn proxies(texts: &[&str]) -> Vec<ProxyAddress> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::from_text::{ip, networks};
+    use super::from_text::{ip, proxies};
     use super::*;
+
+    fn networks(texts: &[&str]) -> Vec<Network> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
 
     #[test]
     fn a_subnet_key_is_an_ipv4_address_or_an_ipv6_network() {
@@ -110,6 +186,27 @@ mod tests {
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        let unix = SubnetKey::of(ClientAddress::Unix);
+        assert_eq!(unix, SubnetKey::of(ClientAddress::Unix));
+        assert!(unix != key("127.0.0.1") && unix != key("::"));
+    }
+
+    #[test]
+    fn a_unix_socket_is_no_network_and_no_network_has_a_unix_socket() {
+        let [unix, all, all_of_v6] = proxies(&["unix", "0.0.0.0/0", "::/0"])[..] else {
+            unreachable!()
+        };
+        assert_eq!(unix.to_string(), "unix");
+        assert!(unix.contains(ClientAddress::Unix));
+        for address in ["127.0.0.1", "::1", "::"] {
+            assert!(!unix.contains(ip(address).into()), "{address}");
+        }
+        for network in [all, all_of_v6] {
+            assert!(!network.contains(ClientAddress::Unix), "{network}");
+        }
+        for text in ["Unix", "unix:", "unix:/run/proxy.sock", "unix/0", ""] {
+            assert_eq!(text.parse::<ProxyAddress>(), Err(()), "{text}");
+        }
     }
 
     #[test]

@@ -6,12 +6,11 @@ use super::socket_status::SocketStatus;
 use super::{Broker, Now};
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::base::ip::SubnetKey;
+use crate::base::ip::{ClientAddress, SubnetKey};
 use crate::base::memory_budget::MemoryReservation;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -46,7 +45,7 @@ impl Connection {
     pub(super) fn new(
         now: Now,
         listener_index: usize,
-        address: IpAddr,
+        address: ClientAddress,
         outbox: Outbox,
         status: Arc<SocketStatus>,
     ) -> Self {

@@ -1,7 +1,7 @@
 //! A listener, and the settings that listeners of all protocols have.
 
 use super::{Address, ForwardedHeader, Hosts, Origins};
-use crate::base::ip::Network;
+use crate::base::ip::ProxyAddress;
 use crate::protocols::PROTOCOLS;
 use crate::realm::setting::{Applies, Range, Setting, SettingMap};
 use crate::realm::setting_list::{Settings, settings};
@@ -42,7 +42,7 @@ settings! {
         /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
         /// `proxy_protocol` their PROXY header. The log and the limits per address then know the client behind the
         /// proxy.
-        pub trusted_proxies: Vec<Network> = Vec::new(), "list" => NewConnections;
+        pub trusted_proxies: Vec<ProxyAddress> = Vec::new(), "list" => NewConnections;
 
         /// Header in which trusted proxies name the client's address: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239) or
         /// `"X-Real-IP"`, in any case. Only this one is believed, since proxies pass on the others as clients wrote

@@ -1,7 +1,7 @@
 //! The types of settings that only the configuration knows.
 
 use super::{Address, Hosts, Origins};
-use crate::base::ip::Network;
+use crate::base::ip::ProxyAddress;
 use crate::base::log_escape::Quoted;
 use crate::realm::setting::Setting;
 use crate::realm::setting_types::{SettingValue, ValueError, deserialize, expect_array};
@@ -158,21 +158,21 @@ impl SettingValue for Option<Hosts> {
     }
 }
 
-impl SettingValue for Vec<Network> {
+impl SettingValue for Vec<ProxyAddress> {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
         expect_array(value, setting)?;
         let texts: Vec<String> = deserialize(value)?;
-        let parse = |text: &String| text.parse().map_err(|()| network_problem(text).into());
+        let parse = |text: &String| text.parse().map_err(|()| proxy_problem(text).into());
         texts.iter().map(parse).collect()
     }
 
     fn to_json(&self) -> Value {
-        json!(self.iter().map(Network::to_string).collect::<Vec<_>>())
+        json!(self.iter().map(ProxyAddress::to_string).collect::<Vec<_>>())
     }
 }
 
-/// Returns what to write instead of something that is neither an address nor a network.
-fn network_problem(text: &str) -> String {
+/// Returns what to write instead of something that stands for no proxies.
+fn proxy_problem(text: &str) -> String {
     let given = Quoted(text);
     let trimmed = text.trim();
     let without_port = trimmed
@@ -181,13 +181,20 @@ fn network_problem(text: &str) -> String {
     let right = match trimmed {
         "localhost" => "\"127.0.0.1\", \"::1\"".to_owned(),
         "*" => "\"0.0.0.0/0\", \"::/0\", which trusts everything,".to_owned(),
-        _ if trimmed.parse::<Network>().is_ok() => format!("\"{trimmed}\""),
+        _ if trimmed.parse::<ProxyAddress>().is_ok() => format!("\"{trimmed}\""),
+        _ if is_unix(trimmed) => {
+            "\"unix\", which is whoever may connect to a Unix socket,".to_owned()
+        }
         _ => match without_port {
             Ok(address) => format!("\"{address}\""),
-            Err(_) => {
-                "an address or a network, such as \"127.0.0.1\" or \"10.0.0.0/8\",".to_owned()
-            }
+            Err(_) => "an address, a network or \"unix\", such as \"127.0.0.1\" or \"10.0.0.0/8\","
+                .to_owned(),
         },
     };
     format!("write {right} instead of {given}")
+}
+
+/// Returns whether a text looks like the address of a Unix socket, or like its name in another program.
+fn is_unix(text: &str) -> bool {
+    text.starts_with('/') || text.to_ascii_lowercase().starts_with("unix")
 }

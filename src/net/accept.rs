@@ -1,13 +1,13 @@
 //! The accept loop of one listener. It acquires the permits of each connection and spawns a
 //! task for it; it never waits for a client.
 
+use crate::base::ip::ClientAddress;
 use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
 use crate::net::listener::{ListenerHandle, ListenerState};
 use crate::net::notice_log::Notice;
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ pub(crate) async fn run(socket: TcpListener, handle: Arc<ListenerHandle>) {
                     backoff = Duration::ZERO;
                 }
                 if let Some(permits) = listener.acquire_permits() {
-                    task::spawn(serve(tcp, peer.ip(), listener, permits));
+                    task::spawn(serve(tcp, peer.ip().into(), listener, permits));
                 } else {
-                    listener.log_notice(Notice::Refused(503), peer.ip(), || {
+                    listener.log_notice(Notice::Refused(503), peer.ip().into(), || {
                         "closed without a response, as the server is full (max_connections)"
                             .to_owned()
                     });
@@ -53,7 +53,12 @@ pub(crate) async fn run(socket: TcpListener, handle: Arc<ListenerHandle>) {
 }
 
 /// Serves one client from its first byte to its last.
-async fn serve(tcp: TcpStream, peer: IpAddr, listener: Arc<ListenerState>, mut permits: Permits) {
+async fn serve(
+    tcp: TcpStream,
+    peer: ClientAddress,
+    listener: Arc<ListenerState>,
+    mut permits: Permits,
+) {
     // Ends after the socket is closed.
     let _server = Arc::clone(&listener.server);
     // Boxed, so that the connection's future does not keep the handshake's memory.

@@ -1,6 +1,6 @@
 //! The address of a client that connects through proxies, from the header that they write.
 
-use crate::base::ip::Network;
+use crate::base::ip::{ClientAddress, ProxyAddress};
 use crate::config::ForwardedHeader;
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,29 +10,29 @@ use std::net::{IpAddr, SocketAddr};
 /// from. An entry counts only if a trusted proxy wrote it, so a client cannot choose its address by sending the
 /// header. `X-Real-IP` is no list: a proxy replaces it.
 pub fn client<'a>(
-    peer: IpAddr,
+    peer: ClientAddress,
     header: ForwardedHeader,
     values: impl DoubleEndedIterator<Item = &'a str> + 'a,
-    trusted: &[Network],
-) -> IpAddr {
-    let mut client = peer.to_canonical();
+    trusted: &[ProxyAddress],
+) -> ClientAddress {
+    let mut client = peer;
     if header == ForwardedHeader::XRealIp {
         let only = Some(values).filter(|_| is_trusted(client, trusted));
         let only = only.and_then(|values| hops(header, values).next().flatten());
-        return only.unwrap_or(client);
+        return only.map_or(client, ClientAddress::from);
     }
     let mut hops = hops(header, values);
     while is_trusted(client, trusted) {
         let Some(hop) = hops.next().flatten() else {
             break;
         };
-        client = hop;
+        client = hop.into();
     }
     client
 }
 
 /// Returns whether an address is a trusted proxy's.
-pub fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+pub fn is_trusted(address: ClientAddress, trusted: &[ProxyAddress]) -> bool {
     trusted.iter().any(|proxy| proxy.contains(address))
 }
 
@@ -152,24 +152,24 @@ fn last_unquoted(text: &str, separator: u8) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ip::from_text::{ip, networks};
+    use crate::base::ip::from_text::{client as ip, proxies};
     use ForwardedHeader::{Forwarded, XForwardedFor, XRealIp};
     use proptest::prelude::*;
 
     /// The client behind this peer, by this value of `X-Forwarded-For`.
-    fn client(peer: IpAddr, value: &str, trusted: &[Network]) -> IpAddr {
+    fn client(peer: ClientAddress, value: &str, trusted: &[ProxyAddress]) -> ClientAddress {
         super::client(peer, XForwardedFor, [value].into_iter(), trusted)
     }
 
     /// The client behind 127.0.0.1, by these values of a header, where 127.0.0.0/8 and 10.0.0.0/8 are trusted.
-    fn behind_proxies(header: ForwardedHeader, values: &[&str]) -> IpAddr {
-        let trusted = networks(&["127.0.0.0/8", "10.0.0.0/8"]);
+    fn behind_proxies(header: ForwardedHeader, values: &[&str]) -> ClientAddress {
+        let trusted = proxies(&["127.0.0.0/8", "10.0.0.0/8"]);
         super::client(ip("127.0.0.1"), header, values.iter().copied(), &trusted)
     }
 
     #[test]
     fn an_untrusted_client_cannot_choose_its_address() {
-        let trusted = networks(&["127.0.0.1"]);
+        let trusted = proxies(&["127.0.0.1"]);
         assert_eq!(
             client(ip("192.0.2.9"), "10.0.0.1", &trusted),
             ip("192.0.2.9")
@@ -183,6 +183,21 @@ mod tests {
             let client = super::client(ip("192.0.2.9"), header, [value].into_iter(), &trusted);
             assert_eq!(client, ip("192.0.2.9"), "{header:?}");
         }
+    }
+
+    #[test]
+    fn a_proxy_behind_a_unix_socket_is_believed_if_that_is_trusted() {
+        let unix = ClientAddress::Unix;
+        let trusted = proxies(&["unix", "10.0.0.0/8"]);
+        assert_eq!(
+            client(unix, "6.6.6.6, 192.0.2.9, 10.0.0.7", &trusted),
+            ip("192.0.2.9")
+        );
+        assert_eq!(client(unix, "unknown", &trusted), unix);
+        let networks = proxies(&["0.0.0.0/0", "::/0"]);
+        assert_eq!(client(unix, "192.0.2.9", &networks), unix);
+        // What nginx writes of its own clients on a Unix socket is no address.
+        assert_eq!(client(unix, "192.0.2.9, unix:", &trusted), unix);
     }
 
     #[test]
@@ -203,7 +218,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_not_an_address_ends_the_search() {
-        let trusted = networks(&["127.0.0.1"]);
+        let trusted = proxies(&["127.0.0.1"]);
         for header in ["", "unknown", "192.0.2.9, _hidden"] {
             assert_eq!(client(ip("127.0.0.1"), header, &trusted), ip("127.0.0.1"));
         }

@@ -1,10 +1,9 @@
 //! Limits on the number of connections, and the permits that an accepted connection holds. A permit is freed by
 //! dropping it.
 
-use crate::base::ip::SubnetKey;
+use crate::base::ip::{ClientAddress, SubnetKey};
 use crate::base::spare::FreeSpare;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -162,7 +161,11 @@ impl Permits {
     }
 
     /// Acquires a permit for the subnet of a client, and returns whether its limit allows it.
-    pub(crate) fn acquire_subnet(&mut self, limit: &Arc<PerSubnetLimit>, client: IpAddr) -> bool {
+    pub(crate) fn acquire_subnet(
+        &mut self,
+        limit: &Arc<PerSubnetLimit>,
+        client: ClientAddress,
+    ) -> bool {
         self.subnet = limit.try_acquire(SubnetKey::of(client));
         self.subnet.is_some()
     }
@@ -188,6 +191,7 @@ impl Permits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     #[test]
     fn a_permit_can_be_acquired_again_once_it_is_dropped() {
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn subnets_are_counted_from_the_time_on_at_which_they_have_a_limit() {
         let limit = PerSubnetLimit::new(0);
-        let subnet = SubnetKey::of([192, 0, 2, 1].into());
+        let subnet = SubnetKey::of(IpAddr::from([192, 0, 2, 1]));
         let uncounted = limit.try_acquire(subnet);
         limit.set(1);
         let counted = limit.try_acquire(subnet);
@@ -238,7 +242,7 @@ mod tests {
                 .all(|permit| permit.is_some())
         );
         let limit = PerSubnetLimit::new(0);
-        let subnet = SubnetKey::of([127, 0, 0, 1].into());
+        let subnet = SubnetKey::of(IpAddr::from([127, 0, 0, 1]));
         let permits: Vec<_> = (0..10_000).map(|_| limit.try_acquire(subnet)).collect();
         assert!(permits.iter().all(Option::is_some));
         assert!(limit.lock().is_empty());
@@ -247,7 +251,7 @@ mod tests {
     #[test]
     fn each_subnet_has_its_own_limit_and_is_forgotten_with_its_last_permit() {
         let limit = PerSubnetLimit::new(2);
-        let [one, other] = [1, 2].map(|last| SubnetKey::of([192, 0, 2, last].into()));
+        let [one, other] = [1, 2].map(|last| SubnetKey::of(IpAddr::from([192, 0, 2, last])));
         let first = limit.try_acquire(one);
         let second = limit.try_acquire(one);
         assert!(first.is_some() && second.is_some() && limit.try_acquire(one).is_none());

@@ -3,6 +3,7 @@
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+use crate::base::ip::ClientAddress;
 use crate::base::log_escape::Quoted;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
 use crate::net::client_ip;
@@ -26,7 +27,6 @@ use async_std::task::yield_now;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::{AsyncWriteExt, SinkExt};
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ use std::time::Duration;
 /// sent and its socket closed.
 pub(crate) async fn admit_client(
     tcp: TcpStream,
-    peer: IpAddr,
+    peer: ClientAddress,
     listener: &ListenerState,
     permits: &mut Permits,
 ) -> Option<Connection> {
@@ -262,7 +262,7 @@ async fn handle_request(
 async fn query_realm(
     head: &RequestHead,
     body: Vec<u8>,
-    address: IpAddr,
+    address: ClientAddress,
     listener: &ListenerState,
 ) -> Response {
     let (reply_to, reply) = oneshot::channel();
@@ -298,7 +298,7 @@ async fn query_realm(
     }
 }
 
-fn connect_request(head: &RequestHead, address: IpAddr) -> ConnectRequest {
+fn connect_request(head: &RequestHead, address: ClientAddress) -> ConnectRequest {
     ConnectRequest {
         path: head.path.clone(),
         query: head.query.clone(),
@@ -391,7 +391,7 @@ fn proxy_header_advice(http: &HttpConnection<'_>) -> String {
 
 /// Logs that a peer that is not a trusted proxy names a client's address, and what would be right if it is a proxy.
 fn log_untrusted_forwarding(head: &RequestHead, http: &HttpConnection<'_>) {
-    let (listener, peer) = (http.listener, http.address.to_canonical());
+    let (listener, peer) = (http.listener, http.address);
     let header = listener.settings.forwarded_header;
     if head.first(header.name()).is_none() {
         return;
@@ -409,7 +409,10 @@ fn log_untrusted_forwarding(head: &RequestHead, http: &HttpConnection<'_>) {
     }
     // After a PROXY header without an address, the peer is the trusted proxy; and some proxies name the client twice.
     let is_proxy = client_ip::is_trusted(peer, &listener.settings.trusted_proxies);
-    if !is_proxy && client_ip::nearest(header, head.all(header.name())) != Some(peer) {
+    if !is_proxy
+        && client_ip::nearest(header, head.all(header.name())).map(ClientAddress::from)
+            != Some(peer)
+    {
         listener.log_notice(notice, peer, || {
             format!(
                 "its {} is ignored, as the PROXY header says that this address is the client; if it is a proxy of \
@@ -421,7 +424,7 @@ fn log_untrusted_forwarding(head: &RequestHead, http: &HttpConnection<'_>) {
 }
 
 /// Returns an address for advice in the log, or a placeholder where the log has none.
-fn address_in_words(listener: &ListenerState, address: IpAddr) -> String {
+fn address_in_words(listener: &ListenerState, address: ClientAddress) -> String {
     let address = listener.logged_address(address);
     address.map_or("its address".to_owned(), |address| address.to_string())
 }

@@ -5,6 +5,7 @@
 //! loop takes for the clients that connect from then on. What counts clients is common to all of them
 //! ([`ListenerShared`]).
 
+use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender, ListenerKey};
 use crate::config::{Address, Hosts, Listener, ListenerSettings, ProcessSettings};
@@ -17,7 +18,6 @@ use async_std::channel::Receiver;
 use futures::channel::mpsc;
 use std::convert::Infallible;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -81,9 +81,9 @@ impl ServerState {
     }
 
     /// Returns the address of a client for the log; `None` without `log_addresses`.
-    pub(crate) fn logged_address(&self, client: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn logged_address(&self, client: ClientAddress) -> Option<ClientAddress> {
         let is_logged = self.log_addresses.load(Ordering::Relaxed);
-        is_logged.then(|| client.to_canonical())
+        is_logged.then_some(client)
     }
 
     /// Returns the setting `log_connections`.
@@ -187,7 +187,7 @@ impl ListenerState {
     pub(crate) fn log_notice(
         &self,
         notice: Notice,
-        client: IpAddr,
+        client: ClientAddress,
         details: impl FnOnce() -> String,
     ) {
         let Some(unlogged) = self.shared.notices.record(notice, Instant::now()) else {
@@ -219,7 +219,7 @@ impl ListenerState {
     }
 
     /// Logs once a minute that a handshake came over HTTP/1.0.
-    pub(crate) fn log_old_handshake(&self, client: IpAddr) {
+    pub(crate) fn log_old_handshake(&self, client: ClientAddress) {
         if self.shared.notices.record_old_handshake(Instant::now()) {
             log::info!(
                 "{}: {} connects over HTTP/1.0, which works; a proxy should speak HTTP/1.1 (nginx: \
@@ -243,7 +243,7 @@ impl ListenerState {
     }
 
     /// Returns the address of a client for the log; `None` without `log_addresses`.
-    pub(crate) fn logged_address(&self, client: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn logged_address(&self, client: ClientAddress) -> Option<ClientAddress> {
         self.server.logged_address(client)
     }
 
@@ -326,7 +326,7 @@ impl ListenerSet {
 }
 
 /// Displays a client as the log names it.
-pub(crate) struct ClientName(pub(crate) Option<IpAddr>);
+pub(crate) struct ClientName(pub(crate) Option<ClientAddress>);
 
 impl fmt::Display for ClientName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,7 @@
 //! Requests of clients, for a WebSocket or plain HTTP, and the realm's answers to them.
 
 use super::Body;
-use std::net::IpAddr;
+use crate::base::ip::ClientAddress;
 
 /// The part of a client's request that a realm may see.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub struct ConnectRequest {
     /// The query of the request target, as sent, without `?`; empty if there is none.
     pub query: String,
     /// The client's address, as reported by trusted proxies.
-    pub address: IpAddr,
+    pub address: ClientAddress,
 }
 
 impl ConnectRequest {
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_last_parameter_of_a_name_is_returned_decoded() {
-        let address = [127, 0, 0, 1].into();
+        let address = ClientAddress::Unix;
         let query = "a=1&name=other&name=J%C3%BC+x&empty=".to_owned();
         let request = ConnectRequest {
             path: String::new(),

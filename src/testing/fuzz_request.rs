@@ -1,6 +1,7 @@
 //! Request heads, split into arbitrary pieces, and the responses to them before a client is admitted.
 
 use super::Input;
+use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use crate::broker::{Clock, ListenerKey, lane};
 use crate::config::{Address, ForwardedHeader, Listener};
@@ -203,9 +204,10 @@ fn check_head(head: &RequestHead) {
     if !head.has_body() {
         assert!(matches!(head.body_length(), Ok(0)));
     }
-    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let trusted = ["127.0.0.0/8", "::/0"].map(|network| network.parse().expect("a network"));
-    for header in ForwardedHeader::ALL {
+    let localhost = ClientAddress::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let trusted = ["127.0.0.0/8", "::/0", "unix"].map(|proxy| proxy.parse().expect("proxies"));
+    let headers = ForwardedHeader::ALL.into_iter();
+    for (header, peer) in headers.flat_map(|it| [(it, localhost), (it, ClientAddress::Unix)]) {
         let client = |trusted| client_ip::client(peer, header, head.all(header.name()), trusted);
         assert_eq!(client(&[]), peer);
         let _ = client(&trusted);

@@ -8,11 +8,13 @@
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+use crate::base::ip::ClientAddress;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Connections, Context, DecodeFn, Effect, HttpReply, Ids,
     Message, Method, Protocol, Realm, Rejection, Request, Retention, SettingMap,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 use uuid::{Builder, Uuid};
 
@@ -438,7 +440,10 @@ fn connect_request(target: &str, address: &str) -> ConnectRequest {
     ConnectRequest {
         path: path.to_owned(),
         query: query.to_owned(),
-        address: address.parse().expect("an IP address"),
+        address: match address {
+            "unix" => ClientAddress::Unix,
+            ip => ip.parse::<IpAddr>().expect("an IP address").into(),
+        },
     }
 }
 

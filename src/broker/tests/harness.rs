@@ -430,7 +430,7 @@ impl BrokerHarness {
             request: ConnectRequest {
                 path: String::new(),
                 query: String::new(),
-                address,
+                address: address.into(),
             },
             outbox,
             status: Arc::new(status),

@@ -159,7 +159,7 @@ fn a_request_is_answered_by_its_realm_and_a_long_reply_is_more_work() {
     let connect_request = ConnectRequest {
         path: "/path".to_owned(),
         query: "x".repeat(5 * BYTES_PER_UNIT),
-        address: [127, 0, 0, 1].into(),
+        address: std::net::IpAddr::from([127, 0, 0, 1]).into(),
     };
     let event = HttpEvent {
         listener_index: 0,

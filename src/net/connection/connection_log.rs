@@ -2,6 +2,7 @@
 
 use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
+use crate::base::ip::ClientAddress;
 use crate::base::log_escape::{Excerpt, Quoted};
 use crate::config::Address;
 use crate::net::listener::ServerState;
@@ -9,7 +10,6 @@ use crate::realm::{ConnectionId, Message};
 use crate::sys::log_fields::{self, field, text};
 use log::Level;
 use std::fmt::{self, Write};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) struct ConnectionLog {
     pub(crate) protocol: &'static str,
     pub(crate) listener: Address,
     pub(crate) conn: ConnectionId,
-    pub(crate) address: IpAddr,
+    pub(crate) address: ClientAddress,
     /// The id that the client chose, where the protocol has one.
     pub(crate) id: Option<Box<str>>,
     /// Whether messages are logged: `trace_messages`.

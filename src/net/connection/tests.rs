@@ -6,6 +6,7 @@ use super::read_buffer::ReadBufferSize;
 use super::turn::MAX_FRAMES;
 use super::{BrokerLink, Connection, ConnectionLog};
 use crate::base::close::CloseReason;
+use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{
     Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, inbox, outbox,
@@ -61,7 +62,7 @@ impl Harness {
             protocol: protocol.name,
             listener: settings.address,
             conn: ConnectionId(1),
-            address: [127, 0, 0, 1].into(),
+            address: ClientAddress::Unix,
             id: None,
             traces_messages: false,
         };

@@ -3,6 +3,7 @@
 use super::cors::with_cors_headers;
 use super::request::{RequestError, RequestHead, read_body, read_head};
 use super::response::Response;
+use crate::base::ip::ClientAddress;
 use crate::base::log_escape::Quoted;
 use crate::base::memory_budget::MemoryReservation;
 use crate::broker::{MAX_PONG_TIME, time_to_receive};
@@ -17,7 +18,6 @@ use futures::future::{Either, select};
 use std::collections::VecDeque;
 use std::io::ErrorKind::TimedOut;
 use std::io::IoSlice;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(crate) struct HttpConnection<'a> {
     pub(crate) socket: ClientSocket,
     /// The address that the connection comes from, by its PROXY header if there is one. It may be that of a proxy.
-    peer: IpAddr,
+    peer: ClientAddress,
     /// Whether the peer is a trusted proxy, which may send requests of several clients.
     pub(crate) is_proxied: bool,
     /// Whether the connection began with a PROXY header.
@@ -40,7 +40,7 @@ pub(crate) struct HttpConnection<'a> {
     /// What is left of the `handshake_timeout`.
     time_left: Duration,
     /// The client's address, as far as it is known: it may be in the headers of a request.
-    pub(crate) address: IpAddr,
+    pub(crate) address: ClientAddress,
     /// Bytes that were read after the last request.
     pub(crate) already_read: Vec<u8>,
     /// Whether a request was answered, after which a client need not send another one.
@@ -51,7 +51,11 @@ pub(crate) struct HttpConnection<'a> {
 }
 
 impl<'a> HttpConnection<'a> {
-    pub(crate) fn new(socket: ClientSocket, peer: IpAddr, listener: &'a ListenerState) -> Self {
+    pub(crate) fn new(
+        socket: ClientSocket,
+        peer: ClientAddress,
+        listener: &'a ListenerState,
+    ) -> Self {
         let settings = &listener.settings;
         Self {
             socket,
@@ -89,8 +93,9 @@ impl<'a> HttpConnection<'a> {
             Ok((source, rest)) => {
                 let is_trusted =
                     |address| client_ip::is_trusted(address, &settings.trusted_proxies);
+                let source = source.map(ClientAddress::from);
                 self.is_proxied = source.is_some_and(is_trusted);
-                self.peer = source.unwrap_or(self.peer).to_canonical();
+                self.peer = source.unwrap_or(self.peer);
                 self.address = self.peer;
                 self.has_proxy_header = true;
                 self.already_read = rest;
@@ -114,7 +119,7 @@ impl<'a> HttpConnection<'a> {
                 let values = head.all(header.name());
                 client_ip::client(self.peer, header, values, &settings.trusted_proxies)
             }
-            false => self.peer.to_canonical(),
+            false => self.peer,
         };
     }
 
@@ -276,7 +281,7 @@ struct Wait {
     /// What is left of the `handshake_timeout`.
     time: Duration,
     /// The address to log then, and what did not come, if the client should have sent something.
-    silent: Option<(IpAddr, &'static str)>,
+    silent: Option<(ClientAddress, &'static str)>,
 }
 
 /// Waits for a part of a request. A client that takes longer receives no response, and neither does any client once the

@@ -11,6 +11,7 @@ mod wrong_codes;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+use crate::base::ip::ClientAddress;
 use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
@@ -23,7 +24,6 @@ use options::MAX_CODE_LENGTH;
 pub use options::Options;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use waiting_joins::WaitingJoins;
 use wrong_codes::WrongCodes;
 
@@ -236,7 +236,7 @@ impl PeerDrop {
         cx: &mut Context,
         conn: ConnectionId,
         code: &str,
-        address: IpAddr,
+        address: ClientAddress,
     ) -> Result<(), CloseReason> {
         if self.wrong_codes.is_rejected(cx.now, address) {
             return Err(close_reasons::TOO_MANY_GUESSES);
@@ -266,7 +266,7 @@ impl PeerDrop {
         cx: &mut Context,
         conn: ConnectionId,
         code: String,
-        address: IpAddr,
+        address: ClientAddress,
     ) -> Result<(), CloseReason> {
         let Some(session) = self.sessions.get_mut(&code) else {
             self.wrong_codes.record(cx.now, address);

@@ -4,10 +4,10 @@
 //! Right and wrong codes wait equally long, so that the wait says nothing about a code.
 
 use super::wrong_codes::Network;
+use crate::base::ip::ClientAddress;
 use crate::base::spare::FreeSpare;
 use crate::realm::ConnectionId;
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// The time after which a join that has to wait is looked up (rulings), at the next tick.
@@ -20,7 +20,7 @@ const PREFIX: u8 = 56;
 pub(super) struct WaitingJoin {
     pub(super) conn: ConnectionId,
     pub(super) code: String,
-    pub(super) address: IpAddr,
+    pub(super) address: ClientAddress,
     asked_at: Duration,
 }
 
@@ -53,7 +53,7 @@ impl WaitingJoins {
         now: Duration,
         conn: ConnectionId,
         code: String,
-        address: IpAddr,
+        address: ClientAddress,
     ) -> bool {
         let network = Network::of(address, PREFIX);
         let is_same = |join: &&WaitingJoin| Network::of(join.address, PREFIX) == network;

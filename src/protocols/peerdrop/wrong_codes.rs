@@ -4,6 +4,7 @@
 //! The eviction of memory never removes them: an attacker could cause it, and guess on. So their number is
 //! fixed.
 
+use crate::base::ip::ClientAddress;
 use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ pub(super) const LEVELS: [(u8, u32); 3] = [(64, 1), (56, 4), (48, 16)];
 /// oldest is dropped, which would be the next to be too old.
 const UNLIMITED_CAPACITY: usize = 16_384;
 
-/// An IPv6 network of at most 64 bits, or an IPv4 address.
+/// An IPv6 network of at most 64 bits, an IPv4 address, or the clients of a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Network {
     bits: u64,
@@ -32,13 +33,17 @@ impl Network {
     /// (0000::/8, RFC 4291 section 2.4) and to no client.
     const IPV4: u64 = 1 << 48;
 
-    /// Returns the network that contains an address. An IPv4 address, also one mapped to IPv6, is alone in its
-    /// network. `prefix` is at most 64.
-    pub(super) fn of(address: IpAddr, prefix: u8) -> Self {
+    /// The bits of the clients of Unix sockets, of the same block.
+    const UNIX: u64 = 1 << 49;
+
+    /// Returns the network that contains an address. An IPv4 address is alone in its network, and so are the clients of
+    /// Unix sockets. `prefix` is at most 64.
+    pub(super) fn of(address: ClientAddress, prefix: u8) -> Self {
         let network = |bits| Self { bits, prefix: 64 };
-        match address.to_canonical() {
-            IpAddr::V4(v4) => network(Self::IPV4 | u64::from(u32::from(v4))),
-            IpAddr::V6(v6) => {
+        match address {
+            ClientAddress::Unix => network(Self::UNIX),
+            ClientAddress::Ip(IpAddr::V4(v4)) => network(Self::IPV4 | u64::from(u32::from(v4))),
+            ClientAddress::Ip(IpAddr::V6(v6)) => {
                 let [a, b, c, d, ..] = v6.segments();
                 let bits = [a, b, c, d].into_iter();
                 network(bits.fold(0, |bits, next| bits << 16 | u64::from(next))).widened(prefix)
@@ -46,28 +51,29 @@ impl Network {
         }
     }
 
-    /// Returns the network of this prefix length that contains this one; an IPv4 address unchanged.
+    /// Returns the network of this prefix length that contains this one; one that is alone unchanged.
     fn widened(self, prefix: u8) -> Self {
-        if self.is_ipv4() {
+        if self.is_alone() {
             return self;
         }
         let bits = self.bits & u64::MAX.checked_shl(64 - u32::from(prefix)).unwrap_or(0);
         Self { bits, prefix }
     }
 
-    /// Returns how many of its first bits a /64, or an IPv4 address, shares with another. IPv4 addresses share
+    /// Returns how many of its first bits a /64, or one that is alone, shares with another. Those that are alone share
     /// none with others.
     fn shared_bits(self, other: Self) -> u8 {
         let shared = (self.bits ^ other.bits).leading_zeros() as u8;
-        if shared < 64 && self.is_ipv4() {
+        if shared < 64 && self.is_alone() {
             0
         } else {
             shared
         }
     }
 
-    const fn is_ipv4(self) -> bool {
-        self.bits >> 32 == Self::IPV4 >> 32
+    /// Returns whether this is not a network of IPv6, and so is in no larger one.
+    const fn is_alone(self) -> bool {
+        self.bits >> 32 == Self::IPV4 >> 32 || self.bits == Self::UNIX
     }
 }
 
@@ -124,7 +130,7 @@ impl WrongCodes {
     }
 
     /// Returns whether an address may not join at `now`.
-    pub(super) fn is_rejected(&self, now: Duration, address: IpAddr) -> bool {
+    pub(super) fn is_rejected(&self, now: Duration, address: ClientAddress) -> bool {
         let until = |(prefix, _)| self.rejected.get(&Network::of(address, prefix));
         LEVELS
             .into_iter()
@@ -139,7 +145,7 @@ impl WrongCodes {
     }
 
     /// Counts a wrong code from an address, and rejects the networks that reach their limit by it for a minute.
-    pub(super) fn record(&mut self, now: Duration, address: IpAddr) {
+    pub(super) fn record(&mut self, now: Duration, address: ClientAddress) {
         self.remove_expired(now);
         let network = Network::of(address, 64);
         if self.recent.len() >= self.capacity {
@@ -220,20 +226,20 @@ impl FreeSpare for WrongCodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ip::from_text::ip;
+    use crate::base::ip::from_text::client;
 
     fn second(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
     /// Returns one of 65,536 addresses, each in a /48 of its own.
-    fn distant(number: u64) -> IpAddr {
-        ip(&format!("2001:{:x}::1", number % 65_536))
+    fn distant(number: u64) -> ClientAddress {
+        client(&format!("2001:{:x}::1", number % 65_536))
     }
 
     #[test]
     fn a_network_has_the_addresses_that_begin_with_its_prefix() {
-        let network = |address, prefix| Network::of(ip(address), prefix);
+        let network = |address, prefix| Network::of(client(address), prefix);
         for (one, other, prefixes) in [
             ("2001:db8:1:200::1", "2001:db8:1:200:ffff::", 64..=64),
             ("2001:db8:1:200::1", "2001:db8:1:2ff::1", 48..=56),
@@ -252,6 +258,10 @@ mod tests {
         for prefix in 0..=64 {
             assert_ne!(network("192.0.2.1", prefix), network("192.0.2.2", prefix));
             assert_ne!(network("0.0.0.1", prefix), network("::1", prefix));
+            let unix = Network::of(ClientAddress::Unix, prefix);
+            assert_eq!(unix, Network::of(ClientAddress::Unix, 64));
+            assert_ne!(unix, network("0.0.0.0", prefix));
+            assert_ne!(unix, network("0:2::", prefix).widened(0));
         }
     }
 
@@ -260,7 +270,7 @@ mod tests {
         for total_limit in [100, 0] {
             let mut table = WrongCodes::new(10, total_limit, 5);
             table.capacity = table.capacity.min(500);
-            let rejected = ip("192.0.2.1");
+            let rejected = client("192.0.2.1");
             (0..10).for_each(|_| table.record(second(0), rejected));
             for number in 0..4 * table.capacity as u64 {
                 table.record(second(59), distant(number));
@@ -298,7 +308,7 @@ mod tests {
     #[test]
     fn no_wrong_code_of_the_last_minute_is_dropped_at_the_greatest_rate() {
         let mut table = WrongCodes::new(10, 100, 20);
-        let careful = ip("192.0.2.1");
+        let careful = client("192.0.2.1");
         table.record(second(0), careful);
         (0..100).for_each(|number| table.record(second(0), distant(number)));
         for seconds in 1..60 {

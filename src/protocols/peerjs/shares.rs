@@ -62,9 +62,10 @@ impl FreeSpare for Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn address(last: u8) -> SubnetKey {
-        SubnetKey::of([192, 0, 2, last].into())
+        SubnetKey::of(IpAddr::from([192, 0, 2, last]))
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //! | or `code_length` characters | `a_code_has_the_configured_length` |
 //! | never one in use | `a_code_in_use_is_not_issued_again` |
 //! | matched without regard to case | `codes_are_case_insensitive` |
-//! | an address that guesses wrong 10 times in a minute is refused for the next | `an_address_that_sends_ten_wrong_codes_is_rejected_for_a_minute`, `ten_wrong_guesses_in_more_than_a_minute_are_allowed`, `ipv4_addresses_beside_each_other_do_not_count_together` |
+//! | an address that guesses wrong 10 times in a minute is refused for the next | `an_address_that_sends_ten_wrong_codes_is_rejected_for_a_minute`, `ten_wrong_guesses_in_more_than_a_minute_are_allowed`, `ipv4_addresses_beside_each_other_do_not_count_together`, `the_clients_of_a_unix_socket_count_together_and_with_no_other` |
 //! | the address that a trusted proxy names | `guesses_are_limited_by_the_address_that_a_trusted_proxy_names` |
 //! | a /56 after 40 | `a_56_with_40_wrong_codes_is_rejected` |
 //! | a /48 after 160 | `a_48_with_160_wrong_codes_is_rejected`, `a_48_is_rejected_whichever_of_its_subnets_guess` |
@@ -370,6 +370,16 @@ fn a_48_is_rejected_whichever_of_its_subnets_guess() {
         let conn = next_connection(&harness);
         let rejected = [format!("{conn} x 4429 too many wrong codes, wait a minute")];
         assert_eq!(guess_wrong(&mut harness, conn, &wrong(subnet)), rejected);
+    }
+}
+
+#[test]
+fn the_clients_of_a_unix_socket_count_together_and_with_no_other() {
+    let mut harness = RealmHarness::new(json!({}));
+    guess_wrong_times(&mut harness, "unix", 10);
+    assert!(!is_looked_up(&mut harness, "unix"));
+    for address in ["127.0.0.1", "::1", "0:2::1"] {
+        assert!(is_looked_up(&mut harness, address), "{address}");
     }
 }
 
