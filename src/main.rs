@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use switchboard::cli::{self, Command};
 use switchboard::config::{Config, Flags, Listener, help};
 use switchboard::server::{Server, WhenTaken, limits};
-use switchboard::sys::{log_format, log_writer, open_files, signals, stderr, systemd, threads};
+use switchboard::sys::{
+    log_format, log_writer, open_files, signals, stderr, systemd, systemd_sockets, threads,
+};
 
 /// Exit status for invalid arguments or an invalid configuration.
 const WRONG_USAGE: u8 = 2;
@@ -67,10 +69,9 @@ fn check(config: &Config) -> ExitCode {
 
 fn listener_line(listener: &Listener) -> String {
     format!(
-        "{:<10} ws://{}{}\n",
+        "{:<10} {}\n",
         listener.protocol.name,
-        listener.settings.address,
-        listener.endpoint()
+        listener.settings.address.url("ws", &listener.endpoint())
     )
 }
 
@@ -98,6 +99,13 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve(config: Config, flags: &Flags) -> ExitCode {
+    // Before any file is opened.
+    if let Err(error) = systemd_sockets::take() {
+        stderr::print(format_args!(
+            "switchboard: cannot take the sockets that systemd passes: {error}; unset LISTEN_PID to start without them"
+        ));
+        return ExitCode::FAILURE;
+    }
     // Before standard output is replaced.
     let format = config.process.log_format.resolve(io::stdout());
     stderr::report_panics(format);

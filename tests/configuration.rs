@@ -144,7 +144,7 @@ fn each_error_names_the_key_and_what_would_be_right() {
         ),
         (
             listener(r#""address": "0.0.0.0:99999""#),
-            r#"listeners[1].address: write "localhost:4000" (this machine), "*:4000" (all addresses), or an IP address"#,
+            r#"listeners[1].address: write "localhost:4000" (this machine), "*:4000" (all addresses), an IP address"#,
         ),
         (
             listener(r#""address": 8080"#),

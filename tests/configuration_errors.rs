@@ -68,12 +68,28 @@ fn a_key_or_a_value_that_cannot_be_is_told_what_to_write() {
             r#"address: write "[::1]:9000" instead of "::1:9000""#,
         ),
         (
-            r#""address": "unix:/run/switchboard/peerjs.sock""#,
-            r#"address: write "localhost:9000" and have the proxy connect to it"#,
+            r#""address": "unix:peerjs.sock""#,
+            r#"address: write "unix:/peerjs.sock" instead of "unix:peerjs.sock": it must be an absolute path"#,
         ),
         (
-            r#""address": "systemd:peerjs""#,
-            r#"address: write "localhost:9000" and have the proxy connect to it"#,
+            r#""address": "unix:@peerjs""#,
+            r#"address: write "unix:/run/switchboard/chat.sock", with a path, instead of "unix:@peerjs""#,
+        ),
+        (
+            r#""address": "systemd:a:b""#,
+            r#"address: write "systemd:chat", with the FileDescriptorName= of the socket unit"#,
+        ),
+        (
+            r#""address": "unix:/run/peerjs.sock", "trace_messages": true"#,
+            r#"trace_messages: write "address": "localhost:9000", or leave trace_messages out"#,
+        ),
+        (
+            r#""trusted_proxies": ["unix:"]"#,
+            r#"trusted_proxies: write "unix", which is whoever may connect to a Unix socket, instead of "unix:""#,
+        ),
+        (
+            r#""trusted_proxies": ["proxy.example"]"#,
+            r#"trusted_proxies: write an address, a network or "unix", such as "127.0.0.1""#,
         ),
     ] {
         let content = format!(r#"{{"listeners": [{{"protocol": "peerjs", {settings}}}]}}"#);

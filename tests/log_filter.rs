@@ -2,7 +2,7 @@
 //! client could forge. Its expressions are tried with another engine than fail2ban's, which is Python's: they use nothing
 //! in which the two differ.
 
-use crate::common::{Client, Daemon, HANDSHAKE, tcp_from};
+use crate::common::{Client, Daemon, HANDSHAKE, tcp_from, temporary_path};
 use regex_lite::Regex;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -136,4 +136,24 @@ fn no_client_can_have_another_address_found() {
         found.iter().all(|address| address == "127.0.0.1"),
         "{found:?} in {log:#?}"
     );
+}
+
+#[test]
+fn clients_of_a_unix_socket_have_no_address_that_could_be_found() {
+    let path = temporary_path("sock");
+    let address = format!("unix:{}", path.display());
+    let mut daemon = Daemon::start(json!({"listeners": [
+        {"protocol": "peerdrop", "address": address, "origins": ["https://a.example"]},
+    ]}));
+    let mut client = Client::connect_unix(&path, "/ws/chat/WRONGONE");
+    assert_eq!(client.expect_close().0, 4404);
+    let refused = [("origin", "https://b.example")];
+    let refused = Client::try_connect_unix(&path, "/ws/chat", &refused);
+    assert_eq!(refused.err(), Some(403));
+    drop(client);
+    let log = daemon.stop_and_read_log();
+    for part in ["unix is refused with 403", "(4404); from unix, "] {
+        assert!(log.iter().any(|line| line.contains(part)), "{log:#?}");
+    }
+    assert_eq!(found(&log), [""; 0]);
 }

@@ -37,6 +37,8 @@ mod proxies;
 mod refusals;
 mod reload;
 mod setting_tables;
+mod socket_activation;
 mod status;
 mod transcripts;
+mod unix_sockets;
 mod workspace;

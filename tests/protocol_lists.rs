@@ -36,7 +36,11 @@ fn title(protocol: &Protocol) -> String {
 
 /// Returns the default port of a protocol.
 fn port(protocol: &'static Protocol) -> u16 {
-    Listener::built_in(protocol).settings.address.port()
+    Listener::built_in(protocol)
+        .settings
+        .address
+        .port()
+        .unwrap()
 }
 
 #[test]

@@ -7,17 +7,21 @@ use crate::realm::setting::{Applies, Range, Setting, SettingMap};
 use crate::realm::setting_list::{Settings, settings};
 use crate::realm::{Protocol, SettingError};
 use serde::{Serialize, Serializer};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 settings! {
     /// Settings of a listener of any protocol.
     pub struct ListenerSettings {
-        /// Where to listen: `"localhost:9000"`, `"*:9000"` (all addresses, IPv4 and IPv6) or one IP address.
+        /// Where to listen: `"localhost:9000"`, `"*:9000"` (all addresses, IPv4 and IPv6), one IP address,
+        /// `"unix:/run/switchboard/peerjs.sock"` or `"systemd:NAME"` (a socket that systemd passes).
         /// `"localhost:9000"` is 127.0.0.1 and ::1, whichever of them exist. `":9000"` and `"[::]:9000"` are the same
         /// as `"*:9000"`; all three are IPv4 alone where the system has no IPv6. `"127.0.0.1:9000"` and `"[::1]:9000"`
-        /// are one address. Port 0 is a port that the system chooses; the log says which.
-        pub address: Address = Address::Localhost(0), "address and port" => NewListener;
+        /// are one address. Port 0 is a port that the system chooses; the log says which. A Unix socket is for a proxy on
+        /// this machine. It has the mode 0660 and is removed at the end; one that a daemon has left behind is replaced,
+        /// and nothing else ever is. `"systemd:NAME"` is each socket of a socket unit with `FileDescriptorName=NAME`, TCP
+        /// or Unix, of IPv4 or IPv6.
+        pub address: Address = Address::Localhost(0), "address" => NewListener;
 
         /// Web pages that may connect, such as `"https://chat.example"` or `"https://*.example"` (all names below
         /// example); clients that are not browsers send no Origin and are always admitted. `"*"` is any page,
@@ -31,7 +35,8 @@ settings! {
         /// only an IP address or localhost. They have no port, and names below localhost are accepted, too. Others:
         /// HTTP 403, also for plain requests. `null` keeps web pages out of a listener that only this machine can reach
         /// whose name server says that they are at 127.0.0.1 (DNS rebinding). A request with neither Host nor Origin is
-        /// admitted.
+        /// admitted. A Unix socket is no localhost listener, as no browser can connect to it; one that systemd passes is,
+        /// if it is bound to 127.0.0.1 or ::1.
         pub hosts: Option<Hosts> = None, "list" => NewConnections;
 
         /// Whether a plain `GET /` that the protocol does not define is answered with status 200, for proxies that
@@ -40,8 +45,9 @@ settings! {
         pub landing_page: Option<bool> = None, "true, false or null" => NewConnections;
 
         /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
-        /// `proxy_protocol` their PROXY header. The log and the limits per address then know the client behind the
-        /// proxy.
+        /// `proxy_protocol` their PROXY header; `"unix"` is whoever connects to a Unix socket. The log and the limits per
+        /// address then know the client behind the proxy. Without `"unix"` all clients of a Unix socket count as one
+        /// address, which the log calls `unix`.
         pub trusted_proxies: Vec<ProxyAddress> = Vec::new(), "list" => NewConnections;
 
         /// Header in which trusted proxies name the client's address: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239) or
@@ -105,7 +111,8 @@ settings! {
         pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30 => NewConnections;
 
         /// Whether each message is logged at `info`, in both directions, cut after 200 characters: for authors of clients.
-        /// Only on a listener that this machine alone can reach, such as `"localhost:9000"`; elsewhere it is an error.
+        /// Only on a listener that is bound to the loopback, such as `"localhost:9000"`; elsewhere it is an error, on a Unix
+        /// socket, too: it is there for a proxy, whose clients write from elsewhere.
         /// Of a binary message its length and its first 32 bytes are logged.
         pub trace_messages: bool = false, "true or false" => NewConnections;
     }
@@ -141,7 +148,7 @@ impl Listener {
         given: &SettingMap,
     ) -> Result<Self, Vec<SettingError>> {
         let settings = ListenerSettings::read(&settings_of(protocol), given);
-        let settings = settings.and_then(check_trace);
+        let settings = settings.and_then(|settings| check_trace(settings, protocol));
         let value = |setting: Setting| {
             let value = given.get(setting.name).cloned();
             let value = value.or(setting.default).unwrap_or_default();
@@ -182,10 +189,11 @@ impl Listener {
 
     /// Returns the hosts that requests must name; `None`: any. Without `hosts` these are loopback names if only
     /// this machine can connect and no proxy is trusted, which would pass on other names: pages of such a
-    /// machine's browser are what DNS rebinding could let in.
-    pub(crate) fn checked_hosts(&self) -> Option<Hosts> {
+    /// machine's browser are what DNS rebinding could let in. `is_loopback` says whether the listener is bound to the
+    /// loopback.
+    pub(crate) fn checked_hosts(&self, is_loopback: bool) -> Option<Hosts> {
         let settings = &self.settings;
-        let is_exposed = settings.address.is_loopback() && settings.trusted_proxies.is_empty();
+        let is_exposed = is_loopback && settings.trusted_proxies.is_empty();
         let default = || is_exposed.then(Hosts::default);
         settings.hosts.clone().or_else(default)
     }
@@ -197,8 +205,14 @@ impl Listener {
 /// PROXY headers are expected of nobody.
 fn check_proxies(settings: ListenerSettings) -> Result<ListenerSettings, Vec<SettingError>> {
     if settings.proxy_protocol && settings.trusted_proxies.is_empty() {
-        let problem = "write \"trusted_proxies\": [\"127.0.0.1\"] beside it, with the addresses of your proxies: only their \
-                       PROXY headers are believed";
+        let example = match settings.address {
+            Address::Unix(_) => "unix",
+            _ => "127.0.0.1",
+        };
+        let problem = format!(
+            "write \"trusted_proxies\": [\"{example}\"] beside it, with the addresses of your proxies: only their PROXY \
+             headers are believed"
+        );
         return Err(vec![SettingError::new("proxy_protocol", problem)]);
     }
     Ok(settings)
@@ -216,16 +230,22 @@ impl Serialize for Listener {
     }
 }
 
-/// Checks that messages are logged only where no other machine can connect.
-fn check_trace(settings: ListenerSettings) -> Result<ListenerSettings, Vec<SettingError>> {
+/// Checks that messages are logged only where the clients are on this machine.
+fn check_trace(
+    settings: ListenerSettings,
+    protocol: &Protocol,
+) -> Result<ListenerSettings, Vec<SettingError>> {
     let address = &settings.address;
     if !settings.trace_messages || address.is_loopback() {
         return Ok(settings);
     }
+    let default = (protocol.listener_defaults)();
+    let default = default.get("address").and_then(Value::as_str);
+    let loopback = address.port().map(|port| format!("localhost:{port}"));
     let problem = format!(
-        "write \"address\": \"localhost:{}\", or leave trace_messages out: messages are logged only where no other \
-         machine can connect, which {address} is not",
-        address.port()
+        "write \"address\": \"{}\", or leave trace_messages out: messages are logged only of clients on this machine, \
+         which those of {address} need not be",
+        loopback.as_deref().or(default).unwrap_or_default()
     );
     Err(vec![SettingError::new("trace_messages", problem)])
 }

@@ -9,6 +9,7 @@ mod layers;
 mod listen;
 mod listener;
 mod load;
+mod named_socket;
 mod origins;
 mod process;
 mod syntax;

@@ -176,11 +176,16 @@ pub(super) fn check_addresses(
             earlier.find(|(_, other)| listener.settings.address.overlaps(&other.settings.address));
         if let Some((earlier, other)) = earlier {
             problems.push(format!(
-                "{}: {} is already used by {} ({}); each listener needs its own port",
+                "{}: {} is already used by {} ({}); each listener needs its own {}",
                 address_place(index),
                 listener.settings.address,
                 place(earlier),
                 other.protocol.name,
+                listener
+                    .settings
+                    .address
+                    .port()
+                    .map_or("address", |_| "port"),
             ));
         }
     }

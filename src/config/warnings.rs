@@ -1,6 +1,7 @@
 //! Settings that are valid and are probably not meant.
 
-use super::{Config, Listener, ListenerSettings, ProcessSettings};
+use super::{Address, Config, Listener, ListenerSettings, ProcessSettings};
+use crate::base::ip::ProxyAddress;
 use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
 use serde_json::{Value, json};
@@ -22,7 +23,11 @@ impl Config {
                     "{place}trace_messages: the log has the messages of all clients; remove it when the client works"
                 ));
             }
-            for warning in self.unreachable(listener) {
+            for warning in self
+                .unreachable(listener)
+                .into_iter()
+                .chain(never_trusted(listener))
+            {
                 warnings.push(format!("{place}{warning}"));
             }
         }
@@ -70,6 +75,25 @@ impl Config {
             }
         }
         warnings
+    }
+}
+
+/// Returns a warning if proxies are trusted of which none can connect to the listener. Systemd may pass sockets of each
+/// kind.
+fn never_trusted(listener: &Listener) -> Option<String> {
+    let (address, trusted) = (
+        &listener.settings.address,
+        &listener.settings.trusted_proxies,
+    );
+    let has_unix = trusted.contains(&ProxyAddress::Unix);
+    match address {
+        Address::Unix(_) if !has_unix && !trusted.is_empty() => Some(format!(
+            "trusted_proxies: no proxy is trusted, as none has an IP address on {address}; add \"unix\""
+        )),
+        Address::Localhost(_) | Address::Any(_) | Address::Ip(_) if has_unix => Some(format!(
+            "trusted_proxies: \"unix\" is nobody, as {address} is no Unix socket; remove it"
+        )),
+        _ => None,
     }
 }
 
@@ -139,6 +163,28 @@ mod tests {
             traced.starts_with("listeners[0].trace_messages: "),
             "{traced}"
         );
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_connect_is_probably_a_mistake() {
+        let listener = |address, trusted: &[&str]| json!({"protocol": "peerjs", "address": address, "trusted_proxies": trusted});
+        assert_eq!(
+            warning(listener("unix:/run/a.sock", &["127.0.0.1"])),
+            "listeners[0].trusted_proxies: no proxy is trusted, as none has an IP address on unix:/run/a.sock; add \"unix\""
+        );
+        assert_eq!(
+            warning(listener("*:9000", &["127.0.0.1", "unix"])),
+            "listeners[0].trusted_proxies: \"unix\" is nobody, as *:9000 is no Unix socket; remove it"
+        );
+        for (address, trusted) in [
+            ("unix:/run/a.sock", &["unix", "10.0.0.0/8"][..]),
+            ("unix:/run/a.sock", &[]),
+            ("systemd:a", &["unix"]),
+            ("systemd:a", &["127.0.0.1"]),
+        ] {
+            let listeners = json!({"listeners": [listener(address, trusted)]});
+            assert_eq!(warnings(&listeners), [""; 0]);
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! task for it; it never waits for a client.
 
 use crate::base::ip::ClientAddress;
+use crate::net::client_stream::ClientStream;
 use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
+use crate::net::listen_socket::ListenSocket;
 use crate::net::listener::{ListenerHandle, ListenerState};
 use crate::net::notice_log::Notice;
-use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +18,21 @@ const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Accepts connections until its task is cancelled.
-pub(crate) async fn run(socket: TcpListener, handle: Arc<ListenerHandle>) {
+pub(crate) async fn run(socket: ListenSocket, handle: Arc<ListenerHandle>) {
     let mut backoff = Duration::ZERO;
     loop {
         let accepted = socket.accept().await;
         let listener = handle.current();
         match accepted {
-            Ok((tcp, peer)) => {
+            Ok((stream, peer)) => {
                 if !backoff.is_zero() {
                     log::info!("{}: can accept connections again", listener.address);
                     backoff = Duration::ZERO;
                 }
                 if let Some(permits) = listener.acquire_permits() {
-                    task::spawn(serve(tcp, peer.ip().into(), listener, permits));
+                    task::spawn(serve(stream, peer, listener, permits));
                 } else {
-                    listener.log_notice(Notice::Refused(503), peer.ip().into(), || {
+                    listener.log_notice(Notice::Refused(503), peer, || {
                         "closed without a response, as the server is full (max_connections)"
                             .to_owned()
                     });
@@ -54,7 +55,7 @@ pub(crate) async fn run(socket: TcpListener, handle: Arc<ListenerHandle>) {
 
 /// Serves one client from its first byte to its last.
 async fn serve(
-    tcp: TcpStream,
+    stream: ClientStream,
     peer: ClientAddress,
     listener: Arc<ListenerState>,
     mut permits: Permits,
@@ -62,7 +63,7 @@ async fn serve(
     // Ends after the socket is closed.
     let _server = Arc::clone(&listener.server);
     // Boxed, so that the connection's future does not keep the handshake's memory.
-    let admitted = Box::pin(admit_client(tcp, peer, &listener, &mut permits)).await;
+    let admitted = Box::pin(admit_client(stream, peer, &listener, &mut permits)).await;
     // Settings that no client connects with any more are freed.
     drop(listener);
     if let Some(connection) = admitted {

@@ -1,14 +1,18 @@
-//! Binding the sockets of a listener's address (rulings, "address").
+//! Binding the sockets of a listener's address (rulings, "address"), and what to do about an error of that.
 
+use super::listen_socket::ListenSocket;
+use super::unix_socket;
 use crate::config::Address;
+use crate::sys::systemd_sockets;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 /// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
-/// reconnect at once, and each client above the limit waits a second before it tries again.
+/// reconnect at once, and each client above the limit waits a second before it tries again. `systemd/switchboard.socket`
+/// has the same.
 const BACKLOG: i32 = 4096;
 
 /// How often a port that the system has chosen for one address is tried on the other, where it may be in use.
@@ -19,42 +23,158 @@ pub(crate) struct Bound {
     /// The address, with the port that the sockets have.
     pub(crate) address: Address,
     /// At least one.
-    pub(crate) sockets: Vec<TcpListener>,
+    pub(crate) sockets: Vec<ListenSocket>,
+}
+
+impl Bound {
+    /// Returns where clients connect, for people, with what the configuration alone does not say.
+    pub(crate) fn urls(&self, scheme: &str, endpoint: &str) -> String {
+        let (url, addresses) = (self.address.url(scheme, endpoint), self.ip_addresses());
+        let ips: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
+        match self.address {
+            Address::Ip(_) | Address::Unix(_) => url,
+            Address::Any(_) if ips.iter().any(IpAddr::is_ipv6) => format!("{url} (IPv4 and IPv6)"),
+            Address::Any(_) => format!("{url} (IPv4; this system has no IPv6)"),
+            Address::Localhost(_) => {
+                let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
+                format!("{url} ({})", ips.join(", "))
+            }
+            Address::Systemd(_) => {
+                let urls: Vec<String> = self
+                    .sockets
+                    .iter()
+                    .map(|it| it.url(scheme, endpoint))
+                    .collect();
+                format!("{} ({})", urls.join(" and "), self.address)
+            }
+        }
+    }
+
+    /// Returns the addresses of the sockets that have one.
+    pub(crate) fn ip_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.sockets.iter().filter_map(ListenSocket::ip_address)
+    }
 }
 
 /// Binds what an address stands for.
 ///
 /// # Errors
 /// The system's error, if an address that exists cannot be bound, or if none exists.
-pub(crate) fn bind(address: Address) -> io::Result<Bound> {
-    bind_with(address, listen)
+pub(crate) fn bind(address: &Address) -> io::Result<Bound> {
+    let sockets = match address {
+        Address::Unix(path) => {
+            let (file, socket) = unix_socket::bind(path, BACKLOG)?;
+            let _file = Some(file);
+            vec![ListenSocket::Unix { _file, socket }]
+        }
+        Address::Systemd(name) => passed(name)?,
+        Address::Localhost(_) | Address::Any(_) | Address::Ip(_) => {
+            return bind_with(address, listen);
+        }
+    };
+    let address = address.clone();
+    Ok(Bound { address, sockets })
+}
+
+/// Returns the sockets that systemd passes under a name.
+fn passed(name: &str) -> io::Result<Vec<ListenSocket>> {
+    let passed = systemd_sockets::passed().copies(name)?.into_iter();
+    passed.map(ListenSocket::from_passed).collect()
+}
+
+/// Closes the sockets that systemd passes and that none of these addresses names, and logs that.
+pub(crate) fn close_unnamed<'a>(addresses: impl Iterator<Item = &'a Address>) {
+    let names = addresses.filter_map(|address| match address {
+        Address::Systemd(name) => Some(&**name),
+        _ => None,
+    });
+    for name in systemd_sockets::passed().close_others(&names.collect::<Vec<&str>>()) {
+        log::warn!(
+            "systemd passes a socket {name:?}, which no listener names, and its clients wait in vain; write \"address\": \
+             \"systemd:{name}\" for a listener, or disable its socket unit"
+        );
+    }
+}
+
+/// Returns whether an address is bound to the loopback ([`Address::is_loopback`]), of sockets that systemd passes, too.
+pub(crate) fn is_loopback(address: &Address) -> bool {
+    let Address::Systemd(name) = address else {
+        return address.is_loopback();
+    };
+    let is_loopback = |socket| {
+        // Fails for a Unix socket.
+        let address = TcpListener::from(socket).local_addr();
+        address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    };
+    let copies = systemd_sockets::passed().copies(name).unwrap_or_default();
+    copies.into_iter().any(is_loopback)
+}
+
+/// Returns whether an error of binding may pass by itself.
+pub(crate) fn is_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+    )
+}
+
+/// Returns what to do about an error of binding, if that can be said.
+pub(crate) fn remedy(error: &io::Error, address: &Address) -> String {
+    match (error.kind(), address.port()) {
+        (ErrorKind::AddrInUse, Some(port)) => {
+            format!(
+                "; end the program that listens there (ss -ltnp shows it), or write a port other than {port}"
+            )
+        }
+        (ErrorKind::AddrNotAvailable, Some(port)) => {
+            format!("; write an address that this machine has, or \"*:{port}\" for all of them")
+        }
+        (ErrorKind::PermissionDenied, Some(..1024)) => {
+            "; write a port from 1024 on and put a proxy in front, or \"systemd:NAME\" and let systemd open the port \
+             (switchboard.socket)"
+                .to_owned()
+        }
+        (ErrorKind::AddrInUse, None) => {
+            "; end the program that listens there (ss -lxp shows it), or write another path".to_owned()
+        }
+        (ErrorKind::AlreadyExists, None) => "; write another path, or remove it".to_owned(),
+        (ErrorKind::NotFound, None) => {
+            "; make the directory (RuntimeDirectory= in a unit), or write a path in one that exists"
+                .to_owned()
+        }
+        (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, None) => {
+            "; write a path in a directory in which the daemon may write, such as its RuntimeDirectory= in a unit"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// Binds with a function that binds one socket.
 fn bind_with(
-    address: Address,
+    address: &Address,
     listen: impl Fn(SocketAddr) -> io::Result<TcpListener>,
 ) -> io::Result<Bound> {
-    let ips = address.ips();
+    let (ips, port) = (address.ips(), address.port().unwrap_or_default());
     let mut tries = 0;
     loop {
         tries += 1;
         let bound = match ips.as_slice() {
             // One socket takes both families.
-            [any, v4] if any.is_unspecified() => {
-                first_that_exists(&[*any, *v4], address.port(), &listen)
-            }
-            ips => all_that_exist(ips, address.port(), &listen),
+            [any, v4] if any.is_unspecified() => first_that_exists(&[*any, *v4], port, &listen),
+            ips => all_that_exist(ips, port, &listen),
         };
         match bound {
-            Err(error)
-                if is(&error, Errno::ADDRINUSE) && address.port() == 0 && tries < PORT_TRIES => {}
+            Err(error) if is(&error, Errno::ADDRINUSE) && port == 0 && tries < PORT_TRIES => {}
             Err(error) => return Err(error),
             Ok(sockets) => {
                 let first = sockets.first().map(TcpListener::local_addr);
                 let port = first.transpose()?.map_or(0, |address| address.port());
-                let address = address.with_port(port);
-                return Ok(Bound { address, sockets });
+                let sockets = sockets.into_iter().map(|tcp| ListenSocket::Tcp(tcp.into()));
+                return Ok(Bound {
+                    address: address.with_port(port),
+                    sockets: sockets.collect(),
+                });
             }
         }
     }
@@ -144,7 +264,7 @@ mod tests {
         errno: Errno,
         address: Address,
     ) -> io::Result<Bound> {
-        bind_with(address, |address| {
+        bind_with(&address, |address| {
             if is_missing(&address) {
                 Err(errno.into())
             } else {
@@ -154,32 +274,36 @@ mod tests {
     }
 
     fn ips(bound: &Bound) -> Vec<IpAddr> {
-        let addresses = bound
-            .sockets
-            .iter()
-            .map(|socket| socket.local_addr().unwrap());
-        addresses.map(|address| address.ip()).collect()
+        bound.ip_addresses().map(|address| address.ip()).collect()
+    }
+
+    fn port(bound: &Bound) -> u16 {
+        bound.address.port().unwrap()
+    }
+
+    fn bind(address: &str) -> io::Result<Bound> {
+        super::bind(&Address::parse(address, 0).unwrap())
     }
 
     #[test]
     fn localhost_is_both_loopback_addresses_on_one_port() {
-        let bound = bind(Address::Localhost(0)).unwrap();
+        let bound = bind("localhost:0").unwrap();
         assert_eq!(ips(&bound), Address::Localhost(0).ips());
-        assert_ne!(bound.address.port(), 0);
+        assert_ne!(port(&bound), 0);
         for ip in ips(&bound) {
-            TcpStream::connect((ip, bound.address.port())).unwrap();
+            TcpStream::connect((ip, port(&bound))).unwrap();
         }
     }
 
     #[test]
     fn localhost_is_whichever_loopback_address_exists() {
         for errno in [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT] {
-            let localhost = Address::Localhost(0);
-            let v4 = without(SocketAddr::is_ipv6, errno, localhost).unwrap();
+            let localhost = || Address::Localhost(0);
+            let v4 = without(SocketAddr::is_ipv6, errno, localhost()).unwrap();
             assert_eq!(ips(&v4), [Ipv4Addr::LOCALHOST]);
-            let v6 = without(SocketAddr::is_ipv4, errno, localhost).unwrap();
+            let v6 = without(SocketAddr::is_ipv4, errno, localhost()).unwrap();
             assert_eq!(ips(&v6), [Ipv6Addr::LOCALHOST]);
-            assert!(without(|_| true, errno, localhost).is_err());
+            assert!(without(|_| true, errno, localhost()).is_err());
         }
         // One that is there and cannot be bound is an error.
         assert!(without(SocketAddr::is_ipv6, Errno::ADDRINUSE, Address::Localhost(1)).is_err());
@@ -188,7 +312,7 @@ mod tests {
     #[test]
     fn a_port_that_is_in_use_on_one_loopback_address_is_not_chosen_for_the_other() {
         let refused = std::cell::Cell::new(0);
-        let bound = bind_with(Address::Localhost(0), |address| {
+        let bound = bind_with(&Address::Localhost(0), |address| {
             if address.is_ipv6() && refused.replace(refused.get() + 1) < 3 {
                 return Err(Errno::ADDRINUSE.into());
             }
@@ -200,13 +324,13 @@ mod tests {
     #[test]
     fn a_star_takes_both_families() {
         for address in ["*:0", "[::]:0"] {
-            let bound = bind(Address::parse(address, 0).unwrap()).unwrap();
-            let [socket] = &bound.sockets[..] else {
+            let bound = bind(address).unwrap();
+            let [ListenSocket::Tcp(socket)] = &bound.sockets[..] else {
                 panic!("{} sockets", bound.sockets.len());
             };
             assert!(!sockopt::ipv6_v6only(socket).unwrap());
             for ip in Address::Localhost(0).ips() {
-                TcpStream::connect((ip, bound.address.port())).unwrap();
+                TcpStream::connect((ip, port(&bound))).unwrap();
             }
         }
     }
@@ -234,11 +358,10 @@ mod tests {
     #[test]
     fn one_address_is_one_socket_and_an_error_where_it_does_not_exist() {
         for address in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"] {
-            let address = Address::parse(address, 0).unwrap();
             let bound = bind(address).unwrap();
-            assert_eq!(ips(&bound), address.ips());
+            assert_eq!(ips(&bound), Address::parse(address, 0).unwrap().ips());
         }
         // TEST-NET-1 (RFC 5737).
-        assert!(bind(Address::parse("192.0.2.1:0", 0).unwrap()).is_err());
+        assert!(bind("192.0.2.1:0").is_err());
     }
 }

@@ -278,7 +278,7 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
-        let socket = ClientSocket::new(server.into(), Arc::new(status));
+        let socket = ClientSocket::new(async_std::net::TcpStream::from(server), Arc::new(status));
         (FrameWriter::new(socket, &[]), client)
     }
 

@@ -7,6 +7,7 @@ use crate::base::ip::ClientAddress;
 use crate::base::log_escape::Quoted;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
 use crate::net::client_ip;
+use crate::net::client_stream::ClientStream;
 use crate::net::connection::{BrokerLink, Connection, ConnectionLog};
 use crate::net::connection_limits::{AtCapacity, Permits};
 use crate::net::http::checks::{RequestKind, check};
@@ -22,7 +23,6 @@ use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
 use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request};
 use async_std::future::timeout;
-use async_std::net::TcpStream;
 use async_std::task::yield_now;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
@@ -36,14 +36,14 @@ use std::time::Duration;
 /// connection, whose first bytes are the 101 response. `None` if the client is not admitted: its response is then
 /// sent and its socket closed.
 pub(crate) async fn admit_client(
-    tcp: TcpStream,
+    stream: ClientStream,
     peer: ClientAddress,
     listener: &ListenerState,
     permits: &mut Permits,
 ) -> Option<Connection> {
     let server = &listener.server;
     let status = SocketStatus::new(&server.clock, &server.budget);
-    let socket = ClientSocket::new(tcp, Arc::new(status));
+    let socket = ClientSocket::new(stream, Arc::new(status));
     let mut http = HttpConnection::new(socket, peer, listener);
     http.read_proxy_header().await?;
     let handshake = serve_requests(http, permits).await?;
@@ -284,7 +284,7 @@ async fn query_realm(
     let _ = inbox.send(Event::Request(Box::new(event))).await;
     match reply.await {
         Ok(HttpReply::Ok { content_type, body }) => Response::ok(content_type, body),
-        Ok(HttpReply::UpgradeRequired { target }) => upgrade_required(head, &target),
+        Ok(HttpReply::UpgradeRequired { target }) => upgrade_required(head, &target, listener),
         Ok(HttpReply::Rejected(rejection)) => {
             let response = Response::new(rejection.status, rejection.text);
             match rejection.status {
@@ -316,7 +316,7 @@ fn connection_log(
     ConnectionLog {
         server: Arc::clone(&listener.server),
         protocol: listener.protocol_name(),
-        listener: listener.address,
+        listener: listener.address.clone(),
         conn,
         address: request.address,
         id: id.map(|id| Quoted::cut(&id).into()),

@@ -9,6 +9,7 @@ use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender, ListenerKey};
 use crate::config::{Address, Hosts, Listener, ListenerSettings, ProcessSettings};
+use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
 use crate::realm::Protocol;
@@ -155,7 +156,10 @@ impl ListenerState {
         config: Listener,
         address: Address,
     ) -> Self {
-        let (endpoint, checked_hosts) = (config.endpoint(), config.checked_hosts());
+        let (endpoint, checked_hosts) = (
+            config.endpoint(),
+            config.checked_hosts(is_loopback(&address)),
+        );
         Self {
             server,
             shared,
@@ -193,7 +197,7 @@ impl ListenerState {
         let Some(unlogged) = self.shared.notices.record(notice, Instant::now()) else {
             return;
         };
-        let (name, listener, details) = (self.protocol_name(), self.address, details());
+        let (name, listener, details) = (self.protocol_name(), &self.address, details());
         let address = self.logged_address(client);
         let client = ClientName(address);
         let more = match unlogged {
@@ -202,7 +206,7 @@ impl ListenerState {
         };
         let fields = [
             field("protocol", name),
-            text("listener", &listener),
+            text("listener", listener),
             address
                 .as_ref()
                 .and_then(|address| text("address", address)),
@@ -233,7 +237,7 @@ impl ListenerState {
     /// Logs the number of notices without a line of their own, of the kinds whose time is over at `now`,
     /// or of all if that is `None`.
     pub(crate) fn log_notice_counts(&self, now: Option<Instant>) {
-        let (name, address) = (self.protocol_name(), self.address);
+        let (name, address) = (self.protocol_name(), &self.address);
         for (notice, count) in self.shared.notices.take_counts(now) {
             log::log!(
                 notice.level(),

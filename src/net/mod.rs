@@ -3,14 +3,17 @@
 pub(crate) mod accept;
 pub(crate) mod bind;
 pub(crate) mod client_ip;
+pub(crate) mod client_stream;
 pub(crate) mod connection;
 pub(crate) mod connection_limits;
 pub(crate) mod frame_tracker;
 pub(crate) mod frame_writer;
 pub(crate) mod handshake;
 pub(crate) mod http;
+pub(crate) mod listen_socket;
 pub(crate) mod listener;
 mod notice_log;
 pub(crate) mod proxy_protocol;
 pub(crate) mod socket;
 pub(crate) mod turns;
+mod unix_socket;

@@ -1,8 +1,8 @@
-//! A client's TCP socket. It yields to other tasks while it reads, and records activity.
+//! A client's socket. It yields to other tasks while it reads, and records activity.
 
+use super::client_stream::ClientStream;
 use crate::broker::SocketStatus;
 use crate::net::turns::Turns;
-use async_std::net::TcpStream;
 use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use futures::task::AtomicWaker;
@@ -53,7 +53,7 @@ impl Wake for ReadReadiness {
 
 /// One client's socket.
 pub(crate) struct ClientSocket {
-    tcp: TcpStream,
+    stream: ClientStream,
     readiness: Arc<ReadReadiness>,
     read_budget_left: usize,
     write_budget_left: usize,
@@ -71,17 +71,18 @@ pub(crate) struct ClientSocket {
 }
 
 impl ClientSocket {
-    pub(crate) fn new(tcp: TcpStream, status: Arc<SocketStatus>) -> Self {
+    pub(crate) fn new(stream: impl Into<ClientStream>, status: Arc<SocketStatus>) -> Self {
+        let stream = stream.into();
         // Each write is a complete flush. Fails only on a dead socket, as the next read will; so do these.
-        let _ = tcp.set_nodelay(true);
-        let _ = set_socket_send_buffer_size(&tcp, SEND_BUFFER);
-        let _ = set_socket_recv_buffer_size(&tcp, RECEIVE_BUFFER);
+        let _ = stream.set_nodelay();
+        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
+        let _ = set_socket_recv_buffer_size(&stream, RECEIVE_BUFFER);
         let readiness = ReadReadiness {
             status: Arc::clone(&status),
             read_waker: AtomicWaker::new(),
         };
         Self {
-            tcp,
+            stream,
             readiness: Arc::new(readiness),
             read_budget_left: READ_BUDGET,
             write_budget_left: WRITE_BUDGET,
@@ -126,7 +127,12 @@ impl ClientSocket {
     /// Completes once the client has disconnected without having sent anything, and never if it has sent something:
     /// then its end shows only after that is read.
     pub(crate) async fn disconnected(&self) {
-        if self.tcp.peek(&mut [0]).await.is_ok_and(|bytes| bytes > 0) {
+        if self
+            .stream
+            .peek(&mut [0])
+            .await
+            .is_ok_and(|bytes| bytes > 0)
+        {
             pending::<()>().await;
         }
     }
@@ -136,7 +142,7 @@ impl ClientSocket {
     /// (RFC 6455 section 7.1.1). The caller limits the time.
     pub(crate) async fn linger(mut self) {
         // Fails only if the connection is closed already.
-        let _ = self.tcp.shutdown(Shutdown::Write);
+        let _ = self.stream.shutdown(Shutdown::Write);
         let mut discarded = [0; 512];
         while self.read(&mut discarded).await.is_ok_and(|bytes| bytes > 0) {}
     }
@@ -172,7 +178,7 @@ impl AsyncRead for ClientSocket {
             return Poll::Pending;
         }
         let waker = Waker::from(Arc::clone(&self.readiness));
-        let read = Pin::new(&mut self.tcp).poll_read(&mut Context::from_waker(&waker), buffer);
+        let read = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&waker), buffer);
         match &read {
             Poll::Pending => self.read_budget_left = READ_BUDGET,
             Poll::Ready(result) => {
@@ -217,7 +223,7 @@ impl AsyncWrite for ClientSocket {
         let waker = Waker::from(Arc::clone(&self.status));
         let mut cx = Context::from_waker(&waker);
         let epoch = self.status.write_epoch();
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(&mut cx, &pieces);
+        let written = Pin::new(&mut self.stream).poll_write_vectored(&mut cx, &pieces);
         match &written {
             Poll::Pending => {
                 self.write_budget_left = WRITE_BUDGET;
@@ -241,10 +247,10 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_close(cx)
+        Pin::new(&mut self.stream).poll_close(cx)
     }
 }

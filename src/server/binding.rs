@@ -1,9 +1,9 @@
 //! What to do about a listener that cannot be bound, and what to say about it.
 
 use crate::config::{Address, Config};
-use crate::net::bind::{Bound, bind};
+use crate::net::bind::{self, Bound, bind};
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::time::Duration;
 
 /// Time between two tries to bind an address that is taken.
@@ -22,8 +22,7 @@ pub struct BindError {
 impl BindError {
     /// Returns whether it may pass by itself: another program has the address, or this machine does not have it yet.
     pub(super) fn may_pass(&self) -> bool {
-        let kind = self.error.kind();
-        matches!(kind, ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable)
+        bind::is_taken(&self.error)
     }
 }
 
@@ -38,7 +37,7 @@ impl fmt::Display for BindError {
         write!(
             f,
             "{place} ({protocol}) cannot listen on {address}: {error}{}",
-            remedy(error.kind(), address)
+            bind::remedy(error, address)
         )
     }
 }
@@ -61,11 +60,11 @@ pub enum WhenTaken {
 pub(super) fn bind_listener(config: &Config, index: usize) -> Result<Bound, BindError> {
     let listener = config.listeners.get(index);
     let listener = listener.expect("the index is one of the configuration");
-    let address = listener.settings.address;
+    let address = &listener.settings.address;
     bind(address).map_err(|error| BindError {
         place: config.place_of_listener(index),
         protocol: listener.protocol.name,
-        address,
+        address: address.clone(),
         error,
     })
 }
@@ -73,23 +72,4 @@ pub(super) fn bind_listener(config: &Config, index: usize) -> Result<Bound, Bind
 /// Logs that a listener is tried again because of an error.
 pub(super) fn log_retry(error: &BindError) {
     log::error!("{error}; it is tried again each second");
-}
-
-/// Returns what to do about an error of binding, if that can be said.
-pub(super) fn remedy(error: ErrorKind, address: &Address) -> String {
-    let port = address.port();
-    match error {
-        ErrorKind::AddrInUse => {
-            format!(
-                "; end the program that listens there (ss -ltnp shows it), or write a port other than {port}"
-            )
-        }
-        ErrorKind::AddrNotAvailable => {
-            format!("; write an address that this machine has, or \"*:{port}\" for all of them")
-        }
-        ErrorKind::PermissionDenied if port < 1024 => {
-            "; write a port from 1024 on, and put a proxy in front".to_owned()
-        }
-        _ => String::new(),
-    }
 }

@@ -14,7 +14,6 @@ use crate::net::listener::{
     ListenerHandle, ListenerSet, ListenerShared, ListenerState, ServerState,
 };
 use async_std::channel::{self, Sender};
-use async_std::net::TcpListener;
 use async_std::task::{self, JoinHandle};
 use futures::channel::oneshot;
 use futures::{FutureExt, SinkExt};
@@ -142,7 +141,8 @@ impl Listeners {
         let (shared, stop) = self.register(&config).await;
         let address = bound
             .as_ref()
-            .map_or(config.settings.address, |it| it.address);
+            .map_or(&config.settings.address, |it| &it.address)
+            .clone();
         let state = ListenerState::new(Arc::clone(&self.server), shared, config.clone(), address);
         if let Some(bound) = &bound {
             log_listening(&state, bound);
@@ -172,7 +172,7 @@ impl Listeners {
         };
         self.send(Event::ChangeListener(Box::new(change))).await;
         let server = Arc::clone(&self.server);
-        let state = ListenerState::new(server, shared, new.clone(), current.address);
+        let state = ListenerState::new(server, shared, new.clone(), current.address.clone());
         served.handle.replace(state);
         served.config = new.clone();
         served
@@ -183,7 +183,7 @@ impl Listeners {
         let old = served.handle.current();
         let (shared, stop) = self.register(new).await;
         let server = Arc::clone(&self.server);
-        let state = ListenerState::new(server, shared, new.clone(), old.address);
+        let state = ListenerState::new(server, shared, new.clone(), old.address.clone());
         served.handle.replace(state);
         served.stop = stop;
         served.config = new.clone();
@@ -251,7 +251,7 @@ async fn accept_all(handle: Arc<ListenerHandle>, bound: MaybeBound) {
         Some(bound) => bound,
         None => bind_when_free(&handle).await,
     };
-    let accept = |socket| accept::run(TcpListener::from(socket), Arc::clone(&handle));
+    let accept = |socket| accept::run(socket, Arc::clone(&handle));
     futures::future::join_all(bound.sockets.into_iter().map(accept)).await;
 }
 
@@ -260,7 +260,7 @@ async fn bind_when_free(handle: &ListenerHandle) -> Bound {
     loop {
         task::sleep(RETRY_INTERVAL).await;
         let listener = handle.current();
-        match bind(listener.address) {
+        match bind(&listener.address) {
             Ok(bound) => {
                 log_listening(&listener, &bound);
                 handle.set_bound();

@@ -1,14 +1,12 @@
 //! Lines of the log about the server as a whole.
 
 use crate::broker::{DisconnectCounts, Event, EventSender};
-use crate::config::Address;
 use crate::net::bind::Bound;
 use crate::net::listener::ListenerState;
 use crate::sys::limits::Limits;
 use crate::sys::log_fields::{self, field, text};
 use futures::SinkExt;
 use futures::channel::oneshot;
-use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// Logs that the server is ready, and its limits.
@@ -36,31 +34,15 @@ pub(super) fn log_ready(time: Duration, limits: &Limits) {
 
 /// Logs where a listener listens.
 pub(super) fn log_listening(listener: &ListenerState, bound: &Bound) {
-    let (name, address) = (listener.protocol_name(), listener.address);
+    let (name, address) = (listener.protocol_name(), &listener.address);
     log_fields::log(
         log::Level::Info,
-        &[field("protocol", name), text("listener", &address)],
+        &[field("protocol", name), text("listener", address)],
         format_args!(
-            "{name:<10} listens on ws://{address}{}{}",
-            listener.endpoint,
-            bound_ips(address, &bound.sockets)
+            "{name:<10} listens on {}",
+            bound.urls("ws", &listener.endpoint)
         ),
     );
-}
-
-/// Returns what is bound, in brackets, where that depends on the system.
-fn bound_ips(address: Address, sockets: &[TcpListener]) -> String {
-    let ips = sockets.iter().filter_map(|socket| socket.local_addr().ok());
-    let ips: Vec<IpAddr> = ips.map(|address| address.ip()).collect();
-    match address {
-        Address::Ip(_) => String::new(),
-        Address::Any(_) if ips.iter().any(IpAddr::is_ipv6) => " (IPv4 and IPv6)".to_owned(),
-        Address::Any(_) => " (IPv4; this system has no IPv6)".to_owned(),
-        Address::Localhost(_) => {
-            let ips: Vec<String> = ips.iter().map(IpAddr::to_string).collect();
-            format!(" ({})", ips.join(", "))
-        }
-    }
 }
 
 /// Logs how connections ended since the start, by reason.

@@ -9,8 +9,8 @@ mod status_port;
 mod watch;
 
 use crate::broker::{Broker, Clock, Event, inbox};
-use crate::config::{Config, ConfigError};
-use crate::net::bind::Bound;
+use crate::config::{Address, Config, ConfigError};
+use crate::net::bind::{Bound, close_unnamed};
 use crate::net::frame_writer;
 use crate::net::listener::{ListenerSet, MAX_REJECTING, ServerState};
 use crate::net::turns;
@@ -19,6 +19,7 @@ use crate::sys::limits::Limits;
 use crate::sys::memory::available_memory;
 use crate::sys::signals::Request;
 use crate::sys::systemd::StateChange;
+use crate::sys::systemd_sockets;
 use crate::sys::threads;
 use async_std::task;
 pub use binding::{BindError, WhenTaken};
@@ -52,8 +53,10 @@ pub struct Server {
 /// the process.
 pub fn limits(config: &Config, open_files: usize) -> Limits {
     let settings = &config.process;
-    let addresses = config.listeners.iter().map(|it| it.settings.address);
-    let sockets: usize = addresses.map(|address| address.max_sockets()).sum();
+    let addresses = config.listeners.iter().map(|it| &it.settings.address);
+    let sockets: usize = addresses.map(Address::max_sockets).sum();
+    // Those that are passed, and the copy that a listener has of each.
+    let sockets = sockets + 2 * systemd_sockets::passed().len();
     Limits::new(
         settings.max_connections,
         settings.memory_budget,
@@ -86,9 +89,12 @@ impl Server {
             result => result.map(Some),
         };
         let bound = (0..config.listeners.len()).map(bind);
+        let bound = bound.collect::<Result<_, _>>()?;
+        let addresses = config.listeners.iter().map(|it| &it.settings.address);
+        close_unnamed(addresses.chain(&config.process.status));
         Ok(Self {
-            bound: bound.collect::<Result<_, _>>()?,
-            status: StatusPort::bind(config.process.status),
+            bound,
+            status: StatusPort::bind(config.process.status.clone()),
             config,
             started,
             open_files,
@@ -263,9 +269,8 @@ mod tests {
         listener.settings.close_timeout = long;
         config.listeners = vec![listener];
         let server = Server::bind(config, 1000, WhenTaken::Fail).unwrap();
-        let address = server.bound[0].as_ref().unwrap().sockets[0]
-            .local_addr()
-            .unwrap();
+        let bound = server.bound[0].as_ref().unwrap();
+        let address = bound.ip_addresses().next().unwrap();
         let run = || task::block_on(server.run(stream::pending(), || unreachable!()));
         (thread::spawn(run), address)
     }

@@ -1,8 +1,8 @@
 //! The status port: without it the listeners are served all the same.
 
-use super::binding::{RETRY_INTERVAL, remedy};
+use super::binding::RETRY_INTERVAL;
 use crate::config::Address;
-use crate::net::bind::{Bound, bind};
+use crate::net::bind::{Bound, bind, remedy};
 use crate::status::{self, Routes};
 use async_std::task;
 use std::future::pending;
@@ -16,13 +16,13 @@ pub(super) struct StatusPort {
 impl StatusPort {
     /// Binds the status port, if the daemon has one. An address that is taken is a warning.
     pub(super) fn bind(address: Option<Address>) -> Self {
-        let bound = address.and_then(|address| match bind(address) {
+        let bound = address.as_ref().and_then(|address| match bind(address) {
             Ok(bound) => {
                 log_status_port(&bound);
                 Some(bound)
             }
             Err(error) => {
-                let remedy = remedy(error.kind(), &address);
+                let remedy = remedy(&error, address);
                 log::warn!("status: cannot listen on {address}: {error}{remedy}; it is tried again each second");
                 None
             }
@@ -37,13 +37,13 @@ impl StatusPort {
         };
         let bound = match self.bound {
             Some(bound) => bound,
-            None => bind_when_free(address).await,
+            None => bind_when_free(&address).await,
         };
         status::serve(bound.sockets, routes).await;
     }
 }
 
-async fn bind_when_free(address: Address) -> Bound {
+async fn bind_when_free(address: &Address) -> Bound {
     loop {
         task::sleep(RETRY_INTERVAL).await;
         if let Ok(bound) = bind(address) {
@@ -54,5 +54,5 @@ async fn bind_when_free(address: Address) -> Bound {
 }
 
 fn log_status_port(bound: &Bound) {
-    log::info!("status on http://{}/", bound.address);
+    log::info!("status on {}", bound.address.url("http", "/"));
 }

@@ -2,12 +2,13 @@
 
 use super::routes::Routes;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+use crate::net::client_stream::ClientStream;
 use crate::net::http::request::{RequestError, RequestHead, read_body, read_head};
 use crate::net::http::response::Response;
+use crate::net::listen_socket::ListenSocket;
 use async_std::future::timeout;
-use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
-use futures::stream::select_all;
+use futures::stream::{select_all, unfold};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use std::future::{pending, ready};
 use std::io;
@@ -24,10 +25,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Answers the requests on these sockets, one for each connection, until the future is dropped.
-pub(crate) async fn serve(sockets: Vec<std::net::TcpListener>, routes: &Routes) {
-    let sockets: Vec<TcpListener> = sockets.into_iter().map(TcpListener::from).collect();
-    select_all(sockets.iter().map(TcpListener::incoming))
-        .filter_map(accepted)
+pub(crate) async fn serve(sockets: Vec<ListenSocket>, routes: &Routes) {
+    let clients = |socket| unfold(socket, |it| async { Some((accept(&it).await, it)) });
+    select_all(sockets.into_iter().map(|socket| Box::pin(clients(socket))))
+        .filter_map(ready)
         .map(|client| serve_client(client, routes))
         .buffer_unordered(MAX_CONNECTIONS)
         .for_each(ready)
@@ -36,15 +37,18 @@ pub(crate) async fn serve(sockets: Vec<std::net::TcpListener>, routes: &Routes) 
     pending::<()>().await;
 }
 
-async fn accepted(client: io::Result<TcpStream>) -> Option<TcpStream> {
-    if client.is_err() {
-        task::sleep(BACKOFF).await;
+async fn accept(socket: &ListenSocket) -> Option<ClientStream> {
+    match socket.accept().await {
+        Ok((client, _)) => Some(client),
+        Err(_) => {
+            task::sleep(BACKOFF).await;
+            None
+        }
     }
-    client.ok()
 }
 
 /// Answers one request and closes the connection.
-async fn serve_client(mut client: TcpStream, routes: &Routes) {
+async fn serve_client(mut client: ClientStream, routes: &Routes) {
     // Each request is bounded, and so is their number, so nothing has to be reserved.
     let mut memory = MemoryReservation::new(&MemoryBudget::new(0), 0);
     let read = timeout(TIMEOUT, read_request(&mut client, &mut memory));
@@ -61,7 +65,7 @@ async fn serve_client(mut client: TcpStream, routes: &Routes) {
 }
 
 async fn read_request(
-    client: &mut TcpStream,
+    client: &mut ClientStream,
     memory: &mut MemoryReservation,
 ) -> Result<(RequestHead, Vec<u8>), RequestError> {
     let (head, mut rest) = read_head(client, Vec::new(), memory).await?;
@@ -72,7 +76,7 @@ async fn read_request(
 
 /// Sends a response, and waits until the client has closed the connection: closing it first could lose the end of the
 /// response (RFC 9112 section 9.6).
-async fn respond(mut client: TcpStream, response: &Response, method: &str) -> io::Result<()> {
+async fn respond(mut client: ClientStream, response: &Response, method: &str) -> io::Result<()> {
     let (head, body) = response.encode(method);
     client.write_all(head.as_bytes()).await?;
     for piece in body {

@@ -11,4 +11,5 @@ pub mod open_files;
 pub mod signals;
 pub mod stderr;
 pub mod systemd;
+pub mod systemd_sockets;
 pub mod threads;

@@ -224,7 +224,7 @@ thread_local! {
             // The seeds name this host. Half of the listeners admit every host.
             listener.settings.hosts = (index % 2 == 0).then(|| serde_json::from_value(json!(["h"])).expect("a name"));
             let address = Address::Any(1);
-            listener.settings.address = address;
+            listener.settings.address = address.clone();
             let (lane, _) = lane();
             let (_, stopping) = channel::bounded(1);
             let (all_gone, _) = mpsc::channel(1);

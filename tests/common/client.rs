@@ -9,7 +9,10 @@ use async_tungstenite::tungstenite::{self, Bytes, Error, HandshakeError, Message
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Instant;
 
 /// A WebSocket handshake with Workspace: the bytes of the request.
@@ -73,6 +76,15 @@ pub fn tcp_from(from: IpAddr, address: SocketAddr) -> TcpStream {
     with_deadline(stream.into())
 }
 
+/// Opens a connection to a Unix socket whose reads and writes have a deadline. The standard library's type for TCP takes
+/// each kind of stream socket, so that all that is here for clients serves these, too.
+pub fn unix(path: &Path) -> TcpStream {
+    let stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    OwnedFd::from(stream).into()
+}
+
 fn with_deadline(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -99,6 +111,21 @@ impl Client {
     pub fn connect_from(from: IpAddr, address: SocketAddr, target: &str) -> Self {
         Self::upgrade(tcp_from(from, address), address, target, &[])
             .unwrap_or_else(|status| panic!("HTTP {status}"))
+    }
+
+    /// Connects to a Unix socket. Returns the HTTP status if the server rejects the handshake.
+    pub fn try_connect_unix(
+        path: &Path,
+        target: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let host = (Ipv4Addr::LOCALHOST, 80).into();
+        Self::upgrade(unix(path), host, target, headers)
+    }
+
+    /// Connects to a Unix socket. Panics if the server rejects the handshake.
+    pub fn connect_unix(path: &Path, target: &str) -> Self {
+        Self::try_connect_unix(path, target, &[]).unwrap_or_else(|status| panic!("HTTP {status}"))
     }
 
     fn upgrade(

@@ -77,15 +77,20 @@ pub fn run_at_terminal(mut command: Command) -> Output {
     Output { stderr, ..output }
 }
 
-/// Creates a file with this content in the directory for temporary files. The caller may remove it.
-pub fn temporary_file(content: &str) -> PathBuf {
+/// Returns a path in the directory for temporary files at which there is nothing.
+pub fn temporary_path(extension: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!(
-        "switchboard-{}-{}.json",
+        "switchboard-{}-{}.{extension}",
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
     );
-    let path = std::env::temp_dir().join(name);
+    std::env::temp_dir().join(name)
+}
+
+/// Creates a file with this content in the directory for temporary files. The caller may remove it.
+pub fn temporary_file(content: &str) -> PathBuf {
+    let path = temporary_path("json");
     std::fs::File::create(&path)
         .unwrap()
         .write_all(content.as_bytes())

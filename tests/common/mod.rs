@@ -10,10 +10,11 @@ pub mod transcript;
 
 pub use client::{
     Client, HANDSHAKE, handshake, http, masked_frame, read_frame, read_head, receive_http, tcp,
-    tcp_from,
+    tcp_from, unix,
 };
 pub use daemon::{
     Daemon, listening_address, merge, open_terminal, program, run, run_at_terminal, temporary_file,
+    temporary_path,
 };
 pub use notifications::{notification, notify_socket};
 pub use pairs::Pair;

@@ -75,8 +75,14 @@ impl Pair {
     /// Connects a pair of this protocol to a listener, from an address of this machine, and lets the two
     /// meet.
     pub fn connect(protocol: &str, address: SocketAddr, from: IpAddr) -> Self {
+        Self::connect_by(protocol, |target| {
+            Client::connect_from(from, address, target)
+        })
+    }
+
+    /// Connects a pair of this protocol by a function that connects to a target, and lets the two meet.
+    pub fn connect_by(protocol: &str, connect: impl Fn(&str) -> Client) -> Self {
         let script = Script::read(protocol);
-        let connect = |target: &str| Client::connect_from(from, address, target);
         let mut conversation = Conversation::new(Matching::FirstWithFields, connect);
         for line in &script.meeting {
             conversation.act(line);

@@ -60,7 +60,7 @@ impl Harness {
         let log = ConnectionLog {
             server,
             protocol: protocol.name,
-            listener: settings.address,
+            listener: settings.address.clone(),
             conn: ConnectionId(1),
             address: ClientAddress::Unix,
             id: None,

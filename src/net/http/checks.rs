@@ -57,7 +57,7 @@ pub(crate) fn check(head: &RequestHead, listener: &ListenerState) -> Result<Requ
     }
     let wants_websocket = head.method == "GET" && head.wants_upgrade();
     if !wants_websocket && !protocol.has_http_api() {
-        return Err(upgrade_required(head, &listener.endpoint));
+        return Err(upgrade_required(head, &listener.endpoint, listener));
     }
     if !is_origin_allowed(head, listener) {
         return Err(origin_refused(head));

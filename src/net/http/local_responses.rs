@@ -2,6 +2,8 @@
 
 use super::request::RequestHead;
 use super::response::Response;
+use crate::base::host::parse_authority;
+use crate::config::Address;
 use crate::net::listener::ListenerState;
 
 /// Returns the response to a request whose path the protocol does not define.
@@ -27,21 +29,30 @@ pub(crate) fn landing(head: &RequestHead, listener: &ListenerState) -> Option<Re
     let text = format!(
         "switchboard serves {} here; {}",
         listener.protocol.name,
-        how_to_connect(head, &listener.endpoint)
+        how_to_connect(head, &listener.endpoint, listener)
     );
     Some(Response::new(200, text))
 }
 
 /// Returns the response to a plain request where only a WebSocket is served.
-pub(crate) fn upgrade_required(head: &RequestHead, target: &str) -> Response {
-    Response::new(426, how_to_connect(head, target)).with_header("Upgrade", "websocket")
+pub(crate) fn upgrade_required(
+    head: &RequestHead,
+    target: &str,
+    listener: &ListenerState,
+) -> Response {
+    Response::new(426, how_to_connect(head, target, listener)).with_header("Upgrade", "websocket")
 }
 
-fn how_to_connect(head: &RequestHead, target: &str) -> String {
-    format!(
-        "connect with a WebSocket client, for example: wscat -c 'ws://{}{target}'",
-        head.first("Host").unwrap_or("localhost"),
-    )
+/// Returns an example of a client. Behind a proxy the Host header is what clients connect to; whoever asks a Unix socket
+/// itself (`curl --unix-socket`) has none, or a loopback name.
+fn how_to_connect(head: &RequestHead, target: &str, listener: &ListenerState) -> String {
+    let host = head.first("Host").unwrap_or("localhost");
+    let is_loopback = parse_authority(host).is_some_and(|(host, _)| host.is_loopback());
+    let url = match &listener.address {
+        address @ Address::Unix(_) if is_loopback => address.url("ws", target),
+        _ => format!("ws://{host}{target}"),
+    };
+    format!("connect with a WebSocket client, for example: wscat -c '{url}'")
 }
 
 /// Returns the response to a client above `max_connections`.
