@@ -1,7 +1,8 @@
 //! Sockets that systemd opens and passes: `"address": "systemd:NAME"`.
 
 use crate::common::{
-    Client, Daemon, HANDSHAKE, program, read_head, tcp, temporary_file, temporary_path, unix,
+    Client, Daemon, HANDSHAKE, program, read_frame, read_head, receive_http, tcp, temporary_file,
+    temporary_path, unix, wait_until,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -246,4 +247,24 @@ fn clients_that_connect_between_two_daemons_are_served_by_the_next() {
         assert!(read_head(stream).starts_with("HTTP/1.1 101"));
     }
     fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_client_that_is_accepted_before_the_stop_is_answered() {
+    let (socket, address) = listen("127.0.0.1:0");
+    let daemon = start(vec![socket.try_clone().unwrap()], "chat");
+    let before = daemon.open_sockets();
+    let (mut client, mut plain) = (tcp(address), tcp(address));
+    wait_until("both are accepted", || daemon.open_sockets() == before + 2);
+    daemon.signal(Signal::TERM);
+    client.write_all(HANDSHAKE.as_bytes()).unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .unwrap();
+    assert!(receive_http(plain).starts_with("HTTP/1.1 200"));
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 101"));
+    // The first is the realm's message, the last the Close frame.
+    assert_eq!(read_frame(&mut client).0, 1);
+    let (opcode, payload) = read_frame(&mut client);
+    assert_eq!((opcode, &payload[..2]), (8, &1001_u16.to_be_bytes()[..]));
 }

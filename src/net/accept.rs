@@ -67,6 +67,7 @@ async fn serve(
     // Settings that no client connects with any more are freed.
     drop(listener);
     if let Some(connection) = admitted {
+        permits.set_answered();
         connection.run().await;
     }
     drop(permits);

@@ -40,6 +40,11 @@ impl ConnectionLimit {
             .ok()?;
         Some(Permit(Arc::clone(self)))
     }
+
+    /// Returns the number of permits that are in use.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use.load(Ordering::Relaxed)
+    }
 }
 
 /// A permit of a [`ConnectionLimit`].
@@ -119,6 +124,8 @@ pub(crate) struct Permits {
     accepted: AcceptPermits,
     /// Permit of the client's subnet, once its address is known and if the subnet's limit allows it.
     subnet: Option<SubnetPermit>,
+    /// Permit of a client whose first request is not answered yet.
+    unanswered: Option<Permit>,
 }
 
 /// The permits by which a connection was accepted.
@@ -139,11 +146,12 @@ pub(crate) enum AtCapacity {
 
 impl Permits {
     /// Acquires the permits for a new connection, or the permit to reject it if the process or the listener is
-    /// full. `None` if no rejection permit is left either.
+    /// full. `None` if no rejection permit is left either. `unanswered` counts the clients without an answer.
     pub(crate) fn try_acquire(
         process: &Arc<ConnectionLimit>,
         listener: &Arc<ConnectionLimit>,
         rejections: &Arc<ConnectionLimit>,
+        unanswered: &Arc<ConnectionLimit>,
     ) -> Option<Self> {
         let accepted = match (process.try_acquire(), listener.try_acquire()) {
             (Some(process), Some(listener)) => AcceptPermits::Granted {
@@ -157,7 +165,13 @@ impl Permits {
         Some(Self {
             accepted,
             subnet: None,
+            unanswered: unanswered.try_acquire(),
         })
+    }
+
+    /// Records that the client has an answer to its first request.
+    pub(crate) fn set_answered(&mut self) {
+        self.unanswered = None;
     }
 
     /// Acquires a permit for the subnet of a client, and returns whether its limit allows it.

@@ -173,7 +173,10 @@ async fn serve_requests<'a>(
                 http.respond_and_close(Some(&head), response).await;
                 return None;
             }
-            Outcome::KeepAlive(response) => http.respond(&head, response).await.ok()?,
+            Outcome::KeepAlive(response) => {
+                http.respond(&head, response).await.ok()?;
+                permits.set_answered();
+            }
             Outcome::NoResponse => return None,
         }
         if http.is_proxied {

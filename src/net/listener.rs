@@ -47,6 +47,8 @@ pub(crate) struct ServerState {
     pub(crate) request_budget: Arc<MemoryBudget>,
     /// Limit of the clients that are being rejected because the server is full: [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
+    /// Counts the clients whose first request is not answered yet, without a limit.
+    pub(crate) unanswered: Arc<ConnectionLimit>,
     /// The settings `log_connections` and `log_addresses`.
     log_connections: AtomicBool,
     log_addresses: AtomicBool,
@@ -64,6 +66,7 @@ impl ServerState {
             budget: MemoryBudget::new(0),
             request_budget: MemoryBudget::new(0),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
+            unanswered: ConnectionLimit::new(0),
             log_connections: AtomicBool::new(true),
             log_addresses: AtomicBool::new(true),
             _task_guard: task_guard,
@@ -264,6 +267,7 @@ impl ListenerState {
             &server.connection_limit,
             &self.shared.connection_limit,
             &server.rejection_limit,
+            &server.unanswered,
         )
     }
 }

@@ -10,6 +10,7 @@ use crate::broker::{
 use crate::config::{Config, Listener, ListenerSettings};
 use crate::net::accept;
 use crate::net::bind::{Bound, bind};
+use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{
     ListenerHandle, ListenerSet, ListenerShared, ListenerState, ServerState,
 };
@@ -23,6 +24,13 @@ use std::time::{Duration, Instant};
 
 /// Interval at which the counts of notices are looked at. Each is logged at most once a minute.
 const NOTICE_COUNT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Time at stop for clients that were just accepted to send a request and to get the answer. A request is on its way when
+/// its connection is accepted, and takes a round trip.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time between two looks at whether they have it.
+const ANSWER_INTERVAL: Duration = Duration::from_millis(5);
 
 /// All listeners of the server.
 pub(super) struct Listeners {
@@ -121,12 +129,18 @@ impl Listeners {
     }
 
     /// Ends all, as far as the broker does not: closes the sockets, and ends the handshakes.
-    pub(super) async fn stop(self) {
+    /// The clients that were just accepted are answered before, at most for this time.
+    pub(super) async fn stop(self, timeout: Duration) {
         self.counting.cancel().await;
         self.set.set(Vec::new());
+        let mut stops = Vec::new();
         for served in self.served {
             served.accepting.cancel().await;
-            served.handle.current().log_notice_counts(None);
+            stops.push((served.handle, served.stop));
+        }
+        answer_accepted(&self.server.unanswered, timeout).await;
+        for (handle, _stop) in stops {
+            handle.current().log_notice_counts(None);
         }
     }
 
@@ -269,6 +283,18 @@ async fn bind_when_free(handle: &ListenerHandle) -> Bound {
             Err(error) => log::debug!("{} is still not free: {error}", listener.address),
         }
     }
+}
+
+/// Waits until each client that was accepted has an answer to its first request, at most for [`ANSWER_TIMEOUT`] and for
+/// `timeout`. Nobody else may answer it, while clients that are not accepted yet can wait for the next process in a socket
+/// that systemd holds.
+async fn answer_accepted(unanswered: &ConnectionLimit, timeout: Duration) {
+    let all_answered = async {
+        while unanswered.in_use() > 0 {
+            task::sleep(ANSWER_INTERVAL).await;
+        }
+    };
+    let _ = async_std::future::timeout(timeout.min(ANSWER_TIMEOUT), all_answered).await;
 }
 
 /// Logs from time to time how many notices had no line of their own.

@@ -162,7 +162,7 @@ impl Server {
         watch.notify(StateChange::Stopping);
         let shutdown_timeout = reloader.config.process.shutdown_timeout;
         // `all_tasks_ended` ends when the last task that serves clients drops its reference to the state.
-        reloader.listeners.stop().await;
+        reloader.listeners.stop(shutdown_timeout).await;
         drop(reloader.server);
         let _ = events.send(Event::Stop).await;
         wait_for_clients(all_tasks_ended, shutdown_timeout).await;
