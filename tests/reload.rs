@@ -167,7 +167,11 @@ fn a_listener_can_have_the_port_that_another_one_gives_up() {
     let on = |address: String| of(json!([{"protocol": "peerdrop", "address": address}]));
     let daemon = Daemon::start(on(format!("localhost:{port}")));
     let (mut creator, _) = create(daemon.address());
-    reload(&daemon, &on(format!("*:{port}")));
+    let lines = daemon.reload(&on(format!("*:{port}")));
+    assert!(
+        !lines.iter().any(|line| line.contains("tried again")),
+        "{lines:?}"
+    );
     assert_eq!(creator.expect_close().0, 1001);
     create(([127, 0, 0, 1], port).into());
     reload(&daemon, &on(format!("127.0.0.1:{port}")));

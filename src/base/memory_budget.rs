@@ -131,6 +131,18 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_changed_holds_for_what_is_reserved_already() {
+        let budget = MemoryBudget::new(0);
+        let _reservation = MemoryReservation::new(&budget, 60);
+        budget.set_limit(50);
+        assert!(budget.is_exceeded());
+        budget.set_limit(60);
+        assert!(!budget.is_exceeded());
+        budget.set_limit(0);
+        assert_eq!((budget.limit(), budget.is_exceeded()), (usize::MAX, false));
+    }
+
+    #[test]
     fn zero_is_no_limit() {
         let budget = MemoryBudget::new(0);
         let _all = MemoryReservation::new(&budget, usize::MAX);

@@ -8,7 +8,7 @@ mod reload;
 mod status_port;
 mod watch;
 
-use crate::broker::{Broker, Clock, Event, inbox};
+use crate::broker::{Broker, Clock, Event, EventSender, inbox};
 use crate::config::{Address, Config, ConfigError};
 use crate::net::bind::{Bound, close_unnamed};
 use crate::net::frame_writer;
@@ -158,16 +158,25 @@ impl Server {
             // While `events` exists, the broker can only end with a panic, which is propagated here.
             _ = broker => unreachable!("the broker runs as long as its inbox has senders"),
         }
-        log::info!("stopping: closing all connections");
-        watch.notify(StateChange::Stopping);
-        let shutdown_timeout = reloader.config.process.shutdown_timeout;
-        // `all_tasks_ended` ends when the last task that serves clients drops its reference to the state.
-        reloader.listeners.stop(shutdown_timeout).await;
-        drop(reloader.server);
-        let _ = events.send(Event::Stop).await;
-        wait_for_clients(all_tasks_ended, shutdown_timeout).await;
+        stop(reloader, &mut events, all_tasks_ended).await;
         log_summary(events, started).await;
     }
+}
+
+/// Closes all connections, and waits until they have ended, at most for `shutdown_timeout`.
+async fn stop<L>(
+    reloader: Reloader<'_, L>,
+    broker: &mut EventSender,
+    all_tasks_ended: mpsc::Receiver<()>,
+) {
+    log::info!("stopping: closing all connections");
+    reloader.watch.notify(StateChange::Stopping);
+    let timeout = reloader.config.process.shutdown_timeout;
+    reloader.listeners.stop(timeout).await;
+    // `all_tasks_ended` ends when the last task that serves clients drops its reference to the state.
+    drop(reloader.server);
+    let _ = broker.send(Event::Stop).await;
+    wait_for_clients(all_tasks_ended, timeout).await;
 }
 
 /// Waits until no task serves a client any more, at most for `timeout`.

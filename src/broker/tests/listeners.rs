@@ -129,6 +129,19 @@ fn what_a_removed_realm_stored_is_freed() {
 }
 
 #[test]
+fn a_lower_memory_budget_evicts_at_the_next_batch() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let receiver = harness.connect(1);
+    harness.status(1).receive_memory.grow(100_000);
+    harness.reclaim_memory();
+    assert_eq!(drain(&receiver).directives.close, None);
+    harness.broker.memory.budget().set_limit(80_000);
+    harness.reclaim_memory();
+    let close = CloseOrder::Graceful(CloseReason::SHORT_OF_MEMORY);
+    assert_eq!(drain(&receiver).directives.close, Some(close));
+}
+
+#[test]
 fn changed_checks_hold_for_connections_that_there_are() {
     let mut harness = BrokerHarness::new(Disconnect);
     let receiver = harness.connect(1);
