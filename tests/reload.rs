@@ -257,7 +257,7 @@ fn a_changed_option_of_a_protocol_holds_for_those_who_are_connected() {
 #[test]
 fn the_log_level_changes() {
     let config = |level| json!({"log": level, "listeners": [workspace()]});
-    let mut daemon = Daemon::start(config("info"));
+    let daemon = Daemon::start(config("info"));
     let connect = || Client::connect(daemon.address(), "/ws?username=ann");
     let (changed, _) = reload(&daemon, &config("debug"));
     assert!(
@@ -266,25 +266,26 @@ fn the_log_level_changes() {
     );
     let first = connect();
     daemon.wait_for_log("workspace #1: opened");
-    // The lower level holds after the line that says so.
+    // The lower level holds after the line that says so, so that of the next reload is waited for.
     reload(&daemon, &config("warn"));
+    std::fs::write(daemon.config(), "{").unwrap();
+    refused_reload(&daemon);
     first.close_normally();
     // A level that lets it be seen holds before.
-    let (changed, _) = reload(&daemon, &config("debug"));
+    let lines = daemon.reload(&config("debug"));
     assert!(
-        changed.ends_with("reloaded: of the process: log"),
-        "{changed}"
+        lines
+            .last()
+            .unwrap()
+            .ends_with("reloaded: of the process: log"),
+        "{lines:?}"
+    );
+    assert!(
+        !lines.iter().any(|line| line.contains("workspace #1: ")),
+        "{lines:?}"
     );
     connect().close_normally();
-    let log = daemon.stop_and_read_log();
-    assert!(
-        !log.iter().any(|line| line.contains("workspace #1: ")),
-        "{log:?}"
-    );
-    assert!(
-        log.iter().any(|line| line.contains("workspace #2: ")),
-        "{log:?}"
-    );
+    daemon.wait_for_log("workspace #2: ");
 }
 
 #[test]
