@@ -2,7 +2,7 @@
 //! client could forge. Its expressions are tried with another engine than fail2ban's, which is Python's: they use nothing
 //! in which the two differ.
 
-use crate::common::{Client, Daemon, HANDSHAKE, tcp_from, temporary_path};
+use crate::common::{Client, Daemon, HANDSHAKE, socket_path, tcp_from};
 use regex_lite::Regex;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -140,7 +140,7 @@ fn no_client_can_have_another_address_found() {
 
 #[test]
 fn clients_of_a_unix_socket_have_no_address_that_could_be_found() {
-    let path = temporary_path("sock");
+    let path = socket_path();
     let address = format!("unix:{}", path.display());
     let mut daemon = Daemon::start(json!({"listeners": [
         {"protocol": "peerdrop", "address": address, "origins": ["https://a.example"]},

@@ -1,15 +1,15 @@
 //! Listeners on Unix sockets: their files, and the clients behind them, which have no IP address.
 
 use crate::common::{
-    Client, Daemon, HANDSHAKE, Pair, program, read_head, receive_http, run_at_terminal,
-    temporary_file, temporary_path, unix,
+    Client, Daemon, HANDSHAKE, Pair, TemporaryPath, program, read_head, receive_http,
+    run_at_terminal, socket_path, temporary_file, unix,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use switchboard::protocols::PROTOCOLS;
 
 /// Returns the address of a Unix socket.
@@ -18,8 +18,8 @@ fn address(path: &Path) -> String {
 }
 
 /// Starts a listener of this protocol on a new Unix socket, with the log at debug, and returns the socket's path.
-fn start(protocol: &str, mut settings: Value) -> (Daemon, PathBuf) {
-    let path = temporary_path("sock");
+fn start(protocol: &str, mut settings: Value) -> (Daemon, TemporaryPath) {
+    let path = socket_path();
     settings["protocol"] = json!(protocol);
     settings["address"] = json!(address(&path));
     let daemon = Daemon::start(json!({"log": "debug", "listeners": [settings]}));
@@ -197,7 +197,7 @@ fn whoever_asks_a_unix_socket_is_told_how_to_connect_to_it() {
 
 #[test]
 fn the_status_port_may_be_a_unix_socket() {
-    let path = temporary_path("sock");
+    let path = socket_path();
     let mut daemon = Daemon::start(json!({
         "status": address(&path),
         "listeners": [{"protocol": "workspace"}],

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -77,8 +78,36 @@ pub fn run_at_terminal(mut command: Command) -> Output {
     Output { stderr, ..output }
 }
 
+/// A path whose file is removed on drop.
+pub struct TemporaryPath(PathBuf);
+
+impl Deref for TemporaryPath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for TemporaryPath {
+    fn as_ref(&self) -> &Path {
+        self
+    }
+}
+
+impl Drop for TemporaryPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Returns a path of a socket at which there is nothing.
+pub fn socket_path() -> TemporaryPath {
+    TemporaryPath(new_path("sock"))
+}
+
 /// Returns a path in the directory for temporary files at which there is nothing.
-pub fn temporary_path(extension: &str) -> PathBuf {
+fn new_path(extension: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!(
         "switchboard-{}-{}.{extension}",
@@ -90,7 +119,7 @@ pub fn temporary_path(extension: &str) -> PathBuf {
 
 /// Creates a file with this content in the directory for temporary files. The caller may remove it.
 pub fn temporary_file(content: &str) -> PathBuf {
-    let path = temporary_path("json");
+    let path = new_path("json");
     std::fs::File::create(&path)
         .unwrap()
         .write_all(content.as_bytes())

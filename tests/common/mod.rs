@@ -13,8 +13,8 @@ pub use client::{
     tcp_from, unix,
 };
 pub use daemon::{
-    Daemon, listening_address, merge, open_terminal, program, run, run_at_terminal, temporary_file,
-    temporary_path,
+    Daemon, TemporaryPath, listening_address, merge, open_terminal, program, run, run_at_terminal,
+    socket_path, temporary_file,
 };
 pub use notifications::{notification, notify_socket};
 pub use pairs::Pair;
