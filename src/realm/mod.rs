@@ -17,6 +17,7 @@
 pub mod body;
 pub mod command;
 pub mod context;
+pub mod figures;
 pub mod protocol;
 pub mod request;
 pub mod setting;
@@ -29,6 +30,7 @@ use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
 pub use command::Command;
 pub use context::{Connections, Context, Ids};
+pub use figures::Figures;
 pub use protocol::{DecodeFn, Protocol};
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
 pub use setting::{Applies, Setting, SettingError, SettingMap};
@@ -178,6 +180,9 @@ pub trait Realm: Send + 'static {
     fn stored_bytes_of(&self, _conn: ConnectionId) -> usize {
         0
     }
+
+    /// Returns the figures that an operator is shown. Called once a second.
+    fn figures(&self) -> Figures;
 
     /// Gives up stored data of this kind, oldest first, until `bytes` of [`Realm::stored_bytes`] are freed or
     /// no more is left of it. Returns the bytes that were freed. Called when memory is short.

@@ -198,8 +198,8 @@ mod tests {
     use crate::config::Listener;
     use crate::realm::protocol::new_realm;
     use crate::realm::{
-        Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
-        SettingError, SettingMap, SlowConsumerPolicy,
+        Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm,
+        Rejection, SettingError, SettingMap, SlowConsumerPolicy,
     };
     use async_tungstenite::tungstenite::{self, Message as Received, Utf8Bytes, WebSocket};
     use futures::stream;
@@ -262,6 +262,10 @@ mod tests {
             let text: Utf8Bytes = command.into();
             assert_ne!(text.as_str(), "realm", "as requested");
             cx.send(conn, Frame::text(text));
+        }
+
+        fn figures(&self) -> Figures {
+            Figures::default()
         }
 
         fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}

@@ -54,6 +54,11 @@ impl<T> PendingClients<T> {
         self.connected_at.remove(&conn).is_some()
     }
 
+    /// Returns the number of clients that are pending.
+    pub fn len(&self) -> usize {
+        self.connected_at.len()
+    }
+
     /// Returns whether a client waits for the result of a takeover.
     pub fn is_taking_over(&self, conn: ConnectionId) -> bool {
         self.takeovers.contains_key(&conn)

@@ -70,6 +70,16 @@ impl<K: Clone + Ord + HeapBytes, V: HeapBytes> RecentlyGone<K, V> {
         Some(value)
     }
 
+    /// Returns the number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the values of all entries.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(_, value)| value)
+    }
+
     /// Returns whether a client has an entry.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)

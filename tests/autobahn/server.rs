@@ -17,7 +17,7 @@ use switchboard::base::frame::Frame;
 use switchboard::config::{Address, Config, Listener};
 use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use switchboard::server::{Server, WhenTaken};
@@ -71,6 +71,10 @@ impl Realm for EchoAnything {
             Message::Binary(bytes) => Frame::binary(bytes),
         };
         cx.send(conn, frame);
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 
     fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}

@@ -9,7 +9,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use async_tungstenite::tungstenite::Utf8Bytes;
@@ -47,6 +47,8 @@ pub struct Echo {
     options: Options,
     /// Number of texts that each connection was sent back.
     echoes: BTreeMap<ConnectionId, u32>,
+    /// Number of connections that were closed because they had enough.
+    rate_limited: u64,
 }
 
 impl Realm for Echo {
@@ -54,6 +56,7 @@ impl Realm for Echo {
         Ok(Self {
             options: Options::from_map(options)?,
             echoes: BTreeMap::new(),
+            rate_limited: 0,
         })
     }
 
@@ -86,6 +89,7 @@ impl Realm for Echo {
             return;
         };
         if *echoes == self.options.max_echoes {
+            self.rate_limited += 1;
             return cx.close(conn, close_reasons::ENOUGH_ECHOES);
         }
         *echoes += 1;
@@ -96,8 +100,19 @@ impl Realm for Echo {
         self.echoes.remove(&conn);
     }
 
+    fn figures(&self) -> Figures {
+        Figures {
+            sizes: vec![("clients", self.echoes.len())],
+            rate_limited: self.rate_limited,
+        }
+    }
+
     fn free_spare(&mut self) {
-        let Self { echoes, options: _ } = self;
+        let Self {
+            echoes,
+            rate_limited: _,
+            options: _,
+        } = self;
         echoes.free_spare();
     }
 }

@@ -7,7 +7,7 @@ use switchboard::base::close::DisconnectReason;
 use switchboard::config::{Config, Listener};
 use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use switchboard::server::{Server, WhenTaken};
@@ -63,6 +63,10 @@ impl Realm for Hanging {
         loop {
             std::thread::park();
         }
+    }
+
+    fn figures(&self) -> Figures {
+        Figures::default()
     }
 
     fn close(&mut self, _: &mut Context, _: ConnectionId, _: DisconnectReason) {}

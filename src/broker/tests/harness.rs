@@ -9,8 +9,8 @@ use crate::broker::{
     RealmSlot, SocketStatus,
 };
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, HttpReply, Protocol, Realm, Rejection, Request,
-    Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm, Rejection,
+    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -66,6 +66,7 @@ pub(crate) struct MockRealm {
     stored_bytes: usize,
     best_effort_bytes: usize,
     promised_bytes: usize,
+    figures: Figures,
 }
 
 impl Default for MockRealm {
@@ -80,6 +81,7 @@ impl Default for MockRealm {
             stored_bytes: 0,
             best_effort_bytes: 0,
             promised_bytes: 0,
+            figures: Figures::default(),
         }
     }
 }
@@ -265,6 +267,10 @@ impl Realm for MockRealm {
 
     fn stored_bytes(&self) -> usize {
         self.stored_bytes + self.best_effort_bytes + self.promised_bytes
+    }
+
+    fn figures(&self) -> Figures {
+        self.figures.clone()
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {

@@ -130,6 +130,15 @@ impl FastChat {
         Err(open_error(ErrorCode::RateLimited, &text).with_retry_after(wait))
     }
 
+    /// Returns the number of chats that have not ended.
+    pub(super) fn open_chats(&self) -> usize {
+        let online = self.users.values().map(|user| &user.state);
+        let states = online.chain(self.gone.values());
+        let sides: usize = states.map(|state| state.chats.len()).sum();
+        // Each of the two users has an entry.
+        sides / 2
+    }
+
     /// Returns the other users of the chats that a user has opened.
     fn opened_chats(&self, opener: Uuid) -> impl Iterator<Item = &Uuid> {
         let chats = self.users.get(&opener).map(|user| &user.state.chats);

@@ -25,8 +25,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Rejection,
-    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Method, Protocol, Realm,
+    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
 use crate::toolkit::in_flight::InFlightResponses;
@@ -99,6 +99,8 @@ pub struct FastChat {
     gone: RecentlyGone<Uuid, UserState>,
     /// Number of chats so far.
     chat_count: u64,
+    /// Number of messages that were refused with `RATE_LIMITED`.
+    rate_limited: u64,
     /// Memory of the states of the users online.
     online_bytes: usize,
     /// The changes of `users` since the last PRESENCE to all.
@@ -148,6 +150,7 @@ impl Realm for FastChat {
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
             chat_count: 0,
+            rate_limited: 0,
             online_bytes: 0,
             presence_changes: PresenceChanges::default(),
             online_list: None,
@@ -206,6 +209,7 @@ impl Realm for FastChat {
             }
         };
         if let Err(error) = result {
+            self.rate_limited += u64::from(error.code == ErrorCode::RateLimited);
             recipient.send(cx, &ServerMessage::Error(error));
         }
         self.broadcast_presence(cx);
@@ -239,6 +243,18 @@ impl Realm for FastChat {
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
         self.bytes_of(conn)
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            sizes: vec![
+                ("users", self.users.len()),
+                ("users_gone", self.gone.len()),
+                ("unregistered", self.pending.len()),
+                ("chats", self.open_chats()),
+            ],
+            rate_limited: self.rate_limited,
+        }
     }
 
     fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
@@ -277,6 +293,7 @@ impl Realm for FastChat {
             pending_dialects,
             options: _,
             chat_count: _,
+            rate_limited: _,
             online_bytes: _,
             online_list: _,
             // `tick` frees what it keeps.

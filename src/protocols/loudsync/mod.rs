@@ -26,7 +26,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Protocol, Realm, Rejection, Retention,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Protocol, Realm, Rejection, Retention,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::json::InvalidMessage;
@@ -186,6 +186,20 @@ impl Realm for Loudsync {
 
     fn stored_bytes(&self) -> usize {
         self.stored_bytes
+    }
+
+    fn figures(&self) -> Figures {
+        let members = |session: &Session| session.members().count();
+        Figures {
+            sizes: vec![
+                ("sessions", self.sessions.len()),
+                ("members", self.sessions.values().map(members).sum()),
+                ("members_connected", self.connections.len()),
+                ("unregistered", self.pending.len()),
+            ],
+            // The document knows no such limit.
+            rate_limited: 0,
+        }
     }
 
     /// Ends sessions that wait for their members to come back.

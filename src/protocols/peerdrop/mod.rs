@@ -16,7 +16,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Message, Protocol, Realm, Rejection,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use async_tungstenite::tungstenite::Utf8Bytes;
@@ -60,6 +60,8 @@ pub struct PeerDrop {
     code_by_connection: BTreeMap<ConnectionId, String>,
     wrong_codes: WrongCodes,
     waiting: WaitingJoins,
+    /// Number of connections that were closed for [`close_reasons::TOO_MANY_GUESSES`].
+    rate_limited: u64,
 }
 
 /// Path that a client connects to.
@@ -100,6 +102,7 @@ impl Realm for PeerDrop {
                 options.max_waiting_joins,
             ),
             waiting: WaitingJoins::new(options.max_waiting_joins, options.max_waiting_joins_per_ip),
+            rate_limited: 0,
             options,
         })
     }
@@ -135,7 +138,7 @@ impl Realm for PeerDrop {
             None => self.create(cx, conn),
             Some(code) => {
                 if let Err(reason) = self.join(cx, conn, code, request.address) {
-                    cx.close(conn, reason);
+                    self.refuse(cx, conn, reason);
                 }
             }
         }
@@ -173,6 +176,17 @@ impl Realm for PeerDrop {
         self.wrong_codes.bytes() + self.waiting.bytes()
     }
 
+    fn figures(&self) -> Figures {
+        Figures {
+            sizes: vec![
+                ("sessions", self.sessions.len()),
+                ("waiting_joins", self.waiting.len()),
+                ("wrong_codes", self.wrong_codes.len()),
+            ],
+            rate_limited: self.rate_limited,
+        }
+    }
+
     fn tick(&mut self, cx: &mut Context) {
         while let Some(join) = self.waiting.pop_due(cx.now) {
             // Other joins of the address may have been wrong meanwhile.
@@ -182,7 +196,7 @@ impl Realm for PeerDrop {
                 self.look_up(cx, join.conn, join.code, join.address)
             };
             if let Err(reason) = result {
-                cx.close(join.conn, reason);
+                self.refuse(cx, join.conn, reason);
             }
         }
         self.wrong_codes.tick(cx.now);
@@ -194,6 +208,7 @@ impl Realm for PeerDrop {
             code_by_connection,
             wrong_codes,
             waiting,
+            rate_limited: _,
             options: _,
         } = self;
         sessions.free_spare();
@@ -255,6 +270,12 @@ impl PeerDrop {
         } else {
             Err(close_reasons::TOO_MANY_GUESSES)
         }
+    }
+
+    /// Closes a connection that cannot join.
+    fn refuse(&mut self, cx: &mut Context, conn: ConnectionId, reason: CloseReason) {
+        self.rate_limited += u64::from(reason == close_reasons::TOO_MANY_GUESSES);
+        cx.close(conn, reason);
     }
 
     /// Joins a connection to the session with this code.

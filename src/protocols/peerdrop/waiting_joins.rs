@@ -91,6 +91,11 @@ impl WaitingJoins {
         }
     }
 
+    /// Returns the number of joins that wait.
+    pub(super) fn len(&self) -> usize {
+        self.joins.len()
+    }
+
     /// Returns the memory of the joins, in bytes. The longest code has 12 bytes, which the allocator rounds up.
     pub(super) fn bytes(&self) -> usize {
         self.joins.capacity() * size_of::<WaitingJoin>() + self.joins.len() * 32

@@ -202,6 +202,11 @@ impl WrongCodes {
         }
     }
 
+    /// Returns the number of wrong codes in the minute before the last tick, and since then.
+    pub(super) fn len(&self) -> usize {
+        self.recent.len()
+    }
+
     /// Returns the memory of the table, in bytes. The nodes of a tree are not full, so its entries count twice.
     pub(super) fn bytes(&self) -> usize {
         self.recent.capacity() * size_of::<WrongCode>()

@@ -164,6 +164,11 @@ impl Claims {
         due
     }
 
+    /// Returns the number of clients that wait.
+    pub(super) fn len(&self) -> usize {
+        self.claims.len()
+    }
+
     /// Returns whether no client waits.
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {

@@ -332,6 +332,11 @@ impl Mailbox {
         }
     }
 
+    /// Returns the number of stored messages.
+    pub(super) fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
     /// Returns the bytes of all messages and notes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.note_bytes

@@ -20,8 +20,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, HttpReply, Method, Protocol, Realm, Rejection,
-    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Method, Protocol, Realm,
+    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
@@ -255,6 +255,18 @@ impl Realm for PeerJs {
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
         let id = self.id_by_connection.get(&conn);
         id.map_or(0, |id| self.mailbox.bytes_of(id))
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            sizes: vec![
+                ("clients", self.peers.len()),
+                ("claims", self.claims.len()),
+                ("stored_messages", self.mailbox.len()),
+            ],
+            // The document knows no such limit.
+            rate_limited: 0,
+        }
     }
 
     fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {

@@ -22,7 +22,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Protocol, Realm, Rejection, Retention,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Protocol, Realm, Rejection, Retention,
     SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
@@ -64,6 +64,8 @@ pub struct Workspace {
     online_bytes: usize,
     last_user_id: u64,
     last_message_id: u64,
+    /// Number of messages that were refused with `RATE_LIMITED`.
+    rate_limited: u64,
     user_count: UserCount,
 }
 
@@ -113,6 +115,7 @@ impl Realm for Workspace {
             online_bytes: 0,
             last_user_id: 0,
             last_message_id: 0,
+            rate_limited: 0,
             user_count: UserCount::default(),
         })
     }
@@ -169,6 +172,7 @@ impl Realm for Workspace {
         let before = std::mem::replace(&mut member.recipient.dialect, incoming.dialect);
         let recipient = member.recipient;
         if let Err(error) = self.handle(cx, recipient, incoming.message) {
+            self.rate_limited += u64::from(error.code == ErrorCode::RateLimited);
             self.send_error(cx, conn, &error);
         }
         let count_was_sent = self.broadcast_user_count(cx);
@@ -205,6 +209,19 @@ impl Realm for Workspace {
         member.waiting_bytes + user.map_or(0, |user| user.rate_limits.heap_bytes())
     }
 
+    fn figures(&self) -> Figures {
+        Figures {
+            sizes: vec![
+                ("members", self.members.len()),
+                ("users", self.users.len()),
+                ("users_gone", self.recently_gone.len()),
+                ("claims", self.claims.len()),
+                ("waiting_texts", self.large_texts.len()),
+            ],
+            rate_limited: self.rate_limited,
+        }
+    }
+
     /// Forgets users that are gone; the document does not promise to remember them.
     fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
         match retention {
@@ -236,6 +253,7 @@ impl Realm for Workspace {
             online_bytes: _,
             last_user_id: _,
             last_message_id: _,
+            rate_limited: _,
             user_count: _,
         } = self;
         members.free_spare();

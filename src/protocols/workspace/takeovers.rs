@@ -116,6 +116,11 @@ impl Claims {
         Some(claim)
     }
 
+    /// Returns the number of clients that wait.
+    pub(super) fn len(&self) -> usize {
+        self.claimants.len()
+    }
+
     #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.by_user.is_empty() && self.claimants.is_empty()

@@ -38,6 +38,11 @@ impl LargeTexts {
         self.bytes
     }
 
+    /// Returns the number of texts that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn is_free(&self, now: Duration) -> bool {
         self.waiting.is_empty() && self.next_at <= now
     }

@@ -6,6 +6,7 @@
 //! | a binary message is ignored | `a_binary_message_is_ignored` |
 //! | after `max_echoes` the connection is closed | `a_connection_has_so_many_echoes_and_is_closed_at_the_next_text` |
 //! | options can change while it runs | `a_changed_option_holds_for_connections_that_there_are` |
+//! | what an operator is shown | `the_figures_are_the_clients_and_those_who_had_enough` |
 
 use crate::protocols::echo::*;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -57,4 +58,20 @@ fn a_changed_option_holds_for_connections_that_there_are() {
     assert_eq!(harness.reconfigure(json!({"max_echoes": 2})), no_lines());
     assert_eq!(harness.send(1, "two"), ["1 < two"]);
     assert_eq!(harness.send(1, "three"), ["1 x 4429 enough echoes"]);
+}
+
+#[test]
+fn the_figures_are_the_clients_and_those_who_had_enough() {
+    let mut harness: RealmHarness<Echo> = RealmHarness::new(json!({"max_echoes": 1}));
+    for conn in [1, 2, 3] {
+        harness.open(conn, "/echo");
+    }
+    for _ in 0..2 {
+        harness.send(1, "hello");
+    }
+    let expected = Figures {
+        sizes: vec![("clients", 2)],
+        rate_limited: 1,
+    };
+    assert_eq!(harness.realm.figures(), expected);
 }

@@ -79,6 +79,7 @@
 //! | when memory is short, first go rates, last chats | `when_memory_is_short_rates_are_forgotten_before_chats` |
 //! | nothing is stored for ever | `nothing_is_stored_after_all_users_have_been_away_for_a_minute` |
 //! | options can change while it runs | `changed_options_hold_and_users_chats_and_rates_stay` |
+//! | what an operator is shown | `the_figures_are_the_users_those_who_have_gone_their_chats_and_the_refused_messages` |
 
 use crate::base::close::CloseReason;
 use crate::protocols::fastchat::*;
@@ -1541,4 +1542,30 @@ fn changed_options_hold_and_users_chats_and_rates_stay() {
     options["messages_per_minute"] = json!(0);
     harness.reconfigure(options);
     assert!(harness.send(1, &msg(BOB, "hi"))[0].starts_with("2 < "));
+}
+
+#[test]
+fn the_figures_are_the_users_those_who_have_gone_their_chats_and_the_refused_messages() {
+    let figures = |harness: &RealmHarness<FastChat>| {
+        let Figures {
+            sizes,
+            rate_limited,
+        } = harness.realm.figures();
+        let names = ["users", "users_gone", "unregistered", "chats"];
+        assert!(sizes.iter().map(|(name, _)| *name).eq(names));
+        let sizes: Vec<usize> = sizes.iter().map(|(_, size)| *size).collect();
+        (sizes, rate_limited)
+    };
+    let mut harness = chat();
+    harness.open(4, "/ws");
+    assert_eq!(figures(&harness), (vec![3, 0, 1, 1], 0));
+    for _ in 0..62 {
+        harness.send(1, &message("PING", json!({})));
+    }
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(figures(&harness), (vec![2, 1, 1, 1], 2));
+    harness.disconnect(2, DisconnectReason::Lost);
+    assert_eq!(figures(&harness).0, [1, 2, 1, 1]);
+    harness.advance(60 * SECOND);
+    assert_eq!(figures(&harness).0, [1, 0, 0, 0]);
 }

@@ -71,6 +71,7 @@
 //! | sessions are counted, and when memory is short, abandoned ones end | `when_memory_is_short_the_oldest_abandoned_sessions_end` |
 //! | nothing is kept of a session that has ended | `nothing_is_kept_after_all_clients_have_disconnected` |
 //! | options can change while it runs | `changed_options_hold_and_sessions_stay` |
+//! | what an operator is shown | `the_figures_are_the_sessions_their_members_and_those_who_have_not_joined` |
 
 use crate::protocols::loudsync::join::ID_ALPHABET;
 use crate::protocols::loudsync::*;
@@ -1563,4 +1564,25 @@ fn changed_options_hold_and_sessions_stay() {
         lines.contains(&"3 x 4408 timed out".to_owned()),
         "{lines:?}"
     );
+}
+
+#[test]
+fn the_figures_are_the_sessions_their_members_and_those_who_have_not_joined() {
+    let mut harness = harness();
+    for (conn, kind) in [(1, "host"), (2, "client")] {
+        harness.open(conn, "/");
+        harness.send(conn, &join("s", &format!("d{conn}"), kind));
+    }
+    harness.open(3, "/");
+    harness.disconnect(2, DisconnectReason::Lost);
+    let expected = Figures {
+        sizes: vec![
+            ("sessions", 1),
+            ("members", 2),
+            ("members_connected", 1),
+            ("unregistered", 1),
+        ],
+        rate_limited: 0,
+    };
+    assert_eq!(harness.realm.figures(), expected);
 }

@@ -35,6 +35,7 @@
 //! | what a peer sent right before it went is delivered | `messages_sent_right_before_a_peer_disconnects_are_delivered_before_the_close` |
 //! | two peers in a session, isolated from others | `sessions_are_isolated_from_each_other` |
 //! | options can change while it runs | `changed_options_hold_and_sessions_stay_with_their_codes` |
+//! | what an operator is shown | `the_figures_are_the_sessions_the_joins_that_wait_the_wrong_codes_and_who_guessed_too_often` |
 
 use crate::protocols::peerdrop::*;
 use crate::testing::harness::{RealmHarness, no_lines};
@@ -601,6 +602,23 @@ fn only_the_two_paths_of_the_document_are_served() {
     ] {
         assert!(!(PROTOCOL.matches_path)(path), "{path}");
     }
+}
+
+#[test]
+fn the_figures_are_the_sessions_the_joins_that_wait_the_wrong_codes_and_who_guessed_too_often() {
+    let mut harness = harness();
+    let code = create(&mut harness, 1);
+    harness.open(2, &format!("/ws/chat/{code}"));
+    create(&mut harness, 3);
+    guess_wrong_times(&mut harness, "192.0.2.1", 10);
+    for conn in [20, 21] {
+        guess_wrong(&mut harness, conn, "192.0.2.1");
+    }
+    let expected = Figures {
+        sizes: vec![("sessions", 2), ("waiting_joins", 0), ("wrong_codes", 10)],
+        rate_limited: 2,
+    };
+    assert_eq!(harness.realm.figures(), expected);
 }
 
 #[test]

@@ -61,6 +61,7 @@
 //! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 //! | options can change while it runs | `changed_options_hold_and_clients_and_stored_messages_stay` |
+//! | what an operator is shown | `the_figures_are_the_clients_those_who_wait_for_an_id_and_the_stored_messages` |
 
 use crate::config::Listener;
 use crate::protocols::peerjs::mailbox::{MAX_NOTES, MESSAGE_OVERHEAD};
@@ -1243,6 +1244,21 @@ fn options_out_of_range_are_named() {
         let options = json!({key: wrong});
         assert_eq!(RealmHarness::<PeerJs>::invalid_option(options), key);
     }
+}
+
+#[test]
+fn the_figures_are_the_clients_those_who_wait_for_an_id_and_the_stored_messages() {
+    let mut harness = with(&["a", "b"]);
+    harness.send(1, &offer("absent", "1"));
+    harness.send(1, &message("CANDIDATE", "absent"));
+    harness.advance(SECOND * 41);
+    harness.open(3, &target("b", "another"));
+    harness.send(1, &offer("absent", "2"));
+    let expected = Figures {
+        sizes: vec![("clients", 2), ("claims", 1), ("stored_messages", 1)],
+        rate_limited: 0,
+    };
+    assert_eq!(harness.realm.figures(), expected);
 }
 
 #[test]

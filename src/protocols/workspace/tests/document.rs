@@ -86,6 +86,7 @@
 //! | Electron: only messages that it is sent are activity | `a_message_that_a_dialect_does_not_have_is_no_activity` |
 //! | Electron: nothing is kept of old names | `nothing_is_kept_of_a_former_username` |
 //! | options can change while it runs | `changed_options_hold_and_the_room_stays`, `a_larger_budget_lets_what_waits_be_announced_at_once` |
+//! | what an operator is shown | `the_figures_are_the_members_their_users_those_who_have_gone_and_the_refused_messages` |
 
 use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
@@ -1390,4 +1391,29 @@ fn a_larger_budget_lets_what_waits_be_announced_at_once() {
     }
     let lines = harness.reconfigure(json!({"announcements_per_second": 0}));
     assert!(lines.iter().any(|line| line.contains("user4")), "{lines:?}");
+}
+
+#[test]
+fn the_figures_are_the_members_their_users_those_who_have_gone_and_the_refused_messages() {
+    let mut harness = harness();
+    for (conn, name) in [(1, "ann"), (2, "ann"), (3, "bob")] {
+        harness.open(conn, &format!("/ws?username={name}"));
+    }
+    for _ in 0..103 {
+        harness.send(1, SEND);
+    }
+    // Whoever has said nothing is not remembered.
+    harness.send(3, SEND);
+    harness.disconnect(3, DisconnectReason::Lost);
+    let expected = Figures {
+        sizes: vec![
+            ("members", 2),
+            ("users", 1),
+            ("users_gone", 1),
+            ("claims", 0),
+            ("waiting_texts", 0),
+        ],
+        rate_limited: 3,
+    };
+    assert_eq!(harness.realm.figures(), expected);
 }
