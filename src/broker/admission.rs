@@ -104,6 +104,7 @@ impl Broker {
             self.admission.deferred.remove(&conn);
             self.connections.remove(&conn);
         }
+        self.count_accepted(conn);
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.measure_rtt(now, keepalive, &mut self.wakers);
         }
@@ -130,8 +131,20 @@ impl Broker {
     pub(super) fn admit(&mut self, conn: ConnectionId) {
         if let Some(deferred) = self.admission.deferred.remove(&conn) {
             self.remove_pause(conn);
+            self.count_accepted(conn);
             // Fails only if the client is gone; then `Disconnected` follows.
             let _ = deferred.reply_to.map(|reply_to| reply_to.send(Ok(())));
+        }
+    }
+
+    /// Counts a connection that the realm has admitted, if it is still there.
+    fn count_accepted(&mut self, conn: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        connection.is_admitted = true;
+        if let Some(counters) = self.slots.counters(connection.listener_index) {
+            counters.record_accepted();
         }
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Connection {
     /// Connections that are paused because they sent to this one while its outbox was full. May
     /// hold one more than once.
     pub(super) paused_senders: Vec<ConnectionId>,
+    /// Whether the realm has admitted the client.
+    pub(super) is_admitted: bool,
     /// Whether the close of the connection is reported to the realm, or queued to be.
     pub(super) closing: bool,
     /// Bytes that this connection held when it was evicted, or aborted in its closing handshake: they count as
@@ -57,6 +59,7 @@ impl Connection {
             liveness: Liveness::new(now),
             pause_count: 0,
             paused_senders: Vec::new(),
+            is_admitted: false,
             closing: false,
             releasing: None,
         }

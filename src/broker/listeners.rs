@@ -1,21 +1,16 @@
 //! Listeners come and go while the daemon runs, and their settings change.
 
 use super::event::{ListenerChange, NewListener};
+use super::figures::add_ended;
 use super::outbox::CloseOrder;
 use super::slots::{ListenerKey, RealmSlot};
 use super::{Broker, Now};
-use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::close::CloseReason;
 use crate::realm::ConnectionId;
 
 impl Broker {
     /// Serves a new listener. Returns its key.
     pub(super) fn insert_listener(&mut self, slot: RealmSlot) -> ListenerKey {
-        // An entry that is made when the first connection of a storm ends would lie behind the memory of all of them,
-        // and keep the allocator from returning it to the system.
-        for &reason in slot.realm.protocol().close_reasons {
-            let reason = DisconnectReason::Closed(reason);
-            self.disconnect_counts.entry(reason.name()).or_default();
-        }
         let key = self.slots.insert(slot);
         self.memory.add_listener(key.index());
         key
@@ -86,8 +81,10 @@ impl Broker {
 
     /// Frees the indexes of removed listeners to which nothing refers any more, once a second.
     pub(super) fn free_drained(&mut self) {
-        let connections = &self.connections;
-        self.slots
-            .free_drained(|index| connections.values().any(|it| it.listener_index == index));
+        let (connections, ended) = (&self.connections, &mut self.ended_before);
+        self.slots.free_drained(
+            |index| connections.values().any(|it| it.listener_index == index),
+            |counters| add_ended(ended, counters),
+        );
     }
 }

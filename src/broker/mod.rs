@@ -7,10 +7,14 @@
 mod admission;
 mod clock;
 mod connections;
+mod count;
+mod counters;
 mod delivery;
 mod event;
 mod eviction;
 mod fair_share;
+mod figures;
+mod histogram;
 mod inbox;
 mod keepalive;
 mod listeners;
@@ -20,6 +24,7 @@ mod pausing;
 mod pulse;
 mod slots;
 mod socket_status;
+mod traffic;
 mod unfinished;
 
 use crate::base::close::{CloseReason, DisconnectReason};
@@ -30,11 +35,13 @@ use admission::Admission;
 use async_std::task::yield_now;
 pub(crate) use clock::Clock;
 use connections::ConnectionTable;
+pub(crate) use counters::{ListenerCounters, Refusal};
 use event::EventReceiver;
 pub(crate) use event::{
     DisconnectCounts, Event, HttpEvent, ListenerChange, NewListener, OpenEvent,
 };
 use futures::StreamExt;
+pub(crate) use histogram::Histogram;
 pub(crate) use inbox::{EventSender, Inbox, inbox, lane};
 pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 use memory::Memory;
@@ -50,6 +57,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
+pub(crate) use traffic::Traffic;
 pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
 use uuid::Uuid;
 
@@ -81,7 +89,8 @@ pub(crate) struct Broker {
     clock: Arc<Clock>,
     pulse: Arc<Pulse>,
     stopping: bool,
-    disconnect_counts: DisconnectCounts,
+    /// Ended connections of listeners that were removed.
+    ended_before: DisconnectCounts,
 }
 
 /// The time, read once per batch.
@@ -103,7 +112,6 @@ impl Broker {
     /// Creates a broker without listeners.
     pub(crate) fn new(budget: Arc<MemoryBudget>, clock: Arc<Clock>) -> Self {
         Self {
-            disconnect_counts: no_disconnects(),
             memory: Memory::new(budget),
             slots: Slots::default(),
             new_lanes: Vec::new(),
@@ -116,6 +124,7 @@ impl Broker {
             clock,
             pulse: Arc::new(Pulse::new()),
             stopping: false,
+            ended_before: DisconnectCounts::new(),
         }
     }
 
@@ -144,7 +153,12 @@ impl Broker {
             if !self.new_lanes.is_empty() {
                 inbox.add(self.new_lanes.drain(..));
             }
-            work += self.reclaim_memory(now);
+            let reclaimed = self.reclaim_memory(now);
+            if reclaimed > 0 {
+                work += reclaimed;
+                time = start.elapsed();
+            }
+            self.pulse.batches.record(time);
             self.wakers.drain(..).for_each(Waker::wake);
             if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
                 yield_now().await;
@@ -183,9 +197,7 @@ impl Broker {
             Event::Stop => self.stop(now),
             Event::Count(reply_to) => {
                 // Fails only if the requester no longer waits.
-                let mut counts = self.disconnect_counts.clone();
-                counts.retain(|_, count| *count > 0);
-                let _ = reply_to.send(counts);
+                let _ = reply_to.send(self.disconnect_counts());
                 1
             }
         }
@@ -217,8 +229,12 @@ impl Broker {
         let Some(connection) = self.connections.get_mut(&conn) else {
             return 1;
         };
-        *self.disconnect_counts.entry(reason.name()).or_default() += 1;
         let listener_index = connection.listener_index;
+        if connection.is_admitted {
+            if let Some(counters) = self.slots.counters(listener_index) {
+                counters.record_closed(reason);
+            }
+        }
         let is_reported = std::mem::replace(&mut connection.closing, true);
         self.resume_senders_of(conn);
         self.admission.remove(conn);
@@ -239,6 +255,7 @@ impl Broker {
         if self.stopping {
             return 1;
         }
+        self.pulse.record_lag();
         self.memory.begin_second();
         let probe_results = self.check_connections(now);
         let mut work = 1 + self.deliver_pending_closes(now);
@@ -251,6 +268,7 @@ impl Broker {
         }
         self.free_drained();
         self.free_spare();
+        self.publish_figures();
         self.pulse.record(self.connections.len());
         work
     }
@@ -271,8 +289,8 @@ impl Broker {
             clock: _,
             pulse: _,
             stopping: _,
-            // Has an entry for each reason from the start.
-            disconnect_counts: _,
+            // Has an entry for each reason at most.
+            ended_before: _,
         } = self;
         slots.free_spare();
         new_lanes.free_spare();
@@ -387,21 +405,6 @@ impl Broker {
         self.drop_held(conn);
         self.resume_senders_of(conn);
     }
-}
-
-/// Returns a count of 0 for each way in which a connection of any protocol can end: see
-/// [`Broker::insert_listener`].
-fn no_disconnects() -> DisconnectCounts {
-    let closed = CloseReason::COMMON.iter();
-    let ended = [
-        DisconnectReason::ClosedByClient(None),
-        DisconnectReason::Lost,
-        DisconnectReason::Unresponsive,
-    ];
-    let reasons = closed
-        .map(|&reason| DisconnectReason::Closed(reason))
-        .chain(ended);
-    reasons.map(|reason| (reason.name(), 0)).collect()
 }
 
 /// Ids from the operating system's random source.

@@ -195,6 +195,11 @@ impl Outbox {
         state.exempt_bytes = state.bytes;
     }
 
+    /// Returns the bytes that are queued, or taken and not yet written, as they count against the limit.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        lock(&self.0).bytes
+    }
+
     /// Returns the bytes that closing this connection would free: its own frames, and its share of
     /// frames that are queued for several clients. An estimate.
     pub(crate) fn share(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The slots of listeners: each has a realm. An index is reused when nothing refers to it any more.
 
+use super::counters::ListenerCounters;
 use super::keepalive::KeepaliveConfig;
 use crate::base::spare::FreeSpare;
 use crate::realm::Realm;
@@ -22,20 +23,25 @@ pub(crate) struct ConnectionChecks {
     pub(crate) message_timeout: Duration,
 }
 
-/// The index of a listener in the broker. The broker reuses it for another listener when no clone of this is left and
-/// the listener is removed.
+/// The index of a listener in the broker, and its counters. The broker reuses the index for another listener when no clone
+/// of this is left and the listener is removed.
 #[derive(Clone)]
-pub(crate) struct ListenerKey(Arc<usize>);
+pub(crate) struct ListenerKey(Arc<(usize, ListenerCounters)>);
 
 impl ListenerKey {
     /// Creates the key of an index that nothing refers to.
-    pub(crate) fn new(index: usize) -> Self {
-        Self(Arc::new(index))
+    pub(crate) fn new(index: usize, counters: ListenerCounters) -> Self {
+        Self(Arc::new((index, counters)))
     }
 
     /// Returns the index.
     pub(crate) fn index(&self) -> usize {
-        *self.0
+        self.0.0
+    }
+
+    /// Returns the counters.
+    pub(crate) fn counters(&self) -> &ListenerCounters {
+        &self.0.1
     }
 
     fn is_only_one(&self) -> bool {
@@ -72,6 +78,14 @@ impl Slots {
         }
     }
 
+    /// Returns the counters of a listener, also of one that is removed while its connections are closing.
+    pub(super) fn counters(&self, listener_index: usize) -> Option<&ListenerCounters> {
+        match self.0.get(listener_index)? {
+            Slot::Served(_, key) | Slot::Draining(key) => Some(key.counters()),
+            Slot::Free => None,
+        }
+    }
+
     /// Returns the number of slots, those that are not served included.
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -80,7 +94,8 @@ impl Slots {
     /// Inserts a listener where an index is free. Returns its key.
     pub(super) fn insert(&mut self, slot: RealmSlot) -> ListenerKey {
         let free = self.0.iter().position(|it| matches!(it, Slot::Free));
-        let key = ListenerKey::new(free.unwrap_or(self.0.len()));
+        let counters = ListenerCounters::new(slot.realm.as_ref());
+        let key = ListenerKey::new(free.unwrap_or(self.0.len()), counters);
         let slot = Slot::Served(slot, key.clone());
         match self.0.get_mut(key.index()) {
             Some(place) => *place = slot,
@@ -99,11 +114,16 @@ impl Slots {
     }
 
     /// Frees the indexes of removed listeners to which nothing refers any more: a task of a listener has a clone of its key,
-    /// a connection has its index.
-    pub(super) fn free_drained(&mut self, has_connection: impl Fn(usize) -> bool) {
+    /// a connection has its index. What they have counted is passed to `freed`.
+    pub(super) fn free_drained(
+        &mut self,
+        has_connection: impl Fn(usize) -> bool,
+        mut freed: impl FnMut(&ListenerCounters),
+    ) {
         for (index, slot) in self.0.iter_mut().enumerate() {
             match slot {
                 Slot::Draining(key) if key.is_only_one() && !has_connection(index) => {
+                    freed(key.counters());
                     *slot = Slot::Free;
                 }
                 _ => {}

@@ -1,6 +1,7 @@
 //! State that a connection's socket shares with the broker without sending messages.
 
 use super::clock::Clock;
+use super::traffic::{TrafficCounts, TrafficMeter};
 use super::unfinished::{MessageProgress, UnfinishedMessage};
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
@@ -39,6 +40,8 @@ pub(crate) struct SocketStatus {
     /// Memory reserved for received data that is not yet handled. The connection grows it by the bytes
     /// it reads; the broker releases the bytes of the commands that it has handled.
     pub(crate) receive_memory: MemoryReservation,
+    /// What has gone over the socket.
+    pub(crate) traffic: TrafficMeter,
     /// The message that has been received in part.
     pub(crate) unfinished: UnfinishedMessage,
     /// Whether the socket may have something to read that was not read yet.
@@ -46,8 +49,12 @@ pub(crate) struct SocketStatus {
 }
 
 impl SocketStatus {
-    /// Creates the status of a client that was active just now.
-    pub(crate) fn new(clock: &Arc<Clock>, budget: &Arc<MemoryBudget>) -> Self {
+    /// Creates the status of a client that was active just now. `traffic` is that of its listener.
+    pub(crate) fn new(
+        clock: &Arc<Clock>,
+        budget: &Arc<MemoryBudget>,
+        traffic: &Arc<TrafficCounts>,
+    ) -> Self {
         let status = Self {
             clock: Arc::clone(clock),
             activity_second: AtomicU32::new(0),
@@ -57,6 +64,7 @@ impl SocketStatus {
             write_epoch: AtomicU32::new(0),
             write_waker: AtomicWaker::new(),
             receive_memory: MemoryReservation::new(budget, 0),
+            traffic: TrafficMeter::new(Arc::clone(traffic)),
             unfinished: UnfinishedMessage::default(),
             readable: AtomicBool::new(true),
         };
@@ -230,9 +238,17 @@ impl Wake for SocketStatus {
 mod tests {
     use super::*;
 
+    fn status() -> SocketStatus {
+        SocketStatus::new(
+            &Arc::new(Clock::new()),
+            &MemoryBudget::new(0),
+            &Arc::default(),
+        )
+    }
+
     #[test]
     fn the_last_round_trip_is_recorded_in_microseconds() {
-        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
+        let status = status();
         assert_eq!(status.rtt(), None);
         for micros in [23_456, 1, 4_000_000_000] {
             status.record_rtt(Duration::from_micros(micros));
@@ -245,7 +261,7 @@ mod tests {
     #[test]
     fn the_time_to_answer_grows_by_a_second_for_each_2_kib_since_the_last_received_byte() {
         let s = Duration::from_secs;
-        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
+        let status = status();
         let time = |status: &SocketStatus| status.time_to_answer(s(5), s(120));
         assert_eq!(time(&status), s(5));
         status.record_written(2047);

@@ -69,8 +69,6 @@ pub(crate) struct FrameWriter {
     partial: Option<CurrentFrame>,
     /// Whether a write has failed: then nothing can be written any more.
     has_failed: bool,
-    /// Number of data frames written.
-    pub(crate) frames_sent: u64,
 }
 
 impl FrameWriter {
@@ -86,7 +84,6 @@ impl FrameWriter {
             controls: VecDeque::new(),
             partial: None,
             has_failed: false,
-            frames_sent: 0,
         }
     }
 
@@ -147,7 +144,8 @@ impl FrameWriter {
                 Poll::Ready(Ok(0) | Err(_)) => self.has_failed = true,
                 Poll::Ready(Ok(bytes)) => {
                     let (frames, bytes) = self.remove(bytes);
-                    self.frames_sent += frames as u64;
+                    let traffic = &self.socket.status().traffic;
+                    traffic.counts.messages_out.add(frames as u64);
                     notify_broker |= outbox_receiver.release(frames, bytes);
                 }
                 Poll::Pending => break,
@@ -277,7 +275,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let status = SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(0));
+        let (clock, budget) = (Arc::new(Clock::new()), MemoryBudget::new(0));
+        let status = SocketStatus::new(&clock, &budget, &Arc::default());
         let socket = ClientSocket::new(async_std::net::TcpStream::from(server), Arc::new(status));
         (FrameWriter::new(socket, &[]), client)
     }

@@ -42,7 +42,8 @@ pub(crate) async fn admit_client(
     permits: &mut Permits,
 ) -> Option<Connection> {
     let server = &listener.server;
-    let status = SocketStatus::new(&server.clock, &server.budget);
+    let traffic = &listener.counters().traffic;
+    let status = SocketStatus::new(&server.clock, &server.budget, traffic);
     let socket = ClientSocket::new(stream, Arc::new(status));
     let mut http = HttpConnection::new(socket, peer, listener);
     http.read_proxy_header().await?;

@@ -7,7 +7,7 @@
 
 use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
-use crate::broker::{Clock, EventSender, ListenerKey};
+use crate::broker::{Clock, EventSender, ListenerCounters, ListenerKey};
 use crate::config::{Address, Hosts, Listener, ListenerSettings, ProcessSettings};
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
@@ -189,7 +189,7 @@ impl ListenerState {
         self.protocol.name
     }
 
-    /// Logs what happened to a client, unless the same happened to another one a moment ago. `details` must be
+    /// Counts what happened to a client, and logs it, unless the same happened to another one a moment ago. `details` must be
     /// one line, in which text of the client is escaped and cut.
     pub(crate) fn log_notice(
         &self,
@@ -197,6 +197,9 @@ impl ListenerState {
         client: ClientAddress,
         details: impl FnOnce() -> String,
     ) {
+        if let Some(refusal) = notice.refusal() {
+            self.counters().record_refused(refusal);
+        }
         let Some(unlogged) = self.shared.notices.record(notice, Instant::now()) else {
             return;
         };
@@ -252,6 +255,11 @@ impl ListenerState {
     /// Returns the address of a client for the log; `None` without `log_addresses`.
     pub(crate) fn logged_address(&self, client: ClientAddress) -> Option<ClientAddress> {
         self.server.logged_address(client)
+    }
+
+    /// Returns what is counted of the listener.
+    pub(crate) fn counters(&self) -> &ListenerCounters {
+        self.shared.key.counters()
     }
 
     /// Returns the limit of an outbox in bytes.

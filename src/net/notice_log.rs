@@ -2,6 +2,7 @@
 //! with its details, of some kinds the first few; those that follow are counted, and the count is logged with the next one or after the minute.
 //! So refusals are seen by default, and no client can fill the log with them.
 
+use crate::broker::Refusal;
 use crate::net::http::request::WrongProtocol;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -54,6 +55,20 @@ impl Notice {
             Self::Refused(status) => Some(status),
             _ => None,
         }
+    }
+
+    /// Returns as what it is counted, if it refuses a client.
+    pub(crate) const fn refusal(self) -> Option<Refusal> {
+        let reason = match self {
+            Self::Refused(status) => return Some(Refusal::Status(status)),
+            Self::UntrustedForwarding => return None,
+            Self::TimedOut => "timeout",
+            Self::WrongProtocol(WrongProtocol::Tls) => "tls",
+            Self::WrongProtocol(WrongProtocol::Http2) => "http2",
+            Self::WrongProtocol(WrongProtocol::ProxyHeader) => "unexpected_proxy_header",
+            Self::ProxyHeader => "proxy_header",
+        };
+        Some(Refusal::Unanswered(reason))
     }
 
     /// Returns the level of its log lines: `warn` for what the operator has to mend.

@@ -63,8 +63,6 @@ pub(crate) struct ClientSocket {
     /// If set, received bytes do not count as activity; only the client's reading does, which shows in the
     /// socket's accepting further bytes.
     pub(crate) ignore_received_as_activity: bool,
-    pub(crate) bytes_received: u64,
-    pub(crate) bytes_sent: u64,
     /// Number of writes that the kernel took.
     #[cfg(test)]
     pub(crate) writes: usize,
@@ -90,8 +88,6 @@ impl ClientSocket {
             write_turns: Turns::default(),
             status,
             ignore_received_as_activity: false,
-            bytes_received: 0,
-            bytes_sent: 0,
             #[cfg(test)]
             writes: 0,
         }
@@ -185,7 +181,7 @@ impl AsyncRead for ClientSocket {
                 self.status.set_readable(true);
                 if let Ok(bytes) = *result {
                     self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
-                    self.bytes_received += bytes as u64;
+                    self.status.traffic.counts.bytes_in.add(bytes as u64);
                     if !self.ignore_received_as_activity {
                         self.status.record_received();
                     }
@@ -240,7 +236,7 @@ impl AsyncWrite for ClientSocket {
                 let bytes = *result.as_ref().unwrap_or(&0);
                 self.write_budget_left = self.write_budget_left.saturating_sub(bytes);
                 self.status.record_written(bytes);
-                self.bytes_sent += bytes as u64;
+                self.status.traffic.counts.bytes_out.add(bytes as u64);
             }
         }
         written

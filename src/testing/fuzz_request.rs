@@ -3,7 +3,7 @@
 use super::Input;
 use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
-use crate::broker::{Clock, ListenerKey, lane};
+use crate::broker::{Clock, ListenerCounters, ListenerKey, lane};
 use crate::config::{Address, ForwardedHeader, Listener};
 use crate::net::client_ip;
 use crate::net::http::checks::local_response;
@@ -229,7 +229,7 @@ thread_local! {
             let (_, stopping) = channel::bounded(1);
             let (all_gone, _) = mpsc::channel(1);
             let server = Arc::new(ServerState::new(Arc::new(Clock::new()), all_gone));
-            let key = ListenerKey::new(index);
+            let key = ListenerKey::new(index, ListenerCounters::default());
             let shared = ListenerShared::new(key, lane, stopping, &listener.settings);
             ListenerState::new(server, shared, listener, address)
         })

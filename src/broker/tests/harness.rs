@@ -5,8 +5,8 @@ use crate::base::frame::Frame;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::outbox::{Directives, OutboxReceiver, outbox};
 use crate::broker::{
-    Broker, Clock, ConnectionChecks, Event, KeepaliveConfig, ListenerKey, Now, OpenEvent,
-    RealmSlot, SocketStatus,
+    Broker, Clock, ConnectionChecks, Event, KeepaliveConfig, ListenerCounters, ListenerKey, Now,
+    OpenEvent, RealmSlot, SocketStatus,
 };
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm, Rejection,
@@ -87,6 +87,14 @@ impl Default for MockRealm {
 }
 
 impl MockRealm {
+    /// A realm with these figures.
+    pub(crate) fn showing(figures: Figures) -> Self {
+        Self {
+            figures,
+            ..Self::default()
+        }
+    }
+
     /// A realm that rejects each connection with status 429.
     pub(crate) fn rejecting() -> Self {
         Self {
@@ -428,7 +436,7 @@ impl BrokerHarness {
         let budget = self.broker.memory.budget();
         let (outbox, receiver) = outbox(120, budget);
         let (reply_to, reply) = oneshot::channel();
-        let status = SocketStatus::new(&self.broker.clock, budget);
+        let status = SocketStatus::new(&self.broker.clock, budget, &self.counters().traffic);
         status.set_last_activity(self.second());
         let event = OpenEvent {
             listener_index,
@@ -463,6 +471,10 @@ impl BrokerHarness {
     /// Ends a connection as its task would.
     pub(crate) fn disconnect(&mut self, conn: u64, reason: DisconnectReason) {
         self.handle(Event::Disconnected(ConnectionId(conn), reason));
+    }
+
+    pub(crate) fn counters(&self) -> &ListenerCounters {
+        self.key.counters()
     }
 
     pub(crate) fn status(&self, conn: u64) -> &SocketStatus {

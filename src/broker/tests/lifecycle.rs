@@ -4,7 +4,7 @@ use super::harness::{Action, BrokerHarness, MockRealm, REJECTION, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent};
 use crate::realm::{
-    ConnectRequest, HttpReply, Method, Request,
+    ConnectRequest, Figures, HttpReply, Method, Request,
     SlowConsumerPolicy::{Backpressure, Disconnect},
 };
 use futures::channel::oneshot;
@@ -174,4 +174,57 @@ fn a_request_is_answered_by_its_realm_and_a_long_reply_is_more_work() {
     assert_eq!(harness.take_log(), ["request /path"]);
     let reply = reply.try_recv().unwrap();
     assert!(matches!(reply, Some(HttpReply::Ok { body, .. }) if body.len() == 5 * BYTES_PER_UNIT));
+}
+
+#[test]
+fn what_was_accepted_is_either_connected_or_closed_and_what_was_rejected_is_neither() {
+    let realm = MockRealm::deferring(&[4, 5, 6]);
+    let mut harness = BrokerHarness::with_realm(Disconnect, realm);
+    let _clients = [1, 2, 3, 4, 5, 6].map(|conn| harness.open(conn));
+    let counts = |harness: &BrokerHarness| {
+        let counters = harness.counters();
+        let closed: u64 = counters.closed().map(|(_, count)| count).sum();
+        (counters.accepted(), counters.connections(), closed)
+    };
+    assert_eq!(counts(&harness), (3, 3, 0), "the deferred ones wait");
+    harness.command(1, vec![Action::Admit(4), Action::Reject(5)]);
+    assert_eq!(counts(&harness), (4, 4, 0));
+    // A client that goes before its open is decided was no connection.
+    harness.disconnect(6, DisconnectReason::Lost);
+    harness.disconnect(5, DisconnectReason::Lost);
+    assert_eq!(counts(&harness), (4, 4, 0));
+    for conn in [1, 2, 3, 4] {
+        harness.disconnect(conn, DisconnectReason::ClosedByClient(Some(1000)));
+    }
+    assert_eq!(counts(&harness), (4, 0, 4));
+}
+
+#[test]
+fn each_second_the_broker_publishes_what_only_it_knows() {
+    let realm = MockRealm::showing(Figures {
+        sizes: vec![("things", 7)],
+        rate_limited: 2,
+    });
+    let mut harness = BrokerHarness::with_realm(Disconnect, realm);
+    let receiver = harness.connect(1);
+    harness.connect(2);
+    harness.command(2, vec![send(1, "hello")]);
+    harness.status(1).traffic.counts.messages_in.add(3);
+    let published = |harness: &BrokerHarness| {
+        let counters = harness.counters();
+        let messages = counters.traffic.get().messages_in;
+        let sizes: Vec<_> = counters.sizes().collect();
+        (
+            counters.outbox_bytes() > 0,
+            messages,
+            counters.rate_limited(),
+            sizes,
+        )
+    };
+    assert_eq!(published(&harness), (false, 0, 0, vec![("things", 0)]));
+    harness.tick_at(1);
+    assert_eq!(published(&harness), (true, 3, 2, vec![("things", 7)]));
+    drain(&receiver);
+    harness.tick_at(2);
+    assert_eq!(published(&harness), (false, 3, 2, vec![("things", 7)]));
 }

@@ -1,8 +1,10 @@
 //! Listeners that come and go while the broker runs, and whose settings change.
 
-use super::harness::{BrokerHarness, CHECKS, MockRealm, REJECTION, drain, send};
+use super::harness::{BrokerHarness, CHECKS, MockRealm, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
-use crate::broker::{CloseOrder, Event, ListenerChange, ListenerKey, NewListener, RealmSlot, lane};
+use crate::broker::{
+    CloseOrder, Event, ListenerChange, ListenerCounters, ListenerKey, NewListener, RealmSlot, lane,
+};
 use crate::realm::SlowConsumerPolicy::Disconnect;
 use futures::channel::oneshot;
 use serde_json::json;
@@ -169,11 +171,17 @@ fn a_realm_is_reconfigured_and_its_effects_are_applied() {
 }
 
 #[test]
-fn the_ends_of_a_new_listeners_connections_are_counted() {
+fn the_ends_of_a_removed_listeners_connections_are_counted() {
     let mut harness = BrokerHarness::new(Disconnect);
-    let key = add(&mut harness, MockRealm::rejecting());
-    let (_, mut reply) = harness.start_open_to(&key, 1);
-    assert_eq!(reply.try_recv(), Ok(Some(Err(REJECTION))));
-    let counts = &harness.broker.disconnect_counts;
-    assert_eq!(counts.get(CloseReason::GOODBYE.reason()), Some(&0));
+    let _receivers = [harness.connect(1), harness.connect(2)];
+    harness.disconnect(1, DisconnectReason::Lost);
+    remove(&mut harness);
+    let shut_down = DisconnectReason::Closed(CloseReason::SHUTTING_DOWN);
+    harness.disconnect(2, shut_down);
+    let expected = [DisconnectReason::Lost, shut_down].map(|reason| (reason.name(), 1));
+    assert!(harness.broker.disconnect_counts().into_iter().eq(expected));
+    // Its index is free then.
+    harness.key = ListenerKey::new(7, ListenerCounters::default());
+    harness.tick_at(1);
+    assert!(harness.broker.disconnect_counts().into_iter().eq(expected));
 }

@@ -4,6 +4,7 @@ use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
 use crate::base::ip::ClientAddress;
 use crate::base::log_escape::{Excerpt, Quoted};
+use crate::broker::Traffic;
 use crate::config::Address;
 use crate::net::listener::ServerState;
 use crate::realm::{ConnectionId, Message};
@@ -39,15 +40,6 @@ pub(crate) struct ConnectionLog {
     pub(crate) traces_messages: bool,
 }
 
-/// What went over a connection.
-pub(super) struct Traffic {
-    pub(super) time: Duration,
-    pub(super) messages_in: u64,
-    pub(super) messages_out: u64,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-}
-
 impl ConnectionLog {
     /// Logs the beginning of the connection, at `debug`.
     pub(crate) fn log_open(&self) {
@@ -64,14 +56,14 @@ impl ConnectionLog {
         log::debug!("{} #{}: ignored a message", self.protocol, self.conn.0);
     }
 
-    /// Logs how the connection ended. What is before the client's address in the line is chosen by the server alone: the
+    /// Logs how the connection ended, after this time. What is before the client's address in the line is chosen by the server alone: the
     /// filter for fail2ban relies on it (`systemd/examples/fail2ban`).
-    pub(super) fn log_end(&self, reason: DisconnectReason, traffic: &Traffic) {
+    pub(super) fn log_end(&self, reason: DisconnectReason, time: Duration, traffic: Traffic) {
         if !self.server.logs_connections() {
             return;
         }
         let address = self.server.logged_address(self.address);
-        let seconds = traffic.time.as_secs_f64();
+        let seconds = time.as_secs_f64();
         let code = match reason {
             DisconnectReason::Closed(close) => Some(close.code()),
             DisconnectReason::ClosedByClient(code) => code,

@@ -1,7 +1,7 @@
 //! The pump: one poll of a connection's task, which reads and writes.
 
 use super::broker_link::{BrokerGone, BrokerLink};
-use super::connection_log::{ConnectionLog, Traffic};
+use super::connection_log::ConnectionLog;
 use super::exit::PumpExit;
 use super::pings::Pings;
 use super::read_buffer::{BufferedWebSocket, ReadBufferSize};
@@ -9,7 +9,6 @@ use super::receive_memory::ReceiveMemory;
 use super::turn::{MAX_FRAMES, Turn};
 use crate::base::close::DisconnectReason;
 use crate::broker::{CloseOrder, Directives};
-use crate::net::frame_writer::FrameWriter;
 use crate::realm::{DecodeFn, Message, Protocol};
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use std::task::{Context, Poll};
@@ -46,7 +45,6 @@ pub(super) struct Pump {
     decoder: DecodeFn,
     /// End of the connection, which takes effect once all pending events are sent to the broker.
     exit: Option<PumpExit>,
-    messages_received: u64,
     log: ConnectionLog,
 }
 
@@ -64,7 +62,6 @@ impl Pump {
             pings: Pings::default(),
             decoder: (protocol.new_decoder)(),
             exit: None,
-            messages_received: 0,
             log,
         }
     }
@@ -221,7 +218,8 @@ impl Pump {
                 Poll::Ready(Some(Ok(message))) => {
                     turn.count(message.len());
                     if let Some(message) = self.handle_message(message) {
-                        self.messages_received += 1;
+                        let traffic = &self.websocket.status().traffic;
+                        traffic.counts.messages_in.add(1);
                         if self.log.traces_messages {
                             self.log.trace_received(&message);
                         }
@@ -299,18 +297,7 @@ impl Pump {
 
     /// Logs how the connection ended, and its traffic.
     pub(super) fn log_end(&self, reason: DisconnectReason, opened_at: Instant) {
-        let FrameWriter {
-            socket,
-            frames_sent,
-            ..
-        } = self.websocket.writer();
-        let traffic = Traffic {
-            time: opened_at.elapsed(),
-            messages_in: self.messages_received,
-            messages_out: *frames_sent,
-            bytes_in: socket.bytes_received,
-            bytes_out: socket.bytes_sent,
-        };
-        self.log.log_end(reason, &traffic);
+        let traffic = self.websocket.status().traffic.counts.get();
+        self.log.log_end(reason, opened_at.elapsed(), traffic);
     }
 }

@@ -102,7 +102,8 @@ mod tests {
     use std::sync::Arc;
 
     fn status(budget: usize) -> SocketStatus {
-        SocketStatus::new(&Arc::new(Clock::new()), &MemoryBudget::new(budget))
+        let (clock, budget) = (Arc::new(Clock::new()), MemoryBudget::new(budget));
+        SocketStatus::new(&clock, &budget, &Arc::default())
     }
 
     #[test]

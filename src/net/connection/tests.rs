@@ -47,7 +47,7 @@ impl Harness {
         let connecting = TcpStream::connect(listener.local_addr().unwrap());
         let (client, (tcp, _)) = try_join!(connecting, listener.accept()).unwrap();
         let budget = MemoryBudget::new(0);
-        let status = Arc::new(SocketStatus::new(&Arc::new(Clock::new()), &budget));
+        let status = SocketStatus::new(&Arc::new(Clock::new()), &budget, &Arc::default());
         let (sender, inbox) = inbox();
         let (task_guard, _) = mpsc::channel(0);
         let server = Arc::new(ServerState::new(Arc::new(Clock::new()), task_guard));
@@ -56,7 +56,7 @@ impl Harness {
         let protocol = protocols::by_name("peerdrop").unwrap();
         let mut settings = Listener::built_in(protocol).settings;
         settings.max_message_size = MAX_MESSAGE;
-        let socket = ClientSocket::new(tcp, status);
+        let socket = ClientSocket::new(tcp, Arc::new(status));
         let log = ConnectionLog {
             server,
             protocol: protocol.name,
@@ -140,8 +140,8 @@ fn a_connection_frees_its_large_buffer_before_the_closing_handshake() {
         let receive = poll_fn(|cx| {
             let connection = &mut harness.connection;
             assert!(connection.pump.poll(cx).is_pending());
-            let received = connection.pump.websocket.writer().socket.bytes_received;
-            if received == beginning.len() as u64 {
+            let traffic = connection.pump.websocket.status().traffic.counts.get();
+            if traffic.bytes_in == beginning.len() as u64 {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -207,8 +207,8 @@ fn a_message_that_arrives_while_the_broker_closes_is_not_passed_to_it() {
             let event = pump.poll(cx);
             let is_closed = |event| matches!(event, PumpEvent::Exit(PumpExit::Close(_)));
             assert!(matches!(event.map(is_closed), Poll::Ready(true)));
-            let received = pump.websocket.writer().socket.bytes_received;
-            if received == message.len() as u64 {
+            let traffic = pump.websocket.status().traffic.counts.get();
+            if traffic.bytes_in == message.len() as u64 {
                 Poll::Ready(())
             } else {
                 Poll::Pending

@@ -251,6 +251,8 @@ impl<'a> HttpConnection<'a> {
         };
         let time = time_to_receive(length, RESPONSE_TIMEOUT, MAX_PONG_TIME);
         let written = timeout(time, write_all).await;
+        // The broker, which has the traffic of connections reported, does not know this one, and it may stay open.
+        self.socket.status().traffic.report();
         written.unwrap_or_else(|_| Err(TimedOut.into()))
     }
 }
