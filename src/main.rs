@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
 use switchboard::cli::{self, Command};
-use switchboard::config::{Config, Flags, Listener, help};
+use switchboard::config::{Address, Config, Flags, Listener, help};
 use switchboard::server::{Server, WhenTaken, limits};
 use switchboard::sys::{
     log_format, log_writer, open_files, signals, stderr, systemd, systemd_sockets, threads,
@@ -53,7 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the listeners, the settings of the process, the limits that follow from them on this machine, and `ok`.
+/// Prints the listeners, the status port, the settings of the process, the limits that follow from them on this machine,
+/// and `ok`.
 fn check(config: &Config) -> ExitCode {
     let limits = limits(config, open_files::raise_limit());
     let (_, level_warning) = config.log_level();
@@ -62,9 +63,11 @@ fn check(config: &Config) -> ExitCode {
         stderr::print(format_args!("switchboard: warning: {warning}"));
     }
     let listeners: String = config.listeners.iter().map(listener_line).collect();
+    let status = config.process.status.as_ref();
+    let status = status.map(status_line).unwrap_or_default();
     let settings = config.effective().into_iter();
     let settings: String = settings.map(|setting| format!("{setting}\n")).collect();
-    print(&format!("{listeners}{settings}{limits}ok\n"))
+    print(&format!("{listeners}{status}{settings}{limits}ok\n"))
 }
 
 fn listener_line(listener: &Listener) -> String {
@@ -73,6 +76,10 @@ fn listener_line(listener: &Listener) -> String {
         listener.protocol.name,
         listener.settings.address.url("ws", &listener.endpoint())
     )
+}
+
+fn status_line(address: &Address) -> String {
+    format!("{:<10} {}\n", "status", address.url("http", "/"))
 }
 
 /// Logs what an operator asks first: which version this is, with which configuration, in which process.

@@ -39,6 +39,12 @@ impl MemoryBudget {
         self.limit.load(Ordering::Relaxed)
     }
 
+    /// Returns the limit in bytes, if there is one.
+    pub(crate) fn finite_limit(&self) -> Option<usize> {
+        let limit = self.limit();
+        (limit < usize::MAX).then_some(limit)
+    }
+
     /// Returns the sum of all reservations, in bytes.
     pub(crate) fn reserved(&self) -> usize {
         self.reserved.load(Ordering::Relaxed)

@@ -41,8 +41,8 @@ settings! {
         pub threads: usize = 0, "threads", ..=1024 => AtRestart;
 
         /// Greatest number of connections of all listeners together; 0: as many as the open-files limit and the memory
-        /// allow. The daemon raises the open-files limit to its hard limit at the start; some descriptors and one for
-        /// each listener are not for connections. Of the memory (of the machine, of the control group, or of the
+        /// allow. The daemon raises the open-files limit to its hard limit at the start; some descriptors, one for
+        /// each listener and those of the status port are not for connections. Of the memory (of the machine, of the control group, or of the
         /// address-space limit without 64 MiB for each thread, whichever is least) the memory budget and 8 MiB are not
         /// for connections, and each of them counts as 16 KiB. The log says at the start how many there may be and what
         /// decided. Above it: HTTP 503.
@@ -62,7 +62,8 @@ settings! {
         pub memory_budget: Option<usize> = None, "bytes", Range::from(MIN_MEMORY_BUDGET..).or_zero();
 
         /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/healthz` says whether
-        /// it works. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
+        /// it works (200, else 503), `/metrics` has its figures for Prometheus, and `/status` has them as JSON, with the last five
+        /// minutes of each listener. At most 64 requests are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
         /// server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners are served all the
         /// same, and the log has a warning.
         pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port" => AtRestart;

@@ -31,9 +31,14 @@ impl ConnectionLimit {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// Returns the limit; `usize::MAX`: none.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
     /// Acquires a permit, unless the limit is reached.
     pub(crate) fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit();
         let one_more = |in_use| (in_use < limit).then_some(in_use + 1);
         self.in_use
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)

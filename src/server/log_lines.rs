@@ -17,17 +17,14 @@ pub(super) fn log_ready(time: Duration, limits: &Limits) {
         field("max_connections", connections),
         field("memory_budget", limits.memory_budget),
     ];
-    let budget = match limits.memory_budget {
-        0 => "any amount".to_owned(),
-        bytes => format!("{} MiB", bytes >> 20),
-    };
     log_fields::log(
         log::Level::Info,
         &fields,
         format_args!(
             "ready in {milliseconds:.1} ms after the configuration was read; limits: at most {connections} connections, because of {}; \
-             {budget} of memory for what clients send and are sent (memory_budget)",
+             {} of memory for what clients send and are sent (memory_budget)",
             capacity.decided_by,
+            limits.budget_text(),
         ),
     );
 }

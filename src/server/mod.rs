@@ -14,7 +14,7 @@ use crate::net::bind::{Bound, close_unnamed};
 use crate::net::frame_writer;
 use crate::net::listener::{ListenerSet, MAX_REJECTING, ServerState};
 use crate::net::turns;
-use crate::status::Routes;
+use crate::status::{self, DaemonState, Routes};
 use crate::sys::limits::Limits;
 use crate::sys::memory::available_memory;
 use crate::sys::signals::Request;
@@ -57,12 +57,14 @@ pub fn limits(config: &Config, open_files: usize) -> Limits {
     let sockets: usize = addresses.map(Address::max_sockets).sum();
     // Those that are passed, and the copy that a listener has of each.
     let sockets = sockets + 2 * systemd_sockets::passed().len();
+    let of_status = |address: &Address| address.max_sockets() + status::MAX_CONNECTIONS;
+    let of_status = settings.status.as_ref().map_or(0, of_status);
     Limits::new(
         settings.max_connections,
         settings.memory_budget,
         available_memory(threads::count(settings.threads)),
         open_files,
-        RESERVED_FILES + sockets,
+        RESERVED_FILES + sockets + of_status,
     )
 }
 
@@ -129,7 +131,7 @@ impl Server {
         let broker = Broker::new(Arc::clone(&state.budget), clock);
         let set = Arc::new(ListenerSet::default());
         let routes = Routes {
-            pulse: broker.pulse(),
+            daemon: DaemonState::new(broker.pulse(), &state, Arc::clone(&set)),
         };
         let watch = Watch::start(broker.pulse(), Arc::clone(&state.budget), Arc::clone(&set));
         let broker = task::spawn(broker.run(inbox));
@@ -150,7 +152,7 @@ impl Server {
         let mut broker = broker.fuse();
         // Runs on the thread of this future. What it allocates is not in the heaps of the executor's threads, which
         // are those that a storm fills (see `Event::Refresh`).
-        let tick = watch.tick(events.clone());
+        let tick = watch.tick(events.clone(), &routes.daemon);
         futures::select! {
             () = reloader.run(requests).fuse() => {}
             never = tick.fuse() => match never {},
@@ -158,6 +160,8 @@ impl Server {
             // While `events` exists, the broker can only end with a panic, which is propagated here.
             _ = broker => unreachable!("the broker runs as long as its inbox has senders"),
         }
+        // It refers to the listeners, and so to the state of the server.
+        drop(routes);
         stop(reloader, &mut events, all_tasks_ended).await;
         log_summary(events, started).await;
     }

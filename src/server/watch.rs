@@ -3,6 +3,7 @@
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Event, EventSender, Pulse};
 use crate::net::listener::{ListenerHandle, ListenerSet};
+use crate::status::DaemonState;
 use crate::sys::systemd::{Notifier, StateChange};
 use async_std::task;
 use futures::SinkExt;
@@ -51,14 +52,15 @@ impl Watch {
     }
 
     /// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener. Tells
-    /// systemd that the daemon is well if the broker has handled the last one.
-    pub(super) async fn tick(&self, mut broker: EventSender) -> Infallible {
+    /// systemd that the daemon is well if the broker has handled the last one. Records the history of `daemon`.
+    pub(super) async fn tick(&self, mut broker: EventSender, daemon: &DaemonState) -> Infallible {
         loop {
             task::sleep(Duration::from_secs(1)).await;
             let ticks = self.pulse.ticks();
             if ticks > self.ticks.replace(ticks) {
                 self.notifier.beat(|| self.status());
             }
+            daemon.record_second();
             for listener in self.listeners.current() {
                 // Fails if the broker has panicked, too, which ends the caller.
                 let _ = listener.event_sender().try_send(Event::Refresh);
@@ -71,10 +73,8 @@ impl Watch {
     /// Returns a line for `systemctl status`.
     fn status(&self) -> String {
         let (connections, held) = (self.pulse.connections(), self.budget.reserved() >> 20);
-        let limit = match self.budget.limit() {
-            usize::MAX => String::new(),
-            limit => format!(" of {} MiB", limit >> 20),
-        };
+        let limit = self.budget.finite_limit();
+        let limit = limit.map_or(String::new(), |limit| format!(" of {} MiB", limit >> 20));
         let handles = self.listeners.handles();
         let waiting = handles.iter().filter(|handle| !handle.is_bound());
         let waiting: String = waiting.map(|handle| waits_for(handle)).collect();

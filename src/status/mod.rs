@@ -3,8 +3,14 @@
 //! `server.rs` has the sockets and the connections, `routes.rs` the paths. All of it runs on the thread that waits for
 //! the end of the daemon, and not on the executor: so it answers while the executor is busy, or the broker hangs.
 
+mod daemon_state;
+mod history;
+mod metrics;
+mod report;
 mod routes;
 mod server;
+mod text_format;
 
+pub(crate) use daemon_state::DaemonState;
 pub(crate) use routes::Routes;
-pub(crate) use server::serve;
+pub(crate) use server::{MAX_CONNECTIONS, serve};

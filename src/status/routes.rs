@@ -1,15 +1,16 @@
 //! The paths of the status port, and who may ask for them.
 
+use super::daemon_state::DaemonState;
+use super::metrics;
+use super::report;
 use crate::base::log_escape::Quoted;
-use crate::broker::Pulse;
 use crate::config::Hosts;
 use crate::net::http::request::RequestHead;
 use crate::net::http::response::Response;
-use std::sync::Arc;
 
 /// What the responses are made of.
 pub(crate) struct Routes {
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) daemon: DaemonState,
 }
 
 impl Routes {
@@ -22,18 +23,33 @@ impl Routes {
                 format!("the Host must be an IP address or localhost, not {host}: see \"status\"");
             return Response::new(403, text);
         }
-        match head.path.as_str() {
-            "/healthz" => self.health(),
-            path => Response::new(404, format!("nothing at {}", Quoted(path))),
+        let respond: fn(&Self) -> Response = match head.path.as_str() {
+            "/healthz" => Self::health,
+            "/metrics" => Self::metrics,
+            "/status" => Self::report,
+            path => return Response::new(404, format!("nothing at {}", Quoted(path))),
+        };
+        if !matches!(head.method.as_str(), "GET" | "HEAD") {
+            let text = "the method must be GET or HEAD";
+            return Response::new(405, text).with_header("Allow", "GET, HEAD");
         }
+        respond(self)
     }
 
     /// Answers whether the broker works.
     fn health(&self) -> Response {
-        if self.pulse.is_alive() {
+        if self.daemon.pulse.is_alive() {
             Response::new(200, "ok")
         } else {
             Response::new(503, "the broker has not answered for more than a second")
         }
+    }
+
+    fn metrics(&self) -> Response {
+        Response::ok(metrics::CONTENT_TYPE, metrics::metrics(&self.daemon).into())
+    }
+
+    fn report(&self) -> Response {
+        Response::ok("application/json", report::report(&self.daemon).into())
     }
 }

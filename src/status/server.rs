@@ -16,7 +16,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 /// Connections that are served at the same time; others wait in the accept queue.
-const MAX_CONNECTIONS: usize = 64;
+pub(crate) const MAX_CONNECTIONS: usize = 64;
 
 /// Time for a client to send its request, and again to read the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +60,10 @@ async fn serve_client(mut client: ClientStream, routes: &Routes) {
         Ok(Err(RequestError::Rejected(response))) => (String::new(), response),
         Ok(Err(RequestError::NoResponse | RequestError::WrongProtocol(_))) | Err(_) => return,
     };
+    // A browser must not take it for something else, and nobody may keep it: the next one differs.
+    let response = response
+        .with_header("X-Content-Type-Options", "nosniff")
+        .with_header("Cache-Control", "no-store");
     // A client that does not read its response has had its time.
     let _ = timeout(TIMEOUT, respond(client, &response, &method)).await;
 }

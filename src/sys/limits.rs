@@ -66,7 +66,7 @@ impl Limits {
     /// Returns the memory budget in words.
     pub(crate) fn budget_text(&self) -> String {
         match self.memory_budget {
-            0 => "none".to_owned(),
+            0 => "no limit".to_owned(),
             bytes => format!("{} MiB", bytes >> 20),
         }
     }
@@ -130,7 +130,10 @@ mod tests {
             "open files: at most 1000\nconnections: at most 10, because of max_connections\nmemory budget: 32 MiB\n"
         );
         let unlimited = limits(0, Some(0)).to_string();
-        assert!(unlimited.ends_with("memory budget: none\n"), "{unlimited}");
+        assert!(
+            unlimited.ends_with("memory budget: no limit\n"),
+            "{unlimited}"
+        );
         assert!(
             unlimited.contains("at most 1000, because of the open-files limit"),
             "{unlimited}"

@@ -8,6 +8,7 @@ mod log_queue;
 pub mod log_writer;
 pub(crate) mod memory;
 pub mod open_files;
+pub(crate) mod process;
 pub mod signals;
 pub mod stderr;
 pub mod systemd;

@@ -6,6 +6,7 @@ mod daemon;
 mod notifications;
 mod pairs;
 mod protocol_files;
+mod tap;
 pub mod transcript;
 
 pub use client::{
@@ -19,6 +20,7 @@ pub use daemon::{
 pub use notifications::{notification, notify_socket};
 pub use pairs::Pair;
 pub use protocol_files::{optional_fields, protocol_file, request_target};
+pub use tap::Tap;
 
 use std::time::{Duration, Instant};
 
