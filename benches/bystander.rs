@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,10 @@ const ASKING: usize = 200;
 /// Clients of each of the other attacks.
 const ATTACKERS: usize = 40;
 
+/// Requests for `/metrics` in a second, and clients that send them.
+const METRICS_PER_SECOND: u32 = 10_000;
+const SCRAPERS: u32 = 16;
+
 /// Time between two messages of the bystander.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -37,6 +41,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The daemon, with a listener each for PeerDrop, FastChat and Workspace.
 struct Daemon {
     process: Child,
+    /// The status port.
+    status: SocketAddr,
     addresses: Vec<SocketAddr>,
 }
 
@@ -48,7 +54,9 @@ impl Daemon {
             {"protocol": "fastchat", "address": "127.0.0.1:0", "ping_after": 0, "hello_timeout": 0},
             {"protocol": "workspace", "address": "127.0.0.1:0", "ping_after": 0, "idle_timeout": 0},
         ]);
-        let config = json!({"threads": 1, "log": "info", "listeners": listeners});
+        let config = json!({
+            "threads": 1, "log": "info", "status": "127.0.0.1:0", "listeners": listeners
+        });
         let path = std::env::temp_dir().join(format!("bystander-{}.json", std::process::id()));
         std::fs::write(&path, config.to_string()).unwrap();
         let mut process = Command::new(program)
@@ -58,10 +66,12 @@ impl Daemon {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut addresses = Vec::new();
+        let (mut status, mut addresses) = (None, Vec::new());
         for line in lines.by_ref() {
             let line = line.unwrap();
-            if let Some((_, address)) = line.split_once("listens on ws://") {
+            if let Some((_, address)) = line.split_once("status on http://") {
+                status = address.trim_end_matches('/').parse().ok();
+            } else if let Some((_, address)) = line.split_once("listens on ws://") {
                 addresses.push(address.split('/').next().unwrap().parse().unwrap());
             } else if line.contains("ready in") {
                 break;
@@ -69,7 +79,11 @@ impl Daemon {
         }
         thread::spawn(move || lines.for_each(drop));
         std::fs::remove_file(&path).unwrap();
-        Self { process, addresses }
+        Self {
+            process,
+            status: status.unwrap(),
+            addresses,
+        }
     }
 }
 
@@ -178,6 +192,24 @@ fn ask(address: SocketAddr, excluded: &str, is_over: &AtomicBool) {
         }
         body.resize(length, 0);
         stream.read_exact(&mut body).unwrap();
+    }
+}
+
+/// Asks for `/metrics` at its part of the rate, each time over a new connection, as the status port has it. A request
+/// that is late is sent at once. Counts the responses.
+fn scrape(status: SocketAddr, is_over: &AtomicBool, responses: &AtomicU32) {
+    let interval = Duration::from_secs(1) * SCRAPERS / METRICS_PER_SECOND;
+    let mut due = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        due += interval;
+        let mut stream = TcpStream::connect(status).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        assert!(response.starts_with(b"HTTP/1.1 200 "));
+        responses.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -349,6 +381,20 @@ fn main() {
                 );
             });
         }
+    }
+    if wants("metrics") {
+        let responses = Arc::new(AtomicU32::new(0));
+        let (counted, status) = (Arc::clone(&responses), daemon.status);
+        let start = Instant::now();
+        row(
+            "/metrics 10,000 times a second",
+            peerdrop,
+            time,
+            SCRAPERS as usize,
+            move |_, is_over| scrape(status, is_over, &counted),
+        );
+        let rate = f64::from(responses.load(Ordering::Relaxed)) / start.elapsed().as_secs_f64();
+        println!("\n{rate:.0} responses of /metrics a second\n");
     }
     if wants("online") {
         fill_room(fastchat);
