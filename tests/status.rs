@@ -552,7 +552,9 @@ fn while_the_broker_hangs_the_daemon_is_not_healthy_and_still_says_what_it_knows
     listener.settings.address = Address::Ip(address);
     config.listeners = vec![listener];
     let server = Server::bind(config, 1000, WhenTaken::Fail).unwrap();
-    thread::spawn(|| async_std::task::block_on(server.run(futures::stream::pending(), || unreachable!())));
+    thread::spawn(|| {
+        async_std::task::block_on(server.run(futures::stream::pending(), || unreachable!()))
+    });
     let mut stream = tcp(address);
     stream.write_all(HANDSHAKE.as_bytes()).unwrap();
     read_head(&mut stream);
