@@ -62,7 +62,7 @@ fn assert_settings(arguments: &[&str], variables: &[(&str, &str)], settings: &[&
 }
 
 #[test]
-fn check_prints_listeners_then_settings_with_their_sources_then_limits_then_ok() {
+fn check_prints_addresses_then_settings_with_their_sources_then_limits_then_ok() {
     let file = temporary_file(r#"{"threads": 3, "shutdown_timeout": 2}"#);
     let file = file.to_str().unwrap();
     let arguments = [
@@ -81,8 +81,9 @@ fn check_prints_listeners_then_settings_with_their_sources_then_limits_then_ok()
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stderr(&output), "");
     let lines: Vec<&str> = stdout(&output).lines().collect();
-    let (listeners, rest) = lines.split_at(1);
-    assert_eq!(listeners, ["peerjs     ws://*:9000/peerjs"]);
+    let (addresses, rest) = lines.split_at(2);
+    let status = "status     http://localhost:7171/";
+    assert_eq!(addresses, ["peerjs     ws://*:9000/peerjs", status]);
     let expected: Vec<String> = settings()
         .iter()
         .map(|setting| {

@@ -153,7 +153,7 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
     let ready = |limit: &str, max_connections: usize| {
         let file = temporary_file(
             &json!({
-                "max_connections": max_connections, "threads": 1,
+                "max_connections": max_connections, "threads": 1, "status": "127.0.0.1:0",
                 "listeners": [{"protocol": "workspace", "address": "127.0.0.1:0"}],
             })
             .to_string(),
@@ -172,13 +172,14 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
         let _ = (std::fs::remove_file(&path), std::fs::remove_file(&file));
         String::from_utf8(daemon.wait_with_output().unwrap().stdout).unwrap()
     };
-    let log = ready("ulimit -n 165", 0);
+    // 64 descriptors for rejections, the runtime and the log, as many for the status port, and two sockets.
+    let log = ready("ulimit -n 230", 0);
     let text = "at most 100 connections, because of the open-files limit";
     assert!(log.contains(text), "{log}");
-    let log = ready("ulimit -n 165", 99);
+    let log = ready("ulimit -n 230", 99);
     let text = "at most 99 connections, because of max_connections";
     assert!(log.contains(text), "{log}");
-    let log = ready("ulimit -n 165", 101);
+    let log = ready("ulimit -n 230", 101);
     let text = "max_connections is 101, but the open-files limit allows 100";
     assert!(log.contains(text), "{log}");
     // 192 MiB, without 64 for each of two threads, a quarter of the rest as budget, and 8: in pieces of 16 KiB.
