@@ -25,6 +25,14 @@ pub struct CloseProperties {
 
 /// The close reasons that the connection, the broker and the handshake give, on every protocol.
 impl CloseReason {
+    /// The operator removed the client. The code is the one after which the published clients of FastChat and LOUDSYNC
+    /// do not connect again by themselves.
+    pub const REMOVED: Self = Self::new(&CloseProperties {
+        code: 1000,
+        reason: "removed by the operator",
+        should_reconnect: false,
+    });
+
     /// The daemon is shutting down.
     pub const SHUTTING_DOWN: Self = Self::new(&CloseProperties {
         code: 1001,
@@ -104,7 +112,8 @@ impl CloseReason {
     });
 
     /// All of these, in the order of their codes.
-    pub const COMMON: [Self; 10] = [
+    pub const COMMON: [Self; 11] = [
+        Self::REMOVED,
         Self::SHUTTING_DOWN,
         Self::PROTOCOL_ERROR,
         Self::INVALID_UTF8,
@@ -139,13 +148,16 @@ impl CloseReason {
 
     /// Returns whether the frames in the outbox are discarded instead of sent before the Close frame.
     pub(crate) fn discards_outbox(self) -> bool {
-        matches!(self, Self::TOO_SLOW | Self::SHORT_OF_MEMORY)
+        matches!(self, Self::REMOVED | Self::TOO_SLOW | Self::SHORT_OF_MEMORY)
     }
 
     /// Returns whether nothing more is read from the client, and what it has sent of a message is discarded at
     /// once instead of after the closing handshake.
     pub(crate) fn discards_received(self) -> bool {
-        matches!(self, Self::UNFINISHED_MESSAGE | Self::SHORT_OF_MEMORY)
+        matches!(
+            self,
+            Self::REMOVED | Self::UNFINISHED_MESSAGE | Self::SHORT_OF_MEMORY
+        )
     }
 }
 

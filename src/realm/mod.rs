@@ -59,6 +59,15 @@ impl Message {
     }
 }
 
+/// What a client is known by to others, and so to the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The name that people see.
+    pub name: Option<String>,
+    /// The id by which the protocol tells the client, or its user, from others.
+    pub id: Option<String>,
+}
+
 /// An action that a realm requests from the broker.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -183,6 +192,11 @@ pub trait Realm: Send + 'static {
 
     /// Returns the figures that an operator is shown. Called once a second.
     fn figures(&self) -> Figures;
+
+    /// Returns what a client is known by, as far as the protocol has it and the client has said it. Never a secret.
+    fn identity(&self, _conn: ConnectionId) -> Identity {
+        Identity::default()
+    }
 
     /// Gives up stored data of this kind, oldest first, until `bytes` of [`Realm::stored_bytes`] are freed or
     /// no more is left of it. Returns the bytes that were freed. Called when memory is short.

@@ -25,8 +25,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Method, Protocol, Realm,
-    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Identity, Method, Protocol,
+    Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect;
 use crate::toolkit::in_flight::InFlightResponses;
@@ -254,6 +254,15 @@ impl Realm for FastChat {
                 ("chats", self.open_chats()),
             ],
             rate_limited: self.rate_limited,
+        }
+    }
+
+    fn identity(&self, conn: ConnectionId) -> Identity {
+        let id = self.connections.get(&conn);
+        let user = id.and_then(|id| self.users.get(id));
+        Identity {
+            name: user.map(|user| user.name.clone()),
+            id: id.map(Uuid::to_string),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Figures, Protocol, Realm, Rejection, Retention,
-    SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Identity, Protocol, Realm, Rejection,
+    Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::json::InvalidMessage;
 use crate::toolkit::pending_clients::PendingClients;
@@ -149,6 +149,9 @@ impl Realm for Loudsync {
             | DisconnectReason::ClosedByClient(None | Some(1000 | 1001)) => {
                 self.remove_member(cx, conn, LeaveReason::Left);
             }
+            DisconnectReason::Closed(CloseReason::REMOVED) => {
+                self.remove_member(cx, conn, LeaveReason::Kicked);
+            }
             // A connection closed for what the client did, and one evicted for its memory, is `error`
             // (rulings): the member is not expected back.
             DisconnectReason::Closed(
@@ -199,6 +202,17 @@ impl Realm for Loudsync {
             ],
             // The document knows no such limit.
             rate_limited: 0,
+        }
+    }
+
+    fn identity(&self, conn: ConnectionId) -> Identity {
+        let session = self.connections.get(&conn);
+        let session = session.and_then(|id| self.sessions.get(id));
+        let mut members = session.into_iter().flat_map(Session::members);
+        let member = members.find(|member| member.is_on(conn));
+        Identity {
+            name: member.map(|member| member.name.clone()),
+            id: member.map(|member| member.id.clone()),
         }
     }
 

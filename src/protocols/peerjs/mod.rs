@@ -20,8 +20,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Method, Protocol, Realm,
-    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Identity, Method, Protocol,
+    Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use claims::{Claims, Contest, Token};
@@ -266,6 +266,13 @@ impl Realm for PeerJs {
             ],
             // The document knows no such limit.
             rate_limited: 0,
+        }
+    }
+
+    fn identity(&self, conn: ConnectionId) -> Identity {
+        Identity {
+            name: None,
+            id: self.id_by_connection.get(&conn).cloned(),
         }
     }
 

@@ -22,8 +22,8 @@ use crate::base::spare::FreeSpare;
 use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Figures, Protocol, Realm, Rejection, Retention,
-    SettingError, SettingMap, SlowConsumerPolicy,
+    Command, ConnectRequest, ConnectionId, Context, Figures, Identity, Protocol, Realm, Rejection,
+    Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
@@ -219,6 +219,15 @@ impl Realm for Workspace {
                 ("waiting_texts", self.large_texts.len()),
             ],
             rate_limited: self.rate_limited,
+        }
+    }
+
+    fn identity(&self, conn: ConnectionId) -> Identity {
+        let member = self.members.get(&conn);
+        let user = member.and_then(|member| self.users.get(&member.user));
+        Identity {
+            name: user.map(|user| user.name.clone()),
+            id: user.map(|user| user.id.clone()),
         }
     }
 
