@@ -6,7 +6,7 @@ use super::socket_status::SocketStatus;
 use super::{Broker, Now};
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-use crate::base::ip::{ClientAddress, SubnetKey};
+use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryReservation;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
@@ -19,8 +19,10 @@ use std::time::Duration;
 pub(super) struct Connection {
     /// Index of the listener, which a [`ListenerKey`](super::ListenerKey) keeps.
     pub(super) listener_index: usize,
-    /// The client's address, as far as it counts for limits.
-    pub(super) address: SubnetKey,
+    /// The client's address.
+    pub(super) address: ClientAddress,
+    /// The second in which the client was admitted, since the daemon started.
+    pub(super) since: u32,
     /// The queue of frames to the client, and of the broker's directives to the connection's task.
     pub(super) outbox: Outbox,
     /// What the connection's task lets the broker know of its socket.
@@ -53,7 +55,8 @@ impl Connection {
     ) -> Self {
         Self {
             listener_index,
-            address: SubnetKey::of(address),
+            address,
+            since: u32::try_from(now.monotonic.as_secs()).unwrap_or(u32::MAX),
             outbox,
             status,
             liveness: Liveness::new(now),

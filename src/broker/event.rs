@@ -1,5 +1,6 @@
 //! The events that connections, handshakes and the daemon send to the broker.
 
+use super::clients::OperatorRequest;
 use super::outbox::Outbox;
 use super::slots::{ConnectionChecks, ListenerKey, RealmSlot};
 use super::socket_status::SocketStatus;
@@ -45,6 +46,8 @@ pub(crate) enum Event {
     ChangeListener(Box<ListenerChange>),
     /// The listener of this index is removed.
     RemoveListener(usize),
+    /// An operator asks about clients.
+    Operator(Box<OperatorRequest>),
     /// The daemon stops.
     Stop,
     /// A request for the number of ended connections by reason.

@@ -230,7 +230,7 @@ pub(super) fn holdings(connections: &ConnectionTable, slots: &Slots) -> Vec<Hold
             let slot = slots.get(connection.listener_index);
             let stored_bytes = slot.map_or(0, |slot| slot.realm.stored_bytes_of(conn));
             Holding {
-                address: connection.address,
+                address: SubnetKey::of(connection.address),
                 conn,
                 bytes: connection.held_bytes() + stored_bytes,
                 since: connection.status.held_since(),

@@ -5,6 +5,7 @@
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
 
 mod admission;
+mod clients;
 mod clock;
 mod connections;
 mod count;
@@ -33,6 +34,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::Admission;
 use async_std::task::yield_now;
+pub(crate) use clients::{Client, MAX_SLICE, OperatorRequest};
 pub(crate) use clock::Clock;
 use connections::ConnectionTable;
 pub(crate) use counters::{ListenerCounters, Refusal};
@@ -194,6 +196,7 @@ impl Broker {
             Event::AddListener(new) => self.add_listener(*new),
             Event::ChangeListener(change) => self.change_listener(now, *change),
             Event::RemoveListener(listener_index) => self.remove_listener(now, listener_index),
+            Event::Operator(request) => self.operator_request(now, *request),
             Event::Stop => self.stop(now),
             Event::Count(reply_to) => {
                 // Fails only if the requester no longer waits.

@@ -3,6 +3,7 @@
 use super::counters::ListenerCounters;
 use super::keepalive::KeepaliveConfig;
 use crate::base::spare::FreeSpare;
+use crate::config::Address;
 use crate::realm::Realm;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use std::time::Duration;
 pub(crate) struct RealmSlot {
     /// The protocol's rules, and the state of the listener's clients.
     pub(crate) realm: Box<dyn Realm>,
+    /// The listener's address.
+    pub(crate) address: Address,
     pub(crate) checks: ConnectionChecks,
 }
 

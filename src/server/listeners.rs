@@ -7,7 +7,7 @@ use crate::broker::{
     ConnectionChecks, Event, EventSender, KeepaliveConfig, ListenerChange, NewListener, RealmSlot,
     lane,
 };
-use crate::config::{Config, Listener, ListenerSettings};
+use crate::config::{Address, Config, Listener, ListenerSettings};
 use crate::net::accept;
 use crate::net::bind::{Bound, bind};
 use crate::net::connection_limits::ConnectionLimit;
@@ -152,11 +152,11 @@ impl Listeners {
 
     /// Serves a new listener.
     async fn serve(&mut self, config: Listener, bound: MaybeBound) -> ServedListener {
-        let (shared, stop) = self.register(&config).await;
         let address = bound
             .as_ref()
             .map_or(&config.settings.address, |it| &it.address)
             .clone();
+        let (shared, stop) = self.register(&config, &address).await;
         let state = ListenerState::new(Arc::clone(&self.server), shared, config.clone(), address);
         if let Some(bound) = &bound {
             log_listening(&state, bound);
@@ -195,7 +195,7 @@ impl Listeners {
     /// Serves another protocol with the sockets of a listener, whose connections are closed. No client is refused.
     async fn hand_over(&mut self, mut served: ServedListener, new: &Listener) -> ServedListener {
         let old = served.handle.current();
-        let (shared, stop) = self.register(new).await;
+        let (shared, stop) = self.register(new, &old.address).await;
         let server = Arc::clone(&self.server);
         let state = ListenerState::new(server, shared, new.clone(), old.address.clone());
         served.handle.replace(state);
@@ -220,11 +220,15 @@ impl Listeners {
 
     /// Has the broker serve a listener. Returns what the states of the listener share, and the sender whose drop ends its
     /// handshakes.
-    async fn register(&mut self, listener: &Listener) -> (Arc<ListenerShared>, Sender<Infallible>) {
+    async fn register(
+        &mut self,
+        listener: &Listener,
+        address: &Address,
+    ) -> (Arc<ListenerShared>, Sender<Infallible>) {
         let (lane, events) = lane();
         let (reply_to, key) = oneshot::channel();
         let new = NewListener {
-            slot: realm_slot(listener),
+            slot: realm_slot(listener, address),
             events,
             reply_to,
         };
@@ -307,10 +311,11 @@ async fn log_notice_counts(listeners: Arc<ListenerSet>) {
     }
 }
 
-fn realm_slot(listener: &Listener) -> RealmSlot {
+fn realm_slot(listener: &Listener, address: &Address) -> RealmSlot {
     let realm = (listener.protocol.new_realm)(&listener.options);
     RealmSlot {
         realm: realm.unwrap_or_else(|_| unreachable!("the configuration is validated")),
+        address: address.clone(),
         checks: checks(&listener.settings),
     }
 }

@@ -8,6 +8,7 @@ use crate::broker::{
     Broker, Clock, ConnectionChecks, Event, KeepaliveConfig, ListenerCounters, ListenerKey, Now,
     OpenEvent, RealmSlot, SocketStatus,
 };
+use crate::config::Address;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm, Rejection,
     Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
@@ -349,6 +350,7 @@ impl BrokerHarness {
         };
         let slot = RealmSlot {
             realm: Box::new(realm),
+            address: Address::Any(1),
             checks: CHECKS,
         };
         let mut broker = Broker::new(MemoryBudget::new(budget), Arc::new(Clock::new()));

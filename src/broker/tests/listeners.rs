@@ -5,6 +5,7 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::broker::{
     CloseOrder, Event, ListenerChange, ListenerCounters, ListenerKey, NewListener, RealmSlot, lane,
 };
+use crate::config::Address;
 use crate::realm::SlowConsumerPolicy::Disconnect;
 use futures::channel::oneshot;
 use serde_json::json;
@@ -18,6 +19,7 @@ fn add(harness: &mut BrokerHarness, realm: MockRealm) -> ListenerKey {
     let new = NewListener {
         slot: RealmSlot {
             realm: Box::new(realm),
+            address: Address::Any(2),
             checks: CHECKS,
         },
         events: lane().1,
