@@ -91,13 +91,56 @@ impl fmt::Display for ProxyAddress {
 }
 
 /// A network in CIDR notation, such as `10.0.0.0/8`, or a single address, such as `192.0.2.1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network {
     address: IpAddr,
     prefix: u8,
 }
 
 impl Network {
+    /// Returns the network with this prefix length that an address is in.
+    ///
+    /// A prefix that is longer than the address is the address alone.
+    pub fn of(address: IpAddr, prefix: u8) -> Self {
+        let address = address.to_canonical();
+        let prefix = prefix.min(width(address));
+        let host_bits = width(address) - prefix;
+        let masked = match address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(host_bits.into()).unwrap_or(0);
+                IpAddr::V4((u32::from(v4) & mask).into())
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(host_bits.into()).unwrap_or(0);
+                IpAddr::V6((u128::from(v6) & mask).into())
+            }
+        };
+        Self {
+            address: masked,
+            prefix,
+        }
+    }
+
+    /// Returns the same network, without bits of the address behind the prefix.
+    pub fn normalized(self) -> Self {
+        Self::of(self.address, self.prefix)
+    }
+
+    /// Returns the address, which may have bits behind the prefix.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Returns the length of the prefix in bits.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// Returns whether all addresses of another network are in this one.
+    pub fn contains_network(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.address)
+    }
+
     /// Returns whether the network contains an address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let width = width(self.address);
@@ -231,6 +274,37 @@ mod tests {
         };
         assert!(mapped.contains(ip("10.255.0.1")) && !mapped.contains(ip("11.0.0.1")));
         assert!(host.contains(ip("192.0.2.1")) && !host.contains(ip("192.0.2.2")));
+    }
+
+    #[test]
+    fn a_normalized_network_has_no_bits_behind_its_prefix() {
+        for (written, normalized) in [
+            ("192.0.2.7/24", "192.0.2.0/24"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("192.0.2.7/0", "0.0.0.0/0"),
+            ("2001:db8::7/64", "2001:db8::/64"),
+            ("2001:db8::7/0", "::/0"),
+            ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+        ] {
+            let network: Network = written.parse().unwrap();
+            assert_eq!(network.normalized().to_string(), normalized);
+        }
+        assert_eq!(Network::of(ip("192.0.2.7"), 99).to_string(), "192.0.2.7/32");
+    }
+
+    #[test]
+    fn a_network_contains_those_whose_addresses_it_contains() {
+        for (outer, inner, expected) in [
+            ("10.0.0.0/8", "10.1.0.0/16", true),
+            ("10.0.0.0/8", "10.0.0.0/8", true),
+            ("10.1.0.0/16", "10.0.0.0/8", false),
+            ("0.0.0.0/0", "::/0", false),
+        ] {
+            let [outer, inner] = networks(&[outer, inner])[..] else {
+                unreachable!()
+            };
+            assert_eq!(outer.contains_network(&inner), expected, "{outer} {inner}");
+        }
     }
 
     #[test]

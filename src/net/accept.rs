@@ -29,13 +29,11 @@ pub(crate) async fn run(socket: ListenSocket, handle: Arc<ListenerHandle>) {
                     log::info!("{}: can accept connections again", listener.address);
                     backoff = Duration::ZERO;
                 }
-                if let Some(permits) = listener.acquire_permits() {
+                let is_banned = listener.is_banned(peer);
+                if let Some(permits) = listener.acquire_permits(is_banned) {
                     task::spawn(serve(stream, peer, listener, permits));
                 } else {
-                    listener.log_notice(Notice::Refused(503), peer, || {
-                        "closed without a response, as the server is full (max_connections)"
-                            .to_owned()
-                    });
+                    log_unanswered(&listener, peer, is_banned);
                 }
             }
             Err(error) => {
@@ -51,6 +49,17 @@ pub(crate) async fn run(socket: ListenSocket, handle: Arc<ListenerHandle>) {
             }
         }
     }
+}
+
+/// Logs that a connection is closed without a response.
+fn log_unanswered(listener: &ListenerState, peer: ClientAddress, is_banned: bool) {
+    let (status, reason) = match is_banned {
+        true => (403, "its address is banned"),
+        false => (503, "the server is full (max_connections)"),
+    };
+    listener.log_notice(Notice::Refused(status), peer, || {
+        format!("closed without a response, as {reason}")
+    });
 }
 
 /// Serves one client from its first byte to its last.

@@ -137,8 +137,8 @@ pub(crate) struct Permits {
 enum AcceptPermits {
     /// The connection is within `max_connections` of the process and of the listener.
     Granted { _process: Permit, _listener: Permit },
-    /// The connection is above `max_connections` and is rejected.
-    ServerFull { _permit: Permit },
+    /// The connection is above `max_connections`, or from a banned address, and is rejected.
+    ToReject { _permit: Permit },
 }
 
 /// The limit that a client is above.
@@ -163,9 +163,22 @@ impl Permits {
                 _process: process,
                 _listener: listener,
             },
-            _ => AcceptPermits::ServerFull {
-                _permit: rejections.try_acquire()?,
-            },
+            _ => return Self::to_reject(rejections, unanswered),
+        };
+        Some(Self {
+            accepted,
+            subnet: None,
+            unanswered: unanswered.try_acquire(),
+        })
+    }
+
+    /// Acquires the permit to reject a connection. `None` if none is left.
+    pub(crate) fn to_reject(
+        rejections: &Arc<ConnectionLimit>,
+        unanswered: &Arc<ConnectionLimit>,
+    ) -> Option<Self> {
+        let accepted = AcceptPermits::ToReject {
+            _permit: rejections.try_acquire()?,
         };
         Some(Self {
             accepted,
@@ -200,7 +213,7 @@ impl Permits {
     /// The first of these limits that the client is above.
     pub(crate) fn check(&self) -> Result<(), AtCapacity> {
         match (&self.accepted, &self.subnet) {
-            (AcceptPermits::ServerFull { .. }, _) => Err(AtCapacity::Server),
+            (AcceptPermits::ToReject { .. }, _) => Err(AtCapacity::Server),
             (_, None) => Err(AtCapacity::Subnet),
             _ => Ok(()),
         }

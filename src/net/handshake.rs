@@ -14,7 +14,7 @@ use crate::net::http::checks::{RequestKind, check};
 use crate::net::http::connection::HttpConnection;
 use crate::net::http::cors::allowed_methods;
 use crate::net::http::local_responses::{
-    landing, server_full, shutting_down, too_many_connections, upgrade_required,
+    banned, landing, server_full, shutting_down, too_many_connections, upgrade_required,
 };
 use crate::net::http::request::{RequestError, RequestHead, WrongProtocol};
 use crate::net::http::response::Response;
@@ -89,6 +89,12 @@ impl Handshake<'_> {
             return None;
         };
         let rejection = match decision {
+            // The ban came while the realm decided, and may not have found the connection.
+            Ok(Ok(())) if listener.is_banned(http.address) => {
+                let reason = DisconnectReason::Closed(CloseReason::REMOVED);
+                link.report_end(reason).await;
+                banned()
+            }
             Ok(Ok(())) => {
                 log.log_open();
                 return Some(Connection::new(
@@ -134,6 +140,10 @@ async fn serve_requests<'a>(
     permits: &mut Permits,
 ) -> Option<Handshake<'a>> {
     let listener = http.listener;
+    if !http.is_proxied && listener.is_banned(http.address) {
+        http.respond_and_close(None, banned()).await;
+        return None;
+    }
     // No header can change the address of a client without a proxy, so the response does not wait for a request:
     // the client gains nothing by sending none.
     if !http.is_proxied && !permits.acquire_subnet(&listener.shared.subnet_limit, http.address) {
@@ -149,6 +159,10 @@ async fn serve_requests<'a>(
             }
         };
         http.identify_client(&head);
+        if listener.is_banned(http.address) {
+            http.respond_and_close(Some(&head), banned()).await;
+            return None;
+        }
         if http.is_proxied {
             permits.acquire_subnet(&listener.shared.subnet_limit, http.address);
         } else {

@@ -8,7 +8,8 @@
 use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender, ListenerCounters, ListenerKey};
-use crate::config::{Address, Hosts, Listener, ListenerSettings, ProcessSettings};
+use crate::config::{Address, Config, Hosts, Listener, ListenerSettings};
+use crate::net::bans::Bans;
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
@@ -45,7 +46,9 @@ pub(crate) struct ServerState {
     /// Budget for large HTTP requests. It is separate from `budget` because these clients have no connection
     /// in the broker yet that eviction could close.
     pub(crate) request_budget: Arc<MemoryBudget>,
-    /// Limit of the clients that are being rejected because the server is full: [`MAX_REJECTING`].
+    pub(crate) bans: Arc<Bans>,
+    /// Limit of the clients that are being rejected because the server is full, or because they are banned:
+    /// [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
     /// Counts the clients whose first request is not answered yet, without a limit.
     pub(crate) unanswered: Arc<ConnectionLimit>,
@@ -67,21 +70,23 @@ impl ServerState {
             request_budget: MemoryBudget::new(0),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
             unanswered: ConnectionLimit::new(0),
+            bans: Arc::default(),
             log_connections: AtomicBool::new(true),
             log_addresses: AtomicBool::new(true),
             _task_guard: task_guard,
         }
     }
 
-    /// Applies the settings of the process, and the limits that follow from them.
-    pub(crate) fn apply(&self, settings: &ProcessSettings, limits: &Limits) {
+    /// Applies the settings of the process, and the limits that follow from the configuration.
+    pub(crate) fn apply(&self, config: &Config, limits: &Limits) {
+        self.bans.configure(config);
         self.connection_limit.set(limits.capacity.connections);
         self.budget.set_limit(limits.memory_budget);
         let for_requests = limits.memory_budget / REQUEST_BUDGET_DIVISOR;
         self.request_budget.set_limit(for_requests);
         let store = |setting: &AtomicBool, value| setting.store(value, Ordering::Relaxed);
-        store(&self.log_connections, settings.log_connections);
-        store(&self.log_addresses, settings.log_addresses);
+        store(&self.log_connections, config.process.log_connections);
+        store(&self.log_addresses, config.process.log_addresses);
     }
 
     /// Returns the address of a client for the log; `None` without `log_addresses`.
@@ -267,10 +272,19 @@ impl ListenerState {
         outbox_size(self.protocol, &self.settings)
     }
 
+    /// Returns whether the operator has banned a client with this address.
+    pub(crate) fn is_banned(&self, client: ClientAddress) -> bool {
+        let proxies = &self.settings.trusted_proxies;
+        self.server.bans.contains(client, proxies)
+    }
+
     /// Acquires the permits for a new connection, or the permit to reject it with an error if the server is
-    /// full. `None` if no rejection permit is left either.
-    pub(crate) fn acquire_permits(&self) -> Option<Permits> {
+    /// full, or the peer is banned: such a one takes no place of others. `None` if no rejection permit is left either.
+    pub(crate) fn acquire_permits(&self, is_banned: bool) -> Option<Permits> {
         let server = &self.server;
+        if is_banned {
+            return Permits::to_reject(&server.rejection_limit, &server.unanswered);
+        }
         Permits::try_acquire(
             &server.connection_limit,
             &self.shared.connection_limit,

@@ -1,6 +1,7 @@
 //! Everything that touches a client's socket, from accept to the last byte.
 
 pub(crate) mod accept;
+pub(crate) mod bans;
 pub(crate) mod bind;
 pub(crate) mod client_ip;
 pub(crate) mod client_stream;

@@ -127,7 +127,7 @@ impl Server {
         let (task_guard, all_tasks_ended) = mpsc::channel(0);
         let clock = Arc::new(Clock::new());
         let state = Arc::new(ServerState::new(Arc::clone(&clock), task_guard));
-        state.apply(&config.process, &limits);
+        state.apply(&config, &limits);
         let broker = Broker::new(Arc::clone(&state.budget), clock);
         let set = Arc::new(ListenerSet::default());
         let routes = Routes {

@@ -81,7 +81,7 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
         }
         let limits = limits(config, self.open_files);
         limits.warnings().iter().for_each(|it| log::warn!("{it}"));
-        self.server.apply(&config.process, &limits);
+        self.server.apply(config, &limits);
         let is_changed = !process.changed.is_empty();
         is_changed.then(|| format!("of the process: {}", process.changed.join(", ")))
     }

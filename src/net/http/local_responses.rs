@@ -61,6 +61,14 @@ pub(crate) fn server_full() -> Response {
         .with_log_reason("the server is full (max_connections)".to_owned())
 }
 
+/// Returns the response to a client whose address the operator has banned. It is a status and not a Close frame,
+/// as for an origin that is refused: it costs least, and a client that is told so without a handshake does not take
+/// itself to be connected for a moment, after which many try again without end.
+pub(crate) fn banned() -> Response {
+    Response::new(403, "your address is banned from this server")
+        .with_log_reason("its address is banned".to_owned())
+}
+
 /// Returns the response to a client above `max_connections_per_ip`.
 pub(crate) fn too_many_connections() -> Response {
     Response::unavailable(429, "too many connections from your address")
