@@ -13,6 +13,16 @@ pub enum ClientAddress {
     Unix,
 }
 
+impl ClientAddress {
+    /// Returns whether the address is in a network, which no Unix socket is.
+    pub(crate) fn is_in(&self, network: &Network) -> bool {
+        match self {
+            Self::Ip(address) => network.contains(*address),
+            Self::Unix => false,
+        }
+    }
+}
+
 impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> Self {
         Self::Ip(address.to_canonical())

@@ -152,10 +152,10 @@ impl Bans {
     }
 
     /// Returns whether an address is that of a proxy that any listener trusts.
-    pub(crate) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_trusted_proxy(&self, address: ClientAddress) -> bool {
         let state = self.lock();
         let mut proxies = state.trusted_proxies.iter();
-        proxies.any(|proxy| proxy.contains(address))
+        proxies.any(|proxy| address.is_in(proxy))
     }
 
     /// Returns a network for the log, in which it has no name without `log_addresses`.

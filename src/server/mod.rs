@@ -14,7 +14,7 @@ use crate::net::bind::{Bound, close_unnamed};
 use crate::net::frame_writer;
 use crate::net::listener::{ListenerSet, MAX_REJECTING, ServerState};
 use crate::net::turns;
-use crate::status::{self, DaemonState, Routes};
+use crate::status::{self, DaemonState, Moderation, Routes};
 use crate::sys::limits::Limits;
 use crate::sys::memory::available_memory;
 use crate::sys::signals::Request;
@@ -132,6 +132,7 @@ impl Server {
         let set = Arc::new(ListenerSet::default());
         let routes = Routes {
             daemon: DaemonState::new(broker.pulse(), &state, Arc::clone(&set)),
+            moderation: Moderation::new(events.clone(), Arc::clone(&state.bans)),
         };
         let watch = Watch::start(broker.pulse(), Arc::clone(&state.budget), Arc::clone(&set));
         let broker = task::spawn(broker.run(inbox));
@@ -146,6 +147,7 @@ impl Server {
             watch: &watch,
             load,
         };
+        status.create_token(&routes);
         log_ready(started.elapsed(), &limits);
         watch.notify(StateChange::Ready);
 

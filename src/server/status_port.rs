@@ -30,6 +30,13 @@ impl StatusPort {
         Self { address, bound }
     }
 
+    /// Creates the token of a port that is bound.
+    pub(super) fn create_token(&self, routes: &Routes) {
+        if let Some(bound) = &self.bound {
+            routes.moderation.create_token(&bound.address);
+        }
+    }
+
     /// Answers requests until the future is dropped.
     pub(super) async fn serve(self, routes: &Routes) {
         let Some(address) = self.address else {
@@ -37,7 +44,11 @@ impl StatusPort {
         };
         let bound = match self.bound {
             Some(bound) => bound,
-            None => bind_when_free(&address).await,
+            None => {
+                let bound = bind_when_free(&address).await;
+                routes.moderation.create_token(&bound.address);
+                bound
+            }
         };
         status::serve(bound.sockets, routes).await;
     }

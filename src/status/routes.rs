@@ -2,6 +2,7 @@
 
 use super::daemon_state::DaemonState;
 use super::metrics;
+use super::moderation::Moderation;
 use super::report;
 use crate::base::log_escape::Quoted;
 use crate::config::Hosts;
@@ -11,17 +12,21 @@ use crate::net::http::response::Response;
 /// What the responses are made of.
 pub(crate) struct Routes {
     pub(crate) daemon: DaemonState,
+    pub(crate) moderation: Moderation,
 }
 
 impl Routes {
     /// Answers a request.
-    pub(super) async fn answer(&self, head: &RequestHead, _body: Vec<u8>) -> Response {
+    pub(super) async fn answer(&self, head: &RequestHead, body: Vec<u8>) -> Response {
         // Another host is a web page's whose name server says that it is this machine (DNS rebinding).
         if !Hosts::default().allows(head.first("Host"), head.first("Origin")) {
             let host = Quoted(head.first("Host").unwrap_or_default());
             let text =
                 format!("the Host must be an IP address or localhost, not {host}: see \"status\"");
             return Response::new(403, text);
+        }
+        if let Some(response) = self.moderation.answer(head, &body).await {
+            return response;
         }
         let respond: fn(&Self) -> Response = match head.path.as_str() {
             "/healthz" => Self::health,
