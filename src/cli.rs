@@ -1,9 +1,16 @@
 //! The command line and the text of `--help`.
 
+pub mod operator;
+mod status_client;
+mod status_text;
+mod table;
+
+use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
 use crate::config::{Flags, SettingFlag};
 use lexopt::prelude::*;
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// The text of `--help`.
 pub const HELP: &str = "\
@@ -15,6 +22,19 @@ Usage:
                                 settings with their sources, its limits, and ok
   switchboard defaults          print the complete default configuration
   switchboard help [KEY]        explain a setting, or list all
+
+Of a daemon that runs, which is found by its setting status:
+  switchboard status [OPTIONS]  print how it is
+  switchboard clients           list who is connected, with numbers
+  switchboard kick CLIENT...    close connections: by NUMBER, by ADDRESS[/N], or those of a
+                                user by NAME (or id) or PROTOCOL/NAME
+  switchboard ban ADDRESS[/N] [--for TIME]
+                                refuse who connects from there, and close who is; for 1h,
+                                30m, 7days, or as long as the daemon runs. A client with
+                                IPv6 usually has all addresses of a network: ADDRESS/64
+  switchboard unban ADDRESS[/N] end a ban
+  switchboard bans              list the bans
+All but status need a token, which the daemon's user and root can read: use sudo.
 
 Options:
   -c, --config FILE   a JSON file; without it the file that $SWITCHBOARD_CONFIG names;
@@ -44,9 +64,9 @@ On a hosting platform, which says the port:
 SIGHUP has it read the configuration again. Clients of unchanged listeners notice
 nothing, and a faulty configuration changes nothing.
 
-Exit status: 0 success, or stopped by a signal; 1 it failed to start or while running;
-2 the arguments, the variables or the configuration are invalid. A second signal ends it
-at once, with 1.
+Exit status: 0 success, or stopped by a signal; 1 it failed to start or while running, or
+a daemon that runs is not well, cannot be asked, or did not do it; 2 the arguments, the
+variables or the configuration are invalid. A second signal ends it at once, with 1.
 ";
 
 /// The command to execute.
@@ -60,10 +80,29 @@ pub enum Command {
     Defaults,
     /// `help`: print what a setting is for, or a line about each.
     Explain(Option<String>),
+    /// What an operator asks of a daemon that runs.
+    Operator(Operation),
     /// `--help`; also in addition to a command.
     Help,
     /// `--version`; also in addition to a command.
     Version,
+}
+
+/// What an operator asks of a daemon that runs.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// `status`: print how it is.
+    Status,
+    /// `clients`: list who is connected.
+    Clients,
+    /// `kick`: close the connections of these clients.
+    Kick(Vec<String>),
+    /// `ban`: refuse and close a network's clients, for this time.
+    Ban(Network, Option<Duration>),
+    /// `unban`: end a ban.
+    Unban(Network),
+    /// `bans`: list the bans.
+    Bans,
 }
 
 /// The parsed command line.
@@ -81,7 +120,7 @@ pub struct Arguments {
 /// A text that says what is wrong.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut command, mut flags) = (None, Flags::default());
+    let (mut words, mut time, mut flags) = (Vec::new(), None, Flags::default());
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Short('h') | Long("help") => return Ok(without_flags(Command::Help)),
@@ -101,16 +140,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments,
                 .settings
                 .push(SettingFlag::Set(text(&mut parser, "--set")?)),
             Long("listen") => flags.listen.push(text(&mut parser, "--listen")?),
-            Value(word) if command.is_none() => {
-                command = Some(command_named(&word.to_string_lossy())?);
-            }
-            Value(key) if command == Some(Command::Explain(None)) => {
-                command = Some(Command::Explain(Some(key.to_string_lossy().into_owned())));
-            }
+            Long("for") => time = Some(ban_time(&text(&mut parser, "--for")?)?),
+            Value(word) => words.push(word.to_string_lossy().into_owned()),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    let command = command.unwrap_or(Command::Serve);
+    let command = command(words, time)?;
     let is_built_in = matches!(command, Command::Defaults | Command::Explain(_));
     match first_flag(&flags) {
         Some(flag) if is_built_in => Err(format!(
@@ -127,16 +162,83 @@ fn without_flags(command: Command) -> Arguments {
     }
 }
 
-fn command_named(word: &str) -> Result<Command, String> {
-    match word {
-        "check" => Ok(Command::Check),
-        "defaults" => Ok(Command::Defaults),
-        "help" => Ok(Command::Explain(None)),
-        other => Err(format!(
-            "unknown command {}; the commands are check, defaults and help",
-            Quoted(other)
-        )),
+/// Returns the command with its operands. `time` is the value of `--for`.
+fn command(words: Vec<String>, time: Option<Duration>) -> Result<Command, String> {
+    let mut words = words.into_iter();
+    let Some(word) = words.next() else {
+        return without_time(Command::Serve, time);
+    };
+    let command = match word.as_str() {
+        "check" => Command::Check,
+        "defaults" => Command::Defaults,
+        "help" => Command::Explain(words.next()),
+        "status" => Command::Operator(Operation::Status),
+        "clients" => Command::Operator(Operation::Clients),
+        "bans" => Command::Operator(Operation::Bans),
+        "kick" => {
+            let clients: Vec<String> = words.by_ref().collect();
+            if clients.is_empty() {
+                return Err(
+                    "kick: write whom: a number, an address or a name that switchboard clients lists"
+                        .to_owned(),
+                );
+            }
+            Command::Operator(Operation::Kick(clients))
+        }
+        "ban" => {
+            let network = network("ban", words.next())?;
+            no_more(words)?;
+            return Ok(Command::Operator(Operation::Ban(network, time)));
+        }
+        "unban" => Command::Operator(Operation::Unban(network("unban", words.next())?)),
+        other => {
+            return Err(format!(
+                "unknown command {}; the commands are check, defaults, help, status, clients, kick, ban, unban and bans",
+                Quoted(other)
+            ));
+        }
+    };
+    no_more(words)?;
+    without_time(command, time)
+}
+
+/// Checks that no operand is left.
+fn no_more(mut words: impl Iterator<Item = String>) -> Result<(), String> {
+    match words.next() {
+        Some(word) => Err(format!("unexpected argument {}", Quoted(&word))),
+        None => Ok(()),
     }
+}
+
+/// Checks that a command is not given a time.
+fn without_time(command: Command, time: Option<Duration>) -> Result<Command, String> {
+    match time {
+        Some(_) => Err("--for can be used with ban alone".to_owned()),
+        None => Ok(command),
+    }
+}
+
+/// Reads the network that a command is about.
+fn network(command: &str, word: Option<String>) -> Result<Network, String> {
+    let word = word.unwrap_or_default();
+    word.parse().map_err(|()| {
+        let given = Quoted(&word);
+        format!(
+            "{command}: write an IP address, such as 192.0.2.7, or a network, such as 192.0.2.0/24, instead of {given}"
+        )
+    })
+}
+
+/// Reads the value of `--for`.
+fn ban_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).ok();
+    let time = time.filter(|time| *time >= Duration::from_secs(1));
+    time.ok_or_else(|| {
+        format!(
+            "--for: write a time of a second at least, such as 30m, 1h or 7days, instead of {}",
+            Quoted(text)
+        )
+    })
 }
 
 /// Returns the value of a flag that is a text.
@@ -191,6 +293,35 @@ mod tests {
             parsed("help log"),
             arguments(Command::Explain(Some("log".to_owned())), None)
         );
+        for (line, operation) in [
+            ("status", Operation::Status),
+            ("clients", Operation::Clients),
+            (
+                "kick 17 peerjs/a",
+                Operation::Kick(vec!["17".to_owned(), "peerjs/a".to_owned()]),
+            ),
+            (
+                "ban 192.0.2.7 --for 1h",
+                Operation::Ban(
+                    Network::of([192, 0, 2, 7].into(), 32),
+                    Some(Duration::from_secs(3600)),
+                ),
+            ),
+            (
+                "ban 192.0.2.0/24",
+                Operation::Ban(Network::of([192, 0, 2, 0].into(), 24), None),
+            ),
+            (
+                "unban 192.0.2.7",
+                Operation::Unban(Network::of([192, 0, 2, 7].into(), 32)),
+            ),
+            ("bans", Operation::Bans),
+        ] {
+            assert_eq!(
+                parsed(&format!("{line} -c a.json")),
+                arguments(Command::Operator(operation), Some("a.json"))
+            );
+        }
         assert_eq!(parsed("-h"), arguments(Command::Help, None));
         assert_eq!(parsed("check --version"), arguments(Command::Version, None));
     }
@@ -231,14 +362,31 @@ mod tests {
         for (line, problem) in [
             (
                 "serve",
-                "unknown command \"serve\"; the commands are check, defaults and help",
+                "unknown command \"serve\"; the commands are check, defaults, help,",
             ),
             ("--port 5", "--port"),
             ("--config", "missing argument"),
             ("--config=", "--config: write the path of a file"),
             ("--set", "missing argument"),
             ("--listen", "missing argument"),
-            ("check check", "check"),
+            ("check check", "unexpected argument \"check\""),
+            ("clients 17", "unexpected argument \"17\""),
+            ("kick", "kick: write whom"),
+            ("ban", "ban: write an IP address, such as 192.0.2.7, or"),
+            ("ban 192.0.2.0/33", "instead of \"192.0.2.0/33\""),
+            (
+                "ban 192.0.2.7 192.0.2.8",
+                "unexpected argument \"192.0.2.8\"",
+            ),
+            ("unban chat.example", "unban: write an IP address"),
+            ("ban ::1 --for", "missing argument"),
+            (
+                "ban ::1 --for ever",
+                "--for: write a time of a second at least",
+            ),
+            ("ban ::1 --for 0s", "instead of \"0s\""),
+            ("kick 17 --for 1h", "--for can be used with ban alone"),
+            ("--for 1h", "--for can be used with ban alone"),
             ("help log threads", "threads"),
             (
                 "defaults -c a.json",

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
-use switchboard::cli::{self, Command};
+use switchboard::cli::{self, Command, Operation, operator};
 use switchboard::config::{Address, Config, Flags, Listener, help};
 use switchboard::server::{Server, WhenTaken, limits};
 use switchboard::sys::{
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Command::Check | Command::Serve => {}
+        Command::Check | Command::Serve | Command::Operator(_) => {}
     }
     let config = match Config::load(&arguments.flags, std::env::vars_os()) {
         Ok(config) => config,
@@ -49,7 +49,22 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Serve => serve(config, &arguments.flags),
+        Command::Operator(operation) => operate(&operation, &config),
         _ => check(&config),
+    }
+}
+
+/// Executes a command about a daemon that runs.
+fn operate(operation: &Operation, config: &Config) -> ExitCode {
+    let report = operator::run(operation, config, |name| std::env::var_os(name));
+    let printed = print(&report.output);
+    for problem in &report.problems {
+        stderr::print(format_args!("switchboard: {problem}"));
+    }
+    if report.problems.is_empty() {
+        printed
+    } else {
+        ExitCode::FAILURE
     }
 }
 

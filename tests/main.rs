@@ -30,6 +30,8 @@ mod log_filter;
 mod log_format;
 mod loudsync;
 mod memory;
+mod moderation;
+mod operator;
 mod peerdrop;
 mod peerjs;
 mod protocol_lists;

@@ -65,7 +65,8 @@ settings! {
         /// it works (200, else 503), `/metrics` has its figures for Prometheus, and `/status` has them as JSON, with the last five
         /// minutes of each listener. At most 64 requests are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
         /// server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners are served all the
-        /// same, and the log has a warning.
+        /// same, and the log has a warning. `switchboard status`, `clients`, `kick` and `ban` ask here; all but the first need a
+        /// token (see the manual page of the command).
         pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port" => AtRestart;
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.

@@ -26,6 +26,8 @@ pub fn program() -> Command {
     program
         .env_remove("RUST_LOG")
         .env_remove("JOURNAL_STREAM")
+        .env_remove("RUNTIME_DIRECTORY")
+        .env_remove("XDG_RUNTIME_DIR")
         .stdin(Stdio::null());
     program
 }

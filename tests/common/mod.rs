@@ -4,6 +4,7 @@
 mod client;
 mod daemon;
 mod notifications;
+mod operated;
 mod pairs;
 mod protocol_files;
 mod tap;
@@ -18,6 +19,7 @@ pub use daemon::{
     socket_path, temporary_file,
 };
 pub use notifications::{notification, notify_socket};
+pub use operated::{ANN, BEN, Operated, RuntimeDirectory, fastchat, operate, problem, stderr};
 pub use pairs::Pair;
 pub use protocol_files::{optional_fields, protocol_file, request_target};
 pub use tap::Tap;
