@@ -32,7 +32,10 @@ impl Unread {
             "protocol": "workspace", "address": "127.0.0.1:0", "handshake_timeout": 3600,
             "ping_after": 0, "idle_timeout": 0, "close_timeout": 3600,
         });
-        let config = json!({"log": "debug", "status": null, "shutdown_timeout": 3600, "listeners": [listener]});
+        // The listener is the only socket of the process that listens.
+        let config = json!({
+            "log": "debug", "status": null, "shutdown_timeout": 3600, "listeners": [listener],
+        });
         let config = temporary_file(&config.to_string());
         let child = command.arg("--config").arg(&config).spawn().unwrap();
         let mut address = None;
