@@ -133,7 +133,7 @@ fn serve(config: Config, flags: &Flags) -> ExitCode {
     stderr::report_panics(format);
     threads::start(config.process.threads);
     // On each way out of this function its drop writes the last lines.
-    let _log_writer = match log_writer::start() {
+    let _log_writer = match log_writer::start(format) {
         Ok(log_writer) => log_writer,
         Err(error) => {
             stderr::print(format_args!("switchboard: cannot start the log: {error}"));

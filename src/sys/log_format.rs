@@ -6,7 +6,9 @@
 
 use humantime::format_rfc3339_millis;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde::Deserialize;
 use serde_json::json;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -159,6 +161,38 @@ pub(super) fn line(
     line
 }
 
+/// Returns the level and the message of a line that was written in this format, if it is a warning or an error.
+pub(super) fn read_warning(format: LineFormat, line: &str) -> Option<(Level, Cow<'_, str>)> {
+    /// What femme writes, without the fields of the record.
+    #[derive(Deserialize)]
+    struct Json<'a> {
+        level: u8,
+        #[serde(borrow)]
+        msg: Cow<'a, str>,
+    }
+    let find =
+        |is: &dyn Fn(Level) -> bool| [Level::Warn, Level::Error].into_iter().find(|it| is(*it));
+    match format {
+        LineFormat::Text => {
+            let (_time, rest) = line.split_once(' ')?;
+            // The word has five columns, and a blank follows.
+            let (word, message) = rest.split_at_checked(6)?;
+            let level = find(&|level| level.as_str() == word.trim_end())?;
+            Some((level, message.into()))
+        }
+        LineFormat::Journal => {
+            let (number, message) = line.strip_prefix('<')?.split_once('>')?;
+            let level = find(&|level| number.parse() == Ok(priority(level)))?;
+            Some((level, message.into()))
+        }
+        LineFormat::Json => {
+            let json: Json<'_> = serde_json::from_str(line).ok()?;
+            let level = find(&|level| femme_level(level) == json.level)?;
+            Some((level, json.msg))
+        }
+    }
+}
+
 /// Returns the priority of syslog(3).
 const fn priority(level: Level) -> u8 {
     match level {
@@ -255,6 +289,33 @@ mod tests {
         // JSON leaves the controls above ASCII as they are.
         let json = line_of(LineFormat::Json, Level::Info, "switchboard", message);
         assert!(!json.contains(|c: char| c.is_ascii_control()), "{json:?}");
+    }
+
+    #[test]
+    fn a_warning_is_read_from_its_line_in_each_format() {
+        for format in [LineFormat::Text, LineFormat::Journal, LineFormat::Json] {
+            let read = |level, message| {
+                let line = line_of(format, level, "switchboard", message);
+                read_warning(format, &line).map(|(level, message)| (level, message.into_owned()))
+            };
+            for level in [Level::Warn, Level::Error] {
+                let message = "\"<4>\" WARN  é";
+                assert_eq!(read(level, message), Some((level, message.to_owned())));
+            }
+            for level in [Level::Info, Level::Debug] {
+                assert_eq!(read(level, "1 WARN  <4>"), None, "{format:?}");
+            }
+            for nonsense in ["", " ", "WARN", "<4", "{\"level\":40}", "[40]", "x WARN"] {
+                assert_eq!(read_warning(format, nonsense), None, "{nonsense}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_warning_is_read_from_a_line_of_femme_with_fields() {
+        let line = r#"{"level":50,"time":1,"msg":"a \"b\"","address":"127.0.0.1:1","bytes":3}"#;
+        let expected = Some((Level::Error, "a \"b\"".into()));
+        assert_eq!(read_warning(LineFormat::Json, line), expected);
     }
 
     #[test]

@@ -117,28 +117,28 @@ impl Default for LineSplitter {
 }
 
 impl LineSplitter {
-    /// Pushes the lines that end within `bytes`, and keeps the rest.
-    pub(super) fn push(&mut self, bytes: &[u8], queue: &LineQueue) {
+    /// Calls `take` with each line that ends within `bytes`, its end included, and keeps the rest.
+    pub(super) fn push(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let text = piece.strip_suffix(b"\n").unwrap_or(piece);
             let fits = text.len().min(MAX_LINE - self.partial.len());
             self.partial.extend(text.get(..fits).unwrap_or_default());
             if piece.ends_with(b"\n") {
-                self.end_line(queue);
+                self.end_line(take);
             }
         }
     }
 
-    /// Pushes a last line that has no end.
-    pub(super) fn finish(&mut self, queue: &LineQueue) {
+    /// Calls `take` with a last line that had no end.
+    pub(super) fn finish(&mut self, take: &mut impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
-            self.end_line(queue);
+            self.end_line(take);
         }
     }
 
-    fn end_line(&mut self, queue: &LineQueue) {
+    fn end_line(&mut self, take: &mut impl FnMut(&[u8])) {
         self.partial.push(b'\n');
-        queue.push(&self.partial);
+        take(&self.partial);
         self.partial.clear();
     }
 }
@@ -201,9 +201,9 @@ mod tests {
         for size in 1..=text.len() {
             let (queue, mut splitter) = (LineQueue::new(), LineSplitter::default());
             for piece in text.as_bytes().chunks(size) {
-                splitter.push(piece, &queue);
+                splitter.push(piece, &mut |line| queue.push(line));
             }
-            splitter.finish(&queue);
+            splitter.finish(&mut |line| queue.push(line));
             assert_eq!(drain(&queue), "one\n\ntwo\nthree\n");
         }
     }
@@ -212,9 +212,9 @@ mod tests {
     fn a_line_that_does_not_end_is_cut() {
         let (queue, mut splitter) = (LineQueue::new(), LineSplitter::default());
         for _ in 0..100 {
-            splitter.push(&[b'x'; 1000], &queue);
+            splitter.push(&[b'x'; 1000], &mut |line| queue.push(line));
         }
-        splitter.push(b"\nnext\n", &queue);
+        splitter.push(b"\nnext\n", &mut |line| queue.push(line));
         assert_eq!(drain(&queue), format!("{}\nnext\n", "x".repeat(MAX_LINE)));
     }
 }

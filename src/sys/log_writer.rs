@@ -4,7 +4,9 @@
 //! panics if it cannot be written. So standard output is replaced by a pipe, which one thread always empties
 //! into a bounded queue. Another one writes from the queue to the real output.
 
+use super::log_format::LineFormat;
 use super::log_queue::{BATCH, LineQueue, LineSplitter, MAX_LINE};
+use super::recent_warnings;
 use super::stderr;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::stdio::dup2_stdout;
@@ -35,11 +37,11 @@ pub struct LogWriter {
     finished: Receiver<()>,
 }
 
-/// Moves standard output to a queue and a thread that writes it.
+/// Moves standard output to a queue and a thread that writes it. Its lines have this format.
 ///
 /// # Errors
 /// Those of the system, if it gives no more descriptors or threads.
-pub fn start() -> io::Result<LogWriter> {
+pub fn start(format: LineFormat) -> io::Result<LogWriter> {
     let output = Output::of(File::from(io::stdout().as_fd().try_clone_to_owned()?));
     let (pipe, writing_end) = rustix::pipe::pipe()?;
     let pipe = File::from(pipe);
@@ -49,8 +51,13 @@ pub fn start() -> io::Result<LogWriter> {
     // The threads allocate next to nothing themselves: they may have no heap (see `threads::start`).
     let mut buffer = vec![0; READ_SIZE];
     let mut splitter = LineSplitter::default();
+    recent_warnings::allocate();
     spawn("log reader", move || {
-        read_lines(from, &mut buffer, &mut splitter, &to);
+        read_lines(from, &mut buffer, &mut splitter, |line| {
+            recent_warnings::record(format, line);
+            to.push(line);
+        });
+        to.close();
     })?;
     let mut batch = Vec::with_capacity(MAX_LINE + 1);
     spawn("log writer", move || {
@@ -78,18 +85,22 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread.stack_size(STACK_SIZE).spawn(run).map(drop)
 }
 
-/// Empties the pipe into the queue until no descriptor is left that could write to it. This thread must never
+/// Empties the pipe, line by line, until no descriptor is left that could write to it. This thread must never
 /// log: it would wait for itself.
-fn read_lines(mut pipe: File, buffer: &mut [u8], splitter: &mut LineSplitter, queue: &LineQueue) {
+fn read_lines(
+    mut pipe: File,
+    buffer: &mut [u8],
+    splitter: &mut LineSplitter,
+    mut take: impl FnMut(&[u8]),
+) {
     loop {
         match pipe.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => break,
-            Ok(length) => splitter.push(buffer.get(..length).unwrap_or_default(), queue),
+            Ok(length) => splitter.push(buffer.get(..length).unwrap_or_default(), &mut take),
         }
     }
-    splitter.finish(queue);
-    queue.close();
+    splitter.finish(&mut take);
 }
 
 /// Writes the queue to the output. Ends the process if the output is a pipe whose reader is gone, as in

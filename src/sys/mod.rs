@@ -9,6 +9,7 @@ pub mod log_writer;
 pub(crate) mod memory;
 pub mod open_files;
 pub(crate) mod process;
+pub(crate) mod recent_warnings;
 pub mod signals;
 pub mod stderr;
 pub mod systemd;

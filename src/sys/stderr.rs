@@ -1,6 +1,7 @@
 //! Standard error: for what is wrong before there is a log, and for panics.
 
 use super::log_format::{self, LineFormat};
+use super::recent_warnings;
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
@@ -57,14 +58,18 @@ pub fn report_panics(format: LineFormat) {
     }));
 }
 
-/// Returns the lines about a panic: one, and those of the backtrace.
+/// Returns the lines about a panic: one, which is kept for the status port, too, and those of the backtrace.
 fn panic_report(format: LineFormat, now: SystemTime, message: &str, backtrace: &str) -> String {
     let lines = iter::once(message).chain(backtrace.lines());
     let line = |text: &str| {
         let target = env!("CARGO_PKG_NAME");
         log_format::line(format, now, Level::Error, target, format_args!("{text}")) + "\n"
     };
-    lines.map(line).collect()
+    let lines: Vec<String> = lines.map(line).collect();
+    if let Some(first) = lines.first() {
+        recent_warnings::record(format, first.as_bytes());
+    }
+    lines.concat()
 }
 
 /// Returns the message of a panic, cut.
@@ -99,6 +104,23 @@ mod tests {
             let record: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!(record["level"], 50);
         }
+    }
+
+    #[test]
+    fn a_panic_is_among_the_recent_warnings_without_its_backtrace() {
+        panic_report(
+            LineFormat::Json,
+            SystemTime::now(),
+            "a panic\nto show",
+            "no line",
+        );
+        let recent = recent_warnings::recent();
+        let has = |text| {
+            recent
+                .iter()
+                .any(|it| it.level == Level::Error && it.message == text)
+        };
+        assert!(has("a panic\nto show") && !has("no line"));
     }
 
     #[test]
