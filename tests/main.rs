@@ -41,6 +41,7 @@ mod reload;
 mod setting_tables;
 mod socket_activation;
 mod status;
+mod status_page;
 mod transcripts;
 mod unix_sockets;
 mod workspace;

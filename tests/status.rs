@@ -43,7 +43,7 @@ fn request(status: SocketAddr, line: &str) -> String {
 }
 
 /// Asks for a path. Returns the response.
-fn get(daemon: &Daemon, path: &str) -> String {
+pub fn get(daemon: &Daemon, path: &str) -> String {
     request(daemon.status.unwrap(), &format!("GET {path}"))
 }
 

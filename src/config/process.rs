@@ -61,8 +61,8 @@ settings! {
         /// separate budget of an eighth of it; above that: HTTP 503.
         pub memory_budget: Option<usize> = None, "bytes", Range::from(MIN_MEMORY_BUDGET..).or_zero();
 
-        /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/healthz` says whether
-        /// it works (200, else 503), `/metrics` has its figures for Prometheus, and `/status` has them as JSON, with the last five
+        /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/` is a page that
+        /// shows it in a browser, `/healthz` says whether it works (200, else 503), `/metrics` has its figures for Prometheus, and `/status` has them as JSON, with the last five
         /// minutes of each listener. At most 64 requests are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
         /// server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners are served all the
         /// same, and the log has a warning. `switchboard status`, `clients`, `kick` and `ban` ask here; all but the first need a

@@ -10,11 +10,13 @@ mod history;
 pub(crate) mod messages;
 mod metrics;
 mod moderation;
+mod page;
 mod report;
 mod routes;
 mod selection;
 mod server;
 mod text_format;
+mod warnings;
 
 pub(crate) use daemon_state::DaemonState;
 pub(crate) use moderation::Moderation;

@@ -2,10 +2,14 @@
 
 use super::daemon_state::{DaemonState, WatchedListener};
 use super::history::History;
+use super::messages::BanEntry;
+use super::moderation::Moderation;
+use super::warnings;
 use crate::base::close::CloseReason;
 use crate::sys::process;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The daemon, as `/status` shows it.
@@ -20,6 +24,9 @@ struct Report<'a> {
     max_connections: usize,
     memory: MemoryReport,
     listeners: Vec<ListenerReport<'a>>,
+    bans: Vec<BanEntry>,
+    /// The last warnings of the log, oldest first.
+    warnings: Value,
 }
 
 #[derive(Serialize)]
@@ -59,7 +66,7 @@ struct ListenerReport<'a> {
 }
 
 /// Returns the JSON of `/status`.
-pub(super) fn report(daemon: &DaemonState) -> String {
+pub(super) fn report(daemon: &DaemonState, moderation: &Moderation) -> String {
     let listeners = daemon.listeners();
     let listeners: Vec<ListenerReport<'_>> = listeners.iter().map(listener_report).collect();
     let usage = process::figures().usage;
@@ -77,6 +84,8 @@ pub(super) fn report(daemon: &DaemonState) -> String {
             resident_bytes: usage.map(|usage| usage.resident_memory_bytes),
         },
         listeners,
+        bans: moderation.listed_bans(),
+        warnings: warnings::value(),
     };
     serde_json::to_string(&report).expect("the report has no key but strings")
 }

@@ -3,6 +3,7 @@
 use super::daemon_state::DaemonState;
 use super::metrics;
 use super::moderation::Moderation;
+use super::page;
 use super::report;
 use crate::base::log_escape::Quoted;
 use crate::config::Hosts;
@@ -29,6 +30,7 @@ impl Routes {
             return response;
         }
         let respond: fn(&Self) -> Response = match head.path.as_str() {
+            "/" => |_| page::response(),
             "/healthz" => Self::health,
             "/metrics" => Self::metrics,
             "/status" => Self::report,
@@ -55,6 +57,9 @@ impl Routes {
     }
 
     fn report(&self) -> Response {
-        Response::ok("application/json", report::report(&self.daemon).into())
+        Response::ok(
+            "application/json",
+            report::report(&self.daemon, &self.moderation).into(),
+        )
     }
 }

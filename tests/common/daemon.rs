@@ -269,7 +269,7 @@ impl Daemon {
             let line = daemon.expect_log_line();
             daemon.start_of_log.push(line.clone());
             if let Some((_, address)) = line.split_once("status on http://") {
-                daemon.status = address.trim_end_matches('/').parse().ok();
+                daemon.status = address.split('/').next().unwrap().parse().ok();
             } else if let Some(address) = listening_address(&line) {
                 daemon.addresses.push(address);
             // Not "already in use".
