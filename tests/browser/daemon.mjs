@@ -11,30 +11,36 @@ if (!program) {
   throw new Error("SWITCHBOARD must be the path of the daemon under test; tests/browser/run sets it");
 }
 
-/** Starts a daemon with one PeerJS listener, on a port that the system chooses. */
-export async function startDaemon(settings = {}) {
+/**
+ * Starts a daemon with one PeerJS listener with these settings, and with these settings of the process. The system
+ * chooses its ports, unless the settings do.
+ */
+export async function startDaemon(settings = {}, processSettings = {}) {
   const folder = mkdtempSync(join(tmpdir(), "switchboard-"));
   const config = join(folder, "switchboard.json");
   const listener = { protocol: "peerjs", address: "127.0.0.1:0", ...settings };
-  writeFileSync(config, JSON.stringify({ listeners: [listener] }));
+  const ports = { status: "127.0.0.1:0", listeners: [listener] };
+  writeFileSync(config, JSON.stringify({ ...ports, ...processSettings }));
   const child = spawn(program, ["--config", config, "--log", "info"], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const ended = new Promise((resolve) => child.once("exit", resolve));
   const lines = createInterface({ input: child.stdout });
-  let port;
+  let port, statusPort;
   for await (const line of lines) {
     port ??= /listens on ws:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1];
+    statusPort ??= /status on http:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1];
     if (line.includes("ready in")) break;
   }
   child.stdout.resume();
   if (!port) throw new Error("the daemon did not start");
   return {
     port: Number(port),
+    statusPort: Number(statusPort),
     async stop() {
       child.kill("SIGTERM");
       const status = await ended;
-      rmSync(folder, { recursive: true });
+      rmSync(folder, { recursive: true, force: true });
       if (status !== 0) throw new Error(`the daemon ended with status ${status}`);
     },
   };
