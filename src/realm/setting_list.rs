@@ -67,7 +67,9 @@ pub(crate) fn joined(lines: &[&str]) -> String {
 ///     /// The options of a PeerDrop listener.
 ///     pub struct Options {
 ///         /// Length of a code.
-///         code_length: u8 = 6, "characters", 4..=12 => NewConnections;
+///         code_length: u8 = 6, "characters", 4..=12;
+///         /// Number of threads.
+///         threads: usize = 0, "threads" => AtRestart;
 ///     }
 /// }
 /// ```

@@ -6,50 +6,67 @@ use crate::realm::setting::{Setting, SettingMap};
 use crate::realm::setting_list::Settings as _;
 use serde_json::Value;
 
-/// What becomes a listener of a new configuration. The indexes are those of the old one.
+/// The listener of the old configuration that one of the new configuration continues, by its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The listener of this protocol on this address, perhaps with other settings.
+pub(super) enum Counterpart {
+    /// That of the same protocol on the same address, perhaps with other settings.
     Same(usize),
-    /// The listener of another protocol on this address, whose sockets it takes over.
+    /// That of another protocol on the same address, whose sockets it takes over.
     OtherProtocol(usize),
-    New,
+    /// It is new.
+    None,
 }
 
-impl Origin {
+impl Counterpart {
     /// Returns the index of the old listener.
     pub(super) const fn old_index(self) -> Option<usize> {
         match self {
             Self::Same(index) | Self::OtherProtocol(index) => Some(index),
-            Self::New => None,
+            Self::None => None,
         }
     }
 }
 
-/// Returns where each of the `new` listeners comes from. Each of the `old` ones is at most one of them.
-pub(super) fn origins(old: &[&Listener], new: &[Listener]) -> Vec<Origin> {
-    let mut origins = vec![Origin::New; new.len()];
-    let mut match_by = |is_same: fn(&Listener, &Listener) -> bool, origin: fn(usize) -> Origin| {
-        for (place, listener) in new.iter().enumerate() {
-            let is_free = |index: usize| origins.iter().all(|it| it.old_index() != Some(index));
-            let found = old.iter().enumerate();
-            let found = found.filter(|(index, it)| is_free(*index) && is_same(it, listener));
-            let found = found.map(|(index, _)| index).next();
-            if let (Some(found), Some(place @ Origin::New)) = (found, origins.get_mut(place)) {
-                *place = origin(found);
-            }
-        }
-    };
+/// Returns the counterpart of each of the `new` listeners. Each of the `old` ones is that of one at most.
+pub(super) fn counterparts(old: &[&Listener], new: &[Listener]) -> Vec<Counterpart> {
     let has_same_address =
         |old: &Listener, new: &Listener| old.settings.address == new.settings.address;
-    match_by(
-        |old, new| {
-            old.protocol.name == new.protocol.name && old.settings.address == new.settings.address
-        },
-        Origin::Same,
+    let is_same = |old: &Listener, new: &Listener| {
+        old.protocol.name == new.protocol.name && has_same_address(old, new)
+    };
+    let mut counterparts = vec![Counterpart::None; new.len()];
+    // Several may have port 0, so that a listener of the same protocol is looked for first.
+    pair(&mut counterparts, old, new, is_same, Counterpart::Same);
+    pair(
+        &mut counterparts,
+        old,
+        new,
+        has_same_address,
+        Counterpart::OtherProtocol,
     );
-    match_by(has_same_address, Origin::OtherProtocol);
-    origins
+    counterparts
+}
+
+/// Pairs the new listeners that have no counterpart yet with the old ones that are none yet.
+fn pair(
+    counterparts: &mut [Counterpart],
+    old: &[&Listener],
+    new: &[Listener],
+    matches: impl Fn(&Listener, &Listener) -> bool,
+    counterpart: fn(usize) -> Counterpart,
+) {
+    let mut taken: Vec<usize> = counterparts
+        .iter()
+        .filter_map(|it| it.old_index())
+        .collect();
+    for (place, listener) in counterparts.iter_mut().zip(new) {
+        let mut free = (0..).zip(old).filter(|(index, _)| !taken.contains(index));
+        let found = free.find(|(_, old)| matches(old, listener));
+        if let (Counterpart::None, Some((index, _))) = (&place, found) {
+            *place = counterpart(index);
+            taken.push(index);
+        }
+    }
 }
 
 /// Returns the keys of a listener whose values differ.
@@ -130,19 +147,17 @@ mod tests {
     use serde_json::json;
 
     fn listeners(given: &[(&str, &str)]) -> Vec<Listener> {
-        let listener = |(protocol, address): &(&str, &str)| {
-            // A port may be given twice, as another listener of the same address is one with port 0.
-            json!({"protocol": protocol, "address": address})
-        };
+        let listener =
+            |(protocol, address): &(&str, &str)| json!({"protocol": protocol, "address": address});
         let listeners: Vec<Value> = given.iter().map(listener).collect();
         let text = json!({ "listeners": listeners }).to_string();
         Config::from_json(&text).unwrap().listeners
     }
 
-    fn origins_of(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<Origin> {
+    fn counterparts_of(old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<Counterpart> {
         let old = listeners(old);
         let old: Vec<&Listener> = old.iter().collect();
-        origins(&old, &listeners(new))
+        counterparts(&old, &listeners(new))
     }
 
     #[test]
@@ -153,12 +168,16 @@ mod tests {
             ("workspace", "*:3"),
         );
         assert_eq!(
-            origins_of(&[a, b], &[c, b, a]),
-            [Origin::New, Origin::Same(1), Origin::Same(0)]
+            counterparts_of(&[a, b], &[c, b, a]),
+            [
+                Counterpart::None,
+                Counterpart::Same(1),
+                Counterpart::Same(0)
+            ]
         );
         assert_eq!(
-            origins_of(&[("workspace", "localhost:2")], &[b]),
-            [Origin::New]
+            counterparts_of(&[("workspace", "localhost:2")], &[b]),
+            [Counterpart::None]
         );
     }
 
@@ -166,8 +185,8 @@ mod tests {
     fn another_protocol_on_an_address_takes_over_its_sockets() {
         let new = [("workspace", "*:1"), ("peerdrop", "*:2")];
         assert_eq!(
-            origins_of(&[("peerdrop", "*:1"), ("peerdrop", "*:2")], &new),
-            [Origin::OtherProtocol(0), Origin::Same(1)]
+            counterparts_of(&[("peerdrop", "*:1"), ("peerdrop", "*:2")], &new),
+            [Counterpart::OtherProtocol(0), Counterpart::Same(1)]
         );
     }
 
@@ -175,16 +194,16 @@ mod tests {
     fn each_of_several_listeners_whose_ports_the_system_chooses_is_one_of_the_old_ones() {
         let (peerdrop, workspace) = (("peerdrop", "*:0"), ("workspace", "*:0"));
         assert_eq!(
-            origins_of(
+            counterparts_of(
                 &[peerdrop, workspace, peerdrop],
                 &[workspace, workspace, peerdrop, peerdrop, peerdrop]
             ),
             [
-                Origin::Same(1),
-                Origin::New,
-                Origin::Same(0),
-                Origin::Same(2),
-                Origin::New,
+                Counterpart::Same(1),
+                Counterpart::None,
+                Counterpart::Same(0),
+                Counterpart::Same(2),
+                Counterpart::None,
             ]
         );
     }

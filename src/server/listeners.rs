@@ -1,7 +1,7 @@
 //! The listeners that are served: they begin, change, and end while the server runs.
 
 use super::binding::{RETRY_INTERVAL, bind_listener, log_retry};
-use super::changes::{Origin, changed_settings};
+use super::changes::{Counterpart, changed_settings};
 use super::log_lines::log_listening;
 use crate::broker::{
     ConnectionChecks, Event, EventSender, KeepaliveConfig, ListenerChange, NewListener, RealmSlot,
@@ -95,28 +95,28 @@ impl Listeners {
             .map_or_else(String::new, ServedListener::name)
     }
 
-    /// Serves the listeners of another configuration, whose [origins](Origin) are known. New ones have these sockets; where
-    /// their address is taken, it is tried again when the old listeners have given up theirs.
+    /// Serves the listeners of another configuration, whose [counterparts](Counterpart) are known. New ones have these
+    /// sockets; where their address is taken, it is tried again when the old listeners have given up theirs.
     pub(super) async fn replace(
         &mut self,
         config: &Config,
-        origins: &[Origin],
+        counterparts: &[Counterpart],
         mut bound: Vec<MaybeBound>,
     ) {
         let mut old: Vec<Option<ServedListener>> = self.served.drain(..).map(Some).collect();
         let mut take = |index: usize| old.get_mut(index).and_then(Option::take);
-        let kept: Vec<Option<ServedListener>> = origins
+        let kept: Vec<Option<ServedListener>> = counterparts
             .iter()
-            .map(|origin| origin.old_index().and_then(&mut take))
+            .map(|counterpart| counterpart.old_index().and_then(&mut take))
             .collect();
         for removed in old.into_iter().flatten() {
             self.remove(removed).await;
         }
-        let new = origins.iter().zip(kept).zip(&config.listeners);
-        for (index, ((origin, kept), listener)) in new.enumerate() {
-            let served = match (origin, kept) {
-                (Origin::Same(_), Some(kept)) => self.change(kept, listener).await,
-                (Origin::OtherProtocol(_), Some(kept)) => self.hand_over(kept, listener).await,
+        let new = counterparts.iter().zip(kept).zip(&config.listeners);
+        for (index, ((counterpart, kept), listener)) in new.enumerate() {
+            let served = match (counterpart, kept) {
+                (Counterpart::Same(_), Some(kept)) => self.change(kept, listener).await,
+                (Counterpart::OtherProtocol(_), Some(kept)) => self.hand_over(kept, listener).await,
                 _ => {
                     let bound = bound.get_mut(index).and_then(Option::take);
                     let bound = bound.or_else(|| bind_or_log(config, index));

@@ -1,7 +1,9 @@
 //! Reloads: the configuration is read again, and what it has changed holds from then on.
 
 use super::binding::bind_listener;
-use super::changes::{Origin, ProcessChanges, changed_settings, origins, process_changes};
+use super::changes::{
+    Counterpart, ProcessChanges, changed_settings, counterparts, process_changes,
+};
 use super::limits;
 use super::listeners::{Listeners, MaybeBound};
 use super::watch::Watch;
@@ -52,15 +54,15 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
         let config = (self.load)();
         let mut config = config.map_err(|error| error.lines().to_vec())?;
         let old = self.listeners.configured();
-        let origins = origins(&old, &config.listeners);
+        let counterparts = counterparts(&old, &config.listeners);
         // The last that can fail. What is bound is closed again then.
-        let bound = bind_new(&config, &origins)?;
+        let bound = bind_new(&config, &counterparts)?;
         let process = process_changes(&self.config.process, &config.process);
-        let mut changes = listener_changes(&self.listeners, &origins, &config);
+        let mut changes = listener_changes(&self.listeners, &counterparts, &config);
         config.process = process.settings.clone();
         config.warnings().iter().for_each(|it| log::warn!("{it}"));
         changes.extend(self.apply_process(&config, &process));
-        self.listeners.replace(&config, &origins, bound).await;
+        self.listeners.replace(&config, &counterparts, bound).await;
         self.config = config;
         log_changes(&changes);
         log::set_max_level(self.config.log_level().0);
@@ -91,39 +93,46 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
 ///
 /// # Errors
 /// One cannot be bound, for a reason that does not pass by itself.
-fn bind_new(config: &Config, origins: &[Origin]) -> Result<Vec<MaybeBound>, Vec<String>> {
-    let bind = |(index, origin): (usize, &Origin)| match origin {
-        Origin::Same(_) | Origin::OtherProtocol(_) => Ok(None),
-        Origin::New => match bind_listener(config, index) {
+fn bind_new(config: &Config, counterparts: &[Counterpart]) -> Result<Vec<MaybeBound>, Vec<String>> {
+    let bind = |(index, counterpart): (usize, &Counterpart)| match counterpart {
+        Counterpart::Same(_) | Counterpart::OtherProtocol(_) => Ok(None),
+        Counterpart::None => match bind_listener(config, index) {
             Ok(bound) => Ok(Some(bound)),
             Err(error) if error.may_pass() => Ok(None),
             Err(error) => Err(vec![error.to_string()]),
         },
     };
-    origins.iter().enumerate().map(bind).collect()
+    counterparts.iter().enumerate().map(bind).collect()
 }
 
 /// Returns what changes about the listeners, a text for each.
-fn listener_changes(listeners: &Listeners, origins: &[Origin], config: &Config) -> Vec<String> {
+fn listener_changes(
+    listeners: &Listeners,
+    counterparts: &[Counterpart],
+    config: &Config,
+) -> Vec<String> {
     let old = listeners.configured();
-    let change = |(origin, new): (&Origin, &Listener)| {
+    let change = |(counterpart, new): (&Counterpart, &Listener)| {
         let (protocol, address) = (new.protocol.name, &new.settings.address);
-        match *origin {
-            Origin::New => Some(format!("added {protocol} on {address}")),
-            Origin::OtherProtocol(index) => {
+        match *counterpart {
+            Counterpart::None => Some(format!("added {protocol} on {address}")),
+            Counterpart::OtherProtocol(index) => {
                 Some(format!("{protocol} instead of {}", listeners.name(index)))
             }
-            Origin::Same(index) => {
+            Counterpart::Same(index) => {
                 let changed = changed_settings(old.get(index)?, new);
                 let keys = changed.join(", ");
                 (!changed.is_empty()).then(|| format!("{}: {keys}", listeners.name(index)))
             }
         }
     };
-    let is_kept = |index: usize| origins.iter().any(|it| it.old_index() == Some(index));
+    let is_kept = |index: usize| counterparts.iter().any(|it| it.old_index() == Some(index));
     let removed = (0..old.len()).filter(|index| !is_kept(*index));
     let removed = removed.map(|index| format!("removed {}", listeners.name(index)));
-    let others = origins.iter().zip(&config.listeners).filter_map(change);
+    let others = counterparts
+        .iter()
+        .zip(&config.listeners)
+        .filter_map(change);
     removed.chain(others).collect()
 }
 

@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { Client } from "./client.mjs";
 import { startDaemon } from "./daemon.mjs";
 import { startBrowser } from "./site.mjs";
 import { now, samples } from "./status-samples.mjs";
@@ -105,6 +106,25 @@ test("a warning of the daemon is shown with its time", deadline, async () => {
     const time = await page.locator("#warnings time").first().getAttribute("datetime");
     assert.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     assert.match(await page.locator("#warnings li").first().textContent(), /Warning/);
+  });
+});
+
+test("connections and messages of the daemon are shown as they come and go", deadline, async () => {
+  await visit({}, async (page) => {
+    await waitForText(page, ".card .use strong", /^0 connections$/);
+    const [sender, recipient] = [await Client.join(daemon.port, "ann"), await Client.join(daemon.port, "bob")];
+    await waitForText(page, ".card .use strong", /^2 connections$/);
+    await waitForText(page, "#connections", /^2$/);
+    sender.send({ type: "CANDIDATE", dst: "bob", payload: "hello" });
+    await recipient.until((got) => got.some(({ payload }) => payload === "hello"));
+    await waitForText(page, ".series div", /^Received\d now, peak [1-9]/);
+    assert.match(await page.locator(".received").last().getAttribute("d"), /^M\d+ [\d.]+L/);
+    [sender, recipient].forEach((client) => client.close());
+    await waitForText(page, ".card .use strong", /^0 connections$/);
+    await waitForText(page, ".facts", /Connections accepted2/);
+    const response = await fetch(`http://127.0.0.1:${daemon.port}/nothing`);
+    assert.equal(response.status, 404);
+    await waitForText(page, ".outcomes", /^Refused, by reason4041/);
   });
 });
 
