@@ -171,7 +171,9 @@ fn serve(config: Config, flags: &Flags) -> ExitCode {
     };
     // A panic of the broker ends the process; the panic hook has already reported it.
     let load = || Config::load(flags, std::env::vars_os());
-    let serve = AssertUnwindSafe(|| async_std::task::block_on(server.run(requests, load)));
+    // Boxed, since `block_on` copies it several times over the stack, which cannot grow where the address space is limited.
+    let serve = Box::pin(server.run(requests, load));
+    let serve = AssertUnwindSafe(|| async_std::task::block_on(serve));
     match std::panic::catch_unwind(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_panic) => ExitCode::FAILURE,

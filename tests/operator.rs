@@ -202,7 +202,11 @@ fn a_command_says_why_it_cannot_ask_the_daemon() {
         ("status=null", "status is null in this configuration"),
         (
             "status=localhost:0",
-            "status is \"localhost:0\" in this configuration, whose port",
+            "status is \"localhost:0\" in this configuration, which is a port that the system has chosen",
+        ),
+        (
+            "status=systemd:status",
+            "status is \"systemd:status\" in this configuration, which is a socket of a systemd unit",
         ),
     ] {
         let output = run(&["clients", "--set", setting]);

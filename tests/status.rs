@@ -444,7 +444,7 @@ fn the_process_has_its_figures_under_prometheus_own_names() {
 }
 
 #[test]
-fn a_status_address_that_is_taken_is_a_warning_and_the_rest_serves() {
+fn a_status_address_that_is_taken_is_a_warning_and_the_rest_serves_and_it_is_tried_again() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = other.local_addr().unwrap().to_string();
     let listeners = json!([{"protocol": "peerdrop"}]);
@@ -452,9 +452,16 @@ fn a_status_address_that_is_taken_is_a_warning_and_the_rest_serves() {
     let is_warning = |line: &&String| line.contains("WARN") && line.contains(&taken);
     let warning = daemon.start_of_log.iter().find(is_warning);
     let warning = warning.unwrap_or_else(|| panic!("{:#?}", daemon.start_of_log));
-    assert!(warning.contains("there is no status port"), "{warning}");
+    assert!(
+        warning.contains("it is tried again each second"),
+        "{warning}"
+    );
     assert_eq!(daemon.status, None);
     Client::connect(daemon.address(), "/ws/chat").receive_text();
+    drop(other);
+    daemon.wait_for_log("status on http://");
+    let response = request(taken.parse().unwrap(), "GET /healthz");
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }
 
 #[test]

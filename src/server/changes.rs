@@ -229,6 +229,7 @@ mod tests {
             Value::Number(number) => json!(number.as_f64().unwrap() as u64 + 2),
             _ if setting.name == "log_format" => json!("json"),
             _ if setting.name == "log" => json!("debug"),
+            _ if setting.name == "status" => Value::Null,
             _ => json!(1 << 20),
         };
         for setting in ProcessSettings::list() {
