@@ -343,7 +343,7 @@ function showBans(bans) {
   section.hidden = !Array.isArray(bans);
   if (section.hidden || !hasChanged(section, bans)) return;
   const row = ({ network, until }) => {
-    const end = until ? timeElement(until) : "for good";
+    const end = until ? timeElement(until) : "the daemon ends";
     return element("tr", "", element("td", "", element("code", "", String(network))), element("td", "", end));
   };
   section.querySelector("tbody").replaceChildren(...bans.map(row));
