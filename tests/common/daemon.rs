@@ -5,19 +5,23 @@ use super::protocol_files::protocol_file;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
+use signal_hook::consts::SIGHUP;
+use signal_hook::flag::register_conditional_shutdown;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
 /// Returns a command for the program under test, with no configuration from the environment.
 pub fn program() -> Command {
+    unignore_hangup();
     let mut program = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     let names = std::env::vars_os().map(|(name, _)| name);
     for name in names.filter(|name| name.to_string_lossy().starts_with("SWITCHBOARD_")) {
@@ -30,6 +34,16 @@ pub fn program() -> Command {
         .env_remove("XDG_RUNTIME_DIR")
         .stdin(Stdio::null());
     program
+}
+
+/// Lets programs that are started have SIGHUP, which they ignore if this process does, as under `nohup`. A signal with a
+/// handler is none that they ignore.
+fn unignore_hangup() {
+    static HANDLER: Once = Once::new();
+    HANDLER.call_once(|| {
+        let ends = Arc::new(AtomicBool::new(true));
+        register_conditional_shutdown(SIGHUP, 1, ends).unwrap();
+    });
 }
 
 /// Returns the environment that the systemd unit sets. Without the unit's settings of malloc, not all freed memory
