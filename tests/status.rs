@@ -14,10 +14,9 @@ use std::thread;
 use switchboard::base::close::DisconnectReason;
 use switchboard::config::{Address, Config, Listener};
 use switchboard::protocols::PROTOCOLS;
-use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Protocol, Realm, Rejection,
-    SettingError, SettingMap, SlowConsumerPolicy,
+    SettingError, SettingMap,
 };
 use switchboard::server::{Server, WhenTaken};
 
@@ -487,21 +486,8 @@ struct Hanging;
 
 static RELEASE: Mutex<Option<Receiver<()>>> = Mutex::new(None);
 
-static HANGING: Protocol = Protocol {
-    name: "hanging",
-    endpoint: |_| "/".to_owned(),
-    listener_defaults: || json!({}),
-    options: Vec::new,
-    close_reasons: &[],
-    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
-    min_outbox_messages: 0,
-    methods: &[],
-    full_message: None,
-    matches_path: |_| true,
-    client_id: |_| None,
-    new_decoder: || Box::new(|_| Some(Command::new(()))),
-    new_realm: new_realm::<Hanging>,
-};
+static HANGING: Protocol =
+    Protocol::bare::<Hanging>("hanging", || Box::new(|_| Some(Command::new(()))));
 
 impl Realm for Hanging {
     fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {

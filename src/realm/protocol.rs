@@ -5,7 +5,7 @@ use super::{
     SlowConsumerPolicy,
 };
 use crate::base::close::CloseReason;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Decodes the messages of one connection, in the connection's own task. It keeps what the next message needs: the
 /// client's dialect, if the protocol has several.
@@ -56,6 +56,26 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// Returns a protocol of this name without options, close reasons and an HTTP API, served at every path: for the
+    /// small realms of tests, which set what else they need.
+    pub const fn bare<R: Realm>(name: &'static str, new_decoder: fn() -> DecodeFn) -> Self {
+        Self {
+            name,
+            endpoint: |_| "/".to_owned(),
+            listener_defaults: || json!({}),
+            options: Vec::new,
+            close_reasons: &[],
+            slow_consumer_policy: SlowConsumerPolicy::Disconnect,
+            min_outbox_messages: 0,
+            methods: &[],
+            full_message: None,
+            matches_path: |_| true,
+            client_id: |_| None,
+            new_decoder,
+            new_realm: new_realm::<R>,
+        }
+    }
+
     /// Returns whether the protocol has an HTTP API.
     pub(crate) const fn has_http_api(&self) -> bool {
         !self.methods.is_empty()

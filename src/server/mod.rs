@@ -202,41 +202,25 @@ mod tests {
     use crate::base::close::{CloseReason, DisconnectReason};
     use crate::base::frame::Frame;
     use crate::config::Listener;
-    use crate::realm::protocol::new_realm;
     use crate::realm::{
         Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm,
-        Rejection, SettingError, SettingMap, SlowConsumerPolicy,
+        Rejection, SettingError, SettingMap,
     };
     use async_tungstenite::tungstenite::{self, Message as Received, Utf8Bytes, WebSocket};
     use futures::stream;
-    use serde_json::json;
     use std::net::{SocketAddr, TcpStream};
     use std::thread;
 
     /// A protocol with bugs: it panics where the client's message says, and echoes all other messages.
     struct Buggy;
 
-    static BUGGY: Protocol = Protocol {
-        name: "buggy",
-        endpoint: |_| "/".to_owned(),
-        listener_defaults: || json!({"max_message_size": 1000}),
-        options: Vec::new,
-        close_reasons: &[],
-        slow_consumer_policy: SlowConsumerPolicy::Disconnect,
-        min_outbox_messages: 0,
-        methods: &[],
-        full_message: None,
-        matches_path: |_| true,
-        client_id: |_| None,
-        new_decoder: || {
-            Box::new(|message| match message {
-                Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),
-                Message::Text(text) => Some(Command::new(text)),
-                Message::Binary(_) => None,
-            })
-        },
-        new_realm: new_realm::<Buggy>,
-    };
+    static BUGGY: Protocol = Protocol::bare::<Buggy>("buggy", || {
+        Box::new(|message| match message {
+            Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),
+            Message::Text(text) => Some(Command::new(text)),
+            Message::Binary(_) => None,
+        })
+    });
 
     impl Realm for Buggy {
         fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {

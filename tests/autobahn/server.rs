@@ -15,7 +15,6 @@ use std::time::Duration;
 use switchboard::base::close::DisconnectReason;
 use switchboard::base::frame::Frame;
 use switchboard::config::{Address, Config, Listener};
-use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
@@ -28,19 +27,11 @@ use switchboard::sys::{open_files, threads};
 struct EchoAnything;
 
 static PROTOCOL: Protocol = Protocol {
-    name: "autobahn",
-    endpoint: |_| "/".to_owned(),
     listener_defaults: || json!({"max_message_size": 16 << 20}),
-    options: Vec::new,
-    close_reasons: &[],
     slow_consumer_policy: SlowConsumerPolicy::Backpressure,
-    min_outbox_messages: 0,
-    methods: &[],
-    full_message: None,
-    matches_path: |_| true,
-    client_id: |_| None,
-    new_decoder: || Box::new(|message| Some(Command::new(message))),
-    new_realm: new_realm::<EchoAnything>,
+    ..Protocol::bare::<EchoAnything>("autobahn", || {
+        Box::new(|message| Some(Command::new(message)))
+    })
 };
 
 impl Realm for EchoAnything {

@@ -5,10 +5,9 @@ use serde_json::json;
 use std::process::ExitCode;
 use switchboard::base::close::DisconnectReason;
 use switchboard::config::{Config, Listener};
-use switchboard::realm::protocol::new_realm;
 use switchboard::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
-    SettingError, SettingMap, SlowConsumerPolicy,
+    SettingError, SettingMap,
 };
 use switchboard::server::{Server, WhenTaken};
 use switchboard::sys::{open_files, threads};
@@ -17,24 +16,13 @@ use switchboard::sys::{open_files, threads};
 struct Hanging;
 
 static HANGING: Protocol = Protocol {
-    name: "hanging",
-    endpoint: |_| "/".to_owned(),
     listener_defaults: || json!({"address": "localhost:7001"}),
-    options: Vec::new,
-    close_reasons: &[],
-    slow_consumer_policy: SlowConsumerPolicy::Disconnect,
-    min_outbox_messages: 0,
-    methods: &[],
-    full_message: None,
-    matches_path: |_| true,
-    client_id: |_| None,
-    new_decoder: || {
+    ..Protocol::bare::<Hanging>("hanging", || {
         Box::new(|message| match message {
             Message::Text(text) if text.as_str() == "hang" => Some(Command::new(())),
             _ => None,
         })
-    },
-    new_realm: new_realm::<Hanging>,
+    })
 };
 
 impl Realm for Hanging {

@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Waker};
 use std::time::{Duration, SystemTime};
 
-#[derive(Clone)]
 /// An action of [`MockRealm`]. A list of these is a command.
+#[derive(Clone)]
 pub(crate) enum Action {
     /// Sends a text to a connection.
     Send(u64, String),
@@ -185,22 +185,12 @@ impl MockRealm {
 static PROTOCOL_WITH_BACKPRESSURE: Protocol = protocol(SlowConsumerPolicy::Backpressure);
 static PROTOCOL_WITH_DISCONNECT: Protocol = protocol(SlowConsumerPolicy::Disconnect);
 
-/// A protocol with this policy. The broker does not create its realm, and does not decode.
+/// A protocol with this policy. The broker does not decode.
 const fn protocol(slow_consumer_policy: SlowConsumerPolicy) -> Protocol {
     Protocol {
-        name: "mock",
-        endpoint: |_| unreachable!(),
-        listener_defaults: || unreachable!(),
-        options: || unreachable!(),
         close_reasons: &[CloseReason::GOODBYE],
         slow_consumer_policy,
-        min_outbox_messages: 0,
-        methods: &[],
-        full_message: None,
-        matches_path: |_| unreachable!(),
-        client_id: |_| None,
-        new_decoder: || unreachable!(),
-        new_realm: |_| unreachable!(),
+        ..Protocol::bare::<MockRealm>("mock", || unreachable!())
     }
 }
 
