@@ -2,12 +2,13 @@
 
 use crate::config::{Address, Config};
 use crate::net::bind::{self, Bound, bind};
+use async_std::task;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 /// Time between two tries to bind an address that is taken.
-pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The error of a listener that cannot be bound.
 #[derive(Debug)]
@@ -67,6 +68,20 @@ pub(super) fn bind_listener(config: &Config, index: usize) -> Result<Bound, Bind
         address: address.clone(),
         error,
     })
+}
+
+/// The sockets of a listener; `None`: its address is taken, and is tried again.
+pub(super) type MaybeBound = Option<Bound>;
+
+/// Tries to bind an address that is taken until that succeeds.
+pub(super) async fn bind_when_free(address: &Address) -> Bound {
+    loop {
+        task::sleep(RETRY_INTERVAL).await;
+        match bind(address) {
+            Ok(bound) => return bound,
+            Err(error) => log::debug!("{address} is still not free: {error}"),
+        }
+    }
 }
 
 /// Logs that a listener is tried again because of an error.

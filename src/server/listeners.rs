@@ -1,6 +1,6 @@
 //! The listeners that are served: they begin, change, and end while the server runs.
 
-use super::binding::{RETRY_INTERVAL, bind_listener, log_retry};
+use super::binding::{MaybeBound, bind_listener, bind_when_free, log_retry};
 use super::changes::{Counterpart, changed_settings};
 use super::log_lines::log_listening;
 use crate::broker::{
@@ -9,7 +9,6 @@ use crate::broker::{
 };
 use crate::config::{Address, Config, Listener, ListenerSettings};
 use crate::net::accept;
-use crate::net::bind::{Bound, bind};
 use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{
     ListenerHandle, ListenerSet, ListenerShared, ListenerState, ServerState,
@@ -54,9 +53,6 @@ struct ServedListener {
     /// Accepts connections.
     accepting: JoinHandle<()>,
 }
-
-/// The sockets of a new listener; `None`: its address is taken.
-pub(super) type MaybeBound = Option<Bound>;
 
 impl Listeners {
     /// Creates a server's listeners, of which there is none yet.
@@ -267,26 +263,16 @@ fn bind_or_log(config: &Config, index: usize) -> MaybeBound {
 async fn accept_all(handle: Arc<ListenerHandle>, bound: MaybeBound) {
     let bound = match bound {
         Some(bound) => bound,
-        None => bind_when_free(&handle).await,
+        None => {
+            // All states of a listener have the same address.
+            let bound = bind_when_free(&handle.current().address).await;
+            log_listening(&handle.current(), &bound);
+            handle.set_bound();
+            bound
+        }
     };
     let accept = |socket| accept::run(socket, Arc::clone(&handle));
     futures::future::join_all(bound.sockets.into_iter().map(accept)).await;
-}
-
-/// Tries to bind a listener whose address is taken until that succeeds.
-async fn bind_when_free(handle: &ListenerHandle) -> Bound {
-    loop {
-        task::sleep(RETRY_INTERVAL).await;
-        let listener = handle.current();
-        match bind(&listener.address) {
-            Ok(bound) => {
-                log_listening(&listener, &bound);
-                handle.set_bound();
-                return bound;
-            }
-            Err(error) => log::debug!("{} is still not free: {error}", listener.address),
-        }
-    }
 }
 
 /// Waits until each client that was accepted has an answer to its first request, at most for [`ANSWER_TIMEOUT`] and for

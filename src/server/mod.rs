@@ -10,7 +10,7 @@ mod watch;
 
 use crate::broker::{Broker, Clock, Event, EventSender, inbox};
 use crate::config::{Address, Config, ConfigError};
-use crate::net::bind::{Bound, close_unnamed};
+use crate::net::bind::close_unnamed;
 use crate::net::frame_writer;
 use crate::net::listener::{ListenerSet, MAX_REJECTING, ServerState};
 use crate::net::turns;
@@ -23,7 +23,7 @@ use crate::sys::systemd_sockets;
 use crate::sys::threads;
 use async_std::task;
 pub use binding::{BindError, WhenTaken};
-use binding::{bind_listener, log_retry};
+use binding::{MaybeBound, bind_listener, log_retry};
 use futures::channel::mpsc;
 use futures::{FutureExt, SinkExt, Stream, StreamExt};
 use listeners::Listeners;
@@ -43,8 +43,7 @@ pub struct Server {
     config: Config,
     /// The time at which the configuration was read.
     started: Instant,
-    /// The sockets of each listener; `None`: its port is taken, and is tried again.
-    bound: Vec<Option<Bound>>,
+    bound: Vec<MaybeBound>,
     status: StatusPort,
     open_files: usize,
 }

@@ -1,11 +1,11 @@
 //! Reloads: the configuration is read again, and what it has changed holds from then on.
 
-use super::binding::bind_listener;
+use super::binding::{MaybeBound, bind_listener};
 use super::changes::{
     Counterpart, ProcessChanges, changed_settings, counterparts, process_changes,
 };
 use super::limits;
-use super::listeners::{Listeners, MaybeBound};
+use super::listeners::Listeners;
 use super::watch::Watch;
 use crate::config::{Config, ConfigError, Listener};
 use crate::net::listener::ServerState;
