@@ -334,7 +334,6 @@ function showOverview({ connections, max_connections: max, memory = {}, listener
   const now = (name) => listeners.reduce((sum, it) => sum + summary(history(it, name)).now, 0);
   const [received, sent] = [now("messages_in"), now("messages_out")];
   setText(byId("rate"), count(received + sent));
-  setText(byId("rate-unit"), "on all listeners");
   setText(byId("rate-parts"), `${count(received)} received, ${count(sent)} sent`);
 }
 
