@@ -5,15 +5,16 @@ use super::daemon_state::{DaemonState, WatchedListener};
 use super::text_format::{Kind, Labels, MetricsText};
 use crate::base::close::CloseReason;
 use crate::broker::{Histogram, ListenerCounters};
+use crate::net::http::response::Response;
 use crate::sys::process;
 use std::fmt::Display;
 use std::time::UNIX_EPOCH;
 
 /// The media type of the format.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Returns the text of `/metrics`.
-pub(super) fn metrics(daemon: &DaemonState) -> String {
+/// Returns the response of `/metrics`.
+pub(super) fn response(daemon: &DaemonState) -> Response {
     let mut text = MetricsText::default();
     write_daemon(&mut text, daemon);
     let listeners = daemon.listeners();
@@ -23,7 +24,7 @@ pub(super) fn metrics(daemon: &DaemonState) -> String {
     write_traffic(&mut text, &listeners);
     write_realms(&mut text, &listeners);
     write_process(&mut text, daemon);
-    text.into_string()
+    Response::ok(CONTENT_TYPE, text.into_string().into())
 }
 
 /// Returns a listener with the labels of its samples.

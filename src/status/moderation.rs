@@ -1,6 +1,7 @@
 //! What an operator does about clients: the paths that need the token, their requests and responses in JSON.
 
 use super::directory::{Directory, NoAnswer};
+use super::json::json_response;
 use super::messages::{
     BanEntry, BanList, BanRequest, Banned, ClientEntry, ClientPage, KickRequest, Kicked,
 };
@@ -13,7 +14,7 @@ use crate::net::http::request::RequestHead;
 use crate::net::http::response::Response;
 use crate::realm::ConnectionId;
 use crate::sys::token_file::{self, NoToken, Token};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -262,12 +263,6 @@ fn parse_network(text: &str) -> Result<Network, Response> {
             "write an IP address, such as 192.0.2.7, or a network, such as 192.0.2.0/24",
         )
     })
-}
-
-fn json_response(body: &impl Serialize) -> Response {
-    let mut text = serde_json::to_string(body).expect("bodies have texts, numbers and lists alone");
-    text.push('\n');
-    Response::ok("application/json", text.into())
 }
 
 /// Returns a client as an operator sees it. What the client chose is escaped and cut.

@@ -2,14 +2,15 @@
 
 use super::daemon_state::{DaemonState, WatchedListener};
 use super::history::History;
+use super::json::json_response;
 use super::messages::BanEntry;
 use super::moderation::Moderation;
-use super::warnings;
+use super::warnings::{self, WarningEntry};
 use crate::base::close::CloseReason;
+use crate::net::http::response::Response;
 use crate::sys::process;
 use humantime::format_rfc3339_millis;
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// The daemon, as `/status` shows it.
@@ -26,7 +27,7 @@ struct Report<'a> {
     listeners: Vec<ListenerReport<'a>>,
     bans: Vec<BanEntry>,
     /// The last warnings of the log, oldest first.
-    warnings: Value,
+    warnings: Vec<WarningEntry>,
 }
 
 #[derive(Serialize)]
@@ -65,12 +66,12 @@ struct ListenerReport<'a> {
     history: &'a History,
 }
 
-/// Returns the JSON of `/status`.
-pub(super) fn report(daemon: &DaemonState, moderation: &Moderation) -> String {
+/// Returns the response of `/status`.
+pub(super) fn response(daemon: &DaemonState, moderation: &Moderation) -> Response {
     let listeners = daemon.listeners();
     let listeners: Vec<ListenerReport<'_>> = listeners.iter().map(listener_report).collect();
     let usage = process::figures().usage;
-    let report = Report {
+    json_response(&Report {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         started_at: format_rfc3339_millis(daemon.started_at).to_string(),
@@ -85,9 +86,8 @@ pub(super) fn report(daemon: &DaemonState, moderation: &Moderation) -> String {
         },
         listeners,
         bans: moderation.listed_bans(),
-        warnings: warnings::value(),
-    };
-    serde_json::to_string(&report).expect("the report has no key but strings")
+        warnings: warnings::entries(),
+    })
 }
 
 fn listener_report(watched: &WatchedListener) -> ListenerReport<'_> {

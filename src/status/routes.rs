@@ -32,8 +32,8 @@ impl Routes {
         let respond: fn(&Self) -> Response = match head.path.as_str() {
             "/" => |_| page::response(),
             "/healthz" => Self::health,
-            "/metrics" => Self::metrics,
-            "/status" => Self::report,
+            "/metrics" => |routes| metrics::response(&routes.daemon),
+            "/status" => |routes| report::response(&routes.daemon, &routes.moderation),
             path => return Response::new(404, format!("nothing at {}", Quoted(path))),
         };
         if !matches!(head.method.as_str(), "GET" | "HEAD") {
@@ -50,16 +50,5 @@ impl Routes {
         } else {
             Response::new(503, "the broker has not answered for more than a second")
         }
-    }
-
-    fn metrics(&self) -> Response {
-        Response::ok(metrics::CONTENT_TYPE, metrics::metrics(&self.daemon).into())
-    }
-
-    fn report(&self) -> Response {
-        Response::ok(
-            "application/json",
-            report::report(&self.daemon, &self.moderation).into(),
-        )
     }
 }

@@ -49,8 +49,6 @@ fn hash(text: &str) -> String {
 pub(super) fn response() -> Response {
     Response::ok("text/html; charset=utf-8", Arc::clone(&PAGE.html).into())
         .with_header("Content-Security-Policy", PAGE.policy.as_str())
-        .with_header("X-Content-Type-Options", "nosniff")
-        .with_header("Cache-Control", "no-store")
         .with_header("Referrer-Policy", "no-referrer")
 }
 
