@@ -56,12 +56,12 @@ fn main() -> ExitCode {
 
 /// Executes a command about a daemon that runs.
 fn operate(operation: &Operation, config: &Config) -> ExitCode {
-    let report = operator::run(operation, config, |name| std::env::var_os(name));
-    let printed = print(&report.output);
-    for problem in &report.problems {
+    let outcome = operator::run(operation, config, |name| std::env::var_os(name));
+    let printed = print(&outcome.output);
+    for problem in &outcome.problems {
         stderr::print(format_args!("switchboard: {problem}"));
     }
-    if report.problems.is_empty() {
+    if outcome.problems.is_empty() {
         printed
     } else {
         ExitCode::FAILURE

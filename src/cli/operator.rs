@@ -17,16 +17,16 @@ use std::time::Duration;
 /// Clients that a command prints after it has removed them, at most.
 const MAX_PRINTED: usize = 20;
 
-/// What a command prints.
+/// How a command ended.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Outcome {
     /// What is for standard output.
     pub output: String,
     /// What has failed, a line each. Without one the command has succeeded.
     pub problems: Vec<String>,
 }
 
-impl From<Result<String, String>> for Report {
+impl From<Result<String, String>> for Outcome {
     fn from(result: Result<String, String>) -> Self {
         match result {
             Ok(output) => Self {
@@ -47,7 +47,7 @@ pub fn run(
     operation: &Operation,
     config: &Config,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Report {
+) -> Outcome {
     let daemon = match StatusClient::new(config, variable) {
         Ok(daemon) => daemon,
         Err(problem) => return Err(problem).into(),
@@ -62,17 +62,17 @@ pub fn run(
     }
 }
 
-fn status(daemon: &StatusClient) -> Report {
+fn status(daemon: &StatusClient) -> Outcome {
     let status: Value = match daemon.get("/status") {
         Ok(status) => status,
         Err(problem) => return Err(problem).into(),
     };
-    let mut report = Report::from(Ok(status_text(&status)));
+    let mut outcome = Outcome::from(Ok(status_text(&status)));
     if status.get("healthy").and_then(Value::as_bool) != Some(true) {
         let problem = "the daemon is not well: its broker has not answered for more than a second";
-        report.problems.push(problem.to_owned());
+        outcome.problems.push(problem.to_owned());
     }
-    report
+    outcome
 }
 
 /// Lists all clients, page by page.
@@ -93,18 +93,18 @@ fn clients(daemon: &StatusClient) -> Result<String, String> {
 }
 
 /// Removes clients, one after another: what fails for one does not keep the others.
-fn kick(daemon: &StatusClient, clients: &[String]) -> Report {
-    let mut report = Report::default();
+fn kick(daemon: &StatusClient, clients: &[String]) -> Outcome {
+    let mut outcome = Outcome::default();
     for client in clients {
         let request = KickRequest {
             client: client.clone(),
         };
         match daemon.authorized("POST", "/kick", &request) {
-            Ok(kicked) => report.output.push_str(&kicked_text(&kicked)),
-            Err(problem) => report.problems.push(problem),
+            Ok(kicked) => outcome.output.push_str(&kicked_text(&kicked)),
+            Err(problem) => outcome.problems.push(problem),
         }
     }
-    report
+    outcome
 }
 
 /// Returns which clients were removed.
