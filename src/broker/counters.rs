@@ -4,6 +4,7 @@
 //! the broker, refusals by whoever refuses. What only the broker and the realm know is published once a second
 //! (`figures.rs`).
 
+use super::count::Count;
 use super::traffic::TrafficCounts;
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::realm::{Figures, Realm};
@@ -19,9 +20,9 @@ const REFUSAL_KINDS: usize = 24;
 #[derive(Default)]
 pub(crate) struct ListenerCounters {
     /// Connections that the realm has admitted.
-    accepted: AtomicU64,
+    accepted: Count,
     /// Connections that have ended, by how. All ways in which one can end have an entry from the start.
-    closed: Box<[(Ending, AtomicU64)]>,
+    closed: Box<[(Ending, Count)]>,
     refused: Mutex<Vec<(Refusal, u64)>>,
     /// What has gone over all sockets, those of refused clients and of plain requests included.
     pub(crate) traffic: Arc<TrafficCounts>,
@@ -100,7 +101,7 @@ impl ListenerCounters {
         let zero = |(name, _)| (name, AtomicUsize::new(0));
         let endings = endings(realm.protocol().close_reasons);
         Self {
-            closed: endings.map(|ending| (ending, AtomicU64::new(0))).collect(),
+            closed: endings.map(|ending| (ending, Count::default())).collect(),
             refused: Mutex::new(Vec::with_capacity(REFUSAL_KINDS)),
             sizes: realm.figures().sizes.into_iter().map(zero).collect(),
             ..Self::default()
@@ -109,7 +110,7 @@ impl ListenerCounters {
 
     /// Counts a connection that the realm has admitted.
     pub(super) fn record_accepted(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
+        self.accepted.add(1);
     }
 
     /// Counts the end of a connection.
@@ -122,7 +123,7 @@ impl ListenerCounters {
             "{ending} is missing in the protocol's `close_reasons`"
         );
         if let Some((_, count)) = found {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.add(1);
         }
     }
 
@@ -154,13 +155,13 @@ impl ListenerCounters {
 
     /// Returns the number of connections that were accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.accepted.get()
     }
 
     /// Returns the number of connections that have ended, by how; those that are 0 included.
     pub(crate) fn closed(&self) -> impl Iterator<Item = (Ending, u64)> {
         let closed = self.closed.iter();
-        closed.map(|(ending, count)| (*ending, count.load(Ordering::Relaxed)))
+        closed.map(|(ending, count)| (*ending, count.get()))
     }
 
     /// Returns the number of connections that were closed for a reason.
