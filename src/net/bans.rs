@@ -30,8 +30,6 @@ struct State {
     ends: BTreeMap<u8, BTreeMap<Network, Option<Instant>>>,
     /// The networks of the proxies that any listener trusts.
     trusted_proxies: Vec<Network>,
-    /// The setting `log_addresses`.
-    log_addresses: bool,
 }
 
 /// A ban as an operator sees it.
@@ -73,7 +71,7 @@ impl fmt::Display for BanError {
 }
 
 impl Bans {
-    /// Takes what matters of a configuration, also of one that replaces another. The bans stay.
+    /// Takes the trusted proxies of a configuration, also of one that replaces another. The bans stay.
     pub(crate) fn configure(&self, config: &Config) {
         let listeners = config.listeners.iter();
         let proxies = listeners.flat_map(|it| &it.settings.trusted_proxies);
@@ -81,9 +79,7 @@ impl Bans {
             ProxyAddress::Network(network) => Some(*network),
             ProxyAddress::Unix => None,
         });
-        let mut state = self.lock();
-        state.trusted_proxies = proxies.collect();
-        state.log_addresses = config.process.log_addresses;
+        self.lock().trusted_proxies = proxies.collect();
     }
 
     /// Bans a network for this time, or as long as the daemon runs. Replaces a ban of the same network.
@@ -156,14 +152,6 @@ impl Bans {
         let state = self.lock();
         let mut proxies = state.trusted_proxies.iter();
         proxies.any(|proxy| address.is_in(proxy))
-    }
-
-    /// Returns a network for the log, in which it has no name without `log_addresses`.
-    pub(crate) fn logged_network(&self, network: Network) -> String {
-        match self.lock().log_addresses {
-            true => network.to_string(),
-            false => "a network".to_owned(),
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

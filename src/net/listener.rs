@@ -5,7 +5,7 @@
 //! loop takes for the clients that connect from then on. What counts clients is common to all of them
 //! ([`ListenerShared`]).
 
-use crate::base::ip::ClientAddress;
+use crate::base::ip::{ClientAddress, Network};
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Clock, EventSender, ListenerCounters, ListenerKey};
 use crate::config::{Address, Config, Hosts, Listener, ListenerSettings};
@@ -46,7 +46,7 @@ pub(crate) struct ServerState {
     /// Budget for large HTTP requests. It is separate from `budget` because these clients have no connection
     /// in the broker yet that eviction could close.
     pub(crate) request_budget: Arc<MemoryBudget>,
-    pub(crate) bans: Arc<Bans>,
+    pub(crate) bans: Bans,
     /// Limit of the clients that are being rejected because the server is full, or because they are banned:
     /// [`MAX_REJECTING`].
     pub(crate) rejection_limit: Arc<ConnectionLimit>,
@@ -70,7 +70,7 @@ impl ServerState {
             request_budget: MemoryBudget::new(0),
             rejection_limit: ConnectionLimit::new(MAX_REJECTING),
             unanswered: ConnectionLimit::new(0),
-            bans: Arc::default(),
+            bans: Bans::default(),
             log_connections: AtomicBool::new(true),
             log_addresses: AtomicBool::new(true),
             _task_guard: task_guard,
@@ -93,6 +93,14 @@ impl ServerState {
     pub(crate) fn logged_address(&self, client: ClientAddress) -> Option<ClientAddress> {
         let is_logged = self.log_addresses.load(Ordering::Relaxed);
         is_logged.then_some(client)
+    }
+
+    /// Returns a network for the log, in which it has no name without `log_addresses`.
+    pub(crate) fn logged_network(&self, network: Network) -> String {
+        match self.log_addresses.load(Ordering::Relaxed) {
+            true => network.to_string(),
+            false => "a network".to_owned(),
+        }
     }
 
     /// Returns the setting `log_connections`.

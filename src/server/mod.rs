@@ -130,8 +130,8 @@ impl Server {
         let broker = Broker::new(Arc::clone(&state.budget), clock);
         let set = Arc::new(ListenerSet::default());
         let routes = Routes {
-            daemon: DaemonState::new(broker.pulse(), &state, Arc::clone(&set)),
-            moderation: Moderation::new(events.clone(), Arc::clone(&state.bans)),
+            daemon: DaemonState::new(broker.pulse(), Arc::clone(&state), Arc::clone(&set)),
+            moderation: Moderation::new(events.clone(), Arc::clone(&state)),
         };
         let watch = Watch::start(broker.pulse(), Arc::clone(&state.budget), Arc::clone(&set));
         let broker = task::spawn(broker.run(inbox));
@@ -161,7 +161,7 @@ impl Server {
             // While `events` exists, the broker can only end with a panic, which is propagated here.
             _ = broker => unreachable!("the broker runs as long as its inbox has senders"),
         }
-        // It refers to the listeners, and so to the state of the server.
+        // It refers to the state of the server, whose last reference is awaited.
         drop(routes);
         stop(reloader, &mut events, all_tasks_ended).await;
         log_summary(events, started).await;

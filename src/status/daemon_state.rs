@@ -1,9 +1,7 @@
 //! What the status port knows of the daemon. Nothing of it asks the broker, which may be busy or hang.
 
 use super::history::History;
-use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{ListenerCounters, Pulse};
-use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{ListenerSet, ListenerState, ServerState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -11,9 +9,7 @@ use std::time::{Instant, SystemTime};
 /// What all responses are made of.
 pub(crate) struct DaemonState {
     pub(super) pulse: Arc<Pulse>,
-    pub(super) budget: Arc<MemoryBudget>,
-    /// Limit of the connections of all listeners.
-    pub(super) connection_limit: Arc<ConnectionLimit>,
+    pub(super) server: Arc<ServerState>,
     pub(super) started_at: SystemTime,
     /// The same moment, by which the uptime is measured.
     pub(super) started: Instant,
@@ -38,11 +34,10 @@ impl WatchedListener {
 
 impl DaemonState {
     /// Creates the state of a daemon that starts now.
-    pub(crate) fn new(pulse: Arc<Pulse>, server: &ServerState, set: Arc<ListenerSet>) -> Self {
+    pub(crate) fn new(pulse: Arc<Pulse>, server: Arc<ServerState>, set: Arc<ListenerSet>) -> Self {
         Self {
             pulse,
-            budget: Arc::clone(&server.budget),
-            connection_limit: Arc::clone(&server.connection_limit),
+            server,
             started_at: SystemTime::now(),
             started: Instant::now(),
             set,
@@ -53,8 +48,7 @@ impl DaemonState {
     /// Appends a second to the history of each listener.
     pub(crate) fn record_second(&self) {
         for listener in self.listeners().iter_mut() {
-            let counters = listener.state.counters();
-            listener.history.record_second(counters);
+            listener.history.record_second(listener.state.counters());
         }
     }
 

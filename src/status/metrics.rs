@@ -49,15 +49,15 @@ fn write_daemon(text: &mut MetricsText, daemon: &DaemonState) {
         "switchboard_max_connections",
         Kind::Gauge,
         "Greatest number of connections of all listeners together.",
-        daemon.connection_limit.limit(),
+        daemon.server.connection_limit.limit(),
     );
     text.single(
         "switchboard_memory_held_bytes",
         Kind::Gauge,
         "Memory that clients make the daemon hold, as memory_budget counts it.",
-        daemon.budget.reserved(),
+        daemon.server.budget.reserved(),
     );
-    if let Some(limit) = daemon.budget.finite_limit() {
+    if let Some(limit) = daemon.server.budget.finite_limit() {
         let help = "Limit of that memory (memory_budget).";
         text.single("switchboard_memory_budget_bytes", Kind::Gauge, help, limit);
     }

@@ -9,9 +9,10 @@ use super::selection::{SelectionError, Selector, shown};
 use crate::base::ip::Network;
 use crate::broker::{Client, EventSender};
 use crate::config::Address;
-use crate::net::bans::{Ban, BanError, Bans};
+use crate::net::bans::{Ban, BanError};
 use crate::net::http::request::RequestHead;
 use crate::net::http::response::Response;
+use crate::net::listener::ServerState;
 use crate::realm::ConnectionId;
 use crate::sys::token_file::{self, NoToken, Token};
 use serde::Deserialize;
@@ -38,7 +39,7 @@ pub(crate) struct Moderation {
     /// Empty: nobody can use it.
     token: OnceLock<Token>,
     directory: Directory,
-    bans: Arc<Bans>,
+    server: Arc<ServerState>,
 }
 
 impl From<NoAnswer> for Response {
@@ -49,11 +50,11 @@ impl From<NoAnswer> for Response {
 
 impl Moderation {
     /// Creates it, without a token. `inbox` sends to the lane of the server.
-    pub(crate) fn new(inbox: EventSender, bans: Arc<Bans>) -> Self {
+    pub(crate) fn new(inbox: EventSender, server: Arc<ServerState>) -> Self {
         Self {
             token: OnceLock::new(),
             directory: Directory::new(inbox),
-            bans,
+            server,
         }
     }
 
@@ -94,11 +95,8 @@ impl Moderation {
 
     /// Returns the bans, as `/bans` and `/status` list them.
     pub(crate) fn listed_bans(&self) -> Vec<BanEntry> {
-        self.bans
-            .list(Instant::now())
-            .iter()
-            .map(ban_entry)
-            .collect()
+        let bans = &self.server.bans;
+        bans.list(Instant::now()).iter().map(ban_entry).collect()
     }
 
     /// Checks that the request has the token, and that no web page sends it.
@@ -168,7 +166,8 @@ impl Moderation {
         let network = parse_network(&network)?;
         let time = seconds.map(Duration::from_secs);
         // First the ban: a client that connects now is either refused or found.
-        let ban = self.bans.insert(network, time, Instant::now());
+        let bans = &self.server.bans;
+        let ban = bans.insert(network, time, Instant::now());
         let ban = ban.map_err(|error| {
             let status = match error {
                 BanError::TrustedProxy(_) | BanError::TooMany => 409,
@@ -178,7 +177,7 @@ impl Moderation {
         })?;
         let ids = self.directory.ids().await?;
         let is_banned = |client: &Client| {
-            client.address.is_in(&ban.network) && !self.bans.is_trusted_proxy(client.address)
+            client.address.is_in(&ban.network) && !bans.is_trusted_proxy(client.address)
         };
         let found = self.directory.find(&ids, is_banned).await?;
         let removed = self.directory.remove(&found).await?;
@@ -186,7 +185,7 @@ impl Moderation {
             .until
             .map(|until| format!(" until {}", timestamp(until)));
         let until = until.unwrap_or_default();
-        let which = self.bans.logged_network(ban.network);
+        let which = self.server.logged_network(ban.network);
         log::info!("banned by the operator: {which}{until}; connections removed: {removed}");
         Ok(json_response(&Banned {
             ban: ban_entry(&ban),
@@ -198,13 +197,13 @@ impl Moderation {
     fn unban(&self, body: &[u8]) -> Result<Response, Response> {
         let BanRequest { network, .. } = parse(body)?;
         let network = parse_network(&network)?.normalized();
-        if !self.bans.remove(network, Instant::now()) {
+        if !self.server.bans.remove(network, Instant::now()) {
             let text = format!("{network} is not banned; switchboard bans lists what is");
             return Err(Response::new(404, text));
         }
         log::info!(
             "not banned any more by the operator: {}",
-            self.bans.logged_network(network)
+            self.server.logged_network(network)
         );
         Ok(json_response(&BanEntry {
             network: network.to_string(),

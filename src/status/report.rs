@@ -78,10 +78,10 @@ pub(super) fn response(daemon: &DaemonState, moderation: &Moderation) -> Respons
         uptime_seconds: daemon.started.elapsed().as_secs_f64(),
         healthy: daemon.pulse.is_alive(),
         connections: listeners.iter().map(|listener| listener.connections).sum(),
-        max_connections: daemon.connection_limit.limit(),
+        max_connections: daemon.server.connection_limit.limit(),
         memory: MemoryReport {
-            held_bytes: daemon.budget.reserved(),
-            budget_bytes: daemon.budget.finite_limit(),
+            held_bytes: daemon.server.budget.reserved(),
+            budget_bytes: daemon.server.budget.finite_limit(),
             resident_bytes: usage.map(|usage| usage.resident_memory_bytes),
         },
         listeners,
