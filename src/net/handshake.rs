@@ -140,14 +140,8 @@ async fn serve_requests<'a>(
     permits: &mut Permits,
 ) -> Option<Handshake<'a>> {
     let listener = http.listener;
-    if !http.is_proxied && listener.is_banned(http.address) {
-        http.respond_and_close(None, banned()).await;
-        return None;
-    }
-    // No header can change the address of a client without a proxy, so the response does not wait for a request:
-    // the client gains nothing by sending none.
-    if !http.is_proxied && !permits.acquire_subnet(&listener.shared.subnet_limit, http.address) {
-        http.respond_and_close(None, too_many_connections()).await;
+    if let Err(response) = check_peer(&http, permits) {
+        http.respond_and_close(None, response).await;
         return None;
     }
     loop {
@@ -200,6 +194,24 @@ async fn serve_requests<'a>(
             http.forget_client();
         }
         yield_now().await;
+    }
+}
+
+/// Checks the address of a client without a proxy, and acquires its permit. No header can change that address, so the
+/// response does not wait for a request: the client gains nothing by sending none.
+///
+/// # Errors
+/// The response to a client that is refused.
+fn check_peer(http: &HttpConnection<'_>, permits: &mut Permits) -> Result<(), Response> {
+    let listener = http.listener;
+    if http.is_proxied {
+        Ok(())
+    } else if listener.is_banned(http.address) {
+        Err(banned())
+    } else if !permits.acquire_subnet(&listener.shared.subnet_limit, http.address) {
+        Err(too_many_connections())
+    } else {
+        Ok(())
     }
 }
 
