@@ -20,6 +20,7 @@ mod configuration_errors;
 mod documents;
 mod environment;
 mod fastchat;
+mod hanging_broker;
 mod hostile;
 mod hosts;
 mod http;

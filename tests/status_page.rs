@@ -1,7 +1,7 @@
 //! The page of the status port, and the last warnings on it. What the page does in a browser: `tests/browser/`.
 
 use crate::common::Daemon;
-use crate::status::get;
+use crate::common::status_port::{get, status};
 use serde_json::{Value, json};
 
 /// Starts a daemon with one warning in its log, unless these settings are against it.
@@ -15,10 +15,7 @@ fn daemon_with_a_warning(settings: Value) -> Daemon {
 
 /// Returns the warnings on the status port.
 fn warnings(daemon: &Daemon) -> Vec<Value> {
-    let response = get(daemon, "/status");
-    let (_, body) = response.split_once("\r\n\r\n").unwrap();
-    let status: Value = serde_json::from_str(body).unwrap();
-    status["warnings"].as_array().unwrap().clone()
+    status(daemon)["warnings"].as_array().unwrap().clone()
 }
 
 #[test]

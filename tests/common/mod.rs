@@ -7,6 +7,7 @@ mod notifications;
 mod operated;
 mod pairs;
 mod protocol_files;
+pub mod status_port;
 mod tap;
 pub mod transcript;
 
