@@ -68,8 +68,8 @@ fn operate(operation: &Operation, config: &Config) -> ExitCode {
     }
 }
 
-/// Prints the listeners, the status port, the settings of the process, the limits that follow from them on this machine,
-/// and `ok`.
+/// Prints the listeners, the status port, the settings of the process, the limits that follow from them on this
+/// machine, and `ok`.
 fn check(config: &Config) -> ExitCode {
     let limits = limits(config, open_files::raise_limit());
     let (_, level_warning) = config.log_level();
@@ -171,7 +171,8 @@ fn serve(config: Config, flags: &Flags) -> ExitCode {
     };
     // A panic of the broker ends the process; the panic hook has already reported it.
     let load = || Config::load(flags, std::env::vars_os());
-    // Boxed, since `block_on` copies it several times over the stack, which cannot grow where the address space is limited.
+    // Boxed, since `block_on` copies it several times over the stack, which cannot grow where the address space is
+    // limited.
     let serve = Box::pin(server.run(requests, load));
     let serve = AssertUnwindSafe(|| async_std::task::block_on(serve));
     match std::panic::catch_unwind(serve) {

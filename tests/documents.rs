@@ -1,4 +1,5 @@
-//! Compares close reasons on the protocols' pages with the code, and checks the examples. Settings: `setting_tables.rs`.
+//! Compares close reasons on the protocols' pages with the code, and checks the examples. Settings:
+//! `setting_tables.rs`.
 
 use crate::common::protocol_file;
 use switchboard::base::close::CloseReason;

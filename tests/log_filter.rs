@@ -1,6 +1,6 @@
-//! The filter for fail2ban in systemd/examples finds the addresses of those that try again and again, and no line that a
-//! client could forge. Its expressions are tried with another engine than fail2ban's, which is Python's: they use nothing
-//! in which the two differ.
+//! The filter for fail2ban in systemd/examples finds the addresses of those that try again and again, and no line that
+//! a client could forge. Its expressions are tried with another engine than fail2ban's, which is Python's: they use
+//! nothing in which the two differ.
 
 use crate::common::{Client, Daemon, HANDSHAKE, socket_path, tcp_from};
 use regex_lite::Regex;

@@ -14,8 +14,8 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 
 /// Returns a launcher that passes sockets to the program whose name and arguments follow, as systemd does: as file
-/// descriptors from 3 on, with their names. The shell has the first as its standard input and the second as its standard
-/// error.
+/// descriptors from 3 on, with their names. The shell has the first as its standard input and the second as its
+/// standard error.
 fn launcher(names: &str, sockets: Vec<OwnedFd>) -> Command {
     let count = sockets.len();
     let mut sockets = sockets.into_iter();

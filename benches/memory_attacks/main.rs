@@ -1,9 +1,9 @@
 //! Attacks the memory of a daemon that has one thread and 128 MB, and prints what it took.
 //!
-//! `cargo bench --bench memory_attacks -- [ATTACK...]`, by default each of [`ATTACKS`], on a daemon of its own with the default
-//! configuration and the environment of the systemd unit. The daemon runs in a control group (cgroup v1 or
-//! v2), which takes root; without one its memory is not limited, and this is said. While an attack lasts and
-//! after it, a pair of PeerDrop clients from another address exchanges messages.
+//! `cargo bench --bench memory_attacks -- [ATTACK...]`, by default each of [`ATTACKS`], on a daemon of its own with the
+//! default configuration and the environment of the systemd unit. The daemon runs in a control group (cgroup v1 or v2),
+//! which takes root; without one its memory is not limited, and this is said. While an attack lasts and after it, a
+//! pair of PeerDrop clients from another address exchanges messages.
 //!
 //! An attack ends; 10 s later memory is measured again. Exit status 1: the daemon did not survive, the pair
 //! was closed, or more than [`SLACK`] did not come back.

@@ -3,8 +3,8 @@
 use super::{Broker, DisconnectCounts, ListenerCounters};
 
 impl Broker {
-    /// Publishes the bytes in outboxes and the figures of the realms, and has each connection's traffic added to that of
-    /// its listener. So whoever reads the figures need not ask the broker.
+    /// Publishes the bytes in outboxes and the figures of the realms, and has each connection's traffic added to that
+    /// of its listener. So whoever reads the figures need not ask the broker.
     pub(super) fn publish_figures(&self) {
         let mut outbox_bytes = vec![0; self.slots.len()];
         for connection in self.connections.values() {

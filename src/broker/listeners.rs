@@ -63,8 +63,8 @@ impl Broker {
         1 + own.len()
     }
 
-    /// Closes a connection whose realm is stopped, and so is not told of it. A handshake whose open is deferred responds
-    /// that the server is shutting down.
+    /// Closes a connection whose realm is stopped, and so is not told of it. A handshake whose open is deferred
+    /// responds that the server is shutting down.
     fn shut_down(&mut self, conn: ConnectionId) {
         if self.admission.drop_deferred(conn) {
             self.connections.remove(&conn);

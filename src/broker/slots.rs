@@ -26,8 +26,8 @@ pub(crate) struct ConnectionChecks {
     pub(crate) message_timeout: Duration,
 }
 
-/// The index of a listener in the broker, and its counters. The broker reuses the index for another listener when no clone
-/// of this is left and the listener is removed.
+/// The index of a listener in the broker, and its counters. The broker reuses the index for another listener when no
+/// clone of this is left and the listener is removed.
 #[derive(Clone)]
 pub(crate) struct ListenerKey(Arc<(usize, ListenerCounters)>);
 
@@ -116,8 +116,8 @@ impl Slots {
         }
     }
 
-    /// Frees the indexes of removed listeners to which nothing refers any more: a task of a listener has a clone of its key,
-    /// a connection has its index. What they have counted is passed to `freed`.
+    /// Frees the indexes of removed listeners to which nothing refers any more: a task of a listener has a clone of its
+    /// key, a connection has its index. What they have counted is passed to `freed`.
     pub(super) fn free_drained(
         &mut self,
         has_connection: impl Fn(usize) -> bool,

@@ -41,8 +41,8 @@ impl From<Result<String, String>> for Outcome {
     }
 }
 
-/// Executes a command about the daemon that runs with this configuration. `variable` reads the environment, which may say
-/// where the token is.
+/// Executes a command about the daemon that runs with this configuration. `variable` reads the environment, which may
+/// say where the token is.
 pub fn run(
     operation: &Operation,
     config: &Config,

@@ -63,8 +63,8 @@ impl Address {
         }
     }
 
-    /// Returns where a client connects over `ws` or `http`, for people. Of sockets that systemd passes the configuration
-    /// does not say it.
+    /// Returns where a client connects over `ws` or `http`, for people. Of sockets that systemd passes the
+    /// configuration does not say it.
     pub fn url(&self, scheme: &str, endpoint: &str) -> String {
         match self {
             // As the library below wscat writes it.
@@ -91,8 +91,8 @@ impl Address {
         }
     }
 
-    /// Returns how many sockets are bound at most: one takes all addresses of both families. Those that systemd passes are
-    /// open before.
+    /// Returns how many sockets are bound at most: one takes all addresses of both families. Those that systemd passes
+    /// are open before.
     pub(crate) fn max_sockets(&self) -> usize {
         match self {
             Self::Localhost(_) => self.ips().len(),
@@ -103,8 +103,8 @@ impl Address {
 
     /// Returns whether it is bound to the loopback: browsers of this machine can connect, and no other machine can.
     ///
-    /// A Unix socket is not: no browser can connect to it, and it is there for a proxy, whose clients are elsewhere. What
-    /// systemd passes is not known here.
+    /// A Unix socket is not: no browser can connect to it, and it is there for a proxy, whose clients are elsewhere.
+    /// What systemd passes is not known here.
     pub fn is_loopback(&self) -> bool {
         let ips = self.ips();
         !ips.is_empty() && ips.iter().all(IpAddr::is_loopback)

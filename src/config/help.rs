@@ -31,8 +31,8 @@ pub fn groups() -> Vec<Group> {
     common.into_iter().chain(options).collect()
 }
 
-/// Returns each default of a setting of every listener with its protocols. The general one comes first, without names; it
-/// is left out if every protocol has its own.
+/// Returns each default of a setting of every listener with its protocols. The general one comes first, without names;
+/// it is left out if every protocol has its own.
 pub fn defaults_by_protocol(setting: &Setting) -> Vec<(Value, Vec<&'static str>)> {
     let general = setting.default.clone().unwrap_or_default();
     let mut defaults = vec![(general, Vec::new())];
@@ -52,8 +52,8 @@ pub fn defaults_by_protocol(setting: &Setting) -> Vec<(Value, Vec<&'static str>)
     defaults
 }
 
-/// Returns the default of a setting, in which `format` writes each value; `None` if it has none. Where it depends on the
-/// protocol, all are named.
+/// Returns the default of a setting, in which `format` writes each value; `None` if it has none. Where it depends on
+/// the protocol, all are named.
 pub fn default_text(
     group: &Group,
     setting: &Setting,

@@ -17,10 +17,10 @@ settings! {
         /// `"unix:/run/switchboard/peerjs.sock"` or `"systemd:NAME"` (a socket that systemd passes).
         /// `"localhost:9000"` is 127.0.0.1 and ::1, whichever of them exist. `":9000"` and `"[::]:9000"` are the same
         /// as `"*:9000"`; all three are IPv4 alone where the system has no IPv6. `"127.0.0.1:9000"` and `"[::1]:9000"`
-        /// are one address. Port 0 is a port that the system chooses; the log says which. A Unix socket is for a proxy on
-        /// this machine. It has the mode 0660 and is removed at the end; one that a daemon has left behind is replaced,
-        /// and nothing else ever is. `"systemd:NAME"` is each socket of a socket unit with `FileDescriptorName=NAME`, TCP
-        /// or Unix, of IPv4 or IPv6.
+        /// are one address. Port 0 is a port that the system chooses; the log says which. A Unix socket is for a proxy
+        /// on this machine. It has the mode 0660 and is removed at the end; one that a daemon has left behind is
+        /// replaced, and nothing else ever is. `"systemd:NAME"` is each socket of a socket unit with
+        /// `FileDescriptorName=NAME`, TCP or Unix, of IPv4 or IPv6.
         pub address: Address = Address::Localhost(0), "address" => NewListener;
 
         /// Web pages that may connect, such as `"https://chat.example"` or `"https://*.example"` (all names below
@@ -35,8 +35,8 @@ settings! {
         /// only an IP address or localhost. They have no port, and names below localhost are accepted, too. Others:
         /// HTTP 403, also for plain requests. `null` keeps web pages out of a listener that only this machine can reach
         /// whose name server says that they are at 127.0.0.1 (DNS rebinding). A request with neither Host nor Origin is
-        /// admitted. A Unix socket is no localhost listener, as no browser can connect to it; one that systemd passes is,
-        /// if it is bound to 127.0.0.1 or ::1.
+        /// admitted. A Unix socket is no localhost listener, as no browser can connect to it; one that systemd passes
+        /// is, if it is bound to 127.0.0.1 or ::1.
         pub hosts: Option<Hosts> = None, "list" => NewConnections;
 
         /// Whether a plain `GET /` that the protocol does not define is answered with status 200, for proxies that
@@ -45,24 +45,24 @@ settings! {
         pub landing_page: Option<bool> = None, "true, false or null" => NewConnections;
 
         /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
-        /// `proxy_protocol` their PROXY header; `"unix"` is whoever connects to a Unix socket. The log and the limits per
-        /// address then know the client behind the proxy. Without `"unix"` all clients of a Unix socket count as one
-        /// address, which the log calls `unix`.
+        /// `proxy_protocol` their PROXY header; `"unix"` is whoever connects to a Unix socket. The log and the limits
+        /// per address then know the client behind the proxy. Without `"unix"` all clients of a Unix socket count as
+        /// one address, which the log calls `unix`.
         pub trusted_proxies: Vec<ProxyAddress> = Vec::new(), "list" => NewConnections;
 
         /// Header in which trusted proxies name the client's address: `"X-Forwarded-For"`, `"Forwarded"` (RFC 7239) or
         /// `"X-Real-IP"`, in any case. Only this one is believed, since proxies pass on the others as clients wrote
         /// them. Of a list, the last address that is not itself a trusted proxy's is the client's; `unknown`, a hidden
-        /// name (`_x`) or what is no address ends the search at the proxy that wrote it. `X-Real-IP` must be there once,
-        /// with one address; otherwise the client's address is the proxy's.
+        /// name (`_x`) or what is no address ends the search at the proxy that wrote it. `X-Real-IP` must be there
+        /// once, with one address; otherwise the client's address is the proxy's.
         pub forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor, "name" => NewConnections;
 
         /// Whether each connection of `trusted_proxies`, which must be set, begins with a PROXY header (version 1 or 2)
         /// that names the client's address. The log and the limits per address then know that client;
         /// `forwarded_header` is believed only if that address is itself a trusted proxy's, as of a proxy behind a TCP
         /// balancer. A header without an address (`UNKNOWN`, LOCAL, as of health checks) leaves the proxy's own, and no
-        /// `forwarded_header` is believed. A connection is closed, and the log says why, if its header is malformed, not
-        /// there within `handshake_timeout`, or has more than 4 KiB of addresses and TLVs, which are skipped. Other
+        /// `forwarded_header` is believed. A connection is closed, and the log says why, if its header is malformed,
+        /// not there within `handshake_timeout`, or has more than 4 KiB of addresses and TLVs, which are skipped. Other
         /// addresses are served without a header, as from themselves, and refused with one.
         pub proxy_protocol: bool = false, "true or false" => NewConnections;
 
@@ -98,8 +98,8 @@ settings! {
         /// reads nothing of an HTTP response. It is longer for what is on its way, as `pong_timeout` is.
         pub close_timeout: Duration = Duration::from_secs(2), "seconds", Range::ABOVE_ZERO => NewConnections;
 
-        /// Largest message from a client; above it the connection is closed with 1009. A connection may take that much memory while a message
-        /// arrives, as far as `memory_budget` allows.
+        /// Largest message from a client; above it the connection is closed with 1009. A connection may take that much
+        /// memory while a message arrives, as far as `memory_budget` allows.
         pub max_message_size: usize = 64 << 10, "bytes", 1..=1 << 30 => NewConnections;
 
         /// Size of the send queue of one client, on Workspace at least two of the largest messages; when it is full, a
@@ -110,10 +110,10 @@ settings! {
         /// client is closed: the sender is not read until there is room.
         pub outbox_size: usize = 1 << 20, "bytes", 1024..=1 << 30 => NewConnections;
 
-        /// Whether each message is logged at `info`, in both directions, cut after 200 characters: for authors of clients.
-        /// Only on a listener that is bound to the loopback, such as `"localhost:9000"`; elsewhere it is an error, on a Unix
-        /// socket, too: it is there for a proxy, whose clients write from elsewhere.
-        /// Of a binary message its length and its first 32 bytes are logged.
+        /// Whether each message is logged at `info`, in both directions, cut after 200 characters: for authors of
+        /// clients. Only on a listener that is bound to the loopback, such as `"localhost:9000"`; elsewhere it is an
+        /// error, on a Unix socket, too: it is there for a proxy, whose clients write from elsewhere. Of a binary
+        /// message its length and its first 32 bytes are logged.
         pub trace_messages: bool = false, "true or false" => NewConnections;
     }
 }

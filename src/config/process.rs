@@ -29,8 +29,9 @@ settings! {
         pub log_format: LogFormat = LogFormat::Auto, "auto, text, journal or json" => AtRestart;
 
         /// Whether the end of each connection is logged at `info`: how it ended, from where, and how much it sent and
-        /// received. With `log` at `debug` its beginning is logged, too. `false`: only refusals are logged, and how many
-        /// connections ended in which way at the end of the daemon. PeerDrop's wrong codes are the ends of connections.
+        /// received. With `log` at `debug` its beginning is logged, too. `false`: only refusals are logged, and how
+        /// many connections ended in which way at the end of the daemon. PeerDrop's wrong codes are the ends of
+        /// connections.
         pub log_connections: bool = true, "true or false";
 
         /// Whether lines of the log have the addresses of clients. `false`: no line has one, so nothing can block an
@@ -42,10 +43,10 @@ settings! {
 
         /// Greatest number of connections of all listeners together; 0: as many as the open-files limit and the memory
         /// allow. The daemon raises the open-files limit to its hard limit at the start; some descriptors, one for
-        /// each listener and those of the status port are not for connections. Of the memory (of the machine, of the control group, or of the
-        /// address-space limit without 64 MiB for each thread, whichever is least) the memory budget and 8 MiB are not
-        /// for connections, and each of them counts as 16 KiB. The log says at the start how many there may be and what
-        /// decided. Above it: HTTP 503.
+        /// each listener and those of the status port are not for connections. Of the memory (of the machine, of the
+        /// control group, or of the address-space limit without 64 MiB for each thread, whichever is least) the memory
+        /// budget and 8 MiB are not for connections, and each of them counts as 16 KiB. The log says at the start how
+        /// many there may be and what decided. Above it: HTTP 503.
         pub max_connections: usize = 0, "connections";
 
         /// Memory that all clients together can make the daemon hold; `null`: a quarter of the memory; 0: no limit. It
@@ -61,12 +62,13 @@ settings! {
         /// separate budget of an eighth of it; above that: HTTP 503.
         pub memory_budget: Option<usize> = None, "bytes", Range::from(MIN_MEMORY_BUDGET..).or_zero();
 
-        /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/` is a page that
-        /// shows it in a browser, `/healthz` says whether it works (200, else 503), `/metrics` has its figures for Prometheus, and `/status` has them as JSON, with the last five
-        /// minutes of each listener. At most 64 requests are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out whose name
-        /// server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners are served all the
-        /// same, and the log has a warning. `switchboard status`, `clients`, `kick` and `ban` ask here; all but the first need a
-        /// token (see the manual page of the command).
+        /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/` is a page
+        /// that shows it in a browser, `/healthz` says whether it works (200, else 503), `/metrics` has its figures for
+        /// Prometheus, and `/status` has them as JSON, with the last five minutes of each listener. At most 64 requests
+        /// are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out
+        /// whose name server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners
+        /// are served all the same, and the log has a warning. `switchboard status`, `clients`, `kick` and `ban` ask
+        /// here; all but the first need a token (see the manual page of the command).
         pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port" => AtRestart;
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.

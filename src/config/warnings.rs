@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 impl Config {
-    /// Returns what is ignored or probably not meant, each with its place: what the sources have in vain, times that look
-    /// like milliseconds, and limits that another limit makes unreachable.
+    /// Returns what is ignored or probably not meant, each with its place: what the sources have in vain, times that
+    /// look like milliseconds, and limits that another limit makes unreachable.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.load_warnings.clone();
         warnings.extend(milliseconds(&ProcessSettings::list(), &json!(self), ""));

@@ -11,8 +11,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 /// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
-/// reconnect at once, and each client above the limit waits a second before it tries again. `systemd/switchboard.socket`
-/// has the same.
+/// reconnect at once, and each client above the limit waits a second before it tries again.
+/// `systemd/switchboard.socket` has the same.
 const BACKLOG: i32 = 4096;
 
 /// How often a port that the system has chosen for one address is tried on the other, where it may be in use.

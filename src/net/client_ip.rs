@@ -82,8 +82,8 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-/// Returns the address of the client that an element of `Forwarded` names (RFC 7239 sections 4 and 6). `None` if it names
-/// none, or a hidden one.
+/// Returns the address of the client that an element of `Forwarded` names (RFC 7239 sections 4 and 6). `None` if it
+/// names none, or a hidden one.
 fn parse_forwarded(element: &str) -> Option<IpAddr> {
     let mut nodes = rsplit_unquoted(element, b';').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
@@ -119,7 +119,8 @@ fn unquote(value: &str) -> Option<String> {
 
 /// Splits a text at each separator outside of quoted strings, and returns the last part first.
 ///
-/// Quotes are counted from the end, where a trusted proxy wrote: a quote that the client left open does not reach there.
+/// Quotes are counted from the end, where a trusted proxy wrote: a quote that the client left open does not reach
+/// there.
 fn rsplit_unquoted(text: &str, separator: u8) -> impl Iterator<Item = &str> {
     let mut left = Some(text);
     std::iter::from_fn(move || {

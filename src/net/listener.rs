@@ -119,8 +119,8 @@ pub(crate) struct ListenerShared {
     pub(crate) stopping: Receiver<Infallible>,
     /// `max_connections` of the listener.
     pub(crate) connection_limit: Arc<ConnectionLimit>,
-    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address, or one /64 network of
-    /// IPv6.
+    /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address,
+    /// or one /64 network of IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
     notices: NoticeLog,
 }
@@ -202,8 +202,8 @@ impl ListenerState {
         self.protocol.name
     }
 
-    /// Counts what happened to a client, and logs it, unless the same happened to another one a moment ago. `details` must be
-    /// one line, in which text of the client is escaped and cut.
+    /// Counts what happened to a client, and logs it, unless the same happened to another one a moment ago. `details`
+    /// must be one line, in which text of the client is escaped and cut.
     pub(crate) fn log_notice(
         &self,
         notice: Notice,

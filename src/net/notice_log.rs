@@ -1,6 +1,6 @@
 //! The log lines that clients cause before they are admitted. The first notice of a kind in a minute is logged
-//! with its details, of some kinds the first few; those that follow are counted, and the count is logged with the next one or after the minute.
-//! So refusals are seen by default, and no client can fill the log with them.
+//! with its details, of some kinds the first few; those that follow are counted, and the count is logged with the next
+//! one or after the minute. So refusals are seen by default, and no client can fill the log with them.
 
 use crate::broker::Refusal;
 use crate::net::http::request::WrongProtocol;

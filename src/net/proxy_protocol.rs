@@ -53,8 +53,8 @@ impl fmt::Display for ProxyError {
 /// A PROXY header.
 #[derive(Debug, PartialEq, Eq)]
 struct ProxyHeader {
-    /// The client's address; `None` if the proxy made the connection for itself, or knows no IP address (`UNKNOWN`, LOCAL
-    /// and UNSPEC).
+    /// The client's address; `None` if the proxy made the connection for itself, or knows no IP address (`UNKNOWN`,
+    /// LOCAL and UNSPEC).
     source: Option<IpAddr>,
     /// Length in bytes.
     length: usize,

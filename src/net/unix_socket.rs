@@ -13,7 +13,8 @@ use std::path::PathBuf;
 /// Who may connect: the daemon's user and group.
 const MODE: u32 = 0o660;
 
-/// The file of a socket that this process has bound. It is removed on drop, unless something else is at its path by then.
+/// The file of a socket that this process has bound. It is removed on drop, unless something else is at its path by
+/// then.
 ///
 /// It must be dropped before the socket: while that is open, no other file can have its inode.
 pub(crate) struct SocketFile {

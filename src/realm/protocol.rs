@@ -46,8 +46,8 @@ pub struct Protocol {
     pub full_message: Option<&'static str>,
     /// Returns whether the protocol is served at this path; otherwise the response is 404.
     pub matches_path: fn(&str) -> bool,
-    /// Returns the id that a client chose in its handshake, by which an operator finds its connection in the log, if the
-    /// protocol has such ids. Never a secret.
+    /// Returns the id that a client chose in its handshake, by which an operator finds its connection in the log, if
+    /// the protocol has such ids. Never a secret.
     pub client_id: fn(&ConnectRequest) -> Option<String>,
     /// Creates the decoder of a new connection.
     pub new_decoder: fn() -> DecodeFn,

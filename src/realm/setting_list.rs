@@ -59,8 +59,9 @@ pub(crate) fn joined(lines: &[&str]) -> String {
     lines.join(" ")
 }
 
-/// Declares a struct of settings. Each is a doc comment, the field with its type, the default, the unit, the range if not
-/// every number is valid, and after `=>` for whom a reload [applies](super::setting::Applies) if that is not at once:
+/// Declares a struct of settings. Each is a doc comment, the field with its type, the default, the unit, the range if
+/// not every number is valid, and after `=>` for whom a reload [applies](super::setting::Applies) if that is not at
+/// once:
 ///
 /// ```text
 /// settings! {

@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 /// Interval at which the counts of notices are looked at. Each is logged at most once a minute.
 const NOTICE_COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Time at stop for clients that were just accepted to send a request and to get the answer. A request is on its way when
-/// its connection is accepted, and takes a round trip.
+/// Time at stop for clients that were just accepted to send a request and to get the answer. A request is on its way
+/// when its connection is accepted, and takes a round trip.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time between two looks at whether they have it.
@@ -214,8 +214,8 @@ impl Listeners {
         self.send(Event::RemoveListener(listener.index())).await;
     }
 
-    /// Has the broker serve a listener. Returns what the states of the listener share, and the sender whose drop ends its
-    /// handshakes.
+    /// Has the broker serve a listener. Returns what the states of the listener share, and the sender whose drop ends
+    /// its handshakes.
     async fn register(
         &mut self,
         listener: &Listener,
@@ -276,8 +276,8 @@ async fn accept_all(handle: Arc<ListenerHandle>, bound: MaybeBound) {
 }
 
 /// Waits until each client that was accepted has an answer to its first request, at most for [`ANSWER_TIMEOUT`] and for
-/// `timeout`. Nobody else may answer it, while clients that are not accepted yet can wait for the next process in a socket
-/// that systemd holds.
+/// `timeout`. Nobody else may answer it, while clients that are not accepted yet can wait for the next process in a
+/// socket that systemd holds.
 async fn answer_accepted(unanswered: &ConnectionLimit, timeout: Duration) {
     let all_answered = async {
         while unanswered.in_use() > 0 {

@@ -102,8 +102,8 @@ impl Server {
         })
     }
 
-    /// Serves until one of the requests is to stop, then closes all connections. At each request to reload, `load` returns
-    /// the configuration that holds from then on.
+    /// Serves until one of the requests is to stop, then closes all connections. At each request to reload, `load`
+    /// returns the configuration that holds from then on.
     ///
     /// # Panics
     /// If the broker panics: without it nothing can be served.

@@ -89,7 +89,8 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
     }
 }
 
-/// Binds the listeners that are new. One whose address is taken has no sockets yet: it may be an old listener that has it.
+/// Binds the listeners that are new. One whose address is taken has no sockets yet: it may be an old listener that has
+/// it.
 ///
 /// # Errors
 /// One cannot be bound, for a reason that does not pass by itself.

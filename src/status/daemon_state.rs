@@ -52,8 +52,8 @@ impl DaemonState {
         }
     }
 
-    /// Returns the listeners as they are now, in the order of the configuration. One that has changed its settings keeps
-    /// its history.
+    /// Returns the listeners as they are now, in the order of the configuration. One that has changed its settings
+    /// keeps its history.
     pub(super) fn listeners(&self) -> MutexGuard<'_, Vec<WatchedListener>> {
         // No code that holds the lock can panic in the middle of a change.
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! The status port: what an operator asks of a daemon that runs, over plain HTTP.
 //!
-//! `server.rs` has the sockets and the connections, `routes.rs` the paths, `moderation.rs` those that need the token. All
-//! of it runs on the thread that waits for the end of the daemon, and not on the executor: so it answers while the
+//! `server.rs` has the sockets and the connections, `routes.rs` the paths, `moderation.rs` those that need the token.
+//! All of it runs on the thread that waits for the end of the daemon, and not on the executor: so it answers while the
 //! executor is busy, or the broker hangs.
 
 mod daemon_state;

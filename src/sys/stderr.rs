@@ -33,8 +33,8 @@ pub fn print(text: impl Display) {
     }
 }
 
-/// Makes panics be reported in the format of the log, without waiting: on standard error, or in the log if nothing reads
-/// that.
+/// Makes panics be reported in the format of the log, without waiting: on standard error, or in the log if nothing
+/// reads that.
 pub fn report_panics(format: LineFormat) {
     std::panic::set_hook(Box::new(move |panic| {
         // Captured only if `RUST_BACKTRACE` asks for it.

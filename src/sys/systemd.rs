@@ -73,8 +73,8 @@ impl Notifier {
         }
     }
 
-    /// Says that the daemon is well, with a line about it. Waits for nothing, and does nothing while systemd has not taken
-    /// the last one.
+    /// Says that the daemon is well, with a line about it. Waits for nothing, and does nothing while systemd has not
+    /// taken the last one.
     pub(crate) fn beat(&self, status: impl FnOnce() -> String) {
         if let Some(messages) = &self.messages {
             if !self.waits.swap(true, Ordering::Relaxed)

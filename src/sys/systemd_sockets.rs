@@ -23,8 +23,8 @@ struct PassedSocket {
 #[derive(Default)]
 pub(crate) struct PassedSockets(Mutex<Vec<PassedSocket>>);
 
-/// Takes the sockets that were passed to this process, none if it was started otherwise. No program that this one starts
-/// inherits them.
+/// Takes the sockets that were passed to this process, none if it was started otherwise. No program that this one
+/// starts inherits them.
 ///
 /// It must be called before anything opens a file: file descriptors from 3 on are taken for them. A second call does
 /// nothing.

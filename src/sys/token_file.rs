@@ -68,8 +68,8 @@ impl fmt::Display for NoToken {
     }
 }
 
-/// Makes the token of the daemon whose status port has this address, and writes it to its file, which only the owner can
-/// read from the first moment.
+/// Makes the token of the daemon whose status port has this address, and writes it to its file, which only the owner
+/// can read from the first moment.
 ///
 /// # Errors
 /// There is no directory for the file, or it cannot be written.

@@ -9,8 +9,8 @@ use std::net::IpAddr;
 /// Length of the part of a header of version 2 before addresses and TLVs, in bytes.
 const V2_FIXED: usize = 16;
 
-/// Reads the PROXY header of a connection. The pieces in which it is received make no difference, what follows the header
-/// is left as it is, a header is within its limits, and who expects none recognizes it.
+/// Reads the PROXY header of a connection. The pieces in which it is received make no difference, what follows the
+/// header is left as it is, a header is within its limits, and who expects none recognizes it.
 pub fn proxy_header(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let sizes = input.line().unwrap_or_default();

@@ -46,8 +46,8 @@ const PARSERS: [(&str, FuzzFn); 7] = [
     ("token", token),
 ];
 
-/// What the fuzzer and the tests run of a protocol. [`fuzz_targets!`] declares it in the protocol's folder, and the table of
-/// protocols finds it there.
+/// What the fuzzer and the tests run of a protocol. [`fuzz_targets!`] declares it in the protocol's folder, and the
+/// table of protocols finds it there.
 pub(crate) struct ProtocolFuzzTargets {
     /// Decodes a client's messages, one per line.
     messages: FuzzFn,

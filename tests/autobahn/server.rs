@@ -4,9 +4,9 @@
 //! `autobahn-server [ADDRESS]`, by default on a port that the system chooses; the log says which. It stops when its
 //! standard input ends, and so never outlives the process that started it.
 //!
-//! It is not the protocol Echo of `tests/echo/`, which is an example of a whole protocol: that one is added to the table
-//! in a copy of the repository, has options, a close reason and tests, and ignores binary messages. This one is in no
-//! table, so no configuration can name it.
+//! It is not the protocol Echo of `tests/echo/`, which is an example of a whole protocol: that one is added to the
+//! table in a copy of the repository, has options, a close reason and tests, and ignores binary messages. This one is
+//! in no table, so no configuration can name it.
 
 use async_std::io;
 use serde_json::json;

@@ -76,8 +76,8 @@ pub fn tcp_from(from: IpAddr, address: SocketAddr) -> TcpStream {
     with_deadline(stream.into())
 }
 
-/// Opens a connection to a Unix socket whose reads and writes have a deadline. The standard library's type for TCP takes
-/// each kind of stream socket, so that all that is here for clients serves these, too.
+/// Opens a connection to a Unix socket whose reads and writes have a deadline. The standard library's type for TCP
+/// takes each kind of stream socket, so that all that is here for clients serves these, too.
 pub fn unix(path: &Path) -> TcpStream {
     let stream = UnixStream::connect(path).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -330,7 +330,8 @@ impl Daemon {
         std::fs::write(&self.config, config.to_string()).unwrap();
     }
 
-    /// Has the daemon reload another configuration. Returns the lines of the log up to the one that says what has changed.
+    /// Has the daemon reload another configuration. Returns the lines of the log up to the one that says what has
+    /// changed.
     pub fn reload(&self, config: &Value) -> Vec<String> {
         self.rewrite_config(config);
         self.signal(Signal::HUP);

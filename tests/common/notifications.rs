@@ -14,7 +14,8 @@ pub fn notify_socket(name: &str) -> (UnixDatagram, PathBuf) {
     (socket, path)
 }
 
-/// Waits for the next notification. A signal to this process, such as the end of another test's daemon, may interrupt it.
+/// Waits for the next notification. A signal to this process, such as the end of another test's daemon, may interrupt
+/// it.
 pub fn notification(socket: &UnixDatagram) -> String {
     let mut message = [0; 200];
     loop {

@@ -56,8 +56,8 @@ impl ConnectionLog {
         log::debug!("{} #{}: ignored a message", self.protocol, self.conn.0);
     }
 
-    /// Logs how the connection ended, after this time. What is before the client's address in the line is chosen by the server alone: the
-    /// filter for fail2ban relies on it (`systemd/examples/fail2ban`).
+    /// Logs how the connection ended, after this time. What is before the client's address in the line is chosen by the
+    /// server alone: the filter for fail2ban relies on it (`systemd/examples/fail2ban`).
     pub(super) fn log_end(&self, reason: DisconnectReason, time: Duration, traffic: Traffic) {
         if !self.server.logs_connections() {
             return;

@@ -74,8 +74,8 @@ impl<'a> HttpConnection<'a> {
     /// Reads the PROXY header, if the listener expects one of this peer. Returns `None` if the connection is to be
     /// closed, as there is none.
     ///
-    /// After a header without an address the peer is the proxy, but what its requests forward is not believed: the proxy
-    /// may pass on a client that it does not know.
+    /// After a header without an address the peer is the proxy, but what its requests forward is not believed: the
+    /// proxy may pass on a client that it does not know.
     pub(crate) async fn read_proxy_header(&mut self) -> Option<()> {
         let (listener, settings) = (self.listener, &self.listener.settings);
         if !(settings.proxy_protocol && self.is_proxied) {

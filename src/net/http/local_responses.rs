@@ -43,8 +43,8 @@ pub(crate) fn upgrade_required(
     Response::new(426, how_to_connect(head, target, listener)).with_header("Upgrade", "websocket")
 }
 
-/// Returns an example of a client. Behind a proxy the Host header is what clients connect to; whoever asks a Unix socket
-/// itself (`curl --unix-socket`) has none, or a loopback name.
+/// Returns an example of a client. Behind a proxy the Host header is what clients connect to; whoever asks a Unix
+/// socket itself (`curl --unix-socket`) has none, or a loopback name.
 fn how_to_connect(head: &RequestHead, target: &str, listener: &ListenerState) -> String {
     let host = head.first("Host").unwrap_or("localhost");
     let is_loopback = parse_authority(host).is_some_and(|(host, _)| host.is_loopback());

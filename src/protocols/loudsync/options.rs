@@ -18,8 +18,8 @@ settings! {
         /// Time without a `heartbeat`, after which a member loses its place. Its connection is closed with 4408.
         pub(super) heartbeat_timeout: WholeSeconds = WholeSeconds(15), "whole seconds", 1..;
 
-        /// Members of a session, its host included. Above it: error `session_full`. After a reload the sessions that hosts
-        /// have opened keep theirs.
+        /// Members of a session, its host included. Above it: error `session_full`. After a reload the sessions that
+        /// hosts have opened keep theirs.
         pub(super) max_members: u32 = 10, "members", u64::from(MIN_MEMBERS)..=u64::from(MAX_MEMBERS);
 
         /// Sessions that hosts have opened. Above it the session whose host has been disconnected for longest ends, of
@@ -27,9 +27,9 @@ settings! {
         pub(super) max_sessions: u32 = 5000, "sessions";
 
         /// Sessions that always exist, without a host device. Each has an `id`, `name`, `host_id` and `host_name`, and
-        /// may have `max_members`. The host stands first in the list of members and takes one place. At a reload a session
-        /// that stays keeps its members; one that is left out ends (`session_closed`), and so does one that a host has
-        /// opened with an ID that stands here now.
+        /// may have `max_members`. The host stands first in the list of members and takes one place. At a reload a
+        /// session that stays keeps its members; one that is left out ends (`session_closed`), and so does one that a
+        /// host has opened with an ID that stands here now.
         pub(super) sessions: Vec<StaticSession> = Vec::new(), "list";
     }
 }

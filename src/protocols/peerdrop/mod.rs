@@ -256,7 +256,8 @@ impl PeerDrop {
         if self.wrong_codes.is_rejected(cx.now, address) {
             return Err(close_reasons::TOO_MANY_GUESSES);
         }
-        // A longer code is unknown, and not worth keeping. One of another length than new ones may be older than a reload.
+        // A longer code is unknown, and not worth keeping. One of another length than new ones may be older than a
+        // reload.
         let code = if code.len() <= usize::from(MAX_CODE_LENGTH) {
             code.to_ascii_uppercase()
         } else {

@@ -6,8 +6,8 @@ use crate::realm::setting_list::settings;
 pub(super) const MAX_CODE_LENGTH: u8 = 12;
 
 settings! {
-    /// The options of a PeerDrop listener in the configuration. Their upper limits bound the table of wrong codes, which
-    /// holds all of a minute.
+    /// The options of a PeerDrop listener in the configuration. Their upper limits bound the table of wrong codes,
+    /// which holds all of a minute.
     pub struct Options {
         /// Length of a code. After a reload the codes that are in use stay as they are.
         pub(super) code_length: u8 = 6, "characters", 4..=u64::from(MAX_CODE_LENGTH);
