@@ -2,7 +2,7 @@
 
 use crate::base::log_escape::Quoted;
 use crate::realm::setting::Setting;
-use crate::realm::setting_types::{SettingValue, ValueError};
+use crate::realm::setting_types::{SettingValue, ValueError, named};
 use serde_json::{Value, json};
 
 /// A header that names the address of a client behind a proxy. A listener believes exactly one of them: a proxy sets
@@ -37,8 +37,7 @@ impl SettingValue for ForwardedHeader {
         let Some(given) = value.as_str() else {
             return Err(format!("must be {NAMES}, not {value}").into());
         };
-        let mut all = Self::ALL.into_iter();
-        if let Some(header) = all.find(|header| header.name().eq_ignore_ascii_case(given)) {
+        if let Some(header) = named(&Self::ALL, Self::name, given) {
             return Ok(header);
         }
         let similar = Self::ALL

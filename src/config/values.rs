@@ -4,7 +4,9 @@ use super::{Address, Hosts, Origins};
 use crate::base::ip::ProxyAddress;
 use crate::base::log_escape::Quoted;
 use crate::realm::setting::Setting;
-use crate::realm::setting_types::{SettingValue, ValueError, deserialize, expect_array};
+use crate::realm::setting_types::{
+    SettingValue, ValueError, deserialize, deserialize_array, named,
+};
 use crate::sys::log_format::LogFormat;
 use log::LevelFilter;
 use serde_json::{Value, json};
@@ -27,11 +29,8 @@ impl SettingValue for Option<LevelFilter> {
 impl SettingValue for LogFormat {
     fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
         let name = value.as_str().ok_or("must be a string, such as \"json\"")?;
-        let lower = name.to_ascii_lowercase();
-        let mut all = Self::ALL.into_iter();
-        let format = all.find(|format| format.name() == lower);
-        format.ok_or_else(|| {
-            let instead = match lower.as_str() {
+        named(&Self::ALL, Self::name, name).ok_or_else(|| {
+            let instead = match name.to_ascii_lowercase().as_str() {
                 "ndjson" | "jsonl" => "write json: ",
                 "plain" | "pretty" | "human" => "write text: ",
                 "journald" | "systemd" | "syslog" => "write journal: ",
@@ -139,8 +138,7 @@ impl SettingValue for Option<Address> {
 
 impl SettingValue for Origins {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
-        expect_array(value, setting)?;
-        deserialize(value)
+        deserialize_array(value, setting)
     }
 
     fn to_json(&self) -> Value {
@@ -160,8 +158,7 @@ impl SettingValue for Option<Hosts> {
 
 impl SettingValue for Vec<ProxyAddress> {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
-        expect_array(value, setting)?;
-        let texts: Vec<String> = deserialize(value)?;
+        let texts: Vec<String> = deserialize_array(value, setting)?;
         let parse = |text: &String| text.parse().map_err(|()| proxy_problem(text).into());
         texts.iter().map(parse).collect()
     }

@@ -59,11 +59,29 @@ pub(crate) fn deserialize<T: DeserializeOwned>(value: &Value) -> Result<T, Value
     })
 }
 
+/// Reads an array of a type that can be deserialized.
+///
+/// # Errors
+/// What to write instead of another value, or as [`deserialize`].
+pub(crate) fn deserialize_array<T: DeserializeOwned>(
+    value: &Value,
+    setting: &Setting,
+) -> Result<T, ValueError> {
+    expect_array(value, setting)?;
+    deserialize(value)
+}
+
+/// Returns the one of some values whose name is `given`, in any case.
+pub(crate) fn named<T: Copy>(values: &[T], name: fn(T) -> &'static str, given: &str) -> Option<T> {
+    let mut values = values.iter().copied();
+    values.find(|value| name(*value).eq_ignore_ascii_case(given))
+}
+
 /// Checks that a value is an array.
 ///
 /// # Errors
 /// What to write.
-pub(crate) fn expect_array(value: &Value, setting: &Setting) -> Result<(), ValueError> {
+fn expect_array(value: &Value, setting: &Setting) -> Result<(), ValueError> {
     // An empty list is no example.
     let example = match &setting.default {
         Some(Value::Array(items)) if !items.is_empty() => {

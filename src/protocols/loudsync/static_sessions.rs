@@ -4,7 +4,7 @@ use super::fields::{DEVICE_ID_LENGTH, MIN_MEMBERS, NAME_LENGTH, check_session_id
 use crate::base::log_escape::Quoted;
 use crate::realm::SettingError;
 use crate::realm::setting::Setting;
-use crate::realm::setting_types::{SettingValue, ValueError, deserialize, expect_array};
+use crate::realm::setting_types::{SettingValue, ValueError, deserialize_array};
 use crate::toolkit::json::check_length;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -65,8 +65,7 @@ pub(super) fn check(sessions: &[StaticSession], limit: u32) -> Result<(), Vec<Se
 
 impl SettingValue for Vec<StaticSession> {
     fn read(value: &Value, setting: &Setting) -> Result<Self, ValueError> {
-        expect_array(value, setting)?;
-        deserialize(value)
+        deserialize_array(value, setting)
     }
 
     fn to_json(&self) -> Value {
