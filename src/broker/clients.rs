@@ -1,7 +1,7 @@
 //! What an operator asks the broker about its clients: who is there, and to close some.
 //!
-//! Each request is a slice of the clients that is small enough to be handled within a batch; the one who asks goes
-//! through all of them.
+//! Each request is a slice of the clients that is small enough to be handled within a few batches; `status/directory.rs`
+//! goes through all of them.
 
 use super::{Broker, EFFECTS_PER_UNIT, Now};
 use crate::base::close::CloseReason;

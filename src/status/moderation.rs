@@ -5,7 +5,7 @@ use super::json::json_response;
 use super::messages::{
     BanEntry, BanList, BanRequest, Banned, ClientEntry, ClientPage, KickRequest, Kicked,
 };
-use super::selection::{SelectionError, Selector, shown};
+use super::selection::{SelectionError, Selector, enumerated, shown};
 use crate::base::ip::Network;
 use crate::broker::{Client, EventSender};
 use crate::config::Address;
@@ -21,9 +21,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Clients in one response, at most. With names of the greatest length it has about a megabyte then.
 const MAX_LISTED: usize = 1000;
-
-/// Numbers of connections in a line of the log, at most.
-const MAX_LOGGED: usize = 10;
 
 /// The paths that need the token, with the method of each. A path may have two.
 const ROUTES: [(&str, &str); 5] = [
@@ -49,7 +46,7 @@ impl From<NoAnswer> for Response {
 }
 
 impl Moderation {
-    /// Creates it, without a token. `inbox` sends to the lane of the server.
+    /// Creates the part, without a token. `inbox` sends to the lane of the server.
     pub(crate) fn new(inbox: EventSender, server: Arc<ServerState>) -> Self {
         Self {
             token: OnceLock::new(),
@@ -66,7 +63,7 @@ impl Moderation {
         }
     }
 
-    /// Answers a request for one of its paths; `None` if the path is none of them.
+    /// Answers a request for one of [`ROUTES`]; `None` if the path is none of them.
     pub(super) async fn answer(&self, head: &RequestHead, body: &[u8]) -> Option<Response> {
         let methods = ROUTES.iter().filter(|(_, path)| *path == head.path);
         let methods: Vec<&str> = methods.map(|(method, _)| *method).collect();
@@ -294,14 +291,9 @@ fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// Returns the numbers of connections for the log, as far as they fit a line. Names and addresses are left out.
+/// Returns the numbers of connections for the log. Names and addresses are left out.
 fn connections(clients: &[Client]) -> String {
-    let listed = clients.iter().take(MAX_LOGGED);
-    let mut listed: Vec<String> = listed
-        .map(|client| format!("{} #{}", client.protocol, client.conn.0))
-        .collect();
-    if let more @ 1.. = clients.len().saturating_sub(MAX_LOGGED) {
-        listed.push(format!("{more} more"));
-    }
-    listed.join(", ")
+    enumerated(clients, |client| {
+        format!("{} #{}", client.protocol, client.conn.0)
+    })
 }

@@ -10,8 +10,8 @@ use std::fmt;
 /// Characters of a name or an id that an operator is shown, at most.
 const MAX_SHOWN: usize = 64;
 
-/// Connections that an error names, at most.
-const MAX_LISTED: usize = 10;
+/// Clients that a line names, at most.
+const MAX_ENUMERATED: usize = 10;
 
 /// What an operator writes to say which clients are meant.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,14 +130,19 @@ fn several(selector: &Selector, clients: &[Client]) -> String {
             client.conn.0, client.protocol, client.address
         )
     };
-    let mut listed: Vec<String> = clients.iter().take(MAX_LISTED).map(connection).collect();
-    if let more @ 1.. = clients.len().saturating_sub(MAX_LISTED) {
-        listed.push(format!("{more} more"));
-    }
     format!(
         "several users are connected {selector}; write the numbers of those whom you mean: {}",
-        listed.join(", ")
+        enumerated(clients, connection)
     )
+}
+
+/// Returns what is said of each client, as far as it fits a line, and how many more there are.
+pub(super) fn enumerated(clients: &[Client], say: impl Fn(&Client) -> String) -> String {
+    let mut said: Vec<String> = clients.iter().take(MAX_ENUMERATED).map(say).collect();
+    if let more @ 1.. = clients.len().saturating_sub(MAX_ENUMERATED) {
+        said.push(format!("{more} more"));
+    }
+    said.join(", ")
 }
 
 fn is_number(text: &str) -> bool {
