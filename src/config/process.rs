@@ -42,11 +42,11 @@ settings! {
         pub threads: usize = 0, "threads", ..=1024 => AtRestart;
 
         /// Greatest number of connections of all listeners together; 0: as many as the open-files limit and the memory
-        /// allow. The daemon raises the open-files limit to its hard limit at the start; some descriptors, one for
-        /// each listener and those of the status port are not for connections. Of the memory (of the machine, of the
+        /// allow. The daemon raises the open-files limit to its hard limit at the start; the descriptors of listeners
+        /// and of the status port, and some more, are not for connections. Of the memory (of the machine, of the
         /// control group, or of the address-space limit without 64 MiB for each thread, whichever is least) the memory
-        /// budget and 8 MiB are not for connections, and each of them counts as 16 KiB. The log says at the start how
-        /// many there may be and what decided. Above it: HTTP 503.
+        /// budget and 8 MiB are not for connections, and each connection counts as 16 KiB. The log says at the start
+        /// how many there may be and what decided. Above it: HTTP 503.
         pub max_connections: usize = 0, "connections";
 
         /// Memory that all clients together can make the daemon hold; `null`: a quarter of the memory; 0: no limit. It
@@ -68,7 +68,7 @@ settings! {
         /// are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out
         /// whose name server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners
         /// are served all the same, and the log has a warning. `switchboard status`, `clients`, `kick` and `ban` ask
-        /// here; all but the first need a token (see the manual page of the command).
+        /// here; all but the first need a token (OPERATION in switchboard(1)).
         pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port" => AtRestart;
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.
