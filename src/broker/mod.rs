@@ -272,7 +272,7 @@ impl Broker {
         self.free_drained();
         self.free_spare();
         self.publish_figures();
-        self.pulse.record(self.connections.len());
+        self.pulse.record_tick();
         work
     }
 

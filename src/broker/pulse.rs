@@ -1,7 +1,7 @@
 //! The broker's signs of life, which others may look at without asking it.
 
 use super::histogram::Histogram;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time within which a broker that works has handled a second.
@@ -43,8 +43,6 @@ pub(crate) struct Pulse {
     sent_at: AtomicU64,
     /// Seconds that the broker has handled.
     ticks: AtomicU64,
-    /// Number of connections at the last one.
-    connections: AtomicUsize,
     /// How long the broker's batches took.
     pub(crate) batches: Histogram,
     /// How long the seconds waited for the broker, as all events do.
@@ -59,7 +57,6 @@ impl Pulse {
             sent: AtomicU64::new(0),
             sent_at: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
-            connections: AtomicUsize::new(0),
             batches: Histogram::new(BATCH_LIMITS),
             lag: Histogram::new(LAG_LIMITS),
         }
@@ -84,19 +81,13 @@ impl Pulse {
     }
 
     /// Records that the broker has handled another second.
-    pub(super) fn record(&self, connections: usize) {
-        self.connections.store(connections, Ordering::Relaxed);
+    pub(super) fn record_tick(&self) {
         self.ticks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the number of seconds that the broker has handled. A broker that hangs adds none.
     pub(crate) fn ticks(&self) -> u64 {
         self.ticks.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of connections at the last of them.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
     }
 
     /// Returns whether the broker has handled all seconds that were sent to it, but for one that was sent within the
@@ -118,7 +109,7 @@ mod tests {
         assert!(pulse.is_alive(), "it has a second");
         pulse.started -= 2 * PATIENCE;
         assert!(!pulse.is_alive());
-        pulse.record(0);
+        pulse.record_tick();
         assert!(pulse.is_alive());
         pulse.record_sent();
         assert!(pulse.is_alive());

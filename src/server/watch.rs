@@ -72,7 +72,9 @@ impl Watch {
 
     /// Returns a line for `systemctl status`.
     fn status(&self) -> String {
-        let (connections, held) = (self.pulse.connections(), self.budget.reserved() >> 20);
+        let listeners = self.listeners.current().into_iter();
+        let connections: u64 = listeners.map(|it| it.counters().connections()).sum();
+        let held = self.budget.reserved() >> 20;
         let limit = self.budget.finite_limit();
         let limit = limit.map_or(String::new(), |limit| format!(" of {} MiB", limit >> 20));
         let handles = self.listeners.handles();
