@@ -140,7 +140,7 @@ impl StatusClient {
         body: &str,
     ) -> Result<Answer, String> {
         let connection = self.connect()?;
-        let response = exchange(connection, &request(method, path, token, body));
+        let response = send_and_read(connection, &request_text(method, path, token, body));
         let response = response.map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
                 format!("nothing came for {} s", TIMEOUT.as_secs())
@@ -227,7 +227,7 @@ fn reachable(ip: IpAddr) -> IpAddr {
 }
 
 /// Returns a request as it goes over the wire.
-fn request(method: &str, path: &str, token: Option<&Token>, body: &str) -> String {
+fn request_text(method: &str, path: &str, token: Option<&Token>, body: &str) -> String {
     let mut request =
         format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     let mut header = |name: &str, value: &str| {
@@ -244,7 +244,7 @@ fn request(method: &str, path: &str, token: Option<&Token>, body: &str) -> Strin
 }
 
 /// Sends a request, and returns the response as it comes.
-fn exchange(mut connection: Box<dyn Connection>, request: &str) -> io::Result<Vec<u8>> {
+fn send_and_read(mut connection: Box<dyn Connection>, request: &str) -> io::Result<Vec<u8>> {
     connection.write_all(request.as_bytes())?;
     let mut response = Vec::new();
     connection.take(MAX_RESPONSE).read_to_end(&mut response)?;

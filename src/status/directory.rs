@@ -16,13 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct NoAnswer;
 
 /// The way to the broker for questions about clients.
-pub(crate) struct Directory {
+pub(super) struct Directory {
     inbox: EventSender,
 }
 
 impl Directory {
     /// Creates a directory. `inbox` sends to the lane of the server.
-    pub(crate) fn new(inbox: EventSender) -> Self {
+    pub(super) fn new(inbox: EventSender) -> Self {
         Self { inbox }
     }
 

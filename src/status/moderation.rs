@@ -91,7 +91,7 @@ impl Moderation {
     }
 
     /// Returns the bans, as `/bans` and `/status` list them.
-    pub(crate) fn listed_bans(&self) -> Vec<BanEntry> {
+    pub(super) fn listed_bans(&self) -> Vec<BanEntry> {
         let bans = &self.server.bans;
         bans.list(Instant::now()).iter().map(ban_entry).collect()
     }

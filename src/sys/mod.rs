@@ -15,4 +15,4 @@ pub mod stderr;
 pub mod systemd;
 pub mod systemd_sockets;
 pub mod threads;
-pub mod token_file;
+pub(crate) mod token_file;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 const UNIT_DIRECTORY: &str = "/run/switchboard";
 
 /// A secret, which is never shown or logged.
-pub struct Token(String);
+pub(crate) struct Token(String);
 
 impl Token {
     /// Creates a token from the operating system's random source: 244 bits, in 64 hexadecimal digits.
@@ -29,7 +29,7 @@ impl Token {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn read(path: &Path) -> io::Result<Self> {
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(path)?;
         Ok(Self(text.trim().to_owned()))
     }
@@ -110,7 +110,10 @@ fn write(path: &Path, token: &Token) -> io::Result<()> {
 
 /// Returns where an operator's command finds the token of a daemon whose status port has this address. The one where a
 /// daemon with the same environment has written it is the first.
-pub fn candidates(address: &str, variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+pub(crate) fn candidates(
+    address: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Vec<PathBuf> {
     let mut places = places(address, variable);
     let of_unit = Path::new(UNIT_DIRECTORY).join("token");
     if !places.contains(&of_unit) {
