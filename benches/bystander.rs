@@ -314,6 +314,22 @@ fn row(
     }
 }
 
+/// Prints the row of the clients that ask for `/metrics`, and how many responses they got.
+fn metrics_row(status: SocketAddr, bystander: SocketAddr, time: Duration) {
+    let responses = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&responses);
+    let start = Instant::now();
+    row(
+        "/metrics 10,000 times a second",
+        bystander,
+        time,
+        SCRAPERS as usize,
+        move |_, is_over| scrape(status, is_over, &counted),
+    );
+    let rate = f64::from(responses.load(Ordering::Relaxed)) / start.elapsed().as_secs_f64();
+    println!("\n{rate:.0} responses of /metrics a second\n");
+}
+
 fn main() {
     // cargo passes "--bench".
     let mut arguments = std::env::args().skip(1).filter(|it| !it.starts_with("--"));
@@ -383,18 +399,7 @@ fn main() {
         }
     }
     if wants("metrics") {
-        let responses = Arc::new(AtomicU32::new(0));
-        let (counted, status) = (Arc::clone(&responses), daemon.status);
-        let start = Instant::now();
-        row(
-            "/metrics 10,000 times a second",
-            peerdrop,
-            time,
-            SCRAPERS as usize,
-            move |_, is_over| scrape(status, is_over, &counted),
-        );
-        let rate = f64::from(responses.load(Ordering::Relaxed)) / start.elapsed().as_secs_f64();
-        println!("\n{rate:.0} responses of /metrics a second\n");
+        metrics_row(daemon.status, peerdrop, time);
     }
     if wants("online") {
         fill_room(fastchat);
