@@ -264,8 +264,9 @@ async fn accept_all(handle: Arc<ListenerHandle>, bound: MaybeBound) {
     let bound = match bound {
         Some(bound) => bound,
         None => {
-            // All states of a listener have the same address.
-            let bound = bind_when_free(&handle.current().address).await;
+            // All states of a listener have the same address. None of them is kept while it is taken.
+            let address = handle.current().address.clone();
+            let bound = bind_when_free(&address).await;
             log_listening(&handle.current(), &bound);
             handle.set_bound();
             bound
