@@ -102,6 +102,21 @@ fn only_get_and_head_are_answered_and_head_without_a_body() {
 }
 
 #[test]
+fn no_response_has_a_header_twice() {
+    let daemon = daemon();
+    for path in ["/", "/healthz", "/metrics", "/status", "/clients", "/nothing"] {
+        let response = get(&daemon, path);
+        let (head, _) = response.split_once("\r\n\r\n").unwrap();
+        let names = head.lines().skip(1).map(|line| line.split(':').next());
+        let mut names: Vec<_> = names.collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "{path}: {head}");
+    }
+}
+
+#[test]
 fn no_response_is_stored_or_taken_for_another_type() {
     let daemon = daemon();
     for line in [
@@ -441,4 +456,28 @@ fn ten_thousand_requests_in_a_row_leave_the_broker_and_other_clients_alone() {
         }
     });
     pair.close();
+}
+
+#[test]
+fn a_thousand_clients_that_say_nothing_do_not_keep_another_from_asking() {
+    let daemon = daemon();
+    let status = daemon.status.unwrap();
+    let _silent: Vec<_> = (0..1000).map(|_| tcp(status)).collect();
+    let response = get(&daemon, "/healthz");
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+}
+
+#[test]
+fn a_thousand_clients_that_do_not_read_do_not_keep_another_from_asking() {
+    let daemon = daemon();
+    let status = daemon.status.unwrap();
+    let ask = |_| {
+        let mut stream = tcp(status);
+        let asked = stream.write_all(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        asked.unwrap();
+        stream
+    };
+    let _deaf: Vec<_> = (0..1000).map(ask).collect();
+    let response = get(&daemon, "/healthz");
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }

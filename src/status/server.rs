@@ -8,12 +8,17 @@ use crate::net::http::response::Response;
 use crate::net::listen_socket::ListenSocket;
 use async_std::future::timeout;
 use async_std::task;
-use futures::stream::{select_all, unfold};
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use futures::stream::{FuturesUnordered, select_all, unfold};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::io;
 use std::net::Shutdown;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 /// Connections that are served at the same time; others wait in the accept queue.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
@@ -21,19 +26,49 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// Time for a client to send its request, and again to read the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The same for both while as many connections are served as can be: silent ones must not keep others from asking whether
+/// the daemon works. Clients of this machine need far less.
+const TIME_WHEN_FULL: Duration = Duration::from_millis(100);
+
 /// Time to wait before accepting again after a failure, usually too few file descriptors.
 const BACKOFF: Duration = Duration::from_millis(100);
+
+/// A client that is waited for. Its drop ends the wait.
+struct Place {
+    since: Instant,
+    wait: oneshot::Sender<Infallible>,
+}
 
 /// Answers the requests on these sockets, one for each connection, until the future is dropped.
 pub(crate) async fn serve(sockets: Vec<ListenSocket>, routes: &Routes) {
     let clients = |socket| unfold(socket, |it| async { Some((accept(&it).await, it)) });
-    select_all(sockets.into_iter().map(|socket| Box::pin(clients(socket))))
-        .filter_map(ready)
-        .map(|client| serve_client(client, routes))
-        .buffer_unordered(MAX_CONNECTIONS)
-        .for_each(ready)
-        .await;
-    // Only without a socket.
+    let accepted = select_all(sockets.into_iter().map(|socket| Box::pin(clients(socket))));
+    let mut accepted = accepted.filter_map(ready).fuse();
+    let mut served = FuturesUnordered::new();
+    // Oldest first.
+    let mut places: VecDeque<Place> = VecDeque::new();
+    loop {
+        if served.len() == MAX_CONNECTIONS {
+            let oldest = places.front().map(|oldest| oldest.since.elapsed());
+            let time_left = oldest.map_or(TIMEOUT, |age| TIME_WHEN_FULL.saturating_sub(age));
+            if timeout(time_left, served.next()).await.is_err() {
+                places.pop_front();
+            }
+        } else {
+            futures::select! {
+                client = accepted.select_next_some() => {
+                    let (wait, ended) = oneshot::channel();
+                    let since = Instant::now();
+                    places.push_back(Place { since, wait });
+                    served.push(serve_client(client, ended, routes));
+                }
+                () = served.select_next_some() => {}
+                // Only without a socket.
+                complete => break,
+            }
+        }
+        places.retain(|place| !place.wait.is_canceled());
+    }
     pending::<()>().await;
 }
 
@@ -47,25 +82,41 @@ async fn accept(socket: &ListenSocket) -> Option<ClientStream> {
     }
 }
 
-/// Answers one request and closes the connection.
-async fn serve_client(mut client: ClientStream, routes: &Routes) {
+/// Answers one request and closes the connection. `ended` ends the wait for the client, and not the work for it.
+async fn serve_client(
+    mut client: ClientStream,
+    mut ended: oneshot::Receiver<Infallible>,
+    routes: &Routes,
+) {
     // Each request is bounded, and so is their number, so nothing has to be reserved.
     let mut memory = MemoryReservation::new(&MemoryBudget::new(0), 0);
-    let read = timeout(TIMEOUT, read_request(&mut client, &mut memory));
+    let read = in_time(read_request(&mut client, &mut memory), &mut ended);
     let (method, response) = match read.await {
-        Ok(Ok((head, body))) => {
+        Some(Ok((head, body))) => {
             let response = routes.answer(&head, body).await;
             (head.method, response)
         }
-        Ok(Err(RequestError::Rejected(response))) => (String::new(), response),
-        Ok(Err(RequestError::NoResponse | RequestError::WrongProtocol(_))) | Err(_) => return,
+        Some(Err(RequestError::Rejected(response))) => (String::new(), response),
+        Some(Err(RequestError::NoResponse | RequestError::WrongProtocol(_))) | None => return,
     };
     // A browser must not take it for something else, and nobody may keep it: the next one differs.
     let response = response
         .with_header("X-Content-Type-Options", "nosniff")
         .with_header("Cache-Control", "no-store");
     // A client that does not read its response has had its time.
-    let _ = timeout(TIMEOUT, respond(client, &response, &method)).await;
+    let _ = in_time(respond(client, &response, &method), &mut ended).await;
+}
+
+/// Waits for a client for [`TIMEOUT`], or until the wait is ended. What it has sent by then, and what its socket takes at
+/// once, is in time.
+async fn in_time<T>(
+    exchange: impl Future<Output = T>,
+    ended: &mut oneshot::Receiver<Infallible>,
+) -> Option<T> {
+    match select(pin!(timeout(TIMEOUT, exchange)), ended).await {
+        Either::Left((result, _)) => result.ok(),
+        Either::Right(_) => None,
+    }
 }
 
 async fn read_request(
