@@ -6,6 +6,7 @@ use crate::realm::ConnectionId;
 use async_std::future::timeout;
 use futures::SinkExt;
 use futures::channel::oneshot;
+use futures::lock::Mutex;
 use std::time::Duration;
 
 /// Time for the broker to answer one request.
@@ -17,13 +18,17 @@ pub(super) struct NoAnswer;
 
 /// The way to the broker for questions about clients.
 pub(super) struct Directory {
-    inbox: EventSender,
+    /// The only sender of all requests, and so one of them at most is in the lane: those that nobody waits for any more
+    /// must not pile up while the broker hangs.
+    inbox: Mutex<EventSender>,
 }
 
 impl Directory {
     /// Creates a directory. `inbox` sends to the lane of the server.
     pub(super) fn new(inbox: EventSender) -> Self {
-        Self { inbox }
+        Self {
+            inbox: Mutex::new(inbox),
+        }
     }
 
     /// Returns the ids of the connections, in their order.
@@ -66,12 +71,29 @@ impl Directory {
     ) -> Result<T, NoAnswer> {
         let (reply_to, reply) = oneshot::channel();
         let event = Event::Operator(Box::new(request(reply_to)));
-        // Each sender has a slot of its own in the lane.
-        let mut inbox = self.inbox.clone();
         let ask = async {
-            inbox.send(event).await.map_err(|_| NoAnswer)?;
+            let sent = self.inbox.lock().await.send(event).await;
+            sent.map_err(|_| NoAnswer)?;
             reply.await.map_err(|_| NoAnswer)
         };
         timeout(PATIENCE, ask).await.unwrap_or(Err(NoAnswer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::lane;
+    use futures::FutureExt;
+
+    #[test]
+    fn requests_that_were_given_up_do_not_pile_up_in_the_lane() {
+        let (inbox, mut lane) = lane();
+        let directory = Directory::new(inbox);
+        for _ in 0..100 {
+            assert!(directory.ids().now_or_never().is_none());
+        }
+        let waiting = std::iter::from_fn(|| lane.try_recv().ok());
+        assert_eq!(waiting.count(), 1);
     }
 }

@@ -284,10 +284,11 @@ fn ban_entry(ban: &Ban) -> BanEntry {
     }
 }
 
-/// Returns a time as RFC 3339 has it, in seconds. Years after 9999 have no such form, and count as the last one.
+/// Returns a time as RFC 3339 has it, in seconds. Years after 9999 have no such form, and count as the last one, nor do
+/// for humantime those before 1970: the time of a connection that is older than a clock which was set back.
 fn timestamp(time: SystemTime) -> String {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
-    let time = time.min(SystemTime::UNIX_EPOCH + LAST);
+    let time = time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST);
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
@@ -296,4 +297,21 @@ fn connections(clients: &[Client]) -> String {
     enumerated(clients, |client| {
         format!("{} #{}", client.protocol, client.conn.0)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_have_no_time_stamp_have_the_nearest_one() {
+        let (epoch, day) = (SystemTime::UNIX_EPOCH, Duration::from_secs(86400));
+        for (time, expected) in [
+            (epoch - day, "1970-01-01T00:00:00Z"),
+            (epoch + day, "1970-01-02T00:00:00Z"),
+            (epoch + 4_000_000 * day, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(timestamp(time), expected);
+        }
+    }
 }
