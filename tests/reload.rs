@@ -399,6 +399,16 @@ fn a_file_that_has_vanished_changes_nothing() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_by_its_size_alone_is_not_read() {
+    let daemon = Daemon::start(of(json!([workspace()])));
+    let file = std::fs::File::create(daemon.config()).unwrap();
+    file.set_len((1 << 20) + 1).unwrap();
+    let lines = refused_reload(&daemon);
+    assert!(lines[0].contains("is larger than 1 MiB"), "{lines:?}");
+    Client::connect(daemon.address(), "/ws?username=ann").receive_text();
+}
+
+#[test]
 fn a_file_that_was_a_pipe_cannot_be_read_again() {
     let mut bash = Command::new("bash");
     bash.args(["-c", r#"exec "$0" "$1" <(cat "$2")"#]);

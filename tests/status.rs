@@ -104,7 +104,9 @@ fn only_get_and_head_are_answered_and_head_without_a_body() {
 #[test]
 fn no_response_has_a_header_twice() {
     let daemon = daemon();
-    for path in ["/", "/healthz", "/metrics", "/status", "/clients", "/nothing"] {
+    for path in [
+        "/", "/healthz", "/metrics", "/status", "/clients", "/nothing",
+    ] {
         let response = get(&daemon, path);
         let (head, _) = response.split_once("\r\n\r\n").unwrap();
         let names = head.lines().skip(1).map(|line| line.split(':').next());

@@ -12,7 +12,13 @@ use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// The largest configuration file in bytes: more than thousands of listeners need. Something else that stands at its path
+/// when a running daemon reloads must not take the memory and the time of its clients.
+const MAX_FILE: u64 = 1 << 20;
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -234,13 +240,31 @@ fn defaults() -> Layer {
 /// # Errors
 /// The file cannot be read, is not JSON, or has invalid settings: a line for each, with its place.
 fn read_file(path: &Path) -> Result<FileContent, Vec<String>> {
-    let bytes = std::fs::read(path).map_err(|error| vec![format!("cannot be read: {error}")]);
+    let bytes = read_bytes(path).map_err(|problem| vec![problem]);
     let text = bytes.and_then(|bytes| syntax::decode(bytes).map_err(|problem| vec![problem]));
     let content = text.and_then(|text| read_content(&text));
     content.map_err(|problems| {
         let line = |problem| format!("{}: {problem}", path.display());
         problems.into_iter().map(line).collect()
     })
+}
+
+/// Reads a file of at most [`MAX_FILE`] bytes.
+///
+/// # Errors
+/// It is larger, or cannot be read.
+fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map(|file| file.take(MAX_FILE + 1));
+    let read = file.and_then(|mut file| file.read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > MAX_FILE => Err(format!(
+            "is larger than {} MiB, which no configuration is; name the file with the configuration",
+            MAX_FILE >> 20
+        )),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
 }
 
 /// Finds the settings that flags set. Problems are added to `problems`.

@@ -65,10 +65,11 @@ settings! {
         /// Where to answer what an operator asks of the running daemon, over plain HTTP; `null`: nowhere. `/` is a page
         /// that shows it in a browser, `/healthz` says whether it works (200, else 503), `/metrics` has its figures for
         /// Prometheus, and `/status` has them as JSON, with the last five minutes of each listener. At most 64 requests
-        /// are answered at once. The `Host` of a request must be an IP address or localhost, which keeps web pages out
-        /// whose name server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the listeners
-        /// are served all the same, and the log has a warning. `switchboard status`, `clients`, `kick` and `ban` ask
-        /// here; all but the first need a token (OPERATION in switchboard(1)).
+        /// are answered at once; while there are as many, a client has 0.1 s to send its request and to read the
+        /// response, and otherwise 5 s for each. The `Host` of a request must be an IP address or localhost, which keeps
+        /// web pages out whose name server says that they are at 127.0.0.1 (DNS rebinding). If the address is taken, the
+        /// listeners are served all the same, and the log has a warning. `switchboard status`, `clients`, `kick` and
+        /// `ban` ask here; all but the first need a token (OPERATION in switchboard(1)).
         pub status: Option<Address> = Some(Address::Localhost(STATUS_PORT)), "address and port" => AtRestart;
 
         /// Time for which a stop waits for clients to answer the Close frame; 0: it does not wait.
