@@ -68,6 +68,8 @@ pub(crate) async fn serve(sockets: Vec<ListenSocket>, routes: &Routes) {
             }
         }
         places.retain(|place| !place.wait.is_canceled());
+        // However many ask, the thread has more to do: the broker's seconds, and the signals.
+        task::yield_now().await;
     }
     pending::<()>().await;
 }
@@ -141,4 +143,52 @@ async fn respond(mut client: ClientStream, response: &Response, method: &str) ->
     let mut discarded = [0; 512];
     while client.read(&mut discarded).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{Broker, Clock, lane};
+    use crate::config::Address;
+    use crate::net::bind::bind;
+    use crate::net::listener::{ListenerSet, ServerState};
+    use crate::status::{DaemonState, Moderation};
+    use futures::FutureExt;
+    use futures::channel::mpsc;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::sync::Arc;
+
+    fn routes() -> Routes {
+        let clock = Arc::new(Clock::new());
+        let server = Arc::new(ServerState::new(Arc::clone(&clock), mpsc::channel(0).0));
+        let broker = Broker::new(Arc::clone(&server.budget), clock);
+        let set = Arc::new(ListenerSet::default());
+        Routes {
+            daemon: DaemonState::new(broker.pulse(), Arc::clone(&server), set),
+            moderation: Moderation::new(lane().0, server),
+        }
+    }
+
+    #[test]
+    fn those_who_ask_do_not_keep_the_thread_from_its_other_work() {
+        let bound = bind(&Address::Ip((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
+        let address = bound.ip_addresses().next().unwrap();
+        let ask = |_| {
+            let mut client = TcpStream::connect(address).unwrap();
+            client
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                .unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        };
+        let clients: Vec<TcpStream> = (0..10).map(ask).collect();
+        let routes = routes();
+        // One poll, after which other futures of the thread have theirs.
+        assert!(serve(bound.sockets, &routes).now_or_never().is_none());
+        let is_answered =
+            |mut client: &TcpStream| client.read(&mut [0]).is_ok_and(|bytes| bytes > 0);
+        let answered = clients.iter().filter(|client| is_answered(client)).count();
+        assert!(answered <= 1, "{answered}");
+    }
 }
