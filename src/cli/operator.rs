@@ -194,16 +194,40 @@ fn heading() -> Vec<String> {
 fn row(client: &ClientEntry) -> Vec<String> {
     let identity = client.id.iter().chain(&client.name);
     let identity: Vec<&str> = identity.map(String::as_str).collect();
-    let texts = [&client.protocol, &client.listener].map(|text| escape(text));
-    let [protocol, listener] = texts;
+    let texts = [&client.protocol, &client.listener, &client.address].map(|text| escape(text));
+    let [protocol, listener, address] = texts;
     vec![
         client.connection.to_string(),
         protocol,
         listener,
-        client.address.to_string(),
+        address,
         escape(&client.since),
         client.bytes_in.to_string(),
         client.bytes_out.to_string(),
         escape(&identity.join(" ")),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_daemon_says_of_a_client_reaches_the_terminal_as_it_is() {
+        let text = || "\u{1b}[2J\u{202e}".to_owned();
+        let client = ClientEntry {
+            connection: 1,
+            protocol: text(),
+            listener: text(),
+            address: text(),
+            id: Some(text()),
+            name: Some(text()),
+            since: text(),
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        for cell in row(&client) {
+            assert!(!cell.contains(['\u{1b}', '\u{202e}']), "{cell:?}");
+        }
+    }
 }
