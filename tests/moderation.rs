@@ -362,6 +362,20 @@ fn a_trusted_proxy_itself_cannot_be_banned() {
 }
 
 #[test]
+fn a_larger_ban_is_the_same_for_who_is_connected_from_a_proxy_of_another_listener_and_who_comes() {
+    let proxied = json!({"protocol": "loudsync", "trusted_proxies": ["127.0.0.2"]});
+    let operated = Operated::start(&json!([proxied, {"protocol": "loudsync"}]));
+    let other = operated.daemon.addresses[1];
+    let [mut proxy, mut client] = [2, 3].map(|last| Client::connect_from(local(last), other, "/"));
+    let output = operated.output("ban 127.0.0.0/8");
+    assert!(output.contains("1 connection is closed"), "{output}");
+    assert_removed(&mut client);
+    proxy.ping();
+    Client::connect_from(local(2), other, "/").ping();
+    assert_eq!(status_from(local(3), other), "403");
+}
+
+#[test]
 fn what_a_client_calls_itself_cannot_act_on_the_terminal_and_can_be_kicked_as_it_is_shown() {
     let operated = Operated::start(&json!([{"protocol": "peerjs"}]));
     let mut client = Client::connect(

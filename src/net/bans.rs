@@ -2,7 +2,6 @@
 
 use crate::base::ip::{ClientAddress, Network, ProxyAddress};
 use crate::config::Config;
-use crate::net::client_ip::is_trusted;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -136,22 +135,22 @@ impl Bans {
         state.ends.values().flatten().map(ban).collect()
     }
 
-    /// Returns whether a client with this address is banned from a listener that trusts these proxies. The proxies
-    /// themselves never are, also where a larger network is banned, nor are the clients of a Unix socket.
-    pub(crate) fn contains(&self, client: ClientAddress, trusted_proxies: &[ProxyAddress]) -> bool {
+    /// Returns whether a client with this address is banned. The proxies that any listener trusts never are, also where a
+    /// larger network is banned, nor are the clients of a Unix socket.
+    pub(crate) fn contains(&self, client: ClientAddress) -> bool {
         let ClientAddress::Ip(address) = client else {
             return false;
         };
-        self.count.load(Ordering::Acquire) > 0
-            && !is_trusted(client, trusted_proxies)
-            && self.lock().is_banned(address, Instant::now())
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let state = self.lock();
+        state.is_banned(address, Instant::now()) && !state.is_trusted_proxy(client)
     }
 
     /// Returns whether an address is that of a proxy that any listener trusts.
     pub(crate) fn is_trusted_proxy(&self, address: ClientAddress) -> bool {
-        let state = self.lock();
-        let mut proxies = state.trusted_proxies.iter();
-        proxies.any(|proxy| address.is_in(proxy))
+        self.lock().is_trusted_proxy(address)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -161,6 +160,11 @@ impl Bans {
 }
 
 impl State {
+    fn is_trusted_proxy(&self, address: ClientAddress) -> bool {
+        let mut proxies = self.trusted_proxies.iter();
+        proxies.any(|proxy| address.is_in(proxy))
+    }
+
     fn count(&self) -> usize {
         self.ends.values().map(BTreeMap::len).sum()
     }
@@ -228,16 +232,16 @@ mod tests {
             ("2001:db8:0:1:ffff::", true),
             ("2001:db8:0:2::5", false),
         ] {
-            assert_eq!(bans.contains(client(address), &[]), expected, "{address}");
+            assert_eq!(bans.contains(client(address)), expected, "{address}");
         }
     }
 
     #[test]
     fn a_ban_of_every_address_of_a_family_is_none_of_the_other() {
         let v4 = bans(&["0.0.0.0/0"]);
-        assert!(v4.contains(client("192.0.2.7"), &[]) && !v4.contains(client("2001:db8::1"), &[]));
+        assert!(v4.contains(client("192.0.2.7")) && !v4.contains(client("2001:db8::1")));
         let v6 = bans(&["::/0"]);
-        assert!(!v6.contains(client("192.0.2.7"), &[]) && v6.contains(client("2001:db8::1"), &[]));
+        assert!(!v6.contains(client("192.0.2.7")) && v6.contains(client("2001:db8::1")));
     }
 
     #[test]
@@ -274,15 +278,14 @@ mod tests {
     fn a_ban_that_is_ended_lets_the_clients_in_and_there_is_none_to_end_then() {
         let bans = bans(&["192.0.2.7"]);
         assert!(bans.remove(network("192.0.2.7"), Instant::now()));
-        assert!(!bans.contains(client("192.0.2.7"), &[]));
+        assert!(!bans.contains(client("192.0.2.7")));
         assert!(!bans.remove(network("192.0.2.7"), Instant::now()));
     }
 
     #[test]
     fn a_trusted_proxy_cannot_be_banned_and_is_not_by_a_larger_network() {
         let mut config = Config::built_in();
-        let proxies = proxies(&["10.0.0.0/16", "unix"]);
-        config.listeners[0].settings.trusted_proxies = proxies.clone();
+        config.listeners[0].settings.trusted_proxies = proxies(&["10.0.0.0/16", "unix"]);
         let bans = Bans::default();
         bans.configure(&config);
         for text in ["10.0.0.1", "10.0.7.0/24", "10.0.0.0/16"] {
@@ -295,9 +298,9 @@ mod tests {
         }
         bans.insert(network("10.0.0.0/8"), None, Instant::now())
             .unwrap();
-        assert!(!bans.contains(client("10.0.0.1"), &proxies));
-        assert!(bans.contains(client("10.1.0.1"), &proxies));
-        assert!(!bans.contains(ClientAddress::Unix, &[]));
+        assert!(!bans.contains(client("10.0.0.1")));
+        assert!(bans.contains(client("10.1.0.1")));
+        assert!(!bans.contains(ClientAddress::Unix));
     }
 
     #[test]

@@ -282,8 +282,7 @@ impl ListenerState {
 
     /// Returns whether the operator has banned a client with this address.
     pub(crate) fn is_banned(&self, client: ClientAddress) -> bool {
-        let proxies = &self.settings.trusted_proxies;
-        self.server.bans.contains(client, proxies)
+        self.server.bans.contains(client)
     }
 
     /// Acquires the permits for a new connection, or the permit to reject it with an error if the server is
