@@ -163,6 +163,31 @@ fn a_socket_that_nobody_names_is_closed_with_a_warning() {
 }
 
 #[test]
+fn a_socket_that_nobody_names_after_a_reload_waits_for_a_listener_that_does_with_a_warning() {
+    let (chat, drop) = (listener("workspace", "chat"), listener("peerdrop", "drop"));
+    let [(chat_socket, chat_address), (drop_socket, drop_address)] =
+        [listen("127.0.0.1:0"), listen("127.0.0.1:0")];
+    let both = json!({"listeners": [chat, drop]});
+    let launcher = launcher("chat:drop", vec![chat_socket, drop_socket]);
+    let daemon = Daemon::start_with_launcher(launcher, both.clone());
+    let mut ann = Client::connect(chat_address, "/ws?username=ann");
+    ann.receive_json();
+    let mut leaving = Client::connect(drop_address, "/ws/chat");
+    leaving.receive_text();
+    let log = daemon.reload(&json!({"listeners": [chat]}));
+    let warning = "no listener names the socket \"drop\" of systemd any more";
+    assert!(log.iter().any(|line| line.contains(warning)), "{log:#?}");
+    assert_eq!(leaving.expect_close().0, 1001);
+    // The kernel accepts it, and the daemon once it can.
+    let mut waiting = tcp(drop_address);
+    waiting.write_all(HANDSHAKE.as_bytes()).unwrap();
+    let log = daemon.reload(&both);
+    assert!(!log.iter().any(|line| line.contains(warning)), "{log:#?}");
+    assert!(read_head(&mut waiting).starts_with("HTTP/1.1 "));
+    ann.expect_no_message();
+}
+
+#[test]
 fn sockets_for_another_process_are_not_taken() {
     let (socket, _) = listen("127.0.0.1:0");
     let mut shell = Command::new("sh");

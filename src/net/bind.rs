@@ -84,16 +84,32 @@ fn passed(name: &str) -> io::Result<Vec<ListenSocket>> {
 
 /// Closes the sockets that systemd passes and that none of these addresses names, and logs that.
 pub(crate) fn close_unnamed<'a>(addresses: impl Iterator<Item = &'a Address>) {
-    let names = addresses.filter_map(|address| match address {
-        Address::Systemd(name) => Some(&**name),
-        _ => None,
-    });
-    for name in systemd_sockets::passed().close_others(&names.collect::<Vec<&str>>()) {
+    for name in systemd_sockets::passed().close_others(&passed_names(addresses)) {
         log::warn!(
             "systemd passes a socket {name:?}, which no listener names, and its clients wait in vain; write \"address\": \
              \"systemd:{name}\" for a listener, or disable its socket unit"
         );
     }
+}
+
+/// Logs which sockets that systemd passes none of these addresses names any more. They stay open: a listener that is added
+/// again may name them.
+pub(crate) fn warn_of_unnamed<'a>(addresses: impl Iterator<Item = &'a Address>) {
+    for name in systemd_sockets::passed().other_names(&passed_names(addresses)) {
+        log::warn!(
+            "no listener names the socket {name:?} of systemd any more, and its clients wait; write \"address\": \
+             \"systemd:{name}\" for a listener, or disable its socket unit and restart this service"
+        );
+    }
+}
+
+/// Returns the names of passed sockets in addresses.
+fn passed_names<'a>(addresses: impl Iterator<Item = &'a Address>) -> Vec<&'a str> {
+    let names = addresses.filter_map(|address| match address {
+        Address::Systemd(name) => Some(&**name),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// Returns whether an address is bound to the loopback ([`Address::is_loopback`]), of sockets that systemd passes, too.

@@ -8,6 +8,7 @@ use super::limits;
 use super::listeners::Listeners;
 use super::watch::Watch;
 use crate::config::{Config, ConfigError, Listener};
+use crate::net::bind::warn_of_unnamed;
 use crate::net::listener::ServerState;
 use crate::sys::signals::Request;
 use crate::sys::systemd::StateChange;
@@ -63,6 +64,8 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
         config.warnings().iter().for_each(|it| log::warn!("{it}"));
         changes.extend(self.apply_process(&config, &process));
         self.listeners.replace(&config, &counterparts, bound).await;
+        let addresses = config.listeners.iter().map(|it| &it.settings.address);
+        warn_of_unnamed(addresses.chain(&config.process.status));
         self.config = config;
         log_changes(&changes);
         log::set_max_level(self.config.log_level().0);

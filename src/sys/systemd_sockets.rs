@@ -3,6 +3,7 @@
 //! They are kept for as long as the process lives, and listeners have copies: one that is removed and added again
 //! finds its sockets here.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -77,6 +78,15 @@ impl PassedSockets {
         others.into_iter().map(|other| other.name).collect()
     }
 
+    /// Returns the names that sockets have, each once, but for these.
+    pub(crate) fn other_names(&self, names: &[&str]) -> Vec<String> {
+        let passed = self.lock();
+        let others = passed.iter().map(|passed| &passed.name);
+        let others = others.filter(|name| !names.contains(&name.as_str()));
+        let others: BTreeSet<&String> = others.collect();
+        others.into_iter().cloned().collect()
+    }
+
     /// Returns the number of sockets.
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
@@ -137,6 +147,7 @@ mod tests {
     #[test]
     fn what_nobody_names_is_closed() {
         let passed = passed(&["a", "b", "a", "c"]);
+        assert_eq!(passed.other_names(&["b", "d"]), ["a", "c"]);
         assert_eq!(passed.close_others(&["b", "d"]), ["a", "a", "c"]);
         assert_eq!(passed.len(), 1);
         assert!(passed.copies("b").is_ok() && passed.copies("a").is_err());
