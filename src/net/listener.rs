@@ -1,113 +1,26 @@
-//! The state that the tasks of all listeners share ([`ServerState`]), and that of one listener
-//! ([`ListenerState`]).
+//! The state that the tasks of one listener share.
 //!
 //! The settings of a listener do not change under a client: each reload makes a new [`ListenerState`], which the accept
 //! loop takes for the clients that connect from then on. What counts clients is common to all of them
 //! ([`ListenerShared`]).
 
-use crate::base::ip::{ClientAddress, Network};
-use crate::base::memory_budget::MemoryBudget;
-use crate::broker::{Clock, EventSender, ListenerCounters, ListenerKey};
-use crate::config::{Address, Config, Hosts, Listener, ListenerSettings};
-use crate::net::bans::Bans;
+use crate::base::ip::ClientAddress;
+use crate::broker::{EventSender, ListenerCounters, ListenerKey};
+use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
+use crate::net::server_state::ServerState;
 use crate::realm::Protocol;
-use crate::sys::limits::Limits;
 use crate::sys::log_fields::{self, field, text};
 use async_std::channel::Receiver;
-use futures::channel::mpsc;
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
-
-/// Number of clients above `max_connections` that are sent an error at the same time. Further ones are closed
-/// without a response.
-pub(crate) const MAX_REJECTING: usize = 32;
-
-/// The memory budget divided by this is a further budget, for large requests. A request takes at most 20 KiB,
-/// so with the fallback budget 800 of the largest fit.
-const REQUEST_BUDGET_DIVISOR: usize = 8;
 
 /// Bytes that a protocol adds to a message that it passes on, at most: names, ids and time stamps.
 const MESSAGE_OVERHEAD: usize = 4 << 10;
-
-/// State shared by all listeners.
-pub(crate) struct ServerState {
-    pub(crate) clock: Arc<Clock>,
-    /// Id of the next connection.
-    pub(crate) next_id: AtomicU64,
-    /// `max_connections` of the process.
-    pub(crate) connection_limit: Arc<ConnectionLimit>,
-    pub(crate) budget: Arc<MemoryBudget>,
-    /// Budget for large HTTP requests. It is separate from `budget` because these clients have no connection
-    /// in the broker yet that eviction could close.
-    pub(crate) request_budget: Arc<MemoryBudget>,
-    pub(crate) bans: Bans,
-    /// Limit of the clients that are being rejected because the server is full, or because they are banned:
-    /// [`MAX_REJECTING`].
-    pub(crate) rejection_limit: Arc<ConnectionLimit>,
-    /// Counts the clients whose first request is not answered yet, without a limit.
-    pub(crate) unanswered: Arc<ConnectionLimit>,
-    /// The settings `log_connections` and `log_addresses`.
-    log_connections: AtomicBool,
-    log_addresses: AtomicBool,
-    /// Sender whose channel closes when the last task that serves a client has ended and dropped it.
-    _task_guard: mpsc::Sender<()>,
-}
-
-impl ServerState {
-    /// Creates the state of a server without limits.
-    pub(crate) fn new(clock: Arc<Clock>, task_guard: mpsc::Sender<()>) -> Self {
-        Self {
-            clock,
-            next_id: AtomicU64::new(1),
-            connection_limit: ConnectionLimit::new(0),
-            budget: MemoryBudget::new(0),
-            request_budget: MemoryBudget::new(0),
-            rejection_limit: ConnectionLimit::new(MAX_REJECTING),
-            unanswered: ConnectionLimit::new(0),
-            bans: Bans::default(),
-            log_connections: AtomicBool::new(true),
-            log_addresses: AtomicBool::new(true),
-            _task_guard: task_guard,
-        }
-    }
-
-    /// Applies the settings of the process, and the limits that follow from the configuration.
-    pub(crate) fn apply(&self, config: &Config, limits: &Limits) {
-        self.bans.configure(config);
-        self.connection_limit.set(limits.capacity.connections);
-        self.budget.set_limit(limits.memory_budget);
-        let for_requests = limits.memory_budget / REQUEST_BUDGET_DIVISOR;
-        self.request_budget.set_limit(for_requests);
-        let store = |setting: &AtomicBool, value| setting.store(value, Ordering::Relaxed);
-        store(&self.log_connections, config.process.log_connections);
-        store(&self.log_addresses, config.process.log_addresses);
-    }
-
-    /// Returns the address of a client for the log; `None` without `log_addresses`.
-    pub(crate) fn logged_address(&self, client: ClientAddress) -> Option<ClientAddress> {
-        let is_logged = self.log_addresses.load(Ordering::Relaxed);
-        is_logged.then_some(client)
-    }
-
-    /// Returns a network for the log, in which it has no name without `log_addresses`.
-    pub(crate) fn logged_network(&self, network: Network) -> String {
-        match self.log_addresses.load(Ordering::Relaxed) {
-            true => network.to_string(),
-            false => "a network".to_owned(),
-        }
-    }
-
-    /// Returns the setting `log_connections`.
-    pub(crate) fn logs_connections(&self) -> bool {
-        self.log_connections.load(Ordering::Relaxed)
-    }
-}
 
 /// What stays the same while the settings of a listener change.
 pub(crate) struct ListenerShared {
@@ -298,67 +211,6 @@ impl ListenerState {
             &server.rejection_limit,
             &server.unanswered,
         )
-    }
-}
-
-/// A listener that is served, with the settings that hold for those who connect now.
-pub(crate) struct ListenerHandle {
-    current: RwLock<Arc<ListenerState>>,
-    /// Whether the address is bound. It is not while another program has it.
-    is_bound: AtomicBool,
-}
-
-impl ListenerHandle {
-    pub(crate) fn new(state: ListenerState, is_bound: bool) -> Arc<Self> {
-        Arc::new(Self {
-            current: RwLock::new(Arc::new(state)),
-            is_bound: AtomicBool::new(is_bound),
-        })
-    }
-
-    /// Returns the listener as it is now.
-    pub(crate) fn current(&self) -> Arc<ListenerState> {
-        // No code that holds the lock can panic.
-        let current = self.current.read();
-        Arc::clone(&current.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Replaces the listener for those who connect from now on.
-    pub(crate) fn replace(&self, state: ListenerState) {
-        let current = self.current.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
-    }
-
-    /// Records that the address is bound.
-    pub(crate) fn set_bound(&self) {
-        self.is_bound.store(true, Ordering::Relaxed);
-    }
-
-    /// Returns whether clients can connect.
-    pub(crate) fn is_bound(&self) -> bool {
-        self.is_bound.load(Ordering::Relaxed)
-    }
-}
-
-/// The listeners that are served now, in the order of the configuration.
-#[derive(Default)]
-pub(crate) struct ListenerSet(RwLock<Vec<Arc<ListenerHandle>>>);
-
-impl ListenerSet {
-    /// Returns the listeners as they are now.
-    pub(crate) fn current(&self) -> Vec<Arc<ListenerState>> {
-        self.handles().iter().map(|it| it.current()).collect()
-    }
-
-    /// Returns their handles.
-    pub(crate) fn handles(&self) -> Vec<Arc<ListenerHandle>> {
-        let handles = self.0.read();
-        handles.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces all.
-    pub(crate) fn set(&self, handles: Vec<Arc<ListenerHandle>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = handles;
     }
 }
 

@@ -10,9 +10,9 @@ use crate::broker::{
 use crate::config::{Address, Config, Listener, ListenerSettings};
 use crate::net::accept;
 use crate::net::connection_limits::ConnectionLimit;
-use crate::net::listener::{
-    ListenerHandle, ListenerSet, ListenerShared, ListenerState, ServerState,
-};
+use crate::net::listener::{ListenerShared, ListenerState};
+use crate::net::listener_set::{ListenerHandle, ListenerSet};
+use crate::net::server_state::ServerState;
 use async_std::channel::{self, Sender};
 use async_std::task::{self, JoinHandle};
 use futures::channel::oneshot;

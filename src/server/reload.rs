@@ -9,7 +9,7 @@ use super::listeners::Listeners;
 use super::watch::Watch;
 use crate::config::{Config, ConfigError, Listener};
 use crate::net::bind::warn_of_unnamed;
-use crate::net::listener::ServerState;
+use crate::net::server_state::ServerState;
 use crate::sys::signals::Request;
 use crate::sys::systemd::StateChange;
 use futures::{Stream, StreamExt};

@@ -2,7 +2,7 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Event, EventSender, Pulse};
-use crate::net::listener::{ListenerHandle, ListenerSet};
+use crate::net::listener_set::{ListenerHandle, ListenerSet};
 use crate::status::DaemonState;
 use crate::sys::systemd::{Notifier, StateChange};
 use async_std::task;

@@ -2,7 +2,9 @@
 
 use super::history::History;
 use crate::broker::{ListenerCounters, Pulse};
-use crate::net::listener::{ListenerSet, ListenerState, ServerState};
+use crate::net::listener::ListenerState;
+use crate::net::listener_set::ListenerSet;
+use crate::net::server_state::ServerState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 

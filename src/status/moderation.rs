@@ -12,7 +12,7 @@ use crate::config::Address;
 use crate::net::bans::{Ban, BanError};
 use crate::net::http::request::RequestHead;
 use crate::net::http::response::Response;
-use crate::net::listener::ServerState;
+use crate::net::server_state::ServerState;
 use crate::realm::ConnectionId;
 use crate::sys::token_file::{self, NoToken, Token};
 use serde::Deserialize;

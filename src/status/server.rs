@@ -151,7 +151,8 @@ mod tests {
     use crate::broker::{Broker, Clock, lane};
     use crate::config::Address;
     use crate::net::bind::bind;
-    use crate::net::listener::{ListenerSet, ServerState};
+    use crate::net::listener_set::ListenerSet;
+    use crate::net::server_state::ServerState;
     use crate::status::{DaemonState, Moderation};
     use futures::FutureExt;
     use futures::channel::mpsc;

@@ -11,7 +11,8 @@ use crate::net::http::request::{
     MAX_BODY, MAX_HEAD, MAX_HEADERS, RequestError, RequestHead, read_body, read_head,
 };
 use crate::net::http::response::Response;
-use crate::net::listener::{ListenerShared, ListenerState, ServerState};
+use crate::net::listener::{ListenerShared, ListenerState};
+use crate::net::server_state::ServerState;
 use crate::protocols::PROTOCOLS;
 use crate::realm::{Method, Protocol};
 use crate::testing::harness::RealmHarness;

@@ -6,7 +6,7 @@ use crate::base::ip::ClientAddress;
 use crate::base::log_escape::{Excerpt, Quoted};
 use crate::broker::Traffic;
 use crate::config::Address;
-use crate::net::listener::ServerState;
+use crate::net::server_state::ServerState;
 use crate::realm::{ConnectionId, Message};
 use crate::sys::log_fields::{self, field, text};
 use log::Level;

@@ -12,7 +12,7 @@ use crate::broker::{
     Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, inbox, outbox,
 };
 use crate::config::Listener;
-use crate::net::listener::ServerState;
+use crate::net::server_state::ServerState;
 use crate::net::socket::ClientSocket;
 use crate::protocols;
 use crate::realm::ConnectionId;
