@@ -50,7 +50,7 @@ pub(crate) enum Event {
     Operator(Box<OperatorRequest>),
     /// The daemon stops.
     Stop,
-    /// A request for the number of ended connections by reason.
+    /// A request for the number of ended connections by reason; the last event of the daemon.
     Count(oneshot::Sender<DisconnectCounts>),
 }
 

@@ -146,6 +146,12 @@ impl Broker {
             let (mut work, mut time) = (0, Duration::ZERO);
             let mut next = Some(first);
             while let Some(event) = next {
+                if matches!(event, Event::Count(_)) {
+                    // What has ended before is counted, whichever lane says so.
+                    while let Some(earlier) = inbox.try_next() {
+                        work += self.handle(now, earlier);
+                    }
+                }
                 work += self.handle(now, event);
                 let before = std::mem::replace(&mut time, start.elapsed());
                 inbox.charge(time - before);

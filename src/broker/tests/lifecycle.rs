@@ -2,12 +2,13 @@
 
 use super::harness::{Action, BrokerHarness, MockRealm, REJECTION, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
-use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent};
+use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent, inbox, lane};
 use crate::realm::{
-    ConnectRequest, Figures, HttpReply, Method, Request,
+    ConnectRequest, ConnectionId, Figures, HttpReply, Method, Request,
     SlowConsumerPolicy::{Backpressure, Disconnect},
 };
 use futures::channel::oneshot;
+use futures::executor::block_on;
 
 const SHUTTING_DOWN: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::SHUTTING_DOWN));
 
@@ -227,4 +228,24 @@ fn each_second_the_broker_publishes_what_only_it_knows() {
     drain(&receiver);
     harness.tick_at(2);
     assert_eq!(published(&harness), (false, 3, 2, vec![("things", 7)]));
+}
+
+#[test]
+fn a_connection_that_ended_before_the_count_is_counted_whichever_lane_says_so() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let _receiver = harness.connect(1);
+    let (mut server, mut inbox) = inbox();
+    let (mut listener, events) = lane();
+    inbox.add([events]);
+    let (reply_to, mut counts) = oneshot::channel();
+    let ended = Event::Disconnected(ConnectionId(1), DisconnectReason::Lost);
+    // From then on the lane of the server comes first.
+    server.try_send(Event::Refresh).unwrap();
+    assert!(inbox.try_next().is_some());
+    server.try_send(Event::Count(reply_to)).unwrap();
+    listener.try_send(ended).unwrap();
+    drop((server, listener));
+    block_on(harness.broker.run(inbox));
+    let counts = counts.try_recv().unwrap().unwrap();
+    assert!(counts.into_iter().eq([("lost", 1)]));
 }
