@@ -1,10 +1,11 @@
 //! What an operator does about clients: lists them, kicks them, bans them.
 
+use crate::common::status_port::status;
 use crate::common::{
     ANN, BEN, Client, HANDSHAKE, Operated, RuntimeDirectory, fastchat, read_head, receive_http,
     stderr, tcp, tcp_from, wait_until,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -302,6 +303,26 @@ fn a_ban_of_a_network_is_one_of_all_its_addresses_and_takes_no_place_of_others()
     let mut head = refused.try_clone().unwrap();
     assert!(read_head(&mut head).starts_with("HTTP/1.1 403 "));
     assert_eq!(status_from(local(64), operated.address()), "101");
+}
+
+#[test]
+fn bans_are_in_the_status_and_outlive_a_reload_that_trusts_other_proxies() {
+    let listener = |proxies: Value| json!([{"protocol": "loudsync", "trusted_proxies": proxies}]);
+    let operated = Operated::start(&listener(json!([])));
+    operated.output("ban 127.0.0.2");
+    operated.output("ban 127.0.0.3");
+    let config = json!({"status": operated.status(), "listeners": listener(json!(["127.0.0.3"]))});
+    operated.daemon.reload(&config);
+    assert_eq!(status_from(local(2), operated.address()), "403");
+    assert_eq!(status_from(local(3), operated.address()), "101", "a proxy");
+    let bans = status(&operated.daemon)["bans"].take();
+    let networks: Vec<&Value> = bans
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["network"])
+        .collect();
+    assert_eq!(networks, ["127.0.0.2/32", "127.0.0.3/32"]);
 }
 
 #[test]

@@ -70,6 +70,47 @@ fn a_daemon_that_works_is_healthy() {
 }
 
 #[test]
+fn a_listener_keeps_its_figures_through_a_reload_and_only_those_that_are_served_are_shown() {
+    let daemon = daemon();
+    let config = |limit: u32, others: &[Value]| {
+        let mut listeners = vec![json!({"protocol": "peerdrop", "max_connections": limit})];
+        listeners.extend(others.iter().cloned());
+        json!({"status": daemon.status, "listeners": listeners})
+    };
+    let mut client = Client::connect(daemon.address(), "/ws/chat");
+    client.receive_text();
+    daemon.reload(&config(7, &[json!({"protocol": "workspace"})]));
+    let shown = status(&daemon);
+    let protocols: Vec<&Value> = shown["listeners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["protocol"])
+        .collect();
+    assert_eq!(protocols, ["peerdrop", "workspace"]);
+    let (peerdrop, workspace) = (&shown["listeners"][0], &shown["listeners"][1]);
+    assert_eq!(
+        (&peerdrop["accepted"], &peerdrop["connections"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(
+        (&workspace["accepted"], &peerdrop["max_connections"]),
+        (&json!(0), &json!(7))
+    );
+    daemon.reload(&config(7, &[]));
+    assert_eq!(status(&daemon)["listeners"].as_array().unwrap().len(), 1);
+    // Another protocol at the same address begins with nothing.
+    let other = json!({"protocol": "loudsync", "address": "127.0.0.1:0"});
+    daemon.reload(&json!({"status": daemon.status, "listeners": [other]}));
+    assert_eq!(client.wait_for_close_code(), 1001);
+    let loudsync = listener(&daemon);
+    assert_eq!(
+        (&loudsync["protocol"], &loudsync["accepted"]),
+        (&json!("loudsync"), &json!(0))
+    );
+}
+
+#[test]
 fn a_path_that_does_not_exist_is_404() {
     let response = get(&daemon(), "/nothing");
     assert!(response.starts_with("HTTP/1.1 404 "), "{response}");
