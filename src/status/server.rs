@@ -11,12 +11,13 @@ use async_std::task;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, select_all, unfold};
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::{pending, ready};
 use std::io;
 use std::net::Shutdown;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,14 @@ struct Place {
 
 /// Answers the requests on these sockets, one for each connection, until the future is dropped.
 pub(crate) async fn serve(sockets: Vec<ListenSocket>, routes: &Routes) {
+    serve_with(sockets, async |head, body| routes.answer(head, body).await).await;
+}
+
+/// The same, with a function that answers requests.
+async fn serve_with(
+    sockets: Vec<ListenSocket>,
+    answer: impl AsyncFn(&RequestHead, Vec<u8>) -> Response,
+) {
     let clients = |socket| unfold(socket, |it| async { Some((accept(&it).await, it)) });
     let accepted = select_all(sockets.into_iter().map(|socket| Box::pin(clients(socket))));
     let mut accepted = accepted.filter_map(ready).fuse();
@@ -60,7 +69,9 @@ pub(crate) async fn serve(sockets: Vec<ListenSocket>, routes: &Routes) {
                     let (wait, ended) = oneshot::channel();
                     let since = Instant::now();
                     places.push_back(Place { since, wait });
-                    served.push(serve_client(client, ended, routes));
+                    let serve = AssertUnwindSafe(serve_client(client, ended, &answer));
+                    // Its panic, which the hook has reported, ends this connection and no other, nor the daemon.
+                    served.push(serve.catch_unwind().map(drop));
                 }
                 () = served.select_next_some() => {}
                 // Only without a socket.
@@ -88,14 +99,14 @@ async fn accept(socket: &ListenSocket) -> Option<ClientStream> {
 async fn serve_client(
     mut client: ClientStream,
     mut ended: oneshot::Receiver<Infallible>,
-    routes: &Routes,
+    answer: impl AsyncFn(&RequestHead, Vec<u8>) -> Response,
 ) {
     // Each request is bounded, and so is their number, so nothing has to be reserved.
     let mut memory = MemoryReservation::new(&MemoryBudget::new(0), 0);
     let read = in_time(read_request(&mut client, &mut memory), &mut ended);
     let (method, response) = match read.await {
         Some(Ok((head, body))) => {
-            let response = routes.answer(&head, body).await;
+            let response = answer(&head, body).await;
             (head.method, response)
         }
         Some(Err(RequestError::Rejected(response))) => (String::new(), response),
@@ -154,7 +165,6 @@ mod tests {
     use crate::net::listener_set::ListenerSet;
     use crate::net::server_state::ServerState;
     use crate::status::{DaemonState, Moderation};
-    use futures::FutureExt;
     use futures::channel::mpsc;
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
@@ -169,6 +179,33 @@ mod tests {
             daemon: DaemonState::new(broker.pulse(), Arc::clone(&server), set),
             moderation: Moderation::new(lane().0, server),
         }
+    }
+
+    #[test]
+    fn a_panic_in_an_answer_ends_that_connection_and_no_other() {
+        let bound = bind(&Address::Ip((Ipv4Addr::LOCALHOST, 0).into())).unwrap();
+        let address = bound.ip_addresses().next().unwrap();
+        let answer = async |head: &RequestHead, _| {
+            assert_ne!(head.path, "/panic", "as requested");
+            Response::new(200, "ok")
+        };
+        let asks = std::thread::spawn(move || {
+            ["/panic", "/"].map(|path| {
+                let mut client = TcpStream::connect(address).unwrap();
+                let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                client.write_all(request.as_bytes()).unwrap();
+                let mut response = String::new();
+                client.read_to_string(&mut response).unwrap();
+                response
+            })
+        });
+        let serve = pin!(serve_with(bound.sockets, answer));
+        let asked = pin!(task::spawn_blocking(|| asks.join().unwrap()));
+        let Either::Right(([panicked, other], _)) = task::block_on(select(serve, asked)) else {
+            panic!("it serves for ever");
+        };
+        assert_eq!(panicked, "");
+        assert!(other.starts_with("HTTP/1.1 200 "), "{other}");
     }
 
     #[test]
