@@ -159,11 +159,9 @@ impl<'a, const N: usize> Fields<'a, N> {
         name: &'static str,
         what: &str,
     ) -> Result<Cow<'a, str>, InvalidMessage> {
-        let value = self.get(name);
-        if value.is_some_and(|value| value.get().contains('\\')) {
-            self.required(name, what).map(Cow::Owned)
-        } else {
-            self.required(name, what).map(Cow::Borrowed)
+        match self.get(name).and_then(plain_string) {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => self.required(name, what).map(Cow::Owned),
         }
     }
 
@@ -203,6 +201,12 @@ impl<'a, const N: usize> Fields<'a, N> {
         }
         Ok(id)
     }
+}
+
+/// Returns the text of a string without escapes, which is in the JSON as it is.
+fn plain_string(json: &RawValue) -> Option<&str> {
+    let text = json.get().strip_prefix('"')?.strip_suffix('"')?;
+    (!text.contains('\\')).then_some(text)
 }
 
 /// Reads an object into the values of the fields with these names.
