@@ -9,7 +9,9 @@ use async_tungstenite::tungstenite::protocol::frame::{
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use serde::Serialize;
 use std::fmt;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write};
+use std::iter;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// A frame as the bytes that go to the socket, encoded once and shared by all recipients.
@@ -21,7 +23,9 @@ pub struct Frame(Arc<EncodedFrame>);
 /// Header and payload in one buffer, or in two if the payload is large, so that a relayed payload is not
 /// copied.
 struct EncodedFrame {
-    head: Bytes,
+    /// The first buffer, in which the frame begins at `start`.
+    buffer: Vec<u8>,
+    start: usize,
     body: Bytes,
     /// The frame's memory while it is in outboxes: counted once, however many recipients it has.
     reservation: OnceLock<MemoryReservation>,
@@ -36,11 +40,17 @@ pub(crate) struct PayloadPrefix {
     pub(crate) prefix: Vec<u8>,
 }
 
+/// The end of a text message whose beginning is not known yet. The header and a short beginning are written in front
+/// of it later. So a message that the connection's task begins to encode and the broker completes is copied once.
+pub struct TextEnd {
+    /// The text, behind [`TextEnd::ROOM`] bytes.
+    buffer: Vec<u8>,
+}
+
 /// Largest capacity that an empty queue of frames keeps; a larger one is freed.
 pub(crate) const RETAINED_FRAMES: usize = 64;
 
-/// Memory of a frame in addition to its encoded bytes: the struct, its buffers' handles and their
-/// allocations.
+/// Memory of a frame in addition to its buffers: the struct and the allocations.
 const OVERHEAD: usize = 128;
 
 impl Frame {
@@ -54,17 +64,31 @@ impl Frame {
 
     /// Creates a text message.
     pub fn text(text: impl Into<Utf8Bytes>) -> Self {
-        Self::message(Data::Text, &[], text.into().into())
+        Self::message(Data::Text, text.into().into())
     }
 
     /// Creates a binary message.
     pub fn binary(bytes: impl Into<Bytes>) -> Self {
-        Self::message(Data::Binary, &[], bytes.into())
+        Self::message(Data::Binary, bytes.into())
     }
 
-    /// Creates a text message from two parts. The second is existing text, which is shared if it is large.
-    pub fn text_from_parts(beginning: &str, rest: Utf8Bytes) -> Self {
-        Self::message(Data::Text, beginning.as_bytes(), rest.into())
+    /// Creates a text message whose beginning has these parts. Its end is not copied.
+    pub fn text_with_end(beginning: &[&str], end: TextEnd) -> Self {
+        let length: usize = beginning.iter().map(|part| part.len()).sum();
+        let header = Header::new(Data::Text, length + end.len());
+        let beginning = beginning.iter().map(|part| part.as_bytes());
+        let parts = iter::once(header.bytes()).chain(beginning);
+        let TextEnd { mut buffer } = end;
+        let Some(start) = TextEnd::ROOM.checked_sub(header.length + length) else {
+            let parts: Vec<&[u8]> = parts.collect();
+            let body = Bytes::from(buffer).split_off(TextEnd::ROOM);
+            return Self::from_parts(parts.concat(), 0, body);
+        };
+        let mut room = buffer.get_mut(start..).unwrap_or_default();
+        for part in parts {
+            room.write_all(part).expect("the room is large enough");
+        }
+        Self::from_parts(buffer, start, Bytes::new())
     }
 
     /// Creates a text message that holds `value` as JSON.
@@ -72,7 +96,7 @@ impl Frame {
         let mut json = serde_json::to_vec(value)
             .expect("server messages have string keys and serialize without errors");
         json.shrink_to_fit();
-        Self::message(Data::Text, &[], json.into())
+        Self::message(Data::Text, json.into())
     }
 
     /// Creates a Ping with this payload (RFC 6455 section 5.5.2).
@@ -87,12 +111,13 @@ impl Frame {
 
     /// Creates a frame from bytes that are already encoded.
     pub(crate) fn encoded(bytes: &[u8]) -> Self {
-        Self::from_parts(Bytes::copy_from_slice(bytes), Bytes::new())
+        Self::from_parts(bytes.to_vec(), 0, Bytes::new())
     }
 
-    fn from_parts(head: Bytes, body: Bytes) -> Self {
+    fn from_parts(buffer: Vec<u8>, start: usize, body: Bytes) -> Self {
         Self(Arc::new(EncodedFrame {
-            head,
+            buffer,
+            start,
             body,
             reservation: OnceLock::new(),
         }))
@@ -107,42 +132,36 @@ impl Frame {
     /// when memory is short; how much memory is used is in the reservation, exactly. The count is at least 1,
     /// because the caller has a clone.
     pub(crate) fn bytes_per_holder(&self) -> usize {
-        (self.len() + OVERHEAD) / Arc::strong_count(&self.0)
+        self.memory() / Arc::strong_count(&self.0)
     }
 
     /// Reserves the frame's memory in `budget` until its last holder drops it. Further calls change nothing.
     pub(crate) fn reserve(&self, budget: &Arc<MemoryBudget>) {
         self.0
             .reservation
-            .get_or_init(|| MemoryReservation::new(budget, self.len() + OVERHEAD));
+            .get_or_init(|| MemoryReservation::new(budget, self.memory()));
     }
 
-    fn message(kind: Data, beginning: &[u8], rest: Bytes) -> Self {
-        let header = FrameHeader {
-            opcode: OpCode::Data(kind),
-            ..FrameHeader::default()
-        };
-        let (copied, body) = if rest.len() <= Self::MAX_COPIED {
-            (rest, Bytes::new())
+    /// Returns the bytes that the frame keeps allocated.
+    fn memory(&self) -> usize {
+        self.0.buffer.capacity() + self.0.body.len() + OVERHEAD
+    }
+
+    fn message(kind: Data, payload: Bytes) -> Self {
+        let header = Header::new(kind, payload.len());
+        if payload.len() <= Self::MAX_COPIED {
+            Self::from_parts([header.bytes(), &payload].concat(), 0, Bytes::new())
         } else {
-            (Bytes::new(), rest)
-        };
-        let length = beginning.len() + copied.len() + body.len();
-        let mut head = Vec::with_capacity(Self::MAX_HEADER + beginning.len() + copied.len());
-        header
-            .format(length as u64, &mut head)
-            .expect("writing to a Vec does not fail");
-        head.extend_from_slice(beginning);
-        head.extend_from_slice(&copied);
-        Self::from_parts(head.into(), body)
+            Self::from_parts(header.bytes().to_vec(), 0, payload)
+        }
     }
 
     fn encode(frame: Unencoded) -> Self {
-        let mut head = Vec::with_capacity(frame.len());
+        let mut buffer = Vec::with_capacity(frame.len());
         frame
-            .format(&mut head)
+            .format(&mut buffer)
             .expect("writing to a Vec does not fail");
-        Self::from_parts(head.into(), Bytes::new())
+        Self::from_parts(buffer, 0, Bytes::new())
     }
 
     /// Returns the encoded length in bytes, header included.
@@ -151,14 +170,19 @@ impl Frame {
         reason = "a frame has at least its header"
     )]
     pub fn len(&self) -> usize {
-        self.0.head.len() + self.0.body.len()
+        self.0.buffer.len() - self.0.start + self.0.body.len()
     }
 
     /// Returns the slices that are written to the socket, without the first `skip` bytes.
     pub(crate) fn pieces(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
-        let (head, body) = (&self.0.head, &self.0.body);
-        let head_skip = skip.min(head.len());
-        [head.get(head_skip..), body.get(skip - head_skip..)]
+        let EncodedFrame {
+            buffer,
+            start,
+            body,
+            ..
+        } = &*self.0;
+        let from = (start + skip).min(buffer.len());
+        [buffer.get(from..), body.get(start + skip - from..)]
             .into_iter()
             .flatten()
             .filter(|piece| !piece.is_empty())
@@ -190,6 +214,64 @@ impl Frame {
         let mut text = String::new();
         bytes.read_to_string(&mut text).ok()?;
         Some(text)
+    }
+}
+
+impl TextEnd {
+    /// Bytes for the header and the beginning. A longer beginning is a buffer of its own. The longest beginning of a
+    /// relayed PeerJS message whose sender has an id of the server is 64 bytes, and the longest header 10.
+    const ROOM: usize = 80;
+
+    /// Copies the end of a text from its parts.
+    pub fn from_parts(parts: &[&str]) -> Self {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let mut buffer = Vec::with_capacity(Self::ROOM + length);
+        buffer.resize(Self::ROOM, 0);
+        for part in parts {
+            buffer.extend_from_slice(part.as_bytes());
+        }
+        Self { buffer }
+    }
+
+    /// Returns a part of the text.
+    ///
+    /// # Panics
+    /// If the range is not within the text, or cuts a character.
+    pub fn part(&self, range: Range<usize>) -> &str {
+        let text = self.buffer.get(Self::ROOM..).unwrap_or_default();
+        let part = text.get(range).map(std::str::from_utf8);
+        part.and_then(Result::ok)
+            .expect("the range is one of the text")
+    }
+
+    fn len(&self) -> usize {
+        self.buffer.len() - Self::ROOM
+    }
+}
+
+/// The encoded header of an unmasked data frame that is a whole message.
+struct Header {
+    bytes: [u8; Frame::MAX_HEADER],
+    length: usize,
+}
+
+impl Header {
+    fn new(kind: Data, payload_length: usize) -> Self {
+        let header = FrameHeader {
+            opcode: OpCode::Data(kind),
+            ..FrameHeader::default()
+        };
+        let mut bytes = [0; Frame::MAX_HEADER];
+        let mut unused = bytes.as_mut_slice();
+        header
+            .format(payload_length as u64, &mut unused)
+            .expect("no header is longer");
+        let length = Frame::MAX_HEADER - unused.len();
+        Self { bytes, length }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
@@ -274,12 +356,31 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_two_parts_is_one_frame() {
-        for length in [0, 1, 32_768, 32_769, 70_000] {
-            let rest = "x".repeat(length);
-            let frame = Frame::text_from_parts("beginning, ", rest.clone().into());
-            let whole = Frame::text(format!("beginning, {rest}"));
-            assert_eq!(encoded(&frame, 0), encoded(&whole, 0));
+    fn a_message_whose_beginning_comes_later_is_one_frame_whatever_the_lengths() {
+        for end_length in [0, 1, 100, 32_768, 70_000] {
+            for beginning_length in (0..=TextEnd::ROOM + 1).chain([1000]) {
+                let (beginning, end) = ("b".repeat(beginning_length), "e".repeat(end_length));
+                let (one, two) = beginning.split_at(beginning_length / 3);
+                let text_end = TextEnd::from_parts(&[&end, "", "."]);
+                let frame = Frame::text_with_end(&[one, two], text_end);
+                let whole = Frame::text(format!("{beginning}{end}."));
+                for skip in [0, 1, beginning_length + 4, whole.len()] {
+                    let skip = skip.min(whole.len());
+                    assert_eq!(encoded(&frame, skip), encoded(&whole, skip));
+                }
+                assert_eq!(frame.len(), whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_whose_beginning_comes_later_keeps_its_buffer() {
+        for beginning_length in [1, 1000] {
+            let end = TextEnd::from_parts(&["end"]);
+            let address = end.part(0..3).as_ptr();
+            let frame = Frame::text_with_end(&[&"b".repeat(beginning_length)], end);
+            let last = frame.pieces(0).last().unwrap();
+            assert_eq!(last[last.len() - 3..].as_ptr(), address);
         }
     }
 
@@ -288,6 +389,7 @@ mod tests {
         let budget = MemoryBudget::new(0);
         let frame = Frame::text("x".repeat(10_000));
         let cost = frame.len() + OVERHEAD;
+        assert_eq!(frame.memory(), cost);
         frame.reserve(&budget);
         assert_eq!(frame.bytes_per_holder(), cost);
         let shared = frame.clone();

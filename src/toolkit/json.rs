@@ -204,9 +204,22 @@ impl<'a, const N: usize> Fields<'a, N> {
 }
 
 /// Returns the text of a string without escapes, which is in the JSON as it is.
-fn plain_string(json: &RawValue) -> Option<&str> {
+pub fn plain_string(json: &RawValue) -> Option<&str> {
     let text = json.get().strip_prefix('"')?.strip_suffix('"')?;
     (!text.contains('\\')).then_some(text)
+}
+
+/// Returns a text as it is in JSON between the quotes of a string.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    let is_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    if !text.bytes().any(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let json = serde_json::to_string(text).expect("strings are JSON");
+    let text = json
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    Cow::Owned(text.expect("a string has quotes").to_owned())
 }
 
 /// Reads an object into the values of the fields with these names.
@@ -440,6 +453,24 @@ mod tests {
             let owned = fields.required::<String>("a", "a string");
             assert_eq!(text(json).map(Cow::into_owned), owned, "{json}");
             assert!(owned.is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_escaped_as_serde_json_does_it_and_copied_only_if_it_must_be() {
+        for character in (0..0x100)
+            .filter_map(char::from_u32)
+            .chain(['\u{2028}', '\u{1f600}'])
+        {
+            let text = format!("{character}x{character}");
+            let escaped = escape(&text);
+            let json = serde_json::to_string(&text).unwrap();
+            assert_eq!(format!("\"{escaped}\""), json);
+            assert_eq!(
+                matches!(escaped, Cow::Borrowed(_)),
+                *escaped == *text,
+                "{json}"
+            );
         }
     }
 

@@ -1,7 +1,8 @@
 //! PeerJS's message types ("Protocol" in the document); [`codec`](super::codec) reads and writes them.
 
-use async_tungstenite::tungstenite::Utf8Bytes;
+use crate::base::frame::TextEnd;
 use serde::Serialize;
+use std::ops::Range;
 
 /// Longest id, in bytes (rulings, "PeerJS"): the server stores one for each client, and lists all.
 pub(super) const MAX_ID_BYTES: usize = 256;
@@ -22,16 +23,23 @@ pub enum ClientMessage {
 /// A message that one client sends to another through the server (the document's "transmission").
 pub struct Transmission {
     pub(super) message_type: TransmissionType,
-    pub(super) dst: String,
+    pub(super) dst: Dst,
     /// The JSON that is relayed behind `src`, up to the end of the object. The connection's task puts it
     /// together when it decodes the message, so that a large message costs the broker task no more
     /// than a small one.
-    pub(super) after_src: Utf8Bytes,
+    pub(super) after_src: TextEnd,
+}
+
+/// The id of the client that a message is for.
+pub(super) enum Dst {
+    /// It is this part of `after_src`.
+    Part(Range<usize>),
+    /// Its JSON is not the id between quotes.
+    Decoded(String),
 }
 
 /// The message types that are relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TransmissionType {
     Offer,
     Answer,
@@ -41,16 +49,28 @@ pub(super) enum TransmissionType {
 }
 
 impl TransmissionType {
+    const ALL: [Self; 5] = [
+        Self::Offer,
+        Self::Answer,
+        Self::Candidate,
+        Self::Leave,
+        Self::Expire,
+    ];
+
     /// Returns the type of this name, or `None` if messages of that name are not relayed.
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "OFFER" => Self::Offer,
-            "ANSWER" => Self::Answer,
-            "CANDIDATE" => Self::Candidate,
-            "LEAVE" => Self::Leave,
-            "EXPIRE" => Self::Expire,
-            _ => return None,
-        })
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
+    /// Returns the name of the type.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Offer => "OFFER",
+            Self::Answer => "ANSWER",
+            Self::Candidate => "CANDIDATE",
+            Self::Leave => "LEAVE",
+            Self::Expire => "EXPIRE",
+        }
     }
 
     /// Returns whether a message of this type is stored for a client that is not connected.

@@ -222,7 +222,7 @@ impl Realm for PeerJs {
             ClientMessage::KeepAlive => {}
             ClientMessage::Leave => cx.close(conn, close_reasons::CLIENT_LEFT),
             ClientMessage::Transmit(transmission) => {
-                transmit(cx, &self.peers, &mut self.mailbox, source, &transmission);
+                transmit(cx, &self.peers, &mut self.mailbox, source, transmission);
             }
         }
     }
@@ -324,28 +324,30 @@ fn transmit(
     peers: &BTreeMap<String, Peer>,
     mailbox: &mut Mailbox,
     source: Source<'_>,
-    transmission: &Transmission,
+    transmission: Transmission,
 ) {
-    let Transmission {
-        message_type, dst, ..
-    } = transmission;
-    let undelivered = |frame| Undelivered {
+    let message_type = transmission.message_type;
+    let undelivered = |dst, frame| Undelivered {
         source,
         dst,
         frame,
-        begins_call: *message_type == TransmissionType::Offer,
+        begins_call: message_type == TransmissionType::Offer,
     };
-    let Some(peer) = peers.get(dst) else {
+    let Some((dst, peer)) = peers.get_key_value(transmission.dst()) else {
         if message_type.is_stored() {
-            mailbox.push(cx.now, undelivered(transmission.to_frame(source.id)));
+            let dst = transmission.dst().to_owned();
+            mailbox.push(
+                cx.now,
+                undelivered(&dst, transmission.into_frame(source.id)),
+            );
         }
         return;
     };
     // `deliver` does not close a destination whose outbox is full. Any client may write to any other, so with
     // `send` any client could disconnect another by filling its outbox.
-    match cx.deliver(peer.connection, transmission.to_frame(source.id)) {
+    match cx.deliver(peer.connection, transmission.into_frame(source.id)) {
         Ok(()) => mailbox.delivered(source.id, dst),
-        Err(frame) if message_type.is_stored() => mailbox.refuse(cx.now, undelivered(frame)),
+        Err(frame) if message_type.is_stored() => mailbox.refuse(cx.now, undelivered(dst, frame)),
         Err(_) => {}
     }
 }

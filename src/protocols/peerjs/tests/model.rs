@@ -347,18 +347,19 @@ impl Reference {
             ClientMessage::Leave => return vec![Expected::Close(conn, "1000 goodbye")],
             ClientMessage::Transmit(message) => message,
         };
-        let text = message.to_frame(&id).as_text().unwrap();
-        let destination = self.holders.get(&message.dst).map(|holder| holder.conn);
-        let pair = (id, message.dst);
+        let (message_type, dst) = (message.message_type, message.dst().to_owned());
+        let text = message.into_frame(&id).as_text().unwrap();
+        let destination = self.holders.get(&dst).map(|holder| holder.conn);
+        let pair = (id, dst);
         if let Some(to) = destination.filter(|&to| self.can_deliver(to)) {
             self.pairs.remove(&pair);
             return vec![Expected::Send(to, text)];
         }
-        if !message.message_type.is_stored() {
+        if !message_type.is_stored() {
             return Vec::new();
         }
         let state = self.pairs.get(&pair).copied();
-        let is_offer = message.message_type == TransmissionType::Offer;
+        let is_offer = message_type == TransmissionType::Offer;
         if matches!(state, Some((true, until)) if now < until) && !is_offer {
             return Vec::new();
         }
