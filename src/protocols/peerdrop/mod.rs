@@ -82,7 +82,8 @@ pub static PROTOCOL: Protocol = Protocol {
     client_id: |_| None,
     new_decoder: || {
         Box::new(|message| match message {
-            Message::Text(text) => Some(Command::new(text)),
+            // The frame for the peer, so that the broker does not copy it.
+            Message::Text(text) => Some(Command::new(Frame::text(text))),
             // "Text only" ("Limitations"). Ignored, since the protocol has no error message (rulings, "PeerDrop").
             Message::Binary(_) => None,
         })
@@ -146,7 +147,7 @@ impl Realm for PeerDrop {
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
-        let text: Utf8Bytes = command.into();
+        let frame: Frame = command.into();
         let session = self
             .code_by_connection
             .get(&conn)
@@ -154,7 +155,7 @@ impl Realm for PeerDrop {
         // Dropped while there is no peer, or the client has not joined yet: "No offline message queue"
         // ("Limitations").
         if let Some(peer) = session.and_then(|session| session.peer_of(conn)) {
-            cx.send(peer, Frame::text(text));
+            cx.send(peer, frame);
         }
     }
 
