@@ -6,7 +6,7 @@ use super::slots::{ConnectionChecks, ListenerKey, RealmSlot};
 use super::socket_status::SocketStatus;
 use crate::base::close::DisconnectReason;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, HttpReply, Rejection, Request, SettingMap,
+    Commands, ConnectRequest, ConnectionId, HttpReply, Rejection, Request, SettingMap,
 };
 use futures::channel::{mpsc, oneshot};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(crate) enum Event {
     /// has taken these.
     Commands {
         conn: ConnectionId,
-        commands: Vec<Command>,
+        commands: Commands,
         /// Bytes of the connection's `receive_memory` to release once the commands are handled.
         reserved_bytes: usize,
     },

@@ -98,7 +98,7 @@ mod tests {
     use crate::broker::outbox::OutboxReceiver;
     use crate::broker::tests::harness::{Action, BrokerHarness, MockRealm, drain, send};
     use crate::broker::{Event, MessageProgress};
-    use crate::realm::{Command, SlowConsumerPolicy};
+    use crate::realm::{Command, Commands, SlowConsumerPolicy};
 
     const BUDGET: usize = 80_000;
 
@@ -316,7 +316,7 @@ mod tests {
         let command = vec![send(2, &"x".repeat(1000))];
         harness.handle(Event::Commands {
             conn: ConnectionId(1),
-            commands: vec![Command::new(command)],
+            commands: Commands::One(Command::new(command)),
             reserved_bytes: BUDGET,
         });
         harness.take_log();

@@ -72,7 +72,7 @@ impl Broker {
         &mut self,
         now: Now,
         conn: ConnectionId,
-        commands: Vec<Command>,
+        commands: impl IntoIterator<Item = Command>,
         reserved_bytes: usize,
     ) -> usize {
         let mut work = 0;

@@ -29,6 +29,7 @@ use crate::base::frame::Frame;
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
 pub use command::Command;
+pub(crate) use command::Commands;
 pub use context::{Connections, Context, Ids};
 pub use figures::Figures;
 pub use protocol::{DecodeFn, Protocol};

@@ -10,8 +10,8 @@ use crate::broker::{
 };
 use crate::config::Address;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm, Rejection,
-    Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Command, Commands, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm,
+    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -492,9 +492,13 @@ impl BrokerHarness {
 
     /// Handles several commands of a connection in one event.
     pub(crate) fn commands(&mut self, conn: u64, commands: Vec<Vec<Action>>) {
+        let mut list = Commands::default();
+        commands
+            .into_iter()
+            .for_each(|command| list.push(Command::new(command)));
         self.handle(Event::Commands {
             conn: ConnectionId(conn),
-            commands: commands.into_iter().map(Command::new).collect(),
+            commands: list,
             reserved_bytes: 0,
         });
     }

@@ -4,7 +4,7 @@ use super::harness::{Action, BrokerHarness, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::broker::Event;
 use crate::realm::SlowConsumerPolicy::Disconnect;
-use crate::realm::{Command, ConnectionId, SlowConsumerPolicy::Backpressure};
+use crate::realm::{Command, Commands, ConnectionId, SlowConsumerPolicy::Backpressure};
 
 #[test]
 fn commands_of_a_paused_connection_are_handled_in_order_once_it_is_resumed() {
@@ -91,7 +91,7 @@ fn the_memory_of_held_commands_is_released_once_they_are_handled() {
     harness.status(1).receive_memory.grow(1000);
     harness.handle(Event::Commands {
         conn: ConnectionId(1),
-        commands: vec![Command::new(vec![send(2, "held")])],
+        commands: Commands::One(Command::new(vec![send(2, "held")])),
         reserved_bytes: 1000,
     });
     assert_eq!(harness.status(1).receive_memory.bytes(), 1000);

@@ -5,7 +5,7 @@ use crate::base::close::DisconnectReason;
 use crate::base::frame::Frame;
 use crate::broker::{Directives, Event, EventSender, OpenEvent, OutboxReceiver};
 use crate::net::frame_writer::FrameWriter;
-use crate::realm::{Command, ConnectionId};
+use crate::realm::{Command, Commands, ConnectionId};
 use futures::SinkExt;
 use futures::future::poll_fn;
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ pub(crate) struct BrokerLink {
     inbox: EventSender,
     outbox: OutboxReceiver,
     /// Decoded messages that are not yet sent to the broker.
-    commands: Vec<Command>,
+    commands: Commands,
     /// The broker is to be notified once as much is written as the socket accepts.
     notify_when_flushed: bool,
     /// [`Event::OutboxDrained`] is to be sent.
@@ -39,7 +39,7 @@ impl BrokerLink {
             conn,
             inbox,
             outbox,
-            commands: Vec::new(),
+            commands: Commands::default(),
             notify_when_flushed: false,
             outbox_drained: false,
             probe_answered: false,
