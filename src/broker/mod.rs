@@ -66,7 +66,7 @@ use uuid::Uuid;
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
 /// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
-const WORK_PER_BATCH: usize = 32;
+const WORK_PER_BATCH: usize = 256;
 /// Time after which the broker yields even if the units of work are fewer: some cost more than most. Longer
 /// than a batch that is interrupted by other programs, which would otherwise be cut into small ones.
 const TIME_PER_BATCH: Duration = Duration::from_millis(10);
