@@ -1,5 +1,7 @@
 //! A WebSocket frame, encoded for sending.
 
+mod joined;
+
 use crate::base::close::CloseReason;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use async_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -12,9 +14,11 @@ use std::fmt;
 use std::io::{Cursor, Read, Write};
 use std::iter;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// A frame as the bytes that go to the socket, encoded once and shared by all recipients.
+/// A frame as the bytes that go to the socket, encoded once and shared by all recipients; or several messages in one
+/// (`frame/joined.rs`).
 ///
 /// Cloning increments a reference count, and an entry in an outbox is one pointer.
 #[derive(Clone)]
@@ -27,6 +31,12 @@ struct EncodedFrame {
     buffer: Vec<u8>,
     start: usize,
     body: Bytes,
+    /// Number of messages: above 1, `body` has them one after another.
+    messages: usize,
+    /// Number of clients that a broadcast goes to; 0 for other frames.
+    recipients: AtomicUsize,
+    /// The frame that this one is a part of. It keeps the memory, and so its reservation.
+    whole: Option<Frame>,
     /// The frame's memory while it is in outboxes: counted once, however many recipients it has.
     reservation: OnceLock<MemoryReservation>,
 }
@@ -119,20 +129,28 @@ impl Frame {
             buffer,
             start,
             body,
+            messages: 1,
+            recipients: AtomicUsize::new(0),
+            whole: None,
             reservation: OnceLock::new(),
         }))
     }
 
-    /// Returns the frame's memory divided by its current number of holders: about the bytes that each of
-    /// them accounts for.
+    /// Records how many clients the frame is about to be queued for.
+    pub(crate) fn set_recipients(&self, recipients: usize) {
+        self.0.recipients.store(recipients, Ordering::Relaxed);
+    }
+
+    /// Returns the frame's memory divided by the number of its recipients, or of its current holders if these are more:
+    /// about the bytes that each of them accounts for.
     ///
-    /// Those who hold a clone are the effects that the broker is about to apply, one for each recipient, then
-    /// the outboxes and the writers of the recipients. Connections drop theirs while the broker counts, and a
-    /// count may be a moment old, so this is an estimate. It only decides which connections account for the frame
-    /// when memory is short; how much memory is used is in the reservation, exactly. The count is at least 1,
-    /// because the caller has a clone.
+    /// Holders are effects that the broker is about to apply, the outboxes, and the writers of the recipients.
+    /// Connections drop theirs while the broker counts, and a count may be a moment old, so this is an estimate. It only
+    /// decides which connections account for the frame when memory is short; how much memory is used is in the
+    /// reservation, exactly. The count is at least 1, because the caller has a clone.
     pub(crate) fn bytes_per_holder(&self) -> usize {
-        self.memory() / Arc::strong_count(&self.0)
+        let recipients = self.0.recipients.load(Ordering::Relaxed);
+        self.memory() / recipients.max(Arc::strong_count(&self.0))
     }
 
     /// Reserves the frame's memory in `budget` until its last holder drops it. Further calls change nothing.
@@ -188,9 +206,18 @@ impl Frame {
             .filter(|piece| !piece.is_empty())
     }
 
-    /// Returns the kind and the length of a data message, and the first bytes of it, at most `limit`, for the log.
-    pub(crate) fn payload_prefix(&self, limit: usize) -> Option<PayloadPrefix> {
-        let pieces = self.pieces(0).flatten();
+    /// Returns the kind and the length of each data message, and the first bytes of it, at most `limit`, for the log.
+    pub(crate) fn payload_prefixes(&self, limit: usize) -> impl Iterator<Item = PayloadPrefix> {
+        let mut end = 0;
+        let starts = self.message_lengths().map(move |length| {
+            end += length;
+            end - length
+        });
+        starts.filter_map(move |start| self.payload_prefix_at(start, limit))
+    }
+
+    fn payload_prefix_at(&self, start: usize, limit: usize) -> Option<PayloadPrefix> {
+        let pieces = self.pieces(start).flatten();
         let start: Vec<u8> = pieces.copied().take(Self::MAX_HEADER + limit).collect();
         let mut start = Cursor::new(start);
         let (header, length) = FrameHeader::parse(&mut start).ok()??;
@@ -198,7 +225,7 @@ impl Frame {
             return None;
         };
         let mut prefix = Vec::new();
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX).min(length);
         start.take(limit).read_to_end(&mut prefix).ok()?;
         Some(PayloadPrefix {
             is_text: kind == Data::Text,
@@ -329,17 +356,21 @@ mod tests {
         }
     }
 
+    fn prefix(frame: &Frame, limit: usize) -> Option<PayloadPrefix> {
+        frame.payload_prefixes(limit).next()
+    }
+
     #[test]
     fn the_prefix_of_a_payload_is_without_the_header_and_control_frames_have_none() {
         for length in [0, 1, 125, 126, 32_769, 70_000] {
-            let prefix = Frame::text("x".repeat(length)).payload_prefix(800).unwrap();
+            let prefix = prefix(&Frame::text("x".repeat(length)), 800).unwrap();
             assert!(prefix.is_text);
             assert_eq!(prefix.length, length);
             assert_eq!(prefix.prefix, "x".repeat(length.min(800)).into_bytes());
         }
-        assert!(!Frame::binary(vec![1]).payload_prefix(9).unwrap().is_text);
-        assert!(Frame::ping(b"x").payload_prefix(9).is_none());
-        assert!(Frame::encoded(b"HTTP/1.1 101").payload_prefix(9).is_none());
+        assert!(!prefix(&Frame::binary(vec![1]), 9).unwrap().is_text);
+        assert!(prefix(&Frame::ping(b"x"), 9).is_none());
+        assert!(prefix(&Frame::encoded(b"HTTP/1.1 101"), 9).is_none());
     }
 
     #[test]
@@ -400,6 +431,13 @@ mod tests {
         assert_eq!(budget.reserved(), cost);
         drop(shared);
         assert_eq!(budget.reserved(), 0);
+    }
+
+    #[test]
+    fn a_broadcast_counts_in_equal_parts_for_its_recipients_from_the_first_on() {
+        let frame = Frame::text("x".repeat(10_000));
+        frame.set_recipients(100);
+        assert_eq!(frame.bytes_per_holder(), (frame.len() + OVERHEAD) / 100);
     }
 
     #[test]

@@ -129,6 +129,8 @@ impl Broker {
 
     /// Admits a connection whose open is deferred; does nothing for any other.
     pub(super) fn admit(&mut self, conn: ConnectionId) {
+        // What waits for it is still exempt from the limit of its outbox.
+        self.queue_broadcasts_to(conn);
         if let Some(deferred) = self.admission.deferred.remove(&conn) {
             self.remove_pause(conn);
             self.count_accepted(conn);

@@ -1,5 +1,6 @@
 //! The connections in the broker, and what is checked of each once a second.
 
+use super::broadcasts::Broadcasts;
 use super::keepalive::{KeepaliveConfig, Liveness, Verdict};
 use super::outbox::{CloseOrder, Outbox, PingReason};
 use super::socket_status::SocketStatus;
@@ -11,6 +12,7 @@ use crate::base::memory_budget::MemoryReservation;
 use crate::realm::{ConnectionId, Connections};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::iter;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -71,7 +73,12 @@ impl Connection {
     /// Returns whether the outbox is full only because the connection's task has not been
     /// scheduled. Its socket would accept more, so the client is not slow.
     pub(super) fn is_unscheduled(&self) -> bool {
-        !self.status.is_write_blocked() && !self.outbox.exceeds_hard_limit()
+        self.is_unscheduled_after(iter::empty())
+    }
+
+    /// Returns the same for when these frames are queued, too.
+    fn is_unscheduled_after<'a>(&self, frames: impl Iterator<Item = &'a Frame>) -> bool {
+        !self.status.is_write_blocked() && !self.outbox.exceeds_hard_limit(frames)
     }
 
     /// Sends a Ping that measures the round trip if one is due.
@@ -171,28 +178,39 @@ impl Broker {
 pub(super) type ConnectionTable =
     HashMap<ConnectionId, Connection, BuildHasherDefault<ConnectionIdHasher>>;
 
-impl Connections for ConnectionTable {
+/// What realms have access to: the connections, and what waits to be queued for them.
+pub(super) struct ConnectionFacts<'a> {
+    pub(super) connections: &'a ConnectionTable,
+    pub(super) broadcasts: &'a Broadcasts,
+}
+
+impl Connections for ConnectionFacts<'_> {
     fn rtt(&self, conn: ConnectionId) -> Option<Duration> {
-        self.get(&conn)
+        self.connections
+            .get(&conn)
             .and_then(|connection| connection.status.rtt())
     }
 
     fn last_activity(&self, conn: ConnectionId) -> Option<Duration> {
-        let connection = self.get(&conn).filter(|it| it.pause_count == 0)?;
+        let connection = self.connections.get(&conn);
+        let connection = connection.filter(|it| it.pause_count == 0)?;
         Some(connection.status.last_activity())
     }
 
     fn can_deliver(&self, conn: ConnectionId, frame: &Frame) -> bool {
-        self.get(&conn).is_some_and(|connection| {
-            let has_capacity = connection.outbox.has_capacity_for_relayed(frame);
-            !connection.closing && (has_capacity || connection.is_unscheduled())
+        self.connections.get(&conn).is_some_and(|connection| {
+            let before = || self.broadcasts.frames_for(conn);
+            let has_capacity = connection.outbox.has_capacity_for_relayed(frame, before());
+            !connection.closing && (has_capacity || connection.is_unscheduled_after(before()))
         })
     }
 
     fn read_since(&self, conn: ConnectionId) -> Duration {
-        self.get(&conn).map_or(Duration::ZERO, |connection| {
-            connection.liveness.read_since()
-        })
+        self.connections
+            .get(&conn)
+            .map_or(Duration::ZERO, |connection| {
+                connection.liveness.read_since()
+            })
     }
 }
 

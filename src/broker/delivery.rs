@@ -1,5 +1,6 @@
 //! Applies effects of realms: puts frames into outboxes, and handles full ones.
 
+use super::broadcasts::Broadcast;
 use super::outbox::NotifyWhen;
 use super::{Broker, Now};
 use crate::base::close::CloseReason;
@@ -7,11 +8,33 @@ use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Effect, SlowConsumerPolicy};
 
 impl Broker {
-    /// Applies one effect. `sender` is the connection whose message caused it, if any.
-    pub(super) fn apply(&mut self, now: Now, effect: Effect, sender: Option<ConnectionId>) {
+    /// Applies one effect. `sender` is the connection whose message caused it, if any. Returns how many effects it counts
+    /// as: a broadcast as one for each recipient.
+    pub(super) fn apply(
+        &mut self,
+        now: Now,
+        effect: Effect,
+        sender: Option<ConnectionId>,
+    ) -> usize {
         match effect {
-            Effect::Send(recipient, frame) => self.send(recipient, frame, sender),
-            Effect::Deliver(recipient, frame) => self.deliver(recipient, frame, sender),
+            Effect::Send(recipient, frame) => {
+                self.queue_broadcasts_to(recipient);
+                self.send(recipient, frame, sender);
+            }
+            Effect::Broadcast { to, except, frame } => {
+                let recipients = to.len();
+                let broadcast = Broadcast {
+                    frame,
+                    except,
+                    sender,
+                };
+                self.broadcast(to, broadcast);
+                return recipients;
+            }
+            Effect::Deliver(recipient, frame) => {
+                self.queue_broadcasts_to(recipient);
+                self.deliver(recipient, frame, sender);
+            }
             Effect::Close(conn, reason) => self.close(conn, reason),
             Effect::Probe(conn, timeout) => self.probe(now, conn, timeout),
             Effect::Defer(conn) => self.defer(now, conn),
@@ -20,11 +43,27 @@ impl Broker {
             Effect::PauseReading(conn) => self.pause_for_realm(conn),
             Effect::ResumeReading(conn) => self.resume_for_realm(conn),
         }
+        1
+    }
+
+    /// Queues a frame of several messages for a connection. Returns whether nothing is left to do: if not, the messages
+    /// are to be sent one by one.
+    pub(super) fn send_joined(&mut self, recipient: ConnectionId, frame: &Frame) -> bool {
+        let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
+            return true;
+        };
+        !self.admission.is_undecided(recipient)
+            && connection.outbox.push_joined(frame, &mut self.wakers)
     }
 
     /// Queues a frame for a connection. If its outbox is full, the listener's
     /// [`SlowConsumerPolicy`] decides.
-    fn send(&mut self, recipient: ConnectionId, frame: Frame, sender: Option<ConnectionId>) {
+    pub(super) fn send(
+        &mut self,
+        recipient: ConnectionId,
+        frame: Frame,
+        sender: Option<ConnectionId>,
+    ) {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return;
         };

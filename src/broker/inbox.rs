@@ -113,10 +113,15 @@ impl Inbox {
         }
     }
 
-    /// Charges the lane of the last event for the time that it took.
-    pub(crate) fn charge(&mut self, time: Duration) {
+    /// Returns the index of the lane that the last event came from. Until the next [`Inbox::add`] it is that lane's.
+    pub(crate) fn lane(&self) -> usize {
+        self.current
+    }
+
+    /// Charges a lane for the time that its events took.
+    pub(crate) fn charge(&mut self, lane: usize, time: Duration) {
         let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        if let Some(lane) = self.lanes.get_mut(self.current) {
+        if let Some(lane) = self.lanes.get_mut(lane) {
             lane.balance = lane.balance.saturating_sub(nanos).max(-MAX_DEBT);
         }
     }
@@ -214,13 +219,13 @@ mod tests {
         let (senders, server, mut inbox) = inbox(2);
         send(&senders[0], 0, 1000);
         assert_eq!(id(inbox.try_next()), Some(0));
-        inbox.charge(EVENT_TIME);
+        inbox.charge(inbox.lane(), EVENT_TIME);
         send(&senders[1], 2000, 1);
         send(&server, 3000, 1);
         let mut taken = Vec::new();
         for _ in 0..12 {
             taken.extend(id(inbox.try_next()));
-            inbox.charge(EVENT_TIME);
+            inbox.charge(inbox.lane(), EVENT_TIME);
         }
         assert!(taken.contains(&2000) && taken.contains(&3000), "{taken:?}");
     }
@@ -238,7 +243,7 @@ mod tests {
                 _ => (&mut cheap, EVENT_TIME),
             };
             *spent += time;
-            inbox.charge(time);
+            inbox.charge(inbox.lane(), time);
         }
         let ratio = expensive.as_secs_f64() / cheap.as_secs_f64();
         assert!((0.8..1.25).contains(&ratio), "{ratio}");
@@ -249,9 +254,9 @@ mod tests {
         let (senders, _server, mut inbox) = inbox(3);
         send(&senders[1], 0, 2);
         assert_eq!(id(inbox.try_next()), Some(0));
-        inbox.charge(Duration::from_secs(3600));
+        inbox.charge(inbox.lane(), Duration::from_secs(3600));
         assert_eq!(id(inbox.try_next()), Some(1));
-        inbox.charge(Duration::from_secs(3600));
+        inbox.charge(inbox.lane(), Duration::from_secs(3600));
         assert_eq!(id(inbox.try_next()), None);
     }
 

@@ -5,6 +5,7 @@
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
 
 mod admission;
+mod broadcasts;
 mod clients;
 mod clock;
 mod connections;
@@ -34,9 +35,10 @@ use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::Admission;
 use async_std::task::yield_now;
+use broadcasts::Broadcasts;
 pub(crate) use clients::{Client, MAX_SLICE, OperatorRequest};
 pub(crate) use clock::Clock;
-use connections::ConnectionTable;
+use connections::{ConnectionFacts, ConnectionTable};
 pub(crate) use counters::{ListenerCounters, Refusal};
 use event::EventReceiver;
 pub(crate) use event::{
@@ -64,7 +66,8 @@ pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
 use uuid::Uuid;
 
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
-/// [`EFFECTS_PER_UNIT`] effects, since a broadcast to thousands is more work than a command, and
+/// [`EFFECTS_PER_UNIT`] effects, of which a broadcast is one for each recipient, since one to thousands is more work than a
+/// command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
 const WORK_PER_BATCH: usize = 256;
 /// Time after which the broker yields even if the units of work are fewer: some cost more than most. Longer
@@ -84,6 +87,8 @@ pub(crate) struct Broker {
     memory: Memory,
     /// Effects of the current realm call; kept between calls to reuse the allocation.
     effects: Vec<Effect>,
+    /// Broadcasts that wait for others to the same recipients.
+    broadcasts: Broadcasts,
     /// Closes that are not yet reported to their realm: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
     /// Connection tasks to wake at the end of the batch.
@@ -121,6 +126,7 @@ impl Broker {
             admission: Admission::default(),
             pausing: Pausing::default(),
             effects: Vec::new(),
+            broadcasts: Broadcasts::default(),
             pending_closes: VecDeque::new(),
             wakers: Vec::new(),
             clock,
@@ -143,21 +149,7 @@ impl Broker {
                 wall: SystemTime::now(),
             };
             let start = Instant::now();
-            let (mut work, mut time) = (0, Duration::ZERO);
-            let mut next = Some(first);
-            while let Some(event) = next {
-                if matches!(event, Event::Count(_)) {
-                    // What has ended before is counted, whichever lane says so.
-                    while let Some(earlier) = inbox.try_next() {
-                        work += self.handle(now, earlier);
-                    }
-                }
-                work += self.handle(now, event);
-                let before = std::mem::replace(&mut time, start.elapsed());
-                inbox.charge(time - before);
-                let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
-                next = if is_full { None } else { inbox.try_next() };
-            }
+            let (mut work, mut time) = self.handle_batch(now, start, &mut inbox, first);
             if !self.new_lanes.is_empty() {
                 inbox.add(self.new_lanes.drain(..));
             }
@@ -174,9 +166,68 @@ impl Broker {
         }
     }
 
+    /// Handles an event and those that follow it at once, until the batch is full. Returns the units of work, and the time
+    /// since `start`.
+    fn handle_batch(
+        &mut self,
+        now: Now,
+        start: Instant,
+        inbox: &mut Inbox,
+        first: Event,
+    ) -> (usize, Duration) {
+        let (mut work, mut time) = (0, Duration::ZERO);
+        let mut next = Some(first);
+        while let Some(event) = next {
+            let lane = inbox.lane();
+            if matches!(event, Event::Count(_)) {
+                // What has ended before is counted, whichever lane says so.
+                while let Some(earlier) = inbox.try_next() {
+                    work += self.handle(now, earlier);
+                }
+            }
+            work += self.handle(now, event);
+            let before = std::mem::replace(&mut time, start.elapsed());
+            inbox.charge(lane, time - before);
+            let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
+            next = if is_full { None } else { inbox.try_next() };
+            let is_last_of_lane = next.is_none() || inbox.lane() != lane;
+            if is_last_of_lane && !self.broadcasts.is_empty() {
+                work += self.flush_broadcasts(now);
+                let before = std::mem::replace(&mut time, start.elapsed());
+                inbox.charge(lane, time - before);
+            }
+        }
+        (work, time)
+    }
+
+    /// Queues the broadcasts that must not wait any longer before this event. Returns the units of work.
+    fn flush_broadcasts_before(&mut self, now: Now, event: &Event) -> usize {
+        match *event {
+            // These are about no client, or about messages, whose effects come after the broadcasts.
+            Event::Commands { .. } | Event::BudgetExceeded | Event::Refresh => 0,
+            Event::OutboxDrained(conn) => {
+                self.queue_broadcasts_to(conn);
+                self.deliver_pending_closes(now)
+            }
+            _ => self.flush_broadcasts(now),
+        }
+    }
+
+    /// Queues the broadcasts that wait, and calls `close` of the realms whose clients are too slow for them. Returns the
+    /// units of work.
+    fn flush_broadcasts(&mut self, now: Now) -> usize {
+        self.queue_all_broadcasts();
+        self.deliver_pending_closes(now)
+    }
+
     /// Handles one event and returns the units of work it took.
     fn handle(&mut self, now: Now, event: Event) -> usize {
-        self.handle_event(now, event) + self.handle_resumed(now)
+        let mut work = 0;
+        if !self.broadcasts.is_empty() {
+            work += self.flush_broadcasts_before(now, &event);
+        }
+        work += self.handle_event(now, event);
+        work + self.handle_resumed(now)
     }
 
     fn handle_event(&mut self, now: Now, event: Event) -> usize {
@@ -293,6 +344,7 @@ impl Broker {
             pausing,
             memory,
             effects,
+            broadcasts,
             pending_closes,
             wakers,
             clock: _,
@@ -308,6 +360,7 @@ impl Broker {
         pausing.free_spare();
         memory.free_spare();
         effects.free_spare();
+        broadcasts.free_spare();
         pending_closes.free_spare();
         wakers.free_spare();
     }
@@ -368,19 +421,17 @@ impl Broker {
         };
         let mut effects = std::mem::take(&mut self.effects);
         let mut ids = RandomIds;
-        let mut cx = Context::new(
-            now.monotonic,
-            now.wall,
-            &self.connections,
-            &mut ids,
-            &mut effects,
-        );
+        let facts = ConnectionFacts {
+            connections: &self.connections,
+            broadcasts: &self.broadcasts,
+        };
+        let mut cx = Context::new(now.monotonic, now.wall, &facts, &mut ids, &mut effects);
         call(slot.realm.as_mut(), &mut cx);
         self.memory
             .set_stored(listener_index, slot.realm.stored_bytes());
-        let count = effects.len();
+        let mut count = 0;
         for effect in effects.drain(..) {
-            self.apply(now, effect, sender);
+            count += self.apply(now, effect, sender);
         }
         self.effects = effects;
         count / EFFECTS_PER_UNIT
@@ -388,6 +439,7 @@ impl Broker {
 
     /// Closes a connection with a Close frame, unless it is already closing.
     fn close(&mut self, conn: ConnectionId, reason: CloseReason) {
+        self.queue_broadcasts_to(conn);
         if let Some(connection) = self
             .connections
             .get(&conn)

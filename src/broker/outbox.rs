@@ -12,12 +12,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-/// Bytes that a queued frame costs in addition to its own: its slot in the queue and its share of the
+/// Bytes that a queued message costs in addition to its own: its slot in the queue and its share of the
 /// allocation. Counting them bounds the queue for empty messages, too.
 const FRAME_OVERHEAD: usize = 32;
 
+/// Returns what a frame counts against a limit: as much as its messages would in frames of their own.
 fn cost(frame: &Frame) -> usize {
-    frame.len() + FRAME_OVERHEAD
+    frame.len() + frame.messages() * FRAME_OVERHEAD
 }
 
 /// Multiple of the limit at which a client counts as slow even if its task was not scheduled.
@@ -56,9 +57,9 @@ pub(crate) enum NotifyWhen {
 
 struct State {
     queue: VecDeque<Frame>,
-    /// Number of frames that were pushed and are not yet written to the socket.
-    frames: usize,
-    /// Memory reserved for the queue slots of frames above [`RETAINED_FRAMES`].
+    /// Number of messages that were pushed and are not yet written to the socket.
+    messages: usize,
+    /// Memory reserved for the queue slots of messages above [`RETAINED_FRAMES`].
     slot_memory: MemoryReservation,
     /// Cost of the frames that were pushed and are not yet written to the socket.
     bytes: usize,
@@ -82,7 +83,7 @@ impl State {
     fn new(limit: usize, budget: &Arc<MemoryBudget>) -> Self {
         Self {
             queue: VecDeque::new(),
-            frames: 0,
+            messages: 0,
             slot_memory: MemoryReservation::new(budget, 0),
             bytes: 0,
             exempt_bytes: 0,
@@ -99,21 +100,34 @@ impl State {
     fn add(&mut self, frame: Frame, wakers: &mut Vec<Waker>) {
         frame.reserve(self.slot_memory.budget());
         self.bytes += cost(&frame);
-        self.share += frame.bytes_per_holder() + FRAME_OVERHEAD;
+        self.share += frame.bytes_per_holder() + frame.messages() * FRAME_OVERHEAD;
+        self.set_messages(self.messages + frame.messages());
         self.queue.push_back(frame);
-        self.set_frames(self.frames + 1);
         wakers.extend(self.waker.take());
     }
 
-    fn set_frames(&mut self, frames: usize) {
-        self.frames = frames;
+    fn set_messages(&mut self, messages: usize) {
+        self.messages = messages;
         self.slot_memory
-            .set(frames.saturating_sub(RETAINED_FRAMES) * FRAME_OVERHEAD);
+            .set(messages.saturating_sub(RETAINED_FRAMES) * FRAME_OVERHEAD);
     }
 
     /// Returns the bytes that count against the limit.
     fn counted_bytes(&self) -> usize {
         self.bytes - self.exempt_bytes
+    }
+
+    /// Returns the bytes that will be queued, and those of them that will count against the limit, once these frames
+    /// are pushed.
+    fn bytes_after<'a>(&self, frames: impl Iterator<Item = &'a Frame>) -> (usize, usize) {
+        let (mut bytes, mut exempt) = (self.bytes, self.exempt_bytes);
+        for frame in frames {
+            if bytes == 0 && cost(frame) > self.limit {
+                exempt = cost(frame);
+            }
+            bytes += cost(frame);
+        }
+        (bytes, bytes - exempt)
     }
 }
 
@@ -150,10 +164,26 @@ impl Outbox {
         self.push_within(2, frame, wakers)
     }
 
-    /// Returns whether [`Outbox::push_relayed`] of this frame would succeed.
-    pub(crate) fn has_capacity_for_relayed(&self, frame: &Frame) -> bool {
+    /// Queues a frame of several messages if the limit allows it, and returns whether it does. There is no exemption for
+    /// an empty outbox, so that the messages are queued together only if they would be one by one.
+    pub(crate) fn push_joined(&self, frame: &Frame, wakers: &mut Vec<Waker>) -> bool {
+        let mut state = lock(&self.0);
+        let fits = state.counted_bytes() + cost(frame) <= state.limit;
+        if fits {
+            state.add(frame.clone(), wakers);
+        }
+        fits
+    }
+
+    /// Returns whether [`Outbox::push_relayed`] of this frame would succeed after these other frames.
+    pub(crate) fn has_capacity_for_relayed<'a>(
+        &self,
+        frame: &Frame,
+        before: impl Iterator<Item = &'a Frame>,
+    ) -> bool {
         let state = lock(&self.0);
-        state.bytes == 0 || state.counted_bytes() + cost(frame) <= state.limit / 2
+        let (bytes, counted) = state.bytes_after(before);
+        bytes == 0 || counted + cost(frame) <= state.limit / 2
     }
 
     /// Queues a frame if the limit divided by `divisor` allows it, or the outbox is empty.
@@ -215,10 +245,11 @@ impl Outbox {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Returns whether [`HARD_LIMIT_FACTOR`] times the limit is queued.
-    pub(crate) fn exceeds_hard_limit(&self) -> bool {
+    /// Returns whether [`HARD_LIMIT_FACTOR`] times the limit is queued once these frames are pushed.
+    pub(crate) fn exceeds_hard_limit<'a>(&self, before: impl Iterator<Item = &'a Frame>) -> bool {
         let state = lock(&self.0);
-        state.counted_bytes() / HARD_LIMIT_FACTOR >= state.limit
+        let (_, counted) = state.bytes_after(before);
+        counted / HARD_LIMIT_FACTOR >= state.limit
     }
 
     /// Requests a Ping, to be sent ahead of the queued frames.
@@ -309,13 +340,13 @@ impl OutboxReceiver {
         state.close == Some(CloseOrder::Abort)
     }
 
-    /// Frees the capacity of `frames` frames of `bytes` bytes in total, which were taken and are now
+    /// Frees the capacity of `messages` messages of `bytes` bytes in total, which were taken and are now
     /// written or dropped. Returns whether the connection must notify the broker that the outbox is
     /// down to [`NotifyWhen::LowWatermark`].
     #[must_use]
-    pub(crate) fn release(&self, frames: usize, bytes: usize) -> bool {
+    pub(crate) fn release(&self, messages: usize, bytes: usize) -> bool {
         let mut state = lock(&self.0);
-        let freed = bytes + frames * FRAME_OVERHEAD;
+        let freed = bytes + messages * FRAME_OVERHEAD;
         let before = state.bytes;
         state.bytes = state.bytes.saturating_sub(freed);
         state.share = match state.bytes {
@@ -327,8 +358,8 @@ impl OutboxReceiver {
             }
         };
         state.exempt_bytes = state.exempt_bytes.saturating_sub(freed);
-        let frames_left = state.frames.saturating_sub(frames);
-        state.set_frames(frames_left);
+        let messages_left = state.messages.saturating_sub(messages);
+        state.set_messages(messages_left);
         let is_low = state.bytes <= state.limit / 2;
         state
             .notify

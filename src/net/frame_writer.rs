@@ -101,8 +101,9 @@ impl FrameWriter {
     pub(crate) fn discard_queue(&mut self, outbox_receiver: &OutboxReceiver) {
         let frames = std::mem::take(&mut self.queue);
         let bytes = frames.iter().map(Frame::len).sum();
+        let messages = frames.iter().map(Frame::messages).sum();
         // The broker resumes the paused senders when the connection reports its end.
-        let _ = outbox_receiver.release(frames.len(), bytes);
+        let _ = outbox_receiver.release(messages, bytes);
     }
 
     /// Returns whether a frame is written in part.
@@ -143,17 +144,17 @@ impl FrameWriter {
             match poll_write(socket, cx, pieces) {
                 Poll::Ready(Ok(0) | Err(_)) => self.has_failed = true,
                 Poll::Ready(Ok(bytes)) => {
-                    let (frames, bytes) = self.remove(bytes);
+                    let (messages, bytes) = self.remove(bytes);
                     let traffic = &self.socket.status().traffic;
-                    traffic.counts.messages_out.add(frames as u64);
-                    notify_broker |= outbox_receiver.release(frames, bytes);
+                    traffic.counts.messages_out.add(messages as u64);
+                    notify_broker |= outbox_receiver.release(messages, bytes);
                 }
                 Poll::Pending => break,
             }
         }
         if self.has_failed {
-            let (frames, bytes) = self.remove(usize::MAX);
-            notify_broker |= outbox_receiver.release(frames, bytes);
+            let (messages, bytes) = self.remove(usize::MAX);
+            notify_broker |= outbox_receiver.release(messages, bytes);
         }
         if self.queue.is_empty() && self.queue.capacity() > RETAINED_FRAMES {
             self.queue = VecDeque::new();
@@ -161,10 +162,10 @@ impl FrameWriter {
         notify_broker
     }
 
-    /// Removes written bytes from the front of the queues. Returns how many data frames are written
-    /// whole by them, and the bytes of these frames.
+    /// Removes written bytes from the front of the queues. Returns how many data messages are written
+    /// whole by them, and the bytes of these messages.
     fn remove(&mut self, mut bytes: usize) -> (usize, usize) {
-        let (mut frames_done, mut bytes_done) = (0, 0);
+        let (mut messages_done, mut bytes_done) = (0, 0);
         while bytes > 0 {
             let Some(mut first) = self.partial.take().or_else(|| self.next()) else {
                 break;
@@ -172,16 +173,36 @@ impl FrameWriter {
             let left = first.frame.len() - first.written;
             if bytes < left {
                 first.written += bytes;
-                self.partial = Some(first);
+                let (messages, bytes) = self.interrupt(first);
+                messages_done += messages;
+                bytes_done += bytes;
                 break;
             }
             bytes -= left;
             if first.is_data {
-                frames_done += 1;
+                messages_done += first.frame.messages();
                 bytes_done += first.frame.len();
             }
         }
-        (frames_done, bytes_done)
+        (messages_done, bytes_done)
+    }
+
+    /// Keeps a frame that is written in part. What has not begun of several messages goes back to the queue, so that a
+    /// control frame does not wait for it. Returns how many of them are written whole, and their bytes.
+    fn interrupt(&mut self, current: CurrentFrame) -> (usize, usize) {
+        let Some(split) = current.frame.split(current.written) else {
+            self.partial = Some(current);
+            return (0, 0);
+        };
+        self.partial = split.partial.map(|(frame, written)| CurrentFrame {
+            frame,
+            written,
+            is_data: current.is_data,
+        });
+        if let Some(rest) = split.rest {
+            self.queue.push_front(rest);
+        }
+        split.done
     }
 
     /// Removes the next frame from the queues.

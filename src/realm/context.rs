@@ -1,6 +1,6 @@
 //! The environment of a realm during one call: time, ids, round-trip times, and the list of effects.
 
-use super::{ConnectionId, Effect, Rejection};
+use super::{ConnectionId, Effect, Recipients, Rejection};
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use std::time::{Duration, SystemTime};
@@ -69,6 +69,17 @@ impl<'a> Context<'a> {
     /// Sends a frame to a connection.
     pub fn send(&mut self, to: ConnectionId, frame: Frame) {
         self.effects.push(Effect::Send(to, frame));
+    }
+
+    /// Sends a frame to all of these connections but those in `except`.
+    pub fn broadcast(&mut self, to: &Recipients, except: &[ConnectionId], frame: Frame) {
+        let mut except: Box<[ConnectionId]> = except.into();
+        except.sort_unstable();
+        self.effects.push(Effect::Broadcast {
+            to: to.clone(),
+            except,
+            frame,
+        });
     }
 
     /// Sends a frame to a connection if its outbox has capacity. Such frames may use only half of the outbox, so

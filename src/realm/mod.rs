@@ -19,6 +19,7 @@ pub mod command;
 pub mod context;
 pub mod figures;
 pub mod protocol;
+pub mod recipients;
 pub mod request;
 pub mod setting;
 pub(crate) mod setting_list;
@@ -33,6 +34,7 @@ pub(crate) use command::Commands;
 pub use context::{Connections, Context, Ids};
 pub use figures::Figures;
 pub use protocol::{DecodeFn, Protocol};
+pub use recipients::Recipients;
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
 pub use setting::{Applies, Setting, SettingError, SettingMap};
 use std::time::Duration;
@@ -74,6 +76,15 @@ pub struct Identity {
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
+    /// Send a frame to each of these connections, as [`Effect::Send`] would.
+    Broadcast {
+        /// The recipients, and some that may be excepted.
+        to: Recipients,
+        /// Connections that are not sent the frame, in ascending order.
+        except: Box<[ConnectionId]>,
+        /// The frame.
+        frame: Frame,
+    },
     /// Send a frame to a connection whose outbox had capacity for it when the realm asked: see
     /// [`Context::deliver`].
     Deliver(ConnectionId, Frame),

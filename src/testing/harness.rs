@@ -345,6 +345,14 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
                         self.close(lines, &mut effects, to, CloseReason::TOO_SLOW);
                     }
                 }
+                Effect::Broadcast { to, except, frame } => {
+                    let recipients = to.iter().filter(|to| !except.contains(to));
+                    for to in recipients {
+                        if !self.deliver(lines, to, &frame) {
+                            self.close(lines, &mut effects, to, CloseReason::TOO_SLOW);
+                        }
+                    }
+                }
                 Effect::Deliver(to, frame) => {
                     self.deliver(lines, to, &frame);
                 }

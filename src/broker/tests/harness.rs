@@ -359,10 +359,25 @@ impl BrokerHarness {
         &mut self.broker.slots.get_mut(index).unwrap().checks
     }
 
-    /// Handles an event, and returns the units of work.
+    /// Handles an event as the last one of its lane, and returns the units of work.
     pub(crate) fn handle(&mut self, event: Event) -> usize {
+        let work = self.handle_first(event);
+        work + self.flush_broadcasts()
+    }
+
+    /// Handles an event that others of its lane follow.
+    pub(crate) fn handle_first(&mut self, event: Event) -> usize {
         let now = self.broker_now();
         self.broker.handle(now, event)
+    }
+
+    /// Queues the broadcasts that wait.
+    pub(crate) fn flush_broadcasts(&mut self) -> usize {
+        let now = self.broker_now();
+        match self.broker.broadcasts.is_empty() {
+            true => 0,
+            false => self.broker.flush_broadcasts(now),
+        }
     }
 
     /// Does what ends a batch, and returns the units of work.
@@ -520,8 +535,9 @@ pub(crate) fn drain(receiver: &OutboxReceiver) -> Drained {
     let mut frames = VecDeque::new();
     let directives = receiver.take(&mut TaskContext::from_waker(Waker::noop()), &mut frames);
     let bytes = frames.iter().map(Frame::len).sum();
-    let _ = receiver.release(frames.len(), bytes);
-    let texts = frames.iter().map(|frame| frame.as_text().unwrap());
+    let messages = frames.iter().map(Frame::messages).sum();
+    let _ = receiver.release(messages, bytes);
+    let texts = frames.iter().flat_map(Frame::as_texts);
     Drained {
         texts: texts.collect(),
         directives,

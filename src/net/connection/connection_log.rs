@@ -119,10 +119,10 @@ impl ConnectionLog {
         self.trace("received", is_text, bytes.len(), prefix);
     }
 
-    /// Logs a message to the client.
+    /// Logs the messages of a frame to the client.
     #[cold]
     pub(super) fn trace_sent(&self, frame: &Frame) {
-        if let Some(payload) = frame.payload_prefix(TRACE_PREFIX) {
+        for payload in frame.payload_prefixes(TRACE_PREFIX) {
             self.trace("sent", payload.is_text, payload.length, &payload.prefix);
         }
     }
