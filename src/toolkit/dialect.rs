@@ -4,7 +4,7 @@
 //! dialects.
 
 use crate::base::frame::Frame;
-use crate::realm::{ConnectionId, Context};
+use crate::realm::{ConnectionId, Context, Recipients};
 use std::cell::LazyCell;
 
 /// A client to send to: its connection and its dialect.
@@ -54,10 +54,17 @@ impl<D: Copy + PartialEq> Recipient<D> {
     }
 }
 
-/// A message for many recipients, encoded once in each of their dialects.
+/// A message for recipients that are chosen one by one, encoded once in each of their dialects.
 pub struct Broadcast<'a, M: Encode> {
     message: &'a M,
-    encoded: Vec<(M::Dialect, Vec<Frame>)>,
+    by_dialect: Vec<InDialect<M::Dialect>>,
+}
+
+/// A message in one dialect, and those who are sent it.
+struct InDialect<D> {
+    dialect: D,
+    frames: Vec<Frame>,
+    connections: Vec<ConnectionId>,
 }
 
 impl<'a, M: Encode> Broadcast<'a, M> {
@@ -65,27 +72,36 @@ impl<'a, M: Encode> Broadcast<'a, M> {
     pub fn new(message: &'a M) -> Self {
         Self {
             message,
-            encoded: Vec::new(),
+            by_dialect: Vec::new(),
         }
     }
 
-    /// Returns the message in a dialect, which is encoded at the first call.
-    pub fn frames(&mut self, dialect: M::Dialect) -> &[Frame] {
-        let known = self.encoded.iter().position(|(known, _)| *known == dialect);
-        let index = known.unwrap_or(self.encoded.len());
-        if known.is_none() {
-            self.encoded.push((dialect, self.message.encode(dialect)));
+    /// Adds a recipient.
+    pub fn add(&mut self, to: Recipient<M::Dialect>) {
+        let mut known = self.by_dialect.iter_mut();
+        match known.find(|known| known.dialect == to.dialect) {
+            Some(known) => known.connections.push(to.connection),
+            None => self.by_dialect.push(InDialect {
+                dialect: to.dialect,
+                frames: self.message.encode(to.dialect),
+                connections: vec![to.connection],
+            }),
         }
-        self.encoded.get(index).map_or(&[], |(_, frames)| frames)
     }
 
-    /// Sends the message to one recipient. Returns whether its dialect has such a message.
-    pub fn send_to(&mut self, cx: &mut Context, to: Recipient<M::Dialect>) -> bool {
-        let frames = self.frames(to.dialect);
-        for frame in frames {
-            cx.send(to.connection, frame.clone());
+    /// Sends the message to all recipients that were added.
+    pub fn send(self, cx: &mut Context) {
+        for InDialect {
+            frames,
+            connections,
+            ..
+        } in self.by_dialect
+        {
+            let recipients: Recipients = connections.into_iter().collect();
+            for frame in frames {
+                cx.broadcast(&recipients, &[], frame);
+            }
         }
-        !frames.is_empty()
     }
 }
 
@@ -110,11 +126,14 @@ mod tests {
     fn a_broadcast_is_encoded_once_in_each_dialect_in_use() {
         let message = Counted(Cell::new(0));
         let mut broadcast = Broadcast::new(&message);
-        for dialect in [1, 2, 0, 1, 2, 0] {
-            let frames = broadcast.frames(dialect).iter();
-            let texts: Vec<String> = frames.filter_map(Frame::as_text).collect();
-            assert_eq!(texts, vec![dialect.to_string(); dialect.into()]);
+        for (connection, dialect) in (0..).zip([1, 2, 0, 1, 2, 0]) {
+            broadcast.add(Recipient {
+                connection: ConnectionId(connection),
+                dialect,
+            });
         }
+        let frames = broadcast.by_dialect.iter().map(|it| it.frames.len());
+        assert_eq!(frames.collect::<Vec<_>>(), [1, 2, 0]);
         assert_eq!(message.0.get(), 3);
     }
 }

@@ -9,4 +9,5 @@ pub(crate) mod jwt;
 pub(crate) mod pending_clients;
 pub(crate) mod rate_limit;
 pub(crate) mod recently_gone;
+pub(crate) mod recipient_lists;
 pub(crate) mod sanitize;

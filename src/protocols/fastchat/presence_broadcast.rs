@@ -84,12 +84,15 @@ impl PresenceBroadcast<'_> {
         let mut lasting = Broadcast::new(&lasting);
         for user in self.realm.users.values() {
             match self.need_of(user) {
-                Need::FirstList => first_list.send_to(cx, user.recipient),
-                Need::LastingChanges => lasting.send_to(cx, user.recipient),
-                Need::AllChanges => all.send_to(cx, user.recipient),
-                Need::Nothing => continue,
-            };
+                Need::FirstList => first_list.add(user.recipient),
+                Need::LastingChanges => lasting.add(user.recipient),
+                Need::AllChanges => all.add(user.recipient),
+                Need::Nothing => {}
+            }
         }
+        first_list.send(cx);
+        lasting.send(cx);
+        all.send(cx);
     }
 
     fn need_of(&self, user: &User) -> Need {

@@ -266,8 +266,9 @@ impl Session {
         let mut broadcast = Broadcast::new(message);
         let is_included = |member: &&Member| except.is_none_or(|except| !member.is_on(except));
         for member in self.members().filter(is_included) {
-            member.send_broadcast(cx, message, &mut broadcast);
+            member.join_broadcast(cx, message, &mut broadcast);
         }
+        broadcast.send(cx);
     }
 
     /// Announces that a device, already removed, is no longer a member.
@@ -366,12 +367,14 @@ impl Member {
 
     /// Sends it a message, if it is connected.
     pub(super) fn send(&self, cx: &mut Context, message: &ServerMessage) {
-        self.send_broadcast(cx, message, &mut Broadcast::new(message));
+        let mut broadcast = Broadcast::new(message);
+        self.join_broadcast(cx, message, &mut broadcast);
+        broadcast.send(cx);
     }
 
-    /// Sends it a message that other members get as well: personalized if its dialect requires that,
-    /// otherwise the shared frame of its dialect.
-    fn send_broadcast<'a>(
+    /// Sends it a message that other members get as well, if its dialect requires a personalized one; otherwise adds it
+    /// to the recipients of the shared one.
+    fn join_broadcast<'a>(
         &self,
         cx: &mut Context,
         message: &ServerMessage<'a>,
@@ -386,9 +389,7 @@ impl Member {
         };
         match message.personalized(recipient.dialect, ids) {
             Some(frame) => cx.send(recipient.connection, frame),
-            None => {
-                broadcast.send_to(cx, recipient);
-            }
+            None => broadcast.add(recipient),
         }
     }
 

@@ -83,7 +83,7 @@ impl Workspace {
         self.claims.remove(conn);
         let is_full = self.is_full(&key);
         let replaceable = self.replaceable(cx, &key);
-        let member = self.members.get_mut(&conn);
+        let member = self.members.get_mut(conn);
         let Some(member) = member.filter(|member| member.user != key) else {
             return Ok(true);
         };
@@ -114,12 +114,12 @@ impl Workspace {
         key: &str,
         name: String,
     ) -> Option<String> {
-        let mut member = self.members.remove(&conn)?;
+        let mut member = self.members.remove(conn)?;
         self.detach(cx, &member);
         self.attach(cx, conn, key, name);
         member.is_typing = false;
         let before = std::mem::replace(&mut member.user, key.to_owned());
-        self.members.insert(conn, member);
+        self.members.insert(member);
         Some(before)
     }
 }

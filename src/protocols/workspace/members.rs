@@ -3,10 +3,12 @@
 use super::messages::{Dialect, ErrorReply, Presence, ServerMessage, Status, Typing};
 use super::options::Options;
 use super::text_window::TextWindow;
+use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context};
-use crate::toolkit::dialect::{Broadcast, Recipient};
+use crate::toolkit::dialect::{Encode, Recipient};
 use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::rate_limit::SlidingWindow;
+use crate::toolkit::recipient_lists::RecipientLists;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,23 +16,192 @@ use std::time::Duration;
 const MAX_LISTED_USERS: usize = 200;
 
 /// The members of a room: one per connection.
-pub(super) type Members = BTreeMap<ConnectionId, Member>;
+#[derive(Default)]
+pub(super) struct Members {
+    by_connection: BTreeMap<ConnectionId, Member>,
+    lists: RecipientLists<Dialect>,
+    /// Number of broadcasts so far.
+    broadcasts: u64,
+    /// The last broadcast in each dialect.
+    last_broadcasts: Vec<(Dialect, LastBroadcast)>,
+}
+
+/// The last broadcast in a dialect. It is activity of all members but those that it excepted, and is not recorded with
+/// each of them.
+#[derive(Clone, Copy)]
+struct LastBroadcast {
+    number: u64,
+    at: Duration,
+}
 
 /// The users of a room, by [`User::key`].
 pub(super) type Users = BTreeMap<String, User>;
 
 /// A connection.
 pub(super) struct Member {
-    pub(super) recipient: Recipient<Dialect>,
+    recipient: Recipient<Dialect>,
     /// Key of its user.
     pub(super) user: String,
     pub(super) is_typing: bool,
-    /// Time of the last message from or to the connection.
-    pub(super) last_activity: Duration,
+    /// Time of the last message from the connection, or to it alone; see [`Members::last_activity`].
+    last_activity: Duration,
+    /// The last broadcast that excepted it.
+    last_missed: u64,
     /// Memory of its large text that waits to enter the room.
     pub(super) waiting_bytes: usize,
     /// Changes of its username.
     pub(super) renames: SlidingWindow,
+}
+
+impl Member {
+    /// Creates the member of a connection that joins as the user with this key.
+    pub(super) fn new(now: Duration, recipient: Recipient<Dialect>, user: &str) -> Self {
+        Self {
+            recipient,
+            user: user.to_owned(),
+            is_typing: false,
+            last_activity: now,
+            last_missed: 0,
+            waiting_bytes: 0,
+            renames: SlidingWindow::default(),
+        }
+    }
+
+    /// Returns its connection and dialect.
+    pub(super) fn recipient(&self) -> Recipient<Dialect> {
+        self.recipient
+    }
+}
+
+impl Members {
+    pub(super) fn get(&self, conn: ConnectionId) -> Option<&Member> {
+        self.by_connection.get(&conn)
+    }
+
+    pub(super) fn get_mut(&mut self, conn: ConnectionId) -> Option<&mut Member> {
+        self.by_connection.get_mut(&conn)
+    }
+
+    pub(super) fn insert(&mut self, member: Member) {
+        self.lists.invalidate();
+        let conn = member.recipient.connection;
+        self.by_connection.insert(conn, member);
+    }
+
+    pub(super) fn remove(&mut self, conn: ConnectionId) -> Option<Member> {
+        self.lists.invalidate();
+        self.by_connection.remove(&conn)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_connection.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_connection.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.by_connection.values()
+    }
+
+    /// Records a message of a member in this dialect. Returns the member as it was before; `None` if there is none on
+    /// this connection.
+    pub(super) fn record_message(
+        &mut self,
+        now: Duration,
+        conn: ConnectionId,
+        dialect: Dialect,
+    ) -> Option<Recipient<Dialect>> {
+        let member = self.by_connection.get_mut(&conn)?;
+        let before = member.recipient;
+        member.last_activity = now;
+        member.recipient.dialect = dialect;
+        if before.dialect != dialect {
+            self.lists.invalidate();
+        }
+        Some(before)
+    }
+
+    /// Returns the time of the last message from or to a member.
+    pub(super) fn last_activity(&self, member: &Member) -> Duration {
+        let mut last = self.last_broadcasts.iter();
+        let last = last.find(|(dialect, _)| *dialect == member.recipient.dialect);
+        let last = last.filter(|(_, last)| last.number != member.last_missed);
+        last.map_or(member.last_activity, |(_, last)| {
+            member.last_activity.max(last.at)
+        })
+    }
+
+    /// Sends a message to all members but those on the connections `except`. A member whose dialect has no such
+    /// message is sent nothing, which does not count as activity either. Returns the number of members that are sent it.
+    pub(super) fn broadcast(
+        &mut self,
+        cx: &mut Context,
+        except: &[ConnectionId],
+        message: &ServerMessage,
+    ) -> u64 {
+        let members = self.by_connection.values();
+        let recipients = members.map(Member::recipient);
+        let lists = self.lists.get(recipients).iter();
+        let mut sent_in = Vec::new();
+        let mut deliveries = 0;
+        for (dialect, list) in lists {
+            let frames = message.encode(*dialect);
+            if frames.is_empty() {
+                continue;
+            }
+            for frame in frames {
+                cx.broadcast(list, except, frame);
+            }
+            let excepted = except.iter().filter(|&&conn| list.contains(conn));
+            deliveries += list.len() - excepted.count();
+            sent_in.push(*dialect);
+        }
+        self.record_broadcast(cx.now, &sent_in, except);
+        deliveries as u64
+    }
+
+    /// Records a broadcast in these dialects.
+    fn record_broadcast(&mut self, now: Duration, dialects: &[Dialect], except: &[ConnectionId]) {
+        self.broadcasts += 1;
+        for &conn in except {
+            let member = self.by_connection.get(&conn);
+            let Some(member) = member.filter(|it| dialects.contains(&it.recipient.dialect)) else {
+                continue;
+            };
+            let last_activity = self.last_activity(member);
+            if let Some(member) = self.by_connection.get_mut(&conn) {
+                member.last_activity = last_activity;
+                member.last_missed = self.broadcasts;
+            }
+        }
+        let last = LastBroadcast {
+            number: self.broadcasts,
+            at: now,
+        };
+        let is_other = |(dialect, _): &(Dialect, _)| !dialects.contains(dialect);
+        self.last_broadcasts.retain(is_other);
+        let sent = dialects.iter().map(|&dialect| (dialect, last));
+        self.last_broadcasts.extend(sent);
+    }
+}
+
+impl FreeSpare for Members {
+    fn free_spare(&mut self) {
+        let Self {
+            by_connection,
+            last_broadcasts,
+            // Dropped with the last member.
+            lists: _,
+            broadcasts: _,
+        } = self;
+        by_connection.free_spare();
+        if by_connection.is_empty() {
+            last_broadcasts.clear();
+        }
+        last_broadcasts.free_spare();
+    }
 }
 
 /// A username and its connections, of which there is at least one.
@@ -116,26 +287,6 @@ pub(super) fn user_count_message(users: &Users) -> ServerMessage<'_> {
     }
 }
 
-/// Sends a message to all members but those of the user with the key `except`. A member whose dialect has no such
-/// message is sent nothing, which does not count as activity either. Returns the number of members that are sent it.
-pub(super) fn broadcast(
-    members: &mut Members,
-    cx: &mut Context,
-    except: Option<&str>,
-    message: &ServerMessage,
-) -> u64 {
-    let mut broadcast = Broadcast::new(message);
-    let mut deliveries = 0;
-    for member in members.values_mut() {
-        let is_recipient = except.is_none_or(|key| key != member.user);
-        if is_recipient && broadcast.send_to(cx, member.recipient) {
-            member.last_activity = cx.now;
-            deliveries += 1;
-        }
-    }
-    deliveries
-}
-
 /// Sends a user's status to all other users. Returns the number of members that are sent it.
 pub(super) fn broadcast_presence(
     members: &mut Members,
@@ -149,7 +300,7 @@ pub(super) fn broadcast_presence(
         status,
     };
     let message = ServerMessage::Presence { data };
-    broadcast(members, cx, Some(&user.key), &message)
+    members.broadcast(cx, &user.connections, &message)
 }
 
 /// Sends whether a user is typing to all other users.
@@ -159,12 +310,7 @@ pub(super) fn broadcast_typing(members: &mut Members, cx: &mut Context, user: &U
         username: &user.name,
         is_typing: user.typing_connections > 0,
     };
-    broadcast(
-        members,
-        cx,
-        Some(&user.key),
-        &ServerMessage::Typing { data },
-    );
+    members.broadcast(cx, &user.connections, &ServerMessage::Typing { data });
 }
 
 /// Sets whether a connection is typing, and notifies the other users if its user starts or stops
@@ -176,7 +322,7 @@ pub(super) fn set_typing(
     conn: ConnectionId,
     is_typing: bool,
 ) {
-    let Some(member) = members.get_mut(&conn) else {
+    let Some(member) = members.get_mut(conn) else {
         return;
     };
     if std::mem::replace(&mut member.is_typing, is_typing) == is_typing {

@@ -27,14 +27,14 @@ use crate::realm::{
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
-use crate::toolkit::rate_limit::{SlidingWindow, WINDOW};
+use crate::toolkit::rate_limit::WINDOW;
 use crate::toolkit::recently_gone::RecentlyGone;
 use crate::toolkit::sanitize::name_key;
 use announcements::{Announcements, Due, Gone};
 pub use codec::Decoder;
 use members::{
-    Member, Members, RateLimits, User, Users, broadcast, broadcast_presence, broadcast_typing,
-    set_typing, user_count_message,
+    Member, Members, RateLimits, User, Users, broadcast_presence, broadcast_typing, set_typing,
+    user_count_message,
 };
 pub use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
 use messages::{Presence, ServerMessage};
@@ -107,7 +107,7 @@ impl Realm for Workspace {
         Ok(Self {
             announcements: Announcements::new(options.announcements_per_second, interval),
             options,
-            members: BTreeMap::new(),
+            members: Members::default(),
             users: BTreeMap::new(),
             recently_gone: RecentlyGone::default(),
             claims: Claims::default(),
@@ -165,12 +165,14 @@ impl Realm for Workspace {
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
         let incoming: Incoming = command.into();
         self.broadcast_due_texts(cx);
-        let Some(member) = self.members.get_mut(&conn) else {
+        let before = self.members.record_message(cx.now, conn, incoming.dialect);
+        let Some(before) = before else {
             return;
         };
-        member.last_activity = cx.now;
-        let before = std::mem::replace(&mut member.recipient.dialect, incoming.dialect);
-        let recipient = member.recipient;
+        let recipient = Recipient {
+            dialect: incoming.dialect,
+            ..before
+        };
         if let Err(error) = self.handle(cx, recipient, incoming.message) {
             self.rate_limited += u64::from(error.code == ErrorCode::RateLimited);
             self.send_error(cx, conn, &error);
@@ -178,7 +180,7 @@ impl Realm for Workspace {
         let count_was_sent = self.broadcast_user_count(cx);
         // Before its first message the connection counted as one of the document's dialect, which has no
         // `userCount`.
-        if recipient.dialect != before && !count_was_sent {
+        if recipient != before && !count_was_sent {
             recipient.send(cx, &user_count_message(&self.users));
         }
     }
@@ -202,7 +204,7 @@ impl Realm for Workspace {
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
-        let Some(member) = self.members.get(&conn) else {
+        let Some(member) = self.members.get(conn) else {
             return 0;
         };
         let user = self.users.get(&member.user);
@@ -223,7 +225,7 @@ impl Realm for Workspace {
     }
 
     fn identity(&self, conn: ConnectionId) -> Identity {
-        let member = self.members.get(&conn);
+        let member = self.members.get(conn);
         let user = member.and_then(|member| self.users.get(&member.user));
         Identity {
             name: user.map(|user| user.name.clone()),
@@ -281,14 +283,16 @@ impl Workspace {
         if idle_timeout.is_zero() {
             return;
         }
-        let is_idle = |&(&conn, member): &(&ConnectionId, &Member)| {
+        let is_idle = |member: &&Member| {
             // A member whose large text waits is not read from, and has no chance to be active.
             let is_waiting = member.waiting_bytes > 0;
-            !is_waiting && cx.now >= cx.silent_since(conn, member.last_activity) + idle_timeout
+            let conn = member.recipient().connection;
+            let since = cx.silent_since(conn, self.members.last_activity(member));
+            !is_waiting && cx.now >= since + idle_timeout
         };
         let idle = self.members.iter().filter(is_idle);
-        let idle: Vec<ConnectionId> = idle.map(|(&conn, _)| conn).collect();
-        let take = |conn| self.members.remove(&conn).map(|member| (conn, member));
+        let idle: Vec<_> = idle.map(|member| member.recipient().connection).collect();
+        let take = |conn| self.members.remove(conn).map(|member| (conn, member));
         let idle: Vec<_> = idle.into_iter().filter_map(take).collect();
         // All idle members are removed before the first broadcast, so that the end of a quiet room sends
         // nothing to connections that are closed with it.
@@ -340,14 +344,14 @@ impl Workspace {
 
     /// Sends an error to a member.
     fn send_error(&self, cx: &mut Context, conn: ConnectionId, error: &ErrorReply) {
-        if let Some(member) = self.members.get(&conn) {
+        if let Some(member) = self.members.get(conn) {
             let reply = ServerMessage::Error {
                 code: error.code,
                 message: &error.message,
                 timestamp: cx.timestamp(),
                 retry_after_ms: error.retry_after_ms,
             };
-            member.recipient.send(cx, &reply);
+            member.recipient().send(cx, &reply);
         }
     }
 
@@ -374,15 +378,7 @@ impl Workspace {
             };
             recipient.send(cx, &connected);
         }
-        let member = Member {
-            recipient,
-            user: key.to_owned(),
-            is_typing: false,
-            last_activity: cx.now,
-            waiting_bytes: 0,
-            renames: SlidingWindow::default(),
-        };
-        self.members.insert(conn, member);
+        self.members.insert(Member::new(cx.now, recipient, key));
     }
 
     /// Adds a connection to its user, which is created with the first one.
@@ -420,7 +416,7 @@ impl Workspace {
 
     /// Removes a member whose connection has ended or is being closed. Returns the key of its user.
     fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId) -> Option<String> {
-        let member = self.members.remove(&conn)?;
+        let member = self.members.remove(conn)?;
         self.claims.remove(conn);
         if member.waiting_bytes > 0 {
             self.large_texts.remove(conn);
@@ -432,7 +428,7 @@ impl Workspace {
     /// Takes the connection of a removed member from its user, who stops typing, and goes offline with its last
     /// connection.
     fn detach(&mut self, cx: &mut Context, member: &Member) {
-        let conn = member.recipient.connection;
+        let conn = member.recipient().connection;
         self.claims.forget_probed(&member.user, conn);
         let Some(user) = self.users.get_mut(&member.user) else {
             return;
@@ -486,7 +482,7 @@ impl Workspace {
                         status: Status::Offline,
                     };
                     let message = ServerMessage::Presence { data };
-                    broadcast(&mut self.members, cx, None, &message)
+                    self.members.broadcast(cx, &[], &message)
                 }
             };
             self.announcements.charge(deliveries);
@@ -507,7 +503,7 @@ impl Workspace {
             has_changed: false,
         };
         let message = user_count_message(&self.users);
-        let deliveries = broadcast(&mut self.members, cx, None, &message);
+        let deliveries = self.members.broadcast(cx, &[], &message);
         self.announcements.charge(deliveries);
         true
     }
@@ -516,7 +512,7 @@ impl Workspace {
 /// Returns the user of a member. It borrows single fields of the realm, so that a caller can broadcast while
 /// it holds the user.
 fn user_of<'a>(members: &Members, users: &'a mut Users, conn: ConnectionId) -> &'a mut User {
-    let member = members.get(&conn);
+    let member = members.get(conn);
     let user = member.and_then(|member| users.get_mut(&member.user));
     user.expect("a connection sends messages only while it is a member, and each member has a user")
 }

@@ -179,7 +179,7 @@ impl Workspace {
         conn: ConnectionId,
         alive: bool,
     ) {
-        let Some(key) = self.members.get(&conn).map(|member| member.user.clone()) else {
+        let Some(key) = self.members.get(conn).map(|member| member.user.clone()) else {
             return;
         };
         if alive {
@@ -231,9 +231,9 @@ impl Workspace {
             }
             ClaimKind::Rename => {
                 let before = self.move_member(cx, conn, key, claim.name);
-                if let Some(member) = self.members.get(&conn) {
+                if let Some(member) = self.members.get(conn) {
                     let ack = ServerMessage::AuthAck { ok: true };
-                    member.recipient.send(cx, &ack);
+                    member.recipient().send(cx, &ack);
                 }
                 before
             }

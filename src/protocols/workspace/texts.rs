@@ -4,7 +4,6 @@
 //! the room only when those before it have had time to be read, and its sender is not read meanwhile: so each
 //! sender has at most one that waits.
 
-use super::members::broadcast;
 use super::messages::{ErrorReply, NewMessage, ServerMessage};
 use super::{Workspace, user_of};
 use crate::base::spare::FreeSpare;
@@ -115,7 +114,7 @@ impl Workspace {
 
     /// Queues a large text and stops reading from its sender.
     fn wait_to_enter(&mut self, cx: &mut Context, text: Text) {
-        if let Some(member) = self.members.get_mut(&text.conn) {
+        if let Some(member) = self.members.get_mut(text.conn) {
             member.waiting_bytes = text.text.len();
         }
         cx.pause_reading(text.conn);
@@ -128,7 +127,7 @@ impl Workspace {
         while let Some(text) = self.large_texts.pop_due(cx.now) {
             let pace = self.options.large_text_per_second;
             self.large_texts.enter(cx.now, &text.text, pace);
-            if let Some(member) = self.members.get_mut(&text.conn) {
+            if let Some(member) = self.members.get_mut(text.conn) {
                 member.waiting_bytes = 0;
                 self.broadcast_text(cx, &text);
                 cx.resume_reading(text.conn);
@@ -147,7 +146,8 @@ impl Workspace {
             created_at: &cx.timestamp(),
             reply_to: text.reply_to.as_deref(),
         };
-        broadcast(&mut self.members, cx, None, &ServerMessage::New { data });
+        self.members
+            .broadcast(cx, &[], &ServerMessage::New { data });
     }
 }
 

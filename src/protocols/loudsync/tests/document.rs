@@ -1177,10 +1177,8 @@ fn a_host_that_returns_in_time_is_the_host_again() {
         "the session keeps its name"
     );
     let id = client_id(&mut harness, 4, 1);
-    assert_eq!(
-        summaries(&harness.send(4, &kick(&id)))[1],
-        "3 < member_left"
-    );
+    let told = summaries(&harness.send(4, &kick(&id)));
+    assert!(told.contains(&"3 < member_left".to_owned()), "{told:?}");
 }
 
 #[test]

@@ -437,7 +437,7 @@ impl World {
     fn rename(&mut self, conn: u64) {
         let realm = &self.clients.harness.realm;
         // It may have been closed for a full outbox since.
-        let Some(member) = realm.members.get(&ConnectionId(conn)) else {
+        let Some(member) = realm.members.get(ConnectionId(conn)) else {
             return;
         };
         let user = &realm.users[&member.user];
