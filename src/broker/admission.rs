@@ -5,7 +5,7 @@ use super::connections::Connection;
 use super::{Broker, Now, OpenEvent};
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
-use crate::realm::{ConnectionId, Rejection};
+use crate::realm::{ConnectionId, Recipients, Rejection};
 use futures::channel::oneshot;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -40,6 +40,15 @@ impl Admission {
     /// Returns whether the client has had no chance to read yet: frames to it are exempt from its outbox's limit.
     pub(super) fn is_undecided(&self, conn: ConnectionId) -> bool {
         self.opening == Some(conn) || self.deferred.contains_key(&conn)
+    }
+
+    /// Returns whether one of these clients waits for its realm's decision.
+    pub(super) fn has_deferred(&self, clients: &Recipients) -> bool {
+        if self.deferred.len() < clients.len() {
+            self.deferred.keys().any(|&conn| clients.contains(conn))
+        } else {
+            clients.iter().any(|conn| self.deferred.contains_key(&conn))
+        }
     }
 
     /// Removes a connection that has ended.
@@ -129,8 +138,6 @@ impl Broker {
 
     /// Admits a connection whose open is deferred; does nothing for any other.
     pub(super) fn admit(&mut self, conn: ConnectionId) {
-        // What waits for it is still exempt from the limit of its outbox.
-        self.queue_broadcasts_to(conn);
         if let Some(deferred) = self.admission.deferred.remove(&conn) {
             self.remove_pause(conn);
             self.count_accepted(conn);

@@ -78,7 +78,10 @@ impl FreeSpare for Broadcasts {
 impl Broker {
     /// Queues a broadcast, at once or with those that follow it to the same recipients.
     pub(super) fn broadcast(&mut self, recipients: Recipients, broadcast: Broadcast) {
-        let may_wait = broadcast.sender.is_some() && recipients.is_kept();
+        // What goes to a client before its admission is exempt from the limit of its outbox, so it must not come later.
+        let may_wait = broadcast.sender.is_some()
+            && recipients.is_kept()
+            && !self.admission.has_deferred(&recipients);
         let mut groups = self.broadcasts.groups.iter_mut();
         let same = groups.find(|group| group.recipients.is_same_list(&recipients));
         let bytes = broadcast.frame.len();

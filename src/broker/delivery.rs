@@ -52,8 +52,7 @@ impl Broker {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return true;
         };
-        !self.admission.is_undecided(recipient)
-            && connection.outbox.push_joined(frame, &mut self.wakers)
+        connection.outbox.push_joined(frame, &mut self.wakers)
     }
 
     /// Queues a frame for a connection. If its outbox is full, the listener's

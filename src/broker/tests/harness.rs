@@ -11,7 +11,7 @@ use crate::broker::{
 use crate::config::Address;
 use crate::realm::{
     Command, Commands, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm,
-    Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Recipients, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -21,12 +21,14 @@ use std::task::{Context as TaskContext, Waker};
 use std::time::{Duration, SystemTime};
 
 /// An action of [`MockRealm`]. A list of these is a command.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// Sends a text to a connection.
     Send(u64, String),
-    /// Sends a text to connections 1 to 100, in one shared frame.
+    /// Sends a text to connections 1 to 100.
     Broadcast(String),
+    /// Sends a text to one of the lists that the realm keeps, except to these connections.
+    BroadcastTo(usize, Vec<u64>, String),
     /// Closes a connection.
     Close(u64, CloseReason),
     /// Delivers a text to a connection. Whether that succeeds, `ok` or `failed`, is sent to connection 1.
@@ -64,6 +66,9 @@ pub(crate) struct MockRealm {
     defers: Vec<u64>,
     sends_at_open: Vec<String>,
     closes_with: Vec<(u64, u64)>,
+    lists: Vec<Recipients>,
+    /// Whether a broadcast is sent as a frame to each recipient.
+    sends_singly: bool,
     stored_bytes: usize,
     best_effort_bytes: usize,
     promised_bytes: usize,
@@ -79,6 +84,8 @@ impl Default for MockRealm {
             defers: Vec::new(),
             sends_at_open: Vec::new(),
             closes_with: Vec::new(),
+            lists: Vec::new(),
+            sends_singly: false,
             stored_bytes: 0,
             best_effort_bytes: 0,
             promised_bytes: 0,
@@ -128,6 +135,16 @@ impl MockRealm {
         }
     }
 
+    /// A realm that keeps these lists of recipients, and defers its decision about some connections.
+    pub(crate) fn broadcasting(lists: &[&[u64]], defers: &[u64], sends_singly: bool) -> Self {
+        let list = |ids: &&[u64]| ids.iter().copied().map(ConnectionId).collect();
+        Self {
+            lists: lists.iter().map(list).collect(),
+            sends_singly,
+            ..Self::deferring(defers)
+        }
+    }
+
     /// A realm that stores this many bytes on behalf of connection 1.
     pub(crate) fn storing(bytes: usize) -> Self {
         Self {
@@ -154,12 +171,22 @@ impl MockRealm {
         self.log.lock().unwrap().push(entry);
     }
 
-    fn act(cx: &mut Context, action: Action) {
+    fn act(&self, cx: &mut Context, action: Action) {
         match action {
             Action::Send(to, text) => cx.send(ConnectionId(to), Frame::text(text)),
             Action::Broadcast(text) => {
-                let frame = Frame::text(text);
-                (1..=100).for_each(|to| cx.send(ConnectionId(to), frame.clone()));
+                let all: Recipients = (1..=100).map(ConnectionId).collect();
+                cx.broadcast(&all, &[], Frame::text(text));
+            }
+            Action::BroadcastTo(list, except, text) => {
+                let (list, frame) = (&self.lists[list], Frame::text(text));
+                let except: Vec<_> = except.into_iter().map(ConnectionId).collect();
+                if self.sends_singly {
+                    let recipients = list.iter().filter(|to| !except.contains(to));
+                    recipients.for_each(|to| cx.send(to, frame.clone()));
+                } else {
+                    cx.broadcast(list, &except, frame);
+                }
             }
             Action::Close(conn, reason) => cx.close(ConnectionId(conn), reason),
             Action::Deliver(to, text) => {
@@ -247,7 +274,7 @@ impl Realm for MockRealm {
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
         self.record(format!("command {}", conn.0));
         for action in command.into::<Vec<Action>>() {
-            Self::act(cx, action);
+            self.act(cx, action);
         }
     }
 
@@ -310,6 +337,8 @@ pub(crate) struct BrokerHarness {
     log: Arc<Mutex<Vec<String>>>,
     /// The key of the listener.
     pub(crate) key: ListenerKey,
+    /// Limit of the outboxes of connections that open.
+    pub(crate) outbox_limit: usize,
 }
 
 /// The checks of the listener.
@@ -350,6 +379,7 @@ impl BrokerHarness {
             now: Duration::ZERO,
             log,
             key,
+            outbox_limit: 120,
         }
     }
 
@@ -441,7 +471,7 @@ impl BrokerHarness {
         conn: u64,
     ) -> (OutboxReceiver, oneshot::Receiver<Result<(), Rejection>>) {
         let budget = self.broker.memory.budget();
-        let (outbox, receiver) = outbox(120, budget);
+        let (outbox, receiver) = outbox(self.outbox_limit, budget);
         let (reply_to, reply) = oneshot::channel();
         let status = SocketStatus::new(&self.broker.clock, budget, &self.counters().traffic);
         status.set_last_activity(self.second());
