@@ -304,14 +304,22 @@ mod tests {
 
     #[test]
     fn a_control_frame_goes_before_data_frames_and_never_inside_one() {
-        let (mut writer, mut client) = writer();
-        let (_outbox, receiver) = outbox(1, &MemoryBudget::new(0));
         // More than any socket buffers, so that a part of the first is written and the second waits.
-        let large = "x".repeat(32 << 20);
-        for _ in 0..2 {
-            writer.queue.push_back(Frame::text(large.clone()));
+        let large = Frame::text("x".repeat(32 << 20));
+        let two = [large.clone(), large];
+        assert_control_goes_between(vec![Frame::join(two.iter())]);
+        assert_control_goes_between(two.into());
+    }
+
+    /// Asserts that a control frame that is queued while the first of two messages is written goes before the second.
+    fn assert_control_goes_between(frames: Vec<Frame>) {
+        let (mut writer, mut client) = writer();
+        let (outbox, receiver) = outbox(1, &MemoryBudget::new(0));
+        for frame in frames {
+            outbox.push_initial(frame, &mut Vec::new());
         }
         block_on(poll_fn(|cx| {
+            receiver.take(cx, &mut writer.queue);
             let _ = writer.send(cx, &receiver);
             Poll::Ready(())
         }));
@@ -330,6 +338,9 @@ mod tests {
                 Poll::Pending
             }
         }));
+        assert_eq!(outbox.queued_bytes(), 0);
+        let traffic = writer.socket.status().traffic.counts.get();
+        assert_eq!(traffic.messages_out, 2);
         drop(writer);
         let mut bytes = Cursor::new(reader.join().unwrap());
         let mut opcodes = Vec::new();
