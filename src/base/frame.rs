@@ -61,7 +61,7 @@ pub struct TextEnd {
 pub(crate) const RETAINED_FRAMES: usize = 64;
 
 /// Memory of a frame in addition to its buffers: the struct and the allocations.
-const OVERHEAD: usize = 128;
+const OVERHEAD: usize = 160;
 
 impl Frame {
     /// Largest payload, in bytes, that is copied behind its header. The copy frees the buffer that the
@@ -141,12 +141,12 @@ impl Frame {
         self.0.recipients.store(recipients, Ordering::Relaxed);
     }
 
-    /// Returns the frame's memory divided by the number of its recipients, or of its current holders if these are more:
-    /// about the bytes that each of them accounts for.
+    /// Returns the frame's memory divided by the number of its recipients, or of its current holders if these are
+    /// more: about the bytes that each of them accounts for.
     ///
     /// Holders are effects that the broker is about to apply, the outboxes, and the writers of the recipients.
-    /// Connections drop theirs while the broker counts, and a count may be a moment old, so this is an estimate. It only
-    /// decides which connections account for the frame when memory is short; how much memory is used is in the
+    /// Connections drop theirs while the broker counts, and a count may be a moment old, so this is an estimate. It
+    /// only decides which connections account for the frame when memory is short; how much memory is used is in the
     /// reservation, exactly. The count is at least 1, because the caller has a clone.
     pub(crate) fn bytes_per_holder(&self) -> usize {
         let recipients = self.0.recipients.load(Ordering::Relaxed);
@@ -206,7 +206,8 @@ impl Frame {
             .filter(|piece| !piece.is_empty())
     }
 
-    /// Returns the kind and the length of each data message, and the first bytes of it, at most `limit`, for the log.
+    /// Returns the kind and the length of each data message, and the first bytes of it, at most `limit`, for the
+    /// log.
     pub(crate) fn payload_prefixes(&self, limit: usize) -> impl Iterator<Item = PayloadPrefix> {
         let mut end = 0;
         let starts = self.message_lengths().map(move |length| {

@@ -78,7 +78,7 @@ impl FreeSpare for Broadcasts {
 impl Broker {
     /// Queues a broadcast, at once or with those that follow it to the same recipients.
     pub(super) fn broadcast(&mut self, recipients: Recipients, broadcast: Broadcast) {
-        // What goes to a client before its admission is exempt from the limit of its outbox, so it must not come later.
+        // What is sent to a client before its admission is exempt from the limit of its outbox, so it cannot wait.
         let may_wait = broadcast.sender.is_some()
             && recipients.is_kept()
             && !self.admission.has_deferred(&recipients);
@@ -125,8 +125,8 @@ impl Broker {
         }
     }
 
-    /// Queues broadcasts for their recipients: several as one frame, for those whose outbox has capacity for it and that
-    /// are sent all of them.
+    /// Queues broadcasts for their recipients: several as one frame, for those that are sent all of them and whose
+    /// outbox has capacity for it.
     fn queue_broadcasts(&mut self, recipients: &Recipients, broadcasts: &[Broadcast]) {
         let mut excepted: Vec<ConnectionId> = Vec::new();
         for broadcast in broadcasts {

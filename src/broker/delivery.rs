@@ -8,8 +8,8 @@ use crate::base::frame::Frame;
 use crate::realm::{ConnectionId, Effect, SlowConsumerPolicy};
 
 impl Broker {
-    /// Applies one effect. `sender` is the connection whose message caused it, if any. Returns how many effects it counts
-    /// as: a broadcast as one for each recipient.
+    /// Applies one effect. `sender` is the connection whose message caused it, if any. Returns how many effects it
+    /// counts as: a broadcast as one for each recipient.
     pub(super) fn apply(
         &mut self,
         now: Now,
@@ -46,8 +46,8 @@ impl Broker {
         1
     }
 
-    /// Queues a frame of several messages for a connection. Returns whether nothing is left to do: if not, the messages
-    /// are to be sent one by one.
+    /// Queues a frame of several messages for a connection. Returns whether nothing is left to do: if not, the
+    /// messages are to be sent one by one.
     pub(super) fn send_joined(&mut self, recipient: ConnectionId, frame: &Frame) -> bool {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return true;

@@ -66,7 +66,7 @@ pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
 use uuid::Uuid;
 
 /// Units of work after which the broker yields to other tasks. A command is one unit. So are
-/// [`EFFECTS_PER_UNIT`] effects, of which a broadcast is one for each recipient, since one to thousands is more work than a
+/// [`EFFECTS_PER_UNIT`] effects (a broadcast is one for each recipient), since one to thousands is more work than a
 /// command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
 const WORK_PER_BATCH: usize = 256;
@@ -166,8 +166,8 @@ impl Broker {
         }
     }
 
-    /// Handles an event and those that follow it at once, until the batch is full. Returns the units of work, and the time
-    /// since `start`.
+    /// Handles an event and those that follow it at once, until the batch is full. Returns the units of work, and the
+    /// time since `start`.
     fn handle_batch(
         &mut self,
         now: Now,
@@ -213,8 +213,8 @@ impl Broker {
         }
     }
 
-    /// Queues the broadcasts that wait, and calls `close` of the realms whose clients are too slow for them. Returns the
-    /// units of work.
+    /// Queues the broadcasts that wait, and calls `close` of the realms whose clients are too slow for them. Returns
+    /// the units of work.
     fn flush_broadcasts(&mut self, now: Now) -> usize {
         self.queue_all_broadcasts();
         self.deliver_pending_closes(now)

@@ -118,7 +118,7 @@ impl State {
     }
 
     /// Returns the bytes that will be queued, and those of them that will count against the limit, once these frames
-    /// are pushed.
+    /// are pushed with [`Outbox::push`].
     fn bytes_after<'a>(&self, frames: impl Iterator<Item = &'a Frame>) -> (usize, usize) {
         let (mut bytes, mut exempt) = (self.bytes, self.exempt_bytes);
         for frame in frames {
@@ -164,8 +164,8 @@ impl Outbox {
         self.push_within(2, frame, wakers)
     }
 
-    /// Queues a frame of several messages if the limit allows it, and returns whether it does. There is no exemption for
-    /// an empty outbox, so that the messages are queued together only if they would be one by one.
+    /// Queues a frame of several messages if the limit allows it, and returns whether it does. There is no exemption
+    /// for an empty outbox, so that the messages are queued together only if they would be one by one.
     pub(crate) fn push_joined(&self, frame: &Frame, wakers: &mut Vec<Waker>) -> bool {
         let mut state = lock(&self.0);
         let fits = state.counted_bytes() + cost(frame) <= state.limit;

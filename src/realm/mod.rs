@@ -9,7 +9,8 @@
 //!
 //! - each `open` that succeeds is followed by exactly one `close`, also one that was deferred, unless the realm
 //!   rejects it later;
-//! - the effects of one call are applied in order and before the next call;
+//! - the effects of one call are applied in order and before the next call; only a broadcast that a message caused
+//!   may be queued later, but before anything else is done for one of its recipients;
 //! - effects for a connection that is closed or closing are ignored;
 //! - calls do not nest;
 //! - after `stop`, all connections are closed at once and the realm is not called again.
@@ -76,7 +77,8 @@ pub struct Identity {
 pub enum Effect {
     /// Send a frame to a connection.
     Send(ConnectionId, Frame),
-    /// Send a frame to each of these connections, as [`Effect::Send`] would.
+    /// Send a frame to each of these connections, as [`Effect::Send`] would. Broadcasts to the same list one after
+    /// another are joined.
     Broadcast {
         /// The recipients, and some that may be excepted.
         to: Recipients,

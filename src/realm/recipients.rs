@@ -4,9 +4,8 @@ use super::ConnectionId;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// The connections that a broadcast goes to, each once. Clones share one list, and what is sent to the same list one
-/// after another costs each recipient little more than one message. So a realm should keep the list until its members
-/// change.
+/// The connections that a broadcast goes to, each once. Clones share one list, and the broker joins what is sent to the
+/// same list one after another. So a realm whose messages come often keeps its list until the recipients change.
 #[derive(Clone, Debug)]
 pub struct Recipients(Arc<[ConnectionId]>);
 

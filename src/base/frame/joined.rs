@@ -69,8 +69,8 @@ impl Frame {
         texts.collect()
     }
 
-    /// Splits a frame of several messages of which the first `written` bytes are written, so that other frames can go
-    /// between its messages. `None` for a frame of one message, which nothing may interrupt.
+    /// Splits a frame of several messages of which the first `written` bytes are written, so that other frames can
+    /// go between its messages. `None` for a frame of one message, which nothing may interrupt.
     pub(crate) fn split(&self, written: usize) -> Option<SplitFrame> {
         if self.messages() == 1 {
             return None;

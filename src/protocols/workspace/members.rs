@@ -134,7 +134,8 @@ impl Members {
     }
 
     /// Sends a message to all members but those on the connections `except`. A member whose dialect has no such
-    /// message is sent nothing, which does not count as activity either. Returns the number of members that are sent it.
+    /// message is sent nothing, which does not count as activity either. Returns the number of members that are sent
+    /// it.
     pub(super) fn broadcast(
         &mut self,
         cx: &mut Context,
