@@ -55,7 +55,7 @@
 //! | what is remembered of users is little, and counted | `what_is_remembered_of_a_user_is_little_and_counted` |
 //! | when memory is short, the users gone longest are forgotten first | `when_memory_is_short_the_users_gone_longest_are_forgotten_first` |
 //! | they are kept for a minute | `nothing_is_kept_of_a_user_a_minute_after_it_disconnected` |
-//! | "Close idle connections after 5 minutes" | `a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction`, `active_connections_are_told_that_idle_users_went_offline`, `an_invalid_message_counts_as_activity`, `without_an_idle_timeout_no_connection_is_closed` |
+//! | "Close idle connections after 5 minutes" | `a_connection_is_closed_after_five_minutes_without_a_message_in_either_direction`, `active_connections_are_told_that_idle_users_went_offline`, `an_invalid_message_counts_as_activity`, `what_only_other_users_are_sent_is_no_activity_of_a_connection`, `without_an_idle_timeout_no_connection_is_closed` |
 //! | time in which the server does not read a connection is no idleness of it | `a_connection_that_the_server_does_not_read_is_not_idle` |
 //! | "Validate all incoming messages" | `no_text_makes_decoding_panic`, `no_json_makes_decoding_panic` |
 //! | the first message decides the dialect | `the_first_message_decides_the_dialect_for_the_connections_life` |
@@ -604,6 +604,23 @@ fn a_connection_is_closed_after_five_minutes_without_a_message_in_either_directi
     let lines = harness.advance(Duration::from_millis(1));
     assert_eq!(lines, ["1 x 4408 timed out", "2 x 4408 timed out"]);
     assert!(harness.realm.members.is_empty() && harness.realm.users.is_empty());
+}
+
+#[test]
+fn what_only_other_users_are_sent_is_no_activity_of_a_connection() {
+    let mut harness = room(&["a", "b", "a"]);
+    harness.advance(2 * MINUTE);
+    harness.send(2, SEND);
+    harness.advance(2 * MINUTE);
+    harness.send(1, TYPING);
+    assert_eq!(harness.advance(MINUTE), no_lines());
+    harness.send(1, NOT_TYPING);
+    assert_eq!(
+        harness.advance(2 * MINUTE - Duration::from_millis(1)),
+        no_lines()
+    );
+    let lines = harness.advance(Duration::from_millis(1));
+    assert_eq!(lines, ["3 x 4408 timed out"]);
 }
 
 #[test]
