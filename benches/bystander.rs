@@ -10,10 +10,15 @@
     reason = "a benchmark may fail by a panic"
 )]
 
+#[allow(dead_code, reason = "other benchmarks need more of it")]
+mod common;
+
+use common::bystander::{percentile, round_trips};
+use common::daemon::{Daemon, command};
+use common::websocket::{frame, open, text_frame};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -32,118 +37,22 @@ const ATTACKERS: usize = 40;
 const METRICS_PER_SECOND: u32 = 10_000;
 const SCRAPERS: u32 = 16;
 
-/// Time between two messages of the bystander.
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// How long the bystander waits for its message before the benchmark gives up.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// The daemon, with a listener each for PeerDrop, FastChat and Workspace.
-struct Daemon {
-    process: Child,
-    /// The status port.
-    status: SocketAddr,
-    addresses: Vec<SocketAddr>,
-}
-
-impl Daemon {
-    fn start(program: &str) -> Self {
-        // Time-outs of clients that only attack or only fill a room are not the subject.
-        let listeners = json!([
-            {"protocol": "peerdrop", "address": "127.0.0.1:0", "ping_after": 0},
-            {"protocol": "fastchat", "address": "127.0.0.1:0", "ping_after": 0, "hello_timeout": 0},
-            {"protocol": "workspace", "address": "127.0.0.1:0", "ping_after": 0, "idle_timeout": 0},
-        ]);
-        let config = json!({
-            "threads": 1, "log": "info", "status": "127.0.0.1:0", "listeners": listeners
-        });
-        let path = std::env::temp_dir().join(format!("bystander-{}.json", std::process::id()));
-        std::fs::write(&path, config.to_string()).unwrap();
-        let mut process = Command::new(program)
-            .arg("--config")
-            .arg(&path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (mut status, mut addresses) = (None, Vec::new());
-        for line in lines.by_ref() {
-            let line = line.unwrap();
-            if let Some((_, address)) = line.split_once("status on http://") {
-                status = address.trim_end_matches('/').parse().ok();
-            } else if let Some((_, address)) = line.split_once("listens on ws://") {
-                addresses.push(address.split('/').next().unwrap().parse().unwrap());
-            } else if line.contains("ready in") {
-                break;
-            }
-        }
-        thread::spawn(move || lines.for_each(drop));
-        std::fs::remove_file(&path).unwrap();
-        Self {
-            process,
-            status: status.unwrap(),
-            addresses,
-        }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Starts the daemon, with a listener each for PeerDrop, FastChat and Workspace.
+fn start(program: &str) -> Daemon {
+    // Time-outs of clients that only attack or only fill a room are not the subject.
+    let listeners = json!([
+        {"protocol": "peerdrop", "ping_after": 0},
+        {"protocol": "fastchat", "ping_after": 0, "hello_timeout": 0},
+        {"protocol": "workspace", "ping_after": 0, "idle_timeout": 0},
+    ]);
+    let config =
+        json!({"threads": 1, "log": "info", "status": "127.0.0.1:0", "listeners": listeners});
+    Daemon::launch(command(program), config)
 }
 
 /// Connects a WebSocket; what is sent and received on it are raw bytes.
 fn connect(address: SocketAddr, target: &str) -> std::io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    write!(
-        stream,
-        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    assert!(
-        head.starts_with(b"HTTP/1.1 101"),
-        "{}",
-        String::from_utf8_lossy(&head)
-    );
-    Ok(stream)
-}
-
-/// Returns a frame with FIN set, masked with zeros.
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | length as u8),
-        length @ 126..=65_535 => {
-            frame.push(0x80 | 126);
-            frame.extend((length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
-}
-
-/// Reads one text frame of at most 125 bytes.
-fn read_text(stream: &mut TcpStream) -> Vec<u8> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).unwrap();
-    assert_eq!(head[0], 0x81, "not a text frame");
-    let mut payload = vec![0; head[1].into()];
-    stream.read_exact(&mut payload).unwrap();
-    payload
+    open(Ipv4Addr::LOCALHOST, address, target)
 }
 
 /// Reads and discards until the connection ends.
@@ -224,7 +133,7 @@ fn fill_room(address: SocketAddr) {
             let mut user = connect(address, "/ws").unwrap();
             let data = json!({"user_id": user_id(number), "display_name": "Alexandra Example"});
             let hello: Value = json!({"type": "HELLO", "data": data});
-            user.write_all(&frame(1, hello.to_string().as_bytes()))
+            user.write_all(&text_frame(hello.to_string().as_bytes()))
                 .unwrap();
             user
         })
@@ -245,40 +154,6 @@ fn fill_room(address: SocketAddr) {
     thread::sleep(Duration::from_secs(5));
 }
 
-/// Returns the sorted round trips of a pair for this time.
-fn measure(address: SocketAddr, time: Duration) -> Vec<Duration> {
-    let mut first = connect(address, "/ws/chat").unwrap();
-    first.set_read_timeout(Some(DEADLINE)).unwrap();
-    let code = String::from_utf8(read_text(&mut first)).unwrap();
-    let mut second = connect(address, &format!("/ws/chat/{code}")).unwrap();
-    read_text(&mut second);
-    read_text(&mut first);
-    let echo = thread::spawn(move || {
-        let mut buffer = [0; 256];
-        while let Ok(bytes @ 1..) = second.read(&mut buffer) {
-            // The server's frame of at most 125 bytes, masked with zeros.
-            let text = &buffer[2..bytes];
-            if buffer[0] != 0x81 || second.write_all(&frame(1, text)).is_err() {
-                break;
-            }
-        }
-    });
-    let message = frame(1, &[b'x'; 64]);
-    let mut round_trips = Vec::new();
-    let start = Instant::now();
-    while start.elapsed() < time {
-        let sent_at = Instant::now();
-        first.write_all(&message).unwrap();
-        read_text(&mut first);
-        round_trips.push(sent_at.elapsed());
-        thread::sleep(PAUSE);
-    }
-    drop(first);
-    echo.join().unwrap();
-    round_trips.sort();
-    round_trips
-}
-
 /// Measures while `attackers` threads run `attack`, and prints a row.
 fn row(
     name: &str,
@@ -296,12 +171,9 @@ fn row(
         })
         .collect();
     thread::sleep(Duration::from_secs(1));
-    let round_trips = measure(bystander, time);
+    let round_trips = round_trips(bystander, time);
     is_over.store(true, Ordering::Relaxed);
-    let at = |share: f64| {
-        let index = (round_trips.len() as f64 * share) as usize;
-        round_trips[index.min(round_trips.len() - 1)].as_secs_f64() * 1e3
-    };
+    let at = |share: f64| percentile(&round_trips, share);
     println!(
         "| {name} | {} | {:.2} | {:.2} | {:.2} |",
         round_trips.len(),
@@ -343,7 +215,7 @@ fn main() {
     let wants = |name: &str| only.as_deref().is_none_or(|only| only == name);
     println!("| attack | round trips | p50 ms | p99 ms | max ms |");
     println!("| --- | --- | --- | --- | --- |");
-    let daemon = Daemon::start(program);
+    let daemon = start(program);
     let [peerdrop, fastchat, workspace] = daemon.addresses[..] else {
         panic!("three listeners");
     };
@@ -351,7 +223,7 @@ fn main() {
         row("none", peerdrop, time, 0, |_, _| {});
     }
     if wants("pings") {
-        let pings = frame(0x9, b"").repeat(10_000);
+        let pings = frame(0x89, b"", 0).repeat(10_000);
         row(
             "40 clients, empty Pings",
             peerdrop,
@@ -369,7 +241,7 @@ fn main() {
     }
     if wants("keys") {
         let keys: Vec<String> = (0..6200).map(|key| format!("\"{key:05}\":0")).collect();
-        let keys = frame(1, format!("{{{}}}", keys.join(",")).as_bytes());
+        let keys = text_frame(format!("{{{}}}", keys.join(",")).as_bytes());
         assert!(keys.len() < 65_536, "{} bytes", keys.len());
         row(
             "40 clients, 64 KiB of keys",
@@ -386,7 +258,7 @@ fn main() {
             let length = (1 << 20) - 100;
             let text =
                 json!({"type": "message:send", "text": pattern.repeat(length / pattern.len())});
-            let message = frame(1, text.to_string().as_bytes());
+            let message = text_frame(text.to_string().as_bytes());
             let title = format!("40 clients, 1 MiB of `{pattern}`");
             row(&title, peerdrop, time, ATTACKERS, move |number, is_over| {
                 flood(
@@ -399,7 +271,7 @@ fn main() {
         }
     }
     if wants("metrics") {
-        metrics_row(daemon.status, peerdrop, time);
+        metrics_row(daemon.status.unwrap(), peerdrop, time);
     }
     if wants("online") {
         fill_room(fastchat);

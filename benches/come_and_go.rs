@@ -12,15 +12,8 @@
     reason = "a benchmark may fail by a panic"
 )]
 
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod daemon;
-#[path = "../tests/common/protocol_files.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod protocol_files;
-
-/// How long to wait for the daemon.
-const DEADLINE: Duration = Duration::from_secs(60);
+#[allow(dead_code, reason = "other benchmarks need more of it")]
+mod common;
 
 /// After this time the daemon has forgotten users that are gone, and their chats.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(65);
@@ -29,7 +22,7 @@ use async_std::net::TcpStream;
 use async_std::task;
 use async_tungstenite::client_async;
 use async_tungstenite::tungstenite::Message;
-use daemon::{Daemon, memory};
+use common::daemon::{Daemon, memory};
 use futures::StreamExt;
 use futures::future::join_all;
 use serde_json::json;

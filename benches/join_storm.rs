@@ -12,14 +12,10 @@
     reason = "a benchmark may fail by a panic"
 )]
 
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod daemon;
-#[path = "../tests/common/protocol_files.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod protocol_files;
+#[allow(dead_code, reason = "other benchmarks need more of it")]
+mod common;
 
-/// How long to wait for the daemon.
+/// How long to wait for a member.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long the rate of the relay is measured before the members connect.
@@ -31,7 +27,8 @@ const IN_FLIGHT: u64 = 256;
 use async_std::io::{ReadExt, WriteExt};
 use async_std::net::TcpStream;
 use async_std::task;
-use daemon::{Daemon, memory};
+use common::daemon::{Daemon, memory, merge};
+use common::websocket::request;
 use futures::future::join_all;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -52,17 +49,10 @@ struct Shared {
     finished: AtomicBool,
 }
 
-fn request(address: SocketAddr, target: &str) -> String {
-    format!(
-        "GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-}
-
 /// Connects a member and reads until the run has finished.
 async fn run_member(shared: Arc<Shared>, address: SocketAddr, number: u64) {
     let mut tcp = TcpStream::connect(address).await.unwrap();
-    let request = request(address, &format!("/ws?username=member{number}"));
+    let request = request(&format!("/ws?username=member{number}"));
     tcp.write_all(request.as_bytes()).await.unwrap();
     let mut buffer = vec![0; 2048];
     let mut head = Vec::new();
@@ -89,7 +79,7 @@ async fn run_member(shared: Arc<Shared>, address: SocketAddr, number: u64) {
 fn connect_peer(address: SocketAddr, id: &str) -> std::net::TcpStream {
     let mut tcp = std::net::TcpStream::connect(address).unwrap();
     tcp.set_nodelay(true).unwrap();
-    let request = request(address, &format!("/peerjs?key=peerjs&id={id}&token=t"));
+    let request = request(&format!("/peerjs?key=peerjs&id={id}&token=t"));
     tcp.write_all(request.as_bytes()).unwrap();
     let mut received = Vec::new();
     let mut byte = [0];
@@ -148,7 +138,7 @@ fn start_relay(shared: &Arc<Shared>, address: SocketAddr) -> [thread::JoinHandle
 fn measure(members: u64, is_steady: bool) {
     let listener = |protocol: &str| {
         let settings = json!({"protocol": protocol, "max_connections": 0, "ping_after": 0});
-        daemon::merge(settings, &json!({"handshake_timeout": 600}))
+        merge(settings, &json!({"handshake_timeout": 600}))
     };
     let config = json!({"log": "info", "max_connections": 0, "memory_budget": 0,
                         "listeners": [listener("workspace"), listener("peerjs")]});

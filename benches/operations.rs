@@ -10,19 +10,15 @@
     reason = "a benchmark may fail by a panic"
 )]
 
-#[path = "../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod daemon;
-#[path = "../tests/common/protocol_files.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod protocol_files;
+#[allow(dead_code, reason = "other benchmarks need more of it")]
+mod common;
 
 use async_std::net::TcpStream;
 use async_std::task::{self, JoinHandle};
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::client_async;
 use async_tungstenite::tungstenite::Message;
-use daemon::{Daemon, program};
+use common::daemon::{Daemon, program};
 use futures::StreamExt;
 use futures::future::join_all;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -34,9 +30,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// How long to wait for the daemon.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Reloads of a changed file.
 const RELOADS: usize = 20;

@@ -1,7 +1,7 @@
 //! What the attackers do.
 
-use super::protocol_files::request_target;
-use super::wire::{frame, open, peerdrop_pair, read_frame, text_frame};
+use super::common::protocol_files::request_target;
+use super::common::websocket::{frame, open, peerdrop_pair, read_frame, text_frame};
 use super::{ATTACKER, DURATION, HEALTHY, Target};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, getrlimit};

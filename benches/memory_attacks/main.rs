@@ -14,19 +14,15 @@
 )]
 
 mod attacks;
-#[path = "../../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod daemon;
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "other benchmarks need more of it")]
+mod common;
 mod group;
-#[path = "../../tests/common/protocol_files.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod protocol_files;
-mod wire;
 
 use attacks::{chats, names, parts, sessions, slow};
-use daemon::{Daemon, memory};
+use common::daemon::{Daemon, memory, program};
+use common::websocket::{frame, peerdrop_pair, read_frame, text_frame};
 use group::Group;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::io::{Result, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,10 +32,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use switchboard::protocols::PROTOCOLS;
-use wire::{frame, peerdrop_pair, read_frame, text_frame};
-
-/// How long to wait for the daemon.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Memory of the control group.
 const LIMIT: usize = 128 << 20;
@@ -129,12 +121,7 @@ struct Health {
 }
 
 fn main() {
-    let open_files = getrlimit(Resource::Nofile).maximum;
-    let raised = Rlimit {
-        current: open_files,
-        maximum: open_files,
-    };
-    setrlimit(Resource::Nofile, raised).unwrap();
+    common::raise_open_files();
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
@@ -229,7 +216,7 @@ fn start(group: Option<&Group>) -> Daemon {
     let listeners: Vec<Value> = listeners.collect();
     // The log says at `info` where the listeners are.
     let config = json!({"log": "info", "threads": 1, "listeners": listeners});
-    launcher.arg(daemon::program().get_program());
+    launcher.arg(program().get_program());
     Daemon::launch(launcher, config)
 }
 

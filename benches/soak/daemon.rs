@@ -1,7 +1,7 @@
 //! The daemon under test as a process, which is started several times with one configuration and one log.
 
 use crate::clients;
-use crate::process::{cpu, memory, program, temporary_file};
+use crate::common::daemon::{cpu, memory, program, temporary_file};
 use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol};
 use async_std::task;
 use rustix::process::{Pid, Signal, kill_process};

@@ -50,17 +50,14 @@
 mod checks;
 mod client_task;
 mod clients;
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "other benchmarks need more of it")]
+mod common;
 mod connection;
 mod daemon;
 mod daemon_faults;
 mod expectations;
 mod payload;
-#[path = "../../tests/common/daemon.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod process;
-#[path = "../../tests/common/protocol_files.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod protocol_files;
 mod random;
 mod report;
 mod scenario;
@@ -82,7 +79,7 @@ use expectations::peerdrop::PeerDropExpectations;
 use expectations::peerjs::PeerJsExpectations;
 use expectations::workspace::WorkspaceExpectations;
 use scenario::Scenario;
-use shared_state::{DEADLINE, Protocol, SharedState};
+use shared_state::{Protocol, SharedState};
 use std::cell::RefCell;
 use std::process::ExitCode;
 use std::rc::Rc;

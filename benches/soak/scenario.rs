@@ -2,11 +2,11 @@
 //! restarted, and what is judged at the end.
 
 use crate::checks::{NO_GROWTH, Violation};
+use crate::common::daemon::cpu;
 use crate::connection::{Connection, Event};
 use crate::daemon::Daemon;
 use crate::expectations::peerjs::PeerJsExpectations;
 use crate::expectations::{Expectations, Visitor};
-use crate::process::cpu;
 use crate::random::Random;
 use crate::report::mib;
 use crate::shared_state::{DEADLINE, POLL_INTERVAL, Protocol, SharedState};

@@ -7,6 +7,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use signal_hook::consts::SIGHUP;
 use signal_hook::flag::register_conditional_shutdown;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -21,8 +22,13 @@ use std::time::Duration;
 
 /// Returns a command for the program under test, with no configuration from the environment.
 pub fn program() -> Command {
+    command(env!("CARGO_BIN_EXE_switchboard"))
+}
+
+/// Returns such a command for any build of the program.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     unignore_hangup();
-    let mut program = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    let mut program = Command::new(program);
     let names = std::env::vars_os().map(|(name, _)| name);
     for name in names.filter(|name| name.to_string_lossy().starts_with("SWITCHBOARD_")) {
         program.env_remove(name);

@@ -1,15 +1,23 @@
-//! WebSockets by hand: an attacker needs to send what no library does.
+//! WebSockets by hand: for what no library does, and where a library would be measured, too.
 
-use super::{ATTACKER, DEADLINE};
+use super::DEADLINE;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use std::io::{Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+/// Returns the request with which a WebSocket begins.
+pub fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
 
 /// Opens a WebSocket from an address of this machine.
 pub fn open(from: Ipv4Addr, address: SocketAddr, path: &str) -> Result<TcpStream> {
     let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
     // A socket that is bound first cannot share its port with those to other addresses.
-    if from != ATTACKER {
+    if from != Ipv4Addr::LOCALHOST {
         bind(&stream, &SocketAddr::from((from, 0)))?;
     }
     connect(&stream, &address)?;
@@ -17,11 +25,7 @@ pub fn open(from: Ipv4Addr, address: SocketAddr, path: &str) -> Result<TcpStream
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     stream.set_nodelay(true)?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes())?;
+    stream.write_all(request(path).as_bytes())?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -40,8 +44,12 @@ pub fn open(from: Ipv4Addr, address: SocketAddr, path: &str) -> Result<TcpStream
 /// Encodes a frame that begins with this byte and announces `length` bytes, masked with zeros.
 pub fn frame(first: u8, payload: &[u8], length: usize) -> Vec<u8> {
     let mut frame = vec![first];
-    match u8::try_from(length) {
-        Ok(length) if length < 126 => frame.push(0x80 | length),
+    match length {
+        0..=125 => frame.push(0x80 | length as u8),
+        126..=65_535 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
         _ => {
             frame.push(0x80 | 127);
             frame.extend((length as u64).to_be_bytes());
@@ -52,6 +60,7 @@ pub fn frame(first: u8, payload: &[u8], length: usize) -> Vec<u8> {
     frame
 }
 
+/// Encodes a whole text.
 pub fn text_frame(text: &[u8]) -> Vec<u8> {
     frame(0x81, text, text.len())
 }
