@@ -8,7 +8,7 @@ use switchboard::cli::{self, Command, Operation, operator};
 use switchboard::config::{Address, Config, Flags, Listener, help};
 use switchboard::server::{Server, WhenTaken, limits};
 use switchboard::sys::{
-    log_format, log_writer, open_files, signals, stderr, systemd, systemd_sockets, threads,
+    executor, log_format, log_writer, open_files, signals, stderr, systemd, systemd_sockets,
 };
 
 /// Exit status for invalid arguments or an invalid configuration.
@@ -131,7 +131,7 @@ fn serve(config: Config, flags: &Flags) -> ExitCode {
     // Before standard output is replaced.
     let format = config.process.log_format.resolve(io::stdout());
     stderr::report_panics(format);
-    threads::start(config.process.threads);
+    executor::start(config.process.threads);
     // On each way out of this function its drop writes the last lines.
     let _log_writer = match log_writer::start(format) {
         Ok(log_writer) => log_writer,
@@ -174,7 +174,7 @@ fn serve(config: Config, flags: &Flags) -> ExitCode {
     // Boxed, since `block_on` copies it several times over the stack, which cannot grow where the address space is
     // limited.
     let serve = Box::pin(server.run(requests, load));
-    let serve = AssertUnwindSafe(|| async_std::task::block_on(serve));
+    let serve = AssertUnwindSafe(|| async_io::block_on(serve));
     match std::panic::catch_unwind(serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_panic) => ExitCode::FAILURE,

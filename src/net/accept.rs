@@ -9,6 +9,7 @@ use crate::net::listen_socket::ListenSocket;
 use crate::net::listener::ListenerState;
 use crate::net::listener_set::ListenerHandle;
 use crate::net::notice_log::Notice;
+use crate::sys::executor;
 use async_std::task;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(crate) async fn run(socket: ListenSocket, handle: Arc<ListenerHandle>) {
                 }
                 let is_banned = listener.is_banned(peer);
                 if let Some(permits) = listener.acquire_permits(is_banned) {
-                    task::spawn(serve(stream, peer, listener, permits));
+                    executor::spawn_connection(serve(stream, peer, listener, permits));
                 } else {
                     log_unanswered(&listener, peer, is_banned);
                 }

@@ -13,8 +13,9 @@ use crate::net::connection_limits::ConnectionLimit;
 use crate::net::listener::{ListenerShared, ListenerState};
 use crate::net::listener_set::{ListenerHandle, ListenerSet};
 use crate::net::server_state::ServerState;
+use crate::sys::executor::{self, Task};
 use async_std::channel::{self, Sender};
-use async_std::task::{self, JoinHandle};
+use async_std::task;
 use futures::channel::oneshot;
 use futures::{FutureExt, SinkExt};
 use std::convert::Infallible;
@@ -40,7 +41,7 @@ pub(super) struct Listeners {
     /// The same, for others to look at.
     set: Arc<ListenerSet>,
     /// Logs the counts of notices.
-    counting: JoinHandle<()>,
+    counting: Task<()>,
 }
 
 /// One listener.
@@ -51,7 +52,7 @@ struct ServedListener {
     /// Its drop ends the handshakes of the listener.
     stop: Sender<Infallible>,
     /// Accepts connections.
-    accepting: JoinHandle<()>,
+    accepting: Task<()>,
 }
 
 impl Listeners {
@@ -65,7 +66,7 @@ impl Listeners {
             server,
             broker,
             served: Vec::new(),
-            counting: task::spawn(log_notice_counts(Arc::clone(&set))),
+            counting: executor::spawn(log_notice_counts(Arc::clone(&set))),
             set,
         }
     }
@@ -160,7 +161,7 @@ impl Listeners {
         let handle = ListenerHandle::new(state, bound.is_some());
         ServedListener {
             config,
-            accepting: task::spawn(accept_all(Arc::clone(&handle), bound)),
+            accepting: executor::spawn(accept_all(Arc::clone(&handle), bound)),
             handle,
             stop,
         }

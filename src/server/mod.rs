@@ -21,8 +21,7 @@ use crate::sys::memory::available_memory;
 use crate::sys::signals::Request;
 use crate::sys::systemd::StateChange;
 use crate::sys::systemd_sockets;
-use crate::sys::threads;
-use async_std::task;
+use crate::sys::executor;
 pub use binding::{BindError, WhenTaken};
 use binding::{MaybeBound, bind_listener, log_retry};
 use futures::channel::mpsc;
@@ -62,7 +61,7 @@ pub fn limits(config: &Config, open_files: usize) -> Limits {
     Limits::new(
         settings.max_connections,
         settings.memory_budget,
-        available_memory(threads::count(settings.threads)),
+        available_memory(executor::count(settings.threads)),
         open_files,
         RESERVED_FILES + sockets + of_status,
     )
@@ -120,7 +119,7 @@ impl Server {
             status,
             open_files,
         } = self;
-        frame_writer::allocate_buffers(threads::count(config.process.threads));
+        frame_writer::allocate_buffers(executor::count(config.process.threads));
         let limits = limits(&config, open_files);
         limits.warnings().iter().for_each(|it| log::warn!("{it}"));
         let (mut events, inbox) = inbox();
@@ -135,8 +134,8 @@ impl Server {
             moderation: Moderation::new(events.clone(), Arc::clone(&state)),
         };
         let watch = Watch::start(broker.pulse(), Arc::clone(&state.budget), Arc::clone(&set));
-        let broker = task::spawn(broker.run(inbox));
-        task::spawn(turns::pace());
+        let broker = executor::spawn(broker.run(inbox));
+        executor::spawn(turns::pace()).detach();
         let mut listeners = Listeners::new(Arc::clone(&state), events.clone(), set);
         listeners.start(&config.listeners, bound).await;
         let mut reloader = Reloader {
@@ -274,7 +273,7 @@ mod tests {
         let server = Server::bind(config, 1000, WhenTaken::Fail).unwrap();
         let bound = server.bound[0].as_ref().unwrap();
         let address = bound.ip_addresses().next().unwrap();
-        let run = || task::block_on(server.run(stream::pending(), || unreachable!()));
+        let run = || async_io::block_on(server.run(stream::pending(), || unreachable!()));
         (thread::spawn(run), address)
     }
 

@@ -48,7 +48,7 @@ pub fn start(format: LineFormat) -> io::Result<LogWriter> {
     let queue = Arc::new(LineQueue::new());
     let (finish, finished) = channel();
     let (from, to) = (pipe.try_clone()?, Arc::clone(&queue));
-    // The threads allocate next to nothing themselves: they may have no heap (see `threads::start`).
+    // The threads allocate next to nothing themselves: they may have no heap (see `executor::start`).
     let mut buffer = vec![0; READ_SIZE];
     let mut splitter = LineSplitter::default();
     recent_warnings::allocate();

@@ -1,6 +1,7 @@
 //! The process and the machine that it runs on.
 
 pub(crate) mod capacity;
+pub mod executor;
 pub mod limits;
 pub(crate) mod log_fields;
 pub mod log_format;
@@ -14,5 +15,4 @@ pub mod signals;
 pub mod stderr;
 pub mod systemd;
 pub mod systemd_sockets;
-pub mod threads;
 pub(crate) mod token_file;

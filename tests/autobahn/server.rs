@@ -21,7 +21,7 @@ use switchboard::realm::{
 };
 use switchboard::server::{Server, WhenTaken};
 use switchboard::sys::signals::Request;
-use switchboard::sys::{open_files, threads};
+use switchboard::sys::{executor, open_files};
 
 /// A realm that sends each message back to its sender.
 struct EchoAnything;
@@ -90,10 +90,10 @@ fn main() -> ExitCode {
     let mut config = Config::built_in();
     config.listeners = vec![listener];
     let open_files = open_files::raise_limit();
-    threads::start(config.process.threads);
+    executor::start(config.process.threads);
     match Server::bind(config, open_files, WhenTaken::Fail) {
         Ok(server) => {
-            async_std::task::block_on(server.run(
+            async_io::block_on(server.run(
                 futures::stream::once(async {
                     // An error ends the input, too.
                     let _ = io::copy(&mut io::stdin(), &mut io::sink()).await;

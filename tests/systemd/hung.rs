@@ -10,7 +10,7 @@ use switchboard::realm::{
     SettingError, SettingMap,
 };
 use switchboard::server::{Server, WhenTaken};
-use switchboard::sys::{open_files, threads};
+use switchboard::sys::{executor, open_files};
 
 /// A realm that never returns from its first command.
 struct Hanging;
@@ -64,10 +64,10 @@ fn main() -> ExitCode {
     femme::with_level(log::LevelFilter::Info);
     let mut config = Config::built_in();
     config.listeners = vec![Listener::built_in(&HANGING)];
-    threads::start(config.process.threads);
+    executor::start(config.process.threads);
     match Server::bind(config, open_files::raise_limit(), WhenTaken::Fail) {
         Ok(server) => {
-            async_std::task::block_on(server.run(futures::stream::pending(), || unreachable!()));
+            async_io::block_on(server.run(futures::stream::pending(), || unreachable!()));
             ExitCode::SUCCESS
         }
         Err(error) => {
