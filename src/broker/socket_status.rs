@@ -7,7 +7,7 @@ use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 /// Bytes a second of the slowest line that the server waits for: one of 2G (rulings, "liveness").
@@ -36,7 +36,8 @@ pub(crate) struct SocketStatus {
     /// Odd while the socket accepts no more bytes. Becoming writable moves it on to the next even
     /// number, so that a write that failed before that cannot mark the socket as blocked after it.
     write_epoch: AtomicU32,
-    write_waker: AtomicWaker,
+    /// Waker of the connection's task.
+    waker: AtomicWaker,
     /// Memory reserved for received data that is not yet handled. The connection grows it by the bytes
     /// it reads; the broker releases the bytes of the commands that it has handled.
     pub(crate) receive_memory: MemoryReservation,
@@ -46,6 +47,8 @@ pub(crate) struct SocketStatus {
     pub(crate) unfinished: UnfinishedMessage,
     /// Whether the socket may have something to read that was not read yet.
     readable: AtomicBool,
+    /// Whether the client has closed its sending direction, or the connection is broken.
+    hung_up: AtomicBool,
 }
 
 impl SocketStatus {
@@ -62,11 +65,12 @@ impl SocketStatus {
             unread: AtomicBool::new(false),
             rtt_micros: AtomicU32::new(0),
             write_epoch: AtomicU32::new(0),
-            write_waker: AtomicWaker::new(),
+            waker: AtomicWaker::new(),
             receive_memory: MemoryReservation::new(budget, 0),
             traffic: TrafficMeter::new(Arc::clone(traffic)),
             unfinished: UnfinishedMessage::default(),
             readable: AtomicBool::new(true),
+            hung_up: AtomicBool::new(false),
         };
         status.record_activity();
         status
@@ -118,6 +122,12 @@ impl SocketStatus {
     /// Returns whether the socket may have something to read, and takes it that it will be read now.
     pub(crate) fn take_readable(&self) -> bool {
         self.readable.swap(false, Ordering::AcqRel)
+    }
+
+    /// Returns whether the client has closed its sending direction, or the connection is broken, as far as the system
+    /// has told.
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.hung_up.load(Ordering::Acquire)
     }
 
     /// Records that bytes were written.
@@ -177,9 +187,14 @@ impl SocketStatus {
         self.write_epoch.load(Ordering::Relaxed)
     }
 
-    /// Registers the task to wake when the socket becomes writable.
-    pub(crate) fn register_writer(&self, waker: &Waker) {
-        self.write_waker.register(waker);
+    /// Registers the task to wake when something happens to the socket.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Wakes the connection's task.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
     }
 
     /// Records that a write which began in `epoch` was blocked, unless the socket has become writable
@@ -221,16 +236,22 @@ impl SocketStatus {
     }
 }
 
-/// Wakes the writer, and records that the socket is writable at once rather than when the task runs:
-/// a client must not count as slow because its task waits to be scheduled.
-impl Wake for SocketStatus {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.set_writable();
-        self.write_waker.wake();
+/// What happens to the socket is recorded at once rather than when the task runs: a client must not count as slow
+/// because its task waits to be scheduled.
+#[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
+impl crate::sys::reactor::Source for SocketStatus {
+    fn ready(&self, readiness: crate::sys::reactor::Readiness) {
+        if readiness.hung_up {
+            self.hung_up.store(true, Ordering::Release);
+        }
+        // A broken connection says so to whoever reads or writes.
+        if readiness.readable || readiness.hung_up {
+            self.set_readable(true);
+        }
+        if readiness.writable || readiness.hung_up {
+            self.set_writable();
+        }
+        self.wake();
     }
 }
 

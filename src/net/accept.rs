@@ -2,13 +2,13 @@
 //! task for it; it never waits for a client.
 
 use crate::base::ip::ClientAddress;
-use crate::net::client_stream::ClientStream;
 use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
 use crate::net::listen_socket::ListenSocket;
 use crate::net::listener::ListenerState;
 use crate::net::listener_set::ListenerHandle;
 use crate::net::notice_log::Notice;
+use crate::net::stream::AcceptedStream;
 use crate::sys::executor;
 use async_std::task;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ fn log_unanswered(listener: &ListenerState, peer: ClientAddress, is_banned: bool
 
 /// Serves one client from its first byte to its last.
 async fn serve(
-    stream: ClientStream,
+    stream: AcceptedStream,
     peer: ClientAddress,
     listener: Arc<ListenerState>,
     mut permits: Permits,

@@ -4,6 +4,7 @@ use super::listen_socket::ListenSocket;
 use super::unix_socket;
 use crate::config::Address;
 use crate::sys::systemd_sockets;
+use async_io::Async;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::io::{self, ErrorKind};
@@ -186,10 +187,12 @@ fn bind_with(
             Ok(sockets) => {
                 let first = sockets.first().map(TcpListener::local_addr);
                 let port = first.transpose()?.map_or(0, |address| address.port());
-                let sockets = sockets.into_iter().map(|tcp| ListenSocket::Tcp(tcp.into()));
+                let sockets = sockets
+                    .into_iter()
+                    .map(|tcp| Async::new(tcp).map(ListenSocket::Tcp));
                 return Ok(Bound {
                     address: address.with_port(port),
-                    sockets: sockets.collect(),
+                    sockets: sockets.collect::<io::Result<_>>()?,
                 });
             }
         }

@@ -30,8 +30,8 @@ pub(crate) struct FrameTracker {
     payload_left: u64,
     /// Whether the current frame is larger than [`LARGE_PAYLOAD`].
     in_large_frame: bool,
-    /// Whether the last read began within a large frame and ended with it.
-    pub(crate) large_frame_ended: bool,
+    /// Number of whole messages and control frames that were read and that tungstenite has not returned yet.
+    pub(crate) unreturned: usize,
     /// Whether the current message has fragments that are still to be read.
     in_message: bool,
     in_control_frame: bool,
@@ -105,8 +105,6 @@ impl FrameTracker {
 
     /// Follows the bytes of one read.
     pub(crate) fn advance(&mut self, mut bytes: &[u8]) {
-        // If the read began before the large frame, tungstenite may still hold the frames before it.
-        let began_in_large = self.in_large_frame;
         while !bytes.is_empty() && !self.is_invalid {
             bytes = if self.payload_left > 0 {
                 self.advance_payload(bytes)
@@ -114,7 +112,6 @@ impl FrameTracker {
                 self.advance_header(bytes)
             };
         }
-        self.large_frame_ended &= began_in_large;
     }
 
     /// Follows payload, and returns the bytes after it.
@@ -123,7 +120,6 @@ impl FrameTracker {
             .unwrap_or(usize::MAX)
             .min(bytes.len());
         self.payload_left -= length as u64;
-        self.large_frame_ended = self.in_large_frame && self.payload_left == 0;
         self.in_large_frame &= self.payload_left > 0;
         self.frame_bytes += length;
         // A control frame is no progress of the message that it interrupts.
@@ -143,6 +139,7 @@ impl FrameTracker {
             return;
         }
         let bytes = std::mem::take(&mut self.frame_bytes);
+        self.unreturned += usize::from(self.in_control_frame || !self.in_message);
         if !self.in_message {
             self.fragment_bytes = 0;
         } else if !self.in_control_frame {
@@ -152,7 +149,6 @@ impl FrameTracker {
 
     /// Follows a header, and returns the bytes after it.
     fn advance_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        self.large_frame_ended = false;
         let before = self.header_length;
         if before == 0 && !self.in_message {
             self.has_begun = true;
@@ -285,15 +281,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_read_that_began_within_a_large_frame_can_end_with_it() {
-        let mut bytes = frame(1, true);
-        bytes.extend(frame(20_000, true));
-        assert!(!after(&bytes).large_frame_ended);
-        let mut tracker = after(&bytes[..100]);
-        tracker.advance(&bytes[100..]);
-        assert!(tracker.large_frame_ended);
-        tracker.advance(&frame(1, true));
-        assert!(!tracker.large_frame_ended);
+    fn whole_messages_and_control_frames_are_counted_and_fragments_are_not() {
+        let ping = [0x89, 0x84, 1, 2, 3, 4, 5, 6, 7, 8];
+        let mut bytes = [frame(10, true), frame(0, true)].concat();
+        assert_eq!(after(&bytes).unreturned, 2);
+        bytes.extend(frame(20_000, false));
+        bytes.extend(ping);
+        assert_eq!(after(&bytes).unreturned, 3);
+        // The end of the message, with a payload and without one.
+        bytes.extend([0x80, 0x81, 1, 2, 3, 4, 5]);
+        assert_eq!(after(&bytes).unreturned, 4);
+        assert_eq!(after(&bytes[..bytes.len() - 1]).unreturned, 3);
+        bytes.extend([0x01, 0x80, 1, 2, 3, 4, 0x80, 0x80, 1, 2, 3, 4]);
+        assert_eq!(after(&bytes).unreturned, 5);
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! The writing side of a connection. tungstenite is given this in place of the socket: reads pass through;
-//! its control frames are queued. The frames of the outbox, which are already encoded, have a queue of their
-//! own.
+//! The writing side of a connection: a queue for control frames, those of tungstenite among them, and one for the frames
+//! of the outbox, which are already encoded. Reads pass through, so that its bytes are followed.
 //!
 //! tungstenite would copy each outgoing frame into a buffer per client, never shrink that buffer, and move
 //! its rest at each partial write. So data frames bypass tungstenite.
@@ -215,6 +214,20 @@ impl FrameWriter {
             is_data,
         })
     }
+
+    /// Reads from the socket, in large frames up to their end and no further.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let limit = self.tracker.max_read(buffer.len());
+        let buffer = buffer.get_mut(..limit).unwrap_or_default();
+        let bytes = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        self.tracker
+            .advance(buffer.get(..bytes).unwrap_or_default());
+        Poll::Ready(Ok(bytes))
+    }
 }
 
 /// Writes the first of these pieces: the small ones before the first large one, coalesced, and the large
@@ -242,47 +255,12 @@ fn poll_write<'a>(
     })
 }
 
-impl AsyncRead for FrameWriter {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let limit = self.tracker.max_read(buffer.len());
-        let buffer = buffer.get_mut(..limit).unwrap_or_default();
-        let bytes = ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
-        self.tracker
-            .advance(buffer.get(..bytes).unwrap_or_default());
-        Poll::Ready(Ok(bytes))
-    }
-}
-
-/// Queues tungstenite's own control frames, always whole, and never blocks: their number is bounded by
-/// not reading while too many of them are queued.
-impl AsyncWrite for FrameWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.queue_control(Frame::encoded(bytes));
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::memory_budget::MemoryBudget;
     use crate::broker::{Clock, SocketStatus, outbox};
+    use crate::net::stream::AcceptedStream;
     use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
     use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
     use futures::executor::block_on;
@@ -298,8 +276,9 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         let (clock, budget) = (Arc::new(Clock::new()), MemoryBudget::new(0));
         let status = SocketStatus::new(&clock, &budget, &Arc::default());
-        let socket = ClientSocket::new(async_std::net::TcpStream::from(server), Arc::new(status));
-        (FrameWriter::new(socket, &[]), client)
+        server.set_nonblocking(true).unwrap();
+        let socket = ClientSocket::new(AcceptedStream::Tcp(server), Arc::new(status));
+        (FrameWriter::new(socket.unwrap(), &[]), client)
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::base::ip::ClientAddress;
 use crate::base::log_escape::Quoted;
 use crate::broker::{Event, HttpEvent, OpenEvent, SocketStatus, outbox};
 use crate::net::client_ip;
-use crate::net::client_stream::ClientStream;
 use crate::net::connection::{BrokerLink, Connection, ConnectionLog};
 use crate::net::connection_limits::{AtCapacity, Permits};
 use crate::net::http::checks::{RequestKind, check};
@@ -21,6 +20,7 @@ use crate::net::http::response::Response;
 use crate::net::listener::ListenerState;
 use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
+use crate::net::stream::AcceptedStream;
 use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request};
 use async_std::future::timeout;
 use async_std::task::yield_now;
@@ -36,7 +36,7 @@ use std::time::Duration;
 /// connection, whose first bytes are the 101 response. `None` if the client is not admitted: its response is then
 /// sent and its socket closed.
 pub(crate) async fn admit_client(
-    stream: ClientStream,
+    stream: AcceptedStream,
     peer: ClientAddress,
     listener: &ListenerState,
     permits: &mut Permits,
@@ -44,7 +44,13 @@ pub(crate) async fn admit_client(
     let server = &listener.server;
     let traffic = &listener.counters().traffic;
     let status = SocketStatus::new(&server.clock, &server.budget, traffic);
-    let socket = ClientSocket::new(stream, Arc::new(status));
+    let socket = match ClientSocket::new(stream, Arc::new(status)) {
+        Ok(socket) => socket,
+        Err(error) => {
+            log::warn!("{}: cannot serve a client: {error}", listener.address);
+            return None;
+        }
+    };
     let mut http = HttpConnection::new(socket, peer, listener);
     http.read_proxy_header().await?;
     let handshake = serve_requests(http, permits).await?;

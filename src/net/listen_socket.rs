@@ -1,19 +1,18 @@
 //! The listening sockets of a listener: TCP or Unix, bound by the daemon or passed by systemd.
 
-use super::client_stream::ClientStream;
+use super::stream::AcceptedStream;
 use super::unix_socket::SocketFile;
 use crate::base::ip::ClientAddress;
 use async_io::Async;
-use async_std::net::TcpListener;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 /// A socket that listens.
 pub(crate) enum ListenSocket {
-    Tcp(TcpListener),
+    Tcp(Async<TcpListener>),
     Unix {
         /// The file of a socket that the daemon has made. It is before the socket, as it must be dropped first.
         _file: Option<SocketFile>,
@@ -31,7 +30,7 @@ impl ListenSocket {
         let listens = is_stream && sockopt::socket_acceptconn(&socket) == Ok(true);
         match sockopt::socket_domain(&socket) {
             Ok(AddressFamily::INET | AddressFamily::INET6) if listens => {
-                Ok(Self::Tcp(std::net::TcpListener::from(socket).into()))
+                Ok(Self::Tcp(Async::new(TcpListener::from(socket))?))
             }
             Ok(AddressFamily::UNIX) if listens => Ok(Self::Unix {
                 _file: None,
@@ -47,7 +46,7 @@ impl ListenSocket {
     /// Returns the IP address and the port; `None` for a Unix socket.
     pub(crate) fn ip_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(tcp) => tcp.local_addr().ok(),
+            Self::Tcp(tcp) => tcp.get_ref().local_addr().ok(),
             Self::Unix { .. } => None,
         }
     }
@@ -55,7 +54,7 @@ impl ListenSocket {
     /// Returns where a client connects, for people.
     pub(super) fn url(&self, scheme: &str, endpoint: &str) -> String {
         match self {
-            Self::Tcp(tcp) => match tcp.local_addr() {
+            Self::Tcp(tcp) => match tcp.get_ref().local_addr() {
                 Ok(address) => format!("{scheme}://{address}{endpoint}"),
                 Err(error) => error.to_string(),
             },
@@ -72,15 +71,17 @@ impl ListenSocket {
     ///
     /// # Errors
     /// Those of accept(2), usually too many open files.
-    pub(crate) async fn accept(&self) -> io::Result<(ClientStream, ClientAddress)> {
+    pub(crate) async fn accept(&self) -> io::Result<(AcceptedStream, ClientAddress)> {
         match self {
             Self::Tcp(tcp) => {
-                let (stream, address) = tcp.accept().await?;
-                Ok((stream.into(), address.ip().into()))
+                let (stream, address) = tcp.read_with(TcpListener::accept).await?;
+                stream.set_nonblocking(true)?;
+                Ok((AcceptedStream::Tcp(stream), address.ip().into()))
             }
             Self::Unix { socket, .. } => {
-                let (stream, _) = socket.accept().await?;
-                Ok((ClientStream::Unix(stream), ClientAddress::Unix))
+                let (stream, _) = socket.read_with(UnixListener::accept).await?;
+                stream.set_nonblocking(true)?;
+                Ok((AcceptedStream::Unix(stream), ClientAddress::Unix))
             }
         }
     }

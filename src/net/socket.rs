@@ -1,17 +1,15 @@
 //! A client's socket. It yields to other tasks while it reads, and records activity.
 
-use super::client_stream::ClientStream;
+use super::stream::{AcceptedStream, ClientStream};
 use crate::broker::SocketStatus;
 use crate::net::turns::Turns;
-use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use futures::task::AtomicWaker;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 /// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
 /// without it, a client that floods the server would starve all others.
@@ -31,30 +29,9 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// 32 MiB of a sender that is not read from because its recipient reads slowly.
 const RECEIVE_BUFFER: usize = 256 * 1024;
 
-/// Readiness of the socket for reading. It saves a `read` system call each time the task is woken for another
-/// reason.
-struct ReadReadiness {
-    /// Holds whether the socket may be ready: the broker, too, has to know of what is not read yet.
-    status: Arc<SocketStatus>,
-    /// Waker of the task that waits to read.
-    read_waker: AtomicWaker,
-}
-
-impl Wake for ReadReadiness {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.status.set_readable(true);
-        self.read_waker.wake();
-    }
-}
-
 /// One client's socket.
 pub(crate) struct ClientSocket {
     stream: ClientStream,
-    readiness: Arc<ReadReadiness>,
     read_budget_left: usize,
     write_budget_left: usize,
     read_turns: Turns,
@@ -69,19 +46,19 @@ pub(crate) struct ClientSocket {
 }
 
 impl ClientSocket {
-    pub(crate) fn new(stream: impl Into<ClientStream>, status: Arc<SocketStatus>) -> Self {
-        let stream = stream.into();
-        // Each write is a complete flush. Fails only on a dead socket, as the next read will; so do these.
-        let _ = stream.set_nodelay();
+    /// Creates the socket of a client.
+    ///
+    /// # Errors
+    /// The system cannot watch it: it has no memory for that.
+    pub(crate) fn new(stream: AcceptedStream, status: Arc<SocketStatus>) -> io::Result<Self> {
+        if let AcceptedStream::Tcp(tcp) = &stream {
+            // Each write is a complete flush. Fails only on a dead socket, as the next read will; so do these.
+            let _ = tcp.set_nodelay(true);
+        }
         let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
         let _ = set_socket_recv_buffer_size(&stream, RECEIVE_BUFFER);
-        let readiness = ReadReadiness {
-            status: Arc::clone(&status),
-            read_waker: AtomicWaker::new(),
-        };
-        Self {
-            stream,
-            readiness: Arc::new(readiness),
+        Ok(Self {
+            stream: ClientStream::new(stream, &status)?,
             read_budget_left: READ_BUDGET,
             write_budget_left: WRITE_BUDGET,
             read_turns: Turns::default(),
@@ -90,13 +67,20 @@ impl ClientSocket {
             ignore_received_as_activity: false,
             #[cfg(test)]
             writes: 0,
-        }
+        })
     }
 
-    /// Returns whether a read could return anything. If not, the waker of the last `poll_read` is called
-    /// once it could.
-    pub(crate) fn may_be_readable(&self) -> bool {
-        self.status.is_readable()
+    /// Returns whether a read could return anything. If not, the task of `cx` is woken once it could, and its next turn
+    /// begins then.
+    pub(crate) fn wait_readable(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.status.is_readable() {
+            self.status.register(cx.waker());
+            if !self.status.is_readable() {
+                self.read_budget_left = READ_BUDGET;
+                return false;
+            }
+        }
+        true
     }
 
     /// Ends the turn in which the task of `cx` reads and handles messages; it is woken for the next one.
@@ -123,14 +107,7 @@ impl ClientSocket {
     /// Completes once the client has disconnected without having sent anything, and never if it has sent something:
     /// then its end shows only after that is read.
     pub(crate) async fn disconnected(&self) {
-        if self
-            .stream
-            .peek(&mut [0])
-            .await
-            .is_ok_and(|bytes| bytes > 0)
-        {
-            pending::<()>().await;
-        }
+        self.stream.disconnected(&self.status).await;
     }
 
     /// Shuts down the sending direction, and reads until the client closes its own. Closing at once would
@@ -168,25 +145,24 @@ impl AsyncRead for ClientSocket {
         if !self.may_read(cx) {
             return Poll::Pending;
         }
-        self.readiness.read_waker.register(cx.waker());
+        self.status.register(cx.waker());
         if !self.status.take_readable() {
             self.read_budget_left = READ_BUDGET;
             return Poll::Pending;
         }
-        let waker = Waker::from(Arc::clone(&self.readiness));
-        let read = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&waker), buffer);
+        let Self { stream, status, .. } = &mut *self;
+        let read = stream.poll_read(status, buffer);
         match &read {
             Poll::Pending => self.read_budget_left = READ_BUDGET,
-            Poll::Ready(result) => {
-                self.status.set_readable(true);
-                if let Ok(bytes) = *result {
-                    self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
-                    self.status.traffic.counts.bytes_in.add(bytes as u64);
-                    if !self.ignore_received_as_activity {
-                        self.status.record_received();
-                    }
+            Poll::Ready(Ok(bytes)) => {
+                let bytes = *bytes;
+                self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
+                self.status.traffic.counts.bytes_in.add(bytes as u64);
+                if !self.ignore_received_as_activity {
+                    self.status.record_received();
                 }
             }
+            Poll::Ready(Err(_)) => {}
         }
         read
     }
@@ -215,11 +191,10 @@ impl AsyncWrite for ClientSocket {
             return Poll::Pending;
         }
         let pieces = cut(pieces, WRITE_BUDGET);
-        self.status.register_writer(cx.waker());
-        let waker = Waker::from(Arc::clone(&self.status));
-        let mut cx = Context::from_waker(&waker);
+        self.status.register(cx.waker());
         let epoch = self.status.write_epoch();
-        let written = Pin::new(&mut self.stream).poll_write_vectored(&mut cx, &pieces);
+        let Self { stream, status, .. } = &mut *self;
+        let written = stream.poll_write(status, &pieces);
         match &written {
             Poll::Pending => {
                 self.write_budget_left = WRITE_BUDGET;
@@ -242,11 +217,11 @@ impl AsyncWrite for ClientSocket {
         written
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.shutdown(Shutdown::Write))
     }
 }

@@ -11,17 +11,18 @@ mod watch;
 use crate::broker::{Broker, Clock, Event, EventSender, inbox};
 use crate::config::{Address, Config, ConfigError};
 use crate::net::bind::close_unnamed;
+use crate::net::connection::allocate_readers;
 use crate::net::frame_writer;
 use crate::net::listener_set::ListenerSet;
 use crate::net::server_state::{MAX_REJECTING, ServerState};
 use crate::net::turns;
 use crate::status::{self, DaemonState, Moderation, Routes};
+use crate::sys::executor;
 use crate::sys::limits::Limits;
 use crate::sys::memory::available_memory;
 use crate::sys::signals::Request;
 use crate::sys::systemd::StateChange;
 use crate::sys::systemd_sockets;
-use crate::sys::executor;
 pub use binding::{BindError, WhenTaken};
 use binding::{MaybeBound, bind_listener, log_retry};
 use futures::channel::mpsc;
@@ -119,7 +120,9 @@ impl Server {
             status,
             open_files,
         } = self;
-        frame_writer::allocate_buffers(executor::count(config.process.threads));
+        let threads = executor::count(config.process.threads);
+        frame_writer::allocate_buffers(threads);
+        allocate_readers(threads);
         let limits = limits(&config, open_files);
         limits.warnings().iter().for_each(|it| log::warn!("{it}"));
         let (mut events, inbox) = inbox();

@@ -2,8 +2,10 @@
 
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Event, EventSender, Pulse};
+use crate::net::connection::replace_readers;
 use crate::net::listener_set::{ListenerHandle, ListenerSet};
 use crate::status::DaemonState;
+use crate::sys::executor;
 use crate::sys::systemd::{Notifier, StateChange};
 use async_std::task;
 use futures::SinkExt;
@@ -52,7 +54,8 @@ impl Watch {
     }
 
     /// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener. Tells
-    /// systemd that the daemon is well if the broker has handled the last one. Records the history of `daemon`.
+    /// systemd that the daemon is well if the broker has handled the last one. Records the history of `daemon`, and replaces
+    /// what a storm may have left in use.
     pub(super) async fn tick(&self, mut broker: EventSender, daemon: &DaemonState) -> Infallible {
         loop {
             task::sleep(Duration::from_secs(1)).await;
@@ -61,6 +64,9 @@ impl Watch {
                 self.notifier.beat(|| self.status());
             }
             daemon.record_second();
+            // Here nothing is allocated in the heap of a thread that serves clients.
+            replace_readers();
+            executor::renew_queues();
             for listener in self.listeners.current() {
                 // Fails if the broker has panicked, too, which ends the caller.
                 let _ = listener.event_sender().try_send(Event::Refresh);

@@ -2,10 +2,10 @@
 
 use super::routes::Routes;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
-use crate::net::client_stream::ClientStream;
 use crate::net::http::request::{RequestError, RequestHead, read_body, read_head};
 use crate::net::http::response::Response;
 use crate::net::listen_socket::ListenSocket;
+use crate::net::stream::RuntimeStream;
 use async_std::future::timeout;
 use async_std::task;
 use futures::channel::oneshot;
@@ -85,9 +85,9 @@ async fn serve_with(
     pending::<()>().await;
 }
 
-async fn accept(socket: &ListenSocket) -> Option<ClientStream> {
+async fn accept(socket: &ListenSocket) -> Option<RuntimeStream> {
     match socket.accept().await {
-        Ok((client, _)) => Some(client),
+        Ok((client, _)) => RuntimeStream::new(client).ok(),
         Err(_) => {
             task::sleep(BACKOFF).await;
             None
@@ -97,7 +97,7 @@ async fn accept(socket: &ListenSocket) -> Option<ClientStream> {
 
 /// Answers one request and closes the connection. `ended` ends the wait for the client, and not the work for it.
 async fn serve_client(
-    mut client: ClientStream,
+    mut client: RuntimeStream,
     mut ended: oneshot::Receiver<Infallible>,
     answer: impl AsyncFn(&RequestHead, Vec<u8>) -> Response,
 ) {
@@ -133,7 +133,7 @@ async fn in_time<T>(
 }
 
 async fn read_request(
-    client: &mut ClientStream,
+    client: &mut RuntimeStream,
     memory: &mut MemoryReservation,
 ) -> Result<(RequestHead, Vec<u8>), RequestError> {
     let (head, mut rest) = read_head(client, Vec::new(), memory).await?;
@@ -144,7 +144,7 @@ async fn read_request(
 
 /// Sends a response, and waits until the client has closed the connection: closing it first could lose the end of the
 /// response (RFC 9112 section 9.6).
-async fn respond(mut client: ClientStream, response: &Response, method: &str) -> io::Result<()> {
+async fn respond(mut client: RuntimeStream, response: &Response, method: &str) -> io::Result<()> {
     let (head, body) = response.encode(method);
     client.write_all(head.as_bytes()).await?;
     for piece in body {

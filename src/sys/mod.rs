@@ -10,6 +10,7 @@ pub mod log_writer;
 pub(crate) mod memory;
 pub mod open_files;
 pub(crate) mod process;
+pub(crate) mod reactor;
 pub(crate) mod recent_warnings;
 pub mod signals;
 pub mod stderr;

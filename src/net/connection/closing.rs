@@ -34,8 +34,8 @@ impl Pump {
         self.flush().await;
     }
 
-    /// Reads until the client has sent its Close frame. Gives up when the client sends more than fits the
-    /// buffer that each connection has, and when the broker aborts the connection.
+    /// Reads until the client has sent its Close frame. Gives up when the client sends a message that does not fit
+    /// the buffer, and when the broker aborts the connection.
     async fn await_close_frame(&mut self) {
         poll_fn(|cx| {
             loop {
@@ -48,7 +48,7 @@ impl Pump {
             let buffered_bytes = self.websocket.buffered_bytes();
             // The broker counts this connection as closing, and needs no notification about the budget.
             let _ = self.memory.reserve(buffered_bytes, self.websocket.status());
-            if self.memory.is_reserved() || self.link.is_aborted(cx) {
+            if self.websocket.has_outgrown_buffer() || self.link.is_aborted(cx) {
                 Poll::Ready(())
             } else {
                 Poll::Pending
@@ -90,15 +90,12 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
             pump.close_without_reading(reason).await;
         }
         PumpExit::Close(reason) => {
-            pump.websocket.close(reason).await;
+            poll_fn(|cx| Poll::Ready(pump.websocket.close(cx, reason))).await;
             pump.flush().await;
             pump.await_close_frame().await;
         }
-        _ => {
-            // Polling makes tungstenite write its reply to the client's Close frame.
-            let _ = poll_fn(|cx| Poll::Ready(pump.websocket.poll_message(cx).is_ready())).await;
-            pump.flush().await;
-        }
+        // The reply to the client's Close frame is queued.
+        _ => pump.flush().await,
     }
     pump.into_socket().linger().await;
 }

@@ -9,9 +9,9 @@ mod connection_log;
 mod exit;
 mod pings;
 mod pump;
-mod read_buffer;
 mod receive_memory;
 mod turn;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -27,10 +27,11 @@ pub(crate) use connection_log::ConnectionLog;
 use exit::PumpExit;
 use futures::FutureExt;
 use futures::future::poll_fn;
-use pump::{Pump, PumpEvent};
-use read_buffer::{BufferedWebSocket, ReadBufferSize};
+use pump::Pump;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
+use websocket::WebSocket;
+pub(crate) use websocket::{allocate_readers, replace_readers};
 
 /// The connection of an admitted client.
 pub(crate) struct Connection {
@@ -52,7 +53,7 @@ impl Connection {
         settings: &ListenerSettings,
         log: ConnectionLog,
     ) -> Self {
-        let mut websocket = BufferedWebSocket::new(socket, already_read, settings.max_message_size);
+        let mut websocket = WebSocket::new(socket, already_read, settings.max_message_size);
         let response = Frame::encoded(upgrade_response);
         websocket.writer_mut().queue_control(response);
         Self {
@@ -66,15 +67,10 @@ impl Connection {
     /// handshake, which may take `close_timeout`, extended by the time that a slow line needs for what was sent
     /// before.
     pub(crate) async fn run(mut self) {
-        let exit = loop {
-            let poll = poll_fn(|cx| self.pump.poll(cx));
-            match AssertUnwindSafe(poll).catch_unwind().await {
-                Ok(PumpEvent::Exit(exit)) => break exit,
-                Ok(PumpEvent::ReplaceBuffer(size)) => self.pump = self.pump.with_new_buffer(size),
-                // The pump's state is unknown, so nothing more is read from the client.
-                Err(_panic) => break PumpExit::Fail(CloseReason::INTERNAL_ERROR),
-            }
-        };
+        let poll = poll_fn(|cx| self.pump.poll(cx));
+        // After a panic the pump's state is unknown, so nothing more is read from the client.
+        let exit = AssertUnwindSafe(poll).catch_unwind().await;
+        let exit = exit.unwrap_or(PumpExit::Fail(CloseReason::INTERNAL_ERROR));
         let Self {
             mut pump,
             opened_at,
@@ -83,7 +79,7 @@ impl Connection {
         let reason = exit.disconnect_reason();
         if matches!(exit, PumpExit::Close(reason) if reason.discards_received()) {
             // Frees an incomplete message before the broker decides whether to evict more connections.
-            pump = pump.with_new_buffer(ReadBufferSize::Small);
+            pump.websocket.discard_received();
             pump.memory.release(pump.websocket.status());
         }
         pump.link.report_end(reason).await;

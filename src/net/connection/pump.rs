@@ -4,9 +4,9 @@ use super::broker_link::{BrokerGone, BrokerLink};
 use super::connection_log::ConnectionLog;
 use super::exit::PumpExit;
 use super::pings::Pings;
-use super::read_buffer::{BufferedWebSocket, ReadBufferSize};
 use super::receive_memory::ReceiveMemory;
 use super::turn::{MAX_FRAMES, Turn};
+use super::websocket::WebSocket;
 use crate::base::close::DisconnectReason;
 use crate::broker::{CloseOrder, Directives};
 use crate::realm::{DecodeFn, Message, Protocol};
@@ -18,27 +18,18 @@ use std::time::Instant;
 /// Pongs delays itself. Enough for the Pings of one turn.
 const MAX_QUEUED_CONTROLS: usize = MAX_FRAMES;
 
-/// An action that the pump leaves to its connection.
-pub(super) enum PumpEvent {
-    /// The connection ends.
-    Exit(PumpExit),
-    /// The read buffer is empty, and is to be replaced by one of this size.
-    ReplaceBuffer(ReadBufferSize),
-}
-
 /// The reason for which reading stopped in a poll.
+#[derive(PartialEq)]
 enum ReadStop {
     /// Something wakes the task when there may be more to read, or the connection ends.
     Waits,
     /// Too many control frames are queued.
     QueuedControls,
-    /// The read buffer is to be replaced by one of this size at the end of the poll.
-    ReplaceBuffer(ReadBufferSize),
 }
 
 /// Moves messages in both directions.
 pub(super) struct Pump {
-    pub(super) websocket: BufferedWebSocket,
+    pub(super) websocket: WebSocket,
     pub(super) link: BrokerLink,
     pub(super) memory: ReceiveMemory,
     pings: Pings,
@@ -50,7 +41,7 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) fn new(
-        websocket: BufferedWebSocket,
+        websocket: WebSocket,
         link: BrokerLink,
         protocol: &'static Protocol,
         log: ConnectionLog,
@@ -66,12 +57,6 @@ impl Pump {
         }
     }
 
-    /// Replaces the read buffer by an empty one. What was in it is lost.
-    pub(super) fn with_new_buffer(mut self: Box<Self>, size: ReadBufferSize) -> Box<Self> {
-        self.websocket = self.websocket.with_new_buffer(size);
-        self
-    }
-
     /// Moves messages in both directions as far as possible without waiting, in this order:
     ///
     /// 1. take the frames and the broker's directives from the outbox; a close that discards the outbox ends
@@ -80,13 +65,12 @@ impl Pump {
     /// 3. write, first control frames (Pongs for the messages just read among them), then data frames;
     /// 4. send the pending events to the broker;
     /// 5. report an end of the connection that was found by reading, once all events before it are sent;
-    /// 6. request a new read buffer if the current one should be replaced;
-    /// 7. report a close by the broker, once all frames are written.
+    /// 6. report a close by the broker, once all frames are written.
     ///
     /// If reading stopped because of queued control frames and these are written now, another turn follows:
     /// tungstenite may hold messages that it has already read, for which the socket would not wake the task.
     /// In all other cases a waker is registered.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpEvent> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpExit> {
         let writer = self.websocket.writer_mut();
         let queued = writer.queue.len();
         let directives = self.link.take(cx, &mut writer.queue);
@@ -99,9 +83,9 @@ impl Pump {
         }
         // The outbox repeats this order in each poll.
         let closing = match directives.close {
-            Some(CloseOrder::Abort) => return Poll::Ready(PumpEvent::Exit(PumpExit::Abort)),
+            Some(CloseOrder::Abort) => return Poll::Ready(PumpExit::Abort),
             Some(CloseOrder::Graceful(reason)) if reason.discards_outbox() => {
-                return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
+                return Poll::Ready(PumpExit::Close(reason));
             }
             Some(CloseOrder::Graceful(reason)) => {
                 // A client that does not read its last frames must not keep the connection open by
@@ -119,17 +103,13 @@ impl Pump {
         let all_sent = self.send_events(cx);
 
         if let Some(exit) = self.exit.take_if(|_| all_sent) {
-            return Poll::Ready(PumpEvent::Exit(exit));
-        }
-        // Before a close by the broker, since the closing handshake may last long with what a buffer holds.
-        if let ReadStop::ReplaceBuffer(size) = stop {
-            return Poll::Ready(PumpEvent::ReplaceBuffer(size));
+            return Poll::Ready(exit);
         }
         let writer = self.websocket.writer_mut();
         if let Some(reason) = closing.filter(|_| writer.is_empty()) {
-            return Poll::Ready(PumpEvent::Exit(PumpExit::Close(reason)));
+            return Poll::Ready(PumpExit::Close(reason));
         }
-        if matches!(stop, ReadStop::QueuedControls) && writer.queued_controls() == 0 {
+        if stop == ReadStop::QueuedControls && writer.queued_controls() == 0 {
             writer.socket.end_read_turn(cx);
         }
         Poll::Pending
@@ -154,12 +134,10 @@ impl Pump {
         let writer = self.websocket.writer_mut();
         let progress = writer.tracker.take_progress();
         writer.socket.status().record_progress(progress);
-        let buffered_bytes = match stop {
-            // The buffer is empty, and what was read into it is in the decoded messages. Counting it, too,
-            // would evict a client for a single message larger than half the budget.
-            ReadStop::ReplaceBuffer(_) => 0,
-            ReadStop::Waits | ReadStop::QueuedControls => self.websocket.buffered_bytes(),
-        };
+        // Of an ended message nothing is counted but what is decoded: counting its buffer, too, would evict a client for
+        // a single message larger than half the budget.
+        self.websocket.release_reader(self.pings.is_silent());
+        let buffered_bytes = self.websocket.buffered_bytes();
         let status = self.websocket.status();
         if self.memory.reserve(buffered_bytes, status) {
             self.link.report_budget_exceeded();
@@ -200,7 +178,7 @@ impl Pump {
     fn read_messages(&mut self, cx: &mut Context<'_>, is_closing: bool) -> ReadStop {
         let mut turn = Turn::default();
         let mut stopped_by_controls = false;
-        while self.exit.is_none() && self.replacement().is_none() {
+        while self.exit.is_none() {
             let writer = self.websocket.writer_mut();
             if turn.is_over() {
                 // There may be more to read, but other tasks run first.
@@ -209,9 +187,6 @@ impl Pump {
             }
             if writer.queued_controls() >= MAX_QUEUED_CONTROLS {
                 stopped_by_controls = true;
-                break;
-            }
-            if !writer.socket.may_be_readable() {
                 break;
             }
             match self.websocket.poll_message(cx) {
@@ -233,16 +208,11 @@ impl Pump {
                 Poll::Pending => break,
             }
         }
-        match self.replacement() {
-            Some(size) => ReadStop::ReplaceBuffer(size),
-            None if stopped_by_controls => ReadStop::QueuedControls,
-            None => ReadStop::Waits,
+        if stopped_by_controls {
+            ReadStop::QueuedControls
+        } else {
+            ReadStop::Waits
         }
-    }
-
-    /// Returns the new size if the read buffer should be replaced now.
-    fn replacement(&self) -> Option<ReadBufferSize> {
-        self.websocket.replacement(self.pings.is_silent())
     }
 
     /// Handles a received message, and returns it if it is a data message. Any message but Close ends the

@@ -65,11 +65,6 @@ impl ReceiveMemory {
         reserved > before && receive_memory.budget().is_exceeded()
     }
 
-    /// Returns whether memory is reserved that the broker does not know of.
-    pub(super) fn is_reserved(&self) -> bool {
-        self.reserved_bytes > 0
-    }
-
     /// Releases the memory that is reserved for received data.
     pub(super) fn release(&mut self, status: &SocketStatus) {
         let reserved = std::mem::take(&mut self.reserved_bytes);
@@ -110,10 +105,10 @@ mod tests {
     fn a_little_is_reserved_only_while_the_task_waits_and_then_from_the_first_byte_on() {
         let (mut memory, status) = (ReceiveMemory::default(), status(0));
         memory.add_decoded(UNCOUNTED_BYTES - 10);
-        assert!(!memory.reserve(10, &status) && !memory.is_reserved());
+        assert!(!memory.reserve(10, &status) && memory.reserved_bytes == 0);
         assert!(!memory.reserve(11, &status));
         assert_eq!(status.receive_memory.bytes(), UNCOUNTED_BYTES + 1);
-        assert!(!memory.reserve(10, &status) && !memory.is_reserved());
+        assert!(!memory.reserve(10, &status) && memory.reserved_bytes == 0);
         assert!(!memory.reserve_all(10, &status));
         assert_eq!(status.receive_memory.bytes(), UNCOUNTED_BYTES);
         memory.release(&status);

@@ -1,8 +1,6 @@
 //! Tests of a connection over a loopback socket, without a broker.
 
 use super::exit::PumpExit;
-use super::pump::PumpEvent;
-use super::read_buffer::ReadBufferSize;
 use super::turn::MAX_FRAMES;
 use super::{BrokerLink, Connection, ConnectionLog};
 use crate::base::close::CloseReason;
@@ -14,15 +12,17 @@ use crate::broker::{
 use crate::config::Listener;
 use crate::net::server_state::ServerState;
 use crate::net::socket::ClientSocket;
+use crate::net::stream::AcceptedStream;
 use crate::protocols;
 use crate::realm::ConnectionId;
-use async_std::net::{TcpListener, TcpStream};
-use async_std::task::{block_on, yield_now};
+use async_io::block_on;
+use async_std::net::TcpStream;
 use async_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use futures::channel::mpsc;
 use futures::future::{Either, poll_fn, select};
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll, try_join};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll};
+use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -43,9 +43,11 @@ struct Harness {
 
 impl Harness {
     async fn new() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let connecting = TcpStream::connect(listener.local_addr().unwrap());
-        let (client, (tcp, _)) = try_join!(connecting, listener.accept()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let client = client.await.unwrap();
+        let (tcp, _) = listener.accept().unwrap();
+        tcp.set_nonblocking(true).unwrap();
         let budget = MemoryBudget::new(0);
         let status = SocketStatus::new(&Arc::new(Clock::new()), &budget, &Arc::default());
         let (sender, inbox) = inbox();
@@ -56,7 +58,7 @@ impl Harness {
         let protocol = protocols::by_name("peerdrop").unwrap();
         let mut settings = Listener::built_in(protocol).settings;
         settings.max_message_size = MAX_MESSAGE;
-        let socket = ClientSocket::new(tcp, Arc::new(status));
+        let socket = ClientSocket::new(AcceptedStream::Tcp(tcp), Arc::new(status)).unwrap();
         let log = ConnectionLog {
             server,
             protocol: protocol.name,
@@ -78,18 +80,8 @@ impl Harness {
     }
 
     /// Runs the connection for one poll.
-    async fn poll(&mut self) -> Poll<PumpEvent> {
+    async fn poll(&mut self) -> Poll<PumpExit> {
         poll!(poll_fn(|cx| self.connection.pump.poll(cx)))
-    }
-
-    /// Replaces the read buffer as an event of the pump demands, which must be by one of this size.
-    fn with_new_buffer(mut self, event: Poll<PumpEvent>, expected: ReadBufferSize) -> Self {
-        let Poll::Ready(PumpEvent::ReplaceBuffer(size)) = event else {
-            panic!("the buffer is to be replaced by one of size {expected:?}");
-        };
-        assert_eq!(size, expected);
-        self.connection.pump = self.connection.pump.with_new_buffer(size);
-        self
     }
 
     /// Returns the number of writes to the client so far.
@@ -111,60 +103,37 @@ fn frame(opcode: OpCode, payload: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// Sends a message of the greatest size, and lets the connection receive it.
+async fn receive_large(harness: &mut Harness) {
+    let message = frame(OpCode::Data(Data::Text), vec![b'x'; MAX_MESSAGE]);
+    let send = async { harness.client.write_all(&message).await.unwrap() };
+    let status = harness.connection.pump.websocket.status();
+    let before = status.traffic.counts.get().messages_in;
+    let receive = poll_fn(|cx| {
+        let pump = &mut harness.connection.pump;
+        assert!(pump.poll(cx).is_pending());
+        let traffic = pump.websocket.status().traffic.counts.get();
+        if traffic.messages_in > before {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    join!(send, receive);
+}
+
 #[test]
 fn a_large_message_counts_once_from_its_last_byte_on() {
     block_on(async {
         let mut harness = Harness::new().await;
-        let message = frame(OpCode::Data(Data::Text), vec![b'x'; MAX_MESSAGE]);
-        let send = async { harness.client.write_all(&message).await.unwrap() };
-        let receive = poll_fn(|cx| harness.connection.pump.poll(cx));
-        let ((), event) = join!(send, receive);
-        assert!(matches!(event, PumpEvent::ReplaceBuffer(_)));
+        receive_large(&mut harness).await;
         let Some(Event::Commands { reserved_bytes, .. }) = harness.inbox.next().await else {
             panic!("the inbox has no message");
         };
-        assert_eq!(
-            (reserved_bytes, harness.budget.reserved()),
-            (MAX_MESSAGE, MAX_MESSAGE)
-        );
-    });
-}
-
-#[test]
-fn a_connection_frees_its_large_buffer_before_the_closing_handshake() {
-    block_on(async {
-        let mut harness = Harness::new().await;
-        let message = frame(OpCode::Data(Data::Text), vec![b'x'; MAX_MESSAGE]);
-        let (last, beginning) = message.split_last().unwrap();
-        let send = async { harness.client.write_all(beginning).await.unwrap() };
-        let receive = poll_fn(|cx| {
-            let connection = &mut harness.connection;
-            assert!(connection.pump.poll(cx).is_pending());
-            let traffic = connection.pump.websocket.status().traffic.counts.get();
-            if traffic.bytes_in == beginning.len() as u64 {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        });
-        join!(send, receive);
-        harness.client.write_all(&[*last]).await.unwrap();
-        while !harness
-            .connection
-            .pump
-            .websocket
-            .writer()
-            .socket
-            .may_be_readable()
-        {
-            yield_now().await;
-        }
-        let close = CloseOrder::Graceful(CloseReason::GOODBYE);
-        harness.outbox.close(close, &mut Vec::new());
-        let Poll::Ready(event) = harness.poll().await else {
-            panic!("the last byte came with the close");
-        };
-        assert!(matches!(event, PumpEvent::ReplaceBuffer(_)));
+        assert_eq!(reserved_bytes, MAX_MESSAGE);
+        let buffered_bytes = harness.connection.pump.websocket.buffered_bytes();
+        assert_eq!(harness.budget.reserved(), MAX_MESSAGE + buffered_bytes);
+        assert!(buffered_bytes < MAX_MESSAGE / 10);
     });
 }
 
@@ -177,15 +146,12 @@ fn the_pongs_of_a_turn_leave_in_one_write() {
             first_poll.is_pending() && harness.writes() == 1,
             "the response"
         );
-        // tungstenite queues the Pong for a Ping when it is asked for the next message. So the Pong for the last frame
-        // of a full turn is written in the next turn.
-        let count = MAX_FRAMES - 1;
-        let pings = frame(OpCode::Control(Control::Ping), Vec::new()).repeat(count);
+        let pings = frame(OpCode::Control(Control::Ping), Vec::new()).repeat(MAX_FRAMES);
         harness.client.write_all(&pings).await.unwrap();
         // An empty Pong has 2 bytes.
-        let mut received = vec![0; RESPONSE.len() + 2 * count];
+        let mut received = vec![0; RESPONSE.len() + 2 * MAX_FRAMES];
         let run = poll_fn(|cx| match harness.connection.pump.poll(cx) {
-            Poll::Ready(_) => panic!("the pump neither exits nor replaces its buffer"),
+            Poll::Ready(_) => panic!("the pump does not exit"),
             Poll::Pending => Poll::<()>::Pending,
         });
         let receive = harness.client.read_exact(&mut received);
@@ -205,7 +171,7 @@ fn a_message_that_arrives_while_the_broker_closes_is_not_passed_to_it() {
         let pump = &mut harness.connection.pump;
         poll_fn(|cx| {
             let event = pump.poll(cx);
-            let is_closed = |event| matches!(event, PumpEvent::Exit(PumpExit::Close(_)));
+            let is_closed = |exit| matches!(exit, PumpExit::Close(_));
             assert!(matches!(event.map(is_closed), Poll::Ready(true)));
             let traffic = pump.websocket.status().traffic.counts.get();
             if traffic.bytes_in == message.len() as u64 {
@@ -220,19 +186,32 @@ fn a_message_that_arrives_while_the_broker_closes_is_not_passed_to_it() {
 }
 
 #[test]
-fn a_buffer_is_large_after_a_large_message_and_small_once_the_client_is_silent() {
+fn a_connection_has_a_reader_only_while_a_message_is_unfinished_or_after_a_large_one() {
     block_on(async {
         let mut harness = Harness::new().await;
-        let message = frame(OpCode::Data(Data::Text), vec![b'x'; MAX_MESSAGE]);
-        let send = async { harness.client.write_all(&message).await.unwrap() };
-        let receive = poll_fn(|cx| harness.connection.pump.poll(cx));
-        let ((), event) = join!(send, receive);
-        let mut harness = harness.with_new_buffer(Poll::Ready(event), ReadBufferSize::Large);
-        assert!(harness.poll().await.is_pending());
+        let message = frame(OpCode::Data(Data::Text), b"here".to_vec());
+        let (last, beginning) = message.split_last().unwrap();
+        for (bytes, is_held) in [(beginning, true), (&[*last], false)] {
+            harness.client.write_all(bytes).await.unwrap();
+            poll_fn(|cx| {
+                let pump = &mut harness.connection.pump;
+                assert!(pump.poll(cx).is_pending());
+                if (pump.websocket.buffered_bytes() > 0) == is_held {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        }
+        // Until the broker has taken the messages, the connection does not read.
+        harness.inbox.next().await.unwrap();
+        receive_large(&mut harness).await;
+        assert!(harness.connection.pump.websocket.buffered_bytes() > 0);
+        harness.inbox.next().await.unwrap();
         harness.outbox.ping(PingReason::Silence, &mut Vec::new());
-        let event = harness.poll().await;
-        let mut harness = harness.with_new_buffer(event, ReadBufferSize::Small);
         assert!(harness.poll().await.is_pending());
+        assert_eq!(harness.connection.pump.websocket.buffered_bytes(), 0);
     });
 }
 
@@ -245,7 +224,7 @@ fn the_command_that_answers_a_probe_is_sent_before_the_answer_is_reported() {
         let message = frame(OpCode::Data(Data::Text), b"here".to_vec());
         harness.client.write_all(&message).await.unwrap();
         let run = poll_fn(|cx| match harness.connection.pump.poll(cx) {
-            Poll::Ready(_) => panic!("the pump neither exits nor replaces its buffer"),
+            Poll::Ready(_) => panic!("the pump does not exit"),
             Poll::Pending => Poll::<()>::Pending,
         });
         let events = harness.inbox.by_ref().take(2).collect::<Vec<Event>>();

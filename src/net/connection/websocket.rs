@@ -1,0 +1,282 @@
+//! What tungstenite reads a client's messages with.
+//!
+//! A connection that waits for a message has nothing of the kind: a whole message leaves nothing behind, so the next
+//! one of any client can be read with what read the last. A connection keeps it only while a message is unfinished, and
+//! has one with a large buffer while it receives large messages. tungstenite never shrinks its read buffer
+//! (snapview/tungstenite-rs#480, #496), so one that has grown is dropped instead.
+
+use crate::base::close::CloseReason;
+use crate::base::frame::{Frame, close_frame};
+use crate::broker::SocketStatus;
+use crate::net::frame_tracker::LARGE_PAYLOAD;
+use crate::net::frame_writer::FrameWriter;
+use crate::net::socket::ClientSocket;
+use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use async_tungstenite::tungstenite::{Error, Message};
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+/// Size in bytes of a shared reader's buffer, and so of one read: several messages of the usual size.
+const SHARED_BUFFER: usize = 8 * 1024;
+
+/// Size in bytes of the buffer of a connection that receives large messages, which then needs fewer system calls.
+const LARGE_BUFFER: usize = 64 * 1024;
+
+/// Largest payload, in bytes, after which a large buffer is kept. One that received a larger payload has grown to more
+/// memory than is worth keeping.
+const MAX_KEPT_PAYLOAD: usize = 2 * LARGE_BUFFER;
+
+/// Number of consecutive small frames after which a connection has no large buffer any more. Compared with them,
+/// allocating one again costs nothing.
+const MAX_SMALL_FRAMES: u32 = 256;
+
+/// Readers that no connection uses now: as many as there are threads.
+static SHARED: Mutex<Vec<Reader>> = Mutex::new(Vec::new());
+
+/// A reader of messages. It is between two messages, with an empty buffer, unless a connection has it.
+type Reader = Box<WebSocketContext>;
+
+fn shared() -> MutexGuard<'static, Vec<Reader>> {
+    // No code that holds the lock can panic.
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Allocates what each of this many threads needs to read messages.
+pub(crate) fn allocate_readers(threads: usize) {
+    shared().reserve_exact(threads);
+    replace_readers();
+}
+
+/// Replaces the readers that no connection uses now. What was allocated in a storm would keep the memory below it (see
+/// [`crate::base::spare`]).
+pub(crate) fn replace_readers() {
+    let mut shared = shared();
+    shared.clear();
+    let count = shared.capacity();
+    shared.extend((0..count).map(|_| new_reader(Vec::new(), SHARED_BUFFER)));
+}
+
+/// Creates a reader with a buffer of this size in bytes, which has already read something.
+fn new_reader(already_read: Vec<u8>, buffer: usize) -> Reader {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(buffer)
+        // tungstenite's own frames go to the writer at once.
+        .write_buffer_size(0)
+        .max_write_buffer_size(1024);
+    let context = WebSocketContext::from_partially_read(already_read, Role::Server, Some(config));
+    Box::new(context)
+}
+
+/// A client's WebSocket.
+pub(super) struct WebSocket {
+    writer: FrameWriter,
+    /// The reader that this connection uses now.
+    reader: Option<Reader>,
+    max_message_size: usize,
+}
+
+impl WebSocket {
+    /// Creates a WebSocket. `already_read` are bytes that were read together with the request head.
+    pub(super) fn new(
+        socket: ClientSocket,
+        already_read: Vec<u8>,
+        max_message_size: usize,
+    ) -> Self {
+        let mut websocket = Self {
+            writer: FrameWriter::new(socket, &already_read),
+            reader: None,
+            max_message_size,
+        };
+        if !already_read.is_empty() {
+            websocket.set_reader(new_reader(already_read, SHARED_BUFFER));
+        }
+        websocket
+    }
+
+    /// Makes this the connection's reader.
+    fn set_reader(&mut self, mut reader: Reader) {
+        let limit = Some(self.max_message_size);
+        if reader.get_config().max_message_size != limit {
+            reader.set_config(|config| {
+                config.max_message_size = limit;
+                config.max_frame_size = limit;
+            });
+        }
+        self.reader = Some(reader);
+    }
+
+    /// Returns the initial size of the reader's buffer, 0 without one. tungstenite keeps it.
+    fn buffer_size(&self) -> usize {
+        let reader = self.reader.as_ref();
+        reader.map_or(0, |reader| reader.get_config().read_buffer_size)
+    }
+
+    /// Drops what has been received of an unfinished message.
+    pub(super) fn discard_received(&mut self) {
+        self.reader = None;
+        self.writer.tracker.largest_payload = 0;
+    }
+
+    /// Returns whether the reader holds a part of a message, or whole ones that it has not returned yet.
+    fn holds_received(&self) -> bool {
+        !self.writer.tracker.between_messages() || self.writer.tracker.unreturned > 0
+    }
+
+    /// Returns whether the closing handshake has begun, which the reader takes part in.
+    fn is_closing(&self) -> bool {
+        let reader = self.reader.as_ref();
+        reader.is_some_and(|reader| !reader.can_write())
+    }
+
+    /// Gives the reader back if it holds nothing, or takes the size that suits what the client sends. `is_silent` says
+    /// whether the client was sent a Ping for its silence and has sent nothing since.
+    pub(super) fn release_reader(&mut self, is_silent: bool) {
+        if self.holds_received() || self.is_closing() {
+            return;
+        }
+        let tracker = &mut self.writer.tracker;
+        let is_idle = is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
+        let is_large = tracker.largest_payload > LARGE_PAYLOAD as usize;
+        let Some(reader) = self.reader.take() else {
+            return;
+        };
+        if reader.get_config().read_buffer_size == LARGE_BUFFER {
+            if !is_idle && tracker.largest_payload <= MAX_KEPT_PAYLOAD {
+                self.reader = Some(reader);
+            } else {
+                tracker.largest_payload = 0;
+                if !is_idle {
+                    self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
+                }
+            }
+        } else if is_large {
+            tracker.largest_payload = 0;
+            self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
+        } else {
+            tracker.largest_payload = 0;
+            let mut shared = shared();
+            if shared.len() < shared.capacity() {
+                shared.push(reader);
+            }
+        }
+    }
+
+    /// Returns the received bytes that tungstenite holds, at most.
+    pub(super) fn buffered_bytes(&self) -> usize {
+        match self.buffer_size() {
+            0 => 0,
+            size => size_of::<WebSocketContext>() + self.writer.tracker.buffered_bytes(size),
+        }
+    }
+
+    /// Returns whether the buffer holds more than its initial size.
+    pub(super) fn has_outgrown_buffer(&self) -> bool {
+        let size = self.buffer_size();
+        size > 0 && self.writer.tracker.buffered_bytes(size) > size
+    }
+
+    /// Returns the next message or control frame. The reply to a control frame is queued by then.
+    pub(super) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, Error>>> {
+        if !self.holds_received() && !self.writer.socket.wait_readable(cx) {
+            return Poll::Pending;
+        }
+        let result = self.with_reader(cx, |reader, stream| {
+            let message = reader.read(stream);
+            if matches!(message, Ok(Message::Ping(_) | Message::Close(_))) {
+                // The socket is not in its way. After the reply to a Close frame it reports the end of the connection.
+                let _ = reader.flush(stream);
+            }
+            message
+        });
+        match result {
+            Ok(message) => {
+                let unreturned = &mut self.writer.tracker.unreturned;
+                *unreturned = unreturned.saturating_sub(1);
+                Poll::Ready(Some(Ok(message)))
+            }
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => {
+                // It is of no use to any client any more.
+                self.reader = None;
+                let is_end = matches!(error, Error::ConnectionClosed | Error::AlreadyClosed);
+                Poll::Ready((!is_end).then_some(Err(error)))
+            }
+        }
+    }
+
+    /// Calls the reader, or a shared one if the connection has none, with the socket as its stream.
+    fn with_reader<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: impl FnOnce(&mut WebSocketContext, &mut PolledStream) -> T,
+    ) -> T {
+        if self.reader.is_none() {
+            let reader = shared().pop();
+            self.set_reader(reader.unwrap_or_else(|| new_reader(Vec::new(), SHARED_BUFFER)));
+        }
+        let Self { writer, reader, .. } = self;
+        let reader = reader.as_mut().expect("the reader was set");
+        call(reader, &mut PolledStream { writer, cx })
+    }
+
+    /// Queues a Close frame, after which tungstenite expects that of the client.
+    pub(super) fn close(&mut self, cx: &mut Context<'_>, reason: CloseReason) {
+        // Fails only if the closing handshake has begun already.
+        let _ = self.with_reader(cx, |reader, stream| {
+            reader.close(stream, Some(close_frame(reason)))
+        });
+    }
+
+    /// Returns the writer, which owns the socket.
+    #[cfg(test)]
+    pub(super) fn writer(&self) -> &FrameWriter {
+        &self.writer
+    }
+
+    /// Returns the writer, to queue and write frames.
+    pub(super) fn writer_mut(&mut self) -> &mut FrameWriter {
+        &mut self.writer
+    }
+
+    /// Returns the state of the socket that is shared with the broker.
+    pub(super) fn status(&self) -> &SocketStatus {
+        self.writer.socket.status()
+    }
+
+    /// Returns the socket alone. Frees the received messages that were not handled, and the frames that were not
+    /// sent.
+    pub(super) fn into_socket(self) -> ClientSocket {
+        self.writer.socket
+    }
+}
+
+/// The socket as tungstenite reads it. What tungstenite writes are its own control frames, which are queued whole and
+/// never block: their number is bounded by not reading while too many of them are queued.
+struct PolledStream<'a, 'cx> {
+    writer: &'a mut FrameWriter,
+    cx: &'a mut Context<'cx>,
+}
+
+impl Read for PolledStream<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.writer.poll_read(self.cx, buffer) {
+            Poll::Ready(read) => read,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for PolledStream<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.queue_control(Frame::encoded(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

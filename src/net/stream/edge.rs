@@ -1,0 +1,121 @@
+//! A client's stream in the epoll instance of its thread ([`crate::sys::reactor`]), which tells [`SocketStatus`] of edges.
+
+use super::AcceptedStream;
+use crate::broker::SocketStatus;
+use crate::sys::executor;
+use crate::sys::reactor::Registration;
+use futures::future::{pending, poll_fn};
+use rustix::net::RecvFlags;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::task::Poll;
+
+/// A client's stream. The status has the waker of the task that waits for it.
+pub(in crate::net) struct ClientStream {
+    // Before the registration: what is closed has no events any more.
+    stream: AcceptedStream,
+    _registration: Registration,
+}
+
+impl ClientStream {
+    /// Has the status told of what happens to a stream.
+    ///
+    /// # Errors
+    /// Those of [`Reactor::register`](crate::sys::reactor::Reactor::register).
+    pub(in crate::net) fn new(
+        stream: AcceptedStream,
+        status: &Arc<SocketStatus>,
+    ) -> io::Result<Self> {
+        let source = Arc::clone(status);
+        Ok(Self {
+            _registration: executor::reactor().register(&stream, source)?,
+            stream,
+        })
+    }
+
+    /// Reads what the socket has. The status must say that it is not readable before, so that an edge that comes
+    /// meanwhile is not lost; it says so again after a read that has not emptied the socket.
+    pub(in crate::net) fn poll_read(
+        &mut self,
+        status: &Arc<SocketStatus>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = match &self.stream {
+            AcceptedStream::Tcp(tcp) => (&*tcp).read(buffer),
+            AcceptedStream::Unix(unix) => (&*unix).read(buffer),
+        };
+        match read {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            Ok(bytes) if bytes < buffer.len() && self.ends_with_short_read(status) => {
+                Poll::Ready(Ok(bytes))
+            }
+            read => {
+                status.set_readable(true);
+                Poll::Ready(read)
+            }
+        }
+    }
+
+    /// Returns whether a read that leaves room in its buffer has emptied the socket, so that an edge follows. The end of
+    /// the stream, of which an edge has told before, stays to be read; and a Unix socket is read message by message
+    /// where the client passes file descriptors (unix(7)).
+    fn ends_with_short_read(&self, status: &SocketStatus) -> bool {
+        matches!(self.stream, AcceptedStream::Tcp(_)) && !status.is_hung_up()
+    }
+
+    /// Writes as much of the pieces as the socket takes.
+    pub(in crate::net) fn poll_write(
+        &mut self,
+        _status: &Arc<SocketStatus>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = match &self.stream {
+            AcceptedStream::Tcp(tcp) => (&*tcp).write_vectored(pieces),
+            AcceptedStream::Unix(unix) => (&*unix).write_vectored(pieces),
+        };
+        match written {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            written => Poll::Ready(written),
+        }
+    }
+
+    /// Completes once the client has disconnected without having sent anything, and never if it has sent something.
+    pub(in crate::net) async fn disconnected(&self, status: &Arc<SocketStatus>) {
+        let peek = || {
+            let peeked = rustix::net::recv(&self.stream, &mut [0], RecvFlags::PEEK);
+            peeked.map(|(_, bytes)| bytes).map_err(io::Error::from)
+        };
+        let peeked = poll_fn(|cx| {
+            status.register(cx.waker());
+            if !status.take_readable() {
+                return Poll::Pending;
+            }
+            match peek() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+                peeked => {
+                    status.set_readable(true);
+                    Poll::Ready(peeked)
+                }
+            }
+        });
+        if peeked.await.is_ok_and(|bytes| bytes > 0) {
+            pending::<()>().await;
+        }
+    }
+
+    /// Shuts down a direction, or both.
+    pub(in crate::net) fn shutdown(&self, direction: Shutdown) -> io::Result<()> {
+        match &self.stream {
+            AcceptedStream::Tcp(tcp) => tcp.shutdown(direction),
+            AcceptedStream::Unix(unix) => unix.shutdown(direction),
+        }
+    }
+}
+
+impl AsFd for ClientStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
