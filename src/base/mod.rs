@@ -1,6 +1,7 @@
 //! Plain data types that every other layer uses and that depend on none of them.
 
 pub mod close;
+pub(crate) mod coalesce;
 pub mod frame;
 pub(crate) mod host;
 pub(crate) mod ip;

@@ -115,7 +115,7 @@ impl Broker {
         }
         self.count_accepted(conn);
         if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.measure_rtt(now, keepalive, &mut self.wakers);
+            connection.measure_rtt(now, keepalive, &mut self.wakeups);
         }
         // The handshake waits for this. If the client is gone by then, `Disconnected` will follow.
         let _ = reply_to.send(result);

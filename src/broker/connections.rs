@@ -2,7 +2,7 @@
 
 use super::broadcasts::Broadcasts;
 use super::keepalive::{KeepaliveConfig, Liveness, Verdict};
-use super::outbox::{CloseOrder, Outbox, PingReason};
+use super::outbox::{CloseOrder, Outbox, PingReason, Wakeups};
 use super::socket_status::SocketStatus;
 use super::{Broker, Now};
 use crate::base::close::{CloseReason, DisconnectReason};
@@ -14,7 +14,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::iter;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 /// A connection from its opening handshake to its [`Event::Disconnected`](super::Event).
@@ -86,10 +85,10 @@ impl Connection {
         &mut self,
         now: Now,
         keepalive: KeepaliveConfig,
-        wakers: &mut Vec<Waker>,
+        wakeups: &mut Wakeups,
     ) {
         if self.liveness.take_due_rtt_ping(now, keepalive) {
-            self.outbox.ping(PingReason::MeasureRtt, wakers);
+            self.outbox.ping(PingReason::MeasureRtt, wakeups);
         }
     }
 
@@ -145,7 +144,7 @@ impl Broker {
                 continue;
             }
             let keepalive = slot.checks.keepalive;
-            connection.measure_rtt(now, keepalive, &mut self.wakers);
+            connection.measure_rtt(now, keepalive, &mut self.wakeups);
             let Connection {
                 liveness,
                 outbox,
@@ -157,9 +156,9 @@ impl Broker {
             }
             match liveness.check(now, status, keepalive) {
                 Verdict::Alive | Verdict::Wait => {}
-                Verdict::Ping => outbox.ping(PingReason::Silence, &mut self.wakers),
+                Verdict::Ping => outbox.ping(PingReason::Silence, &mut self.wakeups),
                 Verdict::Unresponsive => {
-                    outbox.close(CloseOrder::Abort, &mut self.wakers);
+                    outbox.close(CloseOrder::Abort, &mut self.wakeups);
                     unresponsive.push(conn);
                 }
             }

@@ -52,7 +52,7 @@ impl Broker {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return true;
         };
-        connection.outbox.push_joined(frame, &mut self.wakers)
+        connection.outbox.push_joined(frame, &mut self.wakeups)
     }
 
     /// Queues a frame for a connection. If its outbox is full, the listener's
@@ -67,10 +67,10 @@ impl Broker {
             return;
         };
         if self.admission.is_undecided(recipient) {
-            connection.outbox.push_initial(frame, &mut self.wakers);
+            connection.outbox.push_initial(frame, &mut self.wakeups);
             return;
         }
-        let Err(frame) = connection.outbox.push(frame, &mut self.wakers) else {
+        let Err(frame) = connection.outbox.push(frame, &mut self.wakeups) else {
             return;
         };
         let Some(slot) = self.slots.get(connection.listener_index) else {
@@ -94,7 +94,7 @@ impl Broker {
         let Some(connection) = self.connections.get(&recipient).filter(|it| !it.closing) else {
             return;
         };
-        if let Err(frame) = connection.outbox.push_relayed(frame, &mut self.wakers) {
+        if let Err(frame) = connection.outbox.push_relayed(frame, &mut self.wakeups) {
             self.push_past_limit(recipient, frame, NotifyWhen::Flushed, sender);
         }
     }
@@ -113,7 +113,7 @@ impl Broker {
         };
         connection
             .outbox
-            .push_past_limit(frame, notify, &mut self.wakers);
+            .push_past_limit(frame, notify, &mut self.wakeups);
         if let Some(sender) = sender {
             connection.paused_senders.push(sender);
             self.add_pause(sender);

@@ -19,7 +19,7 @@ impl Broker {
         if !self.memory.must_reclaim() || self.stopping {
             return 0;
         }
-        self.memory.abort_closing(&mut self.wakers);
+        self.memory.abort_closing(&mut self.wakeups);
         let mut work = 1 + self.shed(now, Retention::BestEffort);
         if self.memory.excess() > 0 {
             work += self.evict_beyond_fair_share(now);
@@ -82,7 +82,9 @@ impl Broker {
         self.memory.count_as_releasing(connection, bytes);
         if connection.closing {
             // The Close frame waits behind the queued frames, which is what takes the memory.
-            connection.outbox.close(CloseOrder::Abort, &mut self.wakers);
+            connection
+                .outbox
+                .close(CloseOrder::Abort, &mut self.wakeups);
         } else {
             self.close(conn, CloseReason::SHORT_OF_MEMORY);
         }

@@ -210,7 +210,7 @@ impl Broker {
         };
         let status = &connection.status;
         if connection.liveness.begin_probe(now, status, timeout) {
-            connection.outbox.ping(PingReason::Probe, &mut self.wakers);
+            connection.outbox.ping(PingReason::Probe, &mut self.wakeups);
         }
     }
 }

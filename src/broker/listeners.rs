@@ -75,7 +75,7 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.closing = true;
             let order = CloseOrder::Graceful(CloseReason::SHUTTING_DOWN);
-            connection.outbox.close(order, &mut self.wakers);
+            connection.outbox.close(order, &mut self.wakeups);
         }
     }
 

@@ -17,7 +17,7 @@
 //! [`Frame::reserve`]: crate::base::frame::Frame::reserve
 
 use super::connections::{Connection, ConnectionTable};
-use super::outbox::CloseOrder;
+use super::outbox::{CloseOrder, Wakeups};
 use super::slots::Slots;
 use crate::base::ip::SubnetKey;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
@@ -25,7 +25,6 @@ use crate::base::spare::FreeSpare;
 use crate::realm::ConnectionId;
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::task::Waker;
 
 /// Eviction frees 1/`FREE_DIVISOR` of the budget, so that the next one is not due at once, and a client that
 /// wants to cause it has to send that much again.
@@ -176,7 +175,7 @@ impl Memory {
     }
 
     /// Aborts all closing handshakes that are tracked, if too much is held without those that are over.
-    pub(super) fn abort_closing(&mut self, wakers: &mut Vec<Waker>) {
+    pub(super) fn abort_closing(&mut self, wakeups: &mut Wakeups) {
         self.reap_closed();
         if self.excess() == 0 {
             return;
@@ -186,7 +185,7 @@ impl Memory {
             if connection.releasing.is_none() {
                 let bytes = connection.held_bytes();
                 self.count_as_releasing(connection, bytes);
-                connection.outbox.close(CloseOrder::Abort, wakers);
+                connection.outbox.close(CloseOrder::Abort, wakeups);
             }
         }
         self.closing = closing;

@@ -51,7 +51,9 @@ pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 use memory::Memory;
 #[cfg(test)]
 pub(crate) use outbox::Outbox;
-pub(crate) use outbox::{CloseOrder, Directives, OutboxReceiver, PingReason, outbox};
+pub(crate) use outbox::{
+    CloseOrder, DirectWriter, Directives, OutboxReceiver, PingReason, Sink, Wakeups, outbox,
+};
 use pausing::Pausing;
 pub(crate) use pulse::Pulse;
 use slots::Slots;
@@ -59,7 +61,6 @@ pub(crate) use slots::{ConnectionChecks, ListenerKey, RealmSlot};
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 pub(crate) use traffic::Traffic;
 pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
@@ -73,6 +74,8 @@ const WORK_PER_BATCH: usize = 256;
 /// Time after which the broker yields even if the units of work are fewer: some cost more than most. Longer
 /// than a batch that is interrupted by other programs, which would otherwise be cut into small ones.
 const TIME_PER_BATCH: Duration = Duration::from_millis(10);
+/// Writes to sockets between two looks at that time.
+const WRITES_PER_LOOK: usize = 16;
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
 
@@ -91,8 +94,8 @@ pub(crate) struct Broker {
     broadcasts: Broadcasts,
     /// Closes that are not yet reported to their realm: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
-    /// Connection tasks to wake at the end of the batch.
-    wakers: Vec<Waker>,
+    /// Connection tasks to wake, and sockets to write to, at the end of the batch.
+    wakeups: Wakeups,
     clock: Arc<Clock>,
     pulse: Arc<Pulse>,
     stopping: bool,
@@ -128,7 +131,7 @@ impl Broker {
             effects: Vec::new(),
             broadcasts: Broadcasts::default(),
             pending_closes: VecDeque::new(),
-            wakers: Vec::new(),
+            wakeups: Wakeups::default(),
             clock,
             pulse: Arc::new(Pulse::new()),
             stopping: false,
@@ -148,7 +151,7 @@ impl Broker {
                 monotonic: self.clock.now(),
                 wall: SystemTime::now(),
             };
-            let start = Instant::now();
+            let mut start = Instant::now();
             let (mut work, mut time) = self.handle_batch(now, start, &mut inbox, first);
             if !self.new_lanes.is_empty() {
                 inbox.add(self.new_lanes.drain(..));
@@ -158,8 +161,17 @@ impl Broker {
                 work += reclaimed;
                 time = start.elapsed();
             }
+            self.wakeups.wake_all();
+            while !self.wakeups.is_written() {
+                if time >= TIME_PER_BATCH {
+                    self.pulse.batches.record(time);
+                    yield_now().await;
+                    start = Instant::now();
+                }
+                self.wakeups.write_some(WRITES_PER_LOOK);
+                time = start.elapsed();
+            }
             self.pulse.batches.record(time);
-            self.wakers.drain(..).for_each(Waker::wake);
             if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
                 yield_now().await;
             }
@@ -346,7 +358,7 @@ impl Broker {
             effects,
             broadcasts,
             pending_closes,
-            wakers,
+            wakeups,
             clock: _,
             pulse: _,
             stopping: _,
@@ -362,7 +374,7 @@ impl Broker {
         effects.free_spare();
         broadcasts.free_spare();
         pending_closes.free_spare();
-        wakers.free_spare();
+        wakeups.free_spare();
     }
 
     /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
@@ -377,7 +389,7 @@ impl Broker {
             connection.closing = true;
             connection.outbox.close(
                 CloseOrder::Graceful(CloseReason::SHUTTING_DOWN),
-                &mut self.wakers,
+                &mut self.wakeups,
             );
         }
         WORK_PER_BATCH
@@ -447,7 +459,7 @@ impl Broker {
         {
             connection
                 .outbox
-                .close(CloseOrder::Graceful(reason), &mut self.wakers);
+                .close(CloseOrder::Graceful(reason), &mut self.wakeups);
             self.mark_closing(conn, DisconnectReason::Closed(reason));
             // A Close frame can follow only a completed handshake.
             self.admit(conn);

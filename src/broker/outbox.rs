@@ -5,12 +5,17 @@
 //! [`OutboxReceiver`], and is woken. Wakers are returned to the broker, which calls them once per
 //! batch, so that all frames of a batch leave in one flush.
 
+mod direct;
+mod wakeups;
+
 use crate::base::close::CloseReason;
 use crate::base::frame::{Frame, RETAINED_FRAMES};
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+pub(crate) use direct::{DirectWriter, Sink};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+pub(crate) use wakeups::Wakeups;
 
 /// Bytes that a queued message costs in addition to its own: its slot in the queue and its share of the
 /// allocation. Counting them bounds the queue for empty messages, too.
@@ -77,6 +82,14 @@ struct State {
     notify: Option<NotifyWhen>,
     close: Option<CloseOrder>,
     waker: Option<Waker>,
+    /// What the broker writes to the socket with.
+    direct_writer: Option<DirectWriter>,
+    /// Whether the connection's task has nothing to write, so that the broker may.
+    is_task_idle: bool,
+    /// Whether the broker is to write at the end of its batch.
+    is_write_due: bool,
+    /// Bytes that the broker has written of the first queued frame.
+    written: usize,
 }
 
 impl State {
@@ -94,22 +107,55 @@ impl State {
             notify: None,
             close: None,
             waker: None,
+            direct_writer: None,
+            is_task_idle: false,
+            is_write_due: false,
+            written: 0,
         }
     }
 
-    fn add(&mut self, frame: Frame, wakers: &mut Vec<Waker>) {
+    fn add(&mut self, frame: Frame) {
         frame.reserve(self.slot_memory.budget());
         self.bytes += cost(&frame);
         self.share += frame.bytes_per_holder() + frame.messages() * FRAME_OVERHEAD;
         self.set_messages(self.messages + frame.messages());
         self.queue.push_back(frame);
-        wakers.extend(self.waker.take());
     }
 
     fn set_messages(&mut self, messages: usize) {
         self.messages = messages;
         self.slot_memory
             .set(messages.saturating_sub(RETAINED_FRAMES) * FRAME_OVERHEAD);
+    }
+
+    /// Moves the queued frames to the end of `frames`, and returns how many bytes of them are written.
+    fn take_queue(&mut self, frames: &mut VecDeque<Frame>) -> usize {
+        if frames.is_empty() {
+            std::mem::swap(&mut self.queue, frames);
+        } else {
+            frames.append(&mut self.queue);
+        }
+        if self.queue.capacity() > RETAINED_FRAMES {
+            self.queue = VecDeque::new();
+        }
+        std::mem::take(&mut self.written)
+    }
+
+    /// Frees the capacity of messages of `bytes` bytes in total.
+    fn release(&mut self, messages: usize, bytes: usize) {
+        let freed = bytes + messages * FRAME_OVERHEAD;
+        let before = self.bytes;
+        self.bytes = self.bytes.saturating_sub(freed);
+        self.share = match self.bytes {
+            0 => 0,
+            // In proportion: by how many clients each of the frames is shared is not recorded.
+            left => {
+                let share = (self.share as u64).saturating_mul(left as u64) / before as u64;
+                usize::try_from(share).unwrap_or(usize::MAX)
+            }
+        };
+        self.exempt_bytes = self.exempt_bytes.saturating_sub(freed);
+        self.set_messages(self.messages.saturating_sub(messages));
     }
 
     /// Returns the bytes that count against the limit.
@@ -151,8 +197,8 @@ impl Outbox {
     ///
     /// # Errors
     /// The frame, if the outbox is full.
-    pub(crate) fn push(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
-        self.push_within(1, frame, wakers)
+    pub(crate) fn push(&self, frame: Frame, wakeups: &mut Wakeups) -> Result<(), Frame> {
+        self.push_within(1, frame, wakeups)
     }
 
     /// Queues a frame from another client if half of the limit allows it. The other half is reserved
@@ -160,17 +206,18 @@ impl Outbox {
     ///
     /// # Errors
     /// The frame, if that half is full.
-    pub(crate) fn push_relayed(&self, frame: Frame, wakers: &mut Vec<Waker>) -> Result<(), Frame> {
-        self.push_within(2, frame, wakers)
+    pub(crate) fn push_relayed(&self, frame: Frame, wakeups: &mut Wakeups) -> Result<(), Frame> {
+        self.push_within(2, frame, wakeups)
     }
 
     /// Queues a frame of several messages if the limit allows it, and returns whether it does. There is no exemption
     /// for an empty outbox, so that the messages are queued together only if they would be one by one.
-    pub(crate) fn push_joined(&self, frame: &Frame, wakers: &mut Vec<Waker>) -> bool {
+    pub(crate) fn push_joined(&self, frame: &Frame, wakeups: &mut Wakeups) -> bool {
         let mut state = lock(&self.0);
         let fits = state.counted_bytes() + cost(frame) <= state.limit;
         if fits {
-            state.add(frame.clone(), wakers);
+            state.add(frame.clone());
+            self.announce(&mut state, wakeups);
         }
         fits
     }
@@ -191,7 +238,7 @@ impl Outbox {
         &self,
         divisor: usize,
         frame: Frame,
-        wakers: &mut Vec<Waker>,
+        wakeups: &mut Wakeups,
     ) -> Result<(), Frame> {
         let mut state = lock(&self.0);
         if state.counted_bytes() + cost(&frame) > state.limit / divisor {
@@ -200,29 +247,36 @@ impl Outbox {
             }
             state.exempt_bytes = cost(&frame);
         }
-        state.add(frame, wakers);
+        state.add(frame);
+        self.announce(&mut state, wakeups);
         Ok(())
     }
 
     /// Queues a frame above the limit. The connection will notify the broker as `notify` says; the
     /// caller must pause the frame's sender until then.
-    pub(crate) fn push_past_limit(
-        &self,
-        frame: Frame,
-        notify: NotifyWhen,
-        wakers: &mut Vec<Waker>,
-    ) {
+    pub(crate) fn push_past_limit(&self, frame: Frame, notify: NotifyWhen, wakeups: &mut Wakeups) {
         let mut state = lock(&self.0);
         state.notify = Some(notify);
-        state.add(frame, wakers);
+        state.add(frame);
+        self.announce(&mut state, wakeups);
     }
 
     /// Queues a frame for a client that is just connecting and has had no chance to read yet. It is
     /// exempt from the limit.
-    pub(crate) fn push_initial(&self, frame: Frame, wakers: &mut Vec<Waker>) {
+    pub(crate) fn push_initial(&self, frame: Frame, wakeups: &mut Wakeups) {
         let mut state = lock(&self.0);
-        state.add(frame, wakers);
+        state.add(frame);
+        self.announce(&mut state, wakeups);
         state.exempt_bytes = state.bytes;
+    }
+
+    /// Has the broker write a frame that was just queued at the end of its batch, or wakes the connection's task.
+    fn announce(&self, state: &mut State, wakeups: &mut Wakeups) {
+        if !state.can_write_directly() {
+            wakeups.wake(state.waker.take());
+        } else if !std::mem::replace(&mut state.is_write_due, true) {
+            wakeups.write_later(Arc::clone(&self.0));
+        }
     }
 
     /// Returns the bytes that are queued, or taken and not yet written, as they count against the limit.
@@ -239,8 +293,8 @@ impl Outbox {
     /// Returns whether the connection has ended and dropped its end.
     ///
     /// The reference count tells: only [`outbox`] makes references, one for each end, no end can be cloned, and
-    /// the state holds none to itself. So the count goes from 2 to 1 once, when the receiver is dropped, and a 1
-    /// is final. A count that is a moment old is still 2: then the connection counts as open until the next look.
+    /// the state holds none to itself. So a 1 is final. A third one is among the [`Wakeups`] of the current batch, and a
+    /// count may be a moment old: then the connection counts as open until the next look.
     pub(crate) fn is_disconnected(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
@@ -253,22 +307,22 @@ impl Outbox {
     }
 
     /// Requests a Ping, to be sent ahead of the queued frames.
-    pub(crate) fn ping(&self, reason: PingReason, wakers: &mut Vec<Waker>) {
+    pub(crate) fn ping(&self, reason: PingReason, wakeups: &mut Wakeups) {
         let mut state = lock(&self.0);
         state.ping = state.ping.max(Some(reason));
-        wakers.extend(state.waker.take());
+        wakeups.wake(state.waker.take());
     }
 
     /// Makes the connection pause or resume reading from its client.
-    pub(crate) fn set_reading_paused(&self, paused: bool, wakers: &mut Vec<Waker>) {
+    pub(crate) fn set_reading_paused(&self, paused: bool, wakeups: &mut Wakeups) {
         let mut state = lock(&self.0);
         state.reading_paused = paused;
-        wakers.extend(state.waker.take());
+        wakeups.wake(state.waker.take());
     }
 
     /// Closes the connection. The first order stays in effect, but a [`CloseOrder::Abort`] replaces it.
     /// Resumes reading.
-    pub(crate) fn close(&self, order: CloseOrder, wakers: &mut Vec<Waker>) {
+    pub(crate) fn close(&self, order: CloseOrder, wakeups: &mut Wakeups) {
         let mut state = lock(&self.0);
         if state.close.is_none() || order == CloseOrder::Abort {
             state.close = Some(order);
@@ -279,9 +333,11 @@ impl Outbox {
             CloseOrder::Graceful(reason) => reason.discards_outbox(),
         };
         if discards_queue {
-            state.queue = VecDeque::new();
+            // What is written in part must be finished before a Close frame.
+            let partial = state.queue.pop_front().filter(|_| state.written > 0);
+            state.queue = partial.into_iter().collect();
         }
-        wakers.extend(state.waker.take());
+        wakeups.wake(state.waker.take());
     }
 }
 
@@ -296,6 +352,8 @@ pub(crate) struct Directives {
     pub(crate) notify: bool,
     /// End the connection.
     pub(crate) close: Option<CloseOrder>,
+    /// Bytes that the broker has written of the first frame that was queued.
+    pub(crate) written: usize,
 }
 
 /// The connection's end of an outbox.
@@ -306,14 +364,9 @@ impl OutboxReceiver {
     /// `cx` is woken on the next change.
     pub(crate) fn take(&self, cx: &mut Context<'_>, frames: &mut VecDeque<Frame>) -> Directives {
         let mut state = lock(&self.0);
-        if frames.is_empty() {
-            std::mem::swap(&mut state.queue, frames);
-        } else {
-            frames.append(&mut state.queue);
-        }
-        if state.queue.capacity() > RETAINED_FRAMES {
-            state.queue = VecDeque::new();
-        }
+        // Until the task has written these, the broker must not write others.
+        state.is_task_idle &= state.queue.is_empty();
+        let written = state.take_queue(frames);
         if !state
             .waker
             .as_ref()
@@ -329,7 +382,33 @@ impl OutboxReceiver {
                 .take_if(|notify| *notify == NotifyWhen::Flushed)
                 .is_some(),
             close: state.close,
+            written,
         }
+    }
+
+    /// Has the broker write to the socket whenever the connection's task has nothing to write.
+    pub(crate) fn set_direct_writer(&self, writer: DirectWriter) {
+        lock(&self.0).direct_writer = Some(writer);
+    }
+
+    /// Records that the connection's task has nothing to write.
+    pub(crate) fn set_task_idle(&self) {
+        lock(&self.0).is_task_idle = true;
+    }
+
+    /// Has the broker write nothing until the task is idle again. Moves what is queued to the end of `frames`, and returns
+    /// how many bytes of it are written.
+    pub(crate) fn claim_socket(&self, frames: &mut VecDeque<Frame>) -> usize {
+        let mut state = lock(&self.0);
+        state.is_task_idle = false;
+        state.take_queue(frames)
+    }
+
+    /// Has the broker write nothing any more.
+    pub(crate) fn drop_direct_writer(&self) {
+        let writer = lock(&self.0).direct_writer.take();
+        // After the lock is free again: it may be the last reference to the socket.
+        drop(writer);
     }
 
     /// Returns whether the broker has ordered [`CloseOrder::Abort`], which also cuts a closing
@@ -346,25 +425,19 @@ impl OutboxReceiver {
     #[must_use]
     pub(crate) fn release(&self, messages: usize, bytes: usize) -> bool {
         let mut state = lock(&self.0);
-        let freed = bytes + messages * FRAME_OVERHEAD;
-        let before = state.bytes;
-        state.bytes = state.bytes.saturating_sub(freed);
-        state.share = match state.bytes {
-            0 => 0,
-            // In proportion: by how many clients each of the frames is shared is not recorded.
-            left => {
-                let share = (state.share as u64).saturating_mul(left as u64) / before as u64;
-                usize::try_from(share).unwrap_or(usize::MAX)
-            }
-        };
-        state.exempt_bytes = state.exempt_bytes.saturating_sub(freed);
-        let messages_left = state.messages.saturating_sub(messages);
-        state.set_messages(messages_left);
+        state.release(messages, bytes);
         let is_low = state.bytes <= state.limit / 2;
         state
             .notify
             .take_if(|notify| is_low && *notify == NotifyWhen::LowWatermark)
             .is_some()
+    }
+}
+
+/// The socket is closed with the connection's task, however long the broker keeps its end.
+impl Drop for OutboxReceiver {
+    fn drop(&mut self) {
+        self.drop_direct_writer();
     }
 }
 

@@ -123,7 +123,9 @@ impl Broker {
     pub(super) fn add_pause(&mut self, conn: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.pause_count += 1;
-            connection.outbox.set_reading_paused(true, &mut self.wakers);
+            connection
+                .outbox
+                .set_reading_paused(true, &mut self.wakeups);
         }
     }
 
@@ -135,7 +137,7 @@ impl Broker {
                 connection.liveness.resume();
                 connection
                     .outbox
-                    .set_reading_paused(false, &mut self.wakers);
+                    .set_reading_paused(false, &mut self.wakeups);
             }
         }
     }

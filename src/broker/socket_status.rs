@@ -5,9 +5,10 @@ use super::traffic::{TrafficCounts, TrafficMeter};
 use super::unfinished::{MessageProgress, UnfinishedMessage};
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
 use futures::task::AtomicWaker;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// Bytes a second of the slowest line that the server waits for: one of 2G (rulings, "liveness").
@@ -130,13 +131,34 @@ impl SocketStatus {
         self.hung_up.load(Ordering::Acquire)
     }
 
+    /// Writes to the socket, and records what follows from that. Called by one task at a time.
+    pub(crate) fn write(
+        &self,
+        write: impl FnOnce() -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let epoch = self.write_epoch();
+        let written = write();
+        match &written {
+            Poll::Pending => self.set_write_blocked(epoch),
+            Poll::Ready(result) => {
+                if self.is_write_blocked() {
+                    self.set_writable();
+                }
+                let bytes = *result.as_ref().unwrap_or(&0);
+                self.record_written(bytes);
+                self.traffic.counts.bytes_out.add(bytes as u64);
+            }
+        }
+        written
+    }
+
     /// Records that bytes were written.
-    pub(crate) fn record_written(&self, bytes: usize) {
-        let before = self.bytes_in_flight.load(Ordering::Relaxed);
+    pub(super) fn record_written(&self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        // The connection alone writes this, and the broker only reads it.
-        self.bytes_in_flight
-            .store(before.saturating_add(bytes), Ordering::Relaxed);
+        let add = |before: u32| Some(before.saturating_add(bytes));
+        let order = Ordering::Relaxed;
+        // It always succeeds.
+        let _ = self.bytes_in_flight.fetch_update(order, order, add);
     }
 
     /// Returns the time in which the client should answer what is sent now, if it has `timeout` once it has
@@ -183,7 +205,7 @@ impl SocketStatus {
 
     /// Returns the current epoch, to be read before a write and passed to
     /// [`SocketStatus::set_write_blocked`] if that write does not succeed.
-    pub(crate) fn write_epoch(&self) -> u32 {
+    fn write_epoch(&self) -> u32 {
         self.write_epoch.load(Ordering::Relaxed)
     }
 
@@ -200,7 +222,7 @@ impl SocketStatus {
     /// Records that a write which began in `epoch` was blocked, unless the socket has become writable
     /// since. Counts as activity when it begins: silence is measured from here. What was sent is still on
     /// its way.
-    pub(crate) fn set_write_blocked(&self, epoch: u32) {
+    fn set_write_blocked(&self, epoch: u32) {
         let order = Ordering::Relaxed;
         let exchange = self
             .write_epoch

@@ -4,48 +4,16 @@
 //! tungstenite would copy each outgoing frame into a buffer per client, never shrink that buffer, and move
 //! its rest at each partial write. So data frames bypass tungstenite.
 
+use crate::base::coalesce::with_coalesced;
 use crate::base::frame::{Frame, RETAINED_FRAMES};
 use crate::broker::OutboxReceiver;
 use crate::net::frame_tracker::FrameTracker;
 use crate::net::socket::ClientSocket;
 use futures::io::{AsyncRead, AsyncWrite};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-
-/// Largest piece in bytes that is copied, together with its neighbors, into one buffer before it is
-/// written. Copying small pieces costs less than having the kernel gather them; where
-/// that ends depends on the kernel, and 8 KiB is an estimate.
-const MAX_COALESCED_PIECE: usize = 8 * 1024;
-
-/// Largest size of that buffer in bytes.
-const MAX_COALESCED_BYTES: usize = 64 * 1024;
-
-/// Buffers that no thread uses yet. A thread that allocated its own at its first write could do so in a storm, and
-/// would keep the storm's memory (see [`crate::base::spare`]).
-static BUFFERS: Mutex<Vec<&mut Vec<u8>>> = Mutex::new(Vec::new());
-
-thread_local! {
-    /// The buffer that small pieces are copied into. Its content is used within one write only. It is never freed,
-    /// since a destructor would have to be registered, which allocates, too.
-    static COALESCE_BUFFER: RefCell<&'static mut Vec<u8>> = {
-        let buffer = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        RefCell::new(buffer.unwrap_or_else(new_buffer))
-    };
-}
-
-fn new_buffer() -> &'static mut Vec<u8> {
-    Box::leak(Box::new(Vec::with_capacity(MAX_COALESCED_BYTES)))
-}
-
-/// Allocates what each of this many threads needs to write frames.
-pub(crate) fn allocate_buffers(threads: usize) {
-    let mut buffers = BUFFERS.lock().unwrap_or_else(PoisonError::into_inner);
-    buffers.extend((0..threads).map(|_| new_buffer()));
-}
 
 /// The frame at the front, of which `written` bytes are written.
 struct CurrentFrame {
@@ -140,7 +108,8 @@ impl FrameWriter {
             let pieces = partial
                 .chain(queued)
                 .flat_map(|(frame, skip)| frame.pieces(skip));
-            match poll_write(socket, cx, pieces) {
+            let write = |pieces: &[IoSlice; 2]| Pin::new(socket).poll_write_vectored(cx, pieces);
+            match with_coalesced(pieces, write) {
                 Poll::Ready(Ok(0) | Err(_)) => self.has_failed = true,
                 Poll::Ready(Ok(bytes)) => {
                     let (messages, bytes) = self.remove(bytes);
@@ -159,6 +128,16 @@ impl FrameWriter {
             self.queue = VecDeque::new();
         }
         notify_broker
+    }
+
+    /// Goes on with frames of which the broker has written this many bytes.
+    pub(crate) fn resume(&mut self, written: usize, outbox_receiver: &OutboxReceiver) {
+        if written == 0 {
+            return;
+        }
+        let (messages, bytes) = self.remove(written);
+        // The broker writes nothing that it would have to be notified of.
+        let _ = outbox_receiver.release(messages, bytes);
     }
 
     /// Removes written bytes from the front of the queues. Returns how many data messages are written
@@ -230,36 +209,11 @@ impl FrameWriter {
     }
 }
 
-/// Writes the first of these pieces: the small ones before the first large one, coalesced, and the large
-/// one.
-fn poll_write<'a>(
-    socket: &mut ClientSocket,
-    cx: &mut Context<'_>,
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> Poll<io::Result<usize>> {
-    COALESCE_BUFFER.with_borrow_mut(|small| {
-        small.clear();
-        let mut large: &[u8] = &[];
-        for piece in pieces {
-            if piece.len() > MAX_COALESCED_PIECE {
-                large = piece;
-                break;
-            }
-            if small.len() + piece.len() > MAX_COALESCED_BYTES {
-                break;
-            }
-            small.extend_from_slice(piece);
-        }
-        let both = [IoSlice::new(small), IoSlice::new(large)];
-        Pin::new(socket).poll_write_vectored(cx, &both)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::memory_budget::MemoryBudget;
-    use crate::broker::{Clock, SocketStatus, outbox};
+    use crate::broker::{Clock, SocketStatus, Wakeups, outbox};
     use crate::net::stream::AcceptedStream;
     use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
     use async_tungstenite::tungstenite::protocol::frame::coding::OpCode;
@@ -295,7 +249,7 @@ mod tests {
         let (mut writer, mut client) = writer();
         let (outbox, receiver) = outbox(1, &MemoryBudget::new(0));
         for frame in frames {
-            outbox.push_initial(frame, &mut Vec::new());
+            outbox.push_initial(frame, &mut Wakeups::default());
         }
         block_on(poll_fn(|cx| {
             receiver.take(cx, &mut writer.queue);

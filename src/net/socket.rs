@@ -1,7 +1,7 @@
 //! A client's socket. It yields to other tasks while it reads, and records activity.
 
 use super::stream::{AcceptedStream, ClientStream};
-use crate::broker::SocketStatus;
+use crate::broker::{DirectWriter, SocketStatus};
 use crate::net::turns::Turns;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
@@ -104,6 +104,12 @@ impl ClientSocket {
         &self.status
     }
 
+    /// Returns what the broker writes to the socket with, if it can.
+    pub(crate) fn direct_writer(&self) -> Option<DirectWriter> {
+        let sink = self.stream.sink()?;
+        Some(DirectWriter::new(sink, Arc::clone(&self.status)))
+    }
+
     /// Completes once the client has disconnected without having sent anything, and never if it has sent something:
     /// then its end shows only after that is read.
     pub(crate) async fn disconnected(&self) {
@@ -192,26 +198,17 @@ impl AsyncWrite for ClientSocket {
         }
         let pieces = cut(pieces, WRITE_BUDGET);
         self.status.register(cx.waker());
-        let epoch = self.status.write_epoch();
         let Self { stream, status, .. } = &mut *self;
-        let written = stream.poll_write(status, &pieces);
+        let written = status.write(|| stream.poll_write(&pieces));
         match &written {
-            Poll::Pending => {
-                self.write_budget_left = WRITE_BUDGET;
-                self.status.set_write_blocked(epoch);
-            }
+            Poll::Pending => self.write_budget_left = WRITE_BUDGET,
             Poll::Ready(result) => {
-                if self.status.is_write_blocked() {
-                    self.status.set_writable();
-                }
                 #[cfg(test)]
                 {
                     self.writes += 1;
                 }
                 let bytes = *result.as_ref().unwrap_or(&0);
                 self.write_budget_left = self.write_budget_left.saturating_sub(bytes);
-                self.status.record_written(bytes);
-                self.status.traffic.counts.bytes_out.add(bytes as u64);
             }
         }
         written

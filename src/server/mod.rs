@@ -8,11 +8,11 @@ mod reload;
 mod status_port;
 mod watch;
 
+use crate::base::coalesce;
 use crate::broker::{Broker, Clock, Event, EventSender, inbox};
 use crate::config::{Address, Config, ConfigError};
 use crate::net::bind::close_unnamed;
 use crate::net::connection::allocate_readers;
-use crate::net::frame_writer;
 use crate::net::listener_set::ListenerSet;
 use crate::net::server_state::{MAX_REJECTING, ServerState};
 use crate::net::turns;
@@ -121,7 +121,7 @@ impl Server {
             open_files,
         } = self;
         let threads = executor::count(config.process.threads);
-        frame_writer::allocate_buffers(threads);
+        coalesce::allocate_buffers(threads);
         allocate_readers(threads);
         let limits = limits(&config, open_files);
         limits.warnings().iter().for_each(|it| log::warn!("{it}"));

@@ -148,6 +148,7 @@ fn the_broker_awaits_its_inbox_and_yields_and_awaits_nothing_else() {
     let expected = [
         "while let Some(first) = inbox.next().await {",
         "yield_now().await;",
+        "yield_now().await;",
     ];
     assert_eq!(awaits, expected);
 }

@@ -5,7 +5,7 @@ use std::iter;
 struct Pair {
     outbox: Outbox,
     receiver: OutboxReceiver,
-    wakers: Vec<Waker>,
+    wakeups: Wakeups,
     taken: VecDeque<Frame>,
 }
 
@@ -15,27 +15,27 @@ impl Pair {
         Self {
             outbox,
             receiver,
-            wakers: Vec::new(),
+            wakeups: Wakeups::default(),
             taken: VecDeque::new(),
         }
     }
 
     /// Pushes a frame of this cost, and returns whether it fits.
     fn push(&mut self, cost: usize) -> bool {
-        self.outbox.push(frame(cost), &mut self.wakers).is_ok()
+        self.outbox.push(frame(cost), &mut self.wakeups).is_ok()
     }
 
     /// Pushes a relayed frame of this cost, and returns whether it fits.
     fn push_relayed(&mut self, cost: usize) -> bool {
         self.outbox
-            .push_relayed(frame(cost), &mut self.wakers)
+            .push_relayed(frame(cost), &mut self.wakeups)
             .is_ok()
     }
 
     /// Pushes a frame of 60 bytes above the limit.
     fn push_past_limit(&mut self, notify: NotifyWhen) {
         self.outbox
-            .push_past_limit(frame(60), notify, &mut self.wakers);
+            .push_past_limit(frame(60), notify, &mut self.wakeups);
     }
 
     fn take(&mut self) -> Directives {
@@ -50,7 +50,7 @@ impl Pair {
     }
 
     fn close(&mut self, order: CloseOrder) {
-        self.outbox.close(order, &mut self.wakers);
+        self.outbox.close(order, &mut self.wakeups);
     }
 }
 
@@ -106,7 +106,7 @@ fn a_frame_larger_than_the_limit_is_exempt_from_it() {
 fn initial_frames_are_exempt_from_the_limit() {
     let mut pair = Pair::new(100);
     for _ in 0..10 {
-        pair.outbox.push_initial(frame(100), &mut pair.wakers);
+        pair.outbox.push_initial(frame(100), &mut pair.wakeups);
     }
     assert!(!pair.outbox.exceeds_hard_limit(iter::empty()));
     assert!(pair.push(100));
@@ -173,10 +173,10 @@ fn the_hard_limit_is_four_times_the_limit() {
 fn queued_frames_are_reserved_in_the_budget_until_they_are_written() {
     let budget = MemoryBudget::new(0);
     let (outbox, receiver) = outbox(1 << 20, &budget);
-    let (mut wakers, mut taken) = (Vec::new(), VecDeque::new());
+    let (mut wakeups, mut taken) = (Wakeups::default(), VecDeque::new());
     let frame = frame(100);
     for _ in 0..RETAINED_FRAMES + 10 {
-        outbox.push(frame.clone(), &mut wakers).unwrap();
+        outbox.push(frame.clone(), &mut wakeups).unwrap();
     }
     let all = budget.reserved();
     receiver.take(&mut Context::from_waker(Waker::noop()), &mut taken);
@@ -192,11 +192,11 @@ fn a_frame_queued_for_many_clients_counts_in_part_for_each() {
     let mut pair = Pair::new(1 << 20);
     let shared = Frame::text("x".repeat(10_000));
     let others = vec![shared.clone(); 99];
-    pair.outbox.push(shared, &mut pair.wakers).unwrap();
+    pair.outbox.push(shared, &mut pair.wakeups).unwrap();
     assert!((100..300).contains(&pair.outbox.share()));
     drop(others);
     let own = Frame::text("x".repeat(10_000));
-    pair.outbox.push(own, &mut pair.wakers).unwrap();
+    pair.outbox.push(own, &mut pair.wakeups).unwrap();
     assert!((10_000..10_400).contains(&pair.outbox.share()));
     pair.take();
     pair.release_one();
@@ -243,7 +243,7 @@ fn an_abort_wakes_a_connection_that_is_closing() {
     pair.close(CloseOrder::Graceful(CloseReason::GOODBYE));
     assert!(!pair.receiver.is_aborted(&mut cx));
     pair.close(CloseOrder::Abort);
-    assert_eq!(pair.wakers.len(), 1);
+    assert_eq!(pair.wakeups.woken(), 1);
     assert!(pair.receiver.is_aborted(&mut cx));
     assert!(!pair.outbox.is_disconnected());
     drop(pair.receiver);
@@ -258,7 +258,7 @@ fn several_reasons_make_one_ping_for_the_highest_of_them() {
         PingReason::Probe,
         PingReason::MeasureRtt,
     ] {
-        pair.outbox.ping(reason, &mut pair.wakers);
+        pair.outbox.ping(reason, &mut pair.wakeups);
     }
     assert_eq!(pair.take().ping, Some(PingReason::Probe));
     assert_eq!(pair.take().ping, None);
@@ -271,8 +271,8 @@ fn the_connection_is_woken_once_for_many_frames() {
     pair.push(34);
     pair.push(34);
     pair.push(34);
-    assert_eq!(pair.wakers.len(), 1);
+    assert_eq!(pair.wakeups.woken(), 1);
     pair.take();
     pair.push(34);
-    assert_eq!(pair.wakers.len(), 2);
+    assert_eq!(pair.wakeups.woken(), 2);
 }

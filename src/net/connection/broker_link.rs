@@ -2,13 +2,11 @@
 
 use super::receive_memory::ReceiveMemory;
 use crate::base::close::DisconnectReason;
-use crate::base::frame::Frame;
-use crate::broker::{Directives, Event, EventSender, OpenEvent, OutboxReceiver};
+use crate::broker::{DirectWriter, Directives, Event, EventSender, OpenEvent, OutboxReceiver};
 use crate::net::frame_writer::FrameWriter;
 use crate::realm::{Command, Commands, ConnectionId};
 use futures::SinkExt;
 use futures::future::poll_fn;
-use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 /// The error of a connection whose broker has ended.
@@ -24,6 +22,9 @@ pub(crate) struct BrokerLink {
     commands: Commands,
     /// The broker is to be notified once as much is written as the socket accepts.
     notify_when_flushed: bool,
+    /// Whether nothing is to be written here, as the outbox has it: it then changes that when something is left for the
+    /// task.
+    is_idle: bool,
     /// [`Event::OutboxDrained`] is to be sent.
     outbox_drained: bool,
     /// [`Event::ProbeAnswered`] is to be sent.
@@ -41,6 +42,7 @@ impl BrokerLink {
             outbox,
             commands: Commands::default(),
             notify_when_flushed: false,
+            is_idle: false,
             outbox_drained: false,
             probe_answered: false,
             budget_exceeded: false,
@@ -55,22 +57,44 @@ impl BrokerLink {
 
     /// Moves the frames in the outbox to the end of `frames` and returns the broker's directives. The task of
     /// `cx` is woken on the next change.
-    pub(super) fn take(
-        &mut self,
-        cx: &mut Context<'_>,
-        frames: &mut VecDeque<Frame>,
-    ) -> Directives {
-        let directives = self.outbox.take(cx, frames);
+    pub(super) fn take(&mut self, cx: &mut Context<'_>, writer: &mut FrameWriter) -> Directives {
+        let directives = self.outbox.take(cx, &mut writer.queue);
+        writer.resume(directives.written, &self.outbox);
+        self.is_idle &= writer.is_empty();
         self.notify_when_flushed |= directives.notify;
         directives
+    }
+
+    /// Has the broker write to the socket whenever nothing is to be written here.
+    pub(super) fn set_direct_writer(&self, writer: DirectWriter) {
+        self.outbox.set_direct_writer(writer);
+    }
+
+    /// Has the broker write nothing any more, and takes what it has left.
+    pub(super) fn stop_direct_writes(&mut self, writer: &mut FrameWriter) {
+        self.claim_socket(writer);
+        self.outbox.drop_direct_writer();
+    }
+
+    fn claim_socket(&mut self, writer: &mut FrameWriter) {
+        self.is_idle = false;
+        let written = self.outbox.claim_socket(&mut writer.queue);
+        writer.resume(written, &self.outbox);
     }
 
     /// Writes queued frames, and frees their capacity in the outbox. What the broker is to be notified of is then
     /// among the pending events.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, writer: &mut FrameWriter) {
+        if self.is_idle && !writer.is_empty() {
+            self.claim_socket(writer);
+        }
         self.outbox_drained |= writer.send(cx, &self.outbox);
         if writer.is_empty() || writer.socket.status().is_write_blocked() {
             self.outbox_drained |= std::mem::take(&mut self.notify_when_flushed);
+        }
+        if writer.is_empty() && !self.is_idle {
+            self.is_idle = true;
+            self.outbox.set_task_idle();
         }
     }
 

@@ -55,7 +55,16 @@ impl Connection {
     ) -> Self {
         let mut websocket = WebSocket::new(socket, already_read, settings.max_message_size);
         let response = Frame::encoded(upgrade_response);
-        websocket.writer_mut().queue_control(response);
+        let writer = websocket.writer_mut();
+        writer.queue_control(response);
+        // What the broker writes, nobody would trace.
+        if let Some(direct_writer) = writer
+            .socket
+            .direct_writer()
+            .filter(|_| !log.traces_messages)
+        {
+            link.set_direct_writer(direct_writer);
+        }
         Self {
             pump: Box::new(Pump::new(websocket, link, protocol, log)),
             opened_at: Instant::now(),
@@ -76,6 +85,11 @@ impl Connection {
             opened_at,
             close_timeout,
         } = self;
+        // Nothing may follow a Close frame.
+        let Pump {
+            link, websocket, ..
+        } = &mut *pump;
+        link.stop_direct_writes(websocket.writer_mut());
         let reason = exit.disconnect_reason();
         if matches!(exit, PumpExit::Close(reason) if reason.discards_received()) {
             // Frees an incomplete message before the broker decides whether to evict more connections.

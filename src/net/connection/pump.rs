@@ -73,7 +73,7 @@ impl Pump {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpExit> {
         let writer = self.websocket.writer_mut();
         let queued = writer.queue.len();
-        let directives = self.link.take(cx, &mut writer.queue);
+        let directives = self.link.take(cx, writer);
         if self.log.traces_messages {
             let taken = writer.queue.iter().skip(queued);
             taken.for_each(|frame| self.log.trace_sent(frame));

@@ -7,7 +7,7 @@ use crate::base::close::CloseReason;
 use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{
-    Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, inbox, outbox,
+    Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, Wakeups, inbox, outbox,
 };
 use crate::config::Listener;
 use crate::net::server_state::ServerState;
@@ -165,7 +165,7 @@ fn a_message_that_arrives_while_the_broker_closes_is_not_passed_to_it() {
     block_on(async {
         let mut harness = Harness::new().await;
         let close = CloseOrder::Graceful(CloseReason::GOODBYE);
-        harness.outbox.close(close, &mut Vec::new());
+        harness.outbox.close(close, &mut Wakeups::default());
         let message = frame(OpCode::Data(Data::Text), b"late".to_vec());
         harness.client.write_all(&message).await.unwrap();
         let pump = &mut harness.connection.pump;
@@ -209,7 +209,9 @@ fn a_connection_has_a_reader_only_while_a_message_is_unfinished_or_after_a_large
         receive_large(&mut harness).await;
         assert!(harness.connection.pump.websocket.buffered_bytes() > 0);
         harness.inbox.next().await.unwrap();
-        harness.outbox.ping(PingReason::Silence, &mut Vec::new());
+        harness
+            .outbox
+            .ping(PingReason::Silence, &mut Wakeups::default());
         assert!(harness.poll().await.is_pending());
         assert_eq!(harness.connection.pump.websocket.buffered_bytes(), 0);
     });
@@ -219,7 +221,9 @@ fn a_connection_has_a_reader_only_while_a_message_is_unfinished_or_after_a_large
 fn the_command_that_answers_a_probe_is_sent_before_the_answer_is_reported() {
     block_on(async {
         let mut harness = Harness::new().await;
-        harness.outbox.ping(PingReason::Probe, &mut Vec::new());
+        harness
+            .outbox
+            .ping(PingReason::Probe, &mut Wakeups::default());
         assert!(harness.poll().await.is_pending());
         let message = frame(OpCode::Data(Data::Text), b"here".to_vec());
         harness.client.write_all(&message).await.unwrap();

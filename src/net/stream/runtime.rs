@@ -103,7 +103,7 @@ impl AsyncWrite for RuntimeStream {
 mod waiting {
     use super::super::AcceptedStream;
     use super::RuntimeStream;
-    use crate::broker::SocketStatus;
+    use crate::broker::{Sink, SocketStatus};
     use futures::future::pending;
     use futures::io::{AsyncRead, AsyncWrite};
     use rustix::net::RecvFlags;
@@ -175,11 +175,15 @@ mod waiting {
         /// Writes as much of the pieces as the socket takes.
         pub(in crate::net) fn poll_write(
             &mut self,
-            _status: &Arc<SocketStatus>,
             pieces: &[IoSlice<'_>],
         ) -> Poll<io::Result<usize>> {
             let mut cx = Context::from_waker(&self.writable);
             Pin::new(&mut self.stream).poll_write_vectored(&mut cx, pieces)
+        }
+
+        /// Returns nothing: a write that the socket does not take must be that of the task to wake.
+        pub(in crate::net) fn sink(&self) -> Option<Arc<dyn Sink>> {
+            None
         }
 
         /// Completes once the client has disconnected without having sent anything, and never if it has sent
