@@ -35,7 +35,11 @@ const MAX_SMALL_FRAMES: u32 = 256;
 static SHARED: Mutex<Vec<Reader>> = Mutex::new(Vec::new());
 
 /// A reader of messages. It is between two messages, with an empty buffer, unless a connection has it.
-type Reader = Box<WebSocketContext>;
+struct Reader {
+    context: Box<WebSocketContext>,
+    /// Bytes that were read into its buffer since that was new.
+    used: usize,
+}
 
 fn shared() -> MutexGuard<'static, Vec<Reader>> {
     // No code that holds the lock can panic.
@@ -59,13 +63,36 @@ pub(crate) fn replace_readers() {
 
 /// Creates a reader with a buffer of this size in bytes, which has already read something.
 fn new_reader(already_read: Vec<u8>, buffer: usize) -> Reader {
+    let used = already_read.len();
     let config = WebSocketConfig::default()
         .read_buffer_size(buffer)
         // tungstenite's own frames go to the writer at once.
         .write_buffer_size(0)
         .max_write_buffer_size(1024);
     let context = WebSocketContext::from_partially_read(already_read, Role::Server, Some(config));
-    Box::new(context)
+    Reader {
+        context: Box::new(context),
+        used,
+    }
+}
+
+/// Returns the initial size of a reader's buffer. tungstenite keeps it.
+fn buffer_size(reader: &Reader) -> usize {
+    reader.context.get_config().read_buffer_size
+}
+
+/// Keeps a reader for other connections. tungstenite reads into what is left of its buffer, so one of which little is left
+/// would need a second system call for what a new one reads with the first.
+fn give_back(mut reader: Reader) {
+    if reader.used > SHARED_BUFFER / 2 {
+        // First frees the old buffer, so that the new one can take its place.
+        drop(reader);
+        reader = new_reader(Vec::new(), SHARED_BUFFER);
+    }
+    let mut shared = shared();
+    if shared.len() < shared.capacity() {
+        shared.push(reader);
+    }
 }
 
 /// A client's WebSocket.
@@ -97,8 +124,8 @@ impl WebSocket {
     /// Makes this the connection's reader.
     fn set_reader(&mut self, mut reader: Reader) {
         let limit = Some(self.max_message_size);
-        if reader.get_config().max_message_size != limit {
-            reader.set_config(|config| {
+        if reader.context.get_config().max_message_size != limit {
+            reader.context.set_config(|config| {
                 config.max_message_size = limit;
                 config.max_frame_size = limit;
             });
@@ -106,10 +133,9 @@ impl WebSocket {
         self.reader = Some(reader);
     }
 
-    /// Returns the initial size of the reader's buffer, 0 without one. tungstenite keeps it.
+    /// Returns the initial size of the reader's buffer, 0 without one.
     fn buffer_size(&self) -> usize {
-        let reader = self.reader.as_ref();
-        reader.map_or(0, |reader| reader.get_config().read_buffer_size)
+        self.reader.as_ref().map_or(0, buffer_size)
     }
 
     /// Drops what has been received of an unfinished message.
@@ -126,7 +152,7 @@ impl WebSocket {
     /// Returns whether the closing handshake has begun, which the reader takes part in.
     fn is_closing(&self) -> bool {
         let reader = self.reader.as_ref();
-        reader.is_some_and(|reader| !reader.can_write())
+        reader.is_some_and(|reader| !reader.context.can_write())
     }
 
     /// Gives the reader back if it holds nothing, or takes the size that suits what the client sends. `is_silent` says
@@ -141,7 +167,7 @@ impl WebSocket {
         let Some(reader) = self.reader.take() else {
             return;
         };
-        if reader.get_config().read_buffer_size == LARGE_BUFFER {
+        if buffer_size(&reader) == LARGE_BUFFER {
             if !is_idle && tracker.largest_payload <= MAX_KEPT_PAYLOAD {
                 self.reader = Some(reader);
             } else {
@@ -155,10 +181,7 @@ impl WebSocket {
             self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
         } else {
             tracker.largest_payload = 0;
-            let mut shared = shared();
-            if shared.len() < shared.capacity() {
-                shared.push(reader);
-            }
+            give_back(reader);
         }
     }
 
@@ -219,8 +242,8 @@ impl WebSocket {
             self.set_reader(reader.unwrap_or_else(|| new_reader(Vec::new(), SHARED_BUFFER)));
         }
         let Self { writer, reader, .. } = self;
-        let reader = reader.as_mut().expect("the reader was set");
-        call(reader, &mut PolledStream { writer, cx })
+        let Reader { context, used } = reader.as_mut().expect("the reader was set");
+        call(context, &mut PolledStream { writer, cx, used })
     }
 
     /// Queues a Close frame, after which tungstenite expects that of the client.
@@ -259,12 +282,17 @@ impl WebSocket {
 struct PolledStream<'a, 'cx> {
     writer: &'a mut FrameWriter,
     cx: &'a mut Context<'cx>,
+    /// Bytes that were read.
+    used: &'a mut usize,
 }
 
 impl Read for PolledStream<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.writer.poll_read(self.cx, buffer) {
-            Poll::Ready(read) => read,
+            Poll::Ready(read) => {
+                *self.used += read.as_ref().unwrap_or(&0);
+                read
+            }
             Poll::Pending => Err(ErrorKind::WouldBlock.into()),
         }
     }
