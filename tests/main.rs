@@ -43,6 +43,7 @@ mod setting_tables;
 mod socket_activation;
 mod status;
 mod status_page;
+mod system_calls;
 mod transcripts;
 mod unix_sockets;
 mod workspace;

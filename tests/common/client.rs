@@ -270,6 +270,11 @@ impl Client {
         })
     }
 
+    /// Returns the stream. Nothing that was received may be left unread.
+    pub fn into_stream(self) -> TcpStream {
+        self.socket.get_ref().0.try_clone().unwrap()
+    }
+
     /// Sends a Close frame without a code, and waits until the server has closed the connection.
     pub fn close(mut self) {
         self.socket.close(None).unwrap();

@@ -7,6 +7,7 @@ mod notifications;
 mod operated;
 mod pairs;
 mod protocol_files;
+mod rounds;
 pub mod status_port;
 mod tap;
 pub mod transcript;
@@ -23,6 +24,7 @@ pub use notifications::{notification, notify_socket};
 pub use operated::{ANN, BEN, Operated, RuntimeDirectory, fastchat, operate, problem, stderr};
 pub use pairs::Pair;
 pub use protocol_files::{optional_fields, protocol_file, request_target};
+pub use rounds::Rounds;
 pub use tap::Tap;
 
 use std::time::{Duration, Instant};
