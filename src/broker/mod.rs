@@ -49,11 +49,11 @@ pub(crate) use histogram::Histogram;
 pub(crate) use inbox::{EventSender, Inbox, inbox, lane};
 pub(crate) use keepalive::{KeepaliveConfig, MAX_PONG_TIME};
 use memory::Memory;
-#[cfg(test)]
-pub(crate) use outbox::Outbox;
 pub(crate) use outbox::{
     CloseOrder, DirectWriter, Directives, OutboxReceiver, PingReason, Sink, Wakeups, outbox,
 };
+#[cfg(test)]
+pub(crate) use outbox::{NotifyWhen, Outbox};
 use pausing::Pausing;
 pub(crate) use pulse::Pulse;
 use slots::Slots;

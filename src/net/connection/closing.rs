@@ -90,7 +90,11 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
             pump.close_without_reading(reason).await;
         }
         PumpExit::Close(reason) => {
-            poll_fn(|cx| Poll::Ready(pump.websocket.close(cx, reason))).await;
+            poll_fn(|cx| {
+                pump.websocket.close(cx, reason);
+                Poll::Ready(())
+            })
+            .await;
             pump.flush().await;
             pump.await_close_frame().await;
         }

@@ -62,7 +62,8 @@ impl Pump {
     /// 1. take the frames and the broker's directives from the outbox; a close that discards the outbox ends
     ///    the poll here;
     /// 2. read and decode messages, as many as one turn may;
-    /// 3. write, first control frames (Pongs for the messages just read among them), then data frames;
+    /// 3. write, first control frames (Pongs for the messages just read among them), then data frames. The reply to a
+    ///    Close frame is left to the closing handshake, as nothing may follow it;
     /// 4. send the pending events to the broker;
     /// 5. report an end of the connection that was found by reading, once all events before it are sent;
     /// 6. report a close by the broker, once all frames are written.
@@ -71,6 +72,7 @@ impl Pump {
     /// tungstenite may hold messages that it has already read, for which the socket would not wake the task.
     /// In all other cases a waker is registered.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<PumpExit> {
+        let is_closed_by_client = self.is_closed_by_client();
         let writer = self.websocket.writer_mut();
         let queued = writer.queue.len();
         let directives = self.link.take(cx, writer);
@@ -78,7 +80,7 @@ impl Pump {
             let taken = writer.queue.iter().skip(queued);
             taken.for_each(|frame| self.log.trace_sent(frame));
         }
-        if let Some(reason) = directives.ping {
+        if let Some(reason) = directives.ping.filter(|_| !is_closed_by_client) {
             writer.queue_control(self.pings.ping(reason));
         }
         // The outbox repeats this order in each poll.
@@ -99,7 +101,9 @@ impl Pump {
 
         let stop = self.receive(cx, directives);
 
-        self.link.write(cx, self.websocket.writer_mut());
+        if !self.is_closed_by_client() {
+            self.link.write(cx, self.websocket.writer_mut());
+        }
         let all_sent = self.send_events(cx);
 
         if let Some(exit) = self.exit.take_if(|_| all_sent) {
@@ -149,6 +153,11 @@ impl Pump {
         }
         self.send_events(cx);
         stop
+    }
+
+    /// Returns whether the client has sent a Close frame, the reply to which is queued.
+    fn is_closed_by_client(&self) -> bool {
+        matches!(self.exit, Some(PumpExit::ClosedByClient(_)))
     }
 
     /// Waits until the memory budget allows reading. While it is exceeded, first notifies the broker, and then

@@ -4,10 +4,12 @@ use super::exit::PumpExit;
 use super::turn::MAX_FRAMES;
 use super::{BrokerLink, Connection, ConnectionLog};
 use crate::base::close::CloseReason;
+use crate::base::frame::Frame as DataFrame;
 use crate::base::ip::ClientAddress;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{
-    Clock, CloseOrder, Event, Inbox, Outbox, PingReason, SocketStatus, Wakeups, inbox, outbox,
+    Clock, CloseOrder, Event, Inbox, NotifyWhen, Outbox, PingReason, SocketStatus, Wakeups, inbox,
+    outbox,
 };
 use crate::config::Listener;
 use crate::net::server_state::ServerState;
@@ -16,7 +18,9 @@ use crate::net::stream::AcceptedStream;
 use crate::protocols;
 use crate::realm::ConnectionId;
 use async_io::block_on;
+use async_std::future::timeout;
 use async_std::net::TcpStream;
+use async_std::task::yield_now;
 use async_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use futures::channel::mpsc;
@@ -26,8 +30,18 @@ use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
 const MAX_MESSAGE: usize = 1_000_000;
+
+/// How long a test waits for what must happen. Far more than any machine needs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Opcodes of frames (RFC 6455 section 5.2).
+const TEXT: u8 = 0x1;
+const CLOSE: u8 = 0x8;
+const PING: u8 = 0x9;
 
 /// Stands for the response to the handshake.
 const RESPONSE: &[u8] = b"101";
@@ -58,6 +72,7 @@ impl Harness {
         let protocol = protocols::by_name("peerdrop").unwrap();
         let mut settings = Listener::built_in(protocol).settings;
         settings.max_message_size = MAX_MESSAGE;
+        settings.close_timeout = DEADLINE;
         let socket = ClientSocket::new(AcceptedStream::Tcp(tcp), Arc::new(status)).unwrap();
         let log = ConnectionLog {
             server,
@@ -84,10 +99,78 @@ impl Harness {
         poll!(poll_fn(|cx| self.connection.pump.poll(cx)))
     }
 
+    /// Queues a frame, and ends the broker's batch.
+    fn push(&self, text: String) {
+        push(&self.outbox, text);
+    }
+
+    /// Waits until the connection has something to read.
+    async fn wait_until_readable(&self) {
+        let status = self.connection.pump.websocket.status();
+        let wait = async {
+            while !status.is_readable() {
+                yield_now().await;
+            }
+        };
+        timeout(DEADLINE, wait).await.unwrap();
+    }
+
     /// Returns the number of writes to the client so far.
     fn writes(&self) -> usize {
         self.connection.pump.websocket.writer().socket.writes
     }
+}
+
+/// Queues a frame once it fits, and ends the broker's batch.
+fn push(outbox: &Outbox, text: String) {
+    let mut wakeups = Wakeups::default();
+    let mut frame = DataFrame::text(text);
+    while let Err(same) = outbox.push(frame, &mut wakeups) {
+        frame = same;
+        std::thread::yield_now();
+    }
+    end_batch(&mut wakeups);
+}
+
+/// Does what the broker does at the end of a batch.
+fn end_batch(wakeups: &mut Wakeups) {
+    wakeups.wake_all();
+    wakeups.write_some(usize::MAX);
+}
+
+/// Returns the opcode and the payload of the next frame; nothing at the end of the stream.
+async fn read_frame(client: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    client.read_exact(&mut head).await.ok()?;
+    let mut length = [0; 8];
+    let extended = match head[1] {
+        126 => &mut length[6..],
+        127 => &mut length[..],
+        short => {
+            length[7] = short;
+            &mut []
+        }
+    };
+    client.read_exact(extended).await.unwrap();
+    let mut payload = vec![0; usize::try_from(u64::from_be_bytes(length)).unwrap()];
+    client.read_exact(&mut payload).await.unwrap();
+    Some((head[0] & 0x0f, payload))
+}
+
+/// Returns the opcodes of all frames after [`RESPONSE`] to the end of the stream. Answers the Close frame, and closes the
+/// connection at the end.
+async fn read_to_end(mut client: TcpStream) -> Vec<u8> {
+    client.read_exact(&mut [0; RESPONSE.len()]).await.unwrap();
+    let mut opcodes = Vec::new();
+    while let Some((opcode, _)) = read_frame(&mut client).await {
+        opcodes.push(opcode);
+        if opcode == CLOSE {
+            let close = frame(OpCode::Control(Control::Close), Vec::new());
+            // Fails if the server has closed the connection already.
+            let _ = client.write_all(&close).await;
+        }
+    }
+    opcodes
 }
 
 /// A masked frame, as clients send it.
@@ -239,5 +322,188 @@ fn the_command_that_answers_a_probe_is_sent_before_the_answer_is_reported() {
             events[..],
             [Event::Commands { .. }, Event::ProbeAnswered(_)]
         ));
+    });
+}
+
+#[test]
+fn each_message_of_a_segment_is_handled_although_the_socket_has_nothing_more() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        assert!(harness.poll().await.is_pending());
+        let messages = 10 * MAX_FRAMES;
+        let message = frame(OpCode::Data(Data::Text), b"one of many".to_vec());
+        let segment = message.repeat(messages);
+        harness.client.write_all(&segment).await.unwrap();
+        let Harness {
+            connection, inbox, ..
+        } = &mut harness;
+        let run = poll_fn(|cx| connection.pump.poll(cx));
+        let count = async {
+            let mut count = 0;
+            while count < messages {
+                if let Event::Commands { commands, .. } = inbox.next().await.unwrap() {
+                    count += commands.into_iter().count();
+                }
+            }
+        };
+        let count = pin!(count);
+        let handled = timeout(DEADLINE, select(run, count)).await;
+        assert!(matches!(handled, Ok(Either::Right(_))));
+    });
+}
+
+#[test]
+fn what_is_read_ahead_of_its_turn_is_reserved() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        assert!(harness.poll().await.is_pending());
+        let message = frame(OpCode::Data(Data::Text), vec![b'x'; 100]);
+        let segment = message.repeat(3 * MAX_FRAMES);
+        harness.client.write_all(&segment).await.unwrap();
+        harness.wait_until_readable().await;
+        assert!(harness.poll().await.is_pending());
+        let received = harness
+            .connection
+            .pump
+            .websocket
+            .status()
+            .traffic
+            .counts
+            .get();
+        assert_eq!(received.messages_in, MAX_FRAMES as u64);
+        assert!(harness.budget.reserved() as u64 >= received.bytes_in);
+    });
+}
+
+#[test]
+fn a_header_that_announces_too_much_right_behind_a_message_ends_the_connection_at_once() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        let mut bytes = frame(OpCode::Data(Data::Text), b"whole".to_vec());
+        let length = u64::try_from(MAX_MESSAGE + 1).unwrap();
+        bytes.extend([0x81, 0xff]);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([0; 4]);
+        harness.client.write_all(&bytes).await.unwrap();
+        let pump = &mut harness.connection.pump;
+        let exit = timeout(DEADLINE, poll_fn(|cx| pump.poll(cx))).await;
+        assert!(matches!(exit, Ok(PumpExit::Fail(CloseReason::TOO_BIG))));
+        let event = harness.inbox.next().await;
+        assert!(matches!(event, Some(Event::Commands { .. })));
+    });
+}
+
+#[test]
+fn a_frame_that_the_broker_has_written_in_part_is_finished_before_a_ping_and_a_close() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        assert!(harness.poll().await.is_pending());
+        // More than any socket buffers.
+        harness.push("x".repeat(32 << 20));
+        let mut wakeups = Wakeups::default();
+        let last = DataFrame::text("the last");
+        harness
+            .outbox
+            .push_past_limit(last, NotifyWhen::Flushed, &mut wakeups);
+        harness.outbox.ping(PingReason::Silence, &mut wakeups);
+        let close = CloseOrder::Graceful(CloseReason::GOODBYE);
+        harness.outbox.close(close, &mut wakeups);
+        end_batch(&mut wakeups);
+        let take = async { while harness.inbox.next().await.is_some() {} };
+        let read = read_to_end(harness.client);
+        let (opcodes, (), ()) = join!(timeout(DEADLINE, read), harness.connection.run(), take);
+        assert_eq!(opcodes.unwrap(), [TEXT, PING, TEXT, CLOSE]);
+    });
+}
+
+#[test]
+fn nothing_follows_the_reply_to_a_close_frame() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        assert!(harness.poll().await.is_pending());
+        let close = frame(OpCode::Control(Control::Close), Vec::new());
+        harness.client.write_all(&close).await.unwrap();
+        harness.wait_until_readable().await;
+        // What the connection finds when it is woken.
+        let mut wakeups = Wakeups::default();
+        let frame = DataFrame::text("before");
+        assert!(harness.outbox.push(frame, &mut wakeups).is_ok());
+        let later = async {
+            while !matches!(harness.inbox.next().await, Some(Event::Disconnected(..))) {}
+            // The broker has not taken the event yet.
+            push(&harness.outbox, "later".to_owned());
+        };
+        let read = read_to_end(harness.client);
+        let (opcodes, (), ()) = join!(timeout(DEADLINE, read), harness.connection.run(), later);
+        assert_eq!(opcodes.unwrap().last(), Some(&CLOSE));
+    });
+}
+
+#[test]
+fn nothing_follows_the_reply_to_a_close_frame_while_the_broker_has_not_taken_what_came_before_it() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        let mut wakeups = Wakeups::default();
+        harness.outbox.ping(PingReason::Probe, &mut wakeups);
+        assert!(harness.poll().await.is_pending());
+        let mut bytes = frame(OpCode::Data(Data::Text), b"last words".to_vec());
+        bytes.extend(frame(OpCode::Control(Control::Close), Vec::new()));
+        harness.client.write_all(&bytes).await.unwrap();
+        harness.wait_until_readable().await;
+        // The command is sent, and the answer to the probe waits for the slot in the inbox.
+        assert!(harness.poll().await.is_pending());
+        harness.push("an answer".to_owned());
+        assert!(harness.poll().await.is_pending());
+        let take = async { while harness.inbox.next().await.is_some() {} };
+        let read = read_to_end(harness.client);
+        let (opcodes, (), ()) = join!(timeout(DEADLINE, read), harness.connection.run(), take);
+        assert_eq!(opcodes.unwrap().last(), Some(&CLOSE));
+    });
+}
+
+#[test]
+fn frames_of_a_broker_on_another_thread_do_not_go_into_those_of_the_task() {
+    const FRAMES: usize = 5000;
+    let harness = block_on(Harness::new());
+    let Harness {
+        connection,
+        mut client,
+        outbox,
+        mut inbox,
+        ..
+    } = harness;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..FRAMES {
+                let mut wakeups = Wakeups::default();
+                outbox.ping(PingReason::MeasureRtt, &mut wakeups);
+                end_batch(&mut wakeups);
+                push(
+                    &outbox,
+                    format!("{number:05} {}", "x".repeat(number % 3000)),
+                );
+            }
+            let mut wakeups = Wakeups::default();
+            let close = CloseOrder::Graceful(CloseReason::GOODBYE);
+            outbox.close(close, &mut wakeups);
+            end_batch(&mut wakeups);
+        });
+        scope.spawn(|| block_on(connection.run()));
+        scope.spawn(|| block_on(async { while inbox.next().await.is_some() {} }));
+        let read = async {
+            client.read_exact(&mut [0; RESPONSE.len()]).await.unwrap();
+            let mut number = 0;
+            while number < FRAMES {
+                let (opcode, payload) = read_frame(&mut client).await.unwrap();
+                if opcode == TEXT {
+                    assert_eq!(payload[..5], *format!("{number:05}").as_bytes());
+                    number += 1;
+                } else {
+                    assert_eq!(opcode, PING);
+                }
+            }
+            drop(client);
+        };
+        block_on(timeout(DEADLINE, read)).unwrap();
     });
 }
