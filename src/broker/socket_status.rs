@@ -48,8 +48,9 @@ pub(crate) struct SocketStatus {
     pub(crate) unfinished: UnfinishedMessage,
     /// Whether the socket may have something to read that was not read yet.
     readable: AtomicBool,
-    /// Whether the client has closed its sending direction, or the connection is broken.
-    hung_up: AtomicBool,
+    /// Whether something follows what a read returns, although it has not filled its buffer: the client has closed its
+    /// sending direction, the connection is broken, or the client sends urgent data.
+    has_end: AtomicBool,
 }
 
 impl SocketStatus {
@@ -71,7 +72,7 @@ impl SocketStatus {
             traffic: TrafficMeter::new(Arc::clone(traffic)),
             unfinished: UnfinishedMessage::default(),
             readable: AtomicBool::new(true),
-            hung_up: AtomicBool::new(false),
+            has_end: AtomicBool::new(false),
         };
         status.record_activity();
         status
@@ -125,10 +126,10 @@ impl SocketStatus {
         self.readable.swap(false, Ordering::AcqRel)
     }
 
-    /// Returns whether the client has closed its sending direction, or the connection is broken, as far as the system
-    /// has told.
-    pub(crate) fn is_hung_up(&self) -> bool {
-        self.hung_up.load(Ordering::Acquire)
+    /// Returns whether something may follow what a read returns, although it has not filled its buffer: an end of the
+    /// stream or of a part of it, of which the system has told.
+    pub(crate) fn has_end(&self) -> bool {
+        self.has_end.load(Ordering::Acquire)
     }
 
     /// Writes to the socket, and records what follows from that. Called by one task at a time.
@@ -263,8 +264,8 @@ impl SocketStatus {
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
 impl crate::sys::reactor::Source for SocketStatus {
     fn ready(&self, readiness: crate::sys::reactor::Readiness) {
-        if readiness.hung_up {
-            self.hung_up.store(true, Ordering::Release);
+        if readiness.hung_up || readiness.urgent {
+            self.has_end.store(true, Ordering::Release);
         }
         // A broken connection says so to whoever reads or writes.
         if readiness.readable || readiness.hung_up {

@@ -222,3 +222,181 @@ impl AsyncWrite for ClientSocket {
         Poll::Ready(self.stream.shutdown(Shutdown::Write))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::memory_budget::MemoryBudget;
+    use crate::broker::Clock;
+    use async_io::block_on;
+    use async_std::future::timeout;
+    use futures::future::poll_fn;
+    use futures::task::{ArcWake, waker};
+    use rustix::event::{PollFd, PollFlags};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
+    use std::io::Write;
+    use std::mem::MaybeUninit;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// How long a test waits for what must happen. Far more than any machine needs.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    fn socket(stream: AcceptedStream) -> ClientSocket {
+        let (clock, budget) = (Arc::new(Clock::new()), MemoryBudget::new(0));
+        let status = SocketStatus::new(&clock, &budget, &Arc::default());
+        ClientSocket::new(stream, Arc::new(status)).unwrap()
+    }
+
+    fn tcp() -> (TcpStream, ClientSocket) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (client, socket(AcceptedStream::Tcp(server)))
+    }
+
+    fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < DEADLINE, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until all that the client has done has reached the socket: this is what its end says of it. The events have
+    /// been handled then, too, where the socket is registered for edges.
+    fn wait_for(socket: &ClientSocket, flags: PollFlags) {
+        let mut polled = [PollFd::new(&socket.stream, flags)];
+        rustix::event::poll(&mut polled, None).unwrap();
+        if cfg!(all(target_os = "linux", not(feature = "portable-sockets"))) {
+            wait_until("the end is seen", || socket.status.has_end());
+        }
+    }
+
+    /// Reads this many bytes in reads of 100, or to the end of the stream.
+    fn read(socket: &mut ClientSocket, bytes: usize) -> Vec<u8> {
+        let read = async {
+            let mut received = Vec::new();
+            let mut buffer = [0; 100];
+            while received.len() < bytes {
+                match socket.read(&mut buffer).await.unwrap() {
+                    0 => break,
+                    count => received.extend_from_slice(&buffer[..count]),
+                }
+            }
+            received
+        };
+        block_on(timeout(DEADLINE, read)).expect("there is something to read")
+    }
+
+    #[test]
+    fn the_last_message_and_the_end_of_the_stream_are_read_when_they_arrive_together() {
+        let (mut client, mut socket) = tcp();
+        client.write_all(b"last").unwrap();
+        drop(client);
+        wait_for(&socket, PollFlags::RDHUP);
+        assert_eq!(read(&mut socket, usize::MAX), b"last");
+    }
+
+    #[test]
+    fn the_end_of_the_stream_is_read_when_it_arrives_after_the_last_message() {
+        let (mut client, mut socket) = tcp();
+        client.write_all(b"last").unwrap();
+        assert_eq!(read(&mut socket, 4), b"last");
+        drop(client);
+        assert_eq!(read(&mut socket, 1), b"");
+    }
+
+    #[test]
+    fn what_follows_urgent_data_is_read() {
+        let (mut client, mut socket) = tcp();
+        client.write_all(b"before").unwrap();
+        send(&client, b"!", SendFlags::OOB).unwrap();
+        client.write_all(b" and after").unwrap();
+        wait_for(&socket, PollFlags::PRI);
+        assert_eq!(read(&mut socket, 16), b"before and after");
+    }
+
+    #[test]
+    fn what_follows_a_passed_file_descriptor_on_a_unix_socket_is_read() {
+        let (client, server) = UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let mut socket = socket(AcceptedStream::Unix(server));
+        (&client).write_all(b"before ").unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let files = [client.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&files)));
+        let with = [IoSlice::new(b"with ")];
+        sendmsg(&client, &with, &mut ancillary, SendFlags::empty()).unwrap();
+        (&client).write_all(b"after").unwrap();
+        wait_until("it is readable", || socket.status.is_readable());
+        assert_eq!(read(&mut socket, 17), b"before with after");
+    }
+
+    /// A waker that records whether it was called.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl ArcWake for Woken {
+        fn wake_by_ref(arc_self: &Arc<Self>) {
+            arc_self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn the_task_of_the_last_read_that_waits_is_woken() {
+        let (mut client, mut socket) = tcp();
+        let tasks = [(); 3].map(|()| Arc::<Woken>::default());
+        for task in &tasks {
+            let waker = waker(Arc::clone(task));
+            let mut cx = Context::from_waker(&waker);
+            let mut buffer = [0; 100];
+            while Pin::new(&mut socket)
+                .poll_read(&mut cx, &mut buffer)
+                .is_ready()
+            {}
+        }
+        client.write_all(b"x").unwrap();
+        let last = &tasks[2].0;
+        wait_until("the last task is woken", || last.load(Ordering::SeqCst));
+        // The same for a task that only asks.
+        assert_eq!(read(&mut socket, 1), b"x");
+        block_on(poll_fn(|cx| {
+            let mut buffer = [0; 100];
+            assert!(
+                Pin::new(&mut socket)
+                    .poll_read(cx, &mut buffer)
+                    .is_pending()
+            );
+            Poll::Ready(())
+        }));
+        let asking = Arc::<Woken>::default();
+        let waker = waker(Arc::clone(&asking));
+        assert!(!socket.wait_readable(&mut Context::from_waker(&waker)));
+        client.write_all(b"x").unwrap();
+        wait_until("it is woken", || asking.0.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn the_task_of_the_last_write_that_waits_is_woken() {
+        let (client, mut socket) = tcp();
+        let tasks = [(); 3].map(|()| Arc::<Woken>::default());
+        for task in &tasks {
+            let waker = waker(Arc::clone(task));
+            let mut cx = Context::from_waker(&waker);
+            while !socket.status.is_write_blocked() {
+                let _ = Pin::new(&mut socket).poll_write(&mut cx, &[0; 1 << 16]);
+            }
+            assert!(Pin::new(&mut socket).poll_write(&mut cx, b"x").is_pending());
+        }
+        std::thread::spawn(move || std::io::copy(&mut &client, &mut std::io::sink()));
+        let last = &tasks[2].0;
+        wait_until("the last task is woken", || last.load(Ordering::SeqCst));
+        assert!(!socket.status.is_write_blocked());
+    }
+}

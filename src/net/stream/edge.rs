@@ -59,10 +59,10 @@ impl ClientStream {
     }
 
     /// Returns whether a read that leaves room in its buffer has emptied the socket, so that an edge follows. The end of
-    /// the stream, of which an edge has told before, stays to be read; and a Unix socket is read message by message
-    /// where the client passes file descriptors (unix(7)).
+    /// the stream, of which an edge has told before, stays to be read, and so does what follows urgent data; and a Unix
+    /// socket is read message by message where the client passes file descriptors (unix(7)).
     fn ends_with_short_read(&self, status: &SocketStatus) -> bool {
-        matches!(*self.stream, AcceptedStream::Tcp(_)) && !status.is_hung_up()
+        matches!(*self.stream, AcceptedStream::Tcp(_)) && !status.has_end()
     }
 
     /// Writes as much of the pieces as the socket takes.

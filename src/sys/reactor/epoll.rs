@@ -32,6 +32,8 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The peer has closed its sending direction, or the connection is broken: no more edges tell of it.
     pub(crate) hung_up: bool,
+    /// The peer has sent urgent data, at which a read ends although more follows (tcp(7)).
+    pub(crate) urgent: bool,
 }
 
 /// What wants to know of a socket's events.
@@ -75,6 +77,9 @@ impl Wake for Wakeup {
 }
 
 impl Reactor {
+    /// Open files of an instance: itself and the eventfd.
+    pub(crate) const FILES: usize = 2;
+
     /// Creates an epoll instance without sockets.
     ///
     /// # Errors
@@ -111,6 +116,7 @@ impl Reactor {
         let flags = epoll::EventFlags::IN
             | epoll::EventFlags::OUT
             | epoll::EventFlags::RDHUP
+            | epoll::EventFlags::PRI
             | epoll::EventFlags::ET;
         let key = epoll::EventData::new_u64(registration.key as u64);
         epoll::add(&self.epoll, socket, key, flags)?;
@@ -178,6 +184,7 @@ impl Reactor {
             readable: flags.contains(epoll::EventFlags::IN),
             writable: flags.contains(epoll::EventFlags::OUT),
             hung_up: flags.intersects(hung_up),
+            urgent: flags.contains(epoll::EventFlags::PRI),
         });
     }
 }
@@ -210,5 +217,164 @@ impl Drop for Registration {
         drop(sources);
         // The last reference to the source is dropped after the lock is free again.
         drop(source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_executor::Executor;
+    use async_std::task::yield_now;
+    use futures::executor::block_on;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
+
+    /// How long a test waits for what must happen. Far more than any machine needs.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A source that passes on what it is told.
+    struct Told(Sender<Readiness>);
+
+    impl Source for Told {
+        fn ready(&self, readiness: Readiness) {
+            // Nobody may want to know any more.
+            let _ = self.0.send(readiness);
+        }
+    }
+
+    fn reactor() -> &'static Reactor {
+        Box::leak(Box::new(Reactor::new().unwrap()))
+    }
+
+    /// Runs to its end on a thread of its own, within the deadline.
+    fn run<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, is_done) = channel();
+        thread::spawn(move || done.send(call()));
+        is_done.recv_timeout(DEADLINE).expect("it ends")
+    }
+
+    /// Takes the events of a reactor, of which there must be one soon.
+    fn wait(reactor: &Reactor) -> Vec<epoll::Event> {
+        // It does not wait while it is to run something.
+        reactor.wakeup.is_notified.store(true, Ordering::SeqCst);
+        let start = Instant::now();
+        let mut events = Vec::with_capacity(MAX_EVENTS);
+        while events.is_empty() {
+            assert!(start.elapsed() < DEADLINE, "there is no event");
+            reactor.wait(&mut events);
+        }
+        events
+    }
+
+    /// A reactor that runs the tasks of an executor.
+    fn running() -> (&'static Reactor, &'static StaticExecutor) {
+        let (reactor, executor) = (reactor(), Executor::new().leak());
+        thread::spawn(|| reactor.run(executor));
+        (reactor, executor)
+    }
+
+    #[test]
+    fn a_task_from_another_thread_ends_the_wait_whenever_it_comes() {
+        run(|| {
+            let (_, executor) = running();
+            for _ in 0..10_000 {
+                block_on(executor.spawn(async {}));
+            }
+        });
+    }
+
+    #[test]
+    fn sockets_are_looked_at_while_there_are_always_tasks_to_run() {
+        let (reactor, executor) = running();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let busy = async move {
+            while !over.load(Ordering::Relaxed) {
+                yield_now().await;
+            }
+        };
+        executor.spawn(busy).detach();
+        let (_client, server) = UnixStream::pair().unwrap();
+        let (told, ready) = channel();
+        let _registration = reactor.register(&server, Arc::new(Told(told))).unwrap();
+        let readiness = ready.recv_timeout(DEADLINE);
+        is_over.store(true, Ordering::Relaxed);
+        assert!(readiness.unwrap().writable);
+    }
+
+    #[test]
+    fn a_source_is_told_of_each_edge_once() {
+        let reactor = reactor();
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (told, ready) = channel();
+        let _registration = reactor.register(&server, Arc::new(Told(told))).unwrap();
+        let next = || {
+            wait(reactor)
+                .iter()
+                .for_each(|event| reactor.dispatch(event));
+            ready.try_recv().unwrap()
+        };
+        let first = next();
+        assert!(first.writable && !first.readable && !first.hung_up);
+        for _ in 0..2 {
+            // What came before is not read, and there is one more edge.
+            client.write_all(b"x").unwrap();
+            assert!(next().readable);
+        }
+        drop(client);
+        assert!(next().hung_up);
+        assert!(ready.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_event_for_a_key_that_is_used_again_is_no_more_than_a_hint() {
+        let reactor = reactor();
+        let (mut first_client, first) = UnixStream::pair().unwrap();
+        let (mut client, second) = UnixStream::pair().unwrap();
+        let [(first_told, first_ready), (told, ready)] = [(); 2].map(|()| channel());
+        let registration = reactor.register(&first, Arc::new(Told(first_told)));
+        first_client.write_all(b"x").unwrap();
+        let events = wait(reactor);
+        drop((first, registration));
+        // Without a source for the key, nobody is told.
+        events.iter().for_each(|event| reactor.dispatch(event));
+        let _registration = reactor.register(&second, Arc::new(Told(told))).unwrap();
+        events.iter().for_each(|event| reactor.dispatch(event));
+        assert!(first_ready.try_recv().is_err());
+        assert!(ready.try_recv().unwrap().readable, "the key is the same");
+        // The second has its own edges all the same.
+        client.write_all(b"x").unwrap();
+        wait(reactor)
+            .iter()
+            .for_each(|event| reactor.dispatch(event));
+        assert!(ready.try_recv().unwrap().readable);
+    }
+
+    #[test]
+    fn a_registration_may_be_dropped_while_its_source_is_told() {
+        /// A source that drops its registration.
+        #[derive(Default)]
+        struct Ending(Mutex<Option<Registration>>);
+
+        impl Source for Ending {
+            fn ready(&self, _: Readiness) {
+                *self.0.lock().unwrap() = None;
+            }
+        }
+
+        run(|| {
+            let reactor = reactor();
+            let (_client, server) = UnixStream::pair().unwrap();
+            let source = Arc::new(Ending::default());
+            let registration = reactor.register(&server, Arc::clone(&source) as _);
+            *source.0.lock().unwrap() = registration.ok();
+            wait(reactor)
+                .iter()
+                .for_each(|event| reactor.dispatch(event));
+            assert!(reactor.sources().is_empty());
+            assert_eq!(Arc::strong_count(&source), 1);
+        });
     }
 }
