@@ -51,7 +51,7 @@ impl TrafficCounts {
 /// The traffic of one socket. Its listener has it within a second, and all of it once the socket is closed, whatever
 /// ended the connection. Between those times a message costs no instruction on memory that connections share.
 pub(crate) struct TrafficMeter {
-    /// Written by the socket's task alone.
+    /// Written by those who use the socket, the connection's task and the broker, one at a time.
     pub(crate) counts: TrafficCounts,
     /// The part of it that the listener has.
     reported: TrafficCounts,

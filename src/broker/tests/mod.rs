@@ -1,6 +1,7 @@
 //! The broker's promises to realms (see [`crate::realm`]), and what it does by itself.
 
 mod admission;
+mod batches;
 mod broadcasts;
 mod clients;
 pub(crate) mod harness;
