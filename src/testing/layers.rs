@@ -184,7 +184,7 @@ fn the_tests_that_hold_the_invariants_exist() {
     let (_, list) = page.split_once("# Invariants").unwrap();
     let (list, _) = list.split_once("\n# ").unwrap();
     let invariants: Vec<&str> = list.split("Tests: ").skip(1).collect();
-    assert_eq!(invariants.len(), 13);
+    assert_eq!(invariants.len(), 16);
     for tests in invariants {
         // The next invariant begins on a line of its own with its number.
         let tests = tests
