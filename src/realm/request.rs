@@ -17,10 +17,14 @@ pub struct ConnectRequest {
 impl ConnectRequest {
     /// Returns the last parameter of that name in the query, percent-decoded, with `+` as a space.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        form_urlencoded::parse(self.query.as_bytes())
-            .filter(|(key, _)| key == name)
-            .last()
-            .map(|(_, value)| value.into_owned())
+        self.query.rsplit('&').find_map(|pair| {
+            let key = pair.split('=').next().unwrap_or_default();
+            // Decoding costs more than all else here, and hardly any name is encoded.
+            let may_match = key == name || key.contains(['%', '+']);
+            let (key, value) =
+                may_match.then(|| form_urlencoded::parse(pair.as_bytes()).next())??;
+            (key == name).then(|| value.into_owned())
+        })
     }
 }
 

@@ -191,8 +191,13 @@ fn parse(bytes: &[u8]) -> Result<RequestHead, Response> {
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let headers = request.headers.iter().map(|header| {
-        let value = String::from_utf8_lossy(header.value.trim_ascii());
-        (header.name.to_owned(), value.into_owned())
+        let value = header.value.trim_ascii();
+        // The lossy conversion looks at each byte, and is for the few values that need it.
+        let value = match std::str::from_utf8(value) {
+            Ok(value) => value.to_owned(),
+            Err(_) => String::from_utf8_lossy(value).into_owned(),
+        };
+        (header.name.to_owned(), value)
     });
     let head = RequestHead {
         method: request.method.unwrap_or_default().to_owned(),
