@@ -2,6 +2,7 @@
 //! task for it; it never waits for a client.
 
 use crate::base::ip::ClientAddress;
+use crate::net::acceptor::Acceptor;
 use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
 use crate::net::listen_socket::ListenSocket;
@@ -19,11 +20,19 @@ use std::time::Duration;
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
+/// Number of clients that are accepted before other tasks run: those who have connected wait no longer because others
+/// connect.
+const MAX_AT_ONCE: u32 = 32;
+
 /// Accepts connections until its task is cancelled.
 pub(crate) async fn run(socket: ListenSocket, handle: Arc<ListenerHandle>) {
+    let mut acceptor = Acceptor::new(socket);
     let mut backoff = Duration::ZERO;
-    loop {
-        let accepted = socket.accept().await;
+    for count in (1..=MAX_AT_ONCE).cycle() {
+        if count == MAX_AT_ONCE {
+            task::yield_now().await;
+        }
+        let accepted = acceptor.accept().await;
         let listener = handle.current();
         match accepted {
             Ok((stream, peer)) => {

@@ -1,6 +1,7 @@
 //! Binding the sockets of a listener's address (rulings, "address"), and what to do about an error of that.
 
 use super::listen_socket::ListenSocket;
+use super::socket_options;
 use super::unix_socket;
 use crate::config::Address;
 use crate::sys::systemd_sockets;
@@ -267,6 +268,8 @@ fn listen_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
         // Otherwise net.ipv6.bindv6only decides.
         sockopt::set_ipv6_v6only(&socket, false)?;
     }
+    // Before it listens, so that no client comes without them.
+    socket_options::set_tcp(&socket)?;
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))

@@ -1,6 +1,7 @@
 //! Everything that touches a client's socket, from accept to the last byte.
 
 pub(crate) mod accept;
+mod acceptor;
 pub(crate) mod bans;
 pub(crate) mod bind;
 pub(crate) mod client_ip;
@@ -17,6 +18,7 @@ mod notice_log;
 pub(crate) mod proxy_protocol;
 pub(crate) mod server_state;
 pub(crate) mod socket;
+mod socket_options;
 pub(crate) mod stream;
 pub(crate) mod turns;
 mod unix_socket;

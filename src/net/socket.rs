@@ -4,7 +4,6 @@ use super::stream::{AcceptedStream, ClientStream};
 use crate::broker::{DirectWriter, SocketStatus};
 use crate::net::turns::Turns;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
@@ -19,15 +18,6 @@ const READ_BUDGET: usize = 16 * 1024;
 /// takes the kernel about as long as the rest of a turn; without it, a client that reads fast gets a long
 /// response in one turn.
 const WRITE_BUDGET: usize = 64 * 1024;
-
-/// Bytes of a client's data that the kernel holds for sending, unsent or not acknowledged, at most. It doubles
-/// the figure for its own overhead (socket(7), `SO_SNDBUF`). Left to itself it takes up to 4 MiB for a client that
-/// reads slowly, which no `memory_budget` sees. Half as much costs half again as much CPU for messages of 64 KiB.
-const SEND_BUFFER: usize = 256 * 1024;
-
-/// The same for data that was received and is not read yet (`SO_RCVBUF`). Left to itself the kernel takes up to
-/// 32 MiB of a sender that is not read from because its recipient reads slowly.
-const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// One client's socket.
 pub(crate) struct ClientSocket {
@@ -51,12 +41,6 @@ impl ClientSocket {
     /// # Errors
     /// The system cannot watch it: it has no memory for that.
     pub(crate) fn new(stream: AcceptedStream, status: Arc<SocketStatus>) -> io::Result<Self> {
-        if let AcceptedStream::Tcp(tcp) = &stream {
-            // Each write is a complete flush. Fails only on a dead socket, as the next read will; so do these.
-            let _ = tcp.set_nodelay(true);
-        }
-        let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
-        let _ = set_socket_recv_buffer_size(&stream, RECEIVE_BUFFER);
         Ok(Self {
             stream: ClientStream::new(stream, &status)?,
             read_budget_left: READ_BUDGET,

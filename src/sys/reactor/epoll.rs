@@ -206,6 +206,14 @@ pub(crate) struct Registration {
     key: usize,
 }
 
+impl Registration {
+    /// Ends the registration of a socket that may stay open: of a copy, whose end closes no socket (epoll(7)).
+    pub(crate) fn end(self, socket: impl AsFd) {
+        // Fails only if the socket is not registered.
+        let _ = epoll::delete(&self.reactor.epoll, socket);
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut sources = self.reactor.sources();
