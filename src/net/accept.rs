@@ -3,6 +3,7 @@
 
 use crate::base::ip::ClientAddress;
 use crate::net::acceptor::Acceptor;
+use crate::net::connection::Connection;
 use crate::net::connection_limits::Permits;
 use crate::net::handshake::admit_client;
 use crate::net::listen_socket::ListenSocket;
@@ -74,21 +75,36 @@ fn log_unanswered(listener: &ListenerState, peer: ClientAddress, is_banned: bool
 }
 
 /// Serves one client from its first byte to its last.
-async fn serve(
+///
+/// An async block that has captured no more than it needs until its end: an async function keeps its arguments for as
+/// long as it runs, beside what has become of them.
+fn serve(
+    stream: AcceptedStream,
+    peer: ClientAddress,
+    listener: Arc<ListenerState>,
+    permits: Permits,
+) -> impl Future<Output = ()> + Send {
+    let server = Arc::clone(&listener.server);
+    // Boxed, so that the connection's future does not keep the handshake's memory.
+    let admitted = Box::pin(admit(stream, peer, listener, permits));
+    async move {
+        if let Some((connection, permits)) = admitted.await {
+            connection.run().await;
+            drop(permits);
+        }
+        // Ends after the socket is closed.
+        drop(server);
+    }
+}
+
+/// Admits a client. Settings that no client connects with any more are freed with the end of this.
+async fn admit(
     stream: AcceptedStream,
     peer: ClientAddress,
     listener: Arc<ListenerState>,
     mut permits: Permits,
-) {
-    // Ends after the socket is closed.
-    let _server = Arc::clone(&listener.server);
-    // Boxed, so that the connection's future does not keep the handshake's memory.
-    let admitted = Box::pin(admit_client(stream, peer, &listener, &mut permits)).await;
-    // Settings that no client connects with any more are freed.
-    drop(listener);
-    if let Some(connection) = admitted {
-        permits.set_answered();
-        connection.run().await;
-    }
-    drop(permits);
+) -> Option<(Connection, Permits)> {
+    let connection = admit_client(stream, peer, &listener, &mut permits).await?;
+    permits.set_answered();
+    Some((connection, permits))
 }

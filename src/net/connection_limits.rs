@@ -95,7 +95,7 @@ impl PerSubnetLimit {
             return None;
         }
         *count += 1;
-        Some(SubnetPermit(Some((subnet, Arc::clone(self)))))
+        Some(SubnetPermit(Some(Box::new((subnet, Arc::clone(self))))))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SubnetKey, usize>> {
@@ -104,12 +104,12 @@ impl PerSubnetLimit {
     }
 }
 
-/// A permit of a [`PerSubnetLimit`]; `None`: one that is not counted.
-pub(crate) struct SubnetPermit(Option<(SubnetKey, Arc<PerSubnetLimit>)>);
+/// A permit of a [`PerSubnetLimit`]; `None`: one that is not counted, as all are by default.
+pub(crate) struct SubnetPermit(Option<Box<(SubnetKey, Arc<PerSubnetLimit>)>>);
 
 impl Drop for SubnetPermit {
     fn drop(&mut self) {
-        let Some((subnet, limit)) = &self.0 else {
+        let Some((subnet, limit)) = self.0.as_deref() else {
             return;
         };
         let mut in_use = limit.lock();

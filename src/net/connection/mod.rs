@@ -29,7 +29,6 @@ use futures::FutureExt;
 use futures::future::poll_fn;
 use pump::Pump;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
 use websocket::WebSocket;
 pub(crate) use websocket::{allocate_readers, replace_readers};
 
@@ -37,8 +36,6 @@ pub(crate) use websocket::{allocate_readers, replace_readers};
 pub(crate) struct Connection {
     /// Boxed: moving it by value would store it twice in the task's future.
     pump: Box<Pump>,
-    opened_at: Instant,
-    close_timeout: Duration,
 }
 
 impl Connection {
@@ -66,48 +63,51 @@ impl Connection {
             link.set_direct_writer(direct_writer);
         }
         Self {
-            pump: Box::new(Pump::new(websocket, link, protocol, log)),
-            opened_at: Instant::now(),
-            close_timeout: settings.close_timeout,
+            pump: Box::new(Pump::new(
+                websocket,
+                link,
+                protocol,
+                log,
+                settings.close_timeout,
+            )),
         }
     }
 
-    /// Runs the connection to its end. The end is reported to the broker and logged before the closing
-    /// handshake, which may take `close_timeout`, extended by the time that a slow line needs for what was sent
-    /// before.
+    /// Runs the connection to its end.
     pub(crate) async fn run(mut self) {
         let poll = poll_fn(|cx| self.pump.poll(cx));
         // After a panic the pump's state is unknown, so nothing more is read from the client.
         let exit = AssertUnwindSafe(poll).catch_unwind().await;
         let exit = exit.unwrap_or(PumpExit::Fail(CloseReason::INTERNAL_ERROR));
-        let Self {
-            mut pump,
-            opened_at,
-            close_timeout,
-        } = self;
-        // Nothing may follow a Close frame.
-        let Pump {
-            link, websocket, ..
-        } = &mut *pump;
-        link.stop_direct_writes(websocket.writer_mut());
-        let reason = exit.disconnect_reason();
-        if matches!(exit, PumpExit::Close(reason) if reason.discards_received()) {
-            // Frees an incomplete message before the broker decides whether to evict more connections.
-            pump.websocket.discard_received();
-            pump.memory.release(pump.websocket.status());
-        }
-        pump.link.report_end(reason).await;
-        pump.log_end(reason, opened_at);
-        let close_timeout = match exit {
-            // The client gets what is on its way to it first, then the Close frame, then it answers.
-            PumpExit::Close(reason) if !reason.discards_outbox() => {
-                let status = pump.websocket.status();
-                status.time_to_answer(close_timeout, MAX_PONG_TIME)
-            }
-            _ => close_timeout,
-        };
         // Boxed, so that the connection's future does not reserve the memory for it.
-        let closing = Box::pin(closing::close(pump, exit));
-        let _ = async_std::future::timeout(close_timeout, closing).await;
+        Box::pin(end(self.pump, exit)).await;
     }
+}
+
+/// Ends a connection. The end is reported to the broker and logged before the closing handshake, which may take the
+/// `close_timeout`, extended by the time that a slow line needs for what was sent before.
+async fn end(mut pump: Box<Pump>, exit: PumpExit) {
+    // Nothing may follow a Close frame.
+    let Pump {
+        link, websocket, ..
+    } = &mut *pump;
+    link.stop_direct_writes(websocket.writer_mut());
+    let reason = exit.disconnect_reason();
+    if matches!(exit, PumpExit::Close(reason) if reason.discards_received()) {
+        // Frees an incomplete message before the broker decides whether to evict more connections.
+        pump.websocket.discard_received();
+        pump.memory.release(pump.websocket.status());
+    }
+    pump.link.report_end(reason).await;
+    pump.log_end(reason);
+    let close_timeout = match exit {
+        // The client gets what is on its way to it first, then the Close frame, then it answers.
+        PumpExit::Close(reason) if !reason.discards_outbox() => {
+            let status = pump.websocket.status();
+            status.time_to_answer(pump.close_timeout, MAX_PONG_TIME)
+        }
+        _ => pump.close_timeout,
+    };
+    let closing = closing::close(pump, exit);
+    let _ = async_std::future::timeout(close_timeout, closing).await;
 }

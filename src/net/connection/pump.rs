@@ -12,7 +12,7 @@ use crate::broker::{CloseOrder, Directives};
 use crate::realm::{DecodeFn, Message, Protocol};
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Number of queued control frames at which reading stops: a client that sends Pings and does not read the
 /// Pongs delays itself. Enough for the Pings of one turn.
@@ -37,6 +37,9 @@ pub(super) struct Pump {
     /// End of the connection, which takes effect once all pending events are sent to the broker.
     exit: Option<PumpExit>,
     log: ConnectionLog,
+    opened_at: Instant,
+    /// Time for the closing handshake: `close_timeout`.
+    pub(super) close_timeout: Duration,
 }
 
 impl Pump {
@@ -45,6 +48,7 @@ impl Pump {
         link: BrokerLink,
         protocol: &'static Protocol,
         log: ConnectionLog,
+        close_timeout: Duration,
     ) -> Self {
         Self {
             websocket,
@@ -54,6 +58,8 @@ impl Pump {
             decoder: (protocol.new_decoder)(),
             exit: None,
             log,
+            opened_at: Instant::now(),
+            close_timeout,
         }
     }
 
@@ -275,8 +281,8 @@ impl Pump {
     }
 
     /// Logs how the connection ended, and its traffic.
-    pub(super) fn log_end(&self, reason: DisconnectReason, opened_at: Instant) {
+    pub(super) fn log_end(&self, reason: DisconnectReason) {
         let traffic = self.websocket.status().traffic.counts.get();
-        self.log.log_end(reason, opened_at.elapsed(), traffic);
+        self.log.log_end(reason, self.opened_at.elapsed(), traffic);
     }
 }
