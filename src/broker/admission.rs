@@ -95,10 +95,8 @@ impl Broker {
             return 1;
         };
         let keepalive = slot.checks.keepalive;
-        self.connections.insert(
-            conn,
-            Connection::new(now, listener_index, request.address, outbox, status),
-        );
+        let connection = Connection::new(now, listener_index, request.address, outbox, status);
+        self.connections.insert(conn, Box::new(connection));
         let mut result = Ok(());
         self.admission.opening = Some(conn);
         let work = self.run_realm(now, listener_index, None, |realm, cx| {

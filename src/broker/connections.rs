@@ -150,7 +150,7 @@ impl Broker {
                 outbox,
                 status,
                 ..
-            } = connection;
+            } = &mut **connection;
             if let Some(alive) = liveness.take_probe_result(now, status) {
                 probe_results.push((conn, alive));
             }
@@ -173,9 +173,9 @@ impl Broker {
     }
 }
 
-/// The connections by id.
+/// The connections by id. Boxed, as a third of a table's places is empty on average.
 pub(super) type ConnectionTable =
-    HashMap<ConnectionId, Connection, BuildHasherDefault<ConnectionIdHasher>>;
+    HashMap<ConnectionId, Box<Connection>, BuildHasherDefault<ConnectionIdHasher>>;
 
 /// What realms have access to: the connections, and what waits to be queued for them.
 pub(super) struct ConnectionFacts<'a> {

@@ -66,8 +66,8 @@ pub(super) struct Liveness {
     read_since: Duration,
     /// Time of the next Ping that measures the round trip, if the listener's `ping_every` is not 0.
     next_rtt_ping: Duration,
-    /// A probe of the realm that is not yet answered.
-    probe: Option<Probe>,
+    /// A probe of the realm that is not yet answered. Boxed, as few connections have one.
+    probe: Option<Box<Probe>>,
 }
 
 /// A keep-alive Ping that is not yet answered.
@@ -159,17 +159,17 @@ impl Liveness {
             return false;
         }
         let timeout = status.time_to_answer(timeout, MAX_PROBE_TIME);
-        self.probe = Some(Probe {
+        self.probe = Some(Box::new(Probe {
             sent_at: now.whole_seconds(),
             timeout,
             deadline: now.monotonic + timeout,
-        });
+        }));
         true
     }
 
     /// Takes the probe if its time is up, and returns whether the client is alive.
     pub(super) fn take_probe_result(&mut self, now: Now, status: &SocketStatus) -> Option<bool> {
-        let is_over = |probe: &mut Probe| now.monotonic >= probe.deadline;
+        let is_over = |probe: &mut Box<Probe>| now.monotonic >= probe.deadline;
         let probe = self.probe.take_if(is_over)?;
         // Both times are whole seconds: activity in the same second may precede the probe, so it does not count.
         Some(status.last_activity() > probe.sent_at)

@@ -52,7 +52,8 @@ pub(super) struct Memory {
     /// What each realm stores, by listener index.
     stored: Vec<MemoryReservation>,
     /// Connections that are closed for their realm and still hold much for the closing handshake.
-    closing: Vec<Connection>,
+    #[allow(clippy::vec_box, reason = "they come in boxes from the table")]
+    closing: Vec<Box<Connection>>,
     /// Bytes that remained when nothing more could be reclaimed, in this second.
     reclaim_failed_at: Option<usize>,
 }
@@ -161,7 +162,7 @@ impl Memory {
     /// Keeps a connection that is closed for its realm until the end of its closing handshake, if it holds much.
     /// What it was expected to release when it was evicted is not counted as that any longer: the closing
     /// handshake may last, and can be aborted.
-    pub(super) fn track_closing(&mut self, mut connection: Connection) {
+    pub(super) fn track_closing(&mut self, mut connection: Box<Connection>) {
         connection.releasing = None;
         if connection.held_bytes() >= MIN_TRACKED_BYTES {
             self.closing.push(connection);

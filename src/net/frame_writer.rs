@@ -127,6 +127,10 @@ impl FrameWriter {
         if self.queue.is_empty() && self.queue.capacity() > RETAINED_FRAMES {
             self.queue = VecDeque::new();
         }
+        if self.controls.is_empty() {
+            // Most connections have one every few minutes.
+            self.controls = VecDeque::new();
+        }
         notify_broker
     }
 
