@@ -50,7 +50,7 @@ impl PeerJs {
             return reject(msg, close_reasons::BAD_PARAMETERS);
         }
         Ok(Claim {
-            id,
+            id: id.into(),
             token: Token::of(&token),
             address: SubnetKey::of(request.address),
         })

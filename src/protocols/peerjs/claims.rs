@@ -9,6 +9,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::ConnectionId;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 
@@ -87,7 +88,7 @@ impl Contest {
 
 /// What a client asks for.
 pub(super) struct Claim {
-    pub(super) id: String,
+    pub(super) id: Arc<str>,
     pub(super) token: Token,
     pub(super) address: SubnetKey,
 }
@@ -97,7 +98,7 @@ pub(super) struct Claim {
 pub(super) struct Claims {
     /// The claims, and when each gets its ID-TAKEN if that is decided.
     claims: BTreeMap<ConnectionId, (Claim, Option<Duration>)>,
-    by_id: BTreeMap<String, BTreeSet<ConnectionId>>,
+    by_id: BTreeMap<Arc<str>, BTreeSet<ConnectionId>>,
     /// Times at which clients get their ID-TAKEN.
     refusals: BTreeSet<(Duration, ConnectionId)>,
 }

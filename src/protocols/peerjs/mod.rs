@@ -62,9 +62,9 @@ pub struct PeerJs {
     /// The configured path, percent-decoded and without a slash at its end.
     base_path: String,
     /// Clients by id.
-    peers: BTreeMap<String, Peer>,
+    peers: BTreeMap<Arc<str>, Peer>,
     /// Id of each connection. A connection that waits for its id, or was rejected or replaced, has none.
-    id_by_connection: BTreeMap<ConnectionId, String>,
+    id_by_connection: BTreeMap<ConnectionId, Arc<str>>,
     /// Clients that wait for an id that another one has.
     claims: Claims,
     /// The clients by the time of their next check. So a tick does not look at each client.
@@ -272,7 +272,7 @@ impl Realm for PeerJs {
     fn identity(&self, conn: ConnectionId) -> Identity {
         Identity {
             name: None,
-            id: self.id_by_connection.get(&conn).cloned(),
+            id: self.id_by_connection.get(&conn).map(ToString::to_string),
         }
     }
 
@@ -321,7 +321,7 @@ impl Realm for PeerJs {
 /// Relays a message of a connection, or stores it if its destination is not connected.
 fn transmit(
     cx: &mut Context,
-    peers: &BTreeMap<String, Peer>,
+    peers: &BTreeMap<Arc<str>, Peer>,
     mailbox: &mut Mailbox,
     source: Source<'_>,
     transmission: Transmission,
@@ -379,7 +379,7 @@ impl PeerJs {
         match &self.list {
             Some(list) if self.is_list_current || !has_capacity => Arc::clone(list),
             _ => {
-                let ids: Vec<&String> = self.peers.keys().collect();
+                let ids: Vec<&str> = self.peers.keys().map(|id| &**id).collect();
                 let list = serde_json::to_string(&ids).expect("strings are JSON");
                 let list: Arc<str> = list.into();
                 self.in_flight_lists.add(&list);
@@ -393,7 +393,7 @@ impl PeerJs {
     fn unused_id(&self, cx: &mut Context) -> String {
         loop {
             let id = cx.uuid().to_string();
-            if !self.peers.contains_key(&id) {
+            if !self.peers.contains_key(&*id) {
                 return id;
             }
         }
