@@ -19,6 +19,13 @@ const WINDOW_MILLIS: u16 = 60_000;
 /// at the price of a connection.
 #[derive(Debug, Default)]
 pub struct SlidingWindow {
+    /// `None` without an event: most clients are idle, and have several windows.
+    events: Option<Box<Events>>,
+}
+
+/// At least one event.
+#[derive(Debug)]
+struct Events {
     /// Time of the newest event, in milliseconds.
     newest: u64,
     /// The low 16 bits of each time, in milliseconds. All are at most [`WINDOW`] older than the newest, so
@@ -39,17 +46,20 @@ impl SlidingWindow {
             return Ok(());
         }
         let now = millis(now);
-        self.remove_expired(now);
+        let Some(events) = self.remove_expired(now) else {
+            self.events = Some(Box::new(Events::first(now)));
+            return Ok(());
+        };
         // The event with which less than `limit` are left: the oldest, but after the limit was lowered a later one.
-        let above = self.times.len().checked_sub(limit as usize);
-        match above.and_then(|index| self.times.get(index)) {
+        let above = events.times.len().checked_sub(limit as usize);
+        match above.and_then(|index| events.times.get(index)) {
             Some(&blocking) => {
-                let wait = u64::from(WINDOW_MILLIS) - self.age(blocking, now);
+                let wait = u64::from(WINDOW_MILLIS) - events.age(blocking, now);
                 Err(Duration::from_millis(wait))
             }
             None => {
-                self.newest = now;
-                self.times.push_back(low_bits(now));
+                events.newest = now;
+                events.times.push_back(low_bits(now));
                 Ok(())
             }
         }
@@ -57,15 +67,42 @@ impl SlidingWindow {
 
     /// Returns the number of events in the last minute.
     pub fn count(&mut self, now: Duration) -> usize {
-        self.remove_expired(millis(now));
-        self.times.len()
+        let events = self.remove_expired(millis(now));
+        events.map_or(0, |events| events.times.len())
     }
 
     /// Frees what is not needed for the events of the last minute, before the window is remembered of a
     /// client that is gone.
     pub fn compact(&mut self, now: Duration) {
-        self.remove_expired(millis(now));
-        self.times = compacted(&self.times);
+        if let Some(events) = self.remove_expired(millis(now)) {
+            events.times = compacted(&events.times);
+        }
+    }
+
+    /// Removes the events of more than a minute ago, and returns the others.
+    fn remove_expired(&mut self, now: u64) -> Option<&mut Events> {
+        let events = self.events.as_mut()?;
+        let is_expired = |events: &Events, time: u16| events.age(time, now) >= WINDOW_MILLIS.into();
+        while events
+            .times
+            .front()
+            .is_some_and(|&time| is_expired(events, time))
+        {
+            events.times.pop_front();
+        }
+        if events.times.is_empty() {
+            self.events = None;
+        }
+        self.events.as_deref_mut()
+    }
+}
+
+impl Events {
+    fn first(now: u64) -> Self {
+        Self {
+            newest: now,
+            times: VecDeque::from([low_bits(now)]),
+        }
     }
 
     /// Returns how long before `now` an event was, in milliseconds.
@@ -73,25 +110,14 @@ impl SlidingWindow {
         let before_newest = low_bits(self.newest).wrapping_sub(time);
         now - self.newest + u64::from(before_newest)
     }
-
-    fn remove_expired(&mut self, now: u64) {
-        let is_expired = |window: &Self, time: u16| window.age(time, now) >= WINDOW_MILLIS.into();
-        while self
-            .times
-            .front()
-            .is_some_and(|&time| is_expired(self, time))
-        {
-            self.times.pop_front();
-        }
-        if self.times.is_empty() {
-            self.times = VecDeque::new();
-        }
-    }
 }
 
 impl HeapBytes for SlidingWindow {
     fn heap_bytes(&self) -> usize {
-        allocation(self.times.capacity() * size_of::<u16>())
+        self.events.as_ref().map_or(0, |events| {
+            let times = events.times.capacity() * size_of::<u16>();
+            allocation(size_of::<Events>()) + allocation(times)
+        })
     }
 }
 
@@ -159,7 +185,7 @@ mod tests {
         let mut window = SlidingWindow::default();
         assert!(window.try_record(s(0), 100).is_ok());
         assert_eq!(window.count(s(60)), 0);
-        assert_eq!(window.times.capacity(), 0);
+        assert!(window.events.is_none());
     }
 
     #[test]
@@ -169,7 +195,8 @@ mod tests {
             assert!(window.try_record(Duration::from_millis(event), 400).is_ok());
         }
         window.compact(s(1));
-        assert_eq!(window.heap_bytes(), allocation(2 * 400));
+        let times = allocation(2 * 400);
+        assert_eq!(window.heap_bytes(), allocation(size_of::<Events>()) + times);
         window.compact(s(61));
         assert_eq!(window.heap_bytes(), 0);
     }
