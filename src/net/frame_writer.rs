@@ -134,12 +134,20 @@ impl FrameWriter {
         notify_broker
     }
 
-    /// Goes on with frames of which the broker has written this many bytes.
+    /// Goes on with the first data frame, of which the broker has written this many bytes. It must be finished before
+    /// control frames that are queued by now.
     pub(crate) fn resume(&mut self, written: usize, outbox_receiver: &OutboxReceiver) {
-        if written == 0 {
+        let first = (written > 0).then(|| self.queue.pop_front()).flatten();
+        let Some(frame) = first else {
             return;
-        }
-        let (messages, bytes) = self.remove(written);
+        };
+        let (messages, bytes) = self.interrupt(CurrentFrame {
+            frame,
+            written,
+            is_data: true,
+        });
+        let traffic = &self.socket.status().traffic;
+        traffic.counts.messages_out.add(messages as u64);
         // The broker writes nothing that it would have to be notified of.
         let _ = outbox_receiver.release(messages, bytes);
     }
@@ -237,6 +245,29 @@ mod tests {
         server.set_nonblocking(true).unwrap();
         let socket = ClientSocket::new(AcceptedStream::Tcp(server), Arc::new(status));
         (FrameWriter::new(socket.unwrap(), &[]), client)
+    }
+
+    #[test]
+    fn what_the_broker_has_written_in_part_is_finished_before_control_frames() {
+        let (mut writer, _client) = writer();
+        let (_outbox, receiver) = outbox(1, &MemoryBudget::new(0));
+        let [first, second] = ["first", "second"].map(Frame::text);
+        let joined = Frame::join([&first, &second].into_iter());
+        for (frame, written, whole) in [(first.clone(), 3, 0), (joined, first.len() + 3, 1)] {
+            writer.partial = None;
+            writer.queue_control(Frame::ping(b"now"));
+            writer.queue.push_back(frame);
+            let count = |writer: &FrameWriter| {
+                let counts = &writer.socket.status().traffic.counts;
+                counts.messages_out.get()
+            };
+            let before = count(&writer);
+            writer.resume(written, &receiver);
+            let partial = writer.partial.as_ref().unwrap();
+            assert!(partial.is_data && partial.written == 3);
+            assert_eq!(count(&writer) - before, whole);
+            assert!(writer.queue.is_empty());
+        }
     }
 
     #[test]

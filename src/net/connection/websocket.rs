@@ -66,6 +66,9 @@ fn new_reader(already_read: Vec<u8>, buffer: usize) -> Reader {
     let used = already_read.len();
     let config = WebSocketConfig::default()
         .read_buffer_size(buffer)
+        // Those of the connection that uses it are set then.
+        .max_message_size(None)
+        .max_frame_size(None)
         // tungstenite's own frames go to the writer at once.
         .write_buffer_size(0)
         .max_write_buffer_size(1024);
