@@ -153,6 +153,7 @@ impl Broker {
             };
             let mut start = Instant::now();
             let (mut work, mut time) = self.handle_batch(now, start, &mut inbox, first);
+            let lane = inbox.lane();
             if !self.new_lanes.is_empty() {
                 inbox.add(self.new_lanes.drain(..));
             }
@@ -166,10 +167,9 @@ impl Broker {
                 if time >= TIME_PER_BATCH {
                     self.pulse.batches.record(time);
                     yield_now().await;
-                    start = Instant::now();
+                    (start, time) = (Instant::now(), Duration::ZERO);
                 }
-                self.wakeups.write_some(WRITES_PER_LOOK);
-                time = start.elapsed();
+                time = self.write_outboxes(start, time, lane, &mut inbox);
             }
             self.pulse.batches.record(time);
             if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
@@ -208,8 +208,29 @@ impl Broker {
                 let before = std::mem::replace(&mut time, start.elapsed());
                 inbox.charge(lane, time - before);
             }
+            if is_last_of_lane {
+                time = self.write_outboxes(start, time, lane, inbox);
+            }
         }
         (work, time)
+    }
+
+    /// Writes what is due to sockets until the batch is over, and charges the lane that caused it. Returns the time since
+    /// `start`; `before` is what that was.
+    fn write_outboxes(
+        &mut self,
+        start: Instant,
+        before: Duration,
+        lane: usize,
+        inbox: &mut Inbox,
+    ) -> Duration {
+        let mut time = before;
+        while !self.wakeups.is_written() && time < TIME_PER_BATCH {
+            self.wakeups.write_some(WRITES_PER_LOOK);
+            time = start.elapsed();
+        }
+        inbox.charge(lane, time - before);
+        time
     }
 
     /// Queues the broadcasts that must not wait any longer before this event. Returns the units of work.
