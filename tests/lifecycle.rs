@@ -128,10 +128,10 @@ fn the_log_level_comes_from_the_arguments_then_the_configuration_then_the_enviro
 #[test]
 fn listeners_are_counted_against_the_open_files_limit() {
     let mut shell = Command::new("sh");
-    shell.args(["-c", r#"ulimit -n 200 && exec "$0" "$@""#]);
-    // Of 200 descriptors 100 are the listeners', and 64 are reserved.
+    shell.args(["-c", r#"ulimit -n 202 && exec "$0" "$@""#]);
+    // Of 202 descriptors 100 are the listeners', 64 are reserved, and two are the thread's.
     let listeners: Vec<_> = (0..100).map(|_| json!({"protocol": "peerdrop"})).collect();
-    let daemon = Daemon::start_with_launcher(shell, json!({"listeners": listeners}));
+    let daemon = Daemon::start_with_launcher(shell, json!({"threads": 1, "listeners": listeners}));
     let connect = |number: usize| {
         let address = daemon.addresses[number % daemon.addresses.len()];
         Client::try_connect(address, "/ws/chat", &[])
@@ -172,14 +172,15 @@ fn the_ready_line_says_how_many_connections_there_may_be_and_what_decided() {
         let _ = (std::fs::remove_file(&path), std::fs::remove_file(&file));
         String::from_utf8(daemon.wait_with_output().unwrap().stdout).unwrap()
     };
-    // 64 descriptors for rejections, the runtime and the log, as many for the status port, and two sockets.
-    let log = ready("ulimit -n 230", 0);
+    // 64 descriptors for rejections, the runtime and the log, two for the thread, as many as 64 for the status port, and
+    // two sockets.
+    let log = ready("ulimit -n 232", 0);
     let text = "at most 100 connections, because of the open-files limit";
     assert!(log.contains(text), "{log}");
-    let log = ready("ulimit -n 230", 99);
+    let log = ready("ulimit -n 232", 99);
     let text = "at most 99 connections, because of max_connections";
     assert!(log.contains(text), "{log}");
-    let log = ready("ulimit -n 230", 101);
+    let log = ready("ulimit -n 232", 101);
     let text = "max_connections is 101, but the open-files limit allows 100";
     assert!(log.contains(text), "{log}");
     // 192 MiB, without 64 for each of two threads, a quarter of the rest as budget, and 8: in pieces of 16 KiB.

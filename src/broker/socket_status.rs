@@ -50,6 +50,7 @@ pub(crate) struct SocketStatus {
     readable: AtomicBool,
     /// Whether something follows what a read returns, although it has not filled its buffer: the client has closed its
     /// sending direction, the connection is broken, or the client sends urgent data.
+    #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
     has_end: AtomicBool,
 }
 
@@ -72,6 +73,7 @@ impl SocketStatus {
             traffic: TrafficMeter::new(Arc::clone(traffic)),
             unfinished: UnfinishedMessage::default(),
             readable: AtomicBool::new(true),
+            #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
             has_end: AtomicBool::new(false),
         };
         status.record_activity();
@@ -128,6 +130,7 @@ impl SocketStatus {
 
     /// Returns whether something may follow what a read returns, although it has not filled its buffer: an end of the
     /// stream or of a part of it, of which the system has told.
+    #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
     pub(crate) fn has_end(&self) -> bool {
         self.has_end.load(Ordering::Acquire)
     }

@@ -256,9 +256,8 @@ mod tests {
     fn wait_for(socket: &ClientSocket, flags: PollFlags) {
         let mut polled = [PollFd::new(&socket.stream, flags)];
         rustix::event::poll(&mut polled, None).unwrap();
-        if cfg!(all(target_os = "linux", not(feature = "portable-sockets"))) {
-            wait_until("the end is seen", || socket.status.has_end());
-        }
+        #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
+        wait_until("the end is seen", || socket.status.has_end());
     }
 
     /// Reads this many bytes in reads of 100, or to the end of the stream.

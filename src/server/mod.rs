@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use watch::Watch;
 
 /// Open files that are not available to connections, beside those of the listeners: some to reject clients above
-/// the limit, and as many again for the runtime, the signals and the log.
+/// the limit, and as many again for the runtime, the signals and the log. Those of the executor's threads come on top.
 const RESERVED_FILES: usize = 2 * MAX_REJECTING;
 
 /// A server whose listeners are bound and not yet served.
@@ -59,12 +59,13 @@ pub fn limits(config: &Config, open_files: usize) -> Limits {
     let sockets = sockets + 2 * systemd_sockets::passed().len();
     let of_status = |address: &Address| address.max_sockets() + status::MAX_CONNECTIONS;
     let of_status = settings.status.as_ref().map_or(0, of_status);
+    let threads = executor::count(settings.threads);
     Limits::new(
         settings.max_connections,
         settings.memory_budget,
-        available_memory(executor::count(settings.threads)),
+        available_memory(threads),
         open_files,
-        RESERVED_FILES + sockets + of_status,
+        RESERVED_FILES + threads * executor::FILES_PER_THREAD + sockets + of_status,
     )
 }
 

@@ -18,6 +18,9 @@ static THREADS: OnceLock<Box<[Thread]>> = OnceLock::new();
 /// Number of those tasks: the 31 places of a block are used up within 8 seconds.
 const EMPTY_TASKS: usize = 4;
 
+/// Open files of each thread: an epoll instance and what ends the wait in it. With the runtime's reactor there are none.
+pub(crate) const FILES_PER_THREAD: usize = 2;
+
 /// Number of connections so far, each of which is on the next thread.
 static CONNECTIONS: AtomicUsize = AtomicUsize::new(0);
 

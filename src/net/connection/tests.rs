@@ -127,7 +127,8 @@ fn push(outbox: &Outbox, text: String) {
     let mut frame = DataFrame::text(text);
     while let Err(same) = outbox.push(frame, &mut wakeups) {
         frame = same;
-        std::thread::yield_now();
+        assert!(!outbox.is_disconnected());
+        thread::yield_now();
     }
     end_batch(&mut wakeups);
 }
@@ -412,7 +413,10 @@ fn a_frame_that_the_broker_has_written_in_part_is_finished_before_a_ping_and_a_c
         let take = async { while harness.inbox.next().await.is_some() {} };
         let read = read_to_end(harness.client);
         let (opcodes, (), ()) = join!(timeout(DEADLINE, read), harness.connection.run(), take);
-        assert_eq!(opcodes.unwrap(), [TEXT, PING, TEXT, CLOSE]);
+        // With the runtime's reactor the broker leaves all to the task, which has begun nothing.
+        let is_begun = cfg!(all(target_os = "linux", not(feature = "portable-sockets")));
+        let first = if is_begun { [TEXT, PING] } else { [PING, TEXT] };
+        assert_eq!(opcodes.unwrap(), [&first[..], &[TEXT, CLOSE]].concat());
     });
 }
 
