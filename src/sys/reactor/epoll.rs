@@ -22,6 +22,11 @@ const TIME_FOR_TASKS: Duration = Duration::from_micros(100);
 /// Events that are taken with one system call.
 const MAX_EVENTS: usize = 256;
 
+/// Sockets for which there is room from the start: more than the units' `LimitNOFILE` allows. A list that grows in a
+/// storm of clients would hold the memory below it afterwards (mallopt(3), `M_TRIM_THRESHOLD`); this one is large enough
+/// to be mapped, and what is not used of it is only address space.
+const CAPACITY: usize = 64 * 1024;
+
 /// The key of the thread's own wake-ups.
 const WAKEUP: u64 = u64::MAX;
 
@@ -77,9 +82,6 @@ impl Wake for Wakeup {
 }
 
 impl Reactor {
-    /// Open files of an instance: itself and the eventfd.
-    pub(crate) const FILES: usize = 2;
-
     /// Creates an epoll instance without sockets.
     ///
     /// # Errors
@@ -91,7 +93,7 @@ impl Reactor {
         epoll::add(&epoll, &eventfd, epoll::EventData::new_u64(WAKEUP), flags)?;
         Ok(Self {
             epoll,
-            sources: Mutex::default(),
+            sources: Mutex::new(Slab::with_capacity(CAPACITY)),
             wakeup: Arc::new(Wakeup {
                 is_notified: AtomicBool::new(false),
                 is_waiting: AtomicBool::new(false),
@@ -216,15 +218,8 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut sources = self.reactor.sources();
-        let source = sources.try_remove(self.key);
-        if sources.is_empty() {
-            // What a storm has allocated would keep the memory below it.
-            *sources = Slab::new();
-        }
-        drop(sources);
         // The last reference to the source is dropped after the lock is free again.
-        drop(source);
+        let _source = self.reactor.sources().try_remove(self.key);
     }
 }
 
