@@ -159,11 +159,18 @@ fn another_protocol_on_an_address_takes_over_its_port() {
     assert_eq!(ann.receive_json()["type"], "connected");
 }
 
+/// Returns a port that is free on all addresses, and that the system gives to no client: other tests have thousands of
+/// clients, each with a port on some address.
+fn port_of_nobody() -> u16 {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    (first..)
+        .find(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok())
+        .unwrap()
+}
+
 #[test]
 fn a_listener_can_have_the_port_that_another_one_gives_up() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
+    let port = port_of_nobody();
     let on = |address: String| of(json!([{"protocol": "peerdrop", "address": address}]));
     let daemon = Daemon::start(on(format!("localhost:{port}")));
     let (mut creator, _) = create(daemon.address());

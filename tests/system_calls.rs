@@ -5,7 +5,6 @@
 //! messages when the last ones are received, so the daemon does the same in each round on a machine of any speed.
 //!
 //! With the runtime's reactor there are more, as it arms each socket again: it is for other systems, and not counted.
-#![cfg(not(feature = "portable-sockets"))]
 
 use crate::common::{Daemon, Rounds};
 use nix::libc;
@@ -84,7 +83,8 @@ fn start(listener: &Value) -> (Daemon, Counts) {
     (daemon, counts)
 }
 
-/// Returns whether this is a call in which a thread waits for events.
+/// Returns whether this is a call in which a thread waits for events. While tasks run it looks for events each 100 us, so the
+/// number of these calls depends on the speed of the machine, and is not limited.
 fn is_wait(number: i64) -> bool {
     #[cfg(target_arch = "x86_64")]
     if number == libc::SYS_epoll_wait {
@@ -93,13 +93,12 @@ fn is_wait(number: i64) -> bool {
     [libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&number)
 }
 
-/// Asserts that a delivery takes at most `max_calls` system calls, and as many more in which the thread waits.
+/// Asserts that a delivery takes at most `max_calls` system calls beside those in which the thread waits.
 fn assert_costs(
     listener: &Value,
     connect: impl FnOnce(&Daemon) -> Rounds,
     rounds: usize,
     max_calls: f64,
-    max_waits: f64,
 ) {
     let (daemon, counts) = start(listener);
     let mut clients = connect(&daemon);
@@ -111,60 +110,51 @@ fn assert_costs(
     let elapsed = start.elapsed().as_secs();
     let counted = std::mem::take(&mut *counts.lock().unwrap());
     let deliveries = (clients.deliveries * rounds) as f64;
-    let allowed = |calls: f64| calls * deliveries + (CALLS_PER_SECOND * (elapsed + 1)) as f64;
-    let sum = |waits: bool| {
-        let calls = counted.iter().filter(|(call, _)| is_wait(**call) == waits);
-        calls.map(|(_, count)| count).sum::<u64>() as f64
-    };
+    let allowed = max_calls * deliveries + (CALLS_PER_SECOND * (elapsed + 1)) as f64;
+    let calls = counted.iter().filter(|(call, _)| !is_wait(**call));
+    let calls: u64 = calls.map(|(_, count)| count).sum();
     assert!(
-        sum(false) <= allowed(max_calls) && sum(true) <= allowed(max_waits),
+        calls as f64 <= allowed,
         "in {elapsed} s {deliveries} deliveries took these system calls, by number: {counted:?}; at most {max_calls} a \
-         delivery and {max_waits} waits are allowed"
+         delivery are allowed, waits apart"
     );
 }
 
 /// A read for each four messages, and a write.
 #[test]
+#[cfg_attr(feature = "portable-sockets", ignore = "arms sockets again")]
 fn four_messages_that_a_peerjs_client_has_in_flight_are_relayed_with_two_system_calls() {
     let connect = |daemon: &Daemon| Rounds::relay(daemon.address(), 4, 1500);
-    assert_costs(&Rounds::relay_listener(), connect, 500, 0.51, 0.26);
+    assert_costs(&Rounds::relay_listener(), connect, 500, 0.51);
 }
 
 #[test]
+#[cfg_attr(feature = "portable-sockets", ignore = "arms sockets again")]
 fn a_message_of_a_peerjs_client_is_relayed_with_two_system_calls() {
     let connect = |daemon: &Daemon| Rounds::relay(daemon.address(), 1, 1500);
-    assert_costs(&Rounds::relay_listener(), connect, 500, 2.02, 1.02);
+    assert_costs(&Rounds::relay_listener(), connect, 500, 2.02);
 }
 
 /// It comes in up to three parts, if the daemon reads while the client still writes. Through the buffer for small messages it would be
 /// eight reads.
 #[test]
+#[cfg_attr(feature = "portable-sockets", ignore = "arms sockets again")]
 fn a_large_message_is_read_into_a_large_buffer() {
     let connect = |daemon: &Daemon| Rounds::relay(daemon.address(), 1, 60_000);
-    assert_costs(&Rounds::relay_listener(), connect, 200, 5.0, 4.0);
+    assert_costs(&Rounds::relay_listener(), connect, 200, 5.0);
 }
 
 /// A write for each member, and a read.
 #[test]
+#[cfg_attr(feature = "portable-sockets", ignore = "arms sockets again")]
 fn messages_to_fifty_workspace_members_that_meet_in_a_batch_leave_in_one_write_each() {
     let connect = |daemon: &Daemon| Rounds::fan_out(daemon.address(), 50, 8);
-    assert_costs(
-        &Rounds::fan_out_listener(),
-        connect,
-        200,
-        51.0 / 400.0,
-        1.0 / 400.0,
-    );
+    assert_costs(&Rounds::fan_out_listener(), connect, 200, 51.0 / 400.0);
 }
 
 #[test]
+#[cfg_attr(feature = "portable-sockets", ignore = "arms sockets again")]
 fn a_message_to_fifty_workspace_members_takes_one_write_each() {
     let connect = |daemon: &Daemon| Rounds::fan_out(daemon.address(), 50, 1);
-    assert_costs(
-        &Rounds::fan_out_listener(),
-        connect,
-        200,
-        51.0 / 50.0,
-        1.0 / 50.0,
-    );
+    assert_costs(&Rounds::fan_out_listener(), connect, 200, 51.0 / 50.0);
 }
