@@ -164,27 +164,24 @@ impl WebSocket {
         if self.holds_received() || self.is_closing() {
             return;
         }
-        let tracker = &mut self.writer.tracker;
-        let is_idle = is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
-        let is_large = tracker.largest_payload > LARGE_PAYLOAD as usize;
         let Some(reader) = self.reader.take() else {
             return;
         };
-        if buffer_size(&reader) == LARGE_BUFFER {
-            if !is_idle && tracker.largest_payload <= MAX_KEPT_PAYLOAD {
-                self.reader = Some(reader);
-            } else {
-                tracker.largest_payload = 0;
-                if !is_idle {
-                    self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
-                }
-            }
-        } else if is_large {
-            tracker.largest_payload = 0;
-            self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
-        } else {
-            tracker.largest_payload = 0;
+        let tracker = &mut self.writer.tracker;
+        let is_idle = is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
+        let is_large = buffer_size(&reader) == LARGE_BUFFER;
+        if is_large && !is_idle && tracker.largest_payload <= MAX_KEPT_PAYLOAD {
+            self.reader = Some(reader);
+            return;
+        }
+        let largest_payload = std::mem::take(&mut tracker.largest_payload);
+        let has_grown = is_large || largest_payload > LARGE_PAYLOAD as usize;
+        if !has_grown {
             give_back(reader);
+        } else if !is_idle {
+            // First frees the old buffer, so that the new one can take its place.
+            drop(reader);
+            self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
         }
     }
 
