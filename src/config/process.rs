@@ -51,7 +51,7 @@ settings! {
 
         /// Memory that all clients together can make the daemon hold; `null`: a quarter of the memory; 0: no limit. It
         /// counts received messages and parts of messages, outboxes, stored messages, and what is remembered of clients
-        /// that have disconnected. Idle connections (about 5 KB each) do not count, nor does what the kernel holds for
+        /// that have disconnected. Idle connections (2 to 3 KB each) do not count, nor does what the kernel holds for
         /// a socket (at most 256 KiB in each direction, and as much for its own overhead). The memory is that of the
         /// machine, of the control group (`MemoryMax=`), or of the address-space limit (`ulimit -v`) without 64 MiB for
         /// each thread, whichever is least. When it is exceeded, rates and names of clients that have disconnected are

@@ -6,7 +6,7 @@ use std::fmt;
 /// Memory that the process takes without connections, in bytes: the program, its threads, tables and the log.
 const BASE_MEMORY: usize = 8 << 20;
 
-/// Memory of a connection beside the memory budget, in bytes: an idle one takes 5 KB in the process and 4 KB in the
+/// Memory of a connection beside the memory budget, in bytes: an idle one takes 3 KB in the process and 4 KB in the
 /// kernel (measured in a control group), and one that is busy up to as much again, for a request head, what is
 /// being read, and the kernel's buffers.
 const CONNECTION_MEMORY: usize = 16 << 10;
