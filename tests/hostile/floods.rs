@@ -5,7 +5,8 @@
 use super::dialects::Hostile;
 use super::{HEALTHY_IP, MEMORY_SLACK, Server, listeners};
 use crate::common::{
-    Client, Daemon, Pair, handshake, masked_frame, request_target, tcp, wait_until,
+    Client, Daemon, Pair, handshake, masked_frame, read_frame, read_head, request_target, tcp,
+    wait_until,
 };
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
@@ -258,14 +259,26 @@ fn without_file_descriptors_the_daemon_stops_accepting_until_it_has_some() {
     server.assert_survives("100 clients, 2 spare file descriptors", &outcome);
 }
 
+/// Returns whether a client is rejected in the WebSocket that was opened for it, as PeerJS does.
+fn is_rejected(stream: &mut TcpStream, protocol: &str) -> bool {
+    if protocol != "peerjs" {
+        return false;
+    }
+    // The rest of the response, then the first message.
+    read_head(stream);
+    let (_, message) = read_frame(stream);
+    !message.starts_with(br#"{"type":"OPEN""#)
+}
+
 #[test]
-fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
+fn with_few_file_descriptors_some_clients_are_admitted_and_others_are_told_that_there_are_too_many()
+{
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"ulimit -n 100 && exec "$0" "$@""#]);
     let config = json!({"listeners": listeners(&json!({}), &[])});
     let server = Server::from_daemon(Daemon::start_with_launcher(shell, config));
     let endpoints: Vec<_> = server.endpoints().collect();
-    let clients: Vec<TcpStream> = endpoints
+    let clients: Vec<(&str, TcpStream)> = endpoints
         .into_iter()
         .cycle()
         .take(200)
@@ -274,13 +287,17 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
             let head = handshake(&request_target(protocol));
             // The server may have closed the connection already.
             let _ = stream.write_all(head.as_bytes());
-            stream
+            (protocol, stream)
         })
         .collect();
     let (mut upgraded, mut rejected, mut closed) = (0, 0, 0);
-    for mut stream in clients.iter().map(|it| it.try_clone().unwrap()) {
+    for (protocol, stream) in &clients {
+        let mut stream = stream.try_clone().unwrap();
         let mut status = [0; 12];
         match stream.read_exact(&mut status) {
+            Ok(()) if status.ends_with(b"101") && is_rejected(&mut stream, protocol) => {
+                rejected += 1;
+            }
             Ok(()) if status.ends_with(b"101") => {
                 // An admitted client stays connected; all others disconnect.
                 upgraded += 1;
@@ -294,8 +311,7 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
         }
         let _ = stream.shutdown(Shutdown::Both);
     }
-    // The share of each is open: PeerJS rejects in a WebSocket, after a 101, and some of the 36 permits
-    // may still belong to the healthy clients served before.
+    // The share of each is open: some of the permits may still belong to the healthy clients served before.
     let counts = [upgraded, rejected, closed];
     assert!(upgraded > 0 && rejected > 0 && upgraded < 200, "{counts:?}");
     drop(clients);
@@ -304,6 +320,6 @@ fn with_few_file_descriptors_some_clients_are_admitted_and_others_get_503() {
             Client::try_connect(address, &request_target(protocol), &[]).is_ok()
         })
     });
-    let outcome = format!("{upgraded} answered 101, {rejected} answered 503, {closed} closed");
+    let outcome = format!("{upgraded} admitted, {rejected} rejected, {closed} closed");
     server.assert_survives("200 clients, 100 file descriptors", &outcome);
 }
