@@ -9,9 +9,10 @@
 use async_std::task::yield_now;
 use futures::future::poll_fn;
 use futures::task::AtomicWaker;
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// The least number of tasks that are woken at a time.
@@ -25,13 +26,12 @@ const ROUNDS: usize = 64;
 /// larger block is freed, since it may keep the memory below it from going back (see [`crate::base::spare`]).
 const RETAINED_CAPACITY: usize = 1024;
 
-/// The queue of all connections of the process.
-static QUEUE: Mutex<Queue> = Mutex::new(Queue {
-    waiting: VecDeque::new(),
-    pacer: None,
-    is_paced: false,
-});
+thread_local! {
+    /// The queue of the connections whose tasks this thread runs.
+    static QUEUE: RefCell<Queue> = RefCell::default();
+}
 
+#[derive(Default)]
 struct Queue {
     /// In the order in which their turns ended; at most two for each connection.
     waiting: VecDeque<Arc<Waiting>>,
@@ -47,11 +47,6 @@ struct Waiting {
     waker: AtomicWaker,
 }
 
-fn lock() -> MutexGuard<'static, Queue> {
-    // No code that holds the lock can panic in the middle of a change.
-    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The turns of one task in one direction.
 #[derive(Default)]
 pub(crate) struct Turns(Option<Arc<Waiting>>);
@@ -62,20 +57,21 @@ impl Turns {
         if self.0.is_some() {
             return;
         }
-        let mut queue = lock();
-        if !queue.is_paced {
-            drop(queue);
-            cx.waker().wake_by_ref();
-            return;
-        }
         let waiting = Arc::new(Waiting {
             has_turn: AtomicBool::new(false),
             waker: AtomicWaker::new(),
         });
         waiting.waker.register(cx.waker());
-        queue.waiting.push_back(Arc::clone(&waiting));
-        let pacer = queue.pacer.take();
-        drop(queue);
+        let pacer = QUEUE.with_borrow_mut(|queue| {
+            queue.is_paced.then(|| {
+                queue.waiting.push_back(Arc::clone(&waiting));
+                queue.pacer.take()
+            })
+        });
+        let Some(pacer) = pacer else {
+            cx.waker().wake_by_ref();
+            return;
+        };
         if let Some(pacer) = pacer {
             pacer.wake();
         }
@@ -96,28 +92,16 @@ impl Turns {
     }
 }
 
-/// Wakes the waiting tasks, a few at a time, for ever. Without it, tasks wake themselves.
+/// Wakes the waiting tasks of this thread, a few at a time, for ever. Without it, tasks wake themselves.
 pub(crate) async fn pace() {
-    lock().waiting.reserve(RETAINED_CAPACITY);
-    lock().is_paced = true;
+    QUEUE.with_borrow_mut(|queue| {
+        queue.waiting.reserve(RETAINED_CAPACITY);
+        queue.is_paced = true;
+    });
     loop {
-        poll_fn(|cx| {
-            let mut queue = lock();
-            if queue.waiting.is_empty() {
-                if queue.waiting.capacity() > 2 * RETAINED_CAPACITY {
-                    // First frees the old block, so that the new one can take its place.
-                    queue.waiting = VecDeque::new();
-                    queue.waiting.reserve(RETAINED_CAPACITY);
-                }
-                queue.pacer = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            Poll::Ready(())
-        })
-        .await;
-        let count = AT_A_TIME.max(lock().waiting.len() / ROUNDS);
+        let count = poll_fn(|cx| QUEUE.with_borrow_mut(|queue| queue.poll_count(cx))).await;
         for _ in 0..count {
-            let next = lock().waiting.pop_front();
+            let next = QUEUE.with_borrow_mut(|queue| queue.waiting.pop_front());
             if let Some(waiting) = next {
                 waiting.has_turn.store(true, Ordering::Release);
                 waiting.waker.wake();
@@ -127,21 +111,38 @@ pub(crate) async fn pace() {
     }
 }
 
+impl Queue {
+    /// Returns the number of tasks to wake now. While none waits, the pacer is woken by the next one.
+    fn poll_count(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        if !self.waiting.is_empty() {
+            return Poll::Ready(AT_A_TIME.max(self.waiting.len() / ROUNDS));
+        }
+        if self.waiting.capacity() > 2 * RETAINED_CAPACITY {
+            // First frees the old block, so that the new one can take its place.
+            self.waiting = VecDeque::new();
+            self.waiting.reserve(RETAINED_CAPACITY);
+        }
+        self.pacer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use async_std::task;
+    use crate::sys::executor::spawn;
+    use futures::executor::block_on;
     use futures::future::join_all;
 
-    /// Runs to its end, with the pacer beside it.
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        task::spawn(pace());
-        task::block_on(async {
-            while !lock().is_paced {
+    /// Runs to its end on a thread of the executor, with the pacer beside it.
+    fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+        block_on(spawn(async {
+            spawn(pace()).detach();
+            while !QUEUE.with_borrow(|queue| queue.is_paced) {
                 yield_now().await;
             }
             future.await
-        })
+        }))
     }
 
     /// Ends this many turns, and begins the next ones.
@@ -166,7 +167,9 @@ mod tests {
 
     #[test]
     fn each_task_gets_its_next_turn() {
-        run(join_all((0..100).map(|_| task::spawn(take_turns(100)))));
+        run(async {
+            join_all((0..100).map(|_| spawn(take_turns(100)))).await;
+        });
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Server {
         };
         let watch = Watch::start(broker.pulse(), Arc::clone(&state.budget), Arc::clone(&set));
         let broker = executor::spawn(broker.run(inbox));
-        executor::spawn(turns::pace()).detach();
+        executor::spawn_on_each_thread(turns::pace);
         let mut listeners = Listeners::new(Arc::clone(&state), events.clone(), set);
         listeners.start(&config.listeners, bound).await;
         let mut reloader = Reloader {

@@ -15,9 +15,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The threads, from the first to the last.
 static THREADS: OnceLock<Box<[Thread]>> = OnceLock::new();
 
-/// Number of those tasks: the 31 places of a block are used up within 8 seconds.
-const EMPTY_TASKS: usize = 4;
-
 /// Open files of each thread: an epoll instance and what ends the wait in it. With the runtime's reactor there are none.
 pub(crate) const FILES_PER_THREAD: usize = 2;
 
@@ -93,10 +90,6 @@ fn thread(index: usize) -> &'static Thread {
         .expect("the index is below the length")
 }
 
-fn thread_count() -> usize {
-    THREADS.get().map_or(0, |threads| threads.len())
-}
-
 /// Returns the current thread, or the first one if that is not one of the executor.
 fn current() -> &'static Thread {
     thread(CURRENT.get().unwrap_or(0))
@@ -116,13 +109,21 @@ pub(crate) fn spawn_connection(future: impl Future<Output = ()> + Send + 'static
     thread(index).executor.spawn(future).detach();
 }
 
+/// Spawns a task on each thread.
+pub(crate) fn spawn_on_each_thread<F: Future<Output = ()> + Send + 'static>(task: impl Fn() -> F) {
+    for thread in THREADS.get().into_iter().flatten() {
+        thread.executor.spawn(task()).detach();
+    }
+}
+
+/// Number of tasks for [`renew_queues`]: the 31 places of a block are used up within 8 seconds.
+const EMPTY_TASKS: usize = 4;
+
 /// Runs a few empty tasks on each thread. A thread's queue is a list of blocks, of which the last one stays while it is
 /// empty: that of a storm would keep the memory below it. Called once a second.
 pub(crate) fn renew_queues() {
-    for index in 0..thread_count() {
-        for _ in 0..EMPTY_TASKS {
-            thread(index).executor.spawn(async {}).detach();
-        }
+    for _ in 0..EMPTY_TASKS {
+        spawn_on_each_thread(|| async {});
     }
 }
 
