@@ -3,6 +3,7 @@
 use super::stream::{AcceptedStream, ClientStream};
 use crate::broker::{DirectWriter, SocketStatus};
 use crate::net::turns::Turns;
+use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -97,7 +98,10 @@ impl ClientSocket {
     /// Completes once the client has disconnected without having sent anything, and never if it has sent something:
     /// then its end shows only after that is read.
     pub(crate) async fn disconnected(&self) {
-        self.stream.disconnected(&self.status).await;
+        let peeked = self.stream.peek(&self.status, &mut [0]).await;
+        if peeked.is_ok_and(|bytes| bytes > 0) {
+            pending::<()>().await;
+        }
     }
 
     /// Shuts down the sending direction, and reads until the client closes its own. Closing at once would

@@ -4,7 +4,7 @@ use super::AcceptedStream;
 use crate::broker::{Sink, SocketStatus};
 use crate::sys::executor;
 use crate::sys::reactor::Registration;
-use futures::future::{pending, poll_fn};
+use futures::future::poll_fn;
 use rustix::net::RecvFlags;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -75,28 +75,28 @@ impl ClientStream {
         Some(Arc::clone(&self.stream) as Arc<dyn Sink>)
     }
 
-    /// Completes once the client has disconnected without having sent anything, and never if it has sent something.
-    pub(in crate::net) async fn disconnected(&self, status: &Arc<SocketStatus>) {
-        let peek = || {
-            let peeked = rustix::net::recv(self.stream.as_fd(), &mut [0], RecvFlags::PEEK);
-            peeked.map(|(_, bytes)| bytes).map_err(io::Error::from)
-        };
-        let peeked = poll_fn(|cx| {
+    /// Waits until something can be read, and returns the number of bytes of it that `buffer` has room for. They stay
+    /// unread; 0: the client has disconnected.
+    pub(in crate::net) async fn peek(
+        &self,
+        status: &Arc<SocketStatus>,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        poll_fn(|cx| {
             status.register(cx.waker());
             if !status.take_readable() {
                 return Poll::Pending;
             }
-            match peek() {
+            let peeked = rustix::net::recv(self.stream.as_fd(), &mut *buffer, RecvFlags::PEEK);
+            match peeked.map(|(_, bytes)| bytes).map_err(io::Error::from) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
                 peeked => {
                     status.set_readable(true);
                     Poll::Ready(peeked)
                 }
             }
-        });
-        if peeked.await.is_ok_and(|bytes| bytes > 0) {
-            pending::<()>().await;
-        }
+        })
+        .await
     }
 
     /// Shuts down a direction, or both.

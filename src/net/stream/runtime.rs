@@ -104,12 +104,12 @@ mod waiting {
     use super::super::AcceptedStream;
     use super::RuntimeStream;
     use crate::broker::{Sink, SocketStatus};
-    use futures::future::pending;
     use futures::io::{AsyncRead, AsyncWrite};
     use rustix::net::RecvFlags;
     use std::io::{self, IoSlice};
     use std::net::Shutdown;
     use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
     use std::pin::Pin;
     use std::sync::Arc;
     use std::task::{Context, Poll, Wake, Waker};
@@ -186,21 +186,22 @@ mod waiting {
             None
         }
 
-        /// Completes once the client has disconnected without having sent anything, and never if it has sent
-        /// something.
-        pub(in crate::net) async fn disconnected(&self, _status: &Arc<SocketStatus>) {
-            let peeked = match &self.stream {
-                RuntimeStream::Tcp(tcp) => tcp.peek(&mut [0]).await,
+        /// Waits until something can be read, and returns the number of bytes of it that `buffer` has room for. They
+        /// stay unread; 0: the client has disconnected.
+        pub(in crate::net) async fn peek(
+            &self,
+            _status: &Arc<SocketStatus>,
+            buffer: &mut [u8],
+        ) -> io::Result<usize> {
+            match &self.stream {
+                RuntimeStream::Tcp(tcp) => tcp.peek(buffer).await,
                 RuntimeStream::Unix(unix) => {
-                    let peek = |unix: &_| {
-                        let (_, bytes) = rustix::net::recv(unix, &mut [0], RecvFlags::PEEK)?;
+                    let peek = |unix: &UnixStream| {
+                        let (_, bytes) = rustix::net::recv(unix, &mut *buffer, RecvFlags::PEEK)?;
                         Ok(bytes)
                     };
                     unix.read_with(peek).await
                 }
-            };
-            if peeked.is_ok_and(|bytes| bytes > 0) {
-                pending::<()>().await;
             }
         }
 
