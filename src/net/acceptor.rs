@@ -2,52 +2,41 @@
 //!
 //! On Linux it is watched by that thread's own epoll instance, so that no other thread has to be woken for a client.
 
-use super::listen_socket::ListenSocket;
-use super::stream::AcceptedStream;
-use crate::base::ip::ClientAddress;
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
-use edge::Arrivals;
-use std::io;
+pub(crate) use edge::Acceptor;
+#[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
+pub(crate) use runtime::Acceptor;
 
-/// Accepts the clients of one socket.
-pub(crate) struct Acceptor {
-    socket: ListenSocket,
-    #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
-    arrivals: Arrivals,
-}
+#[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
+mod runtime {
+    use crate::base::ip::ClientAddress;
+    use crate::net::listen_socket::ListenSocket;
+    use crate::net::stream::AcceptedStream;
+    use std::io;
 
-impl Acceptor {
-    pub(crate) fn new(socket: ListenSocket) -> Self {
-        Self {
-            socket,
-            #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
-            arrivals: Arrivals::default(),
+    /// Accepts the clients of one socket.
+    pub(crate) struct Acceptor(ListenSocket);
+
+    impl Acceptor {
+        pub(crate) fn new(socket: ListenSocket) -> Self {
+            Self(socket)
         }
-    }
 
-    /// Waits for the next client.
-    ///
-    /// # Errors
-    /// Those of accept(2), usually too many open files, and those of watching the socket.
-    pub(crate) async fn accept(&mut self) -> io::Result<(AcceptedStream, ClientAddress)> {
-        #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
-        return self.arrivals.accept(&self.socket).await;
-        #[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
-        return self.socket.accept().await;
-    }
-}
-
-/// The socket may be a copy of one that stays open: systemd's, which another listener may take.
-#[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
-impl Drop for Acceptor {
-    fn drop(&mut self) {
-        self.arrivals.end(&self.socket);
+        /// Waits for the next client.
+        ///
+        /// # Errors
+        /// Those of accept(2), usually too many open files.
+        pub(crate) async fn accept(&mut self) -> io::Result<(AcceptedStream, ClientAddress)> {
+            self.0.accept().await
+        }
     }
 }
 
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
 mod edge {
-    use super::{AcceptedStream, ClientAddress, ListenSocket};
+    use crate::base::ip::ClientAddress;
+    use crate::net::listen_socket::ListenSocket;
+    use crate::net::stream::AcceptedStream;
     use crate::sys::executor;
     use crate::sys::reactor::{Readiness, Registration, Source};
     use futures::future::poll_fn;
@@ -57,9 +46,9 @@ mod edge {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll};
 
-    /// The clients that wait at one socket.
-    #[derive(Default)]
-    pub(super) struct Arrivals {
+    /// Accepts the clients of one socket.
+    pub(crate) struct Acceptor {
+        socket: ListenSocket,
         told: Arc<Told>,
         /// Made on the thread that accepts, when it first does.
         registration: Option<Registration>,
@@ -80,43 +69,53 @@ mod edge {
         }
     }
 
-    impl Arrivals {
-        pub(super) async fn accept(
-            &mut self,
-            socket: &ListenSocket,
-        ) -> io::Result<(AcceptedStream, ClientAddress)> {
+    impl Acceptor {
+        pub(crate) fn new(socket: ListenSocket) -> Self {
+            Self {
+                socket,
+                told: Arc::default(),
+                registration: None,
+            }
+        }
+
+        /// Waits for the next client.
+        ///
+        /// # Errors
+        /// Those of accept(2), usually too many open files, and those of watching the socket.
+        pub(crate) async fn accept(&mut self) -> io::Result<(AcceptedStream, ClientAddress)> {
             if self.registration.is_none() {
                 let told = Arc::clone(&self.told);
-                self.registration = Some(executor::reactor().register(socket, told)?);
+                self.registration = Some(executor::reactor().register(&self.socket, told)?);
                 // No edge tells of those who came before.
                 self.told.has_arrived.store(true, Ordering::Release);
             }
-            poll_fn(|cx| self.poll_accept(cx, socket)).await
-        }
-
-        /// Stops watching the socket.
-        pub(super) fn end(&mut self, socket: &ListenSocket) {
-            if let Some(registration) = self.registration.take() {
-                registration.end(socket);
-            }
+            poll_fn(|cx| self.poll_accept(cx)).await
         }
 
         fn poll_accept(
             &self,
             cx: &Context<'_>,
-            socket: &ListenSocket,
         ) -> Poll<io::Result<(AcceptedStream, ClientAddress)>> {
             self.told.waker.register(cx.waker());
             // Taken before the socket is looked at, so that an edge that comes meanwhile is not lost.
             if !self.told.has_arrived.swap(false, Ordering::AcqRel) {
                 return Poll::Pending;
             }
-            match socket.try_accept() {
+            match self.socket.try_accept() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
                 accepted => {
                     self.told.has_arrived.store(true, Ordering::Release);
                     Poll::Ready(accepted)
                 }
+            }
+        }
+    }
+
+    /// The socket may be a copy of one that stays open: systemd's, which another listener may take.
+    impl Drop for Acceptor {
+        fn drop(&mut self) {
+            if let Some(registration) = self.registration.take() {
+                registration.end(&self.socket);
             }
         }
     }
