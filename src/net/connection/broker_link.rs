@@ -55,8 +55,8 @@ impl BrokerLink {
         let _ = self.inbox.send(Event::Open(Box::new(event))).await;
     }
 
-    /// Moves the frames in the outbox to the end of `frames` and returns the broker's directives. The task of
-    /// `cx` is woken on the next change.
+    /// Moves the frames in the outbox to the end of the writer's queue and returns the broker's directives. The task
+    /// of `cx` is woken on the next change.
     pub(super) fn take(&mut self, cx: &mut Context<'_>, writer: &mut FrameWriter) -> Directives {
         let directives = self.outbox.take(cx, &mut writer.queue);
         writer.resume(directives.written, &self.outbox);
@@ -76,6 +76,7 @@ impl BrokerLink {
         self.outbox.drop_direct_writer();
     }
 
+    /// Has the broker write nothing until all is written here, and takes what it has left.
     fn claim_socket(&mut self, writer: &mut FrameWriter) {
         self.is_idle = false;
         let written = self.outbox.claim_socket(&mut writer.queue);

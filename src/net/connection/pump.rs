@@ -192,7 +192,6 @@ impl Pump {
     /// While the broker is closing the connection, data messages are only counted.
     fn read_messages(&mut self, cx: &mut Context<'_>, is_closing: bool) -> ReadStop {
         let mut turn = Turn::default();
-        let mut stopped_by_controls = false;
         while self.exit.is_none() {
             let writer = self.websocket.writer_mut();
             if turn.is_over() {
@@ -201,8 +200,7 @@ impl Pump {
                 break;
             }
             if writer.queued_controls() >= MAX_QUEUED_CONTROLS {
-                stopped_by_controls = true;
-                break;
+                return ReadStop::QueuedControls;
             }
             match self.websocket.poll_message(cx) {
                 Poll::Ready(Some(Ok(message))) => {
@@ -223,11 +221,7 @@ impl Pump {
                 Poll::Pending => break,
             }
         }
-        if stopped_by_controls {
-            ReadStop::QueuedControls
-        } else {
-            ReadStop::Waits
-        }
+        ReadStop::Waits
     }
 
     /// Handles a received message, and returns it if it is a data message. Any message but Close ends the
