@@ -57,52 +57,58 @@ impl<D: Copy + PartialEq> Recipient<D> {
 /// A message for recipients that are chosen one by one, encoded once in each of their dialects.
 pub struct Broadcast<'a, M: Encode> {
     message: &'a M,
-    by_dialect: Vec<InDialect<M::Dialect>>,
-}
-
-/// A message in one dialect, and those who are sent it.
-struct InDialect<D> {
-    dialect: D,
-    frames: Vec<Frame>,
-    connections: Vec<ConnectionId>,
+    recipients: Vec<Recipient<M::Dialect>>,
 }
 
 impl<'a, M: Encode> Broadcast<'a, M> {
-    /// Creates a broadcast. A dialect is encoded when its first recipient is known.
+    /// Creates a broadcast without recipients.
     pub fn new(message: &'a M) -> Self {
         Self {
             message,
-            by_dialect: Vec::new(),
+            recipients: Vec::new(),
         }
     }
 
     /// Adds a recipient.
     pub fn add(&mut self, to: Recipient<M::Dialect>) {
-        let mut known = self.by_dialect.iter_mut();
-        match known.find(|known| known.dialect == to.dialect) {
-            Some(known) => known.connections.push(to.connection),
-            None => self.by_dialect.push(InDialect {
-                dialect: to.dialect,
-                frames: self.message.encode(to.dialect),
-                connections: vec![to.connection],
-            }),
-        }
+        self.recipients.push(to);
     }
 
     /// Sends the message to all recipients that were added.
     pub fn send(self, cx: &mut Context) {
-        for InDialect {
-            frames,
-            connections,
-            ..
-        } in self.by_dialect
-        {
-            let recipients: Recipients = connections.into_iter().collect();
+        for (recipients, frames) in self.encode() {
             for frame in frames {
                 cx.broadcast(&recipients, &[], frame);
             }
         }
     }
+
+    /// Returns the frames in each dialect, and who is sent them.
+    fn encode(self) -> impl Iterator<Item = (Recipients, Vec<Frame>)> {
+        let lists = by_dialect(self.recipients.into_iter()).into_iter();
+        lists.map(|(dialect, list)| (list, self.message.encode(dialect)))
+    }
+}
+
+/// Returns a list for each dialect that a recipient has.
+pub(super) fn by_dialect<D: Copy + PartialEq>(
+    recipients: impl Iterator<Item = Recipient<D>>,
+) -> Vec<(D, Recipients)> {
+    let mut lists: Vec<(D, Vec<_>)> = Vec::new();
+    for Recipient {
+        connection,
+        dialect,
+    } in recipients
+    {
+        match lists.iter_mut().find(|(known, _)| *known == dialect) {
+            Some((_, list)) => list.push(connection),
+            None => lists.push((dialect, vec![connection])),
+        }
+    }
+    let lists = lists.into_iter();
+    lists
+        .map(|(dialect, list)| (dialect, list.into_iter().collect()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -132,7 +138,7 @@ mod tests {
                 dialect,
             });
         }
-        let frames = broadcast.by_dialect.iter().map(|it| it.frames.len());
+        let frames = broadcast.encode().map(|(_, frames)| frames.len());
         assert_eq!(frames.collect::<Vec<_>>(), [1, 2, 0]);
         assert_eq!(message.0.get(), 3);
     }

@@ -1,6 +1,6 @@
 //! The recipients of a room's broadcasts, in a list for each dialect that is kept until the room changes.
 
-use super::dialect::Recipient;
+use super::dialect::{Recipient, by_dialect};
 use crate::realm::Recipients;
 
 /// The lists of the recipients in each dialect in use. They can be derived from the room; they are kept so that the
@@ -26,27 +26,6 @@ impl<D: Copy + PartialEq> RecipientLists<D> {
     pub fn get(&mut self, recipients: impl Iterator<Item = Recipient<D>>) -> &[(D, Recipients)] {
         self.lists.get_or_insert_with(|| by_dialect(recipients))
     }
-}
-
-/// Returns a list for each dialect that a recipient has.
-fn by_dialect<D: Copy + PartialEq>(
-    recipients: impl Iterator<Item = Recipient<D>>,
-) -> Vec<(D, Recipients)> {
-    let mut lists: Vec<(D, Vec<_>)> = Vec::new();
-    for Recipient {
-        connection,
-        dialect,
-    } in recipients
-    {
-        match lists.iter_mut().find(|(known, _)| *known == dialect) {
-            Some((_, list)) => list.push(connection),
-            None => lists.push((dialect, vec![connection])),
-        }
-    }
-    let lists = lists.into_iter();
-    lists
-        .map(|(dialect, list)| (dialect, list.into_iter().collect()))
-        .collect()
 }
 
 #[cfg(test)]
