@@ -69,6 +69,11 @@ impl Connection {
         }
     }
 
+    /// Returns whether what is queued for the connection may still reach its client.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing && !self.outbox.is_disconnected()
+    }
+
     /// Returns whether the outbox is full only because the connection's task has not been
     /// scheduled. Its socket would accept more, so the client is not slow.
     pub(super) fn is_unscheduled(&self) -> bool {

@@ -26,7 +26,7 @@ pub(crate) type EventSender = mpsc::Sender<Event>;
 /// The broker's inbox.
 pub(crate) struct Inbox {
     lanes: Vec<Lane>,
-    /// Index of the lane that the last event came from.
+    /// Index of the lane of the last event, or of the next one after [`Inbox::advance_to_event`].
     current: usize,
 }
 
@@ -83,15 +83,25 @@ impl Inbox {
 
     /// Returns the next event, if there is one now.
     pub(crate) fn try_next(&mut self) -> Option<Event> {
+        if !self.advance_to_event() {
+            return None;
+        }
+        self.lanes.get_mut(self.current)?.next.take()
+    }
+
+    /// Makes the lane of the next event the current one, and returns whether there is an event now.
+    pub(crate) fn advance_to_event(&mut self) -> bool {
         loop {
             let mut least_debt = None;
             // The current lane comes first with what is left of its share, and last with another one.
             for _ in 0..=self.lanes.len() {
-                let lane = self.lanes.get_mut(self.current)?;
+                let Some(lane) = self.lanes.get_mut(self.current) else {
+                    return false;
+                };
                 if !lane.has_event() {
                     lane.balance = lane.balance.min(0);
                 } else if lane.balance > 0 {
-                    return lane.next.take();
+                    return true;
                 } else {
                     let debt = -lane.balance;
                     least_debt = Some(least_debt.map_or(debt, |least: i64| least.min(debt)));
@@ -99,7 +109,9 @@ impl Inbox {
                 self.advance();
             }
             // All lanes with events owe time. The visits until the first of them has paid are skipped.
-            let debt = least_debt?;
+            let Some(debt) = least_debt else {
+                return false;
+            };
             let waiting = self.lanes.iter_mut().filter(|lane| lane.next.is_some());
             waiting.for_each(|lane| lane.balance += debt);
         }
@@ -113,7 +125,8 @@ impl Inbox {
         }
     }
 
-    /// Returns the index of the lane that the last event came from. Until the next [`Inbox::add`] it is that lane's.
+    /// Returns the index of the lane of the last event, or of the next one after [`Inbox::advance_to_event`]. Until the
+    /// next [`Inbox::add`] it is that lane's.
     pub(crate) fn lane(&self) -> usize {
         self.current
     }

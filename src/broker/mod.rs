@@ -5,6 +5,7 @@
 //! have no access to: connections, outboxes, keep-alive, memory and counters.
 
 mod admission;
+mod batch_time;
 mod broadcasts;
 mod clients;
 mod clock;
@@ -35,6 +36,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
 use admission::Admission;
 use async_std::task::yield_now;
+use batch_time::BatchTime;
 use broadcasts::Broadcasts;
 pub(crate) use clients::{Client, MAX_SLICE, OperatorRequest};
 pub(crate) use clock::Clock;
@@ -61,7 +63,7 @@ pub(crate) use slots::{ConnectionChecks, ListenerKey, RealmSlot};
 pub(crate) use socket_status::{SocketStatus, time_to_receive};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 pub(crate) use traffic::Traffic;
 pub(crate) use unfinished::{MIN_PROGRESS_BYTES, MessageProgress};
 use uuid::Uuid;
@@ -71,10 +73,8 @@ use uuid::Uuid;
 /// command, and
 /// [`BYTES_PER_UNIT`] bytes of an HTTP body, which the realm had to build.
 const WORK_PER_BATCH: usize = 256;
-/// Time after which the broker yields even if the units of work are fewer: some cost more than most. Longer
-/// than a batch that is interrupted by other programs, which would otherwise be cut into small ones.
-const TIME_PER_BATCH: Duration = Duration::from_millis(10);
-/// Writes to sockets between two looks at that time.
+/// Writes to sockets between two looks at the clock. The outboxes of so many recipients of a broadcast also stay in the
+/// processor's cache while it is queued for them and written.
 const WRITES_PER_LOOK: usize = 16;
 const EFFECTS_PER_UNIT: usize = 1024;
 const BYTES_PER_UNIT: usize = 4096;
@@ -94,7 +94,7 @@ pub(crate) struct Broker {
     broadcasts: Broadcasts,
     /// Closes that are not yet reported to their realm: listener index, connection, reason.
     pending_closes: VecDeque<(usize, ConnectionId, DisconnectReason)>,
-    /// Connection tasks to wake, and sockets to write to, at the end of the batch.
+    /// Connection tasks to wake, and sockets to write to, at the end of a lane's turn.
     wakeups: Wakeups,
     clock: Arc<Clock>,
     pulse: Arc<Pulse>,
@@ -151,46 +151,45 @@ impl Broker {
                 monotonic: self.clock.now(),
                 wall: SystemTime::now(),
             };
-            let mut start = Instant::now();
-            let (mut work, mut time) = self.handle_batch(now, start, &mut inbox, first);
-            let lane = inbox.lane();
+            let mut time = BatchTime::start();
+            let (mut work, lane) = self.handle_batch(now, &mut time, &mut inbox, first);
             if !self.new_lanes.is_empty() {
                 inbox.add(self.new_lanes.drain(..));
             }
             let reclaimed = self.reclaim_memory(now);
             if reclaimed > 0 {
                 work += reclaimed;
-                time = start.elapsed();
+                time.lap();
             }
-            self.wakeups.wake_all();
-            while !self.wakeups.is_written() {
-                if time >= TIME_PER_BATCH {
-                    self.pulse.batches.record(time);
-                    yield_now().await;
-                    (start, time) = (Instant::now(), Duration::ZERO);
+            loop {
+                work += self.write(now, &mut time, &mut inbox, lane);
+                self.wakeups.wake_all();
+                self.pulse.batches.record(time.spent);
+                if self.is_written() {
+                    break;
                 }
-                time = self.write_outboxes(start, time, lane, &mut inbox);
+                yield_now().await;
+                time = BatchTime::start();
             }
-            self.pulse.batches.record(time);
-            if work >= WORK_PER_BATCH || time >= TIME_PER_BATCH {
+            if work >= WORK_PER_BATCH || time.is_over() {
                 yield_now().await;
             }
         }
     }
 
     /// Handles an event and those that follow it at once, until the batch is full. Returns the units of work, and the
-    /// time since `start`.
+    /// last lane.
     fn handle_batch(
         &mut self,
         now: Now,
-        start: Instant,
+        time: &mut BatchTime,
         inbox: &mut Inbox,
         first: Event,
-    ) -> (usize, Duration) {
-        let (mut work, mut time) = (0, Duration::ZERO);
-        let mut next = Some(first);
+    ) -> (usize, usize) {
+        let (mut work, mut next) = (0, Some(first));
+        let mut lane = inbox.lane();
         while let Some(event) = next {
-            let lane = inbox.lane();
+            lane = inbox.lane();
             if matches!(event, Event::Count(_)) {
                 // What has ended before is counted, whichever lane says so.
                 while let Some(earlier) = inbox.try_next() {
@@ -198,39 +197,36 @@ impl Broker {
                 }
             }
             work += self.handle(now, event);
-            let before = std::mem::replace(&mut time, start.elapsed());
-            inbox.charge(lane, time - before);
-            let is_full = work >= WORK_PER_BATCH || time >= TIME_PER_BATCH;
-            next = if is_full { None } else { inbox.try_next() };
-            let is_last_of_lane = next.is_none() || inbox.lane() != lane;
-            if is_last_of_lane && !self.broadcasts.is_empty() {
-                work += self.flush_broadcasts(now);
-                let before = std::mem::replace(&mut time, start.elapsed());
-                inbox.charge(lane, time - before);
+            inbox.charge(lane, time.lap());
+            let has_next = work < WORK_PER_BATCH && inbox.advance_to_event();
+            if !has_next || inbox.lane() != lane {
+                work += self.write(now, time, inbox, lane);
             }
-            if is_last_of_lane {
-                time = self.write_outboxes(start, time, lane, inbox);
-            }
+            let goes_on = has_next && work < WORK_PER_BATCH && !time.is_over();
+            next = if goes_on { inbox.try_next() } else { None };
         }
-        (work, time)
+        (work, lane)
     }
 
-    /// Writes what is due to sockets until the batch is over, and charges the lane that caused it. Returns the time since
-    /// `start`; `before` is what that was.
-    fn write_outboxes(
-        &mut self,
-        start: Instant,
-        before: Duration,
-        lane: usize,
-        inbox: &mut Inbox,
-    ) -> Duration {
-        let mut time = before;
-        while !self.wakeups.is_written() && time < TIME_PER_BATCH {
-            self.wakeups.write_some(WRITES_PER_LOOK);
-            time = start.elapsed();
+    /// Returns whether nothing waits to be written.
+    fn is_written(&self) -> bool {
+        self.broadcasts.is_empty() && self.wakeups.due() == 0
+    }
+
+    /// Queues the broadcasts that wait and writes what is due to sockets, until the batch is over, and charges the lane
+    /// that caused it. Returns the units of work.
+    fn write(&mut self, now: Now, time: &mut BatchTime, inbox: &mut Inbox, lane: usize) -> usize {
+        let mut work = 0;
+        while !self.is_written() && !time.is_over() {
+            if self.broadcasts.is_empty() {
+                self.wakeups.write_first(WRITES_PER_LOOK);
+            } else {
+                self.write_some_broadcasts();
+                work += self.deliver_pending_closes(now);
+            }
+            inbox.charge(lane, time.lap());
         }
-        inbox.charge(lane, time - before);
-        time
+        work
     }
 
     /// Queues the broadcasts that must not wait any longer before this event. Returns the units of work.

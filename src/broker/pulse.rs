@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Limits of the buckets of [`Pulse::batches`] in nanoseconds: from a single command to far more than
-/// [`TIME_PER_BATCH`](super::TIME_PER_BATCH).
+/// [`TIME_PER_BATCH`](super::batch_time::TIME_PER_BATCH).
 const BATCH_LIMITS: &[u64] = &[
     10_000,
     100_000,

@@ -23,29 +23,33 @@ pub(crate) fn time_to_receive(bytes: usize, timeout: Duration, at_most: Duration
 
 /// The state of a client's socket that the broker can see: its last activity, the last round trip, whether
 /// writes are blocked, and how much memory received data takes.
+///
+/// The fields have this order (`repr(C)`) since a broadcast to thousands waits for the memory of each: those up to
+/// `traffic` are what each write reads and changes.
+#[repr(C)]
 pub(crate) struct SocketStatus {
-    clock: Arc<Clock>,
-    /// Second of the last activity on the clock.
-    activity_second: AtomicU32,
-    /// Bytes written since the last byte was received: what may still be on its way to the client, in the
-    /// buffers of kernels and proxies.
-    bytes_in_flight: AtomicU32,
-    /// Whether the connection does not read at present, for a reason that is not the client's.
-    unread: AtomicBool,
-    /// Last round trip of a Ping in microseconds, at least 1; 0 before the first.
-    rtt_micros: AtomicU32,
     /// Odd while the socket accepts no more bytes. Becoming writable moves it on to the next even
     /// number, so that a write that failed before that cannot mark the socket as blocked after it.
     write_epoch: AtomicU32,
+    /// Bytes written since the last byte was received: what may still be on its way to the client, in the
+    /// buffers of kernels and proxies.
+    bytes_in_flight: AtomicU32,
+    /// What has gone over the socket.
+    pub(crate) traffic: TrafficMeter,
+    clock: Arc<Clock>,
+    /// Second of the last activity on the clock.
+    activity_second: AtomicU32,
+    /// Last round trip of a Ping in microseconds, at least 1; 0 before the first.
+    rtt_micros: AtomicU32,
     /// Waker of the connection's task.
     waker: AtomicWaker,
     /// Memory reserved for received data that is not yet handled. The connection grows it by the bytes
     /// it reads; the broker releases the bytes of the commands that it has handled.
     pub(crate) receive_memory: MemoryReservation,
-    /// What has gone over the socket.
-    pub(crate) traffic: TrafficMeter,
     /// The message that has been received in part.
     pub(crate) unfinished: UnfinishedMessage,
+    /// Whether the connection does not read at present, for a reason that is not the client's.
+    unread: AtomicBool,
     /// Whether the socket may have something to read that was not read yet.
     readable: AtomicBool,
     /// Whether something follows what a read returns, although it has not filled its buffer: the client has closed its

@@ -50,6 +50,9 @@ impl TrafficCounts {
 
 /// The traffic of one socket. Its listener has it within a second, and all of it once the socket is closed, whatever
 /// ended the connection. Between those times a message costs no instruction on memory that connections share.
+///
+/// The counts come first (`repr(C)`), beside the fields of `SocketStatus` that each write changes.
+#[repr(C)]
 pub(crate) struct TrafficMeter {
     /// Written by those who use the socket, the connection's task and the broker, one at a time.
     pub(crate) counts: TrafficCounts,

@@ -25,6 +25,11 @@ impl Recipients {
         self.0.iter().copied()
     }
 
+    /// Returns them in ascending order.
+    pub(crate) fn as_slice(&self) -> &[ConnectionId] {
+        &self.0
+    }
+
     /// Returns whether a connection is among them.
     pub fn contains(&self, conn: ConnectionId) -> bool {
         self.0.binary_search(&conn).is_ok()

@@ -178,7 +178,7 @@ mod tests {
         /// Ends a batch. Returns what the broker has written in it, write by write.
         fn end_batch(&mut self) -> Vec<Vec<u8>> {
             self.wakeups.wake_all();
-            self.wakeups.write_some(usize::MAX);
+            self.wakeups.write_first(usize::MAX);
             std::mem::take(&mut self.sink.writes.lock().unwrap())
         }
     }

@@ -1,14 +1,15 @@
-//! What the broker does for connections at the end of a batch.
+//! What the broker does for connections at the end of a lane's turn.
 
 use super::State;
 use super::direct::write;
 use crate::base::spare::FreeSpare;
 use std::collections::VecDeque;
+use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
-/// Connections whose outboxes have something new: tasks to wake, and sockets to write to. So all frames of a batch leave
-/// in one write.
+/// Connections whose outboxes have something new: tasks to wake, and sockets to write to. So all frames of a turn for a
+/// client leave in one write.
 #[derive(Default)]
 pub(crate) struct Wakeups {
     wakers: Vec<Waker>,
@@ -21,7 +22,7 @@ impl Wakeups {
         self.wakers.extend(waker);
     }
 
-    /// Writes to a connection's socket at the end of the batch.
+    /// Writes to a connection's socket at the end of the turn.
     pub(super) fn write_later(&mut self, outbox: Arc<Mutex<State>>) {
         self.due.push_back(outbox);
     }
@@ -31,14 +32,24 @@ impl Wakeups {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
-    /// Returns whether nothing is left to write.
-    pub(crate) fn is_written(&self) -> bool {
-        self.due.is_empty()
+    /// Returns the number of sockets to write to.
+    pub(crate) fn due(&self) -> usize {
+        self.due.len()
     }
 
-    /// Writes to at most `count` sockets. Where a socket does not take all, the connection's task is woken for the rest.
-    pub(crate) fn write_some(&mut self, count: usize) {
-        for outbox in self.due.drain(..count.min(self.due.len())) {
+    /// Writes to at most `count` sockets.
+    pub(crate) fn write_first(&mut self, count: usize) {
+        self.write(..count.min(self.due.len()));
+    }
+
+    /// Writes to the sockets that were added after the first `count`.
+    pub(crate) fn write_after(&mut self, count: usize) {
+        self.write(count..);
+    }
+
+    /// Writes to these sockets. Where one does not take all, the connection's task is woken for the rest.
+    fn write(&mut self, range: impl RangeBounds<usize>) {
+        for outbox in self.due.drain(range) {
             if let Some(waker) = write(&outbox) {
                 waker.wake();
             }

@@ -23,7 +23,7 @@ fn harness() -> BrokerHarness {
     BrokerHarness::with_realm(SlowConsumerPolicy::Disconnect, realm)
 }
 
-fn command(conn: u64, actions: Vec<Action>) -> Event {
+pub(super) fn command(conn: u64, actions: Vec<Action>) -> Event {
     Event::Commands {
         conn: ConnectionId(conn),
         commands: Commands::One(Command::new(actions)),

@@ -136,7 +136,7 @@ fn push(outbox: &Outbox, text: String) {
 /// Does what the broker does at the end of a batch.
 fn end_batch(wakeups: &mut Wakeups) {
     wakeups.wake_all();
-    wakeups.write_some(usize::MAX);
+    wakeups.write_first(usize::MAX);
 }
 
 /// Returns the opcode and the payload of the next frame; nothing at the end of the stream.
