@@ -81,6 +81,11 @@ impl Inbox {
         self.current = 0;
     }
 
+    /// Returns whether there is an event now.
+    pub(crate) fn has_event(&mut self) -> bool {
+        self.lanes.iter_mut().any(Lane::has_event)
+    }
+
     /// Returns the next event, if there is one now.
     pub(crate) fn try_next(&mut self) -> Option<Event> {
         if !self.advance_to_event() {

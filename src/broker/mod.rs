@@ -171,7 +171,8 @@ impl Broker {
                 yield_now().await;
                 time = BatchTime::start();
             }
-            if work >= WORK_PER_BATCH || time.is_over() {
+            // Events that follow at once are from other threads. They must not keep this thread from its own tasks.
+            if work >= WORK_PER_BATCH || time.is_over() || inbox.has_event() {
                 yield_now().await;
             }
         }

@@ -74,6 +74,29 @@ fn writes_count_as_work_so_the_broker_yields_before_it_has_written_to_all() {
 }
 
 #[test]
+fn the_broker_yields_to_its_own_thread_while_others_send_it_one_event_after_another() {
+    const EVENTS: usize = 100;
+    let mut harness = BrokerHarness::new(SlowConsumerPolicy::Disconnect);
+    let (mut sender, inbox) = inbox();
+    let writes: Arc<AtomicUsize> = Arc::default();
+    let (counted, another) = (Arc::clone(&writes), sender.clone());
+    let again = || command(1, vec![Action::Send(1, "again".to_owned())]);
+    // As another thread would while the broker writes.
+    let _receivers = connect(&mut harness, 1..=1, move || {
+        if counted.fetch_add(1, Ordering::Relaxed) < EVENTS {
+            assert!(another.clone().try_send(again()).is_ok());
+        }
+    });
+    let mut run = Box::pin(harness.broker.run(inbox));
+    sender.send(again()).now_or_never();
+    let mut cx = Context::from_waker(noop_waker_ref());
+    for batch in 1..=EVENTS {
+        assert!(run.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(writes.load(Ordering::Relaxed), batch);
+    }
+}
+
+#[test]
 fn a_broadcast_is_written_to_some_recipients_before_it_is_queued_for_the_next() {
     const RECIPIENTS: u64 = 2 * WRITES_PER_LOOK as u64 + 1;
     let list: Vec<u64> = (1..=RECIPIENTS).collect();
