@@ -1,5 +1,6 @@
 //! A WebSocket frame, encoded for sending.
 
+mod buffers;
 mod joined;
 
 use crate::base::close::CloseReason;
@@ -9,6 +10,7 @@ use async_tungstenite::tungstenite::protocol::frame::{
     CloseFrame, Frame as Unencoded, FrameHeader,
 };
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
+use buffers::BUFFERS;
 use serde::Serialize;
 use std::fmt;
 use std::io::{Cursor, Read, Write};
@@ -39,6 +41,12 @@ struct EncodedFrame {
     whole: Option<Frame>,
     /// The frame's memory while it is in outboxes: counted once, however many recipients it has.
     reservation: OnceLock<MemoryReservation>,
+}
+
+impl Drop for EncodedFrame {
+    fn drop(&mut self) {
+        BUFFERS.give_back(std::mem::take(&mut self.buffer));
+    }
 }
 
 /// What the log shows of a message to a client.
@@ -168,7 +176,10 @@ impl Frame {
     fn message(kind: Data, payload: Bytes) -> Self {
         let header = Header::new(kind, payload.len());
         if payload.len() <= Self::MAX_COPIED {
-            Self::from_parts([header.bytes(), &payload].concat(), 0, Bytes::new())
+            let mut buffer = BUFFERS.take(header.bytes().len() + payload.len());
+            buffer.extend_from_slice(header.bytes());
+            buffer.extend_from_slice(&payload);
+            Self::from_parts(buffer, 0, Bytes::new())
         } else {
             Self::from_parts(header.bytes().to_vec(), 0, payload)
         }
@@ -180,6 +191,12 @@ impl Frame {
             .format(&mut buffer)
             .expect("writing to a Vec does not fail");
         Self::from_parts(buffer, 0, Bytes::new())
+    }
+
+    /// Frees the buffers that are kept of frames that are gone. Called once a second, as they may keep the memory below
+    /// them from going back to the system (see [`crate::base::spare`]).
+    pub(crate) fn free_spare() {
+        BUFFERS.free_all();
     }
 
     /// Returns the encoded length in bytes, header included.
@@ -253,7 +270,7 @@ impl TextEnd {
     /// Copies the end of a text from its parts.
     pub fn from_parts(parts: &[&str]) -> Self {
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let mut buffer = Vec::with_capacity(Self::ROOM + length);
+        let mut buffer = BUFFERS.take(Self::ROOM + length);
         buffer.resize(Self::ROOM, 0);
         for part in parts {
             buffer.extend_from_slice(part.as_bytes());

@@ -31,6 +31,7 @@ mod traffic;
 mod unfinished;
 
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::frame::Frame;
 use crate::base::memory_budget::MemoryBudget;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Effect, HttpReply, Ids, Realm};
@@ -393,6 +394,7 @@ impl Broker {
         broadcasts.free_spare();
         pending_closes.free_spare();
         wakeups.free_spare();
+        Frame::free_spare();
     }
 
     /// Calls `stop` of all realms, then closes all connections. After this, no realm is called.
