@@ -65,9 +65,6 @@ pub struct TextEnd {
     buffer: Vec<u8>,
 }
 
-/// Largest capacity that an empty queue of frames keeps; a larger one is freed.
-pub(crate) const RETAINED_FRAMES: usize = 64;
-
 /// Memory of a frame in addition to its buffers: the struct and the allocations.
 const OVERHEAD: usize = 160;
 

@@ -131,13 +131,14 @@ impl Connection {
 
 impl Broker {
     /// Checks all connections, once a second: closes those whose message does not end, sends the Pings that are
-    /// due, and drops those that are silent. Returns the probes whose time is up, each with whether the client is
-    /// alive.
+    /// due, drops those that are silent, and frees what empty outboxes keep. Returns the probes whose time is up, each
+    /// with whether the client is alive.
     pub(super) fn check_connections(&mut self, now: Now) -> Vec<(ConnectionId, bool)> {
         let mut overdue = Vec::new();
         let mut unresponsive = Vec::new();
         let mut probe_results = Vec::new();
         for (&conn, connection) in &mut self.connections {
+            connection.outbox.free_spare();
             let Some(slot) = self.slots.get(connection.listener_index) else {
                 continue;
             };

@@ -9,8 +9,9 @@ mod direct;
 mod wakeups;
 
 use crate::base::close::CloseReason;
-use crate::base::frame::{Frame, RETAINED_FRAMES};
+use crate::base::frame::Frame;
 use crate::base::memory_budget::{MemoryBudget, MemoryReservation};
+use crate::base::spare::FreeSpare;
 pub(crate) use direct::{DirectWriter, Sink};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,14 @@ pub(crate) use wakeups::Wakeups;
 /// Bytes that a queued message costs in addition to its own: its slot in the queue and its share of the
 /// allocation. Counting them bounds the queue for empty messages, too.
 const FRAME_OVERHEAD: usize = 32;
+
+/// Number of queued messages whose slots are not counted in the memory budget, so that a few messages cost no write to
+/// memory that all connections share.
+const UNCOUNTED_MESSAGES: usize = 64;
+
+/// Largest capacity in frames that an empty queue keeps, until [`Outbox::free_spare`] frees it: that of a batch in a busy
+/// room. A larger one is freed at once, so that a storm of joins does not leave one with each of thousands of clients.
+const RETAINED_FRAMES: usize = 16;
 
 /// Returns what a frame counts against a limit: as much as its messages would in frames of their own.
 fn cost(frame: &Frame) -> usize {
@@ -39,7 +48,8 @@ pub(crate) enum CloseOrder {
     Abort,
 }
 
-/// The reason for a Ping, in ascending priority. Pending requests are merged; the highest reason wins.
+/// The reason for a Ping, in ascending priority. Pending requests are merged; the highest reason wins. The connection
+/// treats the first two alike, and the broker's tests tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PingReason {
     /// To measure the round trip.
@@ -64,7 +74,7 @@ struct State {
     queue: VecDeque<Frame>,
     /// Number of messages that were pushed and are not yet written to the socket.
     messages: usize,
-    /// Memory reserved for the queue slots of messages above [`RETAINED_FRAMES`].
+    /// Memory reserved for the queue slots of messages above [`UNCOUNTED_MESSAGES`].
     slot_memory: MemoryReservation,
     /// Cost of the frames that were pushed and are not yet written to the socket.
     bytes: usize,
@@ -125,20 +135,26 @@ impl State {
     fn set_messages(&mut self, messages: usize) {
         self.messages = messages;
         self.slot_memory
-            .set(messages.saturating_sub(RETAINED_FRAMES) * FRAME_OVERHEAD);
+            .set(messages.saturating_sub(UNCOUNTED_MESSAGES) * FRAME_OVERHEAD);
     }
 
     /// Moves the queued frames to the end of `frames`, and returns how many bytes of them are written.
     fn take_queue(&mut self, frames: &mut VecDeque<Frame>) -> usize {
-        if frames.is_empty() {
+        // An empty queue stays here: the broker writes what comes next, which needs its block.
+        if frames.is_empty() && !self.queue.is_empty() {
             std::mem::swap(&mut self.queue, frames);
         } else {
             frames.append(&mut self.queue);
         }
+        self.free_large_queue();
+        std::mem::take(&mut self.written)
+    }
+
+    /// Frees the block of an empty queue if it is larger than is kept.
+    fn free_large_queue(&mut self) {
         if self.queue.capacity() > RETAINED_FRAMES {
             self.queue = VecDeque::new();
         }
-        std::mem::take(&mut self.written)
     }
 
     /// Frees the capacity of messages of `bytes` bytes in total.
@@ -277,6 +293,17 @@ impl Outbox {
         } else if !std::mem::replace(&mut state.is_write_due, true) {
             wakeups.write_later(Arc::clone(&self.0));
         }
+    }
+
+    /// Frees what the queue keeps for its next frames while it is empty.
+    pub(crate) fn free_spare(&self) {
+        lock(&self.0).queue.free_spare();
+    }
+
+    /// Returns the number of frames for which the queue has room without allocating.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        lock(&self.0).queue.capacity()
     }
 
     /// Returns the bytes that are queued, or taken and not yet written, as they count against the limit.

@@ -5,7 +5,8 @@
 //! its rest at each partial write. So data frames bypass tungstenite.
 
 use crate::base::coalesce::with_coalesced;
-use crate::base::frame::{Frame, RETAINED_FRAMES};
+use crate::base::frame::Frame;
+use crate::base::spare::FreeSpare;
 use crate::broker::OutboxReceiver;
 use crate::net::frame_tracker::FrameTracker;
 use crate::net::socket::ClientSocket;
@@ -124,13 +125,10 @@ impl FrameWriter {
             let (messages, bytes) = self.remove(usize::MAX);
             notify_broker |= outbox_receiver.release(messages, bytes);
         }
-        if self.queue.is_empty() && self.queue.capacity() > RETAINED_FRAMES {
-            self.queue = VecDeque::new();
-        }
-        if self.controls.is_empty() {
-            // Most connections have one every few minutes.
-            self.controls = VecDeque::new();
-        }
+        // Most connections have a control frame every few minutes, and data frames that the broker does not write itself
+        // more rarely.
+        self.queue.free_spare();
+        self.controls.free_spare();
         notify_broker
     }
 

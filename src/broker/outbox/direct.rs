@@ -6,9 +6,7 @@
 
 use super::{State, lock};
 use crate::base::coalesce::with_coalesced;
-use crate::base::frame::RETAINED_FRAMES;
 use crate::broker::SocketStatus;
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -76,9 +74,7 @@ pub(super) fn write(outbox: &Mutex<State>) -> Option<Waker> {
         return None;
     }
     if state.can_write_directly() && state.write() {
-        if state.queue.capacity() > RETAINED_FRAMES {
-            state.queue = VecDeque::new();
-        }
+        state.free_large_queue();
         return None;
     }
     state.is_task_idle = false;
@@ -94,6 +90,7 @@ mod tests {
     use crate::base::memory_budget::MemoryBudget;
     use crate::broker::{Clock, CloseOrder};
     use futures::task::noop_waker_ref;
+    use std::collections::VecDeque;
     use std::task::Context;
 
     /// A socket that takes this many bytes, and records the writes.

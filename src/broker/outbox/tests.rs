@@ -175,7 +175,7 @@ fn queued_frames_are_reserved_in_the_budget_until_they_are_written() {
     let (outbox, receiver) = outbox(1 << 20, &budget);
     let (mut wakeups, mut taken) = (Wakeups::default(), VecDeque::new());
     let frame = frame(100);
-    for _ in 0..RETAINED_FRAMES + 10 {
+    for _ in 0..UNCOUNTED_MESSAGES + 10 {
         outbox.push(frame.clone(), &mut wakeups).unwrap();
     }
     let all = budget.reserved();

@@ -2,6 +2,7 @@
 
 use super::harness::{Action, BrokerHarness, MockRealm, REJECTION, drain, send};
 use crate::base::close::{CloseReason, DisconnectReason};
+use crate::base::frame::Frame;
 use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent, inbox, lane};
 use crate::realm::{
     ConnectRequest, ConnectionId, Figures, HttpReply, Method, Request,
@@ -9,6 +10,8 @@ use crate::realm::{
 };
 use futures::channel::oneshot;
 use futures::executor::block_on;
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
 
 const SHUTTING_DOWN: Option<CloseOrder> = Some(CloseOrder::Graceful(CloseReason::SHUTTING_DOWN));
 
@@ -228,6 +231,25 @@ fn each_second_the_broker_publishes_what_only_it_knows() {
     drain(&receiver);
     harness.tick_at(2);
     assert_eq!(published(&harness), (false, 3, 2, vec![("things", 7)]));
+}
+
+#[test]
+fn an_empty_outbox_keeps_no_memory_for_longer_than_a_second() {
+    let mut harness = BrokerHarness::new(Disconnect);
+    let receiver = harness.connect(1);
+    harness.command(1, vec![send(1, "one")]);
+    let capacity = |harness: &BrokerHarness| {
+        let connection = &harness.broker.connections[&ConnectionId(1)];
+        connection.outbox.capacity()
+    };
+    harness.tick_at(1);
+    assert!(capacity(&harness) > 0, "a frame is queued");
+    // The block of the queue stays, as the task has one for the frames that it has taken before.
+    let mut taken = VecDeque::from([Frame::text("zero")]);
+    receiver.take(&mut Context::from_waker(Waker::noop()), &mut taken);
+    assert!(taken.len() == 2 && capacity(&harness) > 0);
+    harness.tick_at(2);
+    assert_eq!(capacity(&harness), 0);
 }
 
 #[test]
