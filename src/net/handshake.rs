@@ -383,7 +383,8 @@ async fn reject_full(http: HttpConnection<'_>, upgrade_response: Vec<u8>) {
             socket.linger().await;
         }
     };
-    let _ = timeout(listener.settings.close_timeout, send).await;
+    // Pinned, as `timeout` would hold it twice.
+    let _ = timeout(listener.settings.close_timeout, pin!(send)).await;
 }
 
 /// Logs that a client speaks TLS or HTTP/2, or sends a PROXY header, and what would be right.

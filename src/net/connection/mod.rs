@@ -29,6 +29,7 @@ use futures::FutureExt;
 use futures::future::poll_fn;
 use pump::Pump;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use websocket::WebSocket;
 pub(crate) use websocket::{allocate_readers, replace_readers};
 
@@ -108,6 +109,7 @@ async fn end(mut pump: Box<Pump>, exit: PumpExit) {
         }
         _ => pump.close_timeout,
     };
-    let closing = closing::close(pump, exit);
+    // Pinned, as `timeout` would hold it twice.
+    let closing = pin!(closing::close(pump, exit));
     let _ = async_std::future::timeout(close_timeout, closing).await;
 }

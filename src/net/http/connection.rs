@@ -18,7 +18,7 @@ use futures::future::{Either, select};
 use std::collections::VecDeque;
 use std::io::ErrorKind::TimedOut;
 use std::io::IoSlice;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 /// The longest time that writing a response may take. 30 s suffice for 200 KB, the ids of a full PeerJS
@@ -82,7 +82,7 @@ impl<'a> HttpConnection<'a> {
             return Some(());
         }
         let start = Instant::now();
-        let read = async { Ok(read_proxy_header(&mut self.socket).await) };
+        let read = pin!(async { Ok(read_proxy_header(&mut self.socket).await) });
         let wait = Wait {
             time: self.time_left,
             silent: Some((self.peer, "PROXY header")),
@@ -140,7 +140,7 @@ impl<'a> HttpConnection<'a> {
     /// Those of [`read_head`], and [`RequestError::NoResponse`] after the `handshake_timeout`.
     pub(crate) async fn read_head(&mut self) -> Result<RequestHead, RequestError> {
         let already_read = std::mem::take(&mut self.already_read);
-        let read = read_head(&mut self.socket, already_read, &mut self.memory);
+        let read = pin!(read_head(&mut self.socket, already_read, &mut self.memory));
         let wait = Wait {
             time: self.time_left,
             silent: (!self.has_answered).then_some((self.address, "request")),
@@ -164,12 +164,12 @@ impl<'a> HttpConnection<'a> {
             let written = self.socket.write_all(CONTINUE).await;
             written.map_err(|_| RequestError::NoResponse)?;
         }
-        let read = read_body(
+        let read = pin!(read_body(
             &mut self.socket,
             &mut self.already_read,
             length,
             &mut self.memory,
-        );
+        ));
         let wait = Wait {
             time: self.listener.settings.handshake_timeout,
             silent: Some((self.address, "request")),
@@ -203,7 +203,8 @@ impl<'a> HttpConnection<'a> {
             let close_timeout = self.listener.settings.close_timeout;
             let status = self.socket.status();
             let time = status.time_to_answer(close_timeout, MAX_PONG_TIME);
-            let _ = timeout(time, self.socket.linger()).await;
+            // Pinned as in `in_time`.
+            let _ = timeout(time, pin!(self.socket.linger())).await;
         }
     }
 
@@ -250,7 +251,8 @@ impl<'a> HttpConnection<'a> {
             Ok(())
         };
         let time = time_to_receive(length, RESPONSE_TIMEOUT, MAX_PONG_TIME);
-        let written = timeout(time, write_all).await;
+        // Pinned as in `in_time`.
+        let written = timeout(time, pin!(write_all)).await;
         // The broker, which has the traffic of connections reported, does not know this one, and it may stay open.
         self.socket.status().traffic.report();
         written.unwrap_or_else(|_| Err(TimedOut.into()))
@@ -288,8 +290,11 @@ struct Wait {
 
 /// Waits for a part of a request. A client that takes longer receives no response, and neither does any client once the
 /// daemon stops.
+///
+/// The caller pins what it waits for: a future that is passed to an async function by value takes room in it twice, as
+/// the argument and as what is awaited.
 async fn in_time<T>(
-    read: impl Future<Output = Result<T, RequestError>>,
+    read: Pin<&mut impl Future<Output = Result<T, RequestError>>>,
     wait: Wait,
     listener: &ListenerState,
 ) -> Result<T, RequestError> {
