@@ -88,10 +88,12 @@ fn serve(
     // Boxed, so that the connection's future does not keep the handshake's memory.
     let admitted = Box::pin(admit(stream, peer, listener, permits));
     async move {
-        if let Some((connection, permits)) = admitted.await {
-            connection.run().await;
-            drop(permits);
-        }
+        // Not `if let`: the future would keep a place for what that matches beside the variables.
+        let Some((connection, permits)) = admitted.await else {
+            return;
+        };
+        connection.run().await;
+        drop(permits);
         // Ends after the socket is closed.
         drop(server);
     }
