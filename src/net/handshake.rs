@@ -351,8 +351,8 @@ fn connection_log(
     let id = (listener.protocol.client_id)(request);
     ConnectionLog {
         server: Arc::clone(&listener.server),
-        protocol: listener.protocol_name(),
-        listener: listener.address.clone(),
+        protocol: listener.protocol,
+        listener: Arc::clone(&listener.address),
         conn,
         address: request.address,
         id: id.map(|id| Quoted::cut(&id).into()),

@@ -69,7 +69,7 @@ pub(crate) struct ListenerState {
     pub(crate) server: Arc<ServerState>,
     pub(crate) shared: Arc<ListenerShared>,
     /// The address, with the port that the sockets have.
-    pub(crate) address: Address,
+    pub(crate) address: Arc<Address>,
     pub(crate) protocol: &'static Protocol,
     /// Path that a client connects to.
     pub(crate) endpoint: String,
@@ -83,7 +83,7 @@ impl ListenerState {
         server: Arc<ServerState>,
         shared: Arc<ListenerShared>,
         config: Listener,
-        address: Address,
+        address: Arc<Address>,
     ) -> Self {
         let (endpoint, checked_hosts) = (
             config.endpoint(),

@@ -154,7 +154,8 @@ impl Listeners {
             .map_or(&config.settings.address, |it| &it.address)
             .clone();
         let (shared, stop) = self.register(&config, &address).await;
-        let state = ListenerState::new(Arc::clone(&self.server), shared, config.clone(), address);
+        let server = Arc::clone(&self.server);
+        let state = ListenerState::new(server, shared, config.clone(), Arc::new(address));
         if let Some(bound) = &bound {
             log_listening(&state, bound);
         }
@@ -183,7 +184,7 @@ impl Listeners {
         };
         self.send(Event::ChangeListener(Box::new(change))).await;
         let server = Arc::clone(&self.server);
-        let state = ListenerState::new(server, shared, new.clone(), current.address.clone());
+        let state = ListenerState::new(server, shared, new.clone(), Arc::clone(&current.address));
         served.handle.replace(state);
         served.config = new.clone();
         served
@@ -194,7 +195,7 @@ impl Listeners {
         let old = served.handle.current();
         let (shared, stop) = self.register(new, &old.address).await;
         let server = Arc::clone(&self.server);
-        let state = ListenerState::new(server, shared, new.clone(), old.address.clone());
+        let state = ListenerState::new(server, shared, new.clone(), Arc::clone(&old.address));
         served.handle.replace(state);
         served.stop = stop;
         served.config = new.clone();

@@ -232,7 +232,7 @@ thread_local! {
             let server = Arc::new(ServerState::new(Arc::new(Clock::new()), all_gone));
             let key = ListenerKey::new(index, ListenerCounters::default());
             let shared = ListenerShared::new(key, lane, stopping, &listener.settings);
-            ListenerState::new(server, shared, listener, address)
+            ListenerState::new(server, shared, listener, Arc::new(address))
         })
         .collect();
 }

@@ -7,7 +7,7 @@ use crate::base::log_escape::{Excerpt, Quoted};
 use crate::broker::Traffic;
 use crate::config::Address;
 use crate::net::server_state::ServerState;
-use crate::realm::{ConnectionId, Message};
+use crate::realm::{ConnectionId, Message, Protocol};
 use crate::sys::log_fields::{self, field, text};
 use log::Level;
 use std::fmt::{self, Write};
@@ -30,8 +30,8 @@ const TRACE_PREFIX: usize = 4 * MAX_TRACED_CHARS;
 pub(crate) struct ConnectionLog {
     /// Knows `log_connections` and `log_addresses`, which a reload may change.
     pub(crate) server: Arc<ServerState>,
-    pub(crate) protocol: &'static str,
-    pub(crate) listener: Address,
+    pub(crate) protocol: &'static Protocol,
+    pub(crate) listener: Arc<Address>,
     pub(crate) conn: ConnectionId,
     pub(crate) address: ClientAddress,
     /// The id that the client chose, where the protocol has one.
@@ -47,13 +47,13 @@ impl ConnectionLog {
             let address = self.server.logged_address(self.address);
             let from = address.map(|address| format!(" from {address}"));
             let from = from.unwrap_or_default();
-            log::debug!("{} #{}: opened{from}", self.protocol, self.conn.0);
+            log::debug!("{} #{}: opened{from}", self.protocol.name, self.conn.0);
         }
     }
 
     /// Logs that the protocol ignores a message, at `debug`.
     pub(super) fn log_ignored(&self) {
-        log::debug!("{} #{}: ignored a message", self.protocol, self.conn.0);
+        log::debug!("{} #{}: ignored a message", self.protocol.name, self.conn.0);
     }
 
     /// Logs how the connection ended, after this time. What is before the client's address in the line is chosen by the
@@ -74,7 +74,7 @@ impl ConnectionLog {
             limit: MAX_ID,
         });
         let fields = [
-            field("protocol", self.protocol),
+            field("protocol", self.protocol.name),
             text("listener", &self.listener),
             field("connection", self.conn.0),
             address
@@ -96,7 +96,7 @@ impl ConnectionLog {
             &fields,
             format_args!(
                 "{} #{}: {reason}; {}{seconds:.1} s, {} messages ({} bytes) in, {} ({} bytes) out{}",
-                self.protocol,
+                self.protocol.name,
                 self.conn.0,
                 from.unwrap_or_default(),
                 traffic.messages_in,
@@ -129,7 +129,7 @@ impl ConnectionLog {
 
     fn trace(&self, direction: &'static str, is_text: bool, length: usize, prefix: &[u8]) {
         let fields = [
-            field("protocol", self.protocol),
+            field("protocol", self.protocol.name),
             text("listener", &self.listener),
             field("connection", self.conn.0),
             field("direction", direction),
@@ -148,7 +148,7 @@ impl ConnectionLog {
             &fields,
             format_args!(
                 "{} #{}: {direction} {length} bytes of {kind}: {content}",
-                self.protocol, self.conn.0
+                self.protocol.name, self.conn.0
             ),
         );
     }

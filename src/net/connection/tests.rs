@@ -76,8 +76,8 @@ impl Harness {
         let socket = ClientSocket::new(AcceptedStream::Tcp(tcp), Arc::new(status)).unwrap();
         let log = ConnectionLog {
             server,
-            protocol: protocol.name,
-            listener: settings.address.clone(),
+            protocol,
+            listener: Arc::new(settings.address.clone()),
             conn: ConnectionId(1),
             address: ClientAddress::Unix,
             id: None,
