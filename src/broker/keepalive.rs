@@ -59,8 +59,9 @@ fn check(
 
 /// What the keep-alive knows of a connection.
 pub(super) struct Liveness {
-    /// The unanswered keep-alive Ping, if there is one. Activity is noticed by the next check.
-    ping: Option<UnansweredPing>,
+    /// The unanswered keep-alive Ping, if there is one. Activity is noticed by the next check. Boxed, as few connections
+    /// have one at a time.
+    ping: Option<Box<UnansweredPing>>,
     /// Time at which the server was last found not to read from this connection, rounded down to seconds:
     /// the client's silence is measured from there, if it is later than the last activity.
     read_since: Duration,
@@ -139,14 +140,15 @@ impl Liveness {
     ) -> Verdict {
         let second = now.whole_seconds();
         let last_activity = status.last_activity().max(self.read_since);
-        let verdict = check(second, last_activity, self.ping, config);
+        let ping = self.ping.as_deref().copied();
+        let verdict = check(second, last_activity, ping, config);
         match verdict {
             Verdict::Alive => self.ping = None,
             Verdict::Ping => {
-                self.ping = Some(UnansweredPing {
+                self.ping = Some(Box::new(UnansweredPing {
                     sent_at: second,
                     timeout: status.time_to_answer(config.pong_timeout, MAX_PONG_TIME),
-                });
+                }));
             }
             Verdict::Wait | Verdict::Unresponsive => {}
         }
