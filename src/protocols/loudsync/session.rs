@@ -21,6 +21,10 @@ const MAX_CHANGES_PER_MINUTE: u32 = 60;
 /// of announcing each to all members grows with the square of their number.
 const SMALL_SESSION: usize = 32;
 
+/// Number of guests up to which the list of guests has no spare places. Most sessions have fewer, and a `Vec` begins with
+/// four places.
+const FEW_GUESTS: usize = 4;
+
 /// Memory of a session besides its name and its members: its place in the tree of sessions, twice its size
 /// since the nodes are not full, and its ID there.
 const SESSION_BYTES: usize = 2 * size_of::<(String, Session)>() + allocation(64);
@@ -189,6 +193,9 @@ impl Session {
                 member: member.info(cx, false),
             };
             self.broadcast(cx, &joined);
+        }
+        if self.guests.len() < FEW_GUESTS {
+            self.guests.reserve_exact(1);
         }
         self.guests.push(member);
     }
