@@ -93,8 +93,8 @@ pub struct FastChat {
     pending: PendingClients<(Recipient, Hello)>,
     /// The user of each registered connection.
     connections: BTreeMap<ConnectionId, Uuid>,
-    /// The users online.
-    users: BTreeMap<Uuid, User>,
+    /// The users online. Boxed, as the nodes of the map are up to half empty.
+    users: BTreeMap<Uuid, Box<User>>,
     /// Users that have disconnected within the last `absence` seconds; at most `MAX_RECENTLY_GONE`.
     gone: RecentlyGone<Uuid, UserState>,
     /// Number of chats so far.

@@ -72,7 +72,7 @@ impl FastChat {
             state: self.gone.remove(&user_id).unwrap_or_default(),
         };
         self.online_bytes += user.state.heap_bytes();
-        self.users.insert(user_id, user);
+        self.users.insert(user_id, Box::new(user));
         let status = Status::Connected;
         recipient.send(cx, &ServerMessage::HelloAck { user_id, status });
         // A long list waits for the next broadcast, so that all users that connect until then share one.
