@@ -197,7 +197,7 @@ impl PeerJs {
             check_at,
             contest,
         };
-        self.peers.insert(claim.id.clone(), peer);
+        self.peers.insert(claim.id.clone(), Box::new(peer));
         self.id_by_connection.insert(conn, claim.id);
         cx.send(conn, Frame::json(&ServerMessage::Open));
     }

@@ -61,8 +61,8 @@ pub struct PeerJs {
     options: Options,
     /// The configured path, percent-decoded and without a slash at its end.
     base_path: String,
-    /// Clients by id.
-    peers: BTreeMap<Arc<str>, Peer>,
+    /// Clients by id. Boxed, as the nodes of the map are up to half empty.
+    peers: BTreeMap<Arc<str>, Box<Peer>>,
     /// Id of each connection. A connection that waits for its id, or was rejected or replaced, has none.
     id_by_connection: BTreeMap<ConnectionId, Arc<str>>,
     /// Clients that wait for an id that another one has.
@@ -321,7 +321,7 @@ impl Realm for PeerJs {
 /// Relays a message of a connection, or stores it if its destination is not connected.
 fn transmit(
     cx: &mut Context,
-    peers: &BTreeMap<Arc<str>, Peer>,
+    peers: &BTreeMap<Arc<str>, Box<Peer>>,
     mailbox: &mut Mailbox,
     source: Source<'_>,
     transmission: Transmission,
