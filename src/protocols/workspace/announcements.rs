@@ -6,6 +6,7 @@
 
 use crate::base::spare::FreeSpare;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Maximum number of goings that wait before comings wait for them. Names that are gone are remembered for their
@@ -29,13 +30,13 @@ pub(super) struct Announcements {
     /// the following seconds pay for.
     used: u64,
     second: u64,
-    names: BTreeMap<String, Name>,
+    names: BTreeMap<Arc<str>, Name>,
     /// Comings that wait for the budget only, by age.
-    ready_comings: BTreeMap<u64, String>,
+    ready_comings: BTreeMap<u64, Arc<str>>,
     /// Goings that wait for the budget only, by age.
-    ready_goings: BTreeMap<u64, String>,
+    ready_goings: BTreeMap<u64, Arc<str>>,
     /// Names that were announced within the interval, and what ends with it: a change that waits, or the name.
-    resting: BTreeSet<(Duration, String)>,
+    resting: BTreeSet<(Duration, Arc<str>)>,
     next_age: u64,
     /// Number of names that are gone, and whose going waits.
     goings: usize,
@@ -51,8 +52,8 @@ struct Name {
     announced_at: Option<Duration>,
     /// Age of the change that waits.
     waiting: Option<u64>,
-    /// The user, if it is gone: its id and name.
-    gone: Option<Gone>,
+    /// The user, if it is gone: its id and name. Boxed, as most are online.
+    gone: Option<Box<Gone>>,
     is_online: bool,
 }
 
@@ -67,7 +68,7 @@ pub(super) struct Gone {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// The user with this key has come online and still is.
-    Online(String),
+    Online(Arc<str>),
     /// This user is gone.
     Offline(Gone),
 }
@@ -98,12 +99,12 @@ impl Announcements {
     /// Returns the user of a name that is gone without the other users having been told: for them it still is the
     /// same when it comes back.
     pub(super) fn gone(&self, key: &str) -> Option<&Gone> {
-        self.names.get(key).and_then(|name| name.gone.as_ref())
+        self.names.get(key).and_then(|name| name.gone.as_deref())
     }
 
     /// Records that a user has come online.
-    pub(super) fn come(&mut self, now: Duration, key: &str) {
-        let name = self.names.entry(key.to_owned()).or_default();
+    pub(super) fn come(&mut self, now: Duration, key: &Arc<str>) {
+        let name = self.names.entry(Arc::clone(key)).or_default();
         name.is_online = true;
         if let Some(gone) = name.gone.take() {
             self.goings -= 1;
@@ -117,7 +118,7 @@ impl Announcements {
     }
 
     /// Records that a user has gone offline.
-    pub(super) fn go(&mut self, now: Duration, key: &str, user: Gone) {
+    pub(super) fn go(&mut self, now: Duration, key: &Arc<str>, user: Gone) {
         let Some(name) = self.names.get_mut(key) else {
             return;
         };
@@ -125,7 +126,7 @@ impl Announcements {
         if name.is_announced {
             self.goings += 1;
             self.bytes += size_of_gone(key, &user);
-            name.gone = Some(user);
+            name.gone = Some(Box::new(user));
             self.wait(now, key);
         } else {
             self.cancel(key);
@@ -142,7 +143,7 @@ impl Announcements {
     }
 
     /// Lets the current change of a name wait.
-    fn wait(&mut self, now: Duration, key: &str) {
+    fn wait(&mut self, now: Duration, key: &Arc<str>) {
         let Some(name) = self.names.get_mut(key) else {
             return;
         };
@@ -150,14 +151,14 @@ impl Announcements {
         self.next_age += 1;
         match name.announced_at.map(|at| at + self.interval) {
             Some(until) if until > now => {
-                self.resting.insert((until, key.to_owned()));
+                self.resting.insert((until, Arc::clone(key)));
             }
-            _ => self.make_ready(key.to_owned()),
+            _ => self.make_ready(Arc::clone(key)),
         }
     }
 
     /// Lets the change of a name, if one waits, wait for the budget only.
-    fn make_ready(&mut self, key: String) {
+    fn make_ready(&mut self, key: Arc<str>) {
         let name = self.names.get(&key);
         let change = name.and_then(|name| name.waiting.map(|age| (age, name.is_online)));
         match change {
@@ -177,7 +178,7 @@ impl Announcements {
     }
 
     /// Forgets a name that is neither online nor believed to be, unless its interval is not over.
-    fn forget_unless_resting(&mut self, now: Duration, key: &str) {
+    fn forget_unless_resting(&mut self, now: Duration, key: &Arc<str>) {
         let Some(name) = self.names.get(key) else {
             return;
         };
@@ -187,7 +188,7 @@ impl Announcements {
         let until = name.announced_at.map(|at| at + self.interval);
         match until.filter(|&until| until > now) {
             Some(until) if self.resting.len() < MAX_RESTING => {
-                self.resting.insert((until, key.to_owned()));
+                self.resting.insert((until, Arc::clone(key)));
             }
             _ => {
                 self.names.remove(key);
@@ -249,7 +250,7 @@ impl Announcements {
         self.goings -= 1;
         self.bytes -= size_of_gone(&key, &gone);
         self.forget_unless_resting(now, &key);
-        Some(Due::Offline(gone))
+        Some(Due::Offline(*gone))
     }
 
     /// Returns the memory of names that are gone, in bytes.

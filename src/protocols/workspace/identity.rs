@@ -7,6 +7,7 @@ use crate::realm::{ConnectionId, Context};
 use crate::toolkit::jwt;
 use crate::toolkit::sanitize::{name_key, sanitize_name, truncate_name};
 use serde::Deserialize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Characters of the random part of a generated username.
@@ -34,7 +35,7 @@ impl Workspace {
     pub(super) fn generate_username(&self, cx: &mut Context) -> String {
         loop {
             let name = format!("User_{}", cx.random_string(USERNAME_ALPHABET, 6));
-            if !self.users.contains_key(&name_key(&name)) {
+            if !self.users.contains_key(name_key(&name).as_str()) {
                 return name;
             }
         }
@@ -84,7 +85,7 @@ impl Workspace {
         let is_full = self.is_full(&key);
         let replaceable = self.replaceable(cx, &key);
         let member = self.members.get_mut(conn);
-        let Some(member) = member.filter(|member| member.user != key) else {
+        let Some(member) = member.filter(|member| *member.user != *key) else {
             return Ok(true);
         };
         if is_full && replaceable.is_empty() {
@@ -113,12 +114,12 @@ impl Workspace {
         conn: ConnectionId,
         key: &str,
         name: String,
-    ) -> Option<String> {
+    ) -> Option<Arc<str>> {
         let mut member = self.members.remove(conn)?;
         self.detach(cx, &member);
-        self.attach(cx, conn, key, name);
+        let key = self.attach(cx, conn, key, name);
         member.is_typing = false;
-        let before = std::mem::replace(&mut member.user, key.to_owned());
+        let before = std::mem::replace(&mut member.user, key);
         self.members.insert(member);
         Some(before)
     }

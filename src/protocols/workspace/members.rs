@@ -10,6 +10,7 @@ use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::rate_limit::SlidingWindow;
 use crate::toolkit::recipient_lists::RecipientLists;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most usernames in a `userCount`. A longer list would fill outboxes, as it is sent on each change.
@@ -18,7 +19,8 @@ const MAX_LISTED_USERS: usize = 200;
 /// The members of a room: one per connection.
 #[derive(Default)]
 pub(super) struct Members {
-    by_connection: BTreeMap<ConnectionId, Member>,
+    /// Boxed, as the nodes of the map are almost half empty: connections come in ascending order.
+    by_connection: BTreeMap<ConnectionId, Box<Member>>,
     lists: RecipientLists<Dialect>,
     /// Number of broadcasts so far.
     broadcasts: u64,
@@ -34,14 +36,14 @@ struct LastBroadcast {
     at: Duration,
 }
 
-/// The users of a room, by [`User::key`].
-pub(super) type Users = BTreeMap<String, User>;
+/// The users of a room, by [`User::key`]. Boxed, as the nodes of the map are up to half empty.
+pub(super) type Users = BTreeMap<Arc<str>, Box<User>>;
 
 /// A connection.
 pub(super) struct Member {
     recipient: Recipient<Dialect>,
     /// Key of its user.
-    pub(super) user: String,
+    pub(super) user: Arc<str>,
     pub(super) is_typing: bool,
     /// Time of the last message from the connection, or to it alone; see [`Members::last_activity`].
     last_activity: Duration,
@@ -55,10 +57,10 @@ pub(super) struct Member {
 
 impl Member {
     /// Creates the member of a connection that joins as the user with this key.
-    pub(super) fn new(now: Duration, recipient: Recipient<Dialect>, user: &str) -> Self {
+    pub(super) fn new(now: Duration, recipient: Recipient<Dialect>, user: Arc<str>) -> Self {
         Self {
             recipient,
-            user: user.to_owned(),
+            user,
             is_typing: false,
             last_activity: now,
             last_missed: 0,
@@ -75,22 +77,24 @@ impl Member {
 
 impl Members {
     pub(super) fn get(&self, conn: ConnectionId) -> Option<&Member> {
-        self.by_connection.get(&conn)
+        self.by_connection.get(&conn).map(|member| &**member)
     }
 
     pub(super) fn get_mut(&mut self, conn: ConnectionId) -> Option<&mut Member> {
-        self.by_connection.get_mut(&conn)
+        self.by_connection
+            .get_mut(&conn)
+            .map(|member| &mut **member)
     }
 
     pub(super) fn insert(&mut self, member: Member) {
         self.lists.invalidate();
         let conn = member.recipient.connection;
-        self.by_connection.insert(conn, member);
+        self.by_connection.insert(conn, Box::new(member));
     }
 
     pub(super) fn remove(&mut self, conn: ConnectionId) -> Option<Member> {
         self.lists.invalidate();
-        self.by_connection.remove(&conn)
+        self.by_connection.remove(&conn).map(|member| *member)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -102,7 +106,7 @@ impl Members {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.by_connection.values()
+        self.by_connection.values().map(|member| &**member)
     }
 
     /// Records a message of a member in this dialect. Returns the member as it was before; `None` if there is none on
@@ -143,7 +147,7 @@ impl Members {
         message: &ServerMessage,
     ) -> u64 {
         let members = self.by_connection.values();
-        let recipients = members.map(Member::recipient);
+        let recipients = members.map(|member| member.recipient());
         let lists = self.lists.get(recipients).iter();
         let mut sent_in = Vec::new();
         let mut deliveries = 0;
@@ -207,8 +211,8 @@ impl FreeSpare for Members {
 
 /// A username and its connections, of which there is at least one.
 pub(super) struct User {
-    /// The name as names are compared: [`name_key`](crate::toolkit::sanitize::name_key).
-    pub(super) key: String,
+    /// The name as names are compared: [`name_key`](crate::toolkit::sanitize::name_key). Shared by all that have it.
+    pub(super) key: Arc<str>,
     /// The name as its first connection wrote it.
     pub(super) name: String,
     /// `userId` in messages.

@@ -41,6 +41,7 @@ use messages::{Presence, ServerMessage};
 pub use options::Options;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use takeovers::{ClaimKind, Claims, REJECTION};
 use texts::LargeTexts;
@@ -368,8 +369,8 @@ impl Workspace {
             connection: conn,
             dialect: Dialect::default(),
         };
-        self.attach(cx, conn, key, name);
-        if let Some(user) = self.users.get(key) {
+        let key = self.attach(cx, conn, key, name);
+        if let Some(user) = self.users.get(&key) {
             let connected = ServerMessage::Connected {
                 user_id: &user.id,
                 username: &user.name,
@@ -381,17 +382,17 @@ impl Workspace {
         self.members.insert(Member::new(cx.now, recipient, key));
     }
 
-    /// Adds a connection to its user, which is created with the first one.
-    fn attach(&mut self, cx: &Context, conn: ConnectionId, key: &str, name: String) {
+    /// Adds a connection to its user, which is created with the first one. Returns the user's key.
+    fn attach(&mut self, cx: &Context, conn: ConnectionId, key: &str, name: String) -> Arc<str> {
         if !self.users.contains_key(key) {
             let user = self.create_user(cx, key, name);
-            self.users.insert(key.to_owned(), user);
-            self.announcements.come(cx.now, key);
+            self.announcements.come(cx.now, &user.key);
+            self.users.insert(Arc::clone(&user.key), Box::new(user));
             self.user_count.has_changed = true;
         }
-        if let Some(user) = self.users.get_mut(key) {
-            user.connections.push(conn);
-        }
+        let user = self.users.get_mut(key).expect("the user was created");
+        user.connections.push(conn);
+        Arc::clone(&user.key)
     }
 
     /// Creates a user. One whose going has not been announced yet is still the same for the others.
@@ -405,17 +406,18 @@ impl Workspace {
         let rate_limits = rate_limits.unwrap_or_default();
         self.online_bytes += rate_limits.heap_bytes();
         User {
-            key: key.to_owned(),
+            key: key.into(),
             name,
             id,
-            connections: Vec::new(),
+            // Most users have only one.
+            connections: Vec::with_capacity(1),
             typing_connections: 0,
             rate_limits,
         }
     }
 
     /// Removes a member whose connection has ended or is being closed. Returns the key of its user.
-    fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId) -> Option<String> {
+    fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId) -> Option<Arc<str>> {
         let member = self.members.remove(conn)?;
         self.claims.remove(conn);
         if member.waiting_bytes > 0 {
@@ -456,7 +458,7 @@ impl Workspace {
             if user.rate_limits.has_recent_events(cx.now) {
                 let _ = self
                     .recently_gone
-                    .insert(cx.now, user.key, user.rate_limits);
+                    .insert(cx.now, (*user.key).to_owned(), user.rate_limits);
             }
         }
     }

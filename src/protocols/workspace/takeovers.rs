@@ -10,6 +10,7 @@ use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Rejection};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The answer to a handshake for which there is no place. The document's client reconnects for ever if its
@@ -179,7 +180,11 @@ impl Workspace {
         conn: ConnectionId,
         alive: bool,
     ) {
-        let Some(key) = self.members.get(conn).map(|member| member.user.clone()) else {
+        let Some(key) = self
+            .members
+            .get(conn)
+            .map(|member| Arc::clone(&member.user))
+        else {
             return;
         };
         if alive {
@@ -192,7 +197,7 @@ impl Workspace {
 
     /// Decides about the clients that wait for a username, as far as that is possible by now, and about those that
     /// wait for the usernames whose connections change with it.
-    pub(super) fn settle_claims(&mut self, cx: &mut Context, key: String) {
+    pub(super) fn settle_claims(&mut self, cx: &mut Context, key: Arc<str>) {
         let mut keys = vec![key];
         while let Some(key) = keys.last().cloned() {
             let is_full = self.is_full(&key);
@@ -221,7 +226,7 @@ impl Workspace {
     }
 
     /// Gives a client the place that it waits for. Returns the username that it had before.
-    fn grant(&mut self, cx: &mut Context, claim: Claim, key: &str) -> Option<String> {
+    fn grant(&mut self, cx: &mut Context, claim: Claim, key: &str) -> Option<Arc<str>> {
         let conn = claim.conn;
         match claim.kind {
             ClaimKind::Connect => {
