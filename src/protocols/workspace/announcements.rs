@@ -60,7 +60,7 @@ struct Name {
 /// A user that is gone, as the other users know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Gone {
-    pub(super) id: String,
+    pub(super) id: Box<str>,
     pub(super) name: String,
 }
 

@@ -216,7 +216,7 @@ pub(super) struct User {
     /// The name as its first connection wrote it.
     pub(super) name: String,
     /// `userId` in messages.
-    pub(super) id: String,
+    pub(super) id: Box<str>,
     /// Its connections, in the order in which they came.
     pub(super) connections: Vec<ConnectionId>,
     /// Number of connections that are typing. The user is typing if there is one.

@@ -230,7 +230,7 @@ impl Realm for Workspace {
         let user = member.and_then(|member| self.users.get(&member.user));
         Identity {
             name: user.map(|user| user.name.clone()),
-            id: user.map(|user| user.id.clone()),
+            id: user.map(|user| user.id.clone().into()),
         }
     }
 
@@ -399,7 +399,7 @@ impl Workspace {
     fn create_user(&mut self, cx: &Context, key: &str, name: String) -> User {
         let Gone { id, name } = self.announcements.gone(key).cloned().unwrap_or_else(|| {
             self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
-            let id = format!("ws_user_{}", self.last_user_id);
+            let id = format!("ws_user_{}", self.last_user_id).into();
             Gone { id, name }
         });
         let rate_limits = self.recently_gone.remove(&key.to_owned());

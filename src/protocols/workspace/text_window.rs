@@ -1,18 +1,15 @@
 //! The limit of text: bytes of a user in a sliding minute.
 
-use crate::base::spare::compacted;
+use crate::base::spare::FreeSpare;
 use crate::toolkit::heap_bytes::{HeapBytes, allocation};
 use crate::toolkit::rate_limit::WINDOW;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The bytes of text that a user has sent in the last minute.
 #[derive(Debug, Default)]
 pub(super) struct TextWindow {
     /// For each second with a text: the time of the last of them in milliseconds, and the bytes of all.
-    seconds: VecDeque<(u64, u32)>,
-    /// The sum of these bytes.
-    bytes: usize,
+    seconds: Vec<(u64, u32)>,
 }
 
 impl HeapBytes for TextWindow {
@@ -25,7 +22,8 @@ impl TextWindow {
     /// Frees capacity that is not needed while the user is offline.
     pub(super) fn compact(&mut self, now: Duration) {
         self.remove_expired(now);
-        self.seconds = compacted(&self.seconds);
+        // Copied, not shrunk, for the reason that `base::spare::compacted` gives.
+        self.seconds = self.seconds.to_vec();
     }
 
     /// Checks that a text of `bytes` bytes is within `limit`. The first text of a minute always is. A `limit` of
@@ -41,10 +39,13 @@ impl TextWindow {
     ) -> Result<(), Duration> {
         self.remove_expired(now);
         let limit = limit as usize;
-        if limit == 0 || self.bytes == 0 || self.bytes + bytes <= limit {
+        if limit == 0 {
             return Ok(());
         }
-        let mut left = self.bytes;
+        let mut left = self.bytes();
+        if left == 0 || left + bytes <= limit {
+            return Ok(());
+        }
         let mut at = 0;
         for &(millis, freed) in &self.seconds {
             left -= freed as usize;
@@ -60,32 +61,31 @@ impl TextWindow {
     pub(super) fn record(&mut self, now: Duration, bytes: usize) {
         let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let added = u32::try_from(bytes).unwrap_or(u32::MAX);
-        match self.seconds.back_mut() {
+        match self.seconds.last_mut() {
             Some((last, sum))
                 if *last / 1000 == millis / 1000 && sum.checked_add(added).is_some() =>
             {
                 *last = millis;
                 *sum += added;
             }
-            _ => self.seconds.push_back((millis, added)),
+            _ => self.seconds.push((millis, added)),
         }
-        self.bytes += added as usize;
     }
 
     /// Returns the bytes of the last minute.
     pub(super) fn count(&mut self, now: Duration) -> usize {
         self.remove_expired(now);
-        self.bytes
+        self.bytes()
+    }
+
+    fn bytes(&self) -> usize {
+        self.seconds.iter().map(|(_, bytes)| *bytes as usize).sum()
     }
 
     fn remove_expired(&mut self, now: Duration) {
-        while let Some(&(millis, bytes)) = self.seconds.front() {
-            if Duration::from_millis(millis) + WINDOW > now {
-                return;
-            }
-            self.seconds.pop_front();
-            self.bytes -= bytes as usize;
-        }
-        self.seconds = VecDeque::new();
+        let is_expired = |(millis, _): &&(u64, u32)| Duration::from_millis(*millis) + WINDOW <= now;
+        let expired = self.seconds.iter().take_while(is_expired).count();
+        self.seconds.drain(..expired);
+        self.seconds.free_spare();
     }
 }

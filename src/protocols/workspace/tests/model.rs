@@ -443,10 +443,10 @@ impl World {
         let user = &realm.users[&member.user];
         let known = self
             .names
-            .entry(user.id.clone())
+            .entry(user.id.to_string())
             .or_insert(user.name.clone());
         assert_eq!(*known, user.name, "{} must not be used again", user.id);
-        self.users.insert(conn, user.id.clone());
+        self.users.insert(conn, user.id.to_string());
     }
 
     /// Checks the time since the last announcement of each name, and the budget.
