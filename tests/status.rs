@@ -2,6 +2,7 @@
 
 use crate::common::status_port::{get, get_body, request, status};
 use crate::common::{Client, DEADLINE, Daemon, Pair, Tap, http, read_head, tcp, wait_until};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -378,17 +379,24 @@ fn a_client_that_does_not_read_fills_its_outbox_and_is_counted_as_slow() {
         json!({"messages_per_minute": 0, "text_per_minute": 0}),
     );
     let slow = Client::connect(daemon.address(), "/ws?username=slow");
+    // Otherwise the kernel takes many megabytes before the outbox has to.
+    set_socket_recv_buffer_size(&slow.socket.get_ref().0, 64 * 1024).unwrap();
     let mut sender = Client::connect(daemon.address(), "/ws?username=fast");
     // Larger ones enter the room at a limited pace.
     let text = "x".repeat(15_000);
     let message = json!({"type": "message:send", "text": text}).to_string();
-    let mut has_outbox = false;
-    wait_until("the slow client is closed", || {
+    let mut send = || {
         sender.send(message.as_str());
         sender.drain_texts();
-        let listener = listener(&daemon);
-        has_outbox |= listener["outbox_bytes"].as_u64() > Some(0);
-        listener["slow_consumers"] == 1 && has_outbox
+    };
+    // A megabyte, of the two for which an outbox has room.
+    (0..70).for_each(|_| send());
+    wait_until("its outbox shows", || {
+        listener(&daemon)["outbox_bytes"].as_u64() > Some(0)
+    });
+    wait_until("it is closed", || {
+        send();
+        listener(&daemon)["slow_consumers"] == 1
     });
     assert_eq!(listener(&daemon)["closed"], json!({"1013 too slow": 1}));
     drop(slow);
