@@ -204,11 +204,13 @@ fn after_a_storm_the_memory_goes_back_to_the_system() {
 #[test]
 fn a_queued_message_does_not_keep_the_read_buffer_alive() {
     let daemon = daemon("peerdrop", 16 * MIB);
-    // This frame makes the read buffer large. One now and then keeps it so.
-    let large = masked_frame(0x2, &[0; 20_000]);
-    let ignored = masked_frame(0x2, &[0; 1000]).repeat(58);
+    // What is queued is read into a buffer of 64 KiB, as it follows large fragments.
+    let mut fragment = masked_frame(0x2, &[0; 20_000]);
+    fragment[0] &= 0x7f;
+    let last_fragment = masked_frame(0x0, &[0; 20_000]);
     let queued = masked_frame(0x1, &[b'x'; 4100]);
-    let round = [&large, &queued, &ignored].map(Vec::as_slice).concat();
+    let ignored = masked_frame(0x2, &[0; 4000]).repeat(10);
+    let round = [fragment, last_fragment, queued, ignored].concat();
     let before = daemon.resident();
     let pairs: Vec<_> = (0..5)
         .map(|_| {

@@ -135,11 +135,11 @@ fn a_message_of_a_peerjs_client_is_relayed_with_two_system_calls() {
     assert_costs(&Rounds::relay_listener(), connect, 500, 2.02);
 }
 
-/// It comes in up to three parts, if the daemon reads while the client still writes. Through the buffer for small messages it would be
-/// eight reads.
+/// A look at its header, up to three reads if the daemon reads while the client still writes, and a write. Through the
+/// buffer for small messages there would be eight reads.
 #[test]
 #[cfg_attr(feature = "portable-sockets", ignore = "arms sockets again")]
-fn a_large_message_is_read_into_a_large_buffer() {
+fn a_large_message_is_relayed_with_few_system_calls() {
     let connect = |daemon: &Daemon| Rounds::relay(daemon.address(), 1, 60_000);
     assert_costs(&Rounds::relay_listener(), connect, 200, 5.0);
 }

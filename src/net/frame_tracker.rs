@@ -12,11 +12,15 @@ use std::io::Cursor;
 /// the read buffer at that moment.
 pub(crate) const LARGE_PAYLOAD: u64 = 16 * 1024;
 
+/// Number of consecutive small frames after which no large one is expected: to look whether the next one is large costs a
+/// system call.
+const MAX_SMALL_FRAMES: u32 = 64;
+
 /// Bytes of a page of memory.
 const PAGE: usize = 4096;
 
 /// The longest frame header: 64 bits of length and a mask (RFC 6455 section 5.2).
-const LONGEST_HEADER: usize = 14;
+pub(crate) const LONGEST_HEADER: usize = 14;
 
 /// The position in a stream of frames.
 #[derive(Default)]
@@ -49,8 +53,8 @@ pub(crate) struct FrameTracker {
     progress_bytes: usize,
     /// Whether it has made progress since that was last asked for.
     has_advanced: bool,
-    /// Number of frames since the last large one.
-    pub(crate) consecutive_small_frames: u32,
+    /// Number of small frames until no large one is expected any more.
+    small_frames_left: u32,
 }
 
 impl FrameTracker {
@@ -59,7 +63,12 @@ impl FrameTracker {
         !self.is_invalid && !self.in_message && self.payload_left == 0 && self.header_length == 0
     }
 
-    /// Returns the most bytes that tungstenite holds, for a read buffer of initial size `buffer`: the buffer
+    /// Returns whether the client has sent large frames lately.
+    pub(crate) fn expects_large(&self) -> bool {
+        self.small_frames_left > 0
+    }
+
+    /// Returns the most bytes that the reader of the current message holds, for a read buffer of initial size `buffer`: the buffer
     /// has grown with the largest frame, and earlier fragments are collected outside it.
     pub(crate) fn buffered_bytes(&self, buffer: usize) -> usize {
         let largest = buffer.max(self.largest_payload);
@@ -167,10 +176,10 @@ impl FrameTracker {
                 self.header_length = 0;
                 self.payload_left = length;
                 self.in_large_frame = length > LARGE_PAYLOAD;
-                self.consecutive_small_frames = if self.in_large_frame {
-                    0
+                self.small_frames_left = if self.in_large_frame {
+                    MAX_SMALL_FRAMES
                 } else {
-                    self.consecutive_small_frames.saturating_add(1)
+                    self.small_frames_left.saturating_sub(1)
                 };
                 self.in_control_frame = matches!(header.opcode, OpCode::Control(_));
                 if !self.in_control_frame {
@@ -278,6 +287,18 @@ mod tests {
         assert_eq!(after(&bytes[..bytes.len() - 10_000]).max_read(4096), 4096);
         assert_eq!(after(&bytes).max_read(4096), 4096);
         assert_eq!(after(&frame(1000, true)[..100]).max_read(4096), 4096);
+    }
+
+    #[test]
+    fn a_large_frame_is_expected_until_sixty_four_small_ones_have_come() {
+        let (large, small) = (frame(20_000, true), frame(1, true));
+        assert!(!after(&small).expects_large());
+        let mut bytes = [large.clone(), small.repeat(63)].concat();
+        assert!(after(&bytes).expects_large());
+        bytes.extend(small);
+        assert!(!after(&bytes).expects_large());
+        bytes.extend(large);
+        assert!(after(&bytes).expects_large());
     }
 
     #[test]

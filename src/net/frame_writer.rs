@@ -217,6 +217,19 @@ impl FrameWriter {
             .advance(buffer.get(..bytes).unwrap_or_default());
         Poll::Ready(Ok(bytes))
     }
+
+    /// Appends what the socket has to a buffer, up to its capacity.
+    pub(crate) fn poll_read_spare(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buffer.len();
+        let bytes = ready!(self.socket.poll_read_spare(cx, buffer))?;
+        self.tracker
+            .advance(buffer.get(before..).unwrap_or_default());
+        Poll::Ready(Ok(bytes))
+    }
 }
 
 #[cfg(test)]

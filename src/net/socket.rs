@@ -1,7 +1,8 @@
 //! A client's socket. It yields to other tasks while it reads, and records activity.
 
-use super::stream::{AcceptedStream, ClientStream};
+use super::stream::{AcceptedStream, ClientStream, read_cleared};
 use crate::broker::{DirectWriter, SocketStatus};
+use crate::net::frame_tracker::LONGEST_HEADER;
 use crate::net::turns::Turns;
 use futures::future::pending;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -11,9 +12,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Bytes that a connection may read before it yields to other tasks. The runtime has no such budget:
-/// without it, a client that floods the server would starve all others.
+/// Bytes after which a connection that reads yields to other tasks. The last read may go beyond them. The runtime has no
+/// such budget: without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
+
+/// Bytes of a large message that are read at once: with its header, one of 64 KiB. A longer read would make the turns of
+/// those who send large messages several times as long as those of others.
+const LONGEST_READ: usize = 64 * 1024 + LONGEST_HEADER;
 
 /// Bytes that a connection may write before it yields to other tasks, and the most in one write. Copying them
 /// takes the kernel about as long as the rest of a turn; without it, a client that reads fast gets a long
@@ -79,6 +84,70 @@ impl ClientSocket {
         self.read_turns.may_begin(cx)
     }
 
+    /// Appends what the socket has to a buffer, up to its capacity, at most [`LONGEST_READ`] bytes. If the capacity is not
+    /// more than that, its unused part need not be cleared before.
+    pub(crate) fn poll_read_spare(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |stream, status| {
+            if buffer.capacity() - buffer.len() <= LONGEST_READ {
+                stream.poll_read_spare(status, buffer)
+            } else {
+                read_cleared(buffer, LONGEST_READ, |part| stream.poll_read(status, part))
+            }
+        })
+    }
+
+    /// Copies what can be read next, as much as `buffer` has room for, and returns the number of bytes: 0 at the end of
+    /// the stream and for an error, too. A read tells which.
+    pub(crate) fn poll_peek(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+        self.status.register(cx.waker());
+        if !self.status.take_readable() {
+            return Poll::Pending;
+        }
+        let peeked = self.stream.poll_peek(&self.status, buffer);
+        if peeked.is_pending() {
+            self.read_budget_left = READ_BUDGET;
+        }
+        peeked.map(|peeked| peeked.unwrap_or(0))
+    }
+
+    /// Reads if it is the turn of the task of `cx` and the socket may have something.
+    fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut ClientStream, &Arc<SocketStatus>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if self.read_budget_left == 0 {
+            self.end_read_turn(cx);
+            return Poll::Pending;
+        }
+        if !self.may_read(cx) {
+            return Poll::Pending;
+        }
+        self.status.register(cx.waker());
+        if !self.status.take_readable() {
+            self.read_budget_left = READ_BUDGET;
+            return Poll::Pending;
+        }
+        let read = read(&mut self.stream, &self.status);
+        match &read {
+            Poll::Pending => self.read_budget_left = READ_BUDGET,
+            Poll::Ready(Ok(bytes)) => {
+                let bytes = *bytes;
+                self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
+                self.status.traffic.counts.bytes_in.add(bytes as u64);
+                if !self.ignore_received_as_activity {
+                    self.status.record_received();
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+        read
+    }
+
     /// Begins a turn in which frames are written: what earlier ones have written does not count.
     pub(crate) fn begin_write_turn(&mut self) {
         self.write_budget_left = WRITE_BUDGET;
@@ -132,33 +201,7 @@ impl AsyncRead for ClientSocket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.read_budget_left == 0 {
-            self.end_read_turn(cx);
-            return Poll::Pending;
-        }
-        if !self.may_read(cx) {
-            return Poll::Pending;
-        }
-        self.status.register(cx.waker());
-        if !self.status.take_readable() {
-            self.read_budget_left = READ_BUDGET;
-            return Poll::Pending;
-        }
-        let Self { stream, status, .. } = &mut *self;
-        let read = stream.poll_read(status, buffer);
-        match &read {
-            Poll::Pending => self.read_budget_left = READ_BUDGET,
-            Poll::Ready(Ok(bytes)) => {
-                let bytes = *bytes;
-                self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
-                self.status.traffic.counts.bytes_in.add(bytes as u64);
-                if !self.ignore_received_as_activity {
-                    self.status.record_received();
-                }
-            }
-            Poll::Ready(Err(_)) => {}
-        }
-        read
+        self.poll_read_with(cx, |stream, status| stream.poll_read(status, buffer))
     }
 }
 

@@ -146,7 +146,7 @@ pub fn frame_tracker(bytes: &[u8]) {
     let state = |tracker: &FrameTracker| {
         let counts = (
             tracker.largest_payload,
-            tracker.consecutive_small_frames,
+            tracker.expects_large(),
             tracker.buffered_bytes(0),
         );
         (

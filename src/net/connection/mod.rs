@@ -7,6 +7,7 @@ mod broker_link;
 mod closing;
 mod connection_log;
 mod exit;
+mod large_message;
 mod pings;
 mod pump;
 mod receive_memory;

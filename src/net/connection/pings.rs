@@ -11,32 +11,23 @@ pub(super) struct Pings {
     /// The last Ping, if it is unanswered: its payload, which a client cannot guess, and the time at which it
     /// was sent.
     last: Option<(Uuid, Instant)>,
-    /// The client was sent a Ping for its silence, and has sent nothing since.
-    is_silent: bool,
     /// The client was probed, and has sent nothing since.
     is_probed: bool,
 }
 
 impl Pings {
-    /// Returns a new Ping, which replaces the last one as the Ping that measures the round trip. A Ping for
-    /// silence or for a probe also starts waiting for the next message.
+    /// Returns a new Ping, which replaces the last one as the Ping that measures the round trip. A Ping for a probe
+    /// also starts waiting for the next message.
     pub(super) fn ping(&mut self, reason: PingReason) -> Frame {
         let payload = Uuid::new_v4();
         self.last = Some((payload, Instant::now()));
-        self.is_silent |= reason == PingReason::Silence;
         self.is_probed |= reason == PingReason::Probe;
         Frame::ping(payload.as_bytes())
     }
 
-    /// Returns whether the client was sent a Ping for its silence and has sent nothing since.
-    pub(super) fn is_silent(&self) -> bool {
-        self.is_silent
-    }
-
-    /// Records a message of the client, which ends its silence. Returns whether the message answers a probe.
+    /// Records a message of the client. Returns whether it answers a probe.
     #[must_use]
     pub(super) fn record_message(&mut self) -> bool {
-        self.is_silent = false;
         std::mem::take(&mut self.is_probed)
     }
 
@@ -70,14 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_ends_silence_and_answers_a_probe_once() {
+    fn a_message_answers_a_probe_once() {
         let mut pings = Pings::default();
         pings.ping(PingReason::MeasureRtt);
-        assert!(!pings.is_silent() && !pings.record_message());
         pings.ping(PingReason::Silence);
+        assert!(!pings.record_message());
         pings.ping(PingReason::Probe);
-        assert!(pings.is_silent());
-        assert!(pings.record_message() && !pings.is_silent());
+        assert!(pings.record_message());
         assert!(!pings.record_message());
     }
 }

@@ -146,7 +146,7 @@ impl Pump {
         writer.socket.status().record_progress(progress);
         // Of an ended message nothing is counted but what is decoded: counting its buffer, too, would evict a client for
         // a single message larger than half the budget.
-        self.websocket.release_reader(self.pings.is_silent());
+        self.websocket.release_reader();
         let buffered_bytes = self.websocket.buffered_bytes();
         let status = self.websocket.status();
         if self.memory.reserve(buffered_bytes, status) {

@@ -24,9 +24,9 @@ use async_std::task::yield_now;
 use async_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use futures::channel::mpsc;
-use futures::future::{Either, poll_fn, select};
+use futures::future::{Either, pending, poll_fn, select};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -270,7 +270,7 @@ fn a_message_that_arrives_while_the_broker_closes_is_not_passed_to_it() {
 }
 
 #[test]
-fn a_connection_has_a_reader_only_while_a_message_is_unfinished_or_after_a_large_one() {
+fn a_connection_holds_received_bytes_only_while_a_message_is_unfinished() {
     block_on(async {
         let mut harness = Harness::new().await;
         let message = frame(OpCode::Data(Data::Text), b"here".to_vec());
@@ -290,15 +290,160 @@ fn a_connection_has_a_reader_only_while_a_message_is_unfinished_or_after_a_large
         }
         // Until the broker has taken the messages, the connection does not read.
         harness.inbox.next().await.unwrap();
-        receive_large(&mut harness).await;
-        assert!(harness.connection.pump.websocket.buffered_bytes() > 0);
-        harness.inbox.next().await.unwrap();
-        harness
-            .outbox
-            .ping(PingReason::Silence, &mut Wakeups::default());
-        assert!(harness.poll().await.is_pending());
-        assert_eq!(harness.connection.pump.websocket.buffered_bytes(), 0);
+        for _ in 0..2 {
+            receive_large(&mut harness).await;
+            assert_eq!(harness.connection.pump.websocket.buffered_bytes(), 0);
+            harness.inbox.next().await.unwrap();
+        }
     });
+}
+
+/// A frame whose mask and payload depend on `seed`: letters of one, two and three bytes.
+fn masked(opcode: OpCode, size: usize, seed: u8, is_final: bool) -> (String, Vec<u8>) {
+    let letters = ["x", "\u{e9}", "\u{2603}", "yz"];
+    let letters = letters.iter().cycle().skip(seed.into());
+    let text: String = letters.take(size / 2).copied().collect();
+    let mut frame = Frame::message(text.clone().into_bytes(), opcode, is_final);
+    frame.header_mut().mask = Some([seed, 0x5a, seed ^ 0xff, 1]);
+    let mut bytes = Vec::new();
+    frame.format(&mut bytes).unwrap();
+    (text, bytes)
+}
+
+/// Has the connection receive these bytes, and returns the messages that it sends to the broker.
+async fn receive(harness: &mut Harness, bytes: &[u8], count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    let Harness {
+        client,
+        connection,
+        inbox,
+        ..
+    } = harness;
+    let send = async { client.write_all(bytes).await.unwrap() };
+    let receive = poll_fn(|cx| {
+        assert!(connection.pump.poll(cx).is_pending());
+        while let Some(Event::Commands { commands, .. }) = inbox.try_next() {
+            texts.extend(commands.into_iter().map(|command| {
+                let frame: DataFrame = command.into();
+                frame.as_text().unwrap()
+            }));
+        }
+        if texts.len() == count {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    });
+    timeout(DEADLINE, async { join!(send, receive) })
+        .await
+        .unwrap();
+    texts
+}
+
+#[test]
+fn a_large_message_after_another_one_is_received_without_tungstenite() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        receive_large(&mut harness).await;
+        harness.inbox.next().await.unwrap();
+        let (text, frame) = masked(OpCode::Data(Data::Text), 40_000, 1, true);
+        let (beginning, rest) = frame.split_at(20_000);
+        harness.client.write_all(beginning).await.unwrap();
+        poll_fn(|cx| {
+            let pump = &mut harness.connection.pump;
+            assert!(pump.poll(cx).is_pending());
+            if pump.websocket.is_receiving_large() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+        assert_eq!(receive(&mut harness, rest, 1).await, [text]);
+        assert!(!harness.connection.pump.websocket.is_receiving_large());
+    });
+}
+
+#[test]
+fn large_messages_are_received_whole_and_in_order_among_all_others() {
+    let text = OpCode::Data(Data::Text);
+    let ping = frame(OpCode::Control(Control::Ping), b"there?".to_vec());
+    let (mut texts, mut bytes) = (Vec::new(), Vec::new());
+    for (seed, size) in (1..).zip([
+        100_000, 300_000, 70_001, 10, 16_384, 0, 16_390, 65_535, 65_536, 65_537, 500_000,
+    ]) {
+        let (text, frame) = masked(text, size, seed, true);
+        texts.push(text);
+        bytes.extend(frame);
+        // Control frames and small messages between them, and large ones in fragments.
+        bytes.extend(&ping);
+        let (first, beginning) = masked(OpCode::Data(Data::Text), size, seed + 1, false);
+        let (second, end) = masked(OpCode::Data(Data::Continue), 40_000, seed + 2, true);
+        texts.push(first + &second);
+        bytes.extend([&*beginning, &ping, &end].concat());
+    }
+    // A length with more bytes than it needs.
+    bytes.extend([0x81, 0xff, 0, 0, 0, 0, 0, 0, 0x4e, 0x20, 0, 0, 0, 0]);
+    bytes.extend([b'x'; 20_000]);
+    texts.push("x".repeat(20_000));
+    block_on(async {
+        let mut harness = Harness::new().await;
+        let received = receive(&mut harness, &bytes, texts.len()).await;
+        assert!(received == texts);
+    });
+}
+
+#[test]
+fn a_large_frame_that_breaks_a_rule_ends_the_connection_as_a_small_one_does() {
+    let text = OpCode::Data(Data::Text);
+    let large = || masked(text, 100_000, 7, true).1;
+    let reserved = |mut frame: Vec<u8>| {
+        frame[0] |= 0x40;
+        frame
+    };
+    let unmasked = |mut frame: Vec<u8>| {
+        frame[1] &= 0x7f;
+        frame
+    };
+    let invalid = frame(text, vec![0xff; 100_000]);
+    let too_large = frame(text, vec![b'x'; MAX_MESSAGE + 1]);
+    let cases = [
+        (reserved(large()), Some(CloseReason::PROTOCOL_ERROR)),
+        (unmasked(large()), Some(CloseReason::PROTOCOL_ERROR)),
+        (invalid, Some(CloseReason::INVALID_UTF8)),
+        (too_large, Some(CloseReason::TOO_BIG)),
+        (large()[..60_000].to_vec(), None),
+    ];
+    for (bytes, reason) in cases {
+        let exit = block_on(async {
+            let mut harness = Harness::new().await;
+            receive_large(&mut harness).await;
+            harness.inbox.next().await.unwrap();
+            let Harness {
+                mut client,
+                mut connection,
+                ..
+            } = harness;
+            let end = poll_fn(|cx| connection.pump.poll(cx));
+            let send = pin!(async {
+                client.write_all(&bytes).await.unwrap();
+                if reason.is_none() {
+                    client.shutdown(Shutdown::Write).unwrap();
+                }
+                pending::<()>().await;
+            });
+            let end = timeout(DEADLINE, select(end, send)).await;
+            match end.unwrap() {
+                Either::Left((exit, _)) => exit,
+                Either::Right(_) => panic!("the client waits for ever"),
+            }
+        });
+        match (exit, reason) {
+            (PumpExit::Fail(found), Some(reason)) => assert_eq!(found, reason),
+            (PumpExit::Lost, None) => {}
+            (exit, reason) => panic!("{exit:?} instead of {reason:?}"),
+        }
+    }
 }
 
 #[test]

@@ -1,35 +1,29 @@
 //! What tungstenite reads a client's messages with.
 //!
 //! A connection that waits for a message has nothing of the kind: a whole message leaves nothing behind, so the next
-//! one of any client can be read with what read the last. A connection keeps it only while a message is unfinished, and
-//! has one with a large buffer while it receives large messages. tungstenite never shrinks its read buffer
-//! (snapview/tungstenite-rs#480, #496), so one that has grown is dropped instead.
+//! one of any client can be read with what read the last. A connection keeps it only while a message is unfinished.
+//! tungstenite never shrinks its read buffer (snapview/tungstenite-rs#480, #496), so one that has grown is dropped instead.
+//! A large message after another one is read without tungstenite if it comes in one frame (`large_message.rs`).
 
+use super::large_message::LargeMessage;
 use crate::base::close::CloseReason;
 use crate::base::frame::{Frame, close_frame};
 use crate::broker::SocketStatus;
-use crate::net::frame_tracker::LARGE_PAYLOAD;
+use crate::net::frame_tracker::{LARGE_PAYLOAD, LONGEST_HEADER};
 use crate::net::frame_writer::FrameWriter;
 use crate::net::socket::ClientSocket;
+use async_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use async_tungstenite::tungstenite::{Error, Message};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Cursor, ErrorKind, Read, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Size in bytes of a shared reader's buffer, and so of one read: several messages of the usual size.
 const SHARED_BUFFER: usize = 8 * 1024;
 
-/// Size in bytes of the buffer of a connection that receives large messages, which then needs fewer system calls.
+/// Size in bytes of the buffer for a message of large fragments, which then needs fewer system calls.
 const LARGE_BUFFER: usize = 64 * 1024;
-
-/// Largest payload, in bytes, after which a large buffer is kept. One that received a larger payload has grown to more
-/// memory than is worth keeping.
-const MAX_KEPT_PAYLOAD: usize = 2 * LARGE_BUFFER;
-
-/// Number of consecutive small frames after which a connection has no large buffer any more. Compared with them,
-/// allocating one again costs nothing.
-const MAX_SMALL_FRAMES: u32 = 256;
 
 /// Readers that no connection uses now: as many as there are threads.
 static SHARED: Mutex<Vec<Reader>> = Mutex::new(Vec::new());
@@ -84,6 +78,11 @@ fn buffer_size(reader: &Reader) -> usize {
     reader.context.get_config().read_buffer_size
 }
 
+/// Returns whether a reader is for large fragments.
+fn is_large(reader: &Reader) -> bool {
+    buffer_size(reader) == LARGE_BUFFER
+}
+
 /// Keeps a reader for other connections. tungstenite reads into what is left of its buffer, so one of which little is left
 /// would need a second system call for what a new one reads with the first.
 fn give_back(mut reader: Reader) {
@@ -103,6 +102,8 @@ pub(super) struct WebSocket {
     writer: FrameWriter,
     /// The reader that this connection uses now.
     reader: Option<Reader>,
+    /// The message that is received without a reader.
+    large_message: Option<Box<LargeMessage>>,
     max_message_size: usize,
 }
 
@@ -116,6 +117,7 @@ impl WebSocket {
         let mut websocket = Self {
             writer: FrameWriter::new(socket, &already_read),
             reader: None,
+            large_message: None,
             max_message_size,
         };
         if !already_read.is_empty() {
@@ -141,9 +143,16 @@ impl WebSocket {
         self.reader.as_ref().map_or(0, buffer_size)
     }
 
+    /// Returns whether a message is being received without tungstenite.
+    #[cfg(test)]
+    pub(super) fn is_receiving_large(&self) -> bool {
+        self.large_message.is_some()
+    }
+
     /// Drops what has been received of an unfinished message.
     pub(super) fn discard_received(&mut self) {
         self.reader = None;
+        self.large_message = None;
         self.writer.tracker.largest_payload = 0;
     }
 
@@ -158,38 +167,28 @@ impl WebSocket {
         reader.is_some_and(|reader| !reader.context.can_write())
     }
 
-    /// Gives the reader back if it holds nothing, or takes the size that suits what the client sends. `is_silent` says
-    /// whether the client was sent a Ping for its silence and has sent nothing since.
-    pub(super) fn release_reader(&mut self, is_silent: bool) {
+    /// Gives the reader back if it holds nothing. One that has grown is dropped.
+    pub(super) fn release_reader(&mut self) {
         if self.holds_received() || self.is_closing() {
             return;
         }
-        let Some(reader) = self.reader.take() else {
-            return;
-        };
-        let tracker = &mut self.writer.tracker;
-        let is_idle = is_silent || tracker.consecutive_small_frames > MAX_SMALL_FRAMES;
-        let is_large = buffer_size(&reader) == LARGE_BUFFER;
-        if is_large && !is_idle && tracker.largest_payload <= MAX_KEPT_PAYLOAD {
-            self.reader = Some(reader);
-            return;
-        }
-        let largest_payload = std::mem::take(&mut tracker.largest_payload);
-        let has_grown = is_large || largest_payload > LARGE_PAYLOAD as usize;
-        if !has_grown {
+        let largest_payload = std::mem::take(&mut self.writer.tracker.largest_payload);
+        let has_grown = largest_payload > LARGE_PAYLOAD as usize;
+        let reader = self.reader.take();
+        if let Some(reader) = reader.filter(|reader| !has_grown && !is_large(reader)) {
             give_back(reader);
-        } else if !is_idle {
-            // First frees the old buffer, so that the new one can take its place.
-            drop(reader);
-            self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
         }
     }
 
-    /// Returns the received bytes that tungstenite holds, at most.
+    /// Returns the most bytes that messages take which are received in part or not yet returned.
     pub(super) fn buffered_bytes(&self) -> usize {
-        match self.buffer_size() {
-            0 => 0,
-            size => size_of::<WebSocketContext>() + self.writer.tracker.buffered_bytes(size),
+        let size = self.buffer_size();
+        if size > 0 {
+            size_of::<WebSocketContext>() + self.writer.tracker.buffered_bytes(size)
+        } else if self.large_message.is_some() {
+            self.writer.tracker.buffered_bytes(0)
+        } else {
+            0
         }
     }
 
@@ -204,17 +203,27 @@ impl WebSocket {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message, Error>>> {
-        if !self.holds_received() && !self.writer.socket.wait_readable(cx) {
-            return Poll::Pending;
-        }
-        let result = self.with_reader(cx, |reader, stream| {
-            let message = reader.read(stream);
-            if matches!(message, Ok(Message::Ping(_) | Message::Close(_))) {
-                // The socket is not in its way. After the reply to a Close frame it reports the end of the connection.
-                let _ = reader.flush(stream);
+        if !self.holds_received() && self.large_message.is_none() {
+            if !self.writer.socket.wait_readable(cx) {
+                return Poll::Pending;
             }
-            message
-        });
+            if self.writer.tracker.expects_large() && !self.is_closing() {
+                ready!(self.poll_header(cx));
+            }
+        }
+        let result = match &mut self.large_message {
+            Some(large) => ready!(large.poll(cx, &mut self.writer)),
+            None => self.with_reader(cx, |reader, stream| {
+                let message = reader.read(stream);
+                if matches!(message, Ok(Message::Ping(_) | Message::Close(_))) {
+                    // The socket is not in its way. After the reply to a Close frame it reports the end of the
+                    // connection.
+                    let _ = reader.flush(stream);
+                }
+                message
+            }),
+        };
+        self.large_message = None;
         match result {
             Ok(message) => {
                 let unreturned = &mut self.writer.tracker.unreturned;
@@ -229,6 +238,26 @@ impl WebSocket {
                 Poll::Ready((!is_end).then_some(Err(error)))
             }
         }
+    }
+
+    /// Looks at the header of the next frame, and prepares for a large one.
+    fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [0; LONGEST_HEADER];
+        let peeked = ready!(self.writer.socket.poll_peek(cx, &mut bytes));
+        let mut bytes = Cursor::new(bytes.get(..peeked).unwrap_or_default());
+        // What is not a header is left to tungstenite.
+        let header = FrameHeader::parse(&mut bytes).ok().flatten();
+        if let Some((header, length)) = header.filter(|&(_, length)| length > LARGE_PAYLOAD) {
+            self.release_reader();
+            let header_length = usize::try_from(bytes.position()).unwrap_or(LONGEST_HEADER);
+            let large_message =
+                LargeMessage::new(&header, header_length, length, self.max_message_size);
+            if large_message.is_none() {
+                self.set_reader(new_reader(Vec::new(), LARGE_BUFFER));
+            }
+            self.large_message = large_message.map(Box::new);
+        }
+        Poll::Ready(())
     }
 
     /// Calls the reader, or a shared one if the connection has none, with the socket as its stream.

@@ -46,14 +46,54 @@ impl ClientStream {
             AcceptedStream::Tcp(tcp) => (&*tcp).read(buffer),
             AcceptedStream::Unix(unix) => (&*unix).read(buffer),
         };
+        self.after_read(status, read, buffer.len())
+    }
+
+    /// Appends to a buffer, up to its capacity, as [`ClientStream::poll_read`] reads into one.
+    pub(in crate::net) fn poll_read_spare(
+        &mut self,
+        status: &SocketStatus,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        let room = buffer.capacity() - buffer.len();
+        let spare = rustix::buffer::spare_capacity(buffer);
+        let read = rustix::net::recv(self.stream.as_fd(), spare, RecvFlags::empty());
+        let read = read.map(|(_, bytes)| bytes).map_err(io::Error::from);
+        self.after_read(status, read, room)
+    }
+
+    /// Records what a read says of the socket, for which there was room for this many bytes.
+    fn after_read(
+        &self,
+        status: &SocketStatus,
+        read: io::Result<usize>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
         match read {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
-            Ok(bytes) if bytes < buffer.len() && self.ends_with_short_read(status) => {
+            Ok(bytes) if bytes < room && self.ends_with_short_read(status) => {
                 Poll::Ready(Ok(bytes))
             }
             read => {
                 status.set_readable(true);
                 Poll::Ready(read)
+            }
+        }
+    }
+
+    /// Copies what a read would return next, which stays unread. As before a read, the status must say that the
+    /// socket is not readable.
+    pub(in crate::net) fn poll_peek(
+        &self,
+        status: &SocketStatus,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let peeked = rustix::net::recv(self.stream.as_fd(), buffer, RecvFlags::PEEK);
+        match peeked.map(|(_, bytes)| bytes).map_err(io::Error::from) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            peeked => {
+                status.set_readable(true);
+                Poll::Ready(peeked)
             }
         }
     }
@@ -87,14 +127,7 @@ impl ClientStream {
             if !status.take_readable() {
                 return Poll::Pending;
             }
-            let peeked = rustix::net::recv(self.stream.as_fd(), &mut *buffer, RecvFlags::PEEK);
-            match peeked.map(|(_, bytes)| bytes).map_err(io::Error::from) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
-                peeked => {
-                    status.set_readable(true);
-                    Poll::Ready(peeked)
-                }
-            }
+            self.poll_peek(status, buffer)
         })
         .await
     }

@@ -9,9 +9,11 @@ pub(super) use edge::ClientStream;
 #[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
 pub(super) use runtime::ClientStream;
 pub(crate) use runtime::RuntimeStream;
+use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::task::Poll;
 
 /// A stream that was accepted, in non-blocking mode.
 pub(crate) enum AcceptedStream {
@@ -26,4 +28,21 @@ impl AsFd for AcceptedStream {
             Self::Unix(unix) => unix.as_fd(),
         }
     }
+}
+
+/// Appends what `read` reads to a buffer, at most `room` bytes, which are cleared before.
+pub(super) fn read_cleared(
+    buffer: &mut Vec<u8>,
+    room: usize,
+    read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let before = buffer.len();
+    buffer.resize(before + room, 0);
+    let read = read(buffer.get_mut(before..).unwrap_or_default());
+    let bytes = match &read {
+        Poll::Ready(Ok(bytes)) => *bytes,
+        _ => 0,
+    };
+    buffer.truncate(before + bytes);
+    read
 }

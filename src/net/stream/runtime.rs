@@ -101,7 +101,7 @@ impl AsyncWrite for RuntimeStream {
 /// A client's stream that a [`SocketStatus`](crate::broker::SocketStatus) is told of, as one in an epoll instance is.
 #[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
 mod waiting {
-    use super::super::AcceptedStream;
+    use super::super::{AcceptedStream, read_cleared};
     use super::RuntimeStream;
     use crate::broker::{Sink, SocketStatus};
     use futures::io::{AsyncRead, AsyncWrite};
@@ -170,6 +170,29 @@ mod waiting {
                 status.set_readable(true);
             }
             read
+        }
+
+        /// Appends to a buffer, up to its capacity, as [`ClientStream::poll_read`] reads into one. What is read into must
+        /// be cleared here.
+        pub(in crate::net) fn poll_read_spare(
+            &mut self,
+            status: &Arc<SocketStatus>,
+            buffer: &mut Vec<u8>,
+        ) -> Poll<io::Result<usize>> {
+            let room = buffer.capacity() - buffer.len();
+            read_cleared(buffer, room, |part| self.poll_read(status, part))
+        }
+
+        /// Copies what a read would return next, which stays unread. If nothing is there it returns an error, and the
+        /// status stays readable: only a read has the status told of what comes.
+        pub(in crate::net) fn poll_peek(
+            &self,
+            status: &SocketStatus,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            status.set_readable(true);
+            let peeked = rustix::net::recv(self.stream.as_fd(), buffer, RecvFlags::PEEK);
+            Poll::Ready(peeked.map(|(_, bytes)| bytes).map_err(io::Error::from))
         }
 
         /// Writes as much of the pieces as the socket takes.
