@@ -154,16 +154,13 @@ impl Broker {
             };
             let mut time = BatchTime::start();
             let (mut work, lane) = self.handle_batch(now, &mut time, &mut inbox, first);
-            if !self.new_lanes.is_empty() {
-                inbox.add(self.new_lanes.drain(..));
-            }
-            let reclaimed = self.reclaim_memory(now);
-            if reclaimed > 0 {
-                work += reclaimed;
-                time.lap();
-            }
             loop {
                 work += self.write(now, &mut time, &mut inbox, lane);
+                let reclaimed = self.reclaim_memory(now);
+                if reclaimed > 0 {
+                    work += reclaimed;
+                    time.lap();
+                }
                 self.wakeups.wake_all();
                 self.pulse.batches.record(time.spent);
                 if self.is_written() {
@@ -171,6 +168,9 @@ impl Broker {
                 }
                 yield_now().await;
                 time = BatchTime::start();
+            }
+            if !self.new_lanes.is_empty() {
+                inbox.add(self.new_lanes.drain(..));
             }
             // Events that follow at once are from other threads. They must not keep this thread from its own tasks.
             if work >= WORK_PER_BATCH || time.is_over() || inbox.has_event() {
