@@ -76,6 +76,13 @@ impl BrokerLink {
         self.outbox.drop_direct_writer();
     }
 
+    /// Has the broker write nothing before what is queued here, if anything is.
+    pub(super) fn hold_back_broker(&mut self, writer: &mut FrameWriter) {
+        if self.is_idle && !writer.is_empty() {
+            self.claim_socket(writer);
+        }
+    }
+
     /// Has the broker write nothing until all is written here, and takes what it has left.
     fn claim_socket(&mut self, writer: &mut FrameWriter) {
         self.is_idle = false;
@@ -86,9 +93,7 @@ impl BrokerLink {
     /// Writes queued frames, and frees their capacity in the outbox. What the broker is to be notified of is then
     /// among the pending events.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, writer: &mut FrameWriter) {
-        if self.is_idle && !writer.is_empty() {
-            self.claim_socket(writer);
-        }
+        self.hold_back_broker(writer);
         self.outbox_drained |= writer.send(cx, &self.outbox);
         if writer.is_empty() || writer.socket.status().is_write_blocked() {
             self.outbox_drained |= std::mem::take(&mut self.notify_when_flushed);

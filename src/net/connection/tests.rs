@@ -29,7 +29,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, join, poll};
 use std::net::{Shutdown, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
 
 /// Stands for the response to the handshake.
 const RESPONSE: &[u8] = b"101";
@@ -468,6 +469,47 @@ fn the_command_that_answers_a_probe_is_sent_before_the_answer_is_reported() {
             events[..],
             [Event::Commands { .. }, Event::ProbeAnswered(_)]
         ));
+    });
+}
+
+/// A broker on another thread that answers each event at once: while the connection still sends it.
+struct AnswersAtOnce(Outbox);
+
+impl Wake for AnswersAtOnce {
+    fn wake(self: Arc<Self>) {
+        push(&self.0, "an answer".to_owned());
+    }
+}
+
+#[test]
+fn the_pong_goes_before_the_answer_to_a_message_that_came_after_the_ping() {
+    block_on(async {
+        let mut harness = Harness::new().await;
+        assert!(harness.poll().await.is_pending());
+        let Harness {
+            mut client,
+            mut connection,
+            mut inbox,
+            outbox,
+            ..
+        } = harness;
+        let broker = Arc::new(AnswersAtOnce(outbox)).into();
+        let mut broker = Context::from_waker(&broker);
+        assert!(inbox.poll_next_unpin(&mut broker).is_pending());
+        let mut bytes = frame(OpCode::Control(Control::Ping), b"first".to_vec());
+        bytes.extend(frame(OpCode::Data(Data::Text), b"second".to_vec()));
+        client.write_all(&bytes).await.unwrap();
+        let run = poll_fn(|cx| connection.pump.poll(cx));
+        let read = pin!(async {
+            client.read_exact(&mut [0; RESPONSE.len()]).await.unwrap();
+            let first = read_frame(&mut client).await.unwrap();
+            [first, read_frame(&mut client).await.unwrap()]
+        });
+        let Ok(Either::Right((frames, _))) = timeout(DEADLINE, select(run, read)).await else {
+            panic!("the client waits for ever");
+        };
+        let expected = [(PONG, b"first".to_vec()), (TEXT, b"an answer".to_vec())];
+        assert_eq!(frames, expected);
     });
 }
 
