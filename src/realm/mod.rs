@@ -15,6 +15,7 @@
 //! - calls do not nest;
 //! - after `stop`, all connections are closed at once and the realm is not called again.
 
+pub mod access;
 pub mod body;
 pub mod command;
 pub mod context;
@@ -28,6 +29,7 @@ pub(crate) mod setting_types;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
+pub use access::{Access, Claims, TokenError, TokenReader};
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
 pub use command::Command;

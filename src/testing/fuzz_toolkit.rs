@@ -4,11 +4,9 @@ use super::Input;
 use crate::base::log_escape::Quoted;
 use crate::config::Config;
 use crate::net::frame_tracker::FrameTracker;
-use crate::toolkit::jwt;
+use crate::toolkit::jwt::{self, Secret, Verifier};
 use crate::toolkit::sanitize;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
-use serde_json::Value;
-use std::time::Duration;
 
 /// Sanitizes text. The result contains no tag, sanitizing is idempotent, only markup and control characters
 /// are removed, and text without them is unchanged (rulings, "sanitising text").
@@ -37,13 +35,18 @@ pub fn sanitize(bytes: &[u8]) {
 
 /// Verifies a token. None is accepted that differs in any character from what the owner of the secret signs.
 pub fn token(bytes: &[u8]) {
-    const SECRET: &[u8] = b"secret";
+    let secret = Secret::new(b"secret");
     let token = String::from_utf8_lossy(bytes);
-    let now = Duration::from_secs(1000);
-    let Ok(claims) = jwt::verify::<Value>(&token, SECRET, now) else {
-        let _ = jwt::decode_unverified::<Value>(&token);
+    let verifier = Verifier {
+        secrets: vec![secret.clone()],
+        audience: None,
+    };
+    let Ok(claims) = verifier.read(&token) else {
+        let _ = jwt::decode_unverified(&token);
+        let _ = jwt::has_shape(&token);
         return;
     };
+    assert!(jwt::has_shape(&token));
     assert_eq!(jwt::decode_unverified(&token), Ok(claims));
     let parts: Vec<String> = token
         .split('.')
@@ -54,7 +57,7 @@ pub fn token(bytes: &[u8]) {
         })
         .map(|part| String::from_utf8_lossy(&part).into_owned())
         .collect();
-    assert_eq!(jwt::sign(&parts[0], &parts[1], SECRET), token);
+    assert_eq!(jwt::sign_parts(&parts[0], &parts[1], &secret), token);
 }
 
 /// Reads a configuration. Each problem names its place, and a valid configuration is equal to the one that is

@@ -1,26 +1,36 @@
-//! Verification of JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2).
+//! JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2), read as RFC 8725 advises: the algorithm is not
+//! the token's choice, and a claim of a wrong type is an error instead of a missing claim.
 
-use crate::realm::setting::Setting;
-use crate::realm::setting_types::{SettingValue, ValueError};
+use crate::realm::access::{Claims, TokenError, TokenReader};
 use crate::toolkit::json;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::Sha256;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The secret that this server shares with the issuer of tokens. It is never printed, not even in the error
-/// for an invalid one.
-#[derive(Clone, Default)]
-pub struct Secret(String);
+/// Greatest length of a token in bytes. A longer one is refused before it is decoded.
+pub const MAX_LENGTH: usize = 8 << 10;
+
+/// A secret that this server shares with the issuer of tokens. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<[u8]>);
 
 impl Secret {
-    /// Returns the key for signatures; `None` if the secret is empty, which means that none is configured.
-    pub fn bytes(&self) -> Option<&[u8]> {
-        (!self.0.is_empty()).then_some(self.0.as_bytes())
+    /// Creates a secret of these bytes.
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    fn mac(&self, signed: &str) -> Hmac<Sha256> {
+        let mac = Hmac::new_from_slice(&self.0);
+        let mut mac: Hmac<Sha256> = mac.expect("HMAC accepts keys of any length");
+        mac.update(signed.as_bytes());
+        mac
     }
 }
 
@@ -30,45 +40,91 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The error for another value does not show it: a number may have been meant to be the secret.
-impl SettingValue for Secret {
-    fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
-        match value {
-            Value::String(secret) => Ok(Self(secret.clone())),
-            _ => Err("must be a string".into()),
+/// Whose tokens are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verifier {
+    /// The secrets that a token may be signed with: while they are changed, the new one and the old one.
+    pub secrets: Vec<Secret>,
+    /// What `aud` must be or contain; `None`: `aud` is not looked at.
+    pub audience: Option<Arc<str>>,
+}
+
+impl Verifier {
+    /// Returns the claims of a token. Its times are not checked: see [`Claims::check_times`]. Signatures are compared in
+    /// constant time.
+    ///
+    /// # Errors
+    /// The first problem found: length and form, algorithm, signature, claims, audience. Of a token whose signature is
+    /// wrong nothing more is said.
+    pub fn read(&self, token: &str) -> Result<Claims, TokenError> {
+        let token = Compact::parse(token)?;
+        let header: Header = object(token.header)?;
+        if header.alg != "HS256" || header.crit {
+            return Err(TokenError::Algorithm);
         }
-    }
-
-    fn to_json(&self) -> Value {
-        json!(self.0)
-    }
-}
-
-/// The reason why a token is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenError {
-    /// The token is not in compact form, or its claims are missing or of the wrong types.
-    Malformed,
-    /// The token is not signed with HS256, or requires an extension ("crit", RFC 7515 section 4.1.11).
-    Algorithm,
-    /// The signature was not made with the secret.
-    Signature,
-    /// The time `exp` has passed (RFC 7519 section 4.1.4).
-    Expired,
-    /// The time `nbf` has not come (RFC 7519 section 4.1.5).
-    NotYetValid,
-}
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "the token must be a JSON Web Token with the required claims",
-            Self::Algorithm => "the token must be signed with HS256, without \"crit\"",
-            Self::Signature => "the token is not signed with this server's secret",
-            Self::Expired => "the token has expired",
-            Self::NotYetValid => "the token is not valid yet",
+        let signature = decode(token.signature)?;
+        let is_own = |secret: &Secret| secret.mac(token.signed).verify_slice(&signature).is_ok();
+        if !self.secrets.iter().any(is_own) {
+            return Err(TokenError::Signature);
+        }
+        let payload: Payload = object(token.payload)?;
+        let names = |audience: &Arc<str>| payload.aud.iter().any(|aud| aud.contains(audience));
+        if !self.audience.as_ref().is_none_or(names) {
+            return Err(TokenError::Audience);
+        }
+        Ok(Claims {
+            audience: self.audience.clone(),
+            ..payload.into_claims()
         })
     }
+}
+
+impl TokenReader for Verifier {
+    fn read(&self, token: &str) -> Option<Result<Claims, TokenError>> {
+        Some(self.read(token))
+    }
+}
+
+/// Returns the claims of a token without checking its signature and its audience.
+///
+/// # Errors
+/// The token is too long or not in compact form, or a claim is of a wrong type.
+pub fn decode_unverified(token: &str) -> Result<Claims, TokenError> {
+    let payload: Payload = object(Compact::parse(token)?.payload)?;
+    Ok(payload.into_claims())
+}
+
+/// Returns whether a text has the shape of a token: three parts of base64url, separated by dots. What only looks like
+/// one is a token, too, so that a damaged one is refused instead of ignored.
+pub fn has_shape(text: &str) -> bool {
+    let is_part = |part: &str| {
+        let mut bytes = part.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    match text.split('.').collect::<Vec<_>>()[..] {
+        [header, payload, signature] => {
+            let parts = [header, payload, signature];
+            !header.is_empty() && !payload.is_empty() && parts.into_iter().all(is_part)
+        }
+        _ => false,
+    }
+}
+
+/// Returns a signed token with these claims.
+pub fn sign(claims: &Value, secret: &Secret) -> String {
+    sign_parts(
+        r#"{"alg":"HS256","typ":"JWT"}"#,
+        &claims.to_string(),
+        secret,
+    )
+}
+
+/// Returns a token of this header and this payload, whatever they are.
+pub(crate) fn sign_parts(header: &str, payload: &str, secret: &Secret) -> String {
+    let [header, payload] = [header, payload].map(|part| BASE64URL.encode(part.as_bytes()));
+    let signed = format!("{header}.{payload}");
+    let signature = secret.mac(&signed).finalize().into_bytes();
+    format!("{signed}.{}", BASE64URL.encode(&signature))
 }
 
 #[derive(Deserialize)]
@@ -79,22 +135,74 @@ struct Header {
     crit: bool,
 }
 
-/// Seconds since the Unix epoch, with fractions ("NumericDate", RFC 7519 section 2). A value of another type
-/// is an error instead of a missing value.
+/// The claims that mean something here. A value of another type is an error instead of a missing value.
 #[derive(Deserialize)]
-struct Times {
-    #[serde(default, deserialize_with = "number")]
-    exp: Option<f64>,
-    #[serde(default, deserialize_with = "number")]
-    nbf: Option<f64>,
+struct Payload {
+    #[serde(default, deserialize_with = "some")]
+    sub: Option<String>,
+    #[serde(default, deserialize_with = "some")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "some")]
+    username: Option<String>,
+    #[serde(default, deserialize_with = "some")]
+    roles: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "some")]
+    aud: Option<Audience>,
+    #[serde(default, deserialize_with = "some")]
+    exp: Option<NumericDate>,
+    #[serde(default, deserialize_with = "some")]
+    nbf: Option<NumericDate>,
+}
+
+impl Payload {
+    fn into_claims(self) -> Claims {
+        Claims {
+            subject: self.sub,
+            name: self.name,
+            username: self.username,
+            roles: self.roles,
+            audience: None,
+            not_before: self.nbf.map(|it| it.0),
+            expires: self.exp.map(|it| it.0),
+        }
+    }
+}
+
+/// One audience or several (RFC 7519 section 4.1.3).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn contains(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
+}
+
+/// Seconds since the Unix epoch, with fractions (RFC 7519 section 2).
+struct NumericDate(Duration);
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(from)?.max(0.0);
+        let since_epoch = Duration::try_from_secs_f64(seconds);
+        Ok(Self(since_epoch.unwrap_or(Duration::MAX)))
+    }
 }
 
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Value::deserialize(from).map(|_| true)
 }
 
-fn number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-    f64::deserialize(from).map(Some)
+/// Reads a field that is there: `null` is a value of another type.
+fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// A token in compact form (RFC 7515 section 3.1), with its parts still encoded.
@@ -108,6 +216,9 @@ struct Compact<'a> {
 
 impl<'a> Compact<'a> {
     fn parse(token: &'a str) -> Result<Self, TokenError> {
+        if token.len() > MAX_LENGTH {
+            return Err(TokenError::TooLong);
+        }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
         if payload.contains('.') {
@@ -133,84 +244,36 @@ fn object<T: DeserializeOwned>(part: &str) -> Result<T, TokenError> {
     json::read_struct(&text).map_err(|_| TokenError::Malformed)
 }
 
-/// Returns the claims of a token that was signed with `secret` and is valid at `now`, the time since the Unix
-/// epoch.
-///
-/// The signature is compared in constant time. There is no tolerance for clocks that differ.
-///
-/// # Errors
-/// The first problem found.
-pub fn verify<T: DeserializeOwned>(
-    token: &str,
-    secret: &[u8],
-    now: Duration,
-) -> Result<T, TokenError> {
-    let token = Compact::parse(token)?;
-    let header: Header = object(token.header)?;
-    if header.alg != "HS256" || header.crit {
-        return Err(TokenError::Algorithm);
-    }
-    let mac = Hmac::<Sha256>::new_from_slice(secret);
-    let mut mac = mac.expect("HMAC accepts keys of any length");
-    mac.update(token.signed.as_bytes());
-    let signature = decode(token.signature)?;
-    mac.verify_slice(&signature)
-        .map_err(|_| TokenError::Signature)?;
-    let times: Times = object(token.payload)?;
-    let now = now.as_secs_f64();
-    if times.exp.is_some_and(|exp| now >= exp) {
-        return Err(TokenError::Expired);
-    }
-    if times.nbf.is_some_and(|nbf| now < nbf) {
-        return Err(TokenError::NotYetValid);
-    }
-    object(token.payload)
-}
-
-/// Returns the claims of a token without checking its signature and its times.
-///
-/// # Errors
-/// The token is not in compact form, or its claims are missing or of the wrong types.
-pub fn decode_unverified<T: DeserializeOwned>(token: &str) -> Result<T, TokenError> {
-    object(Compact::parse(token)?.payload)
-}
-
-/// Creates a signed token, for tests.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
-    let [header, payload] = [header, payload].map(|part| BASE64URL.encode(part.as_bytes()));
-    let signed = format!("{header}.{payload}");
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
-    mac.update(signed.as_bytes());
-    let signature = BASE64URL.encode(&mac.finalize().into_bytes());
-    format!("{signed}.{signature}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::realm::setting::{SettingError, SettingMap};
-    use crate::realm::setting_list::{Settings as _, settings};
     use proptest::prelude::*;
     use serde_json::json;
 
     const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
-
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Claims {
-        username: String,
-    }
-
-    const ANN: &str = r#"{"username":"ann"}"#;
+    const ANN: &str = r#"{"sub":"ann"}"#;
 
     fn ann() -> Result<Claims, TokenError> {
-        let username = "ann".to_owned();
-        Ok(Claims { username })
+        Ok(Claims {
+            subject: Some("ann".to_owned()),
+            ..Claims::default()
+        })
     }
 
-    /// The claims of a token, verified at second 1000.
-    fn verify_at_1000(token: &str) -> Result<Claims, TokenError> {
-        verify(token, b"secret", Duration::from_secs(1000))
+    fn secret() -> Secret {
+        Secret::new(b"secret")
+    }
+
+    fn verifier() -> Verifier {
+        Verifier {
+            secrets: vec![secret()],
+            audience: None,
+        }
+    }
+
+    /// The claims of a token with this payload.
+    fn claims(payload: &str) -> Result<Claims, TokenError> {
+        verifier().read(&sign_parts(HS256, payload, &secret()))
     }
 
     /// RFC 7515 appendix A.1.
@@ -222,35 +285,77 @@ mod tests {
         aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 
     #[test]
-    fn the_example_of_the_rfc_is_verified_until_it_expires() {
-        let key = decode(EXAMPLES_KEY).unwrap();
-        let expires = Duration::from_secs(1_300_819_380);
-        let claims: Value = verify(EXAMPLE, &key, expires - Duration::from_millis(1)).unwrap();
-        let expected =
-            json!({"iss": "joe", "exp": 1_300_819_380, "http://example.com/is_root": true});
-        assert_eq!(claims, expected);
-        assert_eq!(
-            verify::<Value>(EXAMPLE, &key, expires),
-            Err(TokenError::Expired)
-        );
-        assert_eq!(decode_unverified::<Value>(EXAMPLE), Ok(expected));
+    fn the_example_of_the_rfc_is_read() {
+        let verifier = Verifier {
+            secrets: vec![Secret::new(&decode(EXAMPLES_KEY).unwrap())],
+            audience: None,
+        };
+        let expected = Ok(Claims {
+            expires: Some(Duration::from_secs(1_300_819_380)),
+            ..Claims::default()
+        });
+        assert_eq!(verifier.read(EXAMPLE), expected);
+        assert_eq!(decode_unverified(EXAMPLE), expected);
     }
 
     #[test]
-    fn a_token_signed_with_another_secret_is_rejected() {
-        let token = sign(HS256, ANN, b"secret");
-        assert_eq!(verify_at_1000(&token), ann());
+    fn all_claims_that_mean_something_are_read_and_others_ignored() {
+        let token = sign(
+            &json!({
+                "iss": "login", "sub": "ann", "name": "Ann", "username": "annie", "roles": ["host"],
+                "aud": "chat", "nbf": 10, "exp": 20.5, "iat": "any",
+            }),
+            &secret(),
+        );
+        let expected = Claims {
+            subject: Some("ann".to_owned()),
+            name: Some("Ann".to_owned()),
+            username: Some("annie".to_owned()),
+            roles: Some(vec!["host".to_owned()]),
+            audience: None,
+            not_before: Some(Duration::from_secs(10)),
+            expires: Some(Duration::from_millis(20_500)),
+        };
+        assert_eq!(verifier().read(&token), Ok(expected));
+    }
+
+    #[test]
+    fn a_token_signed_with_another_secret_is_refused() {
         for other in [&b""[..], b"Secret", b"secret "] {
-            let token = sign(HS256, ANN, other);
-            assert_eq!(verify_at_1000(&token), Err(TokenError::Signature));
+            let token = sign_parts(HS256, ANN, &Secret::new(other));
+            assert_eq!(verifier().read(&token), Err(TokenError::Signature));
             assert_eq!(decode_unverified(&token), ann());
         }
     }
 
     #[test]
-    fn a_token_changed_after_signing_is_rejected() {
-        let token = sign(HS256, ANN, b"secret");
-        let other = sign(HS256, r#"{"username":"bob"}"#, b"secret");
+    fn a_token_signed_with_the_old_or_the_new_secret_is_read() {
+        let [old, new] = [&b"old"[..], b"new"].map(Secret::new);
+        let verifier = Verifier {
+            secrets: vec![new.clone(), old.clone()],
+            audience: None,
+        };
+        for secret in [old, new] {
+            assert_eq!(verifier.read(&sign_parts(HS256, ANN, &secret)), ann());
+        }
+        let token = sign_parts(HS256, ANN, &secret());
+        assert_eq!(verifier.read(&token), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn without_secrets_no_token_is_read() {
+        let verifier = Verifier {
+            secrets: Vec::new(),
+            audience: None,
+        };
+        let token = sign_parts(HS256, ANN, &Secret::new(b""));
+        assert_eq!(verifier.read(&token), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn a_token_changed_after_signing_is_refused() {
+        let token = sign_parts(HS256, ANN, &secret());
+        let other = sign_parts(HS256, r#"{"sub":"bob"}"#, &secret());
         let parts = |token: &str| -> Vec<String> { token.split('.').map(str::to_owned).collect() };
         let ([header, payload, signature], others) = (
             <[String; 3]>::try_from(parts(&token)).unwrap(),
@@ -264,7 +369,7 @@ mod tests {
             format!("{header}.{payload}."),
         ] {
             assert_eq!(
-                verify_at_1000(&forged),
+                verifier().read(&forged),
                 Err(TokenError::Signature),
                 "{forged}"
             );
@@ -272,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn algorithms_other_than_hs256_are_rejected() {
+    fn algorithms_other_than_hs256_are_refused() {
         for header in [
             r#"{"alg":"none"}"#,
             r#"{"alg":"hs256"}"#,
@@ -281,15 +386,15 @@ mod tests {
             r#"{"alg":"HS256","crit":["exp"],"exp":1}"#,
             r#"{"alg":"HS256","crit":null}"#,
         ] {
-            let token = sign(header, ANN, b"secret");
+            let token = sign_parts(header, ANN, &secret());
             assert_eq!(
-                verify_at_1000(&token),
+                verifier().read(&token),
                 Err(TokenError::Algorithm),
                 "{header}"
             );
             let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
             assert_eq!(
-                verify_at_1000(&unsigned),
+                verifier().read(&unsigned),
                 Err(TokenError::Algorithm),
                 "{header}"
             );
@@ -297,36 +402,66 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_valid_from_nbf_until_just_before_exp() {
-        let claims = |times: &str| {
-            let payload = format!(r#"{{"username":"ann",{times}}}"#);
-            verify_at_1000(&sign(HS256, &payload, b"secret"))
+    fn a_token_is_for_the_audience_that_is_its_aud_or_in_it() {
+        let verifier = Verifier {
+            secrets: vec![secret()],
+            audience: Some("chat".into()),
         };
+        let read = |payload: &str| verifier.read(&sign_parts(HS256, payload, &secret()));
         for good in [
-            r#""exp":1001"#,
-            r#""exp":1000.5"#,
-            r#""nbf":1000"#,
-            r#""iat":5000"#,
+            r#"{"sub":"ann","aud":"chat"}"#,
+            r#"{"sub":"ann","aud":["mail","chat"]}"#,
         ] {
+            let of_chat = ann().map(|ann| Claims {
+                audience: Some("chat".into()),
+                ..ann
+            });
+            assert_eq!(read(good), of_chat, "{good}");
             assert_eq!(claims(good), ann(), "{good}");
         }
-        for expired in [r#""exp":1000"#, r#""exp":0"#, r#""exp":-1e300"#] {
-            assert_eq!(claims(expired), Err(TokenError::Expired), "{expired}");
-        }
-        assert_eq!(claims(r#""nbf":1000.5"#), Err(TokenError::NotYetValid));
-        for invalid in [
-            r#""exp":null"#,
-            r#""exp":"2000""#,
-            r#""exp":1e999"#,
-            r#""nbf":[]"#,
+        for other in [
+            ANN,
+            r#"{"sub":"ann","aud":"mail"}"#,
+            r#"{"sub":"ann","aud":"Chat"}"#,
+            r#"{"sub":"ann","aud":[]}"#,
         ] {
-            assert_eq!(claims(invalid), Err(TokenError::Malformed), "{invalid}");
+            assert_eq!(read(other), Err(TokenError::Audience), "{other}");
         }
     }
 
     #[test]
-    fn a_malformed_token_is_rejected() {
-        let token = sign(HS256, ANN, b"secret");
+    fn a_claim_of_a_wrong_type_is_an_error() {
+        for payload in [
+            r#"{"sub":7}"#,
+            r#"{"sub":null}"#,
+            r#"{"name":["ann"]}"#,
+            r#"{"username":7}"#,
+            r#"{"roles":"host"}"#,
+            r#"{"roles":[1]}"#,
+            r#"{"aud":7}"#,
+            r#"{"aud":[7]}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":"2000"}"#,
+            r#"{"exp":1e999}"#,
+            r#"{"nbf":[]}"#,
+            r#"{"sub":"ann","sub":"bob"}"#,
+            r#"["ann"]"#,
+            "nonsense",
+        ] {
+            assert_eq!(claims(payload), Err(TokenError::Malformed), "{payload}");
+        }
+    }
+
+    #[test]
+    fn times_before_1970_and_beyond_all_clocks_are_read() {
+        let expires = |payload: &str| claims(payload).unwrap().expires;
+        assert_eq!(expires(r#"{"exp":-1e300}"#), Some(Duration::ZERO));
+        assert_eq!(expires(r#"{"exp":1e300}"#), Some(Duration::MAX));
+    }
+
+    #[test]
+    fn a_malformed_token_is_refused() {
+        let token = sign_parts(HS256, ANN, &secret());
         for garbage in [
             "".to_owned(),
             "..".to_owned(),
@@ -335,50 +470,60 @@ mod tests {
             format!("{token}=="),
             format!("{token}.more"),
             format!(" {token}"),
-            sign("{}", ANN, b"secret"),
-            sign(r#"["HS256"]"#, ANN, b"secret"),
-            sign(HS256, "nonsense", b"secret"),
-            sign(HS256, r#"["ann"]"#, b"secret"),
-            sign(HS256, r#"{"username":7}"#, b"secret"),
-            sign(HS256, r#"{"username":"ann","username":"bob"}"#, b"secret"),
+            sign_parts("{}", ANN, &secret()),
+            sign_parts(r#"["HS256"]"#, ANN, &secret()),
         ] {
             assert_eq!(
-                verify_at_1000(&garbage),
+                verifier().read(&garbage),
                 Err(TokenError::Malformed),
                 "{garbage}"
             );
         }
         for garbage in ["", "ann", "a.b.c", "{}.{}.{}"] {
-            assert_eq!(
-                decode_unverified::<Claims>(garbage),
-                Err(TokenError::Malformed)
-            );
+            assert_eq!(decode_unverified(garbage), Err(TokenError::Malformed));
         }
     }
 
-    settings! {
-        struct Keys {
-            /// A secret.
-            secret: Secret = Secret::default(), "text";
+    #[test]
+    fn a_token_of_8_kib_is_read_and_a_longer_one_refused() {
+        let token = |length: usize| {
+            let payload = json!({"sub": "ann", "padding": "x".repeat(length)});
+            sign(&payload, &secret())
+        };
+        let longest = (6000..)
+            .map(token)
+            .take_while(|token| token.len() <= MAX_LENGTH)
+            .last()
+            .unwrap();
+        assert!(longest.len() > MAX_LENGTH - 3);
+        assert_eq!(verifier().read(&longest), ann());
+        let longer = token(7000);
+        assert_eq!(verifier().read(&longer), Err(TokenError::TooLong));
+        assert_eq!(decode_unverified(&longer), Err(TokenError::TooLong));
+    }
+
+    #[test]
+    fn three_parts_of_base64url_have_the_shape_of_a_token() {
+        assert!(has_shape(EXAMPLE));
+        assert!(has_shape("a-_.Z9."), "an unsigned one, too");
+        for other in [
+            "", "made-up", "a.b", "a.b.c.d", ".b.c", "a..c", "a.b=.c", "a.b c.d", "ü.b.c",
+        ] {
+            assert!(!has_shape(other), "{other}");
         }
     }
 
     #[test]
     fn a_secret_is_never_printed() {
-        let read = |secret| Keys::from_map(&SettingMap::from_iter([("secret".to_owned(), secret)]));
-        let secret = read(json!("hush")).unwrap().secret;
-        assert_eq!(format!("{secret:?}"), "Secret");
-        assert_eq!(secret.bytes(), Some(&b"hush"[..]));
-        assert_eq!(Secret::default().bytes(), None);
-        let errors = read(json!(12345)).unwrap_err();
-        assert_eq!(errors, [SettingError::new("secret", "must be a string")]);
+        assert_eq!(format!("{:?}", Secret::new(b"hush")), "Secret");
     }
 
     proptest! {
         #[test]
-        fn arbitrary_text_is_rejected_without_a_panic(text in "[a-zA-Z0-9_.=-]{0,80}|\\PC{0,40}") {
-            prop_assert!(verify_at_1000(&text).is_err());
-            let _ = decode_unverified::<Claims>(&text);
+        fn arbitrary_text_is_refused_without_a_panic(text in "[a-zA-Z0-9_.=-]{0,80}|\\PC{0,40}") {
+            prop_assert!(verifier().read(&text).is_err());
+            let _ = decode_unverified(&text);
+            let _ = has_shape(&text);
         }
     }
 }

@@ -3,12 +3,10 @@
 use super::Workspace;
 use super::messages::ErrorReply;
 use super::takeovers::{ClaimKind, too_many_connections};
-use crate::realm::{ConnectionId, Context};
+use crate::realm::{Claims, ConnectionId, Context};
 use crate::toolkit::jwt;
 use crate::toolkit::sanitize::{name_key, sanitize_name, truncate_name};
-use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Characters of the random part of a generated username.
 pub(super) const USERNAME_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -16,12 +14,6 @@ pub(super) const USERNAME_ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz234567
 /// Number of times that one connection may change its username in a minute. Each change is broadcast, and a
 /// new username has rate limits of its own.
 const RENAMES_PER_MINUTE: u32 = 5;
-
-/// The claim of a token that is used here. `jwt` checks `exp` and `nbf`.
-#[derive(Deserialize)]
-struct Claims {
-    username: String,
-}
 
 impl Workspace {
     /// Sanitizes and trims a username and cuts it at `username_length`; `None` if nothing visible is left.
@@ -52,14 +44,20 @@ impl Workspace {
         token: Option<&str>,
     ) -> Result<Option<String>, ErrorReply> {
         let token = token.unwrap_or_default();
-        let Some(secret) = self.options.auth_secret.bytes() else {
-            let claims = jwt::decode_unverified::<Claims>(token).ok();
-            return Ok(claims.and_then(|claims| self.sanitize_username(&claims.username)));
+        let Some(verifier) = self.options.auth_secret.verifier() else {
+            let claims = jwt::decode_unverified(token).unwrap_or_default();
+            return Ok(name_in(claims).and_then(|name| self.sanitize_username(&name)));
         };
-        let now = Duration::from_millis(cx.epoch_millis());
-        let claims: Claims = jwt::verify(token, secret, now).map_err(ErrorReply::unauthorized)?;
-        let name = self.sanitize_username(&claims.username).ok_or_else(|| {
-            let problem = "the \"username\" in the token is empty; must contain a name";
+        let claims = verifier.read(token).and_then(|claims| {
+            claims.check_times(cx.wall)?;
+            Ok(claims)
+        });
+        let claims = claims.map_err(ErrorReply::unauthorized)?;
+        let name = name_in(claims).ok_or_else(|| {
+            ErrorReply::unauthorized("the token must have a \"sub\" or a \"username\"")
+        })?;
+        let name = self.sanitize_username(&name).ok_or_else(|| {
+            let problem = "the name in the token is empty; must contain a visible character";
             ErrorReply::unauthorized(problem)
         })?;
         Ok(Some(name))
@@ -123,4 +121,9 @@ impl Workspace {
         self.members.insert(member);
         Some(before)
     }
+}
+
+/// Returns the username that a token is for.
+fn name_in(claims: Claims) -> Option<String> {
+    claims.subject.or(claims.username)
 }

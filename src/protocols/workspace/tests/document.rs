@@ -92,7 +92,7 @@ use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::harness::{RealmHarness, no_lines};
-use crate::toolkit::jwt::sign;
+use crate::toolkit::jwt::{Secret, sign_parts};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -671,6 +671,11 @@ fn only_the_path_ws_is_served() {
 
 /// A chat message in the Electron dialect.
 pub(super) const MESSAGE: &str = r#"{"type":"message","text":"Hello everyone!"}"#;
+
+/// Returns a token with this header and this payload.
+fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
+    sign_parts(header, payload, &Secret::new(secret))
+}
 
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 

@@ -24,7 +24,7 @@ use crate::protocols::workspace::*;
 use crate::realm::Message;
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
-use crate::toolkit::jwt::sign;
+use crate::toolkit::jwt::{Secret, sign_parts};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -200,7 +200,7 @@ impl Model for World {
                     let claims = json!({"username": format!("user{name}")}).to_string();
                     // The last of the five names comes without a valid token.
                     let token = if name < 4 {
-                        sign("{}", &claims, b"")
+                        sign_parts("{}", &claims, &Secret::new(b""))
                     } else {
                         claims
                     };
