@@ -1,6 +1,6 @@
 //! A listener, and the settings that listeners of all protocols have.
 
-use super::{Address, ForwardedHeader, Hosts, Origins};
+use super::{AccessSettings, Address, ForwardedHeader, Hosts, Origins};
 use crate::base::ip::ProxyAddress;
 use crate::protocols::PROTOCOLS;
 use crate::realm::setting::{Applies, Range, Setting, SettingMap};
@@ -65,6 +65,16 @@ settings! {
         /// not there within `handshake_timeout`, or has more than 4 KiB of addresses and TLVs, which are skipped. Other
         /// addresses are served without a header, as from themselves, and refused with one.
         pub proxy_protocol: bool = false, "true or false" => NewConnections;
+
+        /// Whose access tokens are believed, and whether clients must have one: `{"secret_file":
+        /// "/etc/switchboard/access.secret", "audience": "chat.example", "required": true}`, or `null` for no tokens.
+        /// A token is a JSON Web Token (RFC 7519) signed with HS256 and a secret of at least 32 bytes: `secret_file` has
+        /// it, or two in two lines while it is changed, and is read again at each reload; without a slash it is the name
+        /// of a credential of the unit (`LoadCredential=`). `secret` is the same in this file, one or a list of two.
+        /// `audience` must be the token's `aud` or in it. With `"required": false` a client without a token is admitted
+        /// as without this setting, but not as somebody who has one. Clients send it as `Authorization: Bearer`, as
+        /// `?access_token=`, or as the protocol's page says.
+        pub access: Option<AccessSettings> = None, "object";
 
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
         /// `Retry-After`; a protocol with an error message of its own for that (PeerJS) sends it, and Close 4429.

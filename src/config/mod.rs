@@ -1,5 +1,6 @@
 //! The configuration: settings and their defaults, the JSON file, flags and variables, and errors that name the key.
 
+mod access;
 mod address;
 mod assignments;
 mod forwarded_header;
@@ -20,6 +21,7 @@ mod variables;
 mod warnings;
 
 use crate::realm::setting_list::Settings as _;
+pub use access::AccessSettings;
 pub use address::Address;
 pub use forwarded_header::ForwardedHeader;
 pub(crate) use hosts::Hosts;
