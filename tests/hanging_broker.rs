@@ -21,7 +21,7 @@ struct Hanging;
 static RELEASE: Mutex<Option<Receiver<()>>> = Mutex::new(None);
 
 static HANGING: Protocol =
-    Protocol::bare::<Hanging>("hanging", || Box::new(|_| Some(Command::new(()))));
+    Protocol::bare::<Hanging>("hanging", |_| Box::new(|_| Some(Command::new(()))));
 
 impl Realm for Hanging {
     fn new(_: &SettingMap) -> Result<Self, Vec<SettingError>> {

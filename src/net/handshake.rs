@@ -21,7 +21,9 @@ use crate::net::listener::ListenerState;
 use crate::net::notice_log::Notice;
 use crate::net::socket::ClientSocket;
 use crate::net::stream::AcceptedStream;
-use crate::realm::{ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request};
+use crate::realm::{
+    Access, ConnectRequest, ConnectionId, HttpReply, Method, Rejection, Request, TokenReader,
+};
 use async_std::future::timeout;
 use async_std::task::yield_now;
 use futures::channel::oneshot;
@@ -79,7 +81,7 @@ impl Handshake<'_> {
         let (outbox, outbox_receiver) = outbox(listener.outbox_size(), &server.budget);
         let mut link = BrokerLink::new(conn, listener.event_sender(), outbox_receiver);
         let (reply_to, reply) = oneshot::channel();
-        let request = connect_request(&head, http.address);
+        let request = connect_request(&head, http.address, listener);
         let log = connection_log(listener, conn, &request);
         link.open(OpenEvent {
             listener_index: listener.index(),
@@ -103,12 +105,13 @@ impl Handshake<'_> {
             }
             Ok(Ok(())) => {
                 log.log_open();
+                let access: Arc<dyn TokenReader> = Arc::clone(&listener.shared.access) as _;
                 return Some(Connection::new(
                     http.socket,
                     http.already_read,
                     &upgrade_response,
                     link,
-                    listener.protocol,
+                    (listener.protocol.new_decoder)(&access),
                     &listener.settings,
                     log,
                 ));
@@ -305,7 +308,7 @@ async fn query_realm(
     let event = HttpEvent {
         listener_index: listener.index(),
         request: Request {
-            connect: connect_request(head, address),
+            connect: connect_request(head, address, listener),
             method: if head.method == "POST" {
                 Method::Post
             } else {
@@ -326,6 +329,8 @@ async fn query_realm(
             match rejection.status {
                 // The protocol does not define this path.
                 404 => landing(head, listener).unwrap_or(response),
+                // RFC 9110 section 11.6.1, RFC 6750 section 3.
+                401 => response.with_header("WWW-Authenticate", "Bearer"),
                 405 => response.with_header("Allow", allowed_methods(listener.protocol)),
                 _ => response,
             }
@@ -334,12 +339,20 @@ async fn query_realm(
     }
 }
 
-fn connect_request(head: &RequestHead, address: ClientAddress) -> ConnectRequest {
-    ConnectRequest {
+fn connect_request(
+    head: &RequestHead,
+    address: ClientAddress,
+    listener: &ListenerState,
+) -> ConnectRequest {
+    let mut request = ConnectRequest {
         path: head.path.clone(),
         query: head.query.clone(),
         address,
-    }
+        access: Access::default(),
+    };
+    let access = &listener.shared.access;
+    request.access = access.of_request(head, &request, listener.protocol);
+    request
 }
 
 /// Returns what the log says of a connection.

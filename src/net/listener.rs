@@ -7,6 +7,7 @@
 use crate::base::ip::ClientAddress;
 use crate::broker::{EventSender, ListenerCounters, ListenerKey};
 use crate::config::{Address, Hosts, Listener, ListenerSettings};
+use crate::net::access::CurrentAccess;
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
 use crate::net::notice_log::{Notice, NoticeLog};
@@ -35,6 +36,8 @@ pub(crate) struct ListenerShared {
     /// `max_connections_per_ip` of the listener, for each [`SubnetKey`](crate::base::ip::SubnetKey): one IPv4 address,
     /// or one /64 network of IPv6.
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
+    /// `access` of the listener.
+    pub(crate) access: Arc<CurrentAccess>,
     notices: NoticeLog,
 }
 
@@ -52,13 +55,15 @@ impl ListenerShared {
             stopping,
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
+            access: CurrentAccess::new(settings.access.as_ref()),
             notices: NoticeLog::default(),
         })
     }
 
-    /// Changes the limits of connections, for those that there are, too: none is closed, but no other is admitted above
-    /// them.
-    pub(crate) fn set_limits(&self, settings: &ListenerSettings) {
+    /// Changes what holds for all connections: the limits of their number, above which no other is admitted and none is
+    /// closed, and the secrets of their tokens.
+    pub(crate) fn apply(&self, settings: &ListenerSettings) {
+        self.access.set(settings.access.as_ref());
         self.connection_limit.set(settings.max_connections);
         self.subnet_limit.set(settings.max_connections_per_ip);
     }

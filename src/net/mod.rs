@@ -2,6 +2,7 @@
 
 pub(crate) mod accept;
 mod acceptor;
+pub(crate) mod access;
 pub(crate) mod bans;
 pub(crate) mod bind;
 pub(crate) mod client_ip;

@@ -2,10 +2,11 @@
 
 use super::{
     Command, ConnectRequest, Message, Method, Realm, Setting, SettingError, SettingMap,
-    SlowConsumerPolicy,
+    SlowConsumerPolicy, TokenReader,
 };
 use crate::base::close::CloseReason;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Decodes the messages of one connection, in the connection's own task. It keeps what the next message needs: the
 /// client's dialect, if the protocol has several.
@@ -14,6 +15,9 @@ use serde_json::{Value, json};
 /// whether a command is allowed is for [`Realm::command`] to decide. `None` is a message that the protocol ignores;
 /// it is logged.
 pub type DecodeFn = Box<dyn FnMut(Message) -> Option<Command> + Send>;
+
+/// Creates the decoder of a new connection, which reads the access tokens in messages with this reader.
+pub type NewDecoder = fn(&Arc<dyn TokenReader>) -> DecodeFn;
 
 /// Creates the realm of a listener from its options.
 pub type NewRealm = fn(&SettingMap) -> Result<Box<dyn Realm>, Vec<SettingError>>;
@@ -49,8 +53,10 @@ pub struct Protocol {
     /// Returns the id that a client chose in its handshake, by which an operator finds its connection in the log, if
     /// the protocol has such ids. Never a secret.
     pub client_id: fn(&ConnectRequest) -> Option<String>,
+    /// The parameter of the query that may be an access token, beside `access_token`.
+    pub token_parameter: Option<&'static str>,
     /// Creates the decoder of a new connection.
-    pub new_decoder: fn() -> DecodeFn,
+    pub new_decoder: NewDecoder,
     /// Creates the realm of a listener from its options, of which none is missing: [`new_realm`].
     pub new_realm: NewRealm,
 }
@@ -58,7 +64,7 @@ pub struct Protocol {
 impl Protocol {
     /// Returns a protocol of this name without options, close reasons and an HTTP API, served at every path: for the
     /// small realms of tests, which set what else they need.
-    pub const fn bare<R: Realm>(name: &'static str, new_decoder: fn() -> DecodeFn) -> Self {
+    pub const fn bare<R: Realm>(name: &'static str, new_decoder: NewDecoder) -> Self {
         Self {
             name,
             endpoint: |_| "/".to_owned(),
@@ -71,6 +77,7 @@ impl Protocol {
             full_message: None,
             matches_path: |_| true,
             client_id: |_| None,
+            token_parameter: None,
             new_decoder,
             new_realm: new_realm::<R>,
         }

@@ -1,6 +1,6 @@
 //! Requests of clients, for a WebSocket or plain HTTP, and the realm's answers to them.
 
-use super::Body;
+use super::{Access, Body};
 use crate::base::ip::ClientAddress;
 
 /// The part of a client's request that a realm may see.
@@ -12,6 +12,8 @@ pub struct ConnectRequest {
     pub query: String,
     /// The client's address, as reported by trusted proxies.
     pub address: ClientAddress,
+    /// The access token of the request, and whether the listener demands one.
+    pub access: Access,
 }
 
 impl ConnectRequest {
@@ -91,6 +93,7 @@ mod tests {
             path: String::new(),
             query,
             address,
+            access: Access::default(),
         };
         assert_eq!(request.parameter("name").as_deref(), Some("J\u{fc} x"));
         assert_eq!(request.parameter("empty").as_deref(), Some(""));

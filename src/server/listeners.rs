@@ -176,7 +176,7 @@ impl Listeners {
         }
         let current = served.handle.current();
         let shared = Arc::clone(&current.shared);
-        shared.set_limits(&new.settings);
+        shared.apply(&new.settings);
         let change = ListenerChange {
             listener_index: current.index(),
             checks: checks(&new.settings),

@@ -217,7 +217,7 @@ mod tests {
     /// A protocol with bugs: it panics where the client's message says, and echoes all other messages.
     struct Buggy;
 
-    static BUGGY: Protocol = Protocol::bare::<Buggy>("buggy", || {
+    static BUGGY: Protocol = Protocol::bare::<Buggy>("buggy", |_| {
         Box::new(|message| match message {
             Message::Text(text) if text.as_str() == "decode" => panic!("as requested"),
             Message::Text(text) => Some(Command::new(text)),

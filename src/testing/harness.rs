@@ -10,11 +10,14 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::base::ip::ClientAddress;
 use crate::realm::{
-    Command, ConnectRequest, ConnectionId, Connections, Context, DecodeFn, Effect, HttpReply, Ids,
-    Message, Method, Protocol, Realm, Rejection, Request, Retention, SettingMap,
+    Access, Claims, Command, ConnectRequest, ConnectionId, Connections, Context, DecodeFn, Effect,
+    HttpReply, Ids, Message, Method, Protocol, Realm, Rejection, Request, Retention, SettingMap,
+    TokenError, TokenReader,
 };
+use crate::toolkit::jwt::{self, Secret, Verifier};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use uuid::{Builder, Uuid};
 
@@ -25,6 +28,8 @@ pub struct RealmHarness<R: Realm + ?Sized = dyn Realm> {
     ids: DeterministicIds,
     open: BTreeSet<ConnectionId>,
     decoders: BTreeMap<ConnectionId, DecodeFn>,
+    /// What reads the tokens in the messages of connections that have not sent any yet.
+    pub tokens: Arc<dyn TokenReader>,
     facts: Facts,
     /// Connections whose open is deferred.
     deferred: BTreeSet<ConnectionId>,
@@ -61,6 +66,43 @@ impl Connections for Facts {
     fn read_since(&self, conn: ConnectionId) -> Duration {
         self.read_since.get(&conn).copied().unwrap_or_default()
     }
+}
+
+/// A listener that reads no tokens.
+struct NoTokens;
+
+impl TokenReader for NoTokens {
+    fn read(&self, _: &str) -> Option<Result<Claims, TokenError>> {
+        None
+    }
+}
+
+/// The secret of the tokens of tests.
+const SECRET: &[u8] = b"a secret of the tests, 32 bytes and more";
+
+/// Returns the reader of a listener that reads no tokens.
+pub fn no_tokens() -> Arc<dyn TokenReader> {
+    Arc::new(NoTokens)
+}
+
+/// Returns the reader of a listener that reads the tokens that [`token`] makes.
+pub fn test_tokens() -> Arc<dyn TokenReader> {
+    Arc::new(Verifier {
+        secrets: vec![Secret::new(SECRET)],
+        audience: None,
+    })
+}
+
+/// Returns a signed token with these claims.
+pub fn token(claims: &serde_json::Value) -> String {
+    jwt::sign(claims, &Secret::new(SECRET))
+}
+
+/// Returns what a client shows that has a token with these claims in its request, or none, to a listener that demands one,
+/// or does not.
+pub fn access(is_required: bool, claims: Option<serde_json::Value>) -> Access {
+    let token = claims.and_then(|claims| test_tokens().read(&token(&claims)));
+    Access { is_required, token }
 }
 
 /// Returns no lines, for assertions that a call had no effects.
@@ -118,6 +160,7 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
             ids: DeterministicIds::default(),
             open: BTreeSet::new(),
             decoders: BTreeMap::new(),
+            tokens: no_tokens(),
             facts: Facts::default(),
             deferred: BTreeSet::new(),
             paused: BTreeMap::new(),
@@ -135,6 +178,17 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
             .expect("no rejection by an HTTP status")
     }
 
+    /// Opens a connection of a client that shows this to a listener that reads tokens; it must not be rejected by an HTTP
+    /// status.
+    pub fn open_with(&mut self, conn: u64, target: &str, access: Access) -> Vec<String> {
+        let request = ConnectRequest {
+            access,
+            ..connect_request(target, "127.0.0.1")
+        };
+        self.try_open_request(conn, request)
+            .expect("no rejection by an HTTP status")
+    }
+
     /// Opens a connection, unless the realm rejects it by an HTTP status.
     pub fn try_open(
         &mut self,
@@ -142,7 +196,14 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
         target: &str,
         address: &str,
     ) -> Result<Vec<String>, Rejection> {
-        let request = connect_request(target, address);
+        self.try_open_request(conn, connect_request(target, address))
+    }
+
+    fn try_open_request(
+        &mut self,
+        conn: u64,
+        request: ConnectRequest,
+    ) -> Result<Vec<String>, Rejection> {
         let conn = ConnectionId(conn);
         self.open.insert(conn);
         self.record_activity(conn);
@@ -161,17 +222,25 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
 
     /// Sends a plain GET request.
     pub fn get(&mut self, target: &str) -> HttpReply {
-        self.request(Method::Get, target, "")
+        self.get_with(target, Access::default())
+    }
+
+    /// Sends a plain GET request of a client that shows this to a listener that reads tokens.
+    pub fn get_with(&mut self, target: &str, access: Access) -> HttpReply {
+        self.request(Method::Get, target, access, "")
     }
 
     /// Sends a plain POST request.
     pub fn post(&mut self, target: &str, body: &str) -> HttpReply {
-        self.request(Method::Post, target, body)
+        self.request(Method::Post, target, Access::default(), body)
     }
 
-    fn request(&mut self, method: Method, target: &str, body: &str) -> HttpReply {
+    fn request(&mut self, method: Method, target: &str, access: Access, body: &str) -> HttpReply {
         let request = Request {
-            connect: connect_request(target, "127.0.0.1"),
+            connect: ConnectRequest {
+                access,
+                ..connect_request(target, "127.0.0.1")
+            },
             method,
             body: body.into(),
         };
@@ -193,7 +262,7 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
         let decode = self
             .decoders
             .entry(ConnectionId(conn))
-            .or_insert_with(new_decoder);
+            .or_insert_with(|| new_decoder(&self.tokens));
         match decode(message) {
             Some(command) => self.command(conn, command),
             None => no_lines(),
@@ -452,6 +521,7 @@ fn connect_request(target: &str, address: &str) -> ConnectRequest {
             "unix" => ClientAddress::Unix,
             ip => ip.parse::<IpAddr>().expect("an IP address").into(),
         },
+        access: Access::default(),
     }
 }
 

@@ -29,7 +29,7 @@ struct EchoAnything;
 static PROTOCOL: Protocol = Protocol {
     listener_defaults: || json!({"max_message_size": 16 << 20}),
     slow_consumer_policy: SlowConsumerPolicy::Backpressure,
-    ..Protocol::bare::<EchoAnything>("autobahn", || {
+    ..Protocol::bare::<EchoAnything>("autobahn", |_| {
         Box::new(|message| Some(Command::new(message)))
     })
 };

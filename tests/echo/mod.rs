@@ -33,7 +33,8 @@ pub static PROTOCOL: Protocol = Protocol {
     full_message: None,
     matches_path: |path| path == ENDPOINT,
     client_id: |_| None,
-    new_decoder: || {
+    token_parameter: None,
+    new_decoder: |_| {
         Box::new(|message| match message {
             Message::Text(text) => Some(Command::new(text)),
             Message::Binary(_) => None,

@@ -17,7 +17,7 @@ struct Hanging;
 
 static HANGING: Protocol = Protocol {
     listener_defaults: || json!({"address": "localhost:7001"}),
-    ..Protocol::bare::<Hanging>("hanging", || {
+    ..Protocol::bare::<Hanging>("hanging", |_| {
         Box::new(|message| match message {
             Message::Text(text) if text.as_str() == "hang" => Some(Command::new(())),
             _ => None,

@@ -10,8 +10,8 @@ use crate::broker::{
 };
 use crate::config::Address;
 use crate::realm::{
-    Command, Commands, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol, Realm,
-    Recipients, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Access, Command, Commands, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Protocol,
+    Realm, Recipients, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use futures::channel::oneshot;
 use std::collections::VecDeque;
@@ -217,7 +217,7 @@ const fn protocol(slow_consumer_policy: SlowConsumerPolicy) -> Protocol {
     Protocol {
         close_reasons: &[CloseReason::GOODBYE],
         slow_consumer_policy,
-        ..Protocol::bare::<MockRealm>("mock", || unreachable!())
+        ..Protocol::bare::<MockRealm>("mock", |_| unreachable!())
     }
 }
 
@@ -482,6 +482,7 @@ impl BrokerHarness {
                 path: String::new(),
                 query: String::new(),
                 address: address.into(),
+                access: Access::default(),
             },
             outbox,
             status: Arc::new(status),

@@ -5,7 +5,7 @@ use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
 use crate::broker::{BYTES_PER_UNIT, CloseOrder, Event, HttpEvent, inbox, lane};
 use crate::realm::{
-    ConnectRequest, ConnectionId, Figures, HttpReply, Method, Request,
+    Access, ConnectRequest, ConnectionId, Figures, HttpReply, Method, Request,
     SlowConsumerPolicy::{Backpressure, Disconnect},
 };
 use futures::channel::oneshot;
@@ -164,6 +164,7 @@ fn a_request_is_answered_by_its_realm_and_a_long_reply_is_more_work() {
         path: "/path".to_owned(),
         query: "x".repeat(5 * BYTES_PER_UNIT),
         address: std::net::IpAddr::from([127, 0, 0, 1]).into(),
+        access: Access::default(),
     };
     let event = HttpEvent {
         listener_index: 0,

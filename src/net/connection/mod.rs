@@ -22,7 +22,7 @@ use crate::base::frame::Frame;
 use crate::broker::MAX_PONG_TIME;
 use crate::config::ListenerSettings;
 use crate::net::socket::ClientSocket;
-use crate::realm::Protocol;
+use crate::realm::DecodeFn;
 pub(crate) use broker_link::BrokerLink;
 pub(crate) use connection_log::ConnectionLog;
 use exit::PumpExit;
@@ -48,7 +48,7 @@ impl Connection {
         already_read: Vec<u8>,
         upgrade_response: &[u8],
         link: BrokerLink,
-        protocol: &'static Protocol,
+        decoder: DecodeFn,
         settings: &ListenerSettings,
         log: ConnectionLog,
     ) -> Self {
@@ -68,7 +68,7 @@ impl Connection {
             pump: Box::new(Pump::new(
                 websocket,
                 link,
-                protocol,
+                decoder,
                 log,
                 settings.close_timeout,
             )),

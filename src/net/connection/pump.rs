@@ -9,7 +9,7 @@ use super::turn::{MAX_FRAMES, Turn};
 use super::websocket::WebSocket;
 use crate::base::close::DisconnectReason;
 use crate::broker::{CloseOrder, Directives};
-use crate::realm::{DecodeFn, Message, Protocol};
+use crate::realm::{DecodeFn, Message};
 use async_tungstenite::tungstenite::Message as WebSocketMessage;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ impl Pump {
     pub(super) fn new(
         websocket: WebSocket,
         link: BrokerLink,
-        protocol: &'static Protocol,
+        decoder: DecodeFn,
         log: ConnectionLog,
         close_timeout: Duration,
     ) -> Self {
@@ -55,7 +55,7 @@ impl Pump {
             link,
             memory: ReceiveMemory::default(),
             pings: Pings::default(),
-            decoder: (protocol.new_decoder)(),
+            decoder,
             exit: None,
             log,
             opened_at: Instant::now(),

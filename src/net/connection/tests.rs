@@ -17,6 +17,7 @@ use crate::net::socket::ClientSocket;
 use crate::net::stream::AcceptedStream;
 use crate::protocols;
 use crate::realm::ConnectionId;
+use crate::testing::harness::no_tokens;
 use async_io::block_on;
 use async_std::future::timeout;
 use async_std::net::TcpStream;
@@ -84,8 +85,9 @@ impl Harness {
             id: None,
             traces_messages: false,
         };
+        let decoder = (protocol.new_decoder)(&no_tokens());
         let connection =
-            Connection::new(socket, Vec::new(), RESPONSE, link, protocol, &settings, log);
+            Connection::new(socket, Vec::new(), RESPONSE, link, decoder, &settings, log);
         Self {
             connection,
             client,

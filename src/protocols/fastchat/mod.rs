@@ -132,7 +132,8 @@ pub static PROTOCOL: Protocol = Protocol {
     full_message: None,
     matches_path: |path| matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat"),
     client_id: |_| None,
-    new_decoder: || {
+    token_parameter: None,
+    new_decoder: |_| {
         let mut decoder = Decoder::default();
         Box::new(move |message| Some(Command::new(decoder.decode(&message))))
     },

@@ -80,7 +80,8 @@ pub static PROTOCOL: Protocol = Protocol {
     // Every path is accepted (rulings), since one listener serves one protocol only.
     matches_path: |_| true,
     client_id: |_| None,
-    new_decoder: || {
+    token_parameter: None,
+    new_decoder: |_| {
         let mut decoder = Decoder::default();
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
     },

@@ -80,7 +80,8 @@ pub static PROTOCOL: Protocol = Protocol {
     full_message: None,
     matches_path: |path| path == ENDPOINT || code_in(path).is_some(),
     client_id: |_| None,
-    new_decoder: || {
+    token_parameter: None,
+    new_decoder: |_| {
         Box::new(|message| match message {
             // The frame for the peer, so that the broker does not copy it.
             Message::Text(text) => Some(Command::new(Frame::text(text))),

@@ -115,7 +115,8 @@ pub static PROTOCOL: Protocol = Protocol {
     // The path depends on the options, so `open` and `request` check it.
     matches_path: |_| true,
     client_id: |request| request.parameter("id"),
-    new_decoder: || Box::new(|message| codec::decode(&message).map(Command::new)),
+    token_parameter: Some("token"),
+    new_decoder: |_| Box::new(|message| codec::decode(&message).map(Command::new)),
     new_realm: new_realm::<PeerJs>,
 };
 

@@ -94,7 +94,8 @@ pub static PROTOCOL: Protocol = Protocol {
     full_message: None,
     matches_path: |path| path == ENDPOINT,
     client_id: |_| None,
-    new_decoder: || {
+    token_parameter: None,
+    new_decoder: |_| {
         let mut decoder = Decoder::default();
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
     },

@@ -3,12 +3,13 @@
 use crate::base::frame::Frame;
 use crate::protocols::peerdrop::PROTOCOL;
 use crate::realm::{Command, Message};
+use crate::testing::harness::no_tokens;
 use crate::testing::messages;
 
 /// Decodes the messages of one connection, one per line. A text is relayed unchanged; a binary message is
 /// ignored.
 pub(crate) fn decode_all(bytes: &[u8]) {
-    let mut decode = (PROTOCOL.new_decoder)();
+    let mut decode = (PROTOCOL.new_decoder)(&no_tokens());
     for message in messages(bytes) {
         let decoded = decode(message.clone()).map(Command::into::<Frame>);
         match message {

@@ -38,7 +38,7 @@
 //! | what an operator is shown | `the_figures_are_the_sessions_the_joins_that_wait_the_wrong_codes_and_who_guessed_too_often` |
 
 use crate::protocols::peerdrop::*;
-use crate::testing::harness::{RealmHarness, no_lines};
+use crate::testing::harness::{RealmHarness, no_lines, no_tokens};
 use serde_json::json;
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ fn texts_sent_before_the_peer_has_joined_are_dropped() {
 
 #[test]
 fn binary_frames_are_ignored() {
-    assert!((PROTOCOL.new_decoder)()(Message::Binary(vec![1, 2, 3].into())).is_none());
+    assert!((PROTOCOL.new_decoder)(&no_tokens())(Message::Binary(vec![1, 2, 3].into())).is_none());
 }
 
 #[test]
