@@ -61,6 +61,13 @@ impl CloseReason {
         should_reconnect: true,
     });
 
+    /// The client's access token has expired. A fresh one is admitted.
+    pub const TOKEN_EXPIRED: Self = Self::new(&CloseProperties {
+        code: 1008,
+        reason: "token expired",
+        should_reconnect: true,
+    });
+
     /// A message was larger than the listener's `max_message_size`.
     pub const TOO_BIG: Self = Self::new(&CloseProperties {
         code: 1009,
@@ -89,6 +96,13 @@ impl CloseReason {
         should_reconnect: true,
     });
 
+    /// The client has no access token where one is demanded, or one that is refused.
+    pub const UNAUTHORIZED: Self = Self::new(&CloseProperties {
+        code: 4401,
+        reason: "unauthorized",
+        should_reconnect: false,
+    });
+
     /// The client did not send in time what keeps a connection open, or did not answer a probe.
     pub const TIMED_OUT: Self = Self::new(&CloseProperties {
         code: 4408,
@@ -112,16 +126,18 @@ impl CloseReason {
     });
 
     /// All of these, in the order of their codes.
-    pub const COMMON: [Self; 11] = [
+    pub const COMMON: [Self; 13] = [
         Self::REMOVED,
         Self::SHUTTING_DOWN,
         Self::PROTOCOL_ERROR,
         Self::INVALID_UTF8,
         Self::UNFINISHED_MESSAGE,
+        Self::TOKEN_EXPIRED,
         Self::TOO_BIG,
         Self::INTERNAL_ERROR,
         Self::TOO_SLOW,
         Self::SHORT_OF_MEMORY,
+        Self::UNAUTHORIZED,
         Self::TIMED_OUT,
         Self::TOO_MANY_CONNECTIONS,
     ];

@@ -109,7 +109,7 @@ impl Broker {
         }
         if result.is_err() {
             self.admission.deferred.remove(&conn);
-            self.connections.remove(&conn);
+            self.remove_connection(conn);
         }
         self.count_accepted(conn);
         if let Some(connection) = self.connections.get_mut(&conn) {
@@ -158,7 +158,7 @@ impl Broker {
     /// Rejects a connection whose open is deferred, and removes it; does nothing for any other.
     pub(super) fn reject(&mut self, conn: ConnectionId, rejection: Rejection) {
         if let Some(deferred) = self.admission.deferred.remove(&conn) {
-            self.connections.remove(&conn);
+            self.remove_connection(conn);
             // Fails only if the client is gone.
             let _ = deferred
                 .reply_to

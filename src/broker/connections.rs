@@ -130,6 +130,12 @@ impl Connection {
 }
 
 impl Broker {
+    /// Removes a connection, and returns it.
+    pub(super) fn remove_connection(&mut self, conn: ConnectionId) -> Option<Box<Connection>> {
+        self.expiries.remove(conn);
+        self.connections.remove(&conn)
+    }
+
     /// Checks all connections, once a second: closes those whose message does not end, sends the Pings that are
     /// due, drops those that are silent, and frees what empty outboxes keep. Returns the probes whose time is up, each
     /// with whether the client is alive.

@@ -36,6 +36,7 @@ impl Broker {
                 self.deliver(recipient, frame, sender);
             }
             Effect::Close(conn, reason) => self.close(conn, reason),
+            Effect::ExpireAt(conn, end) => self.expire_at(conn, end),
             Effect::Probe(conn, timeout) => self.probe(now, conn, timeout),
             Effect::Defer(conn) => self.defer(now, conn),
             Effect::Admit(conn) => self.admit(conn),

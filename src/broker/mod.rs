@@ -15,6 +15,7 @@ mod counters;
 mod delivery;
 mod event;
 mod eviction;
+mod expiries;
 mod fair_share;
 mod figures;
 mod histogram;
@@ -47,6 +48,7 @@ use event::EventReceiver;
 pub(crate) use event::{
     DisconnectCounts, Event, HttpEvent, ListenerChange, NewListener, OpenEvent,
 };
+use expiries::Expiries;
 use futures::StreamExt;
 pub(crate) use histogram::Histogram;
 pub(crate) use inbox::{EventSender, Inbox, inbox, lane};
@@ -87,6 +89,7 @@ pub(crate) struct Broker {
     new_lanes: Vec<EventReceiver>,
     connections: ConnectionTable,
     admission: Admission,
+    expiries: Expiries,
     pausing: Pausing,
     memory: Memory,
     /// Effects of the current realm call; kept between calls to reuse the allocation.
@@ -128,6 +131,7 @@ impl Broker {
             new_lanes: Vec::new(),
             connections: ConnectionTable::default(),
             admission: Admission::default(),
+            expiries: Expiries::default(),
             pausing: Pausing::default(),
             effects: Vec::new(),
             broadcasts: Broadcasts::default(),
@@ -330,7 +334,7 @@ impl Broker {
         self.resume_senders_of(conn);
         self.admission.remove(conn);
         self.pausing.remove(conn);
-        if let Some(connection) = self.connections.remove(&conn) {
+        if let Some(connection) = self.remove_connection(conn) {
             self.memory.track_closing(connection);
         }
         if is_reported || self.stopping {
@@ -341,7 +345,8 @@ impl Broker {
         })
     }
 
-    /// Does the work of each second: the check of all connections, results of probes, and the `tick` of all realms.
+    /// Does the work of each second: the check of all connections, results of probes, ends of tokens, and the `tick` of all
+    /// realms.
     fn tick(&mut self, now: Now) -> usize {
         if self.stopping {
             return 1;
@@ -353,6 +358,7 @@ impl Broker {
         for (conn, alive) in probe_results {
             work += self.probe_result(now, conn, alive);
         }
+        work += self.close_expired(now);
         work += self.expire_deferred(now);
         for listener_index in 0..self.slots.len() {
             work += self.run_realm(now, listener_index, None, |realm, cx| realm.tick(cx));
@@ -372,6 +378,7 @@ impl Broker {
             new_lanes,
             connections,
             admission,
+            expiries,
             pausing,
             memory,
             effects,
@@ -388,6 +395,7 @@ impl Broker {
         new_lanes.free_spare();
         connections.free_spare();
         admission.free_spare();
+        expiries.free_spare();
         pausing.free_spare();
         memory.free_spare();
         effects.free_spare();

@@ -167,6 +167,13 @@ impl<'a> Context<'a> {
         self.ids.uuid()
     }
 
+    /// Has a connection end with its client's token, at this time since the Unix epoch (see
+    /// [`Claims::end`](super::Claims::end)); `None`: the token, and so the connection, has no end. A later call takes the
+    /// place of an earlier one.
+    pub fn expire_at(&mut self, conn: ConnectionId, end: Option<Duration>) {
+        self.effects.push(Effect::ExpireAt(conn, end));
+    }
+
     /// Closes a connection after the frames already sent to it.
     pub fn close(&mut self, conn: ConnectionId, reason: CloseReason) {
         self.effects.push(Effect::Close(conn, reason));

@@ -95,6 +95,9 @@ pub enum Effect {
     /// Close a connection after the frames already sent to it. [`Realm::close`] follows, as for any other
     /// end of a connection.
     Close(ConnectionId, CloseReason),
+    /// Close a connection with [`CloseReason::TOKEN_EXPIRED`] at this time since the Unix epoch, or up to a second later:
+    /// the end of its client's token. A later one takes its place; `None`: the connection has no end.
+    ExpireAt(ConnectionId, Option<Duration>),
     /// Probe a connection: send a Ping, which must be answered within this time. [`Realm::probe_result`]
     /// follows, unless the connection closes first. A second probe while one is pending changes nothing.
     ///

@@ -4,7 +4,8 @@
 //! It keeps the broker's guarantees: `close` is called once for each connection that closes, and a closed
 //! connection receives nothing more. The effects of a call are returned as lines: `2 < text` for a frame to
 //! connection 2, `2 x 4404 no such session` for a Close, `2 ? 5 s` for a probe with that timeout, `2 ~ deferred`,
-//! `2 ~ admitted` and `2 ~ rejected 429` for an open that is deferred, and `2 ~ paused` and `2 ~ resumed`.
+//! `2 ~ admitted` and `2 ~ rejected 429` for an open that is deferred, `2 ~ paused` and `2 ~ resumed`, and
+//! `2 ~ expires at 1768557660` and `2 ~ never expires` for the end of a client's token.
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
@@ -430,6 +431,11 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
                     lines.push(format!("{} ? {} s", conn.0, timeout.as_secs_f64()));
                 }
                 Effect::Probe(..) => {}
+                Effect::ExpireAt(conn, end) if self.open.contains(&conn) => lines.push(match end {
+                    Some(end) => format!("{} ~ expires at {}", conn.0, end.as_secs_f64()),
+                    None => format!("{} ~ never expires", conn.0),
+                }),
+                Effect::ExpireAt(..) => {}
                 Effect::ResumeReading(conn) => {
                     if let Some(commands) = self.paused.remove(&conn) {
                         lines.push(format!("{} ~ resumed", conn.0));

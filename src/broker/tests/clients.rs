@@ -56,7 +56,7 @@ fn a_client_is_described_with_its_whole_address_its_traffic_and_its_beginning() 
     );
     assert_eq!((client.bytes_in, client.bytes_out), (10, 20));
     assert_eq!(client.protocol, "mock");
-    // The harness's wall clock stands still at the epoch.
+    // The harness's wall clock stands at the epoch.
     assert_eq!(
         client.since,
         SystemTime::UNIX_EPOCH - Duration::from_secs(2)

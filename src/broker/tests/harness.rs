@@ -35,6 +35,8 @@ pub(crate) enum Action {
     Deliver(u64, String),
     /// Sends a text to a connection if a delivery of it would succeed.
     SendIfDeliverable(u64, String),
+    /// Has a connection end at this second since the Unix epoch.
+    ExpireAt(u64, Option<u64>),
     /// Probes a connection with a timeout of 5 s.
     Probe(u64),
     /// Admits a connection whose open is deferred.
@@ -200,6 +202,9 @@ impl MockRealm {
                     cx.send(ConnectionId(to), frame);
                 }
             }
+            Action::ExpireAt(conn, second) => {
+                cx.expire_at(ConnectionId(conn), second.map(Duration::from_secs));
+            }
             Action::Probe(conn) => cx.probe(ConnectionId(conn), Duration::from_secs(5)),
             Action::Admit(conn) => cx.admit(ConnectionId(conn)),
             Action::Reject(conn) => cx.reject(ConnectionId(conn), REJECTION),
@@ -334,6 +339,8 @@ pub(crate) struct BrokerHarness {
     pub(crate) broker: Broker,
     /// Time since the daemon started.
     pub(crate) now: Duration,
+    /// The wall clock, in seconds since the Unix epoch.
+    pub(crate) wall: u64,
     log: Arc<Mutex<Vec<String>>>,
     /// The key of the listener.
     pub(crate) key: ListenerKey,
@@ -377,6 +384,7 @@ impl BrokerHarness {
         Self {
             broker,
             now: Duration::ZERO,
+            wall: 0,
             log,
             key,
             outbox_limit: 120,
@@ -419,7 +427,7 @@ impl BrokerHarness {
     fn broker_now(&self) -> Now {
         Now {
             monotonic: self.now,
-            wall: SystemTime::UNIX_EPOCH,
+            wall: SystemTime::UNIX_EPOCH + Duration::from_secs(self.wall),
         }
     }
 

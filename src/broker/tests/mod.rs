@@ -4,6 +4,7 @@ mod admission;
 mod batches;
 mod broadcasts;
 mod clients;
+mod expiries;
 pub(crate) mod harness;
 mod keepalive;
 mod lifecycle;
