@@ -31,3 +31,5 @@ impl HeapBytes for String {
 }
 
 impl HeapBytes for Uuid {}
+
+impl HeapBytes for () {}

@@ -7,6 +7,7 @@ pub(crate) mod in_flight;
 pub(crate) mod json;
 pub(crate) mod jwt;
 pub(crate) mod pending_clients;
+pub(crate) mod proven;
 pub(crate) mod rate_limit;
 pub(crate) mod recently_gone;
 pub(crate) mod recipient_lists;

@@ -171,7 +171,6 @@ mod tests {
     impl HeapBytes for &str {}
     impl HeapBytes for i32 {}
     impl HeapBytes for usize {}
-    impl HeapBytes for () {}
     impl HeapBytes for Vec<u8> {
         fn heap_bytes(&self) -> usize {
             self.capacity()
