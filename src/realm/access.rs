@@ -121,9 +121,10 @@ pub enum TokenError {
     Missing,
 }
 
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl TokenError {
+    /// Returns the reason in words, for the client.
+    pub const fn text(self) -> &'static str {
+        match self {
             Self::TooLong => "the token must have at most 8192 bytes",
             Self::Malformed => "the token must be a JSON Web Token whose claims have their types",
             Self::Algorithm => "the token must be signed with HS256, without \"crit\"",
@@ -135,7 +136,13 @@ impl fmt::Display for TokenError {
             Self::Missing => {
                 "a token is needed: \"Authorization: Bearer\", or \"access_token\" in the query"
             }
-        })
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 
