@@ -1,5 +1,6 @@
 //! The memory behind a value, for what realms store and count in the memory budget.
 
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Bytes that the allocator takes for each allocation besides those that were asked for (glibc: a header, and
@@ -27,6 +28,13 @@ pub const fn allocation(bytes: usize) -> usize {
 impl HeapBytes for String {
     fn heap_bytes(&self) -> usize {
         allocation(self.capacity())
+    }
+}
+
+impl HeapBytes for Arc<str> {
+    /// Counts the text for each that shares it, as the others may go first. Two counters precede it.
+    fn heap_bytes(&self) -> usize {
+        allocation(self.len() + 2 * size_of::<usize>())
     }
 }
 
