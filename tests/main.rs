@@ -35,6 +35,7 @@ mod moderation;
 mod operator;
 mod peerdrop;
 mod peerjs;
+mod peerjs_access;
 mod protocol_lists;
 mod proxies;
 mod refusals;

@@ -10,6 +10,7 @@ mod protocol_files;
 mod rounds;
 pub mod status_port;
 mod tap;
+pub mod tokens;
 pub mod transcript;
 
 pub use client::{

@@ -1,13 +1,19 @@
 //! Who gets an id: clients that connect, that take an id over, and that wait until its holder was probed.
 
-use super::claims::{Claim, Contest, Token};
+use super::claims::{Claim, Contest, Credential, Token};
 use super::close_reasons;
 use super::messages::{ErrorPayload, MAX_ID_BYTES, MAX_TOKEN_BYTES, ServerMessage};
 use super::{FULL_ERROR, Peer, PeerJs};
 use crate::base::close::CloseReason;
 use crate::base::frame::Frame;
 use crate::base::ip::SubnetKey;
-use crate::realm::{ConnectRequest, ConnectionId, Context};
+use crate::realm::{Claims, ConnectRequest, ConnectionId, Context, TokenError};
+use crate::toolkit::jwt;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// What is wrong with an access token for another id.
+const OTHER_ID: &str = "the access token is for another id (\"sub\")";
 
 /// The message to a client that is rejected, and the close reason.
 pub(super) type CloseWith = (Frame, CloseReason);
@@ -25,33 +31,68 @@ pub(super) fn id_taken() -> CloseWith {
     (taken, close_reasons::ID_TAKEN)
 }
 
+/// Returns the rejection of a client with an ERROR.
+fn error(msg: &str, reason: CloseReason) -> CloseWith {
+    let payload = ErrorPayload { msg };
+    (Frame::json(&ServerMessage::Error { payload }), reason)
+}
+
+/// Returns what is wrong with the access token of a client, or that it has none where one is demanded.
+pub(super) const fn problem_with_token(problem: TokenError) -> &'static str {
+    match problem {
+        // The text for all protocols does not name `token`.
+        TokenError::Missing => {
+            "an access token is needed: \"token\" or \"access_token\" in the query, or \"Authorization: Bearer\""
+        }
+        problem => problem.text(),
+    }
+}
+
 impl PeerJs {
-    /// Reads the id and the token of a client.
+    /// Reads the id of a client, and what it shows for it. `access`: what its access token says, if it has one.
     ///
     /// # Errors
-    /// A parameter is missing, wrong or too long: the message that says so, and the close reason.
-    fn read_claim(&self, request: &ConnectRequest) -> Result<Claim, CloseWith> {
-        let reject = |msg, reason| {
-            let payload = ErrorPayload { msg };
-            Err((Frame::json(&ServerMessage::Error { payload }), reason))
-        };
+    /// A parameter is missing, wrong or too long, or the access token is for another id: the message that says so, and
+    /// the close reason.
+    fn read_claim(
+        &self,
+        request: &ConnectRequest,
+        access: Option<&Claims>,
+    ) -> Result<Claim, CloseWith> {
         let parameter = |name| request.parameter(name).filter(|value| !value.is_empty());
-        let (Some(id), Some(token), Some(key)) =
-            (parameter("id"), parameter("token"), parameter("key"))
-        else {
+        let subject = access.and_then(|access| access.subject.as_deref());
+        let own_id = || subject.filter(|id| !id.is_empty()).map(str::to_owned);
+        // What has the shape of an access token was read as one.
+        let is_documents = |token: &String| access.is_none() || !jwt::has_shape(token);
+        let token = parameter("token").filter(is_documents);
+        let is_too_long = token.as_ref().is_some_and(|it| it.len() > MAX_TOKEN_BYTES);
+        let token = token.map(|token| Token::of(&token));
+        let credential = match (access, subject) {
+            (None, _) => token.map(Credential::Token),
+            (Some(_), None) => Some(Credential::Access(token)),
+            (Some(_), Some(_)) => Some(Credential::Subject),
+        };
+        let (Some(id), Some(credential), Some(key)) = (
+            parameter("id").or_else(own_id),
+            credential,
+            parameter("key"),
+        ) else {
             let msg = "No id, token, or key supplied to websocket server";
-            return reject(msg, close_reasons::BAD_PARAMETERS);
+            return Err(error(msg, close_reasons::BAD_PARAMETERS));
         };
         if key != self.options.key.0 {
-            return reject("Invalid key provided", close_reasons::WRONG_KEY);
+            return Err(error("Invalid key provided", close_reasons::WRONG_KEY));
         }
-        if id.len() > MAX_ID_BYTES || token.len() > MAX_TOKEN_BYTES {
+        if id.len() > MAX_ID_BYTES || is_too_long {
             let msg = "Id is longer than 256 bytes, or token longer than 2048";
-            return reject(msg, close_reasons::BAD_PARAMETERS);
+            return Err(error(msg, close_reasons::BAD_PARAMETERS));
+        }
+        if subject.is_some_and(|subject| subject != id) {
+            return Err(error(OTHER_ID, CloseReason::UNAUTHORIZED));
         }
         Ok(Claim {
             id: id.into(),
-            token: Token::of(&token),
+            credential,
             address: SubnetKey::of(request.address),
         })
     }
@@ -66,26 +107,42 @@ impl PeerJs {
         conn: ConnectionId,
         request: &ConnectRequest,
     ) -> Result<(), CloseWith> {
-        let claim = self.read_claim(request)?;
+        let access = request.access.claims(None, cx.wall).map_err(|problem| {
+            let msg = problem_with_token(problem);
+            error(msg, CloseReason::UNAUTHORIZED)
+        })?;
+        let claim = self.read_claim(request, access.as_ref())?;
+        self.decide(cx, conn, claim)?;
+        if let Some(end) = access.and_then(|access| access.end()) {
+            cx.expire_at(conn, Some(end));
+        }
+        Ok(())
+    }
+
+    /// Decides who has an id, the client that claims it or its holder, or has the client wait until the holder was probed.
+    ///
+    /// # Errors
+    /// As [`Self::handle_connect`].
+    fn decide(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        claim: Claim,
+    ) -> Result<(), CloseWith> {
         let Some(holder) = self.peers.get(&claim.id) else {
-            let limit = self.options.concurrent_limit as usize;
-            if limit > 0 && self.peers.len() >= limit {
-                return Err((Frame::text(FULL_ERROR), CloseReason::TOO_MANY_CONNECTIONS));
-            }
-            let id = claim.id.clone();
-            self.is_list_current = false;
-            self.admit(cx, conn, claim, Contest::default());
-            for frame in self.mailbox.take(&id) {
-                cx.send(conn, frame);
-            }
-            return Ok(());
+            return self.admit_first(cx, conn, claim);
         };
-        let is_same_client = holder.token == claim.token;
-        let must_probe = if is_same_client {
-            holder.contest.is_on(cx.now)
-        } else {
-            let silent_after = self.options.silent_after.duration();
-            cx.silence(holder.connection) >= silent_after
+        let is_same_client = holder.credential.is_same_client(claim.credential);
+        let must_probe = match claim.credential.rank().cmp(&holder.credential.rank()) {
+            Ordering::Less => return Err(id_taken()),
+            Ordering::Greater => {
+                self.replace_holder(cx, conn, claim, close_reasons::ID_TAKEN);
+                return Ok(());
+            }
+            Ordering::Equal if is_same_client => holder.contest.is_on(cx.now),
+            Ordering::Equal => {
+                cx.silence(holder.connection) >= self.options.silent_after.duration()
+            }
         };
         if must_probe {
             let timeout = self.options.takeover_timeout.duration();
@@ -99,20 +156,53 @@ impl PeerJs {
         Ok(())
     }
 
+    /// Admits a client under an id that has no holder, and sends it what is stored for the id.
+    ///
+    /// # Errors
+    /// The id was a client's with an access token, and this one has none; or the server is full.
+    fn admit_first(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        claim: Claim,
+    ) -> Result<(), CloseWith> {
+        if !claim.credential.has_access_token() && self.proven.contains(&claim.id) {
+            return Err(id_taken());
+        }
+        let limit = self.options.concurrent_limit as usize;
+        if limit > 0 && self.peers.len() >= limit {
+            return Err((Frame::text(FULL_ERROR), CloseReason::TOO_MANY_CONNECTIONS));
+        }
+        let id = claim.id.clone();
+        self.is_list_current = false;
+        self.admit(cx, conn, claim, Contest::default());
+        for frame in self.mailbox.take(&id) {
+            cx.send(conn, frame);
+        }
+        Ok(())
+    }
+
     /// Handles that the holder of an id has disconnected: what it has stored is dropped, and the first client
-    /// that waits for the id gets it.
-    pub(super) fn handle_gone(&mut self, cx: &mut Context, id: &str) {
+    /// that waits for the id gets it, unless it has shown less.
+    pub(super) fn handle_gone(&mut self, cx: &mut Context, id: &Arc<str>) {
         let Some(holder) = self.peers.remove(id) else {
             return;
         };
         self.checks.remove(&(holder.check_at, holder.connection));
         self.mailbox.remove_source(id);
         self.is_list_current = false;
-        let Some(&first) = self.claims.of(id).first() else {
+        if holder.credential.has_access_token() {
+            self.proven.insert(cx.now, Arc::clone(id));
+        }
+        let rank = holder.credential.rank();
+        let may_follow = |claim: &Claim| claim.credential.rank() >= rank;
+        let mut waiting = self.claims.of(id).into_iter();
+        let Some(first) = waiting.find(|&conn| self.claims.get(conn).is_some_and(may_follow))
+        else {
             return;
         };
         if let Some(claim) = self.claims.remove(first) {
-            let is_same_client = holder.token == claim.token;
+            let is_same_client = holder.credential.is_same_client(claim.credential);
             let contest = is_same_client.then_some(holder.contest);
             self.admit(cx, first, claim, contest.unwrap_or_default());
             self.refuse_claims(cx, id);
@@ -128,7 +218,7 @@ impl PeerJs {
         let (Some(holder), Some(claim)) = (self.peers.get(id), self.claims.remove(first)) else {
             return;
         };
-        let reason = if holder.token == claim.token {
+        let reason = if holder.credential.is_same_client(claim.credential) {
             close_reasons::REPLACED
         } else {
             CloseReason::TIMED_OUT
@@ -137,15 +227,14 @@ impl PeerJs {
     }
 
     /// Refuses the clients that wait for a probe of the holder of an id, which has answered it, or is a new
-    /// one. Those with its token are told after a delay: see [`super::claims`].
+    /// one. Those that are the same client are told after a delay: see [`super::claims`].
     pub(super) fn refuse_claims(&mut self, cx: &mut Context, id: &str) {
         let Some(holder) = self.peers.get_mut(id) else {
             return;
         };
         for conn in self.claims.undecided(id) {
-            let is_same_client =
-                self.claims.get(conn).map(|claim| claim.token) == Some(holder.token);
-            if is_same_client {
+            let claim = self.claims.get(conn);
+            if claim.is_some_and(|claim| holder.credential.is_same_client(claim.credential)) {
                 let delay = holder.contest.refuse(cx.now);
                 self.claims.refuse_at(conn, cx.now + delay);
             } else {
@@ -156,7 +245,7 @@ impl PeerJs {
     }
 
     /// Gives an id to another connection and closes the old one. What was stored by the old holder stays if
-    /// the new one has its token.
+    /// the new one is the same client.
     fn replace_holder(
         &mut self,
         cx: &mut Context,
@@ -171,7 +260,7 @@ impl PeerJs {
         self.checks.remove(&(old.check_at, old.connection));
         cx.close(old.connection, reason);
         let mut contest = Contest::default();
-        if old.token == claim.token {
+        if old.credential.is_same_client(claim.credential) {
             contest = old.contest;
             contest.record_takeover(cx.now);
         } else {
@@ -191,7 +280,7 @@ impl PeerJs {
         }
         let peer = Peer {
             connection: conn,
-            token: claim.token,
+            credential: claim.credential,
             address: claim.address,
             last_message: cx.now,
             check_at,

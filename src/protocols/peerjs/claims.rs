@@ -42,7 +42,46 @@ impl PartialEq for Token {
     }
 }
 
-/// The takeovers of one id, by clients with its token.
+/// What a client has shown for its id.
+#[derive(Clone, Copy)]
+pub(super) enum Credential {
+    /// The document's token, and no access token.
+    Token(Token),
+    /// An access token that names no id, and the document's token if there was one beside it. Many clients may have the
+    /// same access token, so it does not show which of them this is.
+    Access(Option<Token>),
+    /// An access token whose subject is the id.
+    Subject,
+}
+
+impl Credential {
+    /// Returns how much it shows. A client takes an id at once from one that has shown less, and never gets it from one
+    /// that has shown more.
+    pub(super) const fn rank(self) -> u8 {
+        match self {
+            Self::Token(_) => 0,
+            Self::Access(_) => 1,
+            Self::Subject => 2,
+        }
+    }
+
+    /// Returns whether the client has shown an access token.
+    pub(super) const fn has_access_token(self) -> bool {
+        !matches!(self, Self::Token(_))
+    }
+
+    /// Returns whether both, for one id, are the same client's. A renewed access token has the subject of the old one.
+    pub(super) fn is_same_client(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Token(one), Self::Token(other))
+            | (Self::Access(Some(one)), Self::Access(Some(other))) => one == other,
+            (Self::Subject, Self::Subject) => true,
+            _ => false,
+        }
+    }
+}
+
+/// The takeovers of one id, by the same client.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
     /// Times of the last [`MAX_TAKEOVERS`], oldest first.
@@ -89,7 +128,7 @@ impl Contest {
 /// What a client asks for.
 pub(super) struct Claim {
     pub(super) id: Arc<str>,
-    pub(super) token: Token,
+    pub(super) credential: Credential,
     pub(super) address: SubnetKey,
 }
 

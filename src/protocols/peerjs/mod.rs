@@ -24,7 +24,8 @@ use crate::realm::{
     Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::in_flight::InFlightResponses;
-use claims::{Claims, Contest, Token};
+use crate::toolkit::proven::Proven;
+use claims::{Claims, Contest, Credential};
 use mailbox::{Mailbox, Source, Undelivered};
 pub use messages::{ClientMessage, Transmission};
 use messages::{ServerMessage, TransmissionType};
@@ -46,7 +47,7 @@ const FULL_ERROR: &str =
 /// A client that holds an id.
 struct Peer {
     connection: ConnectionId,
-    token: Token,
+    credential: Credential,
     address: SubnetKey,
     /// Time of the last message, or of OPEN.
     last_message: Duration,
@@ -76,6 +77,8 @@ pub struct PeerJs {
     /// Lists that are being sent.
     in_flight_lists: InFlightResponses,
     mailbox: Mailbox,
+    /// Ids whose last holder, which has disconnected, had an access token. Clients without one cannot take them.
+    proven: Proven<Arc<str>>,
 }
 
 /// Resources below the configured path.
@@ -135,6 +138,7 @@ impl Realm for PeerJs {
             is_list_current: false,
             in_flight_lists: InFlightResponses::default(),
             mailbox,
+            proven: Proven::default(),
         })
     }
 
@@ -164,14 +168,7 @@ impl Realm for PeerJs {
                 content_type: "text/plain; charset=utf-8",
                 body: self.unused_id(cx).into(),
             },
-            Some(Route::PeerList) if self.options.allow_discovery => HttpReply::Ok {
-                content_type: "application/json; charset=utf-8",
-                body: self.peer_list().into(),
-            },
-            Some(Route::PeerList) => HttpReply::Rejected(Rejection {
-                status: 401,
-                text: "the list of peers is off; the server's option \"allow_discovery\" turns it on",
-            }),
+            Some(Route::PeerList) => self.list_peers(cx, request),
             Some(Route::WebSocket) => HttpReply::UpgradeRequired {
                 target: format!(
                     "{}?key={}&id=ID&token=TOKEN",
@@ -250,7 +247,7 @@ impl Realm for PeerJs {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.mailbox.bytes() + self.in_flight_lists.bytes()
+        self.mailbox.bytes() + self.in_flight_lists.bytes() + self.proven.bytes()
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
@@ -280,7 +277,10 @@ impl Realm for PeerJs {
     fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
         match retention {
             Retention::BestEffort => 0,
-            Retention::Promised => self.mailbox.shed(bytes),
+            Retention::Promised => {
+                let freed = self.mailbox.shed(bytes);
+                freed + self.proven.shed(bytes.saturating_sub(freed))
+            }
         }
     }
 
@@ -310,12 +310,14 @@ impl Realm for PeerJs {
             is_list_current: _,
             // `tick` frees what it keeps.
             in_flight_lists: _,
+            proven,
         } = self;
         peers.free_spare();
         id_by_connection.free_spare();
         claims.free_spare();
         checks.free_spare();
         mailbox.free_spare();
+        proven.free_spare();
     }
 }
 
@@ -371,6 +373,27 @@ impl PeerJs {
             "/peers" | "/peers/" => Some(Route::PeerList),
             _ => None,
         }
+    }
+
+    /// Answers a request for the ids of all clients.
+    fn list_peers(&mut self, cx: &Context, request: &Request) -> HttpReply {
+        let access = request.connect.access.claims(None, cx.wall);
+        let refusal = match access {
+            Err(problem) => admission::problem_with_token(problem),
+            Ok(_) if self.options.allow_discovery => {
+                return HttpReply::Ok {
+                    content_type: "application/json; charset=utf-8",
+                    body: self.peer_list().into(),
+                };
+            }
+            Ok(_) => {
+                "the list of peers is off; the server's option \"allow_discovery\" turns it on"
+            }
+        };
+        HttpReply::Rejected(Rejection {
+            status: 401,
+            text: refusal,
+        })
     }
 
     /// Returns the ids of all clients in ascending order, as JSON. While slow readers hold

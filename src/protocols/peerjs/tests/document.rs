@@ -61,6 +61,14 @@
 //! | time in which the server does not read a client is no silence of it | `a_client_that_the_server_does_not_read_is_not_silent` |
 //! | a closed connection's record is removed at once | `the_record_of_a_closed_connection_is_removed_at_once` |
 //! | options can change while it runs | `changed_options_hold_and_clients_and_stored_messages_stay` |
+//! | access tokens: admitted with one that holds, until its end | `a_client_with_a_token_of_its_id_is_admitted_until_the_token_ends`, `a_token_holds_from_a_minute_before_nbf_until_a_minute_after_exp`, `a_connection_ends_when_its_token_does_and_a_renewed_one_keeps_the_id`, `a_token_of_8_kib_is_read` |
+//! | ... in the header, in `access_token` or in `token`, where other texts are the document's | `a_token_comes_in_the_header_in_access_token_or_in_token`, `an_access_token_may_be_longer_than_the_documents`, `without_access_a_token_of_any_shape_is_the_documents` |
+//! | ... refused: ERROR, then 4401 | `a_client_without_a_token_is_refused_where_one_is_demanded`, `a_client_whose_token_is_refused_gets_the_reason_whether_or_not_one_is_demanded`, `a_client_without_a_good_token_gets_the_reason_and_close_4401` |
+//! | ... `sub` is the id; without one any free id; no roles | `a_token_with_a_subject_admits_only_under_that_id`, `a_client_that_names_no_id_has_that_of_its_token`, `a_token_without_a_subject_admits_under_any_free_id`, `roles_mean_nothing` |
+//! | ... same `sub`: takeover | `a_renewed_token_keeps_the_id`, `takeovers_by_one_subject_that_follow_too_fast_wait_for_a_probe`, `the_documents_token_beside_one_without_a_subject_takes_the_id_over` |
+//! | ... who has shown more takes the id from who has shown less, and never the reverse | `a_token_holder_takes_over_from_a_client_without_a_token_at_once`, `a_token_for_the_id_goes_before_one_without_a_subject`, `a_client_without_a_token_never_gets_the_id_of_a_token_holder`, `clients_that_wait_without_a_token_get_no_id_of_a_token_holder`, `a_token_holder_takes_an_id_from_a_client_without_a_token_and_never_the_reverse` |
+//! | ... what is remembered of token holders is bounded | `ids_of_token_holders_are_counted_and_forgotten_last_when_memory_is_short` |
+//! | ... `/peers` 401, `/id` and preflights free | `the_list_of_peers_needs_a_token_where_one_is_demanded`, `ids_and_what_the_server_is_need_no_token`, `only_the_list_of_peers_needs_a_token_over_http` |
 //! | what an operator is shown | `the_figures_are_the_clients_those_who_wait_for_an_id_and_the_stored_messages` |
 
 use crate::config::Listener;
@@ -71,14 +79,14 @@ use crate::testing::harness::{RealmHarness, no_lines};
 use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
 
-const SECOND: Duration = Duration::from_secs(1);
-const OPEN: &str = r#"{"type":"OPEN"}"#;
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const OPEN: &str = r#"{"type":"OPEN"}"#;
 
 fn harness() -> RealmHarness<PeerJs> {
     RealmHarness::new(json!({}))
 }
 
-fn target(id: &str, token: &str) -> String {
+pub(super) fn target(id: &str, token: &str) -> String {
     format!("/peerjs?key=peerjs&id={id}&token={token}&version=1.5.4")
 }
 
@@ -94,7 +102,7 @@ fn with(ids: &[&str]) -> RealmHarness<PeerJs> {
     harness
 }
 
-fn offer(dst: &str, payload: &str) -> String {
+pub(super) fn offer(dst: &str, payload: &str) -> String {
     format!(r#"{{"type":"OFFER","payload":{payload},"dst":"{dst}"}}"#)
 }
 
@@ -108,7 +116,7 @@ fn expired(conn: u64, src: &str, dst: &str) -> String {
 }
 
 /// Returns the lines of a client that is rejected since its id is taken.
-fn id_taken(conn: u64) -> [String; 2] {
+pub(super) fn id_taken(conn: u64) -> [String; 2] {
     let taken = r#"{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}"#;
     [
         format!("{conn} < {taken}"),
@@ -116,7 +124,7 @@ fn id_taken(conn: u64) -> [String; 2] {
     ]
 }
 
-fn status(reply: &HttpReply) -> u16 {
+pub(super) fn status(reply: &HttpReply) -> u16 {
     match reply {
         HttpReply::Ok { .. } => 200,
         HttpReply::UpgradeRequired { .. } => 426,
@@ -124,7 +132,7 @@ fn status(reply: &HttpReply) -> u16 {
     }
 }
 
-fn body(reply: HttpReply) -> String {
+pub(super) fn body(reply: HttpReply) -> String {
     match reply {
         HttpReply::Ok { body, .. } => body.to_string(),
         other => panic!("{other:?}"),
@@ -1265,7 +1273,9 @@ fn the_figures_are_the_clients_those_who_wait_for_an_id_and_the_stored_messages(
 fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
+        include_str!("access.rs"),
         include_str!("../../../../tests/peerjs.rs"),
+        include_str!("../../../../tests/peerjs_access.rs"),
     ]);
 }
 
