@@ -19,7 +19,12 @@ pub struct ConnectRequest {
 impl ConnectRequest {
     /// Returns the last parameter of that name in the query, percent-decoded, with `+` as a space.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        self.query.rsplit('&').find_map(|pair| {
+        self.parameters(name).next()
+    }
+
+    /// Returns all parameters of that name, the last one first.
+    pub fn parameters<'a>(&'a self, name: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.query.rsplit('&').filter_map(move |pair| {
             let key = pair.split('=').next().unwrap_or_default();
             // Decoding costs more than all else here, and hardly any name is encoded.
             let may_match = key == name || key.contains(['%', '+']);
@@ -96,6 +101,8 @@ mod tests {
             access: Access::default(),
         };
         assert_eq!(request.parameter("name").as_deref(), Some("J\u{fc} x"));
+        let all: Vec<String> = request.parameters("name").collect();
+        assert_eq!(all, ["J\u{fc} x", "other"]);
         assert_eq!(request.parameter("empty").as_deref(), Some(""));
         assert_eq!(request.parameter("missing"), None);
     }
