@@ -34,6 +34,7 @@ mod memory;
 mod moderation;
 mod operator;
 mod peerdrop;
+mod peerdrop_access;
 mod peerjs;
 mod peerjs_access;
 mod protocol_lists;

@@ -136,13 +136,8 @@ impl Realm for PeerDrop {
         conn: ConnectionId,
         request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        match code_in(&request.path) {
-            None => self.create(cx, conn),
-            Some(code) => {
-                if let Err(reason) = self.join(cx, conn, code, request.address) {
-                    self.refuse(cx, conn, reason);
-                }
-            }
+        if let Err(reason) = self.handle_connect(cx, conn, &request) {
+            self.refuse(cx, conn, reason);
         }
         Ok(())
     }
@@ -221,6 +216,33 @@ impl Realm for PeerDrop {
 }
 
 impl PeerDrop {
+    /// Creates a session for a connection, or joins it to one, if its access token lets it, and until that ends.
+    ///
+    /// # Errors
+    /// The reason to close the connection: its token does not let it, or one of those of [`Self::join`].
+    fn handle_connect(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        request: &ConnectRequest,
+    ) -> Result<(), CloseReason> {
+        let access = request.access.claims(None, cx.wall);
+        let access = access.map_err(|_| CloseReason::UNAUTHORIZED)?;
+        let code = code_in(&request.path);
+        let role = if code.is_some() { "join" } else { "create" };
+        if access.as_ref().is_some_and(|access| !access.has_role(role)) {
+            return Err(CloseReason::UNAUTHORIZED);
+        }
+        match code {
+            None => self.create(cx, conn),
+            Some(code) => self.join(cx, conn, code, request.address)?,
+        }
+        if let Some(end) = access.and_then(|access| access.end()) {
+            cx.expire_at(conn, Some(end));
+        }
+        Ok(())
+    }
+
     /// Creates a session for a connection and sends its code.
     fn create(&mut self, cx: &mut Context, conn: ConnectionId) {
         // Even at the shortest length there are a million codes, far more than a machine can hold

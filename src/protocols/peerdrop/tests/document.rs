@@ -35,6 +35,9 @@
 //! | what a peer sent right before it went is delivered | `messages_sent_right_before_a_peer_disconnects_are_delivered_before_the_close` |
 //! | two peers in a session, isolated from others | `sessions_are_isolated_from_each_other` |
 //! | options can change while it runs | `changed_options_hold_and_sessions_stay_with_their_codes` |
+//! | access tokens: with one a client creates or joins, until its end; `sub` and `name` mean nothing | `clients_with_tokens_create_and_join_whoever_they_are`, `a_pair_with_tokens_meets_and_one_without_is_refused`, `a_token_holds_from_a_minute_before_nbf_until_a_minute_after_exp`, `a_join_that_waits_ends_with_its_token`, `the_end_of_a_token_ends_the_session`, `a_session_ends_when_the_token_of_one_of_its_peers_does` |
+//! | ... refused: 4401 | `a_client_without_a_token_is_closed_where_one_is_demanded`, `a_client_whose_token_is_refused_is_closed_whether_or_not_one_is_demanded`, `without_demand_clients_without_a_token_create_and_join`, `a_client_without_a_good_token_gets_close_4401` |
+//! | ... roles `create` and `join` | `roles_say_who_may_create_and_who_may_join`, `a_client_that_may_not_join_learns_nothing_of_a_code_and_guesses_nothing` |
 //! | what an operator is shown | `the_figures_are_the_sessions_the_joins_that_wait_the_wrong_codes_and_who_guessed_too_often` |
 
 use crate::protocols::peerdrop::*;
@@ -42,7 +45,7 @@ use crate::testing::harness::{RealmHarness, no_lines, no_tokens};
 use serde_json::json;
 use std::time::Duration;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn harness() -> RealmHarness<PeerDrop> {
@@ -298,7 +301,7 @@ fn a_limit_of_zero_allows_any_number_of_wrong_guesses() {
 }
 
 /// Opens connections with unknown codes from an address, each of which must be looked up.
-fn guess_wrong_times(harness: &mut RealmHarness<PeerDrop>, address: &str, times: usize) {
+pub(super) fn guess_wrong_times(harness: &mut RealmHarness<PeerDrop>, address: &str, times: usize) {
     for _ in 0..times {
         let conn = next_connection(harness);
         let unknown = [format!("{conn} x 4404 no such session")];
@@ -625,7 +628,9 @@ fn the_figures_are_the_sessions_the_joins_that_wait_the_wrong_codes_and_who_gues
 fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
+        include_str!("access.rs"),
         include_str!("../../../../tests/peerdrop.rs"),
+        include_str!("../../../../tests/peerdrop_access.rs"),
     ]);
 }
 
