@@ -1,6 +1,7 @@
 // The unmodified npm package peerjs in headless Chromium, against switchboard: what its users do.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -46,23 +47,23 @@ function documentedPage(port) {
   return block.replace(/^ {4}/gm, "").replace("port: 9000", `port: ${port}`);
 }
 
-/** Opens a web page and an open peer in it. Without an `id` the server chooses one. */
-async function peer(id) {
+/** Opens a web page and an open peer in it, with these options. Without an `id` the server chooses one. */
+async function peer(id, others = {}) {
   const page = await browser.newPage();
   await page.goto(`http://localhost:${site.address().port}/`);
+  const server = { host: "localhost", port: daemon.port, path: "/", config: { iceServers: [] } };
   const opened = await page.evaluate(
-    ([id, port]) =>
+    ([id, options]) =>
       new Promise((resolve, reject) => {
-        const options = { host: "localhost", port, path: "/", config: { iceServers: [] } };
         window.peer = id ? new Peer(id, options) : new Peer(options);
         window.errors = [];
         window.peer.on("error", (error) => {
           window.errors.push(error.type);
-          reject(new Error(error.type));
+          reject(new Error(`${error.type}: ${error.message}`));
         });
         window.peer.on("open", resolve);
       }),
-    [id, daemon.port],
+    [id, { ...server, ...others }],
   );
   return { page, id: opened };
 }
@@ -184,4 +185,43 @@ test("all peers are listed if discovery is allowed", deadline, async () => {
     () => new Promise((resolve) => window.peer.listAllPeers(resolve)),
   );
   assert.ok(listed.includes(id) && listed.includes(other.id), listed.join(", "));
+});
+
+/** Returns an access token with these claims. */
+function accessToken(claims, secret) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+}
+
+test("a peer with an access token as its token has the id of the token", deadline, async () => {
+  const secret = "a secret of the tests, 32 bytes and more";
+  const guarded = await startDaemon({ access: { secret } });
+  try {
+    const { port } = guarded;
+    const [ann, ben] = ["ann", "ben"].map((sub) => accessToken({ sub }, secret));
+    // The server gives an id to a client without one, and the client then claims that.
+    const anybody = accessToken({}, secret);
+    await assert.rejects(peer("ann", { port }), /server-error: an access token is needed/);
+    await assert.rejects(peer("ann", { port, token: ben }), /server-error: .* for another id/);
+    const [named, other] = [await peer("ann", { port, token: ann }), await peer(undefined, { port, token: anybody })];
+    assert.equal(named.id, "ann");
+    const received = named.page.evaluate(
+      () =>
+        new Promise((resolve) => {
+          window.peer.on("connection", (connection) => connection.on("data", resolve));
+        }),
+    );
+    await other.page.evaluate(() => {
+      const connection = window.peer.connect("ann");
+      connection.on("open", () => connection.send("hello"));
+    });
+    assert.equal(await received, "hello");
+    // A renewed token keeps the id.
+    const renewed = accessToken({ sub: "ann", iat: 1 }, secret);
+    assert.equal((await peer("ann", { port, token: renewed })).id, "ann");
+    await named.page.waitForFunction(() => window.peer.disconnected, null, deadline);
+  } finally {
+    await guarded.stop();
+  }
 });
