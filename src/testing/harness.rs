@@ -182,11 +182,7 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
     /// Opens a connection of a client that shows this to a listener that reads tokens; it must not be rejected by an HTTP
     /// status.
     pub fn open_with(&mut self, conn: u64, target: &str, access: Access) -> Vec<String> {
-        let request = ConnectRequest {
-            access,
-            ..connect_request(target, "127.0.0.1")
-        };
-        self.try_open_request(conn, request)
+        self.try_open_with(conn, target, "127.0.0.1", access)
             .expect("no rejection by an HTTP status")
     }
 
@@ -197,14 +193,22 @@ impl<R: Realm + ?Sized> RealmHarness<R> {
         target: &str,
         address: &str,
     ) -> Result<Vec<String>, Rejection> {
-        self.try_open_request(conn, connect_request(target, address))
+        self.try_open_with(conn, target, address, Access::default())
     }
 
-    fn try_open_request(
+    /// Opens a connection of a client that shows this to a listener that reads tokens, unless the realm rejects it by an
+    /// HTTP status.
+    pub fn try_open_with(
         &mut self,
         conn: u64,
-        request: ConnectRequest,
+        target: &str,
+        address: &str,
+        access: Access,
     ) -> Result<Vec<String>, Rejection> {
+        let request = ConnectRequest {
+            access,
+            ..connect_request(target, address)
+        };
         let conn = ConnectionId(conn);
         self.open.insert(conn);
         self.record_activity(conn);

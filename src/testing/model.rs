@@ -2,7 +2,7 @@
 //! clients by arbitrary numbers, so that any list of numbers is a valid story.
 
 use crate::base::close::DisconnectReason;
-use crate::realm::Realm;
+use crate::realm::{Access, Realm};
 use crate::testing::Input;
 use crate::testing::harness::RealmHarness;
 #[cfg(test)]
@@ -138,13 +138,21 @@ impl<R: Realm> ModelClients<R> {
 
     /// Opens a connection; `None` if the realm rejects it by an HTTP status.
     pub(crate) fn open(&mut self, target: &str) -> Option<Vec<String>> {
-        self.open_from(target, "127.0.0.1")
+        self.open_with(target, "127.0.0.1", Access::default())
     }
 
-    /// Opens a connection from an address; `None` if the realm rejects it by an HTTP status.
-    pub(crate) fn open_from(&mut self, target: &str, address: &str) -> Option<Vec<String>> {
+    /// Opens a connection from an address, of a client that shows this to a listener that reads tokens; `None` if the
+    /// realm rejects it by an HTTP status.
+    pub(crate) fn open_with(
+        &mut self,
+        target: &str,
+        address: &str,
+        access: Access,
+    ) -> Option<Vec<String>> {
         self.count += 1;
-        let lines = self.harness.try_open(self.count, target, address);
+        let lines = self
+            .harness
+            .try_open_with(self.count, target, address, access);
         lines.ok().map(|lines| self.track_probes(lines))
     }
 

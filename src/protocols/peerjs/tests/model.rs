@@ -12,7 +12,7 @@
 
 use crate::protocols::peerjs::mailbox::{Limits, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
-use crate::realm::Message;
+use crate::realm::{Access, Message};
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Model, ModelClients};
 #[cfg(test)]
@@ -572,7 +572,10 @@ impl Model for World {
             Step::Connect(id, token, address) => {
                 let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
                 let from = format!("192.0.2.{address}");
-                let lines = self.clients.open_from(&target, &from).unwrap();
+                let lines = self
+                    .clients
+                    .open_with(&target, &from, Access::default())
+                    .unwrap();
                 let (conn, id) = (self.clients.count, format!("id{id}"));
                 let effects = self.reference.open(conn, &id, token, address);
                 self.check(&lines, effects);
