@@ -12,7 +12,7 @@
 
 use crate::protocols::peerjs::mailbox::{Limits, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
-use crate::realm::{Access, Message};
+use crate::realm::{Access, Claims as TokenClaims, Message};
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Model, ModelClients};
 #[cfg(test)]
@@ -43,6 +43,20 @@ const LIMITS: [Limits; 2] = [
 
 const IDS: usize = 5;
 
+/// What clients show, by number: the document's tokens `t0` and `t1`; an access token without a subject with each of them
+/// beside it, and with none; and an access token whose subject is the id.
+const SHOWN: usize = 6;
+
+/// Returns how much a client shows.
+fn rank(shown: usize) -> usize {
+    [0, 0, 1, 1, 1, 2][shown]
+}
+
+/// Returns whether two clients of one id are the same.
+fn is_same(shown: usize, other: usize) -> bool {
+    shown == other && shown != 4
+}
+
 /// Number of addresses from which clients connect.
 const ADDRESSES: usize = 3;
 
@@ -56,7 +70,7 @@ type Pick = usize;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// A connection under an id, with a token, from an address.
+    /// A connection under an id, of a client that shows this (see [`SHOWN`]), from an address.
     Connect(usize, usize, usize),
     /// A message to an id, of a type, with a payload of this many bytes.
     Signal(Pick, usize, &'static str, usize),
@@ -86,7 +100,7 @@ enum Expected {
 /// The holder of an id.
 struct Holder {
     conn: u64,
-    token: usize,
+    shown: usize,
     address: usize,
     last_message: Duration,
     check_at: Duration,
@@ -98,7 +112,7 @@ struct Holder {
 /// A client that waits for an id.
 struct Waiting {
     id: String,
-    token: usize,
+    shown: usize,
     address: usize,
     refused_at: Option<Duration>,
 }
@@ -117,6 +131,8 @@ struct Reference {
     limits: Limits,
     now: Duration,
     holders: BTreeMap<String, Holder>,
+    /// Ids whose last holder had an access token.
+    proven: BTreeSet<String>,
     waiting: BTreeMap<u64, Waiting>,
     /// All stored messages, oldest first.
     stored: Vec<Stored>,
@@ -133,6 +149,7 @@ impl Reference {
             limits,
             now: Duration::ZERO,
             holders: BTreeMap::new(),
+            proven: BTreeSet::new(),
             waiting: BTreeMap::new(),
             stored: Vec::new(),
             pairs: BTreeMap::new(),
@@ -179,16 +196,19 @@ impl Reference {
         holder.map(|(id, _)| id.clone())
     }
 
-    fn open(&mut self, conn: u64, id: &str, token: usize, address: usize) -> Vec<Expected> {
+    fn open(&mut self, conn: u64, id: &str, shown: usize, address: usize) -> Vec<Expected> {
         self.open.insert(conn);
         self.last_activity.insert(conn, self.now);
         let claim = Waiting {
             id: id.to_owned(),
-            token,
+            shown,
             address,
             refused_at: None,
         };
         let Some(holder) = self.holders.get(id) else {
+            if rank(shown) == 0 && self.proven.contains(id) {
+                return id_taken(conn);
+            }
             if self.holders.len() >= MAX_CLIENTS {
                 let full = Expected::Send(conn, FULL_ERROR.to_owned());
                 return vec![full, Expected::Close(conn, "4429 too many connections")];
@@ -204,7 +224,14 @@ impl Reference {
             return effects;
         };
         let since = |at: Duration| self.now - at;
-        let must_probe = if holder.token == token {
+        if rank(shown) < rank(holder.shown) {
+            return id_taken(conn);
+        }
+        if rank(shown) > rank(holder.shown) {
+            return self.replace(conn, claim);
+        }
+        let is_same_client = is_same(holder.shown, shown);
+        let must_probe = if is_same_client {
             let lately = |at: &&Duration| since(**at) < Duration::from_secs(10);
             holder.takeovers.iter().filter(lately).count() >= 3
                 || holder
@@ -217,7 +244,7 @@ impl Reference {
             let probe = vec![Expected::Probe(holder.conn)];
             self.waiting.insert(conn, claim);
             probe
-        } else if holder.token == token {
+        } else if is_same_client {
             self.replace(conn, claim)
         } else {
             id_taken(conn)
@@ -227,7 +254,7 @@ impl Reference {
     fn admit(&mut self, conn: u64, claim: Waiting, old: Option<Holder>) -> Vec<Expected> {
         let mut holder = Holder {
             conn,
-            token: claim.token,
+            shown: claim.shown,
             address: claim.address,
             last_message: self.now,
             check_at: self.now + Duration::from_secs(90),
@@ -235,7 +262,7 @@ impl Reference {
             refusals: 0,
             last_refusal: None,
         };
-        if let Some(old) = old.filter(|old| old.token == claim.token) {
+        if let Some(old) = old.filter(|old| is_same(old.shown, claim.shown)) {
             holder.takeovers = old.takeovers;
             holder.refusals = old.refusals;
             holder.last_refusal = old.last_refusal;
@@ -245,16 +272,20 @@ impl Reference {
     }
 
     fn replace(&mut self, conn: u64, claim: Waiting) -> Vec<Expected> {
-        let (id, token) = (claim.id.clone(), claim.token);
+        let (id, shown) = (claim.id.clone(), claim.shown);
         let old = self.holders.remove(&id).unwrap();
-        let close = if old.token == token {
-            "4409 connected again elsewhere"
-        } else {
+        let is_same = is_same(old.shown, shown);
+        if !is_same {
             self.forget_source(&id);
+        }
+        let close = if is_same {
+            "4409 connected again elsewhere"
+        } else if rank(shown) > rank(old.shown) {
+            "4409 ID is taken"
+        } else {
             "4408 timed out"
         };
         let mut effects = vec![Expected::Close(old.conn, close)];
-        let is_same = old.token == token;
         effects.extend(self.admit(conn, claim, Some(old)));
         if is_same {
             let holder = self.holders.get_mut(&id).unwrap();
@@ -272,7 +303,7 @@ impl Reference {
             if waiting.id != id || waiting.refused_at.is_some() {
                 return true;
             }
-            if waiting.token != holder.token {
+            if !is_same(waiting.shown, holder.shown) {
                 effects.extend(id_taken(conn));
                 return false;
             }
@@ -301,14 +332,20 @@ impl Reference {
         let Some(id) = self.id_of(conn) else {
             return Vec::new();
         };
-        let old = self.holders.remove(&id);
+        let old = self.holders.remove(&id).unwrap();
         self.forget_source(&id);
-        let first = self.waiting.iter().find(|(_, waiting)| waiting.id == id);
+        if rank(old.shown) > 0 {
+            self.proven.insert(id.clone());
+        }
+        let first = self
+            .waiting
+            .iter()
+            .find(|(_, waiting)| waiting.id == id && rank(waiting.shown) >= rank(old.shown));
         let Some(first) = first.map(|(conn, _)| *conn) else {
             return Vec::new();
         };
         let claim = self.waiting.remove(&first).unwrap();
-        let mut effects = self.admit(first, claim, old);
+        let mut effects = self.admit(first, claim, Some(old));
         effects.extend(self.refuse(&id));
         effects
     }
@@ -501,7 +538,7 @@ impl Model for World {
 
     /// | step | what happens |
     /// | --- | --- |
-    /// | `o` id token address | a client connects as id 0 to 4 with token 0 or 1 from address 0 to 2 |
+    /// | `o` id token address | a client connects as id 0 to 4 with token 0 or 1 from address 0 to 2; 2 to 5: with an access token ([`SHOWN`]) |
     /// | `m` client id type size | OFFER (0), ANSWER, CANDIDATE, LEAVE or EXPIRE (4) to an id; payload of 0 to 3 times what a stored message costs |
     /// | `i`, `g` target | GET the list of ids, or any path |
     /// | `f` client, `d` client | the client's outbox is full from now on, or no longer |
@@ -509,8 +546,8 @@ impl Model for World {
     fn read(letter: u8, input: &mut Input) -> Option<Step> {
         Some(match letter {
             b'o' => {
-                let (id, token) = (input.below(IDS)?, input.below(2)?);
-                Step::Connect(id, token, input.below(ADDRESSES)?)
+                let (id, shown) = (input.below(IDS)?, input.below(SHOWN)?);
+                Step::Connect(id, shown, input.below(ADDRESSES)?)
             }
             b'm' => {
                 let (conn, to) = (input.below(6)?, input.below(IDS)?);
@@ -534,8 +571,9 @@ impl Model for World {
         let (conn, id) = (0..6usize, 0..IDS);
         let texts = vec![r#"{"type":"HEARTBEAT"}"#, r#"{"type":"LEAVE"}"#, "nonsense"];
         prop_oneof![
-            5 => (id.clone(), 0..8usize, 0..ADDRESSES)
-                .prop_map(|(id, token, address)| Step::Connect(id, token / 7, address)),
+            // Mostly without an access token, and the same one.
+            5 => (id.clone(), 0..16usize, 0..ADDRESSES)
+                .prop_map(|(id, pick, address)| Step::Connect(id, pick.saturating_sub(10), address)),
             12 => (conn.clone(), id, prop::sample::select(&TYPES), 0..8usize)
                 .prop_map(|(conn, to, message_type, size)| {
                     Step::Signal(conn, to, message_type, size.saturating_sub(4) * MESSAGE_OVERHEAD)
@@ -569,15 +607,23 @@ impl Model for World {
 
     fn apply(&mut self, step: Step) {
         match step {
-            Step::Connect(id, token, address) => {
-                let target = format!("/peerjs?key=peerjs&id=id{id}&token=t{token}");
+            Step::Connect(id, shown, address) => {
+                let id = format!("id{id}");
+                let token = ["&token=t0", "&token=t1"].into_iter().cycle().nth(shown);
+                let token = token.filter(|_| shown < 4).unwrap_or_default();
+                let target = format!("/peerjs?key=peerjs&id={id}{token}");
+                let claims = TokenClaims {
+                    subject: (rank(shown) == 2).then(|| id.clone()),
+                    ..TokenClaims::default()
+                };
+                let access = Access {
+                    is_required: false,
+                    token: (rank(shown) > 0).then_some(Ok(claims)),
+                };
                 let from = format!("192.0.2.{address}");
-                let lines = self
-                    .clients
-                    .open_with(&target, &from, Access::default())
-                    .unwrap();
-                let (conn, id) = (self.clients.count, format!("id{id}"));
-                let effects = self.reference.open(conn, &id, token, address);
+                let lines = self.clients.open_with(&target, &from, access).unwrap();
+                let conn = self.clients.count;
+                let effects = self.reference.open(conn, &id, shown, address);
                 self.check(&lines, effects);
             }
             Step::Signal(conn, to, message_type, size) => {
