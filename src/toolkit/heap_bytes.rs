@@ -1,5 +1,6 @@
 //! The memory behind a value, for what realms store and count in the memory budget.
 
+use crate::realm::Claims;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -39,5 +40,18 @@ impl HeapBytes for Arc<str> {
 }
 
 impl HeapBytes for Uuid {}
+
+/// The audience is the listener's, and shared.
+impl HeapBytes for Claims {
+    fn heap_bytes(&self) -> usize {
+        let texts = [&self.subject, &self.name, &self.username];
+        let texts = texts.into_iter().flatten().map(String::heap_bytes);
+        let roles = self.roles.as_ref().map_or(0, |roles| {
+            let texts = roles.iter().map(String::heap_bytes);
+            allocation(roles.capacity() * size_of::<String>()) + texts.sum::<usize>()
+        });
+        texts.sum::<usize>() + roles
+    }
+}
 
 impl HeapBytes for () {}

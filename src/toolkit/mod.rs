@@ -6,6 +6,8 @@ pub(crate) mod heap_bytes;
 pub(crate) mod in_flight;
 pub(crate) mod json;
 pub(crate) mod jwt;
+pub(crate) mod message_token;
+pub(crate) mod pending_access;
 pub(crate) mod pending_clients;
 pub(crate) mod proven;
 pub(crate) mod rate_limit;
