@@ -5,21 +5,32 @@ use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, S
 use super::{codec_document, codec_flat};
 use crate::base::frame::Frame;
 use crate::base::log_escape::Quoted;
-use crate::realm::Message;
+use crate::realm::{Message, TokenReader};
 use crate::toolkit::dialect::Encode;
 use crate::toolkit::json::InvalidMessage;
+use crate::toolkit::message_token::read_token;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::fmt;
+use std::sync::Arc;
 
-/// The decoder's state for one connection: its dialect, once a HELLO has fixed it.
-#[derive(Default)]
+/// The decoder's state for one connection.
 pub struct Decoder {
+    /// The dialect, once a HELLO has fixed it.
     dialect: Option<Dialect>,
+    tokens: Arc<dyn TokenReader>,
 }
 
 impl Decoder {
+    /// Returns the decoder of a new connection, which reads tokens with this reader.
+    pub(super) fn new(tokens: &Arc<dyn TokenReader>) -> Self {
+        Self {
+            dialect: None,
+            tokens: tokens.clone(),
+        }
+    }
+
     /// Returns the dialect, if it is fixed.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn dialect(&self) -> Option<Dialect> {
@@ -38,34 +49,45 @@ impl Decoder {
         };
         let (dialect, is_fixed) = match self.dialect {
             Some(dialect) => (Some(dialect), true),
-            None => detect_dialect(text),
+            None => detect_dialect(text, &*self.tokens),
         };
         self.dialect = dialect.filter(|_| is_fixed);
         let dialect = dialect.unwrap_or_default();
-        let message = decode_text(text, dialect).unwrap_or_else(ClientMessage::Invalid);
+        let message = decode_text(text, dialect, &*self.tokens);
+        let message = message.unwrap_or_else(ClientMessage::Invalid);
         Incoming { dialect, message }
     }
 }
 
 /// Decodes a message in a dialect. Its fields are read only if its type has some.
-fn decode_text(text: &str, dialect: Dialect) -> Result<ClientMessage, ErrorReply> {
+fn decode_text(
+    text: &str,
+    dialect: Dialect,
+    tokens: &dyn TokenReader,
+) -> Result<ClientMessage, ErrorReply> {
     let (message_type, data) = fields::read_envelope(text)?;
+    let object = match dialect {
+        Dialect::Document => data.map_or("{}", RawValue::get),
+        Dialect::Flat => text,
+    };
     let fields = || -> Result<Fields, ErrorReply> {
-        match dialect {
+        fields::read(object).map_err(|error| match dialect {
             Dialect::Document => {
                 let problem = "must be an object without duplicate keys";
-                fields::read(data.map_or("{}", RawValue::get))
-                    .map_err(|_| InvalidMessage::field("data", problem).into())
+                InvalidMessage::field("data", problem).into()
             }
-            Dialect::Flat => Ok(fields::read(text)?),
-        }
+            Dialect::Flat => error.into(),
+        })
     };
-    let hello = |fields| match dialect {
-        Dialect::Document => codec_document::hello(&fields),
-        Dialect::Flat => codec_flat::hello(&fields),
+    let hello = |fields| {
+        let token = read_token(object, tokens);
+        Box::new(match dialect {
+            Dialect::Document => codec_document::hello(&fields, token),
+            Dialect::Flat => codec_flat::hello(&fields, token),
+        })
     };
     match &*message_type {
-        "HELLO" => Ok(ClientMessage::Hello(fields().and_then(hello))),
+        "HELLO" => Ok(ClientMessage::Hello(fields().map(hello))),
         "OPEN_CHAT" => Ok(ClientMessage::OpenChat(
             fields().and_then(|fields| fields::target(&fields)),
         )),
@@ -91,17 +113,26 @@ fn unknown_type(message_type: &str, dialect: Dialect) -> ErrorReply {
 
 /// Returns the dialect whose shape a message has, if any, and whether it is a HELLO that fixes it.
 ///
-/// Nothing else about the message has to be valid; a key may also occur twice.
-fn detect_dialect(text: &str) -> (Option<Dialect>, bool) {
+/// Nothing else about the message has to be valid; a key may also occur twice. Where tokens are read, a HELLO may have
+/// nothing but one, or nothing at all.
+fn detect_dialect(text: &str, tokens: &dyn TokenReader) -> (Option<Dialect>, bool) {
     let Ok(shape) = serde_json::from_str::<Shape>(text) else {
         return (None, false);
     };
+    let are_tokens_read = || tokens.read("").is_some();
     if shape.has_data_object {
         (Some(Dialect::Document), shape.is_hello)
     } else if shape.has_identity {
         (Some(Dialect::Flat), shape.is_hello)
     } else if shape.has_flat_field {
         (Some(Dialect::Flat), false)
+    } else if shape.is_hello && are_tokens_read() {
+        let dialect = if shape.has_token {
+            Dialect::Flat
+        } else {
+            Dialect::Document
+        };
+        (Some(dialect), true)
     } else {
         (None, false)
     }
@@ -118,6 +149,8 @@ struct Shape {
     has_identity: bool,
     /// There is a field of another flat message.
     has_flat_field: bool,
+    /// There is a token beside `type`.
+    has_token: bool,
 }
 
 /// The keys that decide the dialect.
@@ -135,6 +168,7 @@ enum Key {
         alias = "is_typing"
     )]
     TargetUserId,
+    Token,
     #[serde(other)]
     Other,
 }
@@ -166,9 +200,10 @@ impl<'de> Visitor<'de> for ShapeVisitor {
                     let value: &RawValue = fields.next_value()?;
                     shape.has_data_object = value.get().starts_with('{');
                 }
-                Key::UserId | Key::TargetUserId | Key::Other => {
+                Key::UserId | Key::TargetUserId | Key::Token | Key::Other => {
                     shape.has_identity |= matches!(key, Key::UserId);
                     shape.has_flat_field |= matches!(key, Key::TargetUserId);
+                    shape.has_token |= matches!(key, Key::Token);
                     fields.next_value::<IgnoredAny>()?;
                 }
             }

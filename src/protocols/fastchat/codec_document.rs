@@ -1,24 +1,27 @@
 //! The protocol document's dialect: the fields of a message are in `data` ("Message Format").
 
 use super::fields::{Fields, display_name, uuid};
-use super::messages::{ErrorReply, Hello, ServerMessage};
+use super::identity::is_uuid_v4;
+use super::messages::{Hello, ServerMessage};
 use crate::base::frame::Frame;
 use crate::toolkit::json::InvalidMessage;
-use uuid::{Uuid, Variant, Version};
+use crate::toolkit::message_token::MessageToken;
+use uuid::Uuid;
 
 /// Reads a HELLO.
-pub(super) fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
-    Ok(Hello {
-        user_id: Some(uuid_v4(fields)?),
-        display_name: display_name(fields)?,
+pub(super) fn hello(fields: &Fields, token: MessageToken) -> Hello {
+    Hello {
+        user_id: uuid_v4(fields).map(Some),
+        display_name: display_name(fields),
         name_length: None,
-    })
+        token,
+    }
 }
 
-/// Reads a client's own user id, in upper or lower case ("User ID Format").
+/// Reads a client's own user id, in upper or lower case.
 fn uuid_v4(fields: &Fields) -> Result<Uuid, InvalidMessage> {
     let id = uuid(fields, "user_id")?;
-    if id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122 {
+    if is_uuid_v4(&id) {
         Ok(id)
     } else {
         Err(InvalidMessage::field(

@@ -2,10 +2,9 @@
 //! next to `type`, without `data`.
 
 use super::fields::{Fields, display_name, optional_uuid};
-use super::messages::{
-    ChatOpened, Details, ErrorCode, ErrorReply, Hello, ServerMessage, Status, UserEntry,
-};
+use super::messages::{ChatOpened, Details, ErrorCode, Hello, ServerMessage, Status, UserEntry};
 use crate::base::frame::Frame;
+use crate::toolkit::message_token::MessageToken;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -14,12 +13,13 @@ use uuid::Uuid;
 pub(super) const NAME_LENGTH: (usize, usize) = (1, 100);
 
 /// Reads a HELLO.
-pub(super) fn hello(fields: &Fields) -> Result<Hello, ErrorReply> {
-    Ok(Hello {
-        user_id: optional_uuid(fields, "user_id")?,
-        display_name: display_name(fields)?,
+pub(super) fn hello(fields: &Fields, token: MessageToken) -> Hello {
+    Hello {
+        user_id: optional_uuid(fields, "user_id"),
+        display_name: display_name(fields),
         name_length: Some(NAME_LENGTH),
-    })
+        token,
+    }
 }
 
 /// The JSON of a message to a client.

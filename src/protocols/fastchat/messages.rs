@@ -2,6 +2,7 @@
 //! document; the flat dialect's codec has what is different there.
 
 use crate::toolkit::json::InvalidMessage;
+use crate::toolkit::message_token::MessageToken;
 use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
@@ -26,7 +27,7 @@ pub struct Incoming {
 /// among the answers.
 pub(super) enum ClientMessage {
     /// `HELLO`, or what is wrong with it.
-    Hello(Result<Hello, ErrorReply>),
+    Hello(Result<Box<Hello>, ErrorReply>),
     /// `OPEN_CHAT`: the user to chat with, or the message's error.
     OpenChat(Result<Uuid, ErrorReply>),
     /// `MSG`.
@@ -43,15 +44,17 @@ pub(super) enum ClientMessage {
     Invalid(ErrorReply),
 }
 
-/// The fields of a `HELLO`.
+/// The fields of a `HELLO`, or what is wrong with those that a token can replace.
 #[derive(Debug)]
 pub(super) struct Hello {
     /// The user's id. `None`: the server makes one (flat dialect).
-    pub(super) user_id: Option<Uuid>,
+    pub(super) user_id: Result<Option<Uuid>, InvalidMessage>,
     /// The name, sanitized and trimmed. Its length is not checked yet.
-    pub(super) display_name: String,
+    pub(super) display_name: Result<String, InvalidMessage>,
     /// The least and the greatest number of characters of the name. `None`: as configured.
     pub(super) name_length: Option<(usize, usize)>,
+    /// What its access token says.
+    pub(super) token: MessageToken,
 }
 
 /// The fields of a `MSG` from a client.
@@ -201,6 +204,14 @@ pub(super) enum ServerMessage<'a> {
     Pong { timestamp: String },
     /// `ERROR`.
     Error(ErrorReply),
+}
+
+impl ServerMessage<'_> {
+    /// Returns a `HELLO_ACK`.
+    pub(super) const fn hello_ack(user_id: Uuid) -> Self {
+        let status = Status::Connected;
+        Self::HelloAck { user_id, status }
+    }
 }
 
 /// The fields of a `CHAT_OPENED`, the same in both dialects.

@@ -12,6 +12,7 @@ mod codec_document;
 mod codec_flat;
 mod fields;
 mod http_api;
+mod identity;
 mod messages;
 mod options;
 mod partner;
@@ -30,14 +31,17 @@ use crate::realm::{
 };
 use crate::toolkit::dialect;
 use crate::toolkit::in_flight::InFlightResponses;
+use crate::toolkit::pending_access::PendingAccess;
 use crate::toolkit::pending_clients::PendingClients;
+use crate::toolkit::proven::Proven;
 use crate::toolkit::rate_limit::SlidingWindow;
 use crate::toolkit::recently_gone::RecentlyGone;
 use chats::Chat;
 pub use codec::Decoder;
 use http_api::OnlineList;
+use identity::Newcomer;
 pub use messages::Incoming;
-use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage};
+use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, ServerMessage};
 pub use options::Options;
 use partner::Partner;
 use presence::PresenceChanges;
@@ -83,14 +87,20 @@ struct UserState {
     ping_rate: SlidingWindow,
     /// The rate of OPEN_CHAT.
     open_rate: SlidingWindow,
+    /// Whether the user's client has, or had, a token that says that it is this user.
+    is_proven: bool,
 }
 
 /// The FastChat realm: the users of one listener and their chats.
 pub struct FastChat {
     options: Options,
-    /// Connections that are not registered yet. For a claimant it stores the recipient and the HELLO:
+    /// Connections that are not registered yet. For a claimant it stores the recipient and who it is:
     /// it waits for the probe of its user's connection.
-    pending: PendingClients<(Recipient, Hello)>,
+    pending: PendingClients<(Recipient, Newcomer)>,
+    /// What the unregistered connections have shown with their requests.
+    access: PendingAccess,
+    /// Users who are offline, and whose clients had tokens that said that they were these users.
+    proven: Proven<Uuid>,
     /// The user of each registered connection.
     connections: BTreeMap<ConnectionId, Uuid>,
     /// The users online. Boxed, as the nodes of the map are up to half empty.
@@ -133,8 +143,8 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat"),
     client_id: |_| None,
     token_parameter: None,
-    new_decoder: |_| {
-        let mut decoder = Decoder::default();
+    new_decoder: |tokens| {
+        let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(&message))))
     },
     new_realm: new_realm::<FastChat>,
@@ -147,6 +157,8 @@ impl Realm for FastChat {
         Ok(Self {
             options,
             pending: PendingClients::new(hello_timeout),
+            access: PendingAccess::default(),
+            proven: Proven::default(),
             connections: BTreeMap::new(),
             users: BTreeMap::new(),
             gone: RecentlyGone::default(),
@@ -190,6 +202,14 @@ impl Realm for FastChat {
                 status: 404,
                 text: "no WebSocket at this path; connect to /ws",
             });
+        }
+        if let Err(error) = self.access.insert(conn, request.access, cx.wall) {
+            let recipient = Recipient {
+                connection: conn,
+                dialect: Dialect::default(),
+            };
+            identity::refuse_token(cx, recipient, error);
+            return Ok(());
         }
         self.pending.insert(cx.now, conn);
         Ok(())
@@ -296,6 +316,8 @@ impl Realm for FastChat {
     fn free_spare(&mut self) {
         let Self {
             pending,
+            access,
+            proven,
             connections,
             users,
             gone,
@@ -310,6 +332,8 @@ impl Realm for FastChat {
             in_flight_lists: _,
         } = self;
         pending.free_spare();
+        access.free_spare();
+        proven.free_spare();
         connections.free_spare();
         users.free_spare();
         gone.free_spare();
@@ -342,7 +366,7 @@ impl FastChat {
     ) -> Result<(), ErrorReply> {
         self.user(id).may_have_missed_chat = false;
         match message {
-            ClientMessage::Hello(_) => Err(registration::already_said_hello()),
+            ClientMessage::Hello(hello) => self.handle_second_hello(cx, id, hello),
             ClientMessage::OpenChat(target) => {
                 let result = target.and_then(|target| self.open_chat(cx, id, target));
                 let user = self.user(id);
@@ -375,6 +399,7 @@ impl FastChat {
     #[cfg(any(test, fuzzing))]
     fn is_empty(&self) -> bool {
         self.pending.is_empty()
+            && self.access.is_empty()
             && self.pending_dialects.is_empty()
             && self.connections.is_empty()
             && self.users.is_empty()

@@ -1,13 +1,11 @@
 //! HELLO and the end of a connection: how a connection becomes that of a user, and what is kept of the user.
 
-use super::messages::{
-    ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage, Status,
-};
-use super::{FastChat, MIN_NAME_LENGTH, Recipient, User};
+use super::identity::{Newcomer, already_said_hello, refuse, refuse_token};
+use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Hello, ServerMessage};
+use super::{FastChat, Recipient, User, UserState, close_reasons};
 use crate::base::close::DisconnectReason;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::heap_bytes::HeapBytes;
-use crate::toolkit::json::check_length;
 
 impl FastChat {
     /// Handles a message of a connection that is not registered yet.
@@ -28,14 +26,7 @@ impl FastChat {
                     "another connection of this user is being checked; try again after the answer";
                 Err(ErrorReply::new(ErrorCode::Unauthorized, text))
             }
-            ClientMessage::Hello(hello) => {
-                let hello = hello?;
-                let configured = (MIN_NAME_LENGTH, self.options.display_name_length as usize);
-                let (min, max) = hello.name_length.unwrap_or(configured);
-                check_length(&hello.display_name, "display_name", min, max)?;
-                self.handle_hello(cx, recipient, hello);
-                Ok(())
-            }
+            ClientMessage::Hello(hello) => self.handle_hello(cx, recipient, *hello?),
             ClientMessage::Invalid(mut error) | ClientMessage::OpenChat(Err(mut error)) => {
                 error.code = ErrorCode::Unauthorized;
                 error.message = format!("send HELLO first; also, {}", error.message);
@@ -45,20 +36,56 @@ impl FastChat {
         }
     }
 
+    /// Handles the HELLO of a connection that is not registered yet, and no claimant.
+    ///
+    /// # Errors
+    /// A field is missing or wrong; the connection stays open.
+    fn handle_hello(
+        &mut self,
+        cx: &mut Context,
+        recipient: Recipient,
+        mut hello: Hello,
+    ) -> Result<(), ErrorReply> {
+        let token = hello.token.take();
+        match self.access.claims(recipient.connection, token, cx.wall) {
+            Ok(claims) => {
+                let newcomer = self.identify(cx, hello, claims.as_ref())?;
+                self.enter(cx, recipient, newcomer);
+            }
+            Err(error) => refuse_token(cx, recipient, error),
+        }
+        Ok(())
+    }
+
     /// Registers a connection as a user, unless that user is connected: then that connection is probed,
-    /// and the new one becomes a claimant.
-    fn handle_hello(&mut self, cx: &mut Context, recipient: Recipient, hello: Hello) {
+    /// and the new one becomes a claimant. One whose token says that it is this user takes the place of one without
+    /// at once; one without takes no place that such a client has had.
+    fn enter(&mut self, cx: &mut Context, recipient: Recipient, newcomer: Newcomer) {
         let conn = recipient.connection;
-        let user_id = hello.user_id.unwrap_or_else(|| cx.uuid());
-        if let Some(user) = self.users.get(&user_id) {
-            let timeout = self.options.takeover_timeout.duration();
-            let owner = user.recipient.connection;
-            cx.probe(owner, timeout);
-            self.pending.start_takeover(conn, owner, (recipient, hello));
+        let user_id = newcomer.user_id;
+        if !newcomer.is_proven && self.is_proven(&user_id) {
+            let text = "this user has an access token; send yours as \"token\", or be another user";
+            refuse(cx, recipient, text, "user_id");
             return;
         }
-        let Hello { display_name, .. } = hello;
+        if let Some(user) = self.users.get(&user_id) {
+            let owner = user.recipient.connection;
+            if newcomer.is_proven && !user.state.is_proven {
+                // When it has closed, `handle_disconnect` lets the newcomer in.
+                cx.close(owner, close_reasons::REPLACED);
+            } else {
+                cx.probe(owner, self.options.takeover_timeout.duration());
+            }
+            let claim = (recipient, newcomer);
+            self.pending.start_takeover(conn, owner, claim);
+            return;
+        }
         self.remove_pending(conn);
+        if newcomer.end.is_some() {
+            cx.expire_at(conn, newcomer.end);
+        }
+        let state = self.take_state(&newcomer);
+        let Newcomer { display_name, .. } = newcomer;
         self.connections.insert(conn, user_id);
         self.presence_changes
             .record(user_id, display_name.clone(), true);
@@ -69,12 +96,11 @@ impl FastChat {
             typing_to: None,
             may_have_missed_chat: false,
             claimant_open_failed: false,
-            state: self.gone.remove(&user_id).unwrap_or_default(),
+            state,
         };
         self.online_bytes += user.state.heap_bytes();
         self.users.insert(user_id, Box::new(user));
-        let status = Status::Connected;
-        recipient.send(cx, &ServerMessage::HelloAck { user_id, status });
+        recipient.send(cx, &ServerMessage::hello_ack(user_id));
         // A long list waits for the next broadcast, so that all users that connect until then share one.
         if self.is_list_short() {
             recipient.send(cx, &self.presence_list([]));
@@ -82,9 +108,27 @@ impl FastChat {
         }
     }
 
+    /// Returns the state that is kept of a user who comes back. A client with the user's token and one without are two
+    /// people: the chats of one, and what others write in them, are not for the other.
+    fn take_state(&mut self, newcomer: &Newcomer) -> UserState {
+        let Newcomer {
+            user_id, is_proven, ..
+        } = *newcomer;
+        match self.gone.remove(&user_id) {
+            Some(state) if state.is_proven == is_proven => return state,
+            Some(state) => self.end_chats(user_id, state),
+            None => {}
+        }
+        UserState {
+            is_proven,
+            ..UserState::default()
+        }
+    }
+
     /// Removes a connection that was registered or has closed from the unregistered ones.
     pub(super) fn remove_pending(&mut self, conn: ConnectionId) {
         self.pending.remove(conn);
+        self.access.remove(conn);
         self.pending_dialects.remove(&conn);
     }
 
@@ -100,8 +144,8 @@ impl FastChat {
         }
     }
 
-    /// Ends the session of a user whose connection has closed. Its claimants try again, and the first of
-    /// them is registered.
+    /// Ends the session of a user whose connection has closed. Its claimants try again, those with tokens before those
+    /// without, and the first of them is registered.
     pub(super) fn handle_disconnect(
         &mut self,
         cx: &mut Context,
@@ -124,22 +168,18 @@ impl FastChat {
             }
             self.online_bytes = self.online_bytes.saturating_sub(user.state.heap_bytes());
             user.state.compact(cx);
+            if user.state.is_proven {
+                self.proven.insert(cx.now, id);
+            }
             self.presence_changes.record(id, user.name, false);
             if let Some((dropped, state)) = self.gone.insert(cx.now, id, user.state) {
                 self.end_chats(dropped, state);
             }
         }
-        for (_, (recipient, hello)) in self.pending.end_takeovers(conn) {
-            self.handle_hello(cx, recipient, hello);
+        let mut claims = self.pending.end_takeovers(conn);
+        claims.sort_by_key(|(_, (_, newcomer))| !newcomer.is_proven);
+        for (_, (recipient, newcomer)) in claims {
+            self.enter(cx, recipient, newcomer);
         }
     }
-}
-
-/// Returns the error for a second HELLO on a connection.
-pub(super) fn already_said_hello() -> ErrorReply {
-    ErrorReply::new(
-        ErrorCode::Validation,
-        "this connection has already sent a HELLO",
-    )
-    .with_field("type")
 }

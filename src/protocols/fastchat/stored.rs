@@ -67,26 +67,29 @@ impl FastChat {
         self.online_bytes = states.map(UserState::heap_bytes).sum();
     }
 
-    /// Returns the memory of all users' states, and of the lists that are being sent.
+    /// Returns the memory of all users' states, of what proves who they are, and of the lists that are being sent.
     pub(super) fn bytes_of_all(&self) -> usize {
-        self.gone.bytes() + self.online_bytes + self.in_flight_lists.bytes()
+        let users = self.gone.bytes() + self.online_bytes + self.proven.bytes();
+        users + self.in_flight_lists.bytes() + self.access.bytes()
     }
 
     /// Returns the memory of a connection's user: of its rates, and of both sides of the chats that it
-    /// opened. Chats that others opened are theirs: nobody must be closed for being asked.
+    /// opened, or of what it has shown before it is registered. Chats that others opened are theirs: nobody must be
+    /// closed for being asked.
     pub(super) fn bytes_of(&self, conn: ConnectionId) -> usize {
         let user = self
             .connections
             .get(&conn)
             .and_then(|id| self.users.get(id));
-        user.map_or(0, |user| {
-            let opened = user.state.chats.values().filter(|chat| chat.is_opener);
-            let rates = user.state.heap_bytes() - chats_bytes(&user.state.chats);
-            rates + 2 * opened.count() * (NODE_BYTES / CHATS_PER_NODE)
-        })
+        let Some(user) = user else {
+            return self.access.bytes_of(conn);
+        };
+        let opened = user.state.chats.values().filter(|chat| chat.is_opener);
+        let rates = user.state.heap_bytes() - chats_bytes(&user.state.chats);
+        rates + 2 * opened.count() * (NODE_BYTES / CHATS_PER_NODE)
     }
 
-    /// Forgets users that are gone: their rates, or the users with their chats.
+    /// Forgets users that are gone: their rates, or the users with their chats, and at last who they have proven to be.
     pub(super) fn shed_gone(&mut self, retention: Retention, bytes: usize) -> usize {
         match retention {
             Retention::BestEffort => self.gone.shed(bytes, UserState::forget_rates),
@@ -98,7 +101,8 @@ impl FastChat {
                     };
                     self.end_chats(user, state);
                 }
-                before - self.gone.bytes()
+                let freed = before - self.gone.bytes();
+                freed + self.proven.shed(bytes.saturating_sub(freed))
             }
         }
     }

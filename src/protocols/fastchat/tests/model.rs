@@ -7,14 +7,18 @@
 //! - TYPING goes only to a user that has a chat with its sender.
 //! - A chat id belongs to one pair of users.
 //! - A user has one connection at a time.
-//! - Only connections of registered users are probed.
+//! - Only connections of registered users are probed, and those with a token of the user only for others with one.
+//! - A user that a client has proven to be with a token is from then on no client without one.
+//! - A second HELLO_ACK is for a token of the same user.
 //! - When there are no more changes, the PRESENCE messages that a client was sent add up to the users online.
 //! - A client is answered in the dialect of its HELLO.
-//! - When all clients have been away for a minute, nothing is stored about any of them.
+//! - When all clients have been away for a minute, nothing is stored about any of them, but for who has
+//!   proven to be whom.
 
 use crate::protocols::fastchat::*;
 use crate::realm::Message;
 use crate::testing::Input;
+use crate::testing::harness::{test_tokens, token};
 use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 use crate::toolkit::rate_limit::WINDOW;
 #[cfg(test)]
@@ -30,8 +34,8 @@ const USERS: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Connect,
-    /// The connection, the user, and whether in the flat dialect.
-    Hello(Pick, usize, bool),
+    /// The connection, the user, whether in the flat dialect, and whether with a token of the user.
+    Hello(Pick, usize, bool, bool),
     Disconnect(Pick, usize),
     OpenChat(Pick, usize),
     /// The connection and the recipient; `None`: a MSG without `to`.
@@ -57,6 +61,12 @@ pub(crate) struct World {
     clients: ModelClients<FastChat>,
     /// The connections that have sent HELLO, and whether in the flat dialect.
     dialects: HashMap<u64, bool>,
+    /// The connections whose HELLO, accepted or not decided about yet, had a token.
+    with_token: BTreeSet<u64>,
+    /// The connections whose HELLO is not decided about yet.
+    waiting: BTreeSet<u64>,
+    /// The users of tokens that were accepted.
+    proven: BTreeSet<Uuid>,
     /// The user of each connection that was sent HELLO_ACK and is open.
     users: HashMap<u64, Uuid>,
     /// The users online according to the PRESENCE messages that each connection was sent.
@@ -85,6 +95,7 @@ impl Model for World {
     /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
     /// | `o` | a client connects |
     /// | `h` client user flat | HELLO as user 0 to 3, in the flat dialect or not |
+    /// | `i` client user flat | the same with a token of the user |
     /// | `c` client user | OPEN_CHAT |
     /// | `m` client user | MSG; user 4: without `to` |
     /// | `t` client user yes/no | TYPING; user 4: without `to` |
@@ -98,7 +109,12 @@ impl Model for World {
         };
         Some(match letter {
             b'o' => Step::Connect,
-            b'h' => Step::Hello(input.below(8)?, input.below(USERS)?, input.flag()?),
+            b'h' | b'i' => Step::Hello(
+                input.below(8)?,
+                input.below(USERS)?,
+                input.flag()?,
+                letter == b'i',
+            ),
             b'l' => Step::Disconnect(input.below(8)?, input.below(DISCONNECTS.len())?),
             b'c' => Step::OpenChat(input.below(8)?, input.below(USERS)?),
             b'm' => Step::Msg(input.below(8)?, user(input)?),
@@ -125,8 +141,8 @@ impl Model for World {
         ];
         prop_oneof![
             4 => Just(Step::Connect),
-            6 => (conn.clone(), user.clone(), any::<bool>())
-                .prop_map(|(conn, user, is_flat)| Step::Hello(conn, user, is_flat)),
+            6 => (conn.clone(), user.clone(), any::<bool>(), prop::bool::weighted(0.2))
+                .prop_map(|(conn, user, is_flat, has_token)| Step::Hello(conn, user, is_flat, has_token)),
             2 => (conn.clone(), 0..DISCONNECTS.len()).prop_map(|(conn, how)| Step::Disconnect(conn, how)),
             4 => (conn.clone(), user.clone()).prop_map(|(conn, with)| Step::OpenChat(conn, with)),
             6 => (conn.clone(), prop::option::of(user.clone()))
@@ -146,12 +162,17 @@ impl Model for World {
     }
 
     fn new(list_up_to: usize) -> Self {
+        let mut clients = ModelClients::new(json!({
+            "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
+            "open_chats_per_minute": 5,
+        }));
+        clients.harness.tokens = test_tokens();
         Self {
-            clients: ModelClients::new(json!({
-                "presence_list_up_to": list_up_to, "chats_per_user": 2, "messages_per_minute": 20,
-                "open_chats_per_minute": 5,
-            })),
+            clients,
             dialects: HashMap::new(),
+            with_token: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            proven: BTreeSet::new(),
             users: HashMap::new(),
             seen: HashMap::new(),
             opened_pairs: BTreeSet::new(),
@@ -168,10 +189,14 @@ impl Model for World {
                 let lines = self.clients.open("/ws").unwrap();
                 self.check(&lines, None);
             }
-            Step::Hello(pick, user, is_flat) => {
+            Step::Hello(pick, user, is_flat, has_token) => {
                 if let Some(conn) = self.clients.pick_open(pick) {
                     self.dialects.entry(conn).or_insert(is_flat);
-                    let data = json!({"user_id": id(user), "display_name": format!("user {user}")});
+                    let mut data =
+                        json!({"user_id": id(user), "display_name": format!("user {user}")});
+                    if has_token {
+                        data["token"] = json!(token(&json!({"sub": id(user)})));
+                    }
                     self.send_in_dialect(pick, "HELLO", data);
                 }
             }
@@ -242,6 +267,28 @@ impl Model for World {
 }
 
 impl World {
+    /// Records whether a HELLO has a token, if it is the one that decides about its connection, or proves the user
+    /// that the connection has.
+    fn record_hello(&mut self, conn: u64, hello: &messages::Hello) {
+        let proven = hello
+            .token
+            .as_ref()
+            .and_then(|token| token.as_ref().as_ref().ok());
+        let proven = proven.and_then(identity::user_id_of);
+        match self.users.get(&conn) {
+            Some(user) if Some(*user) == proven => {
+                self.with_token.insert(conn);
+            }
+            None if !self.waiting.contains(&conn) && proven.is_some() => {
+                self.with_token.insert(conn);
+            }
+            None if !self.waiting.contains(&conn) => {
+                self.with_token.remove(&conn);
+            }
+            _ => {}
+        }
+    }
+
     /// Sends a message in the dialect that the connection's HELLO had.
     fn send_in_dialect(&mut self, pick: Pick, kind: &str, mut data: Value) {
         let conn = self.clients.pick_open(pick);
@@ -259,7 +306,10 @@ impl World {
         let Some(conn) = self.clients.pick_open(conn) else {
             return;
         };
-        let decoder = self.decoders.entry(conn).or_default();
+        let decoder = self
+            .decoders
+            .entry(conn)
+            .or_insert_with(|| Decoder::new(&test_tokens()));
         let incoming = decoder.decode(&Message::Text(text.into()));
         let is_flat = incoming.dialect == Dialect::Flat;
         if decoder.dialect().is_some() {
@@ -272,9 +322,14 @@ impl World {
                 self.opened_pairs.insert(pair);
             }
             (ClientMessage::Msg(msg), _) => self.content = msg.content,
+            (ClientMessage::Hello(Ok(hello)), _) => self.record_hello(conn, &hello),
             _ => {}
         }
         let lines = self.clients.send(conn, text);
+        let is_unanswered = lines.iter().all(|line| parse_line(line).0 != conn);
+        if is_unanswered && !self.users.contains_key(&conn) {
+            self.waiting.insert(conn);
+        }
         self.check(&lines, Some(conn));
     }
 
@@ -318,9 +373,11 @@ impl World {
         for line in lines {
             match parse_line(line) {
                 (conn, Line::Probed) => {
-                    assert!(self.users.contains_key(&conn), "not registered: {line}")
+                    assert!(self.users.contains_key(&conn), "not registered: {line}");
+                    let has_token = |conn| self.with_token.contains(&conn);
+                    assert!(!has_token(conn) || sender.is_none_or(has_token), "{line}");
                 }
-                (_, Line::Other(_)) => panic!("{line}"),
+                (_, Line::Other(change)) => assert_eq!(change, "never expires"),
                 (conn, Line::Closed) => {
                     self.users.remove(&conn);
                 }
@@ -351,8 +408,19 @@ impl World {
         match message["type"].as_str().unwrap() {
             "HELLO_ACK" => {
                 let user = data["user_id"].as_str().unwrap().parse().unwrap();
-                assert_eq!(self.users.insert(conn, user), None);
-                self.seen.insert(conn, BTreeSet::new());
+                self.waiting.remove(&conn);
+                if self.with_token.contains(&conn) {
+                    self.proven.insert(user);
+                } else {
+                    assert!(!self.proven.contains(&user), "{message}");
+                }
+                match self.users.insert(conn, user) {
+                    None => {
+                        self.seen.insert(conn, BTreeSet::new());
+                    }
+                    // The HELLO_ACK of a renewed token.
+                    Some(before) => assert!(before == user && sender == Some(conn)),
+                }
             }
             "PRESENCE" => {
                 let seen = self
