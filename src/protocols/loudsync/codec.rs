@@ -3,9 +3,10 @@
 use super::messages::{ClientMessage, ErrorCode, ErrorReply, RecipientIds, ServerMessage};
 use super::{codec_document, codec_upper_case};
 use crate::base::frame::Frame;
-use crate::realm::Message;
+use crate::realm::{Message, TokenReader};
 use crate::toolkit::dialect::Encode;
 use crate::toolkit::json;
+use std::sync::Arc;
 
 /// A way to write the messages of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +20,12 @@ pub enum Dialect {
 /// The connection that a message is sent to, and its dialect.
 pub(super) type Recipient = crate::toolkit::dialect::Recipient<Dialect>;
 
-/// Decoder state of a connection: its dialect, once a message has decided it.
-#[derive(Debug, Default)]
-pub struct Decoder(Option<Dialect>);
+/// Decoder state of a connection.
+pub struct Decoder {
+    /// The dialect, once a message has decided it.
+    decided: Option<Dialect>,
+    tokens: Arc<dyn TokenReader>,
+}
 
 /// A message from a client, and the dialect to answer in.
 pub struct Incoming {
@@ -30,10 +34,18 @@ pub struct Incoming {
 }
 
 impl Decoder {
+    /// Returns the decoder of a new connection, which reads tokens with this reader.
+    pub(super) fn new(tokens: &Arc<dyn TokenReader>) -> Self {
+        Self {
+            decided: None,
+            tokens: tokens.clone(),
+        }
+    }
+
     /// Returns the dialect, or none before it is decided.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn decided(&self) -> Option<Dialect> {
-        self.0
+        self.decided
     }
 
     /// Decodes a message. The first message whose type has letters of one case only decides the
@@ -41,10 +53,10 @@ impl Decoder {
     pub(super) fn decode(&mut self, message: Message) -> Incoming {
         let decoded = match message {
             Message::Text(text) => {
-                self.0 = self.0.or_else(|| detect_dialect(&text));
+                self.decided = self.decided.or_else(|| detect_dialect(&text));
                 match self.dialect() {
-                    Dialect::Document => codec_document::decode(&text),
-                    Dialect::UpperCase => codec_upper_case::decode(&text),
+                    Dialect::Document => codec_document::decode(&text, &*self.tokens),
+                    Dialect::UpperCase => codec_upper_case::decode(&text, &*self.tokens),
                 }
             }
             Message::Binary(_) => {
@@ -60,7 +72,7 @@ impl Decoder {
 
     /// Returns the dialect; the document's before it is decided.
     fn dialect(&self) -> Dialect {
-        self.0.unwrap_or(Dialect::Document)
+        self.decided.unwrap_or(Dialect::Document)
     }
 }
 

@@ -1,9 +1,11 @@
 //! The JSON of the document's dialect ("Message Structure"): lower-case types, fields at the top level.
 
 use super::fields;
-use super::messages::{ClientMessage, ErrorReply, Join, Kick, Role, ServerMessage};
+use super::messages::{ClientMessage, ErrorReply, JoinRequest, Kick, Role, ServerMessage};
 use crate::base::frame::Frame;
+use crate::realm::TokenReader;
 use crate::toolkit::json::{self, Fields, InvalidMessage};
+use crate::toolkit::message_token::{MessageToken, read_token};
 
 /// The fields of all message types; which of them a type requires is checked afterwards.
 type MessageFields<'a> = Fields<'a, 9>;
@@ -12,7 +14,7 @@ type MessageFields<'a> = Fields<'a, 9>;
 ///
 /// # Errors
 /// The error to answer the client with.
-pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
+pub(super) fn decode(text: &str, tokens: &dyn TokenReader) -> Result<ClientMessage, ErrorReply> {
     let message = MessageFields::read(
         text,
         &[
@@ -33,7 +35,10 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         "join" if !fields::is_supported_version(&message, "version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }
-        "join" => Ok(ClientMessage::Join(join(&message)?)),
+        "join" => {
+            let token = read_token(text, tokens);
+            Ok(ClientMessage::Join(Box::new(join(&message, token)?)))
+        }
         "leave" => {
             fields::reason(&message, "reason")?;
             Ok(ClientMessage::Leave)
@@ -52,7 +57,7 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     }
 }
 
-fn join(message: &MessageFields) -> Result<Join, ErrorReply> {
+fn join(message: &MessageFields, token: MessageToken) -> Result<JoinRequest, ErrorReply> {
     let invalid = |problem| InvalidMessage::field("deviceInfo", problem);
     let device_info = message
         .get("deviceInfo")
@@ -81,11 +86,12 @@ fn join(message: &MessageFields) -> Result<Join, ErrorReply> {
             return Err(InvalidMessage::field("deviceInfo.type", problem).into());
         }
     };
-    Ok(Join {
+    Ok(JoinRequest {
         session_id,
-        device_id: fields::text(&device_info, "deviceInfo.id", fields::DEVICE_ID_LENGTH)?,
-        device_name: fields::text(&device_info, "deviceInfo.name", fields::NAME_LENGTH)?,
+        device_id: fields::text(&device_info, "deviceInfo.id", fields::DEVICE_ID_LENGTH),
+        device_name: fields::text(&device_info, "deviceInfo.name", fields::NAME_LENGTH),
         role,
+        token,
     })
 }
 

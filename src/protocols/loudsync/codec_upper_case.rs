@@ -6,11 +6,13 @@
 
 use super::fields::{self, DEVICE_ID_LENGTH, NAME_LENGTH};
 use super::messages::{
-    ClientMessage, ConnectionStatus, ErrorCode, ErrorReply, Join, LeaveReason, MemberInfo,
+    ClientMessage, ConnectionStatus, ErrorCode, ErrorReply, JoinRequest, LeaveReason, MemberInfo,
     RecipientIds, Role, ServerMessage,
 };
 use crate::base::frame::Frame;
+use crate::realm::TokenReader;
 use crate::toolkit::json::{Fields, InvalidMessage};
+use crate::toolkit::message_token::read_token;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,21 +24,24 @@ type PayloadFields<'a> = Fields<'a, 6>;
 ///
 /// # Errors
 /// The error to answer the client with.
-pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
+pub(super) fn decode(text: &str, tokens: &dyn TokenReader) -> Result<ClientMessage, ErrorReply> {
     let message = Fields::read(text, &["type", "timestamp", "payload"])?;
     let message_type = message.required_text("type", "a string")?;
     fields::timestamp(&message, "timestamp")?;
-    let payload = read_payload(message.get("payload"))?;
+    // A missing payload is an empty one.
+    let payload_text = message.get("payload").map_or("{}", RawValue::get);
+    let payload = read_payload(payload_text)?;
     match &*message_type {
         "JOIN" if !fields::is_supported_version(&payload, "payload.version")? => {
             Ok(ClientMessage::JoinOtherVersion)
         }
-        "JOIN" => Ok(ClientMessage::Join(Join {
+        "JOIN" => Ok(ClientMessage::Join(Box::new(JoinRequest {
             session_id: payload.required("payload.sessionId", "a string")?,
-            device_id: fields::text(&payload, "payload.deviceId", DEVICE_ID_LENGTH)?,
-            device_name: fields::text(&payload, "payload.deviceName", NAME_LENGTH)?,
+            device_id: fields::text(&payload, "payload.deviceId", DEVICE_ID_LENGTH),
+            device_name: fields::text(&payload, "payload.deviceName", NAME_LENGTH),
             role: Role::Guest,
-        })),
+            token: read_token(payload_text, tokens),
+        }))),
         "LEAVE" => {
             fields::reason(&payload, "payload.reason")?;
             Ok(ClientMessage::Leave)
@@ -55,11 +60,11 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
     }
 }
 
-/// Reads the fields of the payload. A missing payload is an empty one.
-fn read_payload(payload: Option<&RawValue>) -> Result<PayloadFields<'_>, InvalidMessage> {
+/// Reads the fields of the payload.
+fn read_payload(payload: &str) -> Result<PayloadFields<'_>, InvalidMessage> {
     let problem = "must be an object without duplicate keys";
     PayloadFields::read_nested(
-        payload.map_or("{}", RawValue::get),
+        payload,
         "payload.",
         &[
             "payload.sessionId",

@@ -2,9 +2,10 @@
 
 use super::codec::Recipient;
 use super::fields::MIN_MEMBERS;
+use super::identity::refuse;
 use super::messages::{Details, ErrorCode, ErrorReply, Join, Role};
 use super::session::{Host, Member, Session};
-use super::{HOST_LOST, Loudsync, reject_join};
+use super::{HOST_LOST, Loudsync, close_reasons, reject_join};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::json::InvalidMessage;
 use std::time::Duration;
@@ -17,9 +18,11 @@ const ID_LENGTH: usize = 12;
 
 impl Loudsync {
     /// Adds the client to the session that its JOIN names, starts a takeover if its device is connected,
-    /// or rejects the JOIN.
+    /// or rejects the JOIN. A client whose token says that it is this device takes the place of one without at once.
     pub(super) fn join(&mut self, cx: &mut Context, client: Recipient, join: Join) {
-        if let Err(error) = self.try_to_join(cx, client, join) {
+        if let Some(text) = self.refusal(&join) {
+            refuse(cx, client, text);
+        } else if let Err(error) = self.try_to_join(cx, client, join) {
             reject_join(cx, client, &error);
         }
     }
@@ -39,16 +42,22 @@ impl Loudsync {
         let member = session.members_mut().find(is_same_device);
         let owner = member.as_ref().and_then(|member| member.recipient);
         match (member, owner) {
-            (Some(_), Some(owner)) => {
-                let timeout = self.options.takeover_timeout.duration();
-                cx.probe(owner.connection, timeout);
+            (Some(member), Some(Recipient { connection, .. })) => {
+                if join.is_proven && !member.is_proven {
+                    // As after a probe that is not answered.
+                    self.detach_member(connection);
+                    cx.close(connection, close_reasons::REPLACED);
+                } else {
+                    cx.probe(connection, self.options.takeover_timeout.duration());
+                }
                 self.pending
-                    .start_takeover(conn, owner.connection, (client, join));
+                    .start_takeover(conn, connection, (client, join));
                 return Ok(());
             }
             (Some(member), None) => {
                 member.recipient = Some(client);
-                member.name = join.device_name;
+                member.name.clone_from(&join.device_name);
+                member.is_proven = join.is_proven;
                 member.last_heartbeat = cx.now;
                 session.welcome(cx, conn, &join.session_id);
                 session.broadcast_list(cx, Some(conn));
@@ -56,12 +65,11 @@ impl Loudsync {
             (None, _) => {
                 session.check_capacity()?;
                 let id = new_id(cx, "client", |id| session.has_id(id));
-                let member = Member::new(cx, client, id, join.device_id, join.device_name);
-                session.add(cx, member);
+                session.add(cx, Member::new(cx, client, id, &join));
                 session.welcome(cx, conn, &join.session_id);
             }
         }
-        self.register(conn, join.session_id);
+        self.register(cx, conn, join);
         Ok(())
     }
 
@@ -74,7 +82,7 @@ impl Loudsync {
         let Role::Host {
             session_name,
             max_members,
-        } = join.role
+        } = &join.role
         else {
             let text = "no session has this ID";
             return Err(ErrorReply::new(ErrorCode::SessionNotFound, text));
@@ -94,20 +102,27 @@ impl Loudsync {
         }
         let id = new_id(cx, "host", |_| false);
         let session = Session::new(
-            session_name.unwrap_or_else(|| join.device_name.clone()),
+            session_name.as_ref().unwrap_or(&join.device_name).clone(),
             max_members.unwrap_or(self.options.max_members) as usize,
-            Member::new(cx, client, id, join.device_id, join.device_name),
+            Member::new(cx, client, id, &join),
         );
         session.welcome(cx, client.connection, &join.session_id);
         self.sessions.insert(join.session_id.clone(), session);
-        self.register(client.connection, join.session_id);
+        self.register(cx, client.connection, join);
         Ok(())
     }
 
     /// Records that a connection has joined.
-    fn register(&mut self, conn: ConnectionId, session_id: String) {
+    fn register(&mut self, cx: &mut Context, conn: ConnectionId, join: Join) {
         self.pending.remove(conn);
-        self.connections.insert(conn, session_id);
+        self.access.remove(conn);
+        self.connections.insert(conn, join.session_id);
+        if join.is_proven {
+            self.proven.insert(cx.now, join.device_id);
+        }
+        if join.end.is_some() {
+            cx.expire_at(conn, join.end);
+        }
     }
 
     /// Checks the `maxMembers` of a host's JOIN.

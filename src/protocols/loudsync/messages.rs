@@ -2,13 +2,15 @@
 //! upper-case dialect's codec has messages of its own.
 
 use crate::toolkit::json::InvalidMessage;
+use crate::toolkit::message_token::MessageToken;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::time::Duration;
 
 /// A message from a client, or the error that answers an invalid one.
 pub enum ClientMessage {
     /// `join`.
-    Join(Join),
+    Join(Box<JoinRequest>),
     /// `join` for another major version of the protocol. Its other fields are not checked: that
     /// version may define them differently.
     JoinOtherVersion,
@@ -28,15 +30,33 @@ pub enum ClientMessage {
     Invalid(ErrorReply),
 }
 
-/// A device's request to join a session.
+/// A device's request to join a session, with what is wrong with the fields that a token can replace.
 #[derive(Debug)]
-pub struct Join {
+pub struct JoinRequest {
     pub(super) session_id: String,
-    /// `deviceInfo.id`. Kept secret: it lets the device take its place again.
-    pub(super) device_id: String,
+    /// `deviceInfo.id`.
+    pub(super) device_id: Result<String, InvalidMessage>,
     /// `deviceInfo.name`.
+    pub(super) device_name: Result<String, InvalidMessage>,
+    pub(super) role: Role,
+    /// What its access token says.
+    pub(super) token: MessageToken,
+}
+
+/// A device that joins a session.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) session_id: String,
+    /// Kept secret: it lets the device take its place again.
+    pub(super) device_id: String,
     pub(super) device_name: String,
     pub(super) role: Role,
+    /// Whether the device ID is that of the client's token.
+    pub(super) is_proven: bool,
+    /// Whether the client may be the host of a session.
+    pub(super) may_host: bool,
+    /// The end of the client's token since the Unix epoch, if it has one that ends.
+    pub(super) end: Option<Duration>,
 }
 
 /// The role in which a device asks to join.

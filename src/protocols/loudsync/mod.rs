@@ -14,6 +14,7 @@ mod codec;
 mod codec_document;
 mod codec_upper_case;
 mod fields;
+mod identity;
 mod join;
 mod messages;
 mod options;
@@ -30,12 +31,14 @@ use crate::realm::{
     Retention, SettingError, SettingMap, SlowConsumerPolicy,
 };
 use crate::toolkit::json::InvalidMessage;
+use crate::toolkit::pending_access::PendingAccess;
 use crate::toolkit::pending_clients::PendingClients;
+use crate::toolkit::proven::Proven;
 use codec::Recipient;
 pub use codec::{Decoder, Dialect, Incoming};
 use fields::VERSION;
-pub use messages::{ClientMessage, ErrorReply, Join, Kick};
-use messages::{ErrorCode, LeaveReason, ServerMessage};
+pub use messages::{ClientMessage, ErrorReply, JoinRequest, Kick};
+use messages::{ErrorCode, Join, LeaveReason, ServerMessage};
 pub use options::Options;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -51,6 +54,10 @@ pub struct Loudsync {
     options: Options,
     /// Connections that have not joined. A pending takeover keeps its recipient and its JOIN.
     pending: PendingClients<(Recipient, Join)>,
+    /// What the connections that have not joined have shown with their requests.
+    access: PendingAccess,
+    /// Devices whose clients have, or had, tokens that say that they are these devices.
+    proven: Proven<String>,
     /// The session ID of each connection that has joined.
     connections: BTreeMap<ConnectionId, String>,
     /// The sessions by ID.
@@ -81,8 +88,8 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |_| true,
     client_id: |_| None,
     token_parameter: None,
-    new_decoder: |_| {
-        let mut decoder = Decoder::default();
+    new_decoder: |tokens| {
+        let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
     },
     new_realm: new_realm::<Loudsync>,
@@ -97,6 +104,8 @@ impl Realm for Loudsync {
         });
         Ok(Self {
             pending: PendingClients::new(options.join_timeout.duration()),
+            access: PendingAccess::default(),
+            proven: Proven::default(),
             sessions: sessions.collect(),
             options,
             connections: BTreeMap::new(),
@@ -121,9 +130,18 @@ impl Realm for Loudsync {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        _: ConnectRequest,
+        request: ConnectRequest,
     ) -> Result<(), Rejection> {
-        self.pending.insert(cx.now, conn);
+        match self.access.insert(conn, request.access, cx.wall) {
+            Ok(()) => self.pending.insert(cx.now, conn),
+            Err(error) => {
+                let client = Recipient {
+                    connection: conn,
+                    dialect: Dialect::Document,
+                };
+                identity::refuse_token(cx, client, error);
+            }
+        }
         Ok(())
     }
 
@@ -144,6 +162,7 @@ impl Realm for Loudsync {
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
         self.pending.remove(conn);
+        self.access.remove(conn);
         match reason {
             // LEAVE and a Close frame of a client that meant to leave are `left` (rulings, "a clean Close").
             DisconnectReason::Closed(close_reasons::CLIENT_LEFT)
@@ -169,8 +188,10 @@ impl Realm for Loudsync {
                 }
             }
         }
-        // The place that takeovers waited for may be free now.
-        for (_, (client, join)) in self.pending.end_takeovers(conn) {
+        // The place that takeovers waited for may be free now. Clients with tokens go before those without.
+        let mut takeovers = self.pending.end_takeovers(conn);
+        takeovers.sort_by_key(|(_, (_, join))| !join.is_proven);
+        for (_, (client, join)) in takeovers {
             self.join(cx, client, join);
         }
     }
@@ -189,7 +210,11 @@ impl Realm for Loudsync {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.stored_bytes
+        self.stored_bytes + self.access.bytes() + self.proven.bytes()
+    }
+
+    fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
+        self.access.bytes_of(conn)
     }
 
     fn figures(&self) -> Figures {
@@ -217,11 +242,15 @@ impl Realm for Loudsync {
         }
     }
 
-    /// Ends sessions that wait for their members to come back.
+    /// Ends sessions that wait for their members to come back, and at last forgets which devices have proven who they
+    /// are.
     fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize {
         match retention {
             Retention::BestEffort => 0,
-            Retention::Promised => self.shed_abandoned(cx, bytes),
+            Retention::Promised => {
+                let freed = self.shed_abandoned(cx, bytes);
+                freed + self.proven.shed(bytes.saturating_sub(freed))
+            }
         }
     }
 
@@ -252,12 +281,16 @@ impl Realm for Loudsync {
     fn free_spare(&mut self) {
         let Self {
             pending,
+            access,
+            proven,
             connections,
             sessions,
             options: _,
             stored_bytes: _,
         } = self;
         pending.free_spare();
+        access.free_spare();
+        proven.free_spare();
         connections.free_spare();
         sessions.free_spare();
         for session in sessions.values_mut() {
@@ -287,9 +320,10 @@ impl Loudsync {
         let is_taking_over = self.pending.is_taking_over(client.connection);
         match message {
             // The first JOIN is still to be answered, and this one must not end it (rulings: "a second JOIN").
-            ClientMessage::Join(_) | ClientMessage::JoinOtherVersion if is_taking_over => {
-                return Err(already_joined());
+            ClientMessage::Join(request) if is_taking_over => {
+                return Err(identity::second_join_error(*request));
             }
+            ClientMessage::JoinOtherVersion if is_taking_over => return Err(already_joined()),
             ClientMessage::JoinOtherVersion => {
                 let text =
                     format!("unsupported protocol version; this server speaks version {VERSION}");
@@ -299,10 +333,7 @@ impl Loudsync {
                     &ErrorReply::new(ErrorCode::VersionMismatch, text),
                 );
             }
-            ClientMessage::Join(join) => {
-                self.check_max_members(&join)?;
-                self.join(cx, client, join);
-            }
+            ClientMessage::Join(request) => return self.handle_join(cx, client, *request),
             ClientMessage::Ping(timestamp) => send_pong(cx, client, &timestamp),
             ClientMessage::Pong => {}
             ClientMessage::Invalid(error) => return Err(error),
@@ -343,9 +374,10 @@ impl Loudsync {
                 }
             }
             ClientMessage::Kick(kick) => return self.kick(cx, conn, session_id, kick),
-            ClientMessage::Join(_) | ClientMessage::JoinOtherVersion => {
-                return Err(already_joined());
+            ClientMessage::Join(request) => {
+                return self.handle_second_join(cx, client, session_id, *request);
             }
+            ClientMessage::JoinOtherVersion => return Err(already_joined()),
             ClientMessage::Ping(timestamp) => send_pong(cx, client, &timestamp),
             ClientMessage::Pong => {}
             ClientMessage::Invalid(error) => return Err(error),
@@ -474,6 +506,7 @@ impl Loudsync {
     fn is_empty(&self) -> bool {
         let has_no_member = |session: &Session| session.members().next().is_none();
         self.pending.is_empty()
+            && self.access.is_empty()
             && self.connections.is_empty()
             && self.sessions.len() == self.options.sessions.len()
             && self.sessions.values().all(has_no_member)

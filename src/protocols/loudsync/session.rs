@@ -2,7 +2,7 @@
 
 use super::codec::Recipient;
 use super::messages::{
-    ConnectionStatus, Details, ErrorCode, ErrorReply, LeaveReason, MemberInfo, RecipientIds,
+    ConnectionStatus, Details, ErrorCode, ErrorReply, Join, LeaveReason, MemberInfo, RecipientIds,
     ServerMessage, SessionInfo,
 };
 use super::static_sessions::StaticSession;
@@ -64,6 +64,8 @@ pub(super) struct Member {
     pub(super) joined_at: u64,
     /// Time of the last heartbeat, or of the JOIN if there was none since.
     pub(super) last_heartbeat: Duration,
+    /// Whether the member's client has, or had, a token that says that it is this device.
+    pub(super) is_proven: bool,
     /// The member's connection; none while the member is reconnecting.
     pub(super) recipient: Option<Recipient>,
 }
@@ -299,6 +301,12 @@ impl Session {
 
     /// Sends the welcome and the list to the member on a connection. `id` is the session's ID.
     pub(super) fn welcome(&self, cx: &mut Context, conn: ConnectionId, id: &str) {
+        self.send_welcome(cx, conn, id);
+        self.send_list(cx, conn);
+    }
+
+    /// Sends the welcome to the member on a connection. `id` is the session's ID.
+    pub(super) fn send_welcome(&self, cx: &mut Context, conn: ConnectionId, id: &str) {
         let Some(member) = self.members().find(|member| member.is_on(conn)) else {
             return;
         };
@@ -313,7 +321,6 @@ impl Session {
             },
         };
         member.send(cx, &welcome);
-        member.send(cx, &self.list(cx));
     }
 
     /// Sends the list to the member on a connection.
@@ -334,17 +341,12 @@ impl Session {
 
 impl Member {
     /// Returns a member that has just joined.
-    pub(super) fn new(
-        cx: &Context,
-        recipient: Recipient,
-        id: String,
-        device_id: String,
-        name: String,
-    ) -> Self {
+    pub(super) fn new(cx: &Context, recipient: Recipient, id: String, join: &Join) -> Self {
         Self {
             id,
-            device_id,
-            name,
+            device_id: join.device_id.clone(),
+            name: join.device_name.clone(),
+            is_proven: join.is_proven,
             joined_at: cx.epoch_millis(),
             last_heartbeat: cx.now,
             recipient: Some(recipient),

@@ -10,17 +10,19 @@
 //! - the list says `connected` of exactly the members that are connected;
 //! - a client is sent one dialect only, which its first message decided;
 //! - a device ID is sent to that device only;
+//! - a device that a client has proven to be with a token is from then on no client without one;
 //! - a session ends with its host, one from the configuration never, and nothing is kept after all
 //!   clients have disconnected.
 
 use crate::protocols::loudsync::*;
 use crate::realm::Message;
 use crate::testing::Input;
+use crate::testing::harness::{no_tokens, test_tokens, token};
 use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// An index into a list whose length is not known in advance; it wraps around.
 type Pick = usize;
@@ -43,6 +45,7 @@ pub(crate) enum Step {
         session: usize,
         device: usize,
         role: Pick,
+        has_token: bool,
     },
     Send(Pick, String),
     Kick(Pick, Pick),
@@ -70,6 +73,13 @@ struct Observed {
     upper_case: HashMap<u64, bool>,
     /// The device ID of each member that uses the upper-case dialect.
     devices: HashMap<u64, String>,
+    /// The device in the JOIN of each connection that is accepted or not decided about yet, and whether its token says
+    /// so.
+    joins: HashMap<u64, (String, bool)>,
+    /// The connections whose JOIN is not decided about yet.
+    waiting: BTreeSet<u64>,
+    /// The devices of tokens that were accepted.
+    proven: BTreeSet<String>,
 }
 
 /// The realm, its clients, and what they were told.
@@ -88,16 +98,18 @@ impl Model for World {
     /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
     /// | `o` | a client connects |
     /// | `j` client session device role | join session 0, 1 or 2 (2 is configured) as device 0 to 4, as host (0), client (1) or upper-case guest (2) |
+    /// | `t` client session device role | the same with a token of the device |
     /// | `k` client member | kick a member |
     /// | `f` client | the client's outbox is full from now on |
     fn read(letter: u8, input: &mut Input) -> Option<Step> {
         Some(match letter {
             b'o' => Step::Connect,
-            b'j' => Step::Join {
+            b'j' | b't' => Step::Join {
                 conn: input.below(8)?,
                 session: input.below(3)?,
                 device: input.below(5)?,
                 role: input.below(ROLES.len())?,
+                has_token: letter == b't',
             },
             b's' => Step::Send(input.below(8)?, input.text()?),
             b'k' => Step::Kick(input.below(8)?, input.below(8)?),
@@ -127,8 +139,10 @@ impl Model for World {
         ];
         prop_oneof![
             4 => Just(Step::Connect),
-            6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len())
-                .prop_map(|(conn, session, device, role)| Step::Join { conn, session, device, role }),
+            6 => (conn.clone(), 0..3usize, 0..5usize, 0..ROLES.len(), prop::bool::weighted(0.2))
+                .prop_map(|(conn, session, device, role, has_token)| Step::Join {
+                    conn, session, device, role, has_token,
+                }),
             6 => (conn.clone(), prop::sample::select(texts.to_vec()))
                 .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
             1 => (conn.clone(), conn.clone()).prop_map(|(conn, member)| Step::Kick(conn, member)),
@@ -143,8 +157,10 @@ impl Model for World {
         let session = json!({
             "id": STATIC_SESSION, "name": "S", "host_id": STATIC_HOST, "host_name": "H",
         });
+        let mut clients = ModelClients::new(json!({"max_members": 3, "sessions": [session]}));
+        clients.harness.tokens = test_tokens();
         Self {
-            clients: ModelClients::new(json!({"max_members": 3, "sessions": [session]})),
+            clients,
             observed: Observed::new(),
             decoders: HashMap::new(),
         }
@@ -161,15 +177,17 @@ impl Model for World {
                 session,
                 device,
                 role,
+                has_token,
             } => {
                 let (session, device) = (format!("s{session}"), format!("secret {device}"));
+                let token = has_token.then(|| token(&json!({"sub": device})));
                 let join = match ROLES[role] {
                     Some(kind) => json!({
                         "type": "join", "timestamp": 1, "sessionId": session,
-                        "deviceInfo": {"id": device, "name": "N", "type": kind},
+                        "deviceInfo": {"id": device, "name": "N", "type": kind}, "token": token,
                     }),
                     None => json!({"type": "JOIN", "timestamp": 1, "payload": {
-                        "sessionId": session, "deviceId": device, "deviceName": "N",
+                        "sessionId": session, "deviceId": device, "deviceName": "N", "token": token,
                     }}),
                 };
                 self.send(conn, &join.to_string());
@@ -221,13 +239,23 @@ impl Model for World {
 impl World {
     fn send(&mut self, conn: Pick, text: &str) {
         if let Some(conn) = self.clients.pick_open(conn) {
-            let decoder = self.decoders.entry(conn).or_default();
+            let decoder = self
+                .decoders
+                .entry(conn)
+                .or_insert_with(|| Decoder::new(&test_tokens()));
             let incoming = decoder.decode(Message::Text(text.into()));
             if decoder.decided().is_some() {
                 let is_upper_case = incoming.dialect == Dialect::UpperCase;
                 self.observed.upper_case.insert(conn, is_upper_case);
             }
+            let is_join = match &incoming.message {
+                ClientMessage::Join(join) => self.observed.record_join(conn, join),
+                _ => false,
+            };
             let lines = self.clients.send(conn, text);
+            if is_join && lines.iter().all(|line| parse_line(line).0 != conn) {
+                self.observed.waiting.insert(conn);
+            }
             self.observe(&lines);
         }
     }
@@ -300,7 +328,32 @@ impl Observed {
             ids: HashMap::from([static_host]),
             upper_case: HashMap::new(),
             devices: HashMap::new(),
+            joins: HashMap::new(),
+            waiting: BTreeSet::new(),
+            proven: BTreeSet::new(),
         }
+    }
+
+    /// Records which device a JOIN is of, and whether a token says so, if it decides about its connection, or proves
+    /// which device a member is. Returns whether it decides.
+    fn record_join(&mut self, conn: u64, join: &JoinRequest) -> bool {
+        let subject = join.token.as_ref().and_then(|token| {
+            let claims = token.as_ref().as_ref().ok()?;
+            claims.subject.clone()
+        });
+        let device = subject.clone().or_else(|| join.device_id.clone().ok());
+        let is_member = self.members.contains_key(&conn);
+        match device {
+            Some(device) if !is_member && !self.waiting.contains(&conn) => {
+                self.joins.insert(conn, (device, subject.is_some()));
+                return true;
+            }
+            Some(device) if is_member && subject.is_some() && self.joins[&conn].0 == device => {
+                self.joins.insert(conn, (device, true));
+            }
+            _ => {}
+        }
+        false
     }
 
     /// `client_ids` are the client IDs of the connections that are members now.
@@ -308,7 +361,7 @@ impl Observed {
         for line in lines {
             match parse_line(line) {
                 (conn, Line::Probed) => assert!(self.members.contains_key(&conn), "{line}"),
-                (_, Line::Other(_)) => panic!("{line}"),
+                (_, Line::Other(change)) => assert_eq!(change, "never expires"),
                 (conn, Line::Closed) => {
                     self.members.remove(&conn);
                 }
@@ -349,6 +402,18 @@ impl Observed {
                 text(&message["sessionInfo"]["id"]),
                 text(&message["clientId"]),
             );
+            self.waiting.remove(&conn);
+            let (device, is_proven) = self.joins[&conn].clone();
+            if is_proven {
+                self.proven.insert(device);
+            } else {
+                assert!(!self.proven.contains(&device), "{message}");
+            }
+            if self.members.get(&conn) == Some(&(session.clone(), id.clone())) {
+                // The welcome of a renewed token.
+                assert!(is_proven);
+                return;
+            }
             let before = self.ids.insert(id.clone(), session.clone());
             assert!(
                 before.is_none_or(|before| before == session),
@@ -412,12 +477,15 @@ fn is_predictable(text: &str, observed: &Observed) -> bool {
     let is_secret = ["secret", "\\u006", "\\u007"]
         .iter()
         .any(|part| text.contains(part));
-    let mut decoders = [Decoder::default(), Decoder::default()];
+    let mut decoders = [Decoder::new(&no_tokens()), Decoder::new(&no_tokens())];
     // The dialect of the sender is not known here: the second decoder is for the upper-case dialect.
     decoders[1].decode(Message::Text(r#"{"type":"PING"}"#.into()));
     let names_a_client =
         |decoder: &mut Decoder| match decoder.decode(Message::Text(text.into())).message {
-            ClientMessage::Join(join) => observed.ids.contains_key(&join.device_id),
+            ClientMessage::Join(join) => {
+                let id = join.device_id;
+                id.is_ok_and(|id| observed.ids.contains_key(&id))
+            }
             _ => false,
         };
     !is_secret && !decoders.iter_mut().any(names_a_client)
