@@ -1,4 +1,5 @@
-//! Tests of LOUDSYNC: its rules one by one (`document`, `upper_case`, `static_sessions`), the realm
+//! Tests of LOUDSYNC: its rules one by one (`document`, `upper_case`, `static_sessions`,
+//! `tokens`), the realm
 //! under random sequences of client actions (`model`), and the codecs under any input (`codec_fuzz`). The
 //! fuzzer runs the last two.
 
@@ -8,6 +9,8 @@ mod document;
 pub(crate) mod model;
 #[cfg(test)]
 mod static_sessions;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod upper_case;
 
