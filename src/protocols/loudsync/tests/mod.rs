@@ -1,7 +1,6 @@
-//! Tests of LOUDSYNC: its rules one by one (`document`, `upper_case`, `static_sessions`,
-//! `tokens`), the realm
-//! under random sequences of client actions (`model`), and the codecs under any input (`codec_fuzz`). The
-//! fuzzer runs the last two.
+//! Tests of LOUDSYNC: its rules one by one (`document`, `upper_case`, `static_sessions`, `tokens`), the realm under
+//! random sequences of client actions (`model`), and the codecs under any input (`codec_fuzz`). The fuzzer runs the
+//! last two.
 
 pub(crate) mod codec_fuzz;
 #[cfg(test)]
