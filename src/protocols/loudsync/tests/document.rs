@@ -78,6 +78,7 @@ use crate::protocols::loudsync::*;
 use crate::realm::Message;
 use crate::testing::harness::{RealmHarness, no_lines};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 

@@ -23,6 +23,7 @@ use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 /// An index into a list whose length is not known in advance; it wraps around.
 type Pick = usize;
