@@ -6,6 +6,7 @@
 
 use super::log_format::LineFormat;
 use super::log_queue::{BATCH, LineQueue, LineSplitter, MAX_LINE};
+use super::log_tokens;
 use super::recent_warnings;
 use super::stderr;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -51,11 +52,13 @@ pub fn start(format: LineFormat) -> io::Result<LogWriter> {
     // The threads allocate next to nothing themselves: they may have no heap (see `executor::start`).
     let mut buffer = vec![0; READ_SIZE];
     let mut splitter = LineSplitter::default();
+    let mut redacted = Vec::with_capacity(MAX_LINE + 1);
     recent_warnings::allocate();
     spawn("log reader", move || {
         read_lines(from, &mut buffer, &mut splitter, |line| {
-            recent_warnings::record(format, line);
-            to.push(line);
+            log_tokens::redact(line, &mut redacted);
+            recent_warnings::record(format, &redacted);
+            to.push(&redacted);
         });
         to.close();
     })?;

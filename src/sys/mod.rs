@@ -6,6 +6,7 @@ pub mod limits;
 pub(crate) mod log_fields;
 pub mod log_format;
 mod log_queue;
+pub(crate) mod log_tokens;
 pub mod log_writer;
 pub(crate) mod memory;
 pub mod open_files;

@@ -1,7 +1,7 @@
 //! Standard error: for what is wrong before there is a log, and for panics.
 
 use super::log_format::{self, LineFormat};
-use super::recent_warnings;
+use super::{log_tokens, recent_warnings};
 use log::Level;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
@@ -20,11 +20,11 @@ const PATIENCE: Timespec = Timespec {
 /// Characters of a panic's message that are reported, at most: it may quote what a client sent.
 const MAX_PANIC_MESSAGE: usize = 200;
 
-/// Prints a text to standard error, if that can be written. `eprintln!` would panic if it cannot, and wait
-/// without end if nothing reads it. In the journal each line is an error.
+/// Prints a text to standard error without access tokens, if that can be written. `eprintln!` would panic if it cannot,
+/// and wait without end if nothing reads it. In the journal each line is an error.
 pub fn print(text: impl Display) {
     if is_writable(PATIENCE) {
-        let mut text = format!("{text}\n");
+        let mut text = without_tokens(&format!("{text}\n"));
         if log_format::is_journal(io::stderr()) {
             let lines = text.lines().map(|line| format!("<3>{line}\n"));
             text = lines.collect();
@@ -72,12 +72,20 @@ fn panic_report(format: LineFormat, now: SystemTime, message: &str, backtrace: &
     lines.concat()
 }
 
-/// Returns the message of a panic, cut.
+/// Returns the message of a panic, cut and without access tokens.
 fn panic_message(payload: &dyn Any) -> String {
     let literal = payload.downcast_ref::<&str>().copied();
     let formatted = || payload.downcast_ref::<String>().map(String::as_str);
     let message = literal.or_else(formatted).unwrap_or("without a message");
-    message.chars().take(MAX_PANIC_MESSAGE).collect()
+    let message: String = message.chars().take(MAX_PANIC_MESSAGE).collect();
+    without_tokens(&message)
+}
+
+/// Returns a text without access tokens: what is written here is not written by the log, which leaves them out.
+fn without_tokens(text: &str) -> String {
+    let mut redacted = Vec::new();
+    log_tokens::redact(text.as_bytes(), &mut redacted);
+    String::from_utf8_lossy(&redacted).into_owned()
 }
 
 /// Returns whether standard error takes at least a few kilobytes within this time.
@@ -128,5 +136,10 @@ mod tests {
         assert_eq!(panic_message(&"short"), "short");
         assert_eq!(panic_message(&"long".repeat(100)).len(), MAX_PANIC_MESSAGE);
         assert_eq!(panic_message(&5), "without a message");
+    }
+
+    #[test]
+    fn the_message_of_a_panic_has_no_token() {
+        assert_eq!(panic_message(&"got \"eyJhbGciOiJI.eyJzdWIi"), "got \"***");
     }
 }

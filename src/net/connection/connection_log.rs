@@ -9,6 +9,7 @@ use crate::config::Address;
 use crate::net::server_state::ServerState;
 use crate::realm::{ConnectionId, Message, Protocol};
 use crate::sys::log_fields::{self, field, text};
+use crate::sys::log_tokens;
 use log::Level;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -154,13 +155,18 @@ impl ConnectionLog {
     }
 }
 
-/// Returns the first bytes of a message of this length in hexadecimal.
+/// Returns the first bytes of a message of this length in hexadecimal, up to an access token: the log would not know it
+/// as one in these digits.
 fn hex(prefix: &[u8], length: usize) -> String {
+    let token = log_tokens::find(prefix).map(|token| token.start);
+    let token = token.filter(|start| *start < MAX_TRACED_BYTES);
     let mut hex = String::new();
-    for byte in prefix.iter().take(MAX_TRACED_BYTES) {
+    for byte in prefix.iter().take(token.unwrap_or(MAX_TRACED_BYTES)) {
         let _: fmt::Result = write!(hex, "{byte:02x} ");
     }
-    if length > MAX_TRACED_BYTES {
+    if token.is_some() {
+        hex.push_str(log_tokens::REPLACEMENT);
+    } else if length > MAX_TRACED_BYTES {
         hex.push('…');
     }
     hex.truncate(hex.trim_end().len());
@@ -177,5 +183,16 @@ mod tests {
         assert_eq!(hex(&[0, 255, 26], 3), "00 ff 1a");
         let long = hex(&[7; 100], 100);
         assert_eq!(long, format!("{}…", "07 ".repeat(MAX_TRACED_BYTES)));
+    }
+
+    #[test]
+    fn the_hex_of_a_message_ends_where_a_token_begins() {
+        let token = "eyJhbGciOiJI.eyJzdWIi.x";
+        assert_eq!(hex(token.as_bytes(), token.len()), "***");
+        let within = format!("\x01\"{token}\"");
+        assert_eq!(hex(within.as_bytes(), within.len()), "01 22 ***");
+        let behind = format!("{}{token}", "\x07".repeat(MAX_TRACED_BYTES));
+        let expected = format!("{}…", "07 ".repeat(MAX_TRACED_BYTES));
+        assert_eq!(hex(behind.as_bytes(), behind.len()), expected);
     }
 }
