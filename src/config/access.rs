@@ -1,10 +1,12 @@
 //! The setting `access`: whose tokens a listener believes, and whether it demands one.
 
-use crate::base::log_escape::Quoted;
+use crate::base::log_escape::{Quoted, escape};
 use crate::realm::setting::Setting;
 use crate::realm::setting_types::{SettingValue, ValueError};
 use crate::toolkit::jwt::{Secret, Verifier};
 use serde_json::{Map, Value, json};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -20,14 +22,27 @@ const LARGEST_FILE: u64 = 64 << 10;
 /// How to make a secret.
 const MAKE_ONE: &str = "make one with \"openssl rand -base64 48\"";
 
+/// Runtime directory of the credentials of the systemd unit, where an operator's command finds them without its environment.
+const UNIT_CREDENTIALS: &str = "/run/credentials/switchboard.service";
+
+/// What is printed in place of secrets.
+const HIDDEN: &str = "...";
+
 /// Where the secrets are.
 #[derive(Clone, PartialEq, Eq)]
 enum Source {
-    Inline(Vec<String>),
-    File(String),
+    /// In the configuration itself.
+    Inline,
+    /// In a file.
+    File {
+        /// Its path, or the name of the credential, as it is configured.
+        path: String,
+        /// Whether each user of the machine may read it.
+        is_public: bool,
+    },
 }
 
-/// Whose tokens a listener believes, and whether it demands one. Debug output and errors do not show secrets.
+/// Whose tokens a listener believes, and whether it demands one. Debug output, errors and JSON do not show secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessSettings {
     source: Source,
@@ -63,14 +78,7 @@ impl AccessSettings {
             );
             return Err(problem.into());
         }
-        let source = read_source(given)?;
-        let secrets = match &source {
-            Source::Inline(secrets) => check(secrets.iter().map(String::as_bytes).collect())
-                .map_err(|problem| at(".secret", problem))?,
-            Source::File(path) => {
-                secrets_in(path).map_err(|problem| at(".secret_file", problem))?
-            }
-        };
+        let (source, secrets) = read_secrets(given)?;
         let audience = match given.get("audience") {
             None | Some(Value::Null) => None,
             Some(Value::String(audience)) => Some(audience.as_str().into()),
@@ -92,6 +100,26 @@ impl AccessSettings {
             is_required,
         })
     }
+
+    /// Returns a warning if each user of the machine may read the secrets. `public_file` is the configuration file, if each
+    /// may read that.
+    pub(super) fn warning(&self, public_file: Option<&Path>) -> Option<String> {
+        match &self.source {
+            Source::Inline => public_file.map(|file| {
+                format!(
+                    "access.secret: each user of this machine can read {}; write the secret into a file of its own and \
+                     its path here, as secret_file, or take away the right to read this one (chmod o-r)",
+                    escape(&file.display().to_string())
+                )
+            }),
+            Source::File { path, is_public } => is_public.then(|| {
+                format!(
+                    "access.secret_file: each user of this machine can read {}; take away that right (chmod o-r)",
+                    Quoted(path)
+                )
+            }),
+        }
+    }
 }
 
 fn at(place: &str, problem: impl Into<String>) -> ValueError {
@@ -101,22 +129,26 @@ fn at(place: &str, problem: impl Into<String>) -> ValueError {
     }
 }
 
-/// Reads where the secrets are.
-fn read_source(given: &Map<String, Value>) -> Result<Source, ValueError> {
+/// Reads the secrets from where they are.
+fn read_secrets(given: &Map<String, Value>) -> Result<(Source, Vec<Secret>), ValueError> {
     // What is given instead of a secret is not shown: it may have been meant to be one.
     let wrong = || at(".secret", "must be a string, or a list of two strings");
+    let inline = |secrets: &[Value]| {
+        let secrets = secrets.iter().map(|it| it.as_str().map(str::as_bytes));
+        let secrets = check(secrets.collect::<Option<_>>().ok_or_else(wrong)?);
+        let secrets = secrets.map_err(|problem| at(".secret", problem))?;
+        Ok((Source::Inline, secrets))
+    };
     match (given.get("secret_file"), given.get("secret")) {
-        (Some(Value::String(path)), None) => Ok(Source::File(path.clone())),
+        (Some(Value::String(path)), None) => {
+            secrets_in(path).map_err(|problem| at(".secret_file", problem))
+        }
         (Some(_), None) => Err(at(
             ".secret_file",
             "must be the path of a file, such as \"/etc/switchboard/access.secret\"",
         )),
-        (None, Some(Value::String(secret))) => Ok(Source::Inline(vec![secret.clone()])),
-        (None, Some(Value::Array(secrets))) => {
-            let text = |secret: &Value| secret.as_str().map(str::to_owned);
-            let secrets: Option<Vec<_>> = secrets.iter().map(text).collect();
-            secrets.map(Source::Inline).ok_or_else(wrong)
-        }
+        (None, Some(secret @ Value::String(_))) => inline(std::slice::from_ref(secret)),
+        (None, Some(Value::Array(secrets))) => inline(secrets),
         (None, Some(_)) => Err(wrong()),
         (Some(_), Some(_)) => Err("has secret_file and secret; write one of them".into()),
         (None, None) => Err(format!("needs secret_file or secret; {MAKE_ONE}").into()),
@@ -141,22 +173,53 @@ fn check(secrets: Vec<&[u8]>) -> Result<Vec<Secret>, String> {
 }
 
 /// Reads the secrets in a file, one in each line.
-fn secrets_in(path: &str) -> Result<Vec<Secret>, String> {
-    let path = resolve(
-        path,
-        env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
-    )?;
-    let content = read_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let lines = content.split(|&byte| byte == b'\n');
-    let lines = lines.map(<[u8]>::trim_ascii).filter(|it| !it.is_empty());
-    check(lines.collect()).map_err(|problem| format!("{}: {problem}", path.display()))
+fn secrets_in(given: &str) -> Result<(Source, Vec<Secret>), String> {
+    let path = resolve(given, credentials())?;
+    let read = |(content, is_public): (Vec<u8>, bool)| {
+        let lines = content.split(|&byte| byte == b'\n');
+        let lines = lines.map(<[u8]>::trim_ascii).filter(|it| !it.is_empty());
+        let source = Source::File {
+            path: given.to_owned(),
+            is_public,
+        };
+        Ok((source, check(lines.collect())?))
+    };
+    let content = read_file(&path).map_err(|error| error.to_string());
+    content
+        .and_then(read)
+        .map_err(|problem| format!("{}: {problem}", path.display()))
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > LARGEST_FILE {
-        return Err(io::Error::other("the file is too large for secrets"));
+/// Reads a file with secrets. Returns also whether each user of the machine may read it.
+fn read_file(path: &Path) -> io::Result<(Vec<u8>, bool)> {
+    let metadata = fs::metadata(path)?;
+    // A daemon that reloads would wait without end for what a pipe has.
+    if !metadata.is_file() {
+        return Err(io::Error::other(
+            "must be a regular file, with a secret in a line",
+        ));
     }
-    fs::read(path)
+    if metadata.len() > LARGEST_FILE {
+        return Err(io::Error::other(
+            "is too large for secrets; name the file with them",
+        ));
+    }
+    Ok((fs::read(path)?, is_public(&metadata)))
+}
+
+/// Returns whether each user of the machine may read a file.
+pub(super) fn is_public(file: &Metadata) -> bool {
+    const READ_BY_OTHERS: u32 = 0o004;
+    file.is_file() && file.mode() & READ_BY_OTHERS != 0
+}
+
+/// Returns the directory with the credentials of the unit, if there is one.
+fn credentials() -> Option<PathBuf> {
+    let own = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    own.or_else(|| {
+        let of_unit = PathBuf::from(UNIT_CREDENTIALS);
+        of_unit.is_dir().then_some(of_unit)
+    })
 }
 
 /// Returns the path of a file with secrets: a name without a slash is a credential of the unit (systemd.exec(5),
@@ -190,13 +253,14 @@ impl SettingValue for Option<AccessSettings> {
         }
     }
 
+    /// Returns the setting without secrets that are in it, so that this is not what it was read from.
     fn to_json(&self) -> Value {
         let Some(access) = self else {
             return Value::Null;
         };
         let (key, secrets) = match &access.source {
-            Source::Inline(secrets) => ("secret", json!(secrets)),
-            Source::File(path) => ("secret_file", json!(path)),
+            Source::Inline => ("secret", HIDDEN),
+            Source::File { path, .. } => ("secret_file", path.as_str()),
         };
         json!({
             key: secrets,
@@ -228,11 +292,18 @@ mod tests {
         assert_eq!(access.verifier.secrets, secrets(&[LONG]));
         assert!(access.is_required);
         let given = json!({"secret": [LONG, OTHER], "audience": "chat", "required": false});
-        let access = read(given.clone()).unwrap();
+        let access = read(given).unwrap();
         assert_eq!(access.verifier.secrets, secrets(&[LONG, OTHER]));
         assert_eq!(access.verifier.audience.as_deref(), Some("chat"));
         assert!(!access.is_required);
-        assert_eq!(Some(access).to_json(), given);
+    }
+
+    #[test]
+    fn the_json_of_the_setting_shows_no_secret() {
+        let given = json!({"secret": [LONG, OTHER], "audience": "chat", "required": false});
+        let shown = json!({"secret": "...", "audience": "chat", "required": false});
+        assert_eq!(read(given).ok().to_json(), shown);
+        assert_eq!(None::<AccessSettings>.to_json(), Value::Null);
     }
 
     #[test]
@@ -282,7 +353,14 @@ mod tests {
                 json!({"secret_file": "/no/such/file"}),
                 "access.secret_file: /no/such/file: No such file",
             ),
-            (json!({"secret_file": "/"}), "access.secret_file: /: "),
+            (
+                json!({"secret_file": "/"}),
+                "access.secret_file: /: must be a regular file, with a secret in a line",
+            ),
+            (
+                json!({"secret_file": "/dev/null"}),
+                "access.secret_file: /dev/null: must be a regular file",
+            ),
             (
                 json!({"secret": LONG, "audience": 7}),
                 "access.audience: must be a string",

@@ -1,5 +1,6 @@
 //! A configuration from all its sources: defaults, file, environment and command line.
 
+use super::access::is_public;
 use super::assignments::{Assignment, example, find_key, read_layer};
 use super::layers::{Effective, Layer, Source, merge};
 use super::unknown_keys::Meant;
@@ -12,7 +13,7 @@ use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -65,13 +66,17 @@ pub(super) struct ConfigFile {
     pub(super) path: PathBuf,
     /// Whether it was a file when it was read, and not a pipe or a terminal, which can be read once.
     was_file: bool,
+    /// Whether each user of the machine could read it then.
+    pub(super) was_public: bool,
 }
 
 impl ConfigFile {
     fn new(path: &Path) -> Self {
+        let metadata = std::fs::metadata(path);
         Self {
             path: path.to_owned(),
-            was_file: is_file(path) != Some(false),
+            was_file: metadata.as_ref().map_or(true, Metadata::is_file),
+            was_public: metadata.as_ref().is_ok_and(is_public),
         }
     }
 

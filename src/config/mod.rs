@@ -84,7 +84,7 @@ impl Config {
         }
     }
 
-    /// Returns the complete configuration as JSON, in the order of the declarations.
+    /// Returns the complete configuration as JSON, in the order of the declarations. Secrets of access tokens are hidden.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self)
             .expect("a configuration has string keys and serializes without errors")

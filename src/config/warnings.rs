@@ -9,9 +9,12 @@ use std::time::Duration;
 
 impl Config {
     /// Returns what is ignored or probably not meant, each with its place: what the sources have in vain, times that
-    /// look like milliseconds, and limits that another limit makes unreachable.
+    /// look like milliseconds, limits that another limit makes unreachable, and secrets that each user of the machine may
+    /// read.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.load_warnings.clone();
+        let public_file = self.file.as_ref().filter(|file| file.was_public);
+        let public_file = public_file.map(|file| file.path.as_path());
         warnings.extend(milliseconds(&ProcessSettings::list(), &json!(self), ""));
         for (index, listener) in self.listeners.iter().enumerate() {
             let place = self.place_of_listener_key(index);
@@ -23,10 +26,13 @@ impl Config {
                     "{place}trace_messages: the log has the messages of all clients; remove it when the client works"
                 ));
             }
+            let access = listener.settings.access.as_ref();
+            let access = access.and_then(|access| access.warning(public_file));
             for warning in self
                 .unreachable(listener)
                 .into_iter()
                 .chain(never_trusted(listener))
+                .chain(access)
             {
                 warnings.push(format!("{place}{warning}"));
             }

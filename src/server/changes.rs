@@ -69,14 +69,21 @@ fn pair(
     }
 }
 
-/// Returns the keys of a listener whose values differ.
+/// Returns the keys of a listener whose values differ. Of `access` the values have no secrets, which may be in a file that
+/// has changed, so that it is compared as it is.
 pub(super) fn changed_settings(old: &Listener, new: &Listener) -> Vec<String> {
+    const ACCESS: &str = "access";
     let values = |listener: &Listener| {
         let common = listener.settings.values().into_iter();
         let common = common.map(|(name, value)| (name.to_owned(), value));
         common.chain(listener.options.clone()).collect()
     };
-    different(&values(old), &values(new))
+    let mut changed = different(&values(old), &values(new));
+    changed.retain(|key| key != ACCESS);
+    if old.settings.access != new.settings.access {
+        changed.push(ACCESS.to_owned());
+    }
+    changed
 }
 
 /// A setting of the process that cannot change while the daemon runs.
@@ -219,6 +226,26 @@ mod tests {
         let mut changed = changed_settings(&old, &new.listeners[0]);
         changed.sort();
         assert_eq!(changed, ["idle_timeout", "origins"]);
+    }
+
+    #[test]
+    fn another_secret_is_a_change_of_access() {
+        let with_access = |access: Value| {
+            let listener = json!({"protocol": "workspace", "address": "*:1", "access": access});
+            let text = json!({ "listeners": [listener] }).to_string();
+            Config::from_json(&text).unwrap().listeners.remove(0)
+        };
+        let [one, other] = ["a", "b"].map(|letter| letter.repeat(32));
+        let old = with_access(json!({"secret": one}));
+        assert_eq!(changed_settings(&old, &old.clone()), [""; 0]);
+        for new in [
+            json!({"secret": other}),
+            json!({"secret": [other, one]}),
+            json!({"secret": one, "required": false}),
+            Value::Null,
+        ] {
+            assert_eq!(changed_settings(&old, &with_access(new)), ["access"]);
+        }
     }
 
     #[test]

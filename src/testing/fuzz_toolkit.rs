@@ -82,8 +82,15 @@ pub fn configuration(bytes: &[u8]) {
             let printed = config.to_json();
             // Not where they come from: all that is printed is read from the file.
             let values = |config: &Config| format!("{:?} {:?}", config.process, config.listeners);
-            let reread = Config::from_json(&printed).map(|config| values(&config));
-            assert_eq!(reread, Ok(values(&config)));
+            let has_secrets = config
+                .listeners
+                .iter()
+                .any(|it| it.settings.access.is_some());
+            // Secrets are not printed.
+            if !has_secrets {
+                let reread = Config::from_json(&printed).map(|config| values(&config));
+                assert_eq!(reread, Ok(values(&config)));
+            }
             for warning in config.warnings() {
                 let has_place = PLACES.iter().any(|place| warning.starts_with(place));
                 assert!(has_place, "{warning}");
