@@ -4,6 +4,9 @@ pub mod operator;
 mod status_client;
 mod status_text;
 mod table;
+pub mod token;
+mod token_check;
+mod token_flags;
 
 use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
@@ -11,6 +14,8 @@ use crate::config::{Flags, SettingFlag};
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::time::Duration;
+use token_flags::TokenFlags;
+pub use token_flags::{Moment, TokenCommand, TokenRequest};
 
 /// The text of `--help`.
 pub const HELP: &str = "\
@@ -22,6 +27,13 @@ Usage:
                                 settings with their sources, its limits, and ok
   switchboard defaults          print the complete default configuration
   switchboard help [KEY]        explain a setting, or list all
+  switchboard token --listener LISTENER --expires TIME [--subject ID] [--name NAME]
+                    [--role ROLE]... [--audience TEXT] [--not-before TIME]
+                                print an access token for a listener that has \"access\",
+                                which is a PROTOCOL, its ADDRESS or PROTOCOL=ADDRESS
+  switchboard token --check --listener LISTENER [TOKEN]
+                                print what is in a token, and whether the listener admits
+                                it; without TOKEN it is read from standard input
 
 Of a daemon that runs, which is found by its setting status:
   switchboard status [OPTIONS]  print how it is
@@ -80,6 +92,8 @@ pub enum Command {
     Defaults,
     /// `help`: print what a setting is for, or a line about each.
     Explain(Option<String>),
+    /// `token`: make an access token, or check one.
+    Token(TokenCommand),
     /// What an operator asks of a daemon that runs.
     Operator(Operation),
     /// `--help`; also in addition to a command.
@@ -121,6 +135,7 @@ pub struct Arguments {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut words, mut time, mut flags) = (Vec::new(), None, Flags::default());
+    let mut token = TokenFlags::default();
     while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
         match argument {
             Short('h') | Long("help") => return Ok(without_flags(Command::Help)),
@@ -141,11 +156,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments,
                 .push(SettingFlag::Set(text(&mut parser, "--set")?)),
             Long("listen") => flags.listen.push(text(&mut parser, "--listen")?),
             Long("for") => time = Some(ban_time(&text(&mut parser, "--for")?)?),
+            Long("check") => token.add("check", String::new())?,
+            Long(flag) => match TokenFlags::find(flag) {
+                Some(flag) => token.add(flag, text(&mut parser, &format!("--{flag}"))?)?,
+                None => return Err(Long(flag).unexpected().to_string()),
+            },
             Value(word) => words.push(word.to_string_lossy().into_owned()),
             other => return Err(other.unexpected().to_string()),
         }
     }
-    let command = command(words, time)?;
+    let command = command(words, time, &token)?;
     let is_built_in = matches!(command, Command::Defaults | Command::Explain(_));
     match first_flag(&flags) {
         Some(flag) if is_built_in => Err(format!(
@@ -162,16 +182,25 @@ fn without_flags(command: Command) -> Arguments {
     }
 }
 
-/// Returns the command with its operands. `time` is the value of `--for`.
-fn command(words: Vec<String>, time: Option<Duration>) -> Result<Command, String> {
+/// Returns the command with its operands. `time` is the value of `--for`, `token` has the flags of `token`.
+fn command(
+    words: Vec<String>,
+    time: Option<Duration>,
+    token: &TokenFlags,
+) -> Result<Command, String> {
     let mut words = words.into_iter();
-    let Some(word) = words.next() else {
+    let word = words.next();
+    if word.as_deref() != Some("token") {
+        token.none()?;
+    }
+    let Some(word) = word else {
         return without_time(Command::Serve, time);
     };
     let command = match word.as_str() {
         "check" => Command::Check,
         "defaults" => Command::Defaults,
         "help" => Command::Explain(words.next()),
+        "token" => Command::Token(token.command(&mut words)?),
         "status" => Command::Operator(Operation::Status),
         "clients" => Command::Operator(Operation::Clients),
         "bans" => Command::Operator(Operation::Bans),
@@ -193,7 +222,8 @@ fn command(words: Vec<String>, time: Option<Duration>) -> Result<Command, String
         "unban" => Command::Operator(Operation::Unban(network("unban", words.next())?)),
         other => {
             return Err(format!(
-                "unknown command {}; the commands are check, defaults, help, status, clients, kick, ban, unban and bans",
+                "unknown command {}; the commands are check, defaults, help, token, status, clients, kick, ban, unban and \
+                 bans",
                 Quoted(other)
             ));
         }
@@ -322,6 +352,29 @@ mod tests {
                 arguments(Command::Operator(operation), Some("a.json"))
             );
         }
+        let made = TokenCommand::Make {
+            listener: "peerjs".to_owned(),
+            request: TokenRequest {
+                subject: Some("ann".to_owned()),
+                roles: vec!["host".to_owned(), "join".to_owned()],
+                expires: Some(Moment::After(Duration::from_secs(86_400))),
+                ..TokenRequest::default()
+            },
+        };
+        assert_eq!(
+            parsed("token --listener peerjs --subject ann --role host --role join --expires 1d"),
+            arguments(Command::Token(made), None)
+        );
+        for (line, token) in [("", None), (" a.b.c", Some("a.b.c".to_owned()))] {
+            let checked = TokenCommand::Check {
+                listener: "peerjs".to_owned(),
+                token,
+            };
+            assert_eq!(
+                parsed(&format!("token --check --listener peerjs{line}")),
+                arguments(Command::Token(checked), None)
+            );
+        }
         assert_eq!(parsed("-h"), arguments(Command::Help, None));
         assert_eq!(parsed("check --version"), arguments(Command::Version, None));
     }
@@ -362,7 +415,8 @@ mod tests {
         for (line, problem) in [
             (
                 "serve",
-                "unknown command \"serve\"; the commands are check, defaults, help,",
+                "unknown command \"serve\"; the commands are check, defaults, help, token, status, clients, kick, ban, \
+                 unban and bans",
             ),
             ("--port 5", "--port"),
             ("--config", "missing argument"),
@@ -387,6 +441,7 @@ mod tests {
             ("ban ::1 --for 0s", "instead of \"0s\""),
             ("kick 17 --for 1h", "--for can be used with ban alone"),
             ("--for 1h", "--for can be used with ban alone"),
+            ("check --check", "--check can be used with token alone"),
             ("help log threads", "threads"),
             (
                 "defaults -c a.json",

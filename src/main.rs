@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::ExitCode;
-use switchboard::cli::{self, Command, Operation, operator};
+use std::time::SystemTime;
+use switchboard::cli::operator::Outcome;
+use switchboard::cli::{self, Command, Operation, TokenCommand, operator, token};
 use switchboard::config::{Address, Config, Flags, Listener, help};
 use switchboard::server::{Server, WhenTaken, limits};
 use switchboard::sys::{
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
                 }
             };
         }
-        Command::Check | Command::Serve | Command::Operator(_) => {}
+        Command::Check | Command::Serve | Command::Operator(_) | Command::Token(_) => {}
     }
     let config = match Config::load(&arguments.flags, std::env::vars_os()) {
         Ok(config) => config,
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Serve => serve(config, &arguments.flags),
         Command::Operator(operation) => operate(&operation, &config),
+        Command::Token(command) => make_or_check_token(&command, &config),
         _ => check(&config),
     }
 }
@@ -57,6 +60,22 @@ fn main() -> ExitCode {
 /// Executes a command about a daemon that runs.
 fn operate(operation: &Operation, config: &Config) -> ExitCode {
     let outcome = operator::run(operation, config, |name| std::env::var_os(name));
+    print_outcome(&outcome)
+}
+
+/// Executes `token`.
+fn make_or_check_token(command: &TokenCommand, config: &Config) -> ExitCode {
+    match token::run(command, config, SystemTime::now(), io::stdin().lock()) {
+        Ok(outcome) => print_outcome(&outcome),
+        Err(problem) => {
+            stderr::print(format_args!("switchboard: {problem}"));
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+/// Prints how a command has ended, and returns its status.
+fn print_outcome(outcome: &Outcome) -> ExitCode {
     let printed = print(&outcome.output);
     for problem in &outcome.problems {
         stderr::print(format_args!("switchboard: {problem}"));

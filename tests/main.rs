@@ -46,6 +46,7 @@ mod socket_activation;
 mod status;
 mod status_page;
 mod system_calls;
+mod token;
 mod transcripts;
 mod unix_sockets;
 mod workspace;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Time by which the clock of an issuer may differ from that of this server (RFC 7519 sections 4.1.4 and 4.1.5).
-const LEEWAY: Duration = Duration::from_secs(60);
+pub const LEEWAY: Duration = Duration::from_secs(60);
 
 /// What a listener demands of a client, and what the client has shown with its request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

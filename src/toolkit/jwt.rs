@@ -3,7 +3,10 @@
 
 use crate::realm::access::{Claims, TokenError, TokenReader};
 use crate::toolkit::json;
-use data_encoding::BASE64URL_NOPAD as BASE64URL;
+use data_encoding::{
+    BASE64, BASE64_NOPAD, BASE64URL as BASE64URL_PADDED, BASE64URL_NOPAD as BASE64URL,
+    HEXLOWER_PERMISSIVE,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -24,6 +27,37 @@ impl Secret {
     /// Creates a secret of these bytes.
     pub fn new(bytes: &[u8]) -> Self {
         Self(bytes.into())
+    }
+
+    /// Returns what issuers sign with that take this secret for something else, and what that is, to explain signatures.
+    pub(crate) fn mistaken(&self) -> Vec<(Self, &'static str)> {
+        let decoded = [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_PADDED];
+        let decoded = decoded.iter().find_map(|it| it.decode(&self.0).ok());
+        let hexadecimal = HEXLOWER_PERMISSIVE.decode(&self.0).ok();
+        let with_end = [&self.0[..], b"\n"].concat();
+        let mistakes = [
+            (
+                hexadecimal,
+                "what the secret is decoded from hexadecimal digits",
+            ),
+            (decoded, "what the secret is decoded from base64"),
+            (Some(with_end), "the secret and a line end"),
+        ];
+        let mistakes = mistakes.into_iter();
+        let mistakes = mistakes.filter_map(|(bytes, what)| Some((Self::new(&bytes?), what)));
+        mistakes.collect()
+    }
+
+    /// Returns whether a token in compact form has the signature that this secret makes.
+    pub(crate) fn is_of(&self, token: &str) -> bool {
+        let token = Compact::parse(token);
+        let is_own = |it: Compact| Ok(self.has_signed(it.signed, &decode(it.signature)?));
+        token.and_then(is_own).unwrap_or_default()
+    }
+
+    /// Compares in constant time.
+    fn has_signed(&self, signed: &str, signature: &[u8]) -> bool {
+        self.mac(signed).verify_slice(signature).is_ok()
     }
 
     fn mac(&self, signed: &str) -> Hmac<Sha256> {
@@ -63,7 +97,7 @@ impl Verifier {
             return Err(TokenError::Algorithm);
         }
         let signature = decode(token.signature)?;
-        let is_own = |secret: &Secret| secret.mac(token.signed).verify_slice(&signature).is_ok();
+        let is_own = |secret: &Secret| secret.has_signed(token.signed, &signature);
         if !self.secrets.iter().any(is_own) {
             return Err(TokenError::Signature);
         }

@@ -36,6 +36,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     program
         .env_remove("RUST_LOG")
         .env_remove("JOURNAL_STREAM")
+        .env_remove("CREDENTIALS_DIRECTORY")
         .env_remove("RUNTIME_DIRECTORY")
         .env_remove("XDG_RUNTIME_DIR")
         .stdin(Stdio::null());
@@ -101,7 +102,7 @@ pub fn run_at_terminal(mut command: Command) -> Output {
 }
 
 /// A path whose file is removed on drop.
-pub struct TemporaryPath(PathBuf);
+pub struct TemporaryPath(pub PathBuf);
 
 impl Deref for TemporaryPath {
     type Target = Path;

@@ -1,6 +1,7 @@
 //! What the tests share: the daemon as a process, clients, conversations, pairs of clients that have met, and
 //! the files of the protocols.
 
+pub mod access_tokens;
 mod client;
 mod daemon;
 mod notifications;
