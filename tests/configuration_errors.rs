@@ -1,19 +1,25 @@
 //! What `check` says first about a mistake that people make: what to write.
 
+use crate::common::access_tokens::{SECRET, private_file};
+use crate::common::{RuntimeDirectory, TemporaryPath, program, run};
 use crate::configuration::{check, listeners, stdout};
 use serde_json::{Value, json};
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
 use switchboard::config::{Listener, help};
 use switchboard::protocols::PROTOCOLS;
 
-/// Asserts that `check` rejects a file, and that its only error begins like this after the file's name.
+/// Asserts that `check` rejects a file, and that its only error begins like this after the file's name. Returns all that it
+/// prints.
 #[track_caller]
-fn assert_rejected(content: &str, expected: &str) {
+fn assert_rejected(content: &str, expected: &str) -> String {
     let output = check(content);
     assert_eq!(output.status.code(), Some(2), "{content}");
     let stderr = String::from_utf8(output.stderr).unwrap();
     let (_, error) = stderr.split_once(".json: ").unwrap();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(error.starts_with(expected), "{content}: {error}");
+    stderr
 }
 
 #[test]
@@ -112,6 +118,166 @@ fn keys_of_a_listener_at_the_top_level_are_told_where_they_belong_and_no_secret_
         r#"{"address": "localhost:9000"}"#,
         r#"write {"listeners": [{"protocol": "peerdrop", "address": "localhost:9000"}]}"#,
     );
+}
+
+/// Asserts that `check` rejects this value of `access`, that its error begins like this after the setting's place, and that
+/// it shows no secret.
+#[track_caller]
+fn assert_access_rejected(access: &Value, expected: &str) {
+    let content = json!({"listeners": [{"protocol": "peerjs", "access": access}]}).to_string();
+    let error = assert_rejected(&content, &format!("listeners[0].access{expected}"));
+    let is_shown = error.contains(SECRET) || error.contains("hush");
+    assert!(!is_shown, "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_access_is_told_and_no_secret_is_shown() {
+    for (access, expected) in [
+        (json!(SECRET), ": must be null or an object, such as"),
+        (json!({}), ": needs secret_file or secret; make one with"),
+        (
+            json!({"secrets": SECRET}),
+            ": has no key \"secrets\"; its keys are secret_file, secret, audience, required",
+        ),
+        (
+            json!({"secret": SECRET, "requierd": true}),
+            ": has no key \"requierd\"; its keys are",
+        ),
+        (
+            json!({"secret": "hush"}),
+            ".secret: each secret must have at least 32 bytes, not 4; make one with",
+        ),
+        (
+            json!({"secret": [SECRET, SECRET, SECRET]}),
+            ".secret: must be one secret, or two while it is changed",
+        ),
+        (
+            json!({"secret": [SECRET, 7]}),
+            ".secret: must be a string, or a list of two strings",
+        ),
+        (
+            json!({"secret": SECRET, "secret_file": "/x"}),
+            ": has secret_file and secret; write one of them",
+        ),
+        (
+            json!({"secret": SECRET, "audience": ["chat"]}),
+            ".audience: must be a string, such as",
+        ),
+        (
+            json!({"secret": SECRET, "required": 1}),
+            ".required: write true or false, without quotes",
+        ),
+        (
+            json!({"secret_file": "etc/access"}),
+            ".secret_file: must be an absolute path, or the name of a credential, not \"etc/access\"",
+        ),
+        (
+            json!({"secret_file": "/"}),
+            ".secret_file: /: must be a regular file, with a secret in a line",
+        ),
+        (
+            json!({"secret_file": "/dev/zero"}),
+            ".secret_file: /dev/zero: must be a regular file",
+        ),
+    ] {
+        assert_access_rejected(&access, expected);
+    }
+    let error = assert_rejected(
+        &json!({"access": {"secret": SECRET}}).to_string(),
+        r#"write {"listeners": [{"protocol": "peerdrop", "access": "..."}]}"#,
+    );
+    assert!(!error.contains(SECRET), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_file_of_secrets_is_told_and_none_is_shown() {
+    let three = format!("{SECRET}\n").repeat(3);
+    let large = "x".repeat(65 << 10);
+    for (content, problem) in [
+        (None, "No such file or directory"),
+        (
+            Some("hush\n"),
+            "each secret must have at least 32 bytes, not 4",
+        ),
+        (
+            Some("\n\n"),
+            "must be one secret, or two while it is changed",
+        ),
+        (
+            Some(&*three),
+            "must be one secret, or two while it is changed",
+        ),
+        (
+            Some(&*large),
+            "is too large for secrets; name the file with them",
+        ),
+    ] {
+        let file = private_file(content.unwrap_or_default());
+        if content.is_none() {
+            std::fs::remove_file(&*file).unwrap();
+        }
+        assert_access_rejected(
+            &json!({"secret_file": file.to_str().unwrap()}),
+            &format!(".secret_file: {}: {problem}", file.display()),
+        );
+    }
+}
+
+#[test]
+fn secrets_that_each_user_of_the_machine_may_read_are_warned_of() {
+    let content = |access: &Value| {
+        json!({"listeners": [{"protocol": "peerjs", "access": access}]}).to_string()
+    };
+    let secrets = private_file(SECRET);
+    let warnings = |file: &TemporaryPath| {
+        let output = run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(!stdout(&output).contains(SECRET), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let make_public =
+        |file: &TemporaryPath| set_permissions(&**file, Permissions::from_mode(0o644)).unwrap();
+    let inline = private_file(&content(&json!({"secret": SECRET})));
+    let of_file = private_file(&content(&json!({"secret_file": secrets.to_str().unwrap()})));
+    assert_eq!((warnings(&inline), warnings(&of_file)), Default::default());
+    make_public(&of_file);
+    assert_eq!(warnings(&of_file), "", "it has the path alone");
+    make_public(&inline);
+    assert_eq!(
+        warnings(&inline),
+        format!(
+            "switchboard: warning: listeners[0].access.secret: each user of this machine can read {}; write the secret \
+             into a file of its own and its path here, as secret_file, or take away the right to read this one (chmod \
+             o-r)\n",
+            inline.display()
+        )
+    );
+    make_public(&secrets);
+    assert_eq!(
+        warnings(&of_file),
+        format!(
+            "switchboard: warning: listeners[0].access.secret_file: each user of this machine can read \"{}\"; take \
+             away that right (chmod o-r)\n",
+            secrets.display()
+        )
+    );
+}
+
+#[test]
+fn a_credential_of_the_unit_is_named_without_a_path() {
+    let directory = RuntimeDirectory::new();
+    std::fs::write(directory.0.join("access"), SECRET).unwrap();
+    set_permissions(directory.0.join("access"), Permissions::from_mode(0o400)).unwrap();
+    let access = json!({"secret_file": "access"});
+    let content = json!({"listeners": [{"protocol": "peerjs", "access": access}]}).to_string();
+    let config = private_file(&content);
+    let mut command = program();
+    command.arg("check").arg("--config").arg(&*config);
+    let output = command
+        .env("CREDENTIALS_DIRECTORY", &directory.0)
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
 
 #[test]

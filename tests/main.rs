@@ -29,6 +29,7 @@ mod liveness;
 mod log;
 mod log_filter;
 mod log_format;
+mod log_tokens;
 mod loudsync;
 mod memory;
 mod moderation;

@@ -211,7 +211,10 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             signed(HS256, "{}", &format!("{SECRET}\n")),
             "it is signed with the secret and a line end; sign with the secret as it is written",
         ),
-        (format!("{signed_part}x.{signature}"), "it is not signed with the secret of this listener"),
+        (
+            format!("{signed_part}x.{signature}"),
+            "it is not signed with the secret of this listener",
+        ),
         (of(json!({"sub": 7})), "its \"sub\" must be a text, not 7"),
         (
             of(json!({"name": null})),

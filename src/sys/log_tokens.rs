@@ -54,8 +54,9 @@ fn start_of_token(run: &[u8]) -> Option<usize> {
     if signatures.any(|part| part.len() >= SIGNATURE) {
         return Some(0);
     }
-    // `{"` and a letter, as each library begins the header and the claims.
-    let usual = run.windows(3).position(|it| it == b"eyJ");
+    // `{"` and a letter, as each library begins the header and the claims; in small letters where a host was expected.
+    let mut beginnings = run.windows(3);
+    let usual = beginnings.position(|it| it.eq_ignore_ascii_case(b"eyJ"));
     let odd = || (0..run.len()).find(|at| begins_oddly(run, *at));
     usual.or_else(odd)
 }
@@ -100,6 +101,7 @@ mod tests {
             (format!("Bearer {TOKEN}é"), "Bearer ***é"),
             (format!("id=é{TOKEN}&x"), "id=é***&x"),
             (TOKEN.replace('.', "%2E"), "***"),
+            (TOKEN.to_lowercase(), "***"),
         ] {
             assert_eq!(redacted(&line), expected);
         }
