@@ -16,7 +16,7 @@ const SIGNATURE: usize = 43;
 const LEAST_ODD: usize = 10;
 
 /// Copies a line, with [`REPLACEMENT`] instead of each token, in place of what `copy` holds.
-pub(super) fn redact(line: &[u8], copy: &mut Vec<u8>) {
+pub(crate) fn redact(line: &[u8], copy: &mut Vec<u8>) {
     copy.clear();
     let mut rest = line;
     while let Some(Range { start, end }) = find(rest) {

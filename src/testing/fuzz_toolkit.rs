@@ -4,6 +4,8 @@ use super::Input;
 use crate::base::log_escape::Quoted;
 use crate::config::Config;
 use crate::net::frame_tracker::FrameTracker;
+use crate::realm::{Claims, TokenError};
+use crate::sys::log_tokens;
 use crate::toolkit::jwt::{self, Secret, Verifier};
 use crate::toolkit::sanitize;
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
@@ -33,21 +35,49 @@ pub fn sanitize(bytes: &[u8]) {
     assert!(quoted.chars().count() <= 64 * "\\u{10ffff}".len() + 3);
 }
 
-/// Verifies a token. None is accepted that differs in any character from what the owner of the secret signs.
+/// Verifies a token, and one that the owner of the secret has signed: the first line is its header, the rest its claims.
 pub fn token(bytes: &[u8]) {
+    const HEADER: &str = r#"{"alg":"HS256"}"#;
+    let text = String::from_utf8_lossy(bytes);
     let secret = Secret::new(b"secret");
-    let token = String::from_utf8_lossy(bytes);
-    let verifier = Verifier {
-        secrets: vec![secret.clone()],
-        audience: None,
+    let _ = verify(&text, &secret);
+    let (header, claims) = text.split_once('\n').unwrap_or((HEADER, &text));
+    let read = verify(&jwt::sign_parts(header, claims, &secret), &secret);
+    assert_ne!(read, Err(TokenError::Signature));
+}
+
+/// Verifies a token. None is accepted that differs in any character from what the owner of the secret signs, and each that
+/// is has the shape of a token. The same holds with two secrets in either order, and for the audience; the log shows
+/// nothing of it.
+fn verify(token: &str, secret: &Secret) -> Result<Claims, TokenError> {
+    let verifier = |secrets: &[&Secret], audience: Option<&str>| Verifier {
+        secrets: secrets.iter().copied().cloned().collect(),
+        audience: audience.map(Into::into),
     };
-    let Ok(claims) = verifier.read(&token) else {
-        let _ = jwt::decode_unverified(&token);
-        let _ = jwt::has_shape(&token);
-        return;
+    let read = verifier(&[secret], None).read(token);
+    let other = Secret::new(b"another secret");
+    for secrets in [[secret, &other], [&other, secret]] {
+        assert_eq!(verifier(&secrets, None).read(token), read);
+    }
+    let unsigned = verifier(&[], None).read(token);
+    assert!(unsigned.is_err());
+    let of_chat = verifier(&[secret], Some("chat")).read(token);
+    let unverified = jwt::decode_unverified(token);
+    let Ok(claims) = read else {
+        assert_eq!(of_chat, read);
+        return read;
     };
-    assert!(jwt::has_shape(&token));
-    assert_eq!(jwt::decode_unverified(&token), Ok(claims));
+    let is_for_chat = Ok(Claims {
+        audience: Some("chat".into()),
+        ..claims.clone()
+    });
+    assert!(of_chat == is_for_chat || of_chat == Err(TokenError::Audience));
+    assert!(jwt::has_shape(token));
+    assert!(secret.is_of(token) && !other.is_of(token));
+    assert_eq!(unverified, Ok(claims.clone()));
+    let mut line = Vec::new();
+    log_tokens::redact(format!("a {token} b").as_bytes(), &mut line);
+    assert_eq!(line, b"a *** b");
     let parts: Vec<String> = token
         .split('.')
         .map(|part| {
@@ -57,7 +87,8 @@ pub fn token(bytes: &[u8]) {
         })
         .map(|part| String::from_utf8_lossy(&part).into_owned())
         .collect();
-    assert_eq!(jwt::sign_parts(&parts[0], &parts[1], &secret), token);
+    assert_eq!(jwt::sign_parts(&parts[0], &parts[1], secret), token);
+    Ok(claims)
 }
 
 /// Reads a configuration. Each problem names its place, and a valid configuration is equal to the one that is
