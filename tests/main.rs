@@ -10,6 +10,7 @@
     reason = "a test may fail by a panic"
 )]
 
+mod access_reload;
 mod addresses;
 mod all_protocols;
 mod backpressure;
