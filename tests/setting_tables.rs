@@ -12,7 +12,7 @@ use switchboard::protocols::PROTOCOLS;
 use switchboard::realm::setting::Setting;
 
 /// The settings of the README's table, each with its group: those that people change.
-const IN_README: [(&str, &str); 15] = [
+const IN_README: [(&str, &str); 16] = [
     ("process", "listeners"),
     ("listener", "address"),
     ("listener", "origins"),
@@ -20,6 +20,7 @@ const IN_README: [(&str, &str); 15] = [
     ("listener", "trusted_proxies"),
     ("listener", "forwarded_header"),
     ("listener", "proxy_protocol"),
+    ("listener", "access"),
     ("listener", "max_connections"),
     ("process", "max_connections"),
     ("listener", "max_connections_per_ip"),

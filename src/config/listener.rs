@@ -73,7 +73,8 @@ settings! {
         /// of a credential of the unit (`LoadCredential=`). `secret` is the same in this file, one or a list of two.
         /// `audience` must be the token's `aud` or in it. With `"required": false` a client without a token is admitted
         /// as without this setting, but not as somebody who has one. Clients send it as `Authorization: Bearer`, as
-        /// `?access_token=`, or as the protocol's page says.
+        /// `?access_token=`, or as the protocol's page says. `switchboard token` makes one; see ACCESS TOKENS in
+        /// switchboard.json(5).
         pub access: Option<AccessSettings> = None, "object";
 
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
