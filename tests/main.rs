@@ -49,6 +49,7 @@ mod status;
 mod status_page;
 mod system_calls;
 mod token;
+mod token_examples;
 mod transcripts;
 mod unix_sockets;
 mod workspace;
