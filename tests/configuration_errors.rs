@@ -400,6 +400,42 @@ fn what_is_valid_and_probably_not_meant_is_a_warning_and_the_status_is_0() {
     );
 }
 
+#[test]
+fn the_old_key_of_a_secret_works_and_is_told_its_new_name() {
+    let check = |settings: &str| {
+        let content = format!(r#"{{"listeners": [{{"protocol": "workspace", {settings}}}]}}"#);
+        let output = check(&content);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!stderr.contains("hush"), "{stderr}");
+        (output.status.code(), stderr)
+    };
+    let write = r#"write "access": {"secret": "...", "required": false} instead"#;
+    let (status, warning) = check(r#""auth_secret": "hush""#);
+    assert_eq!(status, Some(0));
+    let expected = format!(
+        "switchboard: warning: listeners[0].auth_secret: {write}, with a new secret of at least 32 bytes: this one has 4"
+    );
+    assert!(warning.starts_with(&expected), "{warning}");
+    let (status, warning) = check(r#""auth_secret": "hush hush hush hush hush hush hush""#);
+    assert_eq!(status, Some(0));
+    let expected = format!("listeners[0].auth_secret: {write}: this is its old name\n");
+    assert!(warning.ends_with(&expected), "{warning}");
+    // It was the default, and is nothing.
+    assert_eq!(check("\"auth_secret\": \"\""), (Some(0), String::new()));
+    let both =
+        r#""auth_secret": "hush", "access": {"secret": "hush hush hush hush hush hush hush"}"#;
+    let (status, error) = check(both);
+    assert_eq!(status, Some(2));
+    let expected =
+        r#"listeners[0].auth_secret: remove this; "access" beside it is the same and more"#;
+    assert!(error.contains(expected), "{error}");
+    // No other protocol had it.
+    assert_rejected(
+        r#"{"listeners": [{"protocol": "peerjs", "auth_secret": "hush"}]}"#,
+        r#"listeners[0]."auth_secret": write "access" instead of "auth_secret""#,
+    );
+}
+
 /// Returns the keys that are times.
 fn times() -> Vec<&'static str> {
     let settings = help::groups().into_iter().flat_map(|group| group.settings);

@@ -61,7 +61,7 @@ fn an_unknown_variable_is_a_warning() {
         ),
         (
             "SWITCHBOARD_AUTH_SECRET",
-            "is ignored: write {\"listeners\": [{\"protocol\": \"workspace\", \"auth_secret\": ...}]} in the file",
+            "is ignored: write {\"listeners\": [{\"protocol\": \"peerdrop\", \"access\": ...}]} in the file",
         ),
     ] {
         let output = check(&[], &[(name, "a-secret")]);

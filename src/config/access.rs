@@ -1,7 +1,8 @@
 //! The setting `access`: whose tokens a listener believes, and whether it demands one.
 
 use crate::base::log_escape::{Quoted, escape};
-use crate::realm::setting::Setting;
+use crate::realm::Protocol;
+use crate::realm::setting::{Setting, SettingError, SettingMap};
 use crate::realm::setting_types::{SettingValue, ValueError};
 use crate::toolkit::jwt::{Secret, Verifier};
 use serde_json::{Map, Value, json};
@@ -19,6 +20,12 @@ const MOST_SECRETS: usize = 2;
 /// Greatest size of a file with secrets in bytes: one that is larger is another file.
 const LARGEST_FILE: u64 = 64 << 10;
 
+/// The key for a secret that one protocol had before there was `access`.
+pub(super) const OLD_KEY: &str = "auth_secret";
+
+/// That protocol.
+const OLD_KEY_OF: &str = "workspace";
+
 /// How to make a secret.
 const MAKE_ONE: &str = "make one with \"openssl rand -base64 48\"";
 
@@ -33,6 +40,8 @@ const HIDDEN: &str = "...";
 enum Source {
     /// In the configuration itself.
     Inline,
+    /// In the configuration, under [`OLD_KEY`]: a secret of this many bytes.
+    OldKey(usize),
     /// In a file.
     File {
         /// Its path, or the name of the credential, as it is configured.
@@ -103,7 +112,7 @@ impl AccessSettings {
 
     /// Returns a warning if each user of the machine may read the secrets. `public_file` is the configuration file, if each
     /// may read that.
-    pub(super) fn warning(&self, public_file: Option<&Path>) -> Option<String> {
+    pub(super) fn public_warning(&self, public_file: Option<&Path>) -> Option<String> {
         match &self.source {
             Source::Inline => public_file.map(|file| {
                 format!(
@@ -112,6 +121,8 @@ impl AccessSettings {
                     escape(&file.display().to_string())
                 )
             }),
+            // The warning about the key asks for a new secret already.
+            Source::OldKey(_) => None,
             Source::File { path, is_public } => is_public.then(|| {
                 format!(
                     "access.secret_file: each user of this machine can read {}; take away that right (chmod o-r)",
@@ -119,6 +130,60 @@ impl AccessSettings {
                 )
             }),
         }
+    }
+}
+
+impl AccessSettings {
+    /// Takes the secret out of the keys of a listener under its old key. `None`: there is none. It may be shorter than
+    /// others, as it has been in use.
+    ///
+    /// # Errors
+    /// It is not a text, or `access` is there, too.
+    pub(super) fn take_old(
+        protocol: &Protocol,
+        given: &mut SettingMap,
+    ) -> Result<Option<Self>, SettingError> {
+        if protocol.name != OLD_KEY_OF {
+            return Ok(None);
+        }
+        let has_access = given.get("access").is_some_and(|access| !access.is_null());
+        let secret = match given.remove(OLD_KEY) {
+            None => return Ok(None),
+            Some(Value::String(secret)) => secret,
+            // It is not shown: a number may have been meant to be the secret.
+            Some(_) => return Err(SettingError::new(OLD_KEY, "must be a string")),
+        };
+        if has_access {
+            let problem = "remove this; \"access\" beside it is the same and more";
+            return Err(SettingError::new(OLD_KEY, problem));
+        }
+        let verifier = Verifier {
+            secrets: vec![Secret::new(secret.as_bytes())],
+            audience: None,
+        };
+        // An empty one meant that tokens are not read.
+        let is_set = !secret.is_empty();
+        Ok(is_set.then_some(Self {
+            source: Source::OldKey(secret.len()),
+            verifier,
+            is_required: false,
+        }))
+    }
+
+    /// Returns a warning if the secret was given under its old key.
+    pub(super) fn old_key_warning(&self) -> Option<String> {
+        let Source::OldKey(length) = self.source else {
+            return None;
+        };
+        let write = "write \"access\": {\"secret\": \"...\", \"required\": false} instead";
+        Some(if length < LEAST_SECRET {
+            format!(
+                "{OLD_KEY}: {write}, with a new secret of at least {LEAST_SECRET} bytes: this one has {length}, which can \
+                 be guessed; {MAKE_ONE}"
+            )
+        } else {
+            format!("{OLD_KEY}: {write}: this is its old name")
+        })
     }
 }
 
@@ -259,7 +324,7 @@ impl SettingValue for Option<AccessSettings> {
             return Value::Null;
         };
         let (key, secrets) = match &access.source {
-            Source::Inline => ("secret", HIDDEN),
+            Source::Inline | Source::OldKey(_) => ("secret", HIDDEN),
             Source::File { path, .. } => ("secret_file", path.as_str()),
         };
         json!({
@@ -273,6 +338,7 @@ impl SettingValue for Option<AccessSettings> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocols::by_name;
 
     const LONG: &str = "0123456789abcdef0123456789abcdef";
     const OTHER: &str = "fedcba9876543210fedcba9876543210";
@@ -304,6 +370,50 @@ mod tests {
         let shown = json!({"secret": "...", "audience": "chat", "required": false});
         assert_eq!(read(given).ok().to_json(), shown);
         assert_eq!(None::<AccessSettings>.to_json(), Value::Null);
+    }
+
+    #[test]
+    fn the_old_key_is_a_secret_of_any_length_for_clients_that_need_no_token() {
+        let take = |given: Value| {
+            let mut given = given.as_object().unwrap().clone();
+            let protocol = by_name(OLD_KEY_OF).unwrap();
+            let taken = AccessSettings::take_old(protocol, &mut given);
+            assert!(!given.contains_key(OLD_KEY));
+            taken.map_err(|error| format!("{}: {}", error.key, error.problem))
+        };
+        let access = take(json!({"auth_secret": "hush", "access": null})).unwrap();
+        let access = access.unwrap();
+        assert_eq!(access.verifier.secrets, [Secret::new(b"hush")]);
+        assert!(!access.is_required && access.verifier.audience.is_none());
+        let warning = access.old_key_warning().unwrap();
+        assert!(warning.starts_with("auth_secret: write \"access\": {"));
+        assert!(warning.contains("this one has 4") && !warning.contains("hush"));
+        let long = take(json!({"auth_secret": LONG})).unwrap().unwrap();
+        let warning = long.old_key_warning().unwrap();
+        assert!(!warning.contains("guessed") && !warning.contains(LONG));
+        assert_eq!(
+            read(json!({"secret": LONG})).unwrap().old_key_warning(),
+            None
+        );
+        assert_eq!(take(json!({})), Ok(None));
+        assert_eq!(take(json!({"auth_secret": ""})), Ok(None));
+        for (given, expected) in [
+            (
+                json!({"auth_secret": 123_456_789}),
+                "auth_secret: must be a string",
+            ),
+            (
+                json!({"auth_secret": "hush", "access": {"secret": LONG}}),
+                "auth_secret: remove this; \"access\"",
+            ),
+        ] {
+            let error = take(given).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(
+                !error.contains("123456789") && !error.contains("hush"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

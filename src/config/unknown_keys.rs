@@ -1,5 +1,6 @@
 //! What to write instead of a key that does not exist, or a name that is misspelt.
 
+use super::access::OLD_KEY;
 use super::{EXAMPLE_LISTENERS, Listener, listener, process};
 use crate::base::log_escape::Quoted;
 use crate::protocols::PROTOCOLS;
@@ -10,7 +11,7 @@ use serde_json::{Map, Value, json};
 const MAX_NAME: usize = 40;
 
 /// Keys that other servers have, and what has their purpose here.
-const SYNONYMS: [(&str, &str); 18] = [
+const SYNONYMS: [(&str, &str); 19] = [
     ("proto", "protocol"),
     ("type", "protocol"),
     ("cors", "origins"),
@@ -29,6 +30,7 @@ const SYNONYMS: [(&str, &str); 18] = [
     ("maxclients", "max_connections"),
     ("maxpayload", "max_message_size"),
     ("servers", "listeners"),
+    ("authsecret", "access"),
 ];
 
 /// Keys of other servers that name the host of an address.
@@ -261,6 +263,7 @@ fn is_listener_key(key: &str) -> bool {
         .into_iter()
         .chain(options)
         .any(|setting| setting.name == key)
+        || key == OLD_KEY
 }
 
 #[cfg(test)]

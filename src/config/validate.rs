@@ -1,5 +1,6 @@
 //! Validating the configuration file.
 
+use super::access::AccessSettings;
 use super::layers::{Layer, Source};
 use super::unknown_keys::{in_listener, in_process, similar, take_misplaced};
 use super::{EXAMPLE_LISTENERS, Listener, ProcessSettings, listener, process, syntax};
@@ -125,9 +126,19 @@ pub(super) fn read_listener(
         hint: in_listener,
     };
     let before = problems.len();
+    let old_access = AccessSettings::take_old(protocol, &mut given);
+    let old_access = old_access.unwrap_or_else(|error| {
+        report(place, vec![error], problems);
+        None
+    });
     report_unknown_keys(&given, &owner, problems);
     match Listener::read(protocol, &given) {
-        Ok(listener) => (problems.len() == before).then_some(listener),
+        Ok(mut listener) => {
+            if old_access.is_some() {
+                listener.settings.access = old_access;
+            }
+            (problems.len() == before).then_some(listener)
+        }
         Err(errors) => {
             report(place, errors, problems);
             None

@@ -1,6 +1,6 @@
 //! Settings that are valid and are probably not meant.
 
-use super::{Address, Config, Listener, ListenerSettings, ProcessSettings};
+use super::{AccessSettings, Address, Config, Listener, ListenerSettings, ProcessSettings};
 use crate::base::ip::ProxyAddress;
 use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
@@ -27,12 +27,14 @@ impl Config {
                 ));
             }
             let access = listener.settings.access.as_ref();
-            let access = access.and_then(|access| access.warning(public_file));
+            let old_key = access.and_then(AccessSettings::old_key_warning);
+            let public = access.and_then(|access| access.public_warning(public_file));
             for warning in self
                 .unreachable(listener)
                 .into_iter()
                 .chain(never_trusted(listener))
-                .chain(access)
+                .chain(old_key)
+                .chain(public)
             {
                 warnings.push(format!("{place}{warning}"));
             }

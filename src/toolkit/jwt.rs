@@ -119,13 +119,15 @@ impl TokenReader for Verifier {
     }
 }
 
-/// Returns the claims of a token without checking its signature and its audience.
-///
-/// # Errors
-/// The token is too long or not in compact form, or a claim is of a wrong type.
-pub fn decode_unverified(token: &str) -> Result<Claims, TokenError> {
-    let payload: Payload = object(Compact::parse(token)?.payload)?;
-    Ok(payload.into_claims())
+/// Returns the `username` in a token without checking anything else of it, for a listener that reads no tokens.
+pub fn unverified_username(token: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        username: String,
+    }
+    let token = Compact::parse(token).ok()?;
+    let payload: Named = object(token.payload).ok()?;
+    Some(payload.username)
 }
 
 /// Returns whether a text has the shape of a token: three parts of base64url, separated by dots. What only looks like
@@ -329,7 +331,6 @@ mod tests {
             ..Claims::default()
         });
         assert_eq!(verifier.read(EXAMPLE), expected);
-        assert_eq!(decode_unverified(EXAMPLE), expected);
     }
 
     #[test]
@@ -358,7 +359,6 @@ mod tests {
         for other in [&b""[..], b"Secret", b"secret "] {
             let token = sign_parts(HS256, ANN, &Secret::new(other));
             assert_eq!(verifier().read(&token), Err(TokenError::Signature));
-            assert_eq!(decode_unverified(&token), ann());
         }
     }
 
@@ -514,7 +514,7 @@ mod tests {
             );
         }
         for garbage in ["", "ann", "a.b.c", "{}.{}.{}"] {
-            assert_eq!(decode_unverified(garbage), Err(TokenError::Malformed));
+            assert_eq!(unverified_username(garbage), None);
         }
     }
 
@@ -533,7 +533,6 @@ mod tests {
         assert_eq!(verifier().read(&longest), ann());
         let longer = token(7000);
         assert_eq!(verifier().read(&longer), Err(TokenError::TooLong));
-        assert_eq!(decode_unverified(&longer), Err(TokenError::TooLong));
     }
 
     #[test]
@@ -556,7 +555,7 @@ mod tests {
         #[test]
         fn arbitrary_text_is_refused_without_a_panic(text in "[a-zA-Z0-9_.=-]{0,80}|\\PC{0,40}") {
             prop_assert!(verifier().read(&text).is_err());
-            let _ = decode_unverified(&text);
+            let _ = unverified_username(&text);
             let _ = has_shape(&text);
         }
     }

@@ -234,7 +234,7 @@ fn hostile_values_in_first_messages_tokens_and_bodies_are_rejected() {
             .join(".");
         let mut client = server.connect("workspace");
         client.send(json!({"type": "auth", "token": token}).to_string());
-        // Without `auth_secret` a token that cannot be read counts as none, so either answer is right.
+        // Without `access` a token that cannot be read counts as none, so either answer is right.
         let response = client.receive_until(|text| {
             let is_answer = text.contains("auth:ack") || text.contains("INVALID_MESSAGE");
             is_answer.then(|| text.to_owned())

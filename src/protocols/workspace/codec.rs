@@ -3,19 +3,32 @@
 use super::messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, ServerMessage};
 use super::{codec_document, codec_electron};
 use crate::base::frame::Frame;
-use crate::realm::Message;
+use crate::realm::{Message, TokenReader};
 use crate::toolkit::dialect::Encode;
 use crate::toolkit::json;
+use std::sync::Arc;
 
-/// Decoder of one connection: its dialect, once a message has decided it.
-#[derive(Debug, Default)]
-pub struct Decoder(Option<Dialect>);
+/// Decoder of one connection.
+pub struct Decoder {
+    /// Its dialect, once a message has decided it.
+    dialect: Option<Dialect>,
+    /// Reads the tokens in its messages.
+    tokens: Arc<dyn TokenReader>,
+}
 
 impl Decoder {
+    /// Creates the decoder of a new connection.
+    pub fn new(tokens: &Arc<dyn TokenReader>) -> Self {
+        Self {
+            dialect: None,
+            tokens: Arc::clone(tokens),
+        }
+    }
+
     /// Returns the dialect, once it is decided.
     #[cfg(any(test, fuzzing))]
     pub(super) const fn dialect(&self) -> Option<Dialect> {
-        self.0
+        self.dialect
     }
 
     /// Decodes a message ("Validate all incoming messages"). The first message with a type of one of
@@ -29,23 +42,24 @@ impl Decoder {
             }
         };
         Incoming {
-            dialect: self.0.unwrap_or_default(),
+            dialect: self.dialect.unwrap_or_default(),
             message: decoded.unwrap_or_else(ClientMessage::Invalid),
         }
     }
 
     fn decode_text(&mut self, text: &str) -> Result<ClientMessage, ErrorReply> {
-        if self.0.is_none() {
-            self.0 = json::message_type(text).and_then(|message_type| dialect_of(&message_type));
+        if self.dialect.is_none() {
+            self.dialect =
+                json::message_type(text).and_then(|message_type| dialect_of(&message_type));
         }
-        match self.0.unwrap_or_default() {
-            Dialect::Document => codec_document::decode(text),
-            Dialect::Electron => codec_electron::decode(text),
+        match self.dialect.unwrap_or_default() {
+            Dialect::Document => codec_document::decode(text, &*self.tokens),
+            Dialect::Electron => codec_electron::decode(text, &*self.tokens),
         }
     }
 }
 
-/// Returns the dialect that has this type of client message. No type is in both.
+/// Returns the dialect that this type of a first message decides. No type is in both.
 fn dialect_of(message_type: &str) -> Option<Dialect> {
     if codec_document::MESSAGE_TYPES.contains(&message_type) {
         Some(Dialect::Document)

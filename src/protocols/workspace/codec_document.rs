@@ -1,14 +1,15 @@
 //! The document's dialect ("Message Types"): decodes its client messages, encodes its server messages.
 
-use super::messages::{ClientMessage, ErrorReply, NewMessage, ServerMessage, read_text};
+use super::messages::{Auth, ClientMessage, ErrorReply, NewMessage, ServerMessage, read_text};
 use crate::base::frame::Frame;
+use crate::realm::TokenReader;
 use crate::toolkit::json::Fields;
 
-/// Types of client messages.
+/// Types of client messages, besides `auth` where the listener reads tokens.
 pub(super) const MESSAGE_TYPES: [&str; 3] = ["message:send", "presence:update", "typing:indicator"];
 
 /// Decodes a client message.
-pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
+pub(super) fn decode(text: &str, tokens: &dyn TokenReader) -> Result<ClientMessage, ErrorReply> {
     let fields = Fields::read(text, &["type", "text", "status", "isTyping"])?;
     let message_type = fields.required_text("type", "a string")?;
     match &*message_type {
@@ -24,6 +25,11 @@ pub(super) fn decode(text: &str) -> Result<ClientMessage, ErrorReply> {
         "typing:indicator" => {
             let is_typing = fields.required("isTyping", "true or false")?;
             Ok(ClientMessage::Typing(is_typing))
+        }
+        "auth" if tokens.read("").is_some() => {
+            let fields = Fields::read(text, &["token"])?;
+            let token = fields.optional("token", "a string")?;
+            Ok(ClientMessage::Auth(Auth::read(token, tokens)?))
         }
         other => {
             let known = "message:send, presence:update or typing:indicator";
@@ -42,7 +48,7 @@ pub(super) fn encode(message: &ServerMessage) -> Option<Frame> {
             };
             Some(Frame::json(&ServerMessage::New { data }))
         }
-        ServerMessage::UserCount { .. } | ServerMessage::AuthAck { .. } => None,
+        ServerMessage::UserCount { .. } => None,
         _ => Some(Frame::json(message)),
     }
 }

@@ -1,10 +1,10 @@
 //! Usernames: requested in the query, taken from a token, or generated.
 
 use super::Workspace;
-use super::messages::ErrorReply;
-use super::takeovers::{ClaimKind, too_many_connections};
-use crate::realm::{Claims, ConnectionId, Context};
-use crate::toolkit::jwt;
+use super::messages::{ErrorReply, ServerMessage, Typing};
+use super::standing::Right;
+use super::takeovers::{Claim, ClaimKind, too_many_connections};
+use crate::realm::{ConnectionId, Context};
 use crate::toolkit::sanitize::{name_key, sanitize_name, truncate_name};
 use std::sync::Arc;
 
@@ -23,44 +23,15 @@ impl Workspace {
         (!name_key(name).is_empty()).then(|| name.to_owned())
     }
 
-    /// Returns a random username that is not in use.
+    /// Returns a random username that is free.
     pub(super) fn generate_username(&self, cx: &mut Context) -> String {
         loop {
             let name = format!("User_{}", cx.random_string(USERNAME_ALPHABET, 6));
-            if !self.users.contains_key(name_key(&name).as_str()) {
+            let key = name_key(&name);
+            if !self.users.contains_key(&*key) && !self.is_reserved(&key) {
                 return name;
             }
         }
-    }
-
-    /// Returns the username in a token. Without `auth_secret` the token is not verified, and `None` is
-    /// returned for one that has no username.
-    ///
-    /// # Errors
-    /// There is an `auth_secret`, and the token is not valid or has no username.
-    pub(super) fn username_from_token(
-        &self,
-        cx: &Context,
-        token: Option<&str>,
-    ) -> Result<Option<String>, ErrorReply> {
-        let token = token.unwrap_or_default();
-        let Some(verifier) = self.options.auth_secret.verifier() else {
-            let claims = jwt::decode_unverified(token).unwrap_or_default();
-            return Ok(name_in(claims).and_then(|name| self.sanitize_username(&name)));
-        };
-        let claims = verifier.read(token).and_then(|claims| {
-            claims.check_times(cx.wall)?;
-            Ok(claims)
-        });
-        let claims = claims.map_err(ErrorReply::unauthorized)?;
-        let name = name_in(claims).ok_or_else(|| {
-            ErrorReply::unauthorized("the token must have a \"sub\" or a \"username\"")
-        })?;
-        let name = self.sanitize_username(&name).ok_or_else(|| {
-            let problem = "the name in the token is empty; must contain a visible character";
-            ErrorReply::unauthorized(problem)
-        })?;
-        Ok(Some(name))
     }
 
     /// Changes the username of a connection, which moves it to another user. Returns whether it is done: if the new
@@ -74,16 +45,22 @@ impl Workspace {
         cx: &mut Context,
         conn: ConnectionId,
         name: String,
+        right: Right,
     ) -> Result<bool, ErrorReply> {
         let key = name_key(&name);
         if self.claims.waits_for(conn, &key) {
             return Ok(false);
         }
         self.claims.remove(conn);
-        let is_full = self.is_full(&key);
+        let is_full = !self.has_place(&key, right);
         let replaceable = self.replaceable(cx, &key);
-        let member = self.members.get_mut(conn);
-        let Some(member) = member.filter(|member| *member.user != *key) else {
+        let member = self.members.get(conn);
+        if member.is_none_or(|member| *member.user == *key) {
+            self.prove(cx, conn, name, right);
+            return Ok(true);
+        }
+        self.check_free(&key, right)?;
+        let Some(member) = self.members.get_mut(conn) else {
             return Ok(true);
         };
         if is_full && replaceable.is_empty() {
@@ -94,10 +71,11 @@ impl Workspace {
             ErrorReply::rate_limited("changes of username", RENAMES_PER_MINUTE, wait)
         })?;
         if is_full {
-            self.wait_for_place(cx, conn, &key, name, ClaimKind::Rename, replaceable);
+            let claim = Claim::new(conn, name, right, ClaimKind::Auth);
+            self.wait_for_place(cx, &key, claim, replaceable);
             return Ok(false);
         }
-        if let Some(before) = self.move_member(cx, conn, &key, name) {
+        if let Some(before) = self.move_member(cx, conn, &key, name, right) {
             self.settle_claims(cx, before);
         }
         self.announce_presence(cx);
@@ -112,18 +90,34 @@ impl Workspace {
         conn: ConnectionId,
         key: &str,
         name: String,
+        right: Right,
     ) -> Option<Arc<str>> {
+        if right.is_proven() {
+            // While it still is one of the others, who are told that these stop typing.
+            self.displace(cx, key, Some(conn));
+        }
+        self.tell_not_typing(cx, conn, key);
         let mut member = self.members.remove(conn)?;
         self.detach(cx, &member);
-        let key = self.attach(cx, conn, key, name);
+        let key = self.attach(cx, conn, key, name, right.standing);
         member.is_typing = false;
+        member.standing = right.standing;
         let before = std::mem::replace(&mut member.user, key);
         self.members.insert(member);
+        right.limit(cx, conn);
         Some(before)
     }
-}
 
-/// Returns the username that a token is for.
-fn name_in(claims: Claims) -> Option<String> {
-    claims.subject.or(claims.username)
+    /// Tells a member that a user whom it will be has stopped typing, if it is: later it is told nothing of itself.
+    fn tell_not_typing(&self, cx: &mut Context, conn: ConnectionId, key: &str) {
+        let user = self.users.get(key);
+        let user = user.filter(|user| user.typing_connections > 0);
+        if let (Some(user), Some(member)) = (user, self.members.get(conn)) {
+            let data = Typing {
+                is_typing: false,
+                ..user.typing()
+            };
+            member.recipient().send(cx, &ServerMessage::Typing { data });
+        }
+    }
 }

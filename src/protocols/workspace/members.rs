@@ -2,6 +2,7 @@
 
 use super::messages::{Dialect, ErrorReply, Presence, ServerMessage, Status, Typing};
 use super::options::Options;
+use super::standing::Standing;
 use super::text_window::TextWindow;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context};
@@ -44,6 +45,7 @@ pub(super) struct Member {
     recipient: Recipient<Dialect>,
     /// Key of its user.
     pub(super) user: Arc<str>,
+    pub(super) standing: Standing,
     pub(super) is_typing: bool,
     /// Time of the last message from the connection, or to it alone; see [`Members::last_activity`].
     last_activity: Duration,
@@ -57,10 +59,16 @@ pub(super) struct Member {
 
 impl Member {
     /// Creates the member of a connection that joins as the user with this key.
-    pub(super) fn new(now: Duration, recipient: Recipient<Dialect>, user: Arc<str>) -> Self {
+    pub(super) fn new(
+        now: Duration,
+        recipient: Recipient<Dialect>,
+        user: Arc<str>,
+        standing: Standing,
+    ) -> Self {
         Self {
             recipient,
             user,
+            standing,
             is_typing: false,
             last_activity: now,
             last_missed: 0,
@@ -72,6 +80,14 @@ impl Member {
     /// Returns its connection and dialect.
     pub(super) fn recipient(&self) -> Recipient<Dialect> {
         self.recipient
+    }
+}
+
+/// Returns a connection that has not sent a message yet.
+pub(super) fn newcomer(conn: ConnectionId) -> Recipient<Dialect> {
+    Recipient {
+        connection: conn,
+        dialect: Dialect::default(),
     }
 }
 
@@ -224,6 +240,17 @@ pub(super) struct User {
     pub(super) rate_limits: RateLimits,
 }
 
+impl User {
+    /// Returns whether it is typing, as the others are told it.
+    pub(super) fn typing(&self) -> Typing<'_> {
+        Typing {
+            user_id: &self.id,
+            username: &self.name,
+            is_typing: self.typing_connections > 0,
+        }
+    }
+}
+
 /// The rates of a user over all its connections.
 #[derive(Default)]
 pub(super) struct RateLimits {
@@ -310,11 +337,7 @@ pub(super) fn broadcast_presence(
 
 /// Sends whether a user is typing to all other users.
 pub(super) fn broadcast_typing(members: &mut Members, cx: &mut Context, user: &User) {
-    let data = Typing {
-        user_id: &user.id,
-        username: &user.name,
-        is_typing: user.typing_connections > 0,
-    };
+    let data = user.typing();
     members.broadcast(cx, &user.connections, &ServerMessage::Typing { data });
 }
 

@@ -3,7 +3,10 @@
 //! The codecs decode to [`ClientMessage`] and encode [`ServerMessage`]; the realm uses only these.
 
 use crate::base::log_escape::Quoted;
+use crate::realm::{Claims, Context, TokenError, TokenReader};
+use crate::toolkit::dialect::Recipient;
 use crate::toolkit::json::{Fields, InvalidMessage};
+use crate::toolkit::jwt;
 use crate::toolkit::sanitize::sanitize;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -37,11 +40,44 @@ pub enum ClientMessage {
     Presence(Status),
     /// `typing:indicator`: whether the connection is typing.
     Typing(bool),
-    /// `auth` (Electron dialect only): the token, if there is one.
-    Auth(Option<String>),
+    /// `auth`: in the document's dialect only where the listener reads tokens.
+    Auth(Auth),
     /// A message that could not be decoded, with the error for the client. It passes through the realm
     /// like any other message so that the error keeps its place among the responses.
     Invalid(ErrorReply),
+}
+
+/// The token of an `auth`.
+pub enum Auth {
+    /// The listener reads no tokens: the username in the token, which is only claimed, if there is one.
+    Claimed(Option<String>),
+    /// What the token says, or why it is refused. Its times are not checked yet.
+    Verified(Box<Result<Claims, TokenError>>),
+}
+
+impl Auth {
+    /// Largest token where it is not verified, in bytes: as large as one that is.
+    const MAX_BYTES: usize = jwt::MAX_LENGTH;
+
+    /// Reads the token of an `auth`, if it has one.
+    ///
+    /// # Errors
+    /// It is too long, and the listener reads no tokens.
+    pub(super) fn read(
+        token: Option<String>,
+        tokens: &dyn TokenReader,
+    ) -> Result<Self, InvalidMessage> {
+        let token = token.unwrap_or_default();
+        match tokens.read(&token) {
+            Some(_) if token.is_empty() => Ok(Self::Verified(Box::new(Err(TokenError::Missing)))),
+            Some(claims) => Ok(Self::Verified(Box::new(claims))),
+            None if token.len() > Self::MAX_BYTES => {
+                let problem = format!("is too long; must be at most {} bytes", Self::MAX_BYTES);
+                Err(InvalidMessage::field("token", problem))
+            }
+            None => Ok(Self::Claimed(jwt::unverified_username(&token))),
+        }
+    }
 }
 
 /// The four statuses ("Valid Statuses").
@@ -69,7 +105,7 @@ pub enum ErrorCode {
     InvalidMessage,
     /// The `type` is not one of the connection's dialect.
     UnknownType,
-    /// The token of an `auth` is not valid.
+    /// The token is not valid, or the client needs one.
     Unauthorized,
     /// The limit for one minute is reached.
     RateLimited,
@@ -97,6 +133,17 @@ impl ErrorReply {
     pub(super) fn unknown_type(message_type: &str, known: &str) -> Self {
         let message = format!("unknown type {}; must be {known}", Quoted(message_type));
         Self::new(ErrorCode::UnknownType, message)
+    }
+
+    /// Sends the error to a client.
+    pub(super) fn send(&self, cx: &mut Context, recipient: Recipient<Dialect>) {
+        let message = ServerMessage::Error {
+            code: self.code,
+            message: &self.message,
+            timestamp: cx.timestamp(),
+            retry_after_ms: self.retry_after_ms,
+        };
+        recipient.send(cx, &message);
     }
 
     pub(super) fn unauthorized(problem: impl ToString) -> Self {

@@ -4,6 +4,7 @@
 //! connections (three by default). The other users see the user, not its connections: `online` with the first one,
 //! `offline` with the end of the last. The README in this folder describes the protocol for authors of clients.
 
+mod access;
 mod announcements;
 mod close_reasons;
 mod codec;
@@ -11,8 +12,10 @@ mod codec_document;
 mod codec_electron;
 mod identity;
 mod members;
+mod membership;
 mod messages;
 mod options;
+mod standing;
 mod takeovers;
 mod text_window;
 mod texts;
@@ -27,23 +30,22 @@ use crate::realm::{
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
+use crate::toolkit::proven::Proven;
 use crate::toolkit::rate_limit::WINDOW;
 use crate::toolkit::recently_gone::RecentlyGone;
-use crate::toolkit::sanitize::name_key;
+use access::Unauthenticated;
 use announcements::{Announcements, Due, Gone};
 pub use codec::Decoder;
 use members::{
-    Member, Members, RateLimits, User, Users, broadcast_presence, broadcast_typing, set_typing,
-    user_count_message,
+    Member, Members, RateLimits, User, Users, broadcast_presence, set_typing, user_count_message,
 };
-pub use messages::{ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
+pub use messages::{Auth, ClientMessage, Dialect, ErrorCode, ErrorReply, Incoming, Status};
 use messages::{Presence, ServerMessage};
 pub use options::Options;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
-use takeovers::{ClaimKind, Claims, REJECTION};
+use takeovers::PlaceClaims;
 use texts::LargeTexts;
 
 /// Shortest time between two `userCount` broadcasts. Changes in between are gathered into one.
@@ -58,7 +60,11 @@ pub struct Workspace {
     /// reset them.
     recently_gone: RecentlyGone<String, RateLimits>,
     /// Clients that wait for a place among the connections of a username.
-    claims: Claims,
+    claims: PlaceClaims,
+    /// Clients that have to send a token and have not sent one yet.
+    unauthenticated: BTreeMap<ConnectionId, Box<Unauthenticated>>,
+    /// Keys of the users whose token holders have gone. Others cannot have their names.
+    proven: Proven<String>,
     announcements: Announcements,
     large_texts: LargeTexts,
     /// Memory of the rate limits of the users online, counted once a second.
@@ -95,8 +101,8 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| path == ENDPOINT,
     client_id: |_| None,
     token_parameter: None,
-    new_decoder: |_| {
-        let mut decoder = Decoder::default();
+    new_decoder: |tokens| {
+        let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
     },
     new_realm: new_realm::<Workspace>,
@@ -112,7 +118,9 @@ impl Realm for Workspace {
             members: Members::default(),
             users: BTreeMap::new(),
             recently_gone: RecentlyGone::default(),
-            claims: Claims::default(),
+            claims: PlaceClaims::default(),
+            unauthenticated: BTreeMap::new(),
+            proven: Proven::default(),
             large_texts: LargeTexts::default(),
             online_bytes: 0,
             last_user_id: 0,
@@ -147,26 +155,17 @@ impl Realm for Workspace {
         request: ConnectRequest,
     ) -> Result<(), Rejection> {
         let requested = request.parameter("username").unwrap_or_default();
-        let name = self.sanitize_username(&requested);
-        let name = name.unwrap_or_else(|| self.generate_username(cx));
-        let key = name_key(&name);
-        if self.is_full(&key) {
-            let silent = self.replaceable(cx, &key);
-            if silent.is_empty() {
-                return Err(REJECTION);
-            }
-            cx.defer(conn);
-            self.wait_for_place(cx, conn, &key, name, ClaimKind::Connect, silent);
-            return Ok(());
-        }
-        self.insert_connection(cx, conn, &key, name);
-        self.announce(cx);
-        Ok(())
+        let requested = self.sanitize_username(&requested);
+        self.open_with(cx, conn, &request.access, requested)
     }
 
     fn command(&mut self, cx: &mut Context, conn: ConnectionId, command: Command) {
         let incoming: Incoming = command.into();
         self.broadcast_due_texts(cx);
+        if self.unauthenticated.contains_key(&conn) {
+            self.handle_unauthenticated(cx, conn, incoming);
+            return;
+        }
         let before = self.members.record_message(cx.now, conn, incoming.dialect);
         let Some(before) = before else {
             return;
@@ -177,7 +176,7 @@ impl Realm for Workspace {
         };
         if let Err(error) = self.handle(cx, recipient, incoming.message) {
             self.rate_limited += u64::from(error.code == ErrorCode::RateLimited);
-            self.send_error(cx, conn, &error);
+            error.send(cx, recipient);
         }
         let count_was_sent = self.broadcast_user_count(cx);
         // Before its first message the connection counted as one of the document's dialect, which has no
@@ -189,6 +188,7 @@ impl Realm for Workspace {
 
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, _reason: DisconnectReason) {
         self.claims.remove(conn);
+        self.unauthenticated.remove(&conn);
         if let Some(key) = self.remove_member(cx, conn) {
             self.settle_claims(cx, key);
         }
@@ -202,7 +202,7 @@ impl Realm for Workspace {
 
     fn stored_bytes(&self) -> usize {
         let waiting = self.large_texts.bytes() + self.announcements.bytes();
-        waiting + self.recently_gone.bytes() + self.online_bytes
+        waiting + self.recently_gone.bytes() + self.online_bytes + self.proven.bytes()
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
@@ -221,6 +221,7 @@ impl Realm for Workspace {
                 ("users_gone", self.recently_gone.len()),
                 ("claims", self.claims.len()),
                 ("waiting_texts", self.large_texts.len()),
+                ("unauthenticated", self.unauthenticated.len()),
             ],
             rate_limited: self.rate_limited,
         }
@@ -235,11 +236,12 @@ impl Realm for Workspace {
         }
     }
 
-    /// Forgets users that are gone; the document does not promise to remember them.
+    /// Forgets users that are gone; the document does not promise to remember them. That a name is a token holder's is
+    /// promised.
     fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
         match retention {
             Retention::BestEffort => self.recently_gone.shed(bytes, |_| false),
-            Retention::Promised => 0,
+            Retention::Promised => self.proven.shed(bytes),
         }
     }
 
@@ -249,6 +251,7 @@ impl Realm for Workspace {
         while self.recently_gone.pop_expired(cx.now, WINDOW).is_some() {}
         self.broadcast_due_texts(cx);
         self.close_idle(cx);
+        self.close_unauthenticated(cx);
         // Before the announcements, which may use up the budget of this second.
         self.broadcast_user_count(cx);
         self.announce(cx);
@@ -260,6 +263,8 @@ impl Realm for Workspace {
             users,
             recently_gone,
             claims,
+            unauthenticated,
+            proven,
             announcements,
             large_texts,
             options: _,
@@ -273,6 +278,8 @@ impl Realm for Workspace {
         users.free_spare();
         recently_gone.free_spare();
         claims.free_spare();
+        unauthenticated.free_spare();
+        proven.free_spare();
         announcements.free_spare();
         large_texts.free_spare();
     }
@@ -332,135 +339,13 @@ impl Workspace {
                 set_typing(&mut self.members, cx, user, conn, is_typing);
                 Ok(())
             }
-            ClientMessage::Auth(token) => {
-                let name = self.username_from_token(cx, token.as_deref())?;
-                let is_done = name.map_or(Ok(true), |name| self.rename(cx, conn, name))?;
-                if is_done {
+            ClientMessage::Auth(auth) => {
+                if self.handle_auth(cx, conn, auth)? {
                     sender.send(cx, &ServerMessage::AuthAck { ok: true });
                 }
                 Ok(())
             }
             ClientMessage::Invalid(error) => Err(error),
-        }
-    }
-
-    /// Sends an error to a member.
-    fn send_error(&self, cx: &mut Context, conn: ConnectionId, error: &ErrorReply) {
-        if let Some(member) = self.members.get(conn) {
-            let reply = ServerMessage::Error {
-                code: error.code,
-                message: &error.message,
-                timestamp: cx.timestamp(),
-                retry_after_ms: error.retry_after_ms,
-            };
-            member.recipient().send(cx, &reply);
-        }
-    }
-
-    /// Returns whether a user has all the connections that it may have.
-    fn is_full(&self, key: &str) -> bool {
-        let limit = self.options.max_connections_per_user as usize;
-        let connections = self.users.get(key).map_or(0, |user| user.connections.len());
-        limit > 0 && connections >= limit
-    }
-
-    /// Inserts a connection as a member of the user with this key, and sends it its `connected`.
-    fn insert_connection(&mut self, cx: &mut Context, conn: ConnectionId, key: &str, name: String) {
-        let recipient = Recipient {
-            connection: conn,
-            dialect: Dialect::default(),
-        };
-        let key = self.attach(cx, conn, key, name);
-        if let Some(user) = self.users.get(&key) {
-            let connected = ServerMessage::Connected {
-                user_id: &user.id,
-                username: &user.name,
-                timestamp: cx.timestamp(),
-                connected_users: self.users.len(),
-            };
-            recipient.send(cx, &connected);
-        }
-        self.members.insert(Member::new(cx.now, recipient, key));
-    }
-
-    /// Adds a connection to its user, which is created with the first one. Returns the user's key.
-    fn attach(&mut self, cx: &Context, conn: ConnectionId, key: &str, name: String) -> Arc<str> {
-        if !self.users.contains_key(key) {
-            let user = self.create_user(cx, key, name);
-            self.announcements.come(cx.now, &user.key);
-            self.users.insert(Arc::clone(&user.key), Box::new(user));
-            self.user_count.has_changed = true;
-        }
-        let user = self.users.get_mut(key).expect("the user was created");
-        user.connections.push(conn);
-        Arc::clone(&user.key)
-    }
-
-    /// Creates a user. One whose going has not been announced yet is still the same for the others.
-    fn create_user(&mut self, cx: &Context, key: &str, name: String) -> User {
-        let Gone { id, name } = self.announcements.gone(key).cloned().unwrap_or_else(|| {
-            self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
-            let id = format!("ws_user_{}", self.last_user_id).into();
-            Gone { id, name }
-        });
-        let rate_limits = self.recently_gone.remove(&key.to_owned());
-        let rate_limits = rate_limits.unwrap_or_default();
-        self.online_bytes += rate_limits.heap_bytes();
-        User {
-            key: key.into(),
-            name,
-            id,
-            // Most users have only one.
-            connections: Vec::with_capacity(1),
-            typing_connections: 0,
-            rate_limits,
-        }
-    }
-
-    /// Removes a member whose connection has ended or is being closed. Returns the key of its user.
-    fn remove_member(&mut self, cx: &mut Context, conn: ConnectionId) -> Option<Arc<str>> {
-        let member = self.members.remove(conn)?;
-        self.claims.remove(conn);
-        if member.waiting_bytes > 0 {
-            self.large_texts.remove(conn);
-        }
-        self.detach(cx, &member);
-        Some(member.user)
-    }
-
-    /// Takes the connection of a removed member from its user, who stops typing, and goes offline with its last
-    /// connection.
-    fn detach(&mut self, cx: &mut Context, member: &Member) {
-        let conn = member.recipient().connection;
-        self.claims.forget_probed(&member.user, conn);
-        let Some(user) = self.users.get_mut(&member.user) else {
-            return;
-        };
-        if member.is_typing {
-            user.typing_connections -= 1;
-            if user.typing_connections == 0 {
-                broadcast_typing(&mut self.members, cx, user);
-            }
-        }
-        user.connections.retain(|other| *other != conn);
-        if !user.connections.is_empty() {
-            return;
-        }
-        self.user_count.has_changed = true;
-        if let Some(mut user) = self.users.remove(&member.user) {
-            let gone = Gone {
-                id: user.id,
-                name: user.name,
-            };
-            self.announcements.go(cx.now, &user.key, gone);
-            let bytes = user.rate_limits.heap_bytes();
-            self.online_bytes = self.online_bytes.saturating_sub(bytes);
-            user.rate_limits.compact(cx.now);
-            if user.rate_limits.has_recent_events(cx.now) {
-                let _ = self
-                    .recently_gone
-                    .insert(cx.now, (*user.key).to_owned(), user.rate_limits);
-            }
         }
     }
 

@@ -1,11 +1,7 @@
 //! The options of a Workspace listener in the configuration.
 
-use crate::realm::setting::Setting;
 use crate::realm::setting_list::settings;
-use crate::realm::setting_types::{SettingValue, ValueError, WholeSeconds};
-use crate::toolkit::jwt::{Secret, Verifier};
-use serde_json::{Value, json};
-use std::fmt;
+use crate::realm::setting_types::WholeSeconds;
 
 settings! {
     /// Options of a Workspace listener.
@@ -56,44 +52,5 @@ settings! {
 
         /// Greatest length of a username. A longer one is cut. After a reload, users who are connected keep theirs.
         pub(super) username_length: u32 = 64, "characters", 12..=256;
-
-        /// Secret that the tokens in `auth` are signed with (HS256). RFC 7518 asks for at least 32 bytes. A wrong or
-        /// expired token: error `UNAUTHORIZED`. Empty: tokens are believed unsigned. It does not protect names from
-        /// clients that connect with `?username=`. After a reload, clients that are connected keep their names.
-        pub(super) auth_secret: AuthSecret = AuthSecret::default(), "text";
-    }
-}
-
-/// The secret that tokens in `auth` are signed with; empty: none is configured.
-#[derive(Clone, Default)]
-pub(super) struct AuthSecret(String);
-
-impl AuthSecret {
-    /// Returns what verifies the tokens, if there is a secret.
-    pub(super) fn verifier(&self) -> Option<Verifier> {
-        (!self.0.is_empty()).then(|| Verifier {
-            secrets: vec![Secret::new(self.0.as_bytes())],
-            audience: None,
-        })
-    }
-}
-
-impl fmt::Debug for AuthSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AuthSecret")
-    }
-}
-
-/// The error for another value does not show it: a number may have been meant to be the secret.
-impl SettingValue for AuthSecret {
-    fn read(value: &Value, _: &Setting) -> Result<Self, ValueError> {
-        match value {
-            Value::String(secret) => Ok(Self(secret.clone())),
-            _ => Err("must be a string".into()),
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        json!(self.0)
     }
 }

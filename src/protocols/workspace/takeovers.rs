@@ -6,6 +6,7 @@
 use super::Workspace;
 use super::close_reasons;
 use super::messages::{ErrorCode, ErrorReply, ServerMessage};
+use super::standing::Right;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Rejection};
 use std::cmp::Reverse;
@@ -24,7 +25,7 @@ const TOO_MANY: &str = "this username has too many connections; close one of the
 
 /// The clients that wait, by the username whose connections are probed.
 #[derive(Default)]
-pub(super) struct Claims {
+pub(super) struct PlaceClaims {
     /// In the order in which they came, at most as many as the username may have connections.
     by_user: BTreeMap<String, Vec<Claim>>,
     /// The username that each waits for.
@@ -32,10 +33,12 @@ pub(super) struct Claims {
 }
 
 /// A client that waits.
-struct Claim {
-    conn: ConnectionId,
+pub(super) struct Claim {
+    pub(super) conn: ConnectionId,
     /// The username as this client writes it.
     name: String,
+    /// By what right it asks for it.
+    right: Right,
     kind: ClaimKind,
     /// The connections that it may replace, and when each has failed its probe. One that has given a sign of life
     /// is removed.
@@ -47,11 +50,22 @@ struct Claim {
 pub(super) enum ClaimKind {
     /// To connect: its open is deferred.
     Connect,
-    /// To change its username: it is a member already.
-    Rename,
+    /// To have the username in its token: it is a member with another one, or has not been admitted before.
+    Auth,
 }
 
 impl Claim {
+    /// Creates the claim of a client.
+    pub(super) fn new(conn: ConnectionId, name: String, right: Right, kind: ClaimKind) -> Self {
+        Self {
+            conn,
+            name,
+            right,
+            kind,
+            probed: BTreeMap::new(),
+        }
+    }
+
     /// Returns the longest silent of the connections that have failed their probe, the oldest of those that have
     /// been silent for as long. One that has given a sign of life since then does not count.
     fn longest_silent(&self, cx: &Context) -> Option<ConnectionId> {
@@ -66,7 +80,7 @@ impl Claim {
     }
 }
 
-impl Claims {
+impl PlaceClaims {
     /// Removes the claim of a client that has gone or wants something else.
     pub(super) fn remove(&mut self, conn: ConnectionId) {
         if let Some(key) = self.claimants.remove(&conn) {
@@ -79,6 +93,25 @@ impl Claims {
         self.claimants
             .get(&conn)
             .is_some_and(|claimed| claimed == key)
+    }
+
+    /// Returns whether a client waits for any username.
+    pub(super) fn is_waiting(&self, conn: ConnectionId) -> bool {
+        self.claimants.contains_key(&conn)
+    }
+
+    /// Removes and returns the claims to a username of those who have no token for it.
+    pub(super) fn take_unproven(&mut self, key: &str) -> Vec<Claim> {
+        let claims = self.by_user.remove(key).unwrap_or_default();
+        let is_unproven = |claim: &Claim| !claim.right.is_proven();
+        let (unproven, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_unproven);
+        if !others.is_empty() {
+            self.by_user.insert(key.to_owned(), others);
+        }
+        for claim in &unproven {
+            self.claimants.remove(&claim.conn);
+        }
+        unproven
     }
 
     /// Removes a connection from those that are probed for a username: it has gone or given a sign of life.
@@ -150,27 +183,20 @@ impl Workspace {
     pub(super) fn wait_for_place(
         &mut self,
         cx: &mut Context,
-        conn: ConnectionId,
         key: &str,
-        name: String,
-        kind: ClaimKind,
+        mut claim: Claim,
         probed: Vec<ConnectionId>,
     ) {
         for &conn in &probed {
             cx.probe(conn, self.options.takeover_timeout.duration());
         }
-        let claim = Claim {
-            conn,
-            name,
-            kind,
-            probed: probed.into_iter().map(|conn| (conn, None)).collect(),
-        };
+        claim.probed = probed.into_iter().map(|conn| (conn, None)).collect();
+        self.claims.claimants.insert(claim.conn, key.to_owned());
         self.claims
             .by_user
             .entry(key.to_owned())
             .or_default()
             .push(claim);
-        self.claims.claimants.insert(conn, key.to_owned());
     }
 
     /// Handles the result of a probe.
@@ -221,7 +247,11 @@ impl Workspace {
     fn refuse(&self, cx: &mut Context, claim: &Claim) {
         match claim.kind {
             ClaimKind::Connect => cx.reject(claim.conn, REJECTION),
-            ClaimKind::Rename => self.send_error(cx, claim.conn, &too_many_connections()),
+            ClaimKind::Auth => {
+                if let Some(recipient) = self.recipient(claim.conn) {
+                    too_many_connections().send(cx, recipient);
+                }
+            }
         }
     }
 
@@ -230,12 +260,16 @@ impl Workspace {
         let conn = claim.conn;
         match claim.kind {
             ClaimKind::Connect => {
-                self.insert_connection(cx, conn, key, claim.name);
+                self.insert_connection(cx, conn, key, claim.name, claim.right);
                 cx.admit(conn);
                 None
             }
-            ClaimKind::Rename => {
-                let before = self.move_member(cx, conn, key, claim.name);
+            ClaimKind::Auth if self.unauthenticated.contains_key(&conn) => {
+                self.enter(cx, conn, key, claim.name, claim.right);
+                None
+            }
+            ClaimKind::Auth => {
+                let before = self.move_member(cx, conn, key, claim.name, claim.right);
                 if let Some(member) = self.members.get(conn) {
                     let ack = ServerMessage::AuthAck { ok: true };
                     member.recipient().send(cx, &ack);
@@ -251,7 +285,7 @@ pub(super) fn too_many_connections() -> ErrorReply {
     ErrorReply::new(ErrorCode::TooManyConnections, TOO_MANY)
 }
 
-impl FreeSpare for Claims {
+impl FreeSpare for PlaceClaims {
     fn free_spare(&mut self) {
         let Self { by_user, claimants } = self;
         by_user.free_spare();

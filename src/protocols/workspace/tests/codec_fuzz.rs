@@ -1,14 +1,24 @@
 //! Decodes arbitrary messages.
 
-use crate::protocols::workspace::{ClientMessage, Decoder, Dialect, ErrorCode};
-use crate::realm::Message;
+use crate::protocols::workspace::{Auth, ClientMessage, Decoder, Dialect, ErrorCode};
+use crate::realm::{Message, TokenReader};
+use crate::testing::harness::{no_tokens, test_tokens};
 use crate::testing::messages;
 use crate::toolkit::sanitize::sanitize;
+use std::sync::Arc;
 
-/// Decodes the messages of one connection, one per line of the input. Checks that each is decoded or gets an
+/// Decodes the messages of one connection, one per line of the input, on a listener that reads no tokens and on one that
+/// does. Checks that each is decoded or gets an
 /// error, that the dialect does not change once it is decided, and that text for other clients is sanitized.
 pub(crate) fn decode_all(bytes: &[u8]) {
-    let mut decoder = Decoder::default();
+    for tokens in [no_tokens(), test_tokens()] {
+        decode_with(bytes, &tokens);
+    }
+}
+
+fn decode_with(bytes: &[u8], tokens: &Arc<dyn TokenReader>) {
+    let mut decoder = Decoder::new(tokens);
+    let reads_tokens = tokens.read("").is_some();
     for message in messages(bytes) {
         let before = decoder.dialect();
         let is_text = matches!(message, Message::Text(_));
@@ -30,9 +40,11 @@ pub(crate) fn decode_all(bytes: &[u8]) {
             ClientMessage::Presence(_) | ClientMessage::Typing(_) => {
                 assert_eq!(decided, Some(Dialect::Document))
             }
-            ClientMessage::Auth(token) => {
-                assert!(is_electron && token.is_none_or(|token| token.len() <= 8 << 10));
+            ClientMessage::Auth(Auth::Claimed(name)) => {
+                assert!(is_electron && !reads_tokens);
+                assert!(name.is_none_or(|name| name.len() <= 8 << 10));
             }
+            ClientMessage::Auth(Auth::Verified(_)) => assert!(reads_tokens),
             ClientMessage::Invalid(error) => {
                 // An error stays short however long the message was.
                 assert!(error.message.len() < 2048);

@@ -67,12 +67,24 @@
 //! | Electron: no `presence:update`, no `typing:indicator` | `electron_clients_get_no_presence_and_no_typing` |
 //! | Electron: `message` is `message:send` | `messages_of_both_dialects_obey_the_same_rules` |
 //! | Electron: `replyTo` is passed on | `both_dialects_share_the_room_each_with_its_own_messages`, `a_reply_to_is_passed_on_if_it_is_valid` |
-//! | Electron: `auth` without a secret: the token's name | `without_a_secret_the_username_in_a_token_is_not_verified` |
-//! | Electron: an unreadable token changes nothing | `without_a_secret_an_unreadable_token_is_acknowledged_and_changes_nothing` |
+//! | Electron: `auth` without `access`: the token's name | `without_access_the_username_in_a_token_is_not_verified` |
+//! | Electron: an unreadable token changes nothing | `without_access_an_unreadable_token_is_acknowledged_and_changes_nothing` |
 //! | Electron: it is sanitized, trimmed and cut | `the_username_in_a_token_is_sanitized_trimmed_and_cut` |
-//! | Electron: `auth` with a secret: a token signed with it | `with_a_secret_a_token_signed_with_it_gives_the_username`, `a_token_is_valid_from_nbf_until_exp` |
-//! | Electron: an invalid token: `UNAUTHORIZED`, no `auth:ack` | `with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing` |
 //! | Electron: a token has a limit | `a_token_has_at_most_8_kib` |
+//! | a token in the request: its `sub`, else `username`, from the start | `a_client_with_a_token_in_its_request_has_the_name_in_it_from_the_start`, `a_token_that_names_no_user_admits_under_the_name_that_was_asked_for` |
+//! | a name in a token holds as it stands or not at all | `a_name_in_a_token_that_is_no_username_as_it_stands_is_refused` |
+//! | a refused token: `UNAUTHORIZED`, then 4401 | `a_token_in_the_request_that_is_refused_refuses_the_client`, `auth_with_a_token_that_is_refused_closes_a_client_that_is_not_in` |
+//! | but who is in already stays as it is | `a_refused_token_changes_nothing_for_a_client_that_is_in` |
+//! | until `auth`, where a token is demanded: `connected` and nothing else | `until_auth_a_client_gets_connected_and_nothing_else`, `until_auth_a_client_can_send_nothing_else`, `auth_with_a_token_lets_a_client_in`, `a_client_that_waits_for_a_place_with_its_token_is_no_member_before` |
+//! | 4401 after 30 s | `a_client_that_sends_no_token_in_30_s_is_closed` |
+//! | audience, algorithm, length, times with 60 s of leeway | `a_token_for_another_audience_or_of_another_algorithm_is_refused`, `a_token_of_8_kib_is_read_and_a_longer_one_refused`, `a_token_is_valid_from_a_minute_before_nbf_until_a_minute_after_exp` |
+//! | a fresh token of the same user moves the end of the connection | `auth_renews_a_token_of_the_same_user`, `a_client_of_the_documents_dialect_renews_its_token_by_auth_too` |
+//! | two that disagree: refused | `auth_with_a_token_of_another_user_is_refused_on_a_connection_with_a_token` |
+//! | without a token nobody takes a name that a token holder has or had | `without_a_token_nobody_takes_the_name_of_a_token_holder`, `those_who_wait_for_a_place_of_the_name_are_refused_when_a_token_holder_comes`, `names_that_token_holders_had_are_counted_and_go_last` |
+//! | a token holder takes over from those without at once (4409), and is never displaced by one | `a_token_holder_takes_over_from_those_without_at_once`, `a_token_in_auth_takes_over_too`, `a_token_holder_is_displaced_only_by_another_and_only_when_silent` |
+//! | who becomes another user is told that it has stopped typing | `a_client_that_becomes_a_user_who_is_typing_is_told_that_the_other_stops` |
+//! | limits are a token holder's own | `what_others_have_said_under_a_name_does_not_count_for_its_token_holder` |
+//! | a reload may stop tokens | `a_stranger_whose_listener_stops_demanding_tokens_comes_in_by_any_auth`, `a_token_holder_whose_listener_stops_reading_tokens_keeps_its_name` |
 //! | Electron: `auth` is repeated until it is acknowledged | `auth_again_with_the_same_name_is_acknowledged_and_changes_nothing` |
 //! | Electron: a new name: one user goes offline, another online | `auth_with_another_name_takes_one_user_offline_and_another_online`, `auth_with_the_name_of_a_connected_user_joins_that_user` |
 //! | Electron: a name with 3 connections: `TOO_MANY_CONNECTIONS` | `auth_with_a_name_that_has_three_connections_is_rejected` |
@@ -91,7 +103,7 @@
 use crate::protocols::workspace::identity::USERNAME_ALPHABET;
 use crate::protocols::workspace::*;
 use crate::realm::Message;
-use crate::testing::harness::{RealmHarness, no_lines};
+use crate::testing::harness::{RealmHarness, no_lines, no_tokens};
 use crate::toolkit::jwt::{Secret, sign_parts};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -145,7 +157,7 @@ pub(super) fn error(harness: &mut RealmHarness<Workspace>, conn: u64, text: &str
 }
 
 /// Returns the code of the error that connection 1 gets, at any time.
-fn error_code(harness: &mut RealmHarness<Workspace>, text: &str) -> Value {
+pub(super) fn error_code(harness: &mut RealmHarness<Workspace>, text: &str) -> Value {
     to(1, &harness.send(1, text)[0])["code"].clone()
 }
 
@@ -673,13 +685,13 @@ fn only_the_path_ws_is_served() {
 pub(super) const MESSAGE: &str = r#"{"type":"message","text":"Hello everyone!"}"#;
 
 /// Returns a token with this header and this payload.
-fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
+pub(super) fn sign(header: &str, payload: &str, secret: &[u8]) -> String {
     sign_parts(header, payload, &Secret::new(secret))
 }
 
-const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+pub(super) const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-fn auth(token: &str) -> String {
+pub(super) fn auth(token: &str) -> String {
     json!({"type": "auth", "token": token}).to_string()
 }
 
@@ -693,7 +705,7 @@ pub(super) fn acknowledged(conn: u64) -> String {
     format!(r#"{conn} < {{"type":"auth:ack","ok":true}}"#)
 }
 
-fn user_count(conn: u64, names: &[&str]) -> String {
+pub(super) fn user_count(conn: u64, names: &[&str]) -> String {
     let (count, names) = (names.len(), json!(names));
     format!(r#"{conn} < {{"type":"userCount","count":{count},"users":{names}}}"#)
 }
@@ -722,7 +734,7 @@ fn chat(names: &[&str]) -> RealmHarness<Workspace> {
 }
 
 /// Waits until all changes are broadcast and the next `userCount` goes out at once.
-fn settle(harness: &mut RealmHarness<Workspace>) {
+pub(super) fn settle(harness: &mut RealmHarness<Workspace>) {
     harness.advance(USER_COUNT_INTERVAL);
     harness.advance(USER_COUNT_INTERVAL);
 }
@@ -908,7 +920,7 @@ fn messages_of_both_dialects_obey_the_same_rules() {
 }
 
 #[test]
-fn without_a_secret_the_username_in_a_token_is_not_verified() {
+fn without_access_the_username_in_a_token_is_not_verified() {
     let expired = sign(HS256, r#"{"username":"ann","exp":1}"#, b"other");
     let unsigned = sign(r#"{"alg":"none"}"#, r#"{"username":"ann"}"#, b"");
     let unsigned = format!("{}.", unsigned.rsplit_once('.').unwrap().0);
@@ -922,7 +934,7 @@ fn without_a_secret_the_username_in_a_token_is_not_verified() {
 }
 
 #[test]
-fn without_a_secret_an_unreadable_token_is_acknowledged_and_changes_nothing() {
+fn without_access_an_unreadable_token_is_acknowledged_and_changes_nothing() {
     let mut harness = harness();
     let connected = to(1, &harness.open(1, "/ws")[0]);
     let name = connected["username"].as_str().unwrap();
@@ -962,86 +974,6 @@ fn a_token_has_at_most_8_kib() {
     assert_eq!(harness.send(1, &auth(&"x".repeat(8192))), [acknowledged(1)]);
     let long = auth(&"x".repeat(8193));
     assert_eq!(error_code(&mut harness, &long), "INVALID_MESSAGE");
-}
-
-/// Returns a room with a secret and the Electron client `ann`, which has sent a message but no `auth`.
-fn with_secret() -> RealmHarness<Workspace> {
-    let mut harness = RealmHarness::new(json!({"auth_secret": "hush"}));
-    harness.open(1, "/ws?username=ann");
-    harness.send(1, MESSAGE);
-    harness
-}
-
-#[test]
-fn with_a_secret_a_token_signed_with_it_gives_the_username() {
-    let mut harness = with_secret();
-    let now = 1_768_557_600;
-    let payload = json!({"username": "bob", "nbf": now, "exp": now + 60}).to_string();
-    let bob = auth(&sign(HS256, &payload, b"hush"));
-    assert_eq!(harness.send(1, &bob), [acknowledged(1)]);
-    assert_eq!(
-        harness.advance(USER_COUNT_INTERVAL),
-        [user_count(1, &["bob"])]
-    );
-    assert_eq!(name_of(&mut harness, 1), "bob");
-}
-
-#[test]
-fn with_a_secret_an_invalid_token_is_unauthorized_and_changes_nothing() {
-    let mut harness = with_secret();
-    let bob = r#"{"username":"bob"}"#;
-    let good = sign(HS256, bob, b"hush");
-    let [header, _, signature] =
-        <[&str; 3]>::try_from(good.split('.').collect::<Vec<_>>()).unwrap();
-    let claims = |claims: &str| sign(HS256, claims, b"hush");
-    let other = claims(r#"{"username":"eve"}"#);
-    let eve = other.split('.').nth(1).unwrap();
-    for (what, token) in [
-        ("no token", String::new()),
-        ("garbage", "garbage".to_owned()),
-        ("another secret", sign(HS256, bob, b"hush hush")),
-        ("a changed payload", format!("{header}.{eve}.{signature}")),
-        ("no signature", format!("{header}.{eve}.")),
-        (
-            "another algorithm",
-            sign(r#"{"alg":"HS512"}"#, bob, b"hush"),
-        ),
-        ("no algorithm", sign(r#"{"alg":"none"}"#, bob, b"hush")),
-        ("expired", claims(r#"{"username":"bob","exp":1768557600}"#)),
-        (
-            "not yet valid",
-            claims(r#"{"username":"bob","nbf":1768557601}"#),
-        ),
-        ("no username", claims(r#"{"sub":"bob"}"#)),
-        ("an empty username", claims(r#"{"username":"<b>"}"#)),
-        (
-            "a username that is not a string",
-            claims(r#"{"username":7}"#),
-        ),
-    ] {
-        let error = error(&mut harness, 1, &auth(&token));
-        assert_eq!(error["code"], "UNAUTHORIZED", "{what}");
-        assert!(!error.to_string().contains("hush"), "{what}");
-    }
-    assert_eq!(
-        error(&mut harness, 1, r#"{"type":"auth"}"#)["code"],
-        "UNAUTHORIZED"
-    );
-    assert_eq!(harness.advance(USER_COUNT_INTERVAL), no_lines());
-    assert_eq!(name_of(&mut harness, 1), "ann");
-}
-
-#[test]
-fn a_token_is_valid_from_nbf_until_exp() {
-    let mut harness = with_secret();
-    let payload = r#"{"username":"bob","nbf":1768557601,"exp":1768557602}"#;
-    let bob = auth(&sign(HS256, payload, b"hush"));
-    assert_eq!(error(&mut harness, 1, &bob)["code"], "UNAUTHORIZED");
-    harness.advance(Duration::from_secs(1));
-    assert_eq!(harness.send(1, &bob)[0], acknowledged(1));
-    harness.advance(Duration::from_secs(1));
-    assert_eq!(to(1, &harness.send(1, &bob)[0])["code"], "UNAUTHORIZED");
-    assert_eq!(name_of(&mut harness, 1), "bob");
 }
 
 #[test]
@@ -1151,7 +1083,7 @@ fn a_user_whose_connection_changes_its_name_while_typing_stops_typing() {
         1,
         Command::new(Incoming {
             dialect: Dialect::Electron,
-            message: ClientMessage::Auth(Some(sign(HS256, r#"{"username":"c"}"#, b""))),
+            message: ClientMessage::Auth(Auth::Claimed(Some("c".to_owned()))),
         }),
     );
     let (a, c) = (
@@ -1307,6 +1239,7 @@ fn every_rule_has_a_test() {
         include_str!("../../../../tests/workspace.rs"),
         include_str!("../../../toolkit/sanitize.rs"),
         include_str!("../../../net/listener.rs"),
+        include_str!("access.rs"),
         include_str!("announcements.rs"),
         include_str!("../../../testing/mod.rs"),
         include_str!("takeovers.rs"),
@@ -1317,7 +1250,7 @@ fn every_rule_has_a_test() {
 proptest! {
     #[test]
     fn no_text_makes_decoding_panic(text in "\\PC{0,100}") {
-        Decoder::default().decode(Message::Text(text.into()));
+        Decoder::new(&no_tokens()).decode(Message::Text(text.into()));
     }
 
     #[test]
@@ -1327,7 +1260,7 @@ proptest! {
         value in "(true|null|-?[0-9]{1,30}(e[0-9]{1,3})?|\"[a-z<>]{0,9}\"|\\[\\]|\\{\\})",
     ) {
         let text = format!(r#"{{"type":"{kind}","{field}":{value}}}"#);
-        Decoder::default().decode(Message::Text(text.into()));
+        Decoder::new(&no_tokens()).decode(Message::Text(text.into()));
     }
 }
 
@@ -1434,6 +1367,7 @@ fn the_figures_are_the_members_their_users_those_who_have_gone_and_the_refused_m
             ("users_gone", 1),
             ("claims", 0),
             ("waiting_texts", 0),
+            ("unauthenticated", 0),
         ],
         rate_limited: 3,
     };

@@ -1,7 +1,9 @@
-//! Tests of Workspace: its rules one by one (`document`, which has the table of all, and `announcements`, `takeovers`,
+//! Tests of Workspace: its rules one by one (`document`, which has the table of all, and `access`, `announcements`, `takeovers`,
 //! `texts`), a model with random clients (`model`), and its
 //! codecs with arbitrary input (`codec_fuzz`). The fuzzer runs the last two.
 
+#[cfg(test)]
+mod access;
 #[cfg(test)]
 mod announcements;
 pub(crate) mod codec_fuzz;

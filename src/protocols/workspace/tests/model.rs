@@ -1,4 +1,5 @@
-//! Workspace with random clients of both dialects.
+//! Workspace with random clients of both dialects, in a room that reads no tokens, in one that reads them, and in one that
+//! demands them.
 //!
 //! Checked after every step:
 //!
@@ -6,7 +7,9 @@
 //! - `presence:update` and `typing:indicator` never go to connections of their own user;
 //! - a `userId` belongs to one user and is not used again;
 //! - a user has at most three connections, and `connectedUsers` counts users;
-//! - a connection is displaced only if it has failed its probe;
+//! - a connection is displaced only if it has failed its probe, or has no token for its name and a token holder comes;
+//! - a name that a token holder has or had is nobody else's;
+//! - a client that has not authenticated where it has to is sent its `connected` and errors, and its other messages do nothing;
 //! - `online` is announced only of users that are there, `offline` only of users that are gone;
 //! - announcements stay within their budget, and those of a name are 10 s apart;
 //! - a connection receives that a user is typing only while it is;
@@ -20,11 +23,14 @@
 //! - no client waits for a place, and no large text to enter;
 //! - a minute and the 10 s of the last announcement after the last connection has closed, nothing is stored.
 
+use crate::protocols::workspace::standing::Standing;
 use crate::protocols::workspace::*;
-use crate::realm::Message;
+use crate::realm::{Access, Message};
 use crate::testing::Input;
+use crate::testing::harness::{access, test_tokens, token};
 use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 use crate::toolkit::jwt::{Secret, sign_parts};
+use crate::toolkit::sanitize::name_key;
 #[cfg(test)]
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -39,6 +45,8 @@ pub(crate) enum Step {
     Connect(usize),
     /// Connects with this query.
     ConnectWith(String),
+    /// Connects as one of four users with a token in the request, which the last one has for no user.
+    ConnectWithToken(usize),
     Send(Pick, String),
     Typing(Pick, bool),
     Auth(Pick, usize),
@@ -84,6 +92,12 @@ pub(crate) struct World {
     deferred: BTreeSet<u64>,
     /// Connections that are not read.
     paused: BTreeSet<u64>,
+    /// Whether tokens are demanded; `None`: they are not read.
+    is_required: Option<bool>,
+    /// Connections that have not authenticated where they have to.
+    strangers: BTreeSet<u64>,
+    /// Connections whose token is for their name.
+    holders: BTreeSet<u64>,
     /// `userId` by connection.
     users: HashMap<u64, String>,
     /// Connections that have said that they are typing.
@@ -104,11 +118,14 @@ pub(crate) struct World {
 impl Model for World {
     type Step = Step;
 
+    const REALMS: usize = 3;
+
     /// | step | what happens |
     /// | --- | --- |
     /// | `o` name | a client connects as `user0` to `user3`; 4 and 5: without a name |
     /// | `q` query | a client connects with this query |
     /// | `t` client yes/no | `typing:indicator` |
+    /// | `k` name | a client connects with a token for `user0` to `user2`; 3: for no user |
     /// | `u` client name | `auth` as `user0` to `user3`; 4: with an invalid token |
     /// | `b` client | a large text |
     /// | `a` client yes/no | a client that was probed, counted among those, answers or does not |
@@ -117,6 +134,7 @@ impl Model for World {
         Some(match letter {
             b'o' => Step::Connect(input.below(6)?),
             b'q' => Step::ConnectWith(input.text()?),
+            b'k' => Step::ConnectWithToken(input.below(4)?),
             b's' => Step::Send(input.below(8)?, input.text()?),
             b't' => Step::Typing(input.below(8)?, input.flag()?),
             b'u' => Step::Auth(input.below(8)?, input.below(5)?),
@@ -141,6 +159,7 @@ impl Model for World {
         ];
         prop_oneof![
             6 => (0..6usize).prop_map(Step::Connect),
+            3 => (0..4usize).prop_map(Step::ConnectWithToken),
             6 => (conn.clone(), prop::sample::select(texts.to_vec()))
                 .prop_map(|(conn, text)| Step::Send(conn, text.to_owned())),
             6 => (conn.clone(), any::<bool>()).prop_map(|(conn, on)| Step::Typing(conn, on)),
@@ -153,12 +172,20 @@ impl Model for World {
         ]
     }
 
-    fn new(_: usize) -> Self {
+    fn new(realm: usize) -> Self {
+        let mut clients = ModelClients::new(json!({
+            "messages_per_minute": 20, "signals_per_minute": 20, "text_per_minute": 300,
+            "large_text": 20, "large_text_per_second": 100, "announcements_per_second": BUDGET,
+        }));
+        let is_required = [None, Some(false), Some(true)][realm];
+        if is_required.is_some() {
+            clients.harness.tokens = test_tokens();
+        }
         Self {
-            clients: ModelClients::new(json!({
-                "messages_per_minute": 20, "signals_per_minute": 20, "text_per_minute": 300,
-                "large_text": 20, "large_text_per_second": 100, "announcements_per_second": BUDGET,
-            })),
+            clients,
+            is_required,
+            strangers: BTreeSet::new(),
+            holders: BTreeSet::new(),
             announced: Announced::default(),
             since: HashMap::new(),
             failed: BTreeSet::new(),
@@ -181,9 +208,17 @@ impl Model for World {
                 let target = format!("/ws?username=user{name}");
                 // Electron clients connect without a username.
                 let target = if name < 4 { &target } else { "/ws" };
-                self.connect(target);
+                self.connect(target, None);
             }
-            Step::ConnectWith(query) => self.connect(&format!("/ws?{query}")),
+            Step::ConnectWith(query) => self.connect(&format!("/ws?{query}"), None),
+            Step::ConnectWithToken(name) => {
+                let claims = if name < 3 {
+                    json!({"sub": format!("user{name}")})
+                } else {
+                    json!({})
+                };
+                self.connect("/ws?username=User1", Some(claims));
+            }
             Step::Send(conn, text) => {
                 if let Some(conn) = self.clients.pick_open(conn) {
                     self.send(conn, &text);
@@ -197,12 +232,12 @@ impl Model for World {
             }
             Step::Auth(conn, name) => {
                 if let Some(conn) = self.clients.pick_open(conn) {
-                    let claims = json!({"username": format!("user{name}")}).to_string();
+                    let claims = json!({"username": format!("user{name}")});
                     // The last of the five names comes without a valid token.
-                    let token = if name < 4 {
-                        sign_parts("{}", &claims, &Secret::new(b""))
-                    } else {
-                        claims
+                    let token = match self.is_required {
+                        _ if name == 4 => claims.to_string(),
+                        None => sign_parts("{}", &claims.to_string(), &Secret::new(b"")),
+                        Some(_) => token(&claims),
                     };
                     let text = json!({"type": "auth", "token": token}).to_string();
                     self.send(conn, &text);
@@ -240,6 +275,18 @@ impl Model for World {
     fn check_invariants(&self) {
         let users = self.online_users();
         assert!(users.values().all(|(connections, _)| *connections <= 3));
+        let realm = &self.clients.harness.realm;
+        for member in realm.members.iter() {
+            let conn = member.recipient().connection.0;
+            assert_eq!(
+                self.holders.contains(&conn),
+                member.standing == Standing::Proven
+            );
+            let is_holders = realm.is_reserved(&member.user);
+            assert_eq!(is_holders, self.holders.contains(&conn), "{}", member.user);
+        }
+        let strangers = realm.unauthenticated.keys().map(|conn| conn.0);
+        assert_eq!(strangers.collect::<BTreeSet<_>>(), self.strangers);
         for (conn, seen) in &self.seen {
             for (user, seen) in seen {
                 assert!(
@@ -266,7 +313,7 @@ impl Model for World {
         for (conn, _) in self
             .electron
             .iter()
-            .filter(|(_, is_electron)| **is_electron)
+            .filter(|(conn, is_electron)| **is_electron && self.users.contains_key(conn))
         {
             assert_eq!(self.counts[conn], count, "as sent to {conn}");
         }
@@ -276,8 +323,11 @@ impl Model for World {
         self.clients.advance(WINDOW);
         // What was announced by now is remembered for another 10 s.
         self.clients.advance(Duration::from_secs(10));
+        // The names of token holders are remembered for longer.
+        self.clients.harness.shed(Retention::Promised, usize::MAX);
         let realm = &self.clients.harness.realm;
         assert!(realm.members.is_empty() && realm.users.is_empty() && realm.claims.is_empty());
+        assert!(realm.unauthenticated.is_empty());
         assert!(realm.recently_gone.is_empty() && realm.announcements.is_empty());
         assert_eq!(realm.stored_bytes(), 0);
     }
@@ -297,8 +347,12 @@ impl World {
         self.receive(&lines, None);
     }
 
-    fn connect(&mut self, target: &str) {
-        if let Some(lines) = self.clients.open(target) {
+    fn connect(&mut self, target: &str, claims: Option<Value>) {
+        let access = match self.is_required {
+            Some(is_required) => access(is_required, claims),
+            None => Access::default(),
+        };
+        if let Some(lines) = self.clients.open_with(target, "127.0.0.1", access) {
             self.receive(&lines, None);
         }
     }
@@ -310,11 +364,13 @@ impl World {
         }
         self.failed.remove(&conn);
         let lines = self.clients.send(conn, text);
-        let decoder = self.decoders.entry(conn).or_default();
+        let tokens = &self.clients.harness.tokens;
+        let decoder = self.decoders.entry(conn);
+        let decoder = decoder.or_insert_with(|| Decoder::new(tokens));
         let incoming = decoder.decode(Message::Text(text.into()));
         if let Some(decided) = decoder.dialect() {
             let is_electron = decided == messages::Dialect::Electron;
-            if !self.electron.contains_key(&conn) && is_electron {
+            if !self.electron.contains_key(&conn) && is_electron && self.users.contains_key(&conn) {
                 // From now on the connection receives no presence and no typing.
                 self.seen.insert(conn, HashMap::new());
             }
@@ -324,7 +380,15 @@ impl World {
             );
         }
         // A rejected message changes nothing.
-        let is_rejected = lines.iter().any(|line| line.contains("RATE_LIMITED"));
+        let is_stranger = self.strangers.contains(&conn);
+        let is_limited = lines.iter().any(|line| line.contains("RATE_LIMITED"));
+        let is_rejected = is_limited || is_stranger;
+        let is_auth = matches!(incoming.message, ClientMessage::Auth(_));
+        let is_own = |line: &String| parse_line(line).0 == conn;
+        assert!(
+            !is_stranger || is_auth || lines.iter().all(is_own),
+            "{lines:?}"
+        );
         match incoming.message {
             ClientMessage::Typing(true) if !is_rejected => {
                 self.typing.insert(conn);
@@ -335,7 +399,7 @@ impl World {
             _ => {}
         }
         let own_status = match incoming.message {
-            ClientMessage::Presence(status) => Some((conn, status)),
+            ClientMessage::Presence(status) if !is_stranger => Some((conn, status)),
             _ => None,
         };
         self.receive(&lines, own_status);
@@ -349,6 +413,8 @@ impl World {
 
     fn remove(&mut self, conn: u64) {
         self.users.remove(&conn);
+        self.strangers.remove(&conn);
+        self.holders.remove(&conn);
         self.typing.remove(&conn);
         self.seen.remove(&conn);
         self.electron.remove(&conn);
@@ -375,7 +441,8 @@ impl World {
                 (conn, Line::Probed) => assert!(self.users.contains_key(&conn), "{line}"),
                 (conn, Line::Closed) => {
                     let is_replaced = line.ends_with("connected again elsewhere");
-                    assert!(!is_replaced || self.failed.contains(&conn), "{line}");
+                    let may_be = self.failed.contains(&conn) || self.has_holders_name(conn);
+                    assert!(!is_replaced || may_be, "{line}");
                     self.remove(conn);
                 }
                 (conn, Line::Text(text)) => {
@@ -419,6 +486,7 @@ impl World {
         match change {
             "deferred" => assert!(self.deferred.insert(conn)),
             "admitted" | "rejected 429" => assert!(self.deferred.remove(&conn)),
+            "never expires" => {}
             "paused" => assert!(self.paused.insert(conn)),
             "resumed" => assert!(self.paused.remove(&conn)),
             other => panic!("{other}"),
@@ -441,12 +509,39 @@ impl World {
             return;
         };
         let user = &realm.users[&member.user];
-        let known = self
-            .names
-            .entry(user.id.to_string())
-            .or_insert(user.name.clone());
-        assert_eq!(*known, user.name, "{} must not be used again", user.id);
-        self.users.insert(conn, user.id.to_string());
+        let (id, name) = (user.id.to_string(), user.name.clone());
+        let newest = format!("ws_user_{}", realm.last_user_id);
+        self.take_name(conn, id, name);
+        if self.strangers.remove(&conn) {
+            self.since.insert(conn, newest);
+            self.seen.insert(conn, HashMap::new());
+        }
+    }
+
+    /// Takes note of the user of a connection.
+    fn take_name(&mut self, conn: u64, id: String, name: String) {
+        if let Some(known) = self.names.insert(id.clone(), name.clone()) {
+            // A token holder who comes to a name writes it in its own way.
+            let is_same = known.to_lowercase() == name.to_lowercase();
+            assert!(
+                is_same && (known == name || self.is_required.is_some()),
+                "{id} must not be used again"
+            );
+        }
+        let realm = &self.clients.harness.realm;
+        let member = realm.members.get(ConnectionId(conn));
+        if member.is_some_and(|member| member.standing == Standing::Proven) {
+            self.holders.insert(conn);
+        }
+        self.users.insert(conn, id);
+    }
+
+    /// Returns whether a connection without a token for its name has one that token holders have now.
+    fn has_holders_name(&self, conn: u64) -> bool {
+        let name = self.users.get(&conn).map(|id| &self.names[id]);
+        let realm = &self.clients.harness.realm;
+        let is_reserved = name.is_some_and(|name| realm.is_reserved(&name_key(name)));
+        is_reserved && !self.holders.contains(&conn)
     }
 
     /// Checks the time since the last announcement of each name, and the budget.
@@ -479,14 +574,24 @@ impl World {
         let data = &message["data"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let is_electron = self.electron.get(&conn) == Some(&true);
-        match message["type"].as_str().unwrap() {
+        let message_type = message["type"].as_str().unwrap();
+        let is_greeting = matches!(message_type, "connected" | "error");
+        assert!(
+            is_greeting || self.users.contains_key(&conn),
+            "{conn}: {message}"
+        );
+        match message_type {
             "connected" => {
                 let (id, name) = (text(&message["userId"]), text(&message["username"]));
-                let known = self.names.entry(id.clone()).or_insert(name.clone());
-                assert_eq!(*known, name, "{id} must not be used again");
-                let newest = self.clients.harness.realm.last_user_id;
+                let realm = &self.clients.harness.realm;
+                if realm.unauthenticated.contains_key(&ConnectionId(conn)) {
+                    assert_eq!(message["connectedUsers"], 0);
+                    self.strangers.insert(conn);
+                    return;
+                }
+                let newest = realm.last_user_id;
                 self.since.insert(conn, format!("ws_user_{newest}"));
-                self.users.insert(conn, id);
+                self.take_name(conn, id, name);
                 self.seen.insert(conn, HashMap::new());
                 let users: BTreeSet<&String> = self.users.values().collect();
                 // Others may have been closed for a full outbox by an effect of the same call.
@@ -500,7 +605,7 @@ impl World {
                 self.last_message = id;
             }
             "auth:ack" => {
-                assert!(is_electron && message["ok"] == true);
+                assert!(message["ok"] == true && (is_electron || self.is_required.is_some()));
             }
             "userCount" => {
                 assert!(is_electron);
@@ -509,8 +614,10 @@ impl World {
             message_type @ ("presence:update" | "typing:indicator") => {
                 assert!(!is_electron, "{conn} must not get {message_type}");
                 let user = text(&data["userId"]);
-                assert_ne!(
-                    self.users[&conn], user,
+                // With a token it may become a user who was typing.
+                let is_end = message_type == "typing:indicator" && data["isTyping"] == false;
+                assert!(
+                    self.users[&conn] != user || (is_end && self.is_required.is_some()),
                     "{conn} must not be notified of its own user"
                 );
                 let seen = self.seen.get_mut(&conn).unwrap().entry(user).or_default();

@@ -1,0 +1,163 @@
+//! How a connection becomes one of a user, and ceases to be.
+
+use super::Workspace;
+use super::announcements::Gone;
+use super::members::{Member, User, broadcast_typing, newcomer};
+use super::messages::{Dialect, ServerMessage};
+use super::standing::{Right, Standing};
+use crate::realm::{ConnectionId, Context};
+use crate::toolkit::dialect::Recipient;
+use crate::toolkit::heap_bytes::HeapBytes;
+use std::sync::Arc;
+
+impl Workspace {
+    /// Returns whether a user has all the connections that it may have.
+    pub(super) fn is_full(&self, key: &str) -> bool {
+        let limit = self.options.max_connections_per_user as usize;
+        let connections = self.users.get(key).map_or(0, |user| user.connections.len());
+        limit > 0 && connections >= limit
+    }
+
+    /// Inserts a connection as a member of the user with this key, and sends it its `connected`.
+    pub(super) fn insert_connection(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+        key: &str,
+        name: String,
+        right: Right,
+    ) {
+        let recipient = newcomer(conn);
+        self.insert_member(cx, recipient, key, name, right);
+        if let Some(user) = self.users.get(key) {
+            let connected = ServerMessage::Connected {
+                user_id: &user.id,
+                username: &user.name,
+                timestamp: cx.timestamp(),
+                connected_users: self.users.len(),
+            };
+            recipient.send(cx, &connected);
+        }
+    }
+
+    /// Inserts a connection as a member of the user with this key.
+    pub(super) fn insert_member(
+        &mut self,
+        cx: &mut Context,
+        recipient: Recipient<Dialect>,
+        key: &str,
+        name: String,
+        right: Right,
+    ) {
+        let conn = recipient.connection;
+        if right.is_proven() {
+            self.displace(cx, key, None);
+        }
+        let key = self.attach(cx, conn, key, name, right.standing);
+        let member = Member::new(cx.now, recipient, key, right.standing);
+        self.members.insert(member);
+        right.limit(cx, conn);
+    }
+
+    /// Adds a connection to its user, which is created with the first one. Returns the user's key.
+    pub(super) fn attach(
+        &mut self,
+        cx: &Context,
+        conn: ConnectionId,
+        key: &str,
+        name: String,
+        standing: Standing,
+    ) -> Arc<str> {
+        if !self.users.contains_key(key) {
+            let user = self.create_user(cx, key, name, standing);
+            self.announcements.come(cx.now, &user.key);
+            self.users.insert(Arc::clone(&user.key), Box::new(user));
+            self.user_count.has_changed = true;
+        }
+        let user = self.users.get_mut(key).expect("the user was created");
+        user.connections.push(conn);
+        Arc::clone(&user.key)
+    }
+
+    /// Creates a user. One whose going has not been announced yet is still the same for the others, but a token
+    /// holder's name is written as in its token.
+    fn create_user(&mut self, cx: &Context, key: &str, name: String, standing: Standing) -> User {
+        let (id, name) = match self.announcements.gone(key).cloned() {
+            Some(Gone { id, .. }) if standing == Standing::Proven => (id, name),
+            Some(Gone { id, name }) => (id, name),
+            None => (self.next_user_id(cx), name),
+        };
+        let rate_limits = self.recently_gone.remove(&key.to_owned());
+        let rate_limits = rate_limits.unwrap_or_default();
+        self.online_bytes += rate_limits.heap_bytes();
+        User {
+            key: key.into(),
+            name,
+            id,
+            // Most users have only one.
+            connections: Vec::with_capacity(1),
+            typing_connections: 0,
+            rate_limits,
+        }
+    }
+
+    /// Returns an id that no user has had yet.
+    pub(super) fn next_user_id(&mut self, cx: &Context) -> Box<str> {
+        self.last_user_id = cx.epoch_millis().max(self.last_user_id + 1);
+        format!("ws_user_{}", self.last_user_id).into()
+    }
+
+    /// Removes a member whose connection has ended or is being closed. Returns the key of its user.
+    pub(super) fn remove_member(
+        &mut self,
+        cx: &mut Context,
+        conn: ConnectionId,
+    ) -> Option<Arc<str>> {
+        let member = self.members.remove(conn)?;
+        self.claims.remove(conn);
+        if member.waiting_bytes > 0 {
+            self.large_texts.remove(conn);
+        }
+        self.detach(cx, &member);
+        Some(member.user)
+    }
+
+    /// Takes the connection of a removed member from its user, who stops typing, and goes offline with its last
+    /// connection.
+    pub(super) fn detach(&mut self, cx: &mut Context, member: &Member) {
+        let conn = member.recipient().connection;
+        self.claims.forget_probed(&member.user, conn);
+        let Some(user) = self.users.get_mut(&member.user) else {
+            return;
+        };
+        if member.is_typing {
+            user.typing_connections -= 1;
+            if user.typing_connections == 0 {
+                broadcast_typing(&mut self.members, cx, user);
+            }
+        }
+        user.connections.retain(|other| *other != conn);
+        if !user.connections.is_empty() {
+            return;
+        }
+        self.user_count.has_changed = true;
+        if let Some(mut user) = self.users.remove(&member.user) {
+            let gone = Gone {
+                id: user.id,
+                name: user.name,
+            };
+            self.announcements.go(cx.now, &user.key, gone);
+            if member.standing == Standing::Proven {
+                self.proven.insert(cx.now, (*user.key).to_owned());
+            }
+            let bytes = user.rate_limits.heap_bytes();
+            self.online_bytes = self.online_bytes.saturating_sub(bytes);
+            user.rate_limits.compact(cx.now);
+            if user.rate_limits.has_recent_events(cx.now) {
+                let _ = self
+                    .recently_gone
+                    .insert(cx.now, (*user.key).to_owned(), user.rate_limits);
+            }
+        }
+    }
+}
