@@ -2,8 +2,12 @@
 //! `src/protocols/workspace/tests`; here is what needs sockets.
 
 use crate::common::{Client, Daemon, handshake, tcp, wait_until};
+use data_encoding::BASE64URL_NOPAD as BASE64URL;
+use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
+use sha2::Sha256;
 use std::io::Write;
+use std::time::SystemTime;
 
 fn daemon() -> Daemon {
     Daemon::start_listener(json!({"protocol": "workspace"}))
@@ -107,6 +111,137 @@ fn an_electron_client_joins_chats_and_leaves() {
         (&presence["username"], &presence["status"]),
         (&json!("Ann"), &json!("offline"))
     );
+}
+
+const SECRET: &str = "a secret of these tests, 32 bytes and more";
+
+/// Returns a token with these claims and this "alg", signed by HS256.
+fn token(alg: &str, claims: &Value, secret: &str) -> String {
+    let parts = [json!({"alg": alg, "typ": "JWT"}), claims.clone()];
+    let [header, payload] = parts.map(|part| BASE64URL.encode(part.to_string().as_bytes()));
+    let signed = format!("{header}.{payload}");
+    let mut mac: Hmac<Sha256> = Hmac::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(signed.as_bytes());
+    let signature = BASE64URL.encode(&mac.finalize().into_bytes());
+    format!("{signed}.{signature}")
+}
+
+/// Returns the token of a user.
+fn token_of(name: &str) -> String {
+    token("HS256", &json!({"sub": name}), SECRET)
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap().as_secs()
+}
+
+/// Starts a room that reads tokens, and demands them or not.
+fn with_access(is_required: bool) -> Daemon {
+    let access = json!({"secret": SECRET, "required": is_required});
+    Daemon::start_listener(json!({"protocol": "workspace", "access": access}))
+}
+
+fn send_auth(client: &mut Client, token: &str) {
+    client.send(json!({"type": "auth", "token": token}).to_string());
+}
+
+/// Asserts that a client is refused.
+#[track_caller]
+fn assert_refused(client: &mut Client) {
+    let error = client.receive_json();
+    assert_eq!(
+        (&error["type"], &error["code"]),
+        (&json!("error"), &json!("UNAUTHORIZED"))
+    );
+    assert_eq!(client.expect_close(), (4401, "unauthorized".to_owned()));
+}
+
+#[test]
+fn where_tokens_are_demanded_a_client_comes_in_with_one_as_the_user_in_it() {
+    let daemon = with_access(true);
+    let target = format!("/ws?username=eve&access_token={}", token_of("ann"));
+    let mut ann = Client::connect(daemon.address(), &target);
+    assert_eq!(ann.receive_json()["username"], "ann");
+    let bearer = format!("Bearer {}", token_of("bob"));
+    let headers = [("authorization", &*bearer)];
+    let mut bob = Client::try_connect(daemon.address(), "/ws", &headers).unwrap();
+    assert_eq!(bob.receive_json()["username"], "bob");
+    let mut carol = Client::connect(daemon.address(), "/ws");
+    assert_eq!(carol.receive_json()["connectedUsers"], 0);
+    ann.send(r#"{"type":"message:send","text":"Only for us"}"#);
+    while bob.receive_json()["data"]["text"] != "Only for us" {}
+    carol.send(r#"{"type":"message","text":"let me in"}"#);
+    assert_eq!(carol.receive_json()["code"], "UNAUTHORIZED");
+    send_auth(&mut carol, &token_of("carol"));
+    let ack = json!({"type": "auth:ack", "ok": true});
+    assert_eq!(carol.receive_json(), ack);
+    let count = json!({"type": "userCount", "count": 3, "users": ["ann", "bob", "carol"]});
+    assert_eq!(carol.receive_json(), count);
+    // Nobody becomes another by a token of another.
+    send_auth(&mut carol, &token_of("ann"));
+    assert_eq!(skip_counts(&mut carol)["code"], "UNAUTHORIZED");
+    carol.send(r#"{"type":"message","text":"Hi"}"#);
+    assert_eq!(skip_counts(&mut carol)["data"]["username"], "carol");
+}
+
+#[test]
+fn where_tokens_are_demanded_a_client_with_another_or_two_is_refused() {
+    let daemon = with_access(true);
+    let ann = json!({"sub": "ann"});
+    let refused = [
+        token("HS256", &ann, "another secret of these tests, as long"),
+        token("none", &ann, SECRET),
+        token("RS256", &ann, SECRET),
+        token("HS512", &ann, SECRET),
+        token("HS256", &json!({"sub": "ann", "exp": now() - 61}), SECRET),
+        token("HS256", &json!({"sub": "ann", "nbf": now() + 600}), SECRET),
+        "nonsense".to_owned(),
+    ];
+    for token in &refused {
+        let target = format!("/ws?access_token={token}");
+        assert_refused(&mut Client::connect(daemon.address(), &target));
+        let mut client = Client::connect(daemon.address(), "/ws");
+        assert_eq!(client.receive_json()["type"], "connected");
+        send_auth(&mut client, token);
+        assert_refused(&mut client);
+    }
+    let bearer = format!("Bearer {}", token_of("ann"));
+    let target = format!("/ws?access_token={}", token_of("bob"));
+    let headers = [("authorization", &*bearer)];
+    assert_refused(&mut Client::try_connect(daemon.address(), &target, &headers).unwrap());
+    // The log has nothing of them.
+    let mut daemon = daemon;
+    let log = daemon.stop_and_read_log().join("\n");
+    for token in refused.iter().filter(|token| token.contains('.')) {
+        let signature = token.rsplit('.').next().unwrap();
+        assert!(!log.contains(signature), "{log}");
+    }
+}
+
+#[test]
+fn a_connection_ends_with_its_token() {
+    let daemon = with_access(true);
+    // A minute of leeway is added.
+    let soon = json!({"sub": "ann", "exp": now() - 58});
+    let target = format!("/ws?access_token={}", token("HS256", &soon, SECRET));
+    let mut client = Client::connect(daemon.address(), &target);
+    assert_eq!(client.receive_json()["type"], "connected");
+    assert_eq!(client.expect_close(), (1008, "token expired".to_owned()));
+}
+
+#[test]
+fn where_tokens_are_read_a_holder_takes_its_name_from_those_without() {
+    let daemon = with_access(false);
+    let mut claimant = enter(&daemon, "ann");
+    let target = format!("/ws?access_token={}", token_of("ann"));
+    let mut ann = Client::connect(daemon.address(), &target);
+    assert_eq!(ann.receive_json()["username"], "ann");
+    let replaced = (4409, "connected again elsewhere".to_owned());
+    assert_eq!(claimant.expect_close(), replaced);
+    let mut claimant = Client::connect(daemon.address(), "/ws?username=ANN");
+    assert_refused(&mut claimant);
+    enter(&daemon, "bob");
 }
 
 #[test]
