@@ -56,6 +56,7 @@ impl CurrentAccess {
             _ => Some(Err(TokenError::Ambiguous)),
         };
         Access {
+            are_tokens_read: true,
             is_required: settings.is_required,
             token,
         }
@@ -214,6 +215,7 @@ mod tests {
         access.set(settings(json!({"secret": other})).as_ref());
         let second = shown(&access, PROTOCOL, &query, "");
         let refused = Access {
+            are_tokens_read: true,
             is_required: true,
             token: Some(Err(TokenError::Signature)),
         };

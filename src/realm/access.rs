@@ -13,9 +13,11 @@ pub const LEEWAY: Duration = Duration::from_secs(60);
 /// What a listener demands of a client, and what the client has shown with its request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
+    /// Whether the listener reads tokens. If it has stopped that, clients can no longer show who they are.
+    pub are_tokens_read: bool,
     /// Whether a client without a token is refused.
     pub is_required: bool,
-    /// The token of the request; `None`: it has none, or the listener reads no tokens.
+    /// The token of the request, if it has one and tokens are read.
     pub token: Option<Result<Claims, TokenError>>,
 }
 
@@ -207,6 +209,7 @@ mod tests {
     fn the_token_of_a_message_goes_before_that_of_the_request_and_must_agree_with_it() {
         let ann = of(Some("ann"), None);
         let with = |token: Claims| Access {
+            are_tokens_read: true,
             is_required: true,
             token: Some(Ok(token)),
         };

@@ -103,7 +103,11 @@ pub fn token(claims: &serde_json::Value) -> String {
 /// or does not.
 pub fn access(is_required: bool, claims: Option<serde_json::Value>) -> Access {
     let token = claims.and_then(|claims| test_tokens().read(&token(&claims)));
-    Access { is_required, token }
+    Access {
+        are_tokens_read: true,
+        is_required,
+        token,
+    }
 }
 
 /// Returns no lines, for assertions that a call had no effects.

@@ -7,8 +7,8 @@ use crate::realm::{Access, Claims, ConnectionId, TokenError};
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-/// What the clients of one realm have shown that are connected and not admitted yet. Nothing is kept of a listener that
-/// reads no tokens.
+/// What the clients of one realm have shown that are connected and not admitted yet. Nothing is kept of a client that
+/// needs no token and has none.
 #[derive(Debug, Default)]
 pub struct PendingAccess {
     /// Boxed, as the nodes of the map are up to half empty.
@@ -30,7 +30,7 @@ impl PendingAccess {
         if access.token.is_some() {
             access.claims(None, wall)?;
         }
-        if access != Access::default() {
+        if access.is_required || access.token.is_some() {
             self.bytes += cost(&access);
             self.entries.insert(conn, Box::new(access));
         }

@@ -3,6 +3,7 @@
 use super::heap_bytes::HeapBytes;
 use super::recently_gone::RecentlyGone;
 use crate::base::spare::FreeSpare;
+use crate::realm::Access;
 use std::time::Duration;
 
 /// The identities that clients have proven with a token since the realm was created, connected or not: at most
@@ -26,6 +27,13 @@ impl<K: Clone + Ord + HeapBytes> Proven<K> {
     /// Returns whether a client has proven an identity.
     pub fn contains(&self, identity: &K) -> bool {
         self.0.contains(identity)
+    }
+
+    /// Forgets all if tokens are no longer read: whoever has proven an identity could not have it again.
+    pub fn forget_unprovable(&mut self, access: &Access) {
+        if !access.are_tokens_read {
+            *self = Self::default();
+        }
     }
 
     /// Returns the memory of all entries, in bytes.

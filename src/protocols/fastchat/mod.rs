@@ -203,6 +203,7 @@ impl Realm for FastChat {
                 text: "no WebSocket at this path; connect to /ws",
             });
         }
+        self.proven.forget_unprovable(&request.access);
         if let Err(error) = self.access.insert(conn, request.access, cx.wall) {
             let recipient = Recipient {
                 connection: conn,

@@ -132,6 +132,7 @@ impl Realm for Loudsync {
         conn: ConnectionId,
         request: ConnectRequest,
     ) -> Result<(), Rejection> {
+        self.proven.forget_unprovable(&request.access);
         match self.access.insert(conn, request.access, cx.wall) {
             Ok(()) => self.pending.insert(cx.now, conn),
             Err(error) => {

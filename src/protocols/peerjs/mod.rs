@@ -195,6 +195,7 @@ impl Realm for PeerJs {
                 text: "not found: the WebSocket is at \"peerjs\" below the configured path",
             });
         }
+        self.proven.forget_unprovable(&request.access);
         if let Err(rejection) = self.handle_connect(cx, conn, &request) {
             admission::reject(cx, conn, rejection);
         }

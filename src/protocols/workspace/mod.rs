@@ -154,6 +154,7 @@ impl Realm for Workspace {
         conn: ConnectionId,
         request: ConnectRequest,
     ) -> Result<(), Rejection> {
+        self.proven.forget_unprovable(&request.access);
         let requested = request.parameter("username").unwrap_or_default();
         let requested = self.sanitize_username(&requested);
         self.open_with(cx, conn, &request.access, requested)

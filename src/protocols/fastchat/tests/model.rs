@@ -18,7 +18,7 @@
 use crate::protocols::fastchat::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::harness::{test_tokens, token};
+use crate::testing::harness::{access, test_tokens, token};
 use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 use crate::toolkit::rate_limit::WINDOW;
 #[cfg(test)]
@@ -186,7 +186,8 @@ impl Model for World {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Connect => {
-                let lines = self.clients.open("/ws").unwrap();
+                let none = access(false, None);
+                let lines = self.clients.open_with("/ws", "127.0.0.1", none).unwrap();
                 self.check(&lines, None);
             }
             Step::Hello(pick, user, is_flat, has_token) => {

@@ -23,6 +23,7 @@
 //! | and gets nothing of what was the other's | `a_client_with_a_token_gets_nothing_of_what_one_without_had` |
 //! | before those who wait for the same user | `a_client_with_a_token_goes_before_those_who_wait_without` |
 //! | it is never displaced by one | `a_client_without_a_token_cannot_be_a_user_that_has_or_had_one` |
+//! | as long as the listener reads tokens | `once_no_tokens_are_read_a_user_who_had_one_and_has_gone_needs_none` |
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_user_the_probe_decides` |
 //! | `/presence/…`: 401 | `the_presence_endpoints_need_a_token_where_one_is_demanded` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
@@ -32,7 +33,9 @@ use crate::base::close::DisconnectReason;
 use crate::protocols::fastchat::FastChat;
 use crate::protocols::fastchat::identity::user_id_of;
 use crate::realm::{Claims, ConnectionId, HttpReply, Realm, Retention};
-use crate::testing::harness::{RealmHarness, START, access, no_lines, test_tokens, token};
+use crate::testing::harness::{
+    RealmHarness, START, access, no_lines, no_tokens, test_tokens, token,
+};
 use crate::toolkit::jwt::{MAX_LENGTH, Secret, Verifier, sign, sign_parts};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -560,6 +563,17 @@ fn a_client_without_a_token_cannot_be_a_user_that_has_or_had_one() {
     }
     let lines = enter(&mut harness, 6, false, &hello(BOB, "Bob"));
     assert_eq!(acknowledged(&lines, 6), BOB);
+}
+
+#[test]
+fn once_no_tokens_are_read_a_user_who_had_one_and_has_gone_needs_none() {
+    let mut harness = harness();
+    enter_as(&mut harness, 1, ANN);
+    harness.disconnect(1, DisconnectReason::Lost);
+    harness.tokens = no_tokens();
+    harness.open(2, "/ws");
+    let lines = harness.send(2, &hello(ANN, "Ann"));
+    assert_eq!(acknowledged(&lines, 2), ANN);
 }
 
 #[test]

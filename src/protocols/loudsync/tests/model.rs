@@ -17,7 +17,7 @@
 use crate::protocols::loudsync::*;
 use crate::realm::Message;
 use crate::testing::Input;
-use crate::testing::harness::{no_tokens, test_tokens, token};
+use crate::testing::harness::{access, no_tokens, test_tokens, token};
 use crate::testing::model::{DISCONNECTS, Line, Model, ModelClients, parse_line};
 #[cfg(test)]
 use proptest::prelude::*;
@@ -170,7 +170,8 @@ impl Model for World {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Connect => {
-                let lines = self.clients.open("/").unwrap();
+                let none = access(false, None);
+                let lines = self.clients.open_with("/", "127.0.0.1", none).unwrap();
                 self.observe(&lines);
             }
             Step::Join {

@@ -21,6 +21,7 @@
 //! | a token holder takes over from one without at once | `a_client_with_a_token_takes_over_from_one_without_at_once` |
 //! | before those who wait for the same place | `a_client_with_a_token_goes_before_those_who_wait_without` |
 //! | it is never displaced by one | `a_client_without_a_token_cannot_be_a_device_that_has_or_had_one` |
+//! | as long as the listener reads tokens | `once_no_tokens_are_read_a_device_that_had_one_and_has_gone_needs_none` |
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_device_the_probe_decides` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who has proven to be which device goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
@@ -28,7 +29,9 @@
 use super::document::{SECOND, join, message};
 use crate::base::close::CloseReason;
 use crate::protocols::loudsync::*;
-use crate::testing::harness::{RealmHarness, START, access, no_lines, test_tokens, token};
+use crate::testing::harness::{
+    RealmHarness, START, access, no_lines, no_tokens, test_tokens, token,
+};
 use crate::toolkit::jwt::{MAX_LENGTH, Secret, Verifier, sign, sign_parts};
 use serde_json::Value;
 use std::sync::Arc;
@@ -503,6 +506,16 @@ fn a_client_without_a_token_cannot_be_a_device_that_has_or_had_one() {
         &enter(&mut harness, 7, false, &join("other", "pad", "host")),
         7,
     );
+}
+
+#[test]
+fn once_no_tokens_are_read_a_device_that_had_one_and_has_gone_needs_none() {
+    let mut harness = harness();
+    enter_as(&mut harness, 2, "phone", "client");
+    harness.disconnect(2, DisconnectReason::Closed(CloseReason::REMOVED));
+    harness.tokens = no_tokens();
+    harness.open(3, "/");
+    welcomed(&harness.send(3, &join("other", "phone", "host")), 3);
 }
 
 #[test]

@@ -79,8 +79,8 @@ fn a_client_whose_token_is_refused_is_closed_whether_or_not_one_is_demanded() {
     for (conn, problem) in (1..).zip(problems) {
         for (conn, is_required) in [(2 * conn, true), (2 * conn + 1, false)] {
             let access = Access {
-                is_required,
                 token: Some(Err(problem)),
+                ..access(is_required, None)
             };
             assert_eq!(
                 harness.open_with(conn, "/ws/chat", access),

@@ -42,8 +42,8 @@ fn none(is_required: bool) -> Access {
 /// Returns what a client shows whose token is refused.
 fn refused(is_required: bool, problem: TokenError) -> Access {
     Access {
-        is_required,
         token: Some(Err(problem)),
+        ..access(is_required, None)
     }
 }
 
@@ -268,6 +268,17 @@ fn a_client_without_a_token_never_gets_the_id_of_a_token_holder() {
         let lines = harness.open_with(7, &target("ann", "another"), with(claims));
         assert_eq!(lines, [opened(7)]);
     }
+}
+
+#[test]
+fn once_no_tokens_are_read_the_id_of_a_token_holder_that_has_gone_is_free() {
+    let mut harness = harness();
+    harness.open_with(1, &target("ann", "made-up"), of("ann"));
+    let lines = harness.open(2, &target("ann", "made-up"));
+    assert_eq!(lines, id_taken(2), "the holder is here");
+    harness.disconnect(1, DisconnectReason::Lost);
+    let lines = harness.open(3, &target("ann", "made-up"));
+    assert_eq!(lines, [opened(3)]);
 }
 
 #[test]

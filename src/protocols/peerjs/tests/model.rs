@@ -617,6 +617,7 @@ impl Model for World {
                     ..TokenClaims::default()
                 };
                 let access = Access {
+                    are_tokens_read: true,
                     is_required: false,
                     token: (rank(shown) > 0).then_some(Ok(claims)),
                 };

@@ -145,8 +145,11 @@ fn a_token_in_the_request_that_is_refused_refuses_the_client() {
             TokenError::Ambiguous,
             TokenError::TooLong,
         ] {
-            let token = Some(Err(problem));
-            refused(Access { is_required, token }, &problem.to_string());
+            let shown = Access {
+                token: Some(Err(problem)),
+                ..access(is_required, None)
+            };
+            refused(shown, &problem.to_string());
         }
     }
 }
@@ -525,6 +528,14 @@ fn without_a_token_nobody_takes_the_name_of_a_token_holder() {
     let lines = harness.send(7, &auth(&claimed));
     assert_eq!(to(7, &lines[0])["code"], "UNAUTHORIZED");
     assert_eq!(name_of(&mut harness, 7), "carol");
+}
+
+#[test]
+fn once_no_tokens_are_read_the_name_of_a_token_holder_that_has_gone_is_free() {
+    let mut harness = with_ann();
+    harness.tokens = no_tokens();
+    harness.disconnect(1, DisconnectReason::Lost);
+    assert_eq!(name(&harness.open(2, "/ws?username=ann"), 2), "ann");
 }
 
 #[test]
