@@ -305,10 +305,12 @@ async fn query_realm(
     listener: &ListenerState,
 ) -> Response {
     let (reply_to, reply) = oneshot::channel();
+    let connect = connect_request(head, address, listener);
+    let are_tokens_read = connect.access.are_tokens_read;
     let event = HttpEvent {
         listener_index: listener.index(),
         request: Request {
-            connect: connect_request(head, address, listener),
+            connect,
             method: if head.method == "POST" {
                 Method::Post
             } else {
@@ -330,7 +332,7 @@ async fn query_realm(
                 // The protocol does not define this path.
                 404 => landing(head, listener).unwrap_or(response),
                 // RFC 9110 section 11.6.1, RFC 6750 section 3.
-                401 => response.with_header("WWW-Authenticate", "Bearer"),
+                401 if are_tokens_read => response.with_header("WWW-Authenticate", "Bearer"),
                 405 => response.with_header("Allow", allowed_methods(listener.protocol)),
                 _ => response,
             }
