@@ -1,7 +1,7 @@
 //! Secrets of access tokens that change while the daemon runs.
 
-use crate::common::access_tokens::{HS256, OTHER_SECRET, SECRET, private_file, signed};
-use crate::common::{Client, Daemon};
+use crate::common::tokens::{HS256, OTHER_SECRET, SECRET, sign};
+use crate::common::{Client, Daemon, private_file};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -16,7 +16,7 @@ fn config(secret_file: &Path) -> Value {
 
 /// Connects with a token for this id.
 fn connect(address: SocketAddr, id: &str, secret: &str) -> Client {
-    let token = signed(HS256, &json!({ "sub": id }).to_string(), secret);
+    let token = sign(HS256, json!({ "sub": id }), secret);
     Client::connect(
         address,
         &format!("/peerjs?key=peerjs&id={id}&token={token}"),

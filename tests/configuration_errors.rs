@@ -1,7 +1,7 @@
 //! What `check` says first about a mistake that people make: what to write.
 
-use crate::common::access_tokens::{SECRET, private_file};
-use crate::common::{RuntimeDirectory, TemporaryPath, program, run};
+use crate::common::tokens::SECRET;
+use crate::common::{RuntimeDirectory, TemporaryPath, private_file, program, run};
 use crate::configuration::{check, listeners, stdout};
 use serde_json::{Value, json};
 use std::fs::{Permissions, set_permissions};

@@ -1,6 +1,7 @@
 //! FastChat over sockets. The rules of its document are tested on a realm without sockets, in
 //! `src/protocols/fastchat/tests`; here is what needs sockets.
 
+use crate::common::tokens::{access, seconds_from_now, token};
 use crate::common::{Client, Daemon, http, receive_http, tcp};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -364,58 +365,25 @@ fn the_presence_endpoints_answer_the_front_end() {
     assert_eq!(other_path.err(), Some(404));
 }
 
-/// Tokens, signed by hand as an issuer elsewhere signs them.
-pub mod tokens {
-    use data_encoding::BASE64URL_NOPAD as BASE64URL;
-    use hmac::{Hmac, KeyInit, Mac};
-    use serde_json::{Value, json};
-    use sha2::Sha256;
-    use std::time::SystemTime;
-
-    const SECRET: &str = "a secret of the tests, 32 bytes and more";
-
-    /// Returns the settings of a listener that demands tokens, or reads them only.
-    pub fn access(required: bool) -> Value {
-        json!({"access": {"secret": SECRET, "required": required}})
-    }
-
-    /// Returns a token with these claims.
-    pub fn token(claims: &Value) -> String {
-        let header = json!({"alg": "HS256"});
-        let [header, claims] =
-            [&header, claims].map(|part| BASE64URL.encode(part.to_string().as_bytes()));
-        let signed = format!("{header}.{claims}");
-        let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
-        let signature = mac.chain_update(&signed).finalize().into_bytes();
-        format!("{signed}.{}", BASE64URL.encode(&signature))
-    }
-
-    /// Returns the time this many seconds from now as `exp` has it.
-    pub fn seconds_from_now(seconds: i64) -> i64 {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        i64::try_from(now.unwrap().as_secs()).unwrap() + seconds
-    }
-}
-
 /// Returns a HELLO with a token.
 fn hello_with(token: &str, name: &str) -> String {
     json!({"type": "HELLO", "data": {"display_name": name, "token": token}}).to_string()
 }
 
 /// Asserts that a client is refused for its token, or for having none.
-fn expect_refusal(mut client: Client) {
+fn assert_refused(mut client: Client) {
     assert_eq!(next(&mut client, "ERROR")["code"], "UNAUTHORIZED");
     assert_eq!(client.expect_close(), (4401, "unauthorized".to_owned()));
 }
 
 #[test]
 fn where_a_token_is_demanded_only_one_admits_and_only_as_its_subject() {
-    let daemon = daemon(tokens::access(true));
-    let ann = tokens::token(&json!({"sub": ANN}));
+    let daemon = daemon(access(&json!({})));
+    let ann = token(&json!({"sub": ANN}));
     let mut without = Client::connect(daemon.address(), "/ws");
     without.send(hello(ANN, "Ann"));
-    expect_refusal(without);
-    expect_refusal(Client::connect(
+    assert_refused(without);
+    assert_refused(Client::connect(
         daemon.address(),
         "/ws?access_token=made-up",
     ));
@@ -423,8 +391,8 @@ fn where_a_token_is_demanded_only_one_admits_and_only_as_its_subject() {
     admitted.send(hello_with(&ann, "Ann"));
     assert_eq!(next(&mut admitted, "HELLO_ACK")["user_id"], ANN);
     let mut other = Client::connect(daemon.address(), &format!("/ws?access_token={ann}"));
-    other.send(hello_with(&tokens::token(&json!({"sub": BOB})), "Bob"));
-    expect_refusal(other);
+    other.send(hello_with(&token(&json!({"sub": BOB})), "Bob"));
+    assert_refused(other);
     let get = |query: &str| {
         let head = format!("GET /presence/online{query} HTTP/1.1\r\nHost: localhost\r\n");
         http(daemon.address(), &(head + "Connection: close\r\n\r\n"))
@@ -437,8 +405,8 @@ fn where_a_token_is_demanded_only_one_admits_and_only_as_its_subject() {
 #[test]
 fn a_connection_ends_with_its_token_unless_a_fresh_one_came_before() {
     // Each has a daemon of its own, so that neither is sent the other's PRESENCE.
-    let daemons = [(); 2].map(|()| daemon(tokens::access(true)));
-    let ends = |end: i64| tokens::token(&json!({"sub": ANN, "exp": tokens::seconds_from_now(end)}));
+    let daemons = [(); 2].map(|()| daemon(access(&json!({}))));
+    let ends = |end: i64| token(&json!({"sub": ANN, "exp": seconds_from_now(end)}));
     let enter_until = |daemon: &Daemon, end: i64| {
         let mut client = Client::connect(daemon.address(), "/ws");
         client.send(hello_with(&ends(end), "Ann"));
@@ -458,10 +426,10 @@ fn a_connection_ends_with_its_token_unless_a_fresh_one_came_before() {
 
 #[test]
 fn where_a_token_is_not_demanded_one_protects_its_user() {
-    let daemon = daemon(tokens::access(false));
+    let daemon = daemon(access(&json!({"required": false})));
     let mut without = enter(&daemon, ANN, "Impostor");
     let mut ann = Client::connect(daemon.address(), "/ws");
-    ann.send(hello_with(&tokens::token(&json!({"sub": ANN})), "Ann"));
+    ann.send(hello_with(&token(&json!({"sub": ANN})), "Ann"));
     assert_eq!(
         without.expect_close(),
         (4409, "connected again elsewhere".to_owned())
@@ -469,5 +437,5 @@ fn where_a_token_is_not_demanded_one_protects_its_user() {
     ann.receive_type("HELLO_ACK");
     let mut again = Client::connect(daemon.address(), "/ws");
     again.send(hello(ANN, "Impostor"));
-    expect_refusal(again);
+    assert_refused(again);
 }

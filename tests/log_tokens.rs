@@ -1,7 +1,7 @@
 //! No access token is ever in the log, or in what the status port says, however a client sends it.
 
-use crate::common::access_tokens::{HS256, OTHER_SECRET, SECRET, signed, token};
-use crate::common::{Client, Daemon, http, tcp};
+use crate::common::tokens::{HS256, OTHER_SECRET, access, sign, token};
+use crate::common::{Client, Daemon, http, merge, tcp};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -22,8 +22,13 @@ const TARGETS: [(&str, &str); 5] = [
 
 /// Starts a daemon that logs all that it can, and reads tokens.
 fn start(format: &str, is_required: bool) -> Daemon {
-    let access = json!({"secret": SECRET, "required": is_required});
-    let listener = |(protocol, _): (&str, &str)| json!({"protocol": protocol, "trace_messages": true, "access": access});
+    let access = access(&json!({"required": is_required}));
+    let listener = |(protocol, _): (&str, &str)| {
+        merge(
+            json!({"protocol": protocol, "trace_messages": true}),
+            &access,
+        )
+    };
     let listeners: Vec<Value> = TARGETS.into_iter().map(listener).collect();
     Daemon::start(json!({
         "log": "debug", "log_format": format, "status": "127.0.0.1:0", "listeners": listeners,
@@ -116,11 +121,8 @@ fn assert_logs_no_token(format: &str, is_required: bool) {
     );
     let mut daemon = start(format, is_required);
     let good = token(&json!({"sub": "ann", "name": "Ann", "exp": 4_000_000_000_u64}));
-    let wrong = signed(
-        HS256,
-        &json!({"sub": "ben", "exp": 1_000_000_000}).to_string(),
-        OTHER_SECRET,
-    );
+    let claims = json!({"sub": "ben", "exp": 1_000_000_000});
+    let wrong = sign(HS256, claims, OTHER_SECRET);
     for (address, (_, target)) in daemon.addresses.clone().into_iter().zip(TARGETS) {
         send_everywhere(address, target, &good, &wrong);
         send_everywhere(address, target, &wrong, &good);

@@ -1,10 +1,10 @@
 //! LOUDSYNC over sockets. The rules of its document are tested on a realm without sockets, in
 //! `src/protocols/loudsync/tests`; here is what needs sockets.
 
+use crate::common::tokens::{access, seconds_from_now, token};
 use crate::common::{
     Client, DEADLINE, Daemon, HANDSHAKE, masked_frame, read_frame, read_head, tcp,
 };
-use crate::fastchat::tokens;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -286,37 +286,35 @@ fn join_with(token: &str, kind: &str) -> String {
 }
 
 /// Asserts that a client is refused for its token, or for having none.
-fn expect_refusal(mut client: Client) {
+fn assert_refused(mut client: Client) {
     assert_eq!(next(&mut client, "error")["code"], "unauthorized");
     assert_eq!(client.expect_close(), (4401, "unauthorized".to_owned()));
 }
 
 #[test]
 fn where_a_token_is_demanded_only_one_admits_and_only_as_its_subject() {
-    let daemon = daemon(tokens::access(true));
-    let mac = tokens::token(&json!({"sub": "mac"}));
+    let daemon = daemon(access(&json!({})));
+    let mac = token(&json!({"sub": "mac"}));
     let mut without = Client::connect(daemon.address(), "/");
     without.send(join("mac", "host"));
-    expect_refusal(without);
-    expect_refusal(Client::connect(daemon.address(), "/?access_token=made-up"));
+    assert_refused(without);
+    assert_refused(Client::connect(daemon.address(), "/?access_token=made-up"));
     let mut host = Client::connect(daemon.address(), "/");
     host.send(join_with(&mac, "host"));
     next(&mut host, "welcome");
     let mut other = Client::connect(daemon.address(), &format!("/?access_token={mac}"));
     other.send(join("phone", "client"));
-    expect_refusal(other);
+    assert_refused(other);
     let mut no_host = Client::connect(daemon.address(), "/");
     let claims = json!({"sub": "pad", "roles": ["guest"]});
-    no_host.send(join_with(&tokens::token(&claims), "host"));
-    expect_refusal(no_host);
+    no_host.send(join_with(&token(&claims), "host"));
+    assert_refused(no_host);
 }
 
 #[test]
 fn a_connection_ends_with_its_token_unless_a_fresh_one_came_before_and_keeps_its_place() {
-    let daemon = daemon(tokens::access(true));
-    let ends = |id: &str, end: i64| {
-        tokens::token(&json!({"sub": id, "exp": tokens::seconds_from_now(end)}))
-    };
+    let daemon = daemon(access(&json!({})));
+    let ends = |id: &str, end: i64| token(&json!({"sub": id, "exp": seconds_from_now(end)}));
     // A token is valid for a minute more.
     let enter_until = |id: &str, kind: &str, end: i64| {
         let mut client = Client::connect(daemon.address(), "/");
@@ -342,10 +340,10 @@ fn a_connection_ends_with_its_token_unless_a_fresh_one_came_before_and_keeps_its
 
 #[test]
 fn where_a_token_is_not_demanded_one_protects_its_device() {
-    let daemon = daemon(tokens::access(false));
+    let daemon = daemon(access(&json!({"required": false})));
     let mut without = enter(&daemon, "mac", "host");
     let mut host = Client::connect(daemon.address(), "/");
-    host.send(join_with(&tokens::token(&json!({"sub": "mac"})), "host"));
+    host.send(join_with(&token(&json!({"sub": "mac"})), "host"));
     assert_eq!(
         without.expect_close(),
         (4409, "connected again elsewhere".to_owned())
@@ -353,5 +351,5 @@ fn where_a_token_is_not_demanded_one_protects_its_device() {
     next(&mut host, "welcome");
     let mut again = Client::connect(daemon.address(), "/");
     again.send(join("mac", "host"));
-    expect_refusal(again);
+    assert_refused(again);
 }

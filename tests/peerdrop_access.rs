@@ -1,12 +1,12 @@
 //! Access tokens of PeerDrop over sockets: how they come, and what the answers are. What they mean is tested on a realm
 //! without sockets, in `src/protocols/peerdrop/tests/access.rs`.
 
-use crate::common::tokens::{SECRET, access, bearer, seconds_from_now, sign, token};
-use crate::common::{Client, Daemon};
+use crate::common::tokens::{access, seconds_from_now, token, wrong_tokens};
+use crate::common::{Client, Daemon, merge};
 use serde_json::{Value, json};
 
 fn daemon(access_keys: &Value) -> Daemon {
-    Daemon::start_protocol("peerdrop", json!({"access": access(access_keys)}))
+    Daemon::start_protocol("peerdrop", access(access_keys))
 }
 
 /// Connects with this token in the query. The handshake is completed also for a client that is refused, as browsers
@@ -23,7 +23,7 @@ fn assert_refused(mut client: Client) {
 fn a_pair_with_tokens_meets_and_one_without_is_refused() {
     let daemon = daemon(&json!({}));
     let anybody = token(&json!({}));
-    let header = bearer(&anybody);
+    let header = format!("Bearer {anybody}");
     let header = [("authorization", header.as_str())];
     let mut creator = Client::try_connect(daemon.address(), "/ws/chat", &header).unwrap();
     let join = format!("/ws/chat/{}", creator.receive_text());
@@ -42,32 +42,24 @@ fn a_pair_with_tokens_meets_and_one_without_is_refused() {
 fn a_client_without_a_good_token_gets_close_4401() {
     let daemon = daemon(&json!({"audience": "drop", "required": false}));
     let good = json!({"sub": "ann", "aud": "drop"});
-    let with = |key: &str, value: Value| {
-        let mut claims = good.clone();
-        claims[key] = value;
-        token(&claims)
-    };
+    let with = |claim: Value| token(&merge(good.clone(), &claim));
+    for (token, _) in wrong_tokens(&good) {
+        assert_refused(connect(&daemon, "/ws/chat", &token));
+    }
     for token in [
-        sign("HS256", &good, "another secret, 32 bytes and more as well"),
-        sign("none", &good, ""),
-        sign("RS256", &good, SECRET),
-        sign("HS512", &good, SECRET),
         "no-token".to_owned(),
-        with("aud", json!("mail")),
-        with("roles", json!(["join"])),
-        with("exp", json!(seconds_from_now(-61))),
-        with("nbf", json!(seconds_from_now(3600))),
-        with("x", json!("x".repeat(8 << 10))),
+        with(json!({"aud": "mail"})),
+        with(json!({"roles": ["join"]})),
         // Twice, and differently.
         format!(
             "{}&access_token={}",
-            with("sub", json!("ben")),
+            with(json!({"sub": "ben"})),
             token(&good)
         ),
     ] {
         assert_refused(connect(&daemon, "/ws/chat", &token));
     }
-    let eight_kib = with("x", json!("x".repeat(6000)));
+    let eight_kib = with(json!({"x": "x".repeat(6000)}));
     assert!(eight_kib.len() > 8000);
     for target in [
         format!("/ws/chat?access_token={}", token(&good)),

@@ -1,7 +1,7 @@
 //! `switchboard token`: access tokens that a listener admits, and what it says about those that it refuses.
 
-use crate::common::access_tokens::{HS256, OTHER_SECRET, SECRET, private_file, signed, token};
-use crate::common::{TemporaryPath, program, stderr};
+use crate::common::tokens::{HS256, OTHER_SECRET, SECRET, seconds_from_now, sign, token};
+use crate::common::{TemporaryPath, merge, private_file, program, stderr};
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -89,22 +89,16 @@ fn assert_wrong(config: &TemporaryPath, line: &str, problem: &str) {
     assert!(is_it, "{line}: {stderr} is not {problem}");
 }
 
-/// Returns the seconds since 1970.
-fn now() -> u64 {
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
-}
-
 #[test]
 fn a_token_says_what_was_asked_for_and_the_listener_admits_it() {
     let config = config(&json!({"secret": SECRET, "audience": "chat.example"}));
-    let before = now();
+    let before = seconds_from_now(0);
     let (token, claims) = make(
         &config,
         "--listener peerjs --subject ann --name Ann --role create --role join --not-before 0s --expires 1d",
     );
-    let time = |name: &str| claims[name].as_u64().unwrap();
-    assert!((before..=now()).contains(&time("iat")));
+    let time = |name: &str| claims[name].as_i64().unwrap();
+    assert!((before..=seconds_from_now(0)).contains(&time("iat")));
     assert_eq!(time("nbf"), time("iat"));
     assert_eq!(time("exp"), time("iat") + 86_400);
     assert_eq!(
@@ -153,14 +147,8 @@ fn what_is_not_asked_for_is_not_in_a_token() {
 #[test]
 fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
     let config = config(&json!({"secret": SECRET, "audience": "chat"}));
-    let of = |claims: Value| {
-        let mut all = json!({"sub": "ann", "aud": "chat"});
-        all.as_object_mut()
-            .unwrap()
-            .extend(claims.as_object().unwrap().clone());
-        token(&all)
-    };
-    let with_header = |header: &str| signed(header, r#"{"aud":"chat"}"#, SECRET);
+    let of = |claims: Value| token(&merge(json!({"sub": "ann", "aud": "chat"}), &claims));
+    let with_header = |header: &str| sign(header, r#"{"aud":"chat"}"#, SECRET);
     let right = of(json!({}));
     assert_admitted(&config, &right);
     let (signed_part, signature) = right.rsplit_once('.').unwrap();
@@ -180,7 +168,7 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
         (format!("a{right}"), "its header must be"),
         (with_header("[]"), "its header must be a JSON object"),
         (
-            signed(HS256, "ann", SECRET),
+            sign(HS256, "ann", SECRET),
             "its payload must be a JSON object",
         ),
         (
@@ -204,11 +192,11 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             "it is not signed with the secret of this listener; give the issuer the same",
         ),
         (
-            signed(HS256, "{}", OTHER_SECRET),
+            sign(HS256, "{}", OTHER_SECRET),
             "it is not signed with the secret of this listener",
         ),
         (
-            signed(HS256, "{}", &format!("{SECRET}\n")),
+            sign(HS256, "{}", &format!("{SECRET}\n")),
             "it is signed with the secret and a line end; sign with the secret as it is written",
         ),
         (
@@ -233,7 +221,7 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             "its \"exp\" must be a number of seconds since 1970, not \"2030\"",
         ),
         (
-            signed(HS256, r#"{"sub":"a","sub":"b"}"#, SECRET),
+            sign(HS256, r#"{"sub":"a","sub":"b"}"#, SECRET),
             "a claim stands twice in it; write each once",
         ),
         (
@@ -269,7 +257,7 @@ fn a_secret_that_the_issuer_has_decoded_is_recognized() {
         data_encoding::BASE64URL_NOPAD.encode(decoded.as_bytes()),
     ] {
         let config = config(&json!({ "secret": encoded }));
-        let token = signed(HS256, "{}", decoded);
+        let token = sign(HS256, "{}", decoded);
         assert_refused(
             &config,
             &token,
@@ -279,13 +267,13 @@ fn a_secret_that_the_issuer_has_decoded_is_recognized() {
     let hexadecimal = data_encoding::HEXLOWER.encode(decoded.as_bytes());
     let config = config(&json!({ "secret": hexadecimal }));
     let reason = "it is signed with what the secret is decoded from hexadecimal digits; ";
-    assert_refused(&config, &signed(HS256, "{}", decoded), reason);
+    assert_refused(&config, &sign(HS256, "{}", decoded), reason);
 }
 
 #[test]
 fn what_is_in_a_token_is_shown_also_if_it_is_refused_and_cannot_change_the_terminal() {
     let claims = "{\"sub\":\"\u{202e}\\u001b[2J\",\"iat\":1000,\"other\":[1]}";
-    let output = check(&plain(), &signed(HS256, claims, OTHER_SECRET));
+    let output = check(&plain(), &sign(HS256, claims, OTHER_SECRET));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(!text.contains(['\u{202e}', '\u{1b}']), "{text:?}");
     for part in [
@@ -312,7 +300,7 @@ fn while_secrets_are_changed_the_first_one_signs_and_both_are_admitted() {
         text.contains("signed with the second of two secrets, which is the old one"),
         "{text}"
     );
-    let neither = signed(HS256, "{}", "neither");
+    let neither = sign(HS256, "{}", "neither");
     assert_refused(
         &both,
         &neither,
@@ -340,7 +328,7 @@ fn a_listener_is_named_by_its_protocol_or_its_address_if_there_are_several() {
         let claims = String::from_utf8(claims.unwrap()).unwrap();
         let secrets = [SECRET, OTHER_SECRET].into_iter();
         secrets
-            .filter(|it| signed(HS256, &claims, it) == token)
+            .filter(|it| sign(HS256, &claims, it) == token)
             .collect::<Vec<_>>()
     };
     for (name, secret) in [

@@ -1,7 +1,7 @@
 //! The programs in the README that make access tokens, run as they stand there.
 
-use crate::common::access_tokens::{OTHER_SECRET, SECRET, private_file};
-use crate::common::{Client, Daemon, program};
+use crate::common::tokens::{OTHER_SECRET, SECRET};
+use crate::common::{Client, Daemon, private_file, program};
 use serde_json::json;
 use std::io::Write;
 use std::path::Path;

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use signal_hook::consts::SIGHUP;
 use signal_hook::flag::register_conditional_shutdown;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -147,6 +148,13 @@ pub fn temporary_file(content: &str) -> PathBuf {
         .unwrap()
         .write_all(content.as_bytes())
         .unwrap();
+    path
+}
+
+/// Creates a file that its owner alone can read, as one with secrets should be.
+pub fn private_file(content: &str) -> TemporaryPath {
+    let path = TemporaryPath(temporary_file(content));
+    std::fs::set_permissions(&*path, Permissions::from_mode(0o600)).unwrap();
     path
 }
 

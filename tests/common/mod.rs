@@ -1,7 +1,6 @@
 //! What the tests share: the daemon as a process, clients, conversations, pairs of clients that have met, and
 //! the files of the protocols.
 
-pub mod access_tokens;
 mod client;
 mod daemon;
 mod notifications;
@@ -19,8 +18,8 @@ pub use client::{
     tcp_from, unix,
 };
 pub use daemon::{
-    Daemon, TemporaryPath, listening_address, merge, open_terminal, program, run, run_at_terminal,
-    socket_path, temporary_file,
+    Daemon, TemporaryPath, listening_address, merge, open_terminal, private_file, program, run,
+    run_at_terminal, socket_path, temporary_file,
 };
 pub use notifications::{notification, notify_socket};
 pub use operated::{ANN, BEN, Operated, RuntimeDirectory, fastchat, operate, problem, stderr};
