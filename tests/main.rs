@@ -10,7 +10,7 @@
     reason = "a test may fail by a panic"
 )]
 
-mod access_reload;
+mod access;
 mod addresses;
 mod all_protocols;
 mod backpressure;
@@ -30,15 +30,12 @@ mod liveness;
 mod log;
 mod log_filter;
 mod log_format;
-mod log_tokens;
 mod loudsync;
 mod memory;
 mod moderation;
 mod operator;
 mod peerdrop;
-mod peerdrop_access;
 mod peerjs;
-mod peerjs_access;
 mod protocol_lists;
 mod proxies;
 mod refusals;
@@ -48,8 +45,6 @@ mod socket_activation;
 mod status;
 mod status_page;
 mod system_calls;
-mod token;
-mod token_examples;
 mod transcripts;
 mod unix_sockets;
 mod workspace;

@@ -1,5 +1,5 @@
 //! Access tokens, on a realm without sockets: who may create a session, who may join one, and until when. The table in
-//! `document.rs` names the tests; those that need sockets are in `tests/peerdrop_access.rs`.
+//! `document.rs` names the tests; those that need sockets are in `tests/access/peerdrop.rs`.
 
 use super::document::{SECOND, guess_wrong_times};
 use crate::protocols::peerdrop::*;

@@ -630,7 +630,7 @@ fn every_rule_has_a_test() {
         include_str!("document.rs"),
         include_str!("access.rs"),
         include_str!("../../../../tests/peerdrop.rs"),
-        include_str!("../../../../tests/peerdrop_access.rs"),
+        include_str!("../../../../tests/access/peerdrop.rs"),
     ]);
 }
 

@@ -1,5 +1,5 @@
 //! Access tokens, on a realm without sockets: who is admitted, under which id and until when, and who takes an id from
-//! whom. The table in `document.rs` names the tests; those that need sockets are in `tests/peerjs_access.rs`.
+//! whom. The table in `document.rs` names the tests; those that need sockets are in `tests/access/peerjs.rs`.
 
 use super::document::{OPEN, SECOND, body, id_taken, offer, status, target};
 use crate::base::close::CloseReason;

@@ -1275,7 +1275,7 @@ fn every_rule_has_a_test() {
         include_str!("document.rs"),
         include_str!("access.rs"),
         include_str!("../../../../tests/peerjs.rs"),
-        include_str!("../../../../tests/peerjs_access.rs"),
+        include_str!("../../../../tests/access/peerjs.rs"),
     ]);
 }
 

@@ -12,7 +12,7 @@ const PATH: &str = "/etc/switchboard/access.secret";
 
 /// Returns the only program in this language in the README.
 fn program_in(language: &str) -> &'static str {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let begin = format!("\n```{language}\n");
     let mut blocks = readme.split(&begin).skip(1);
     let (block, others) = (blocks.next(), blocks.count());
