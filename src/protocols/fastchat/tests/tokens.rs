@@ -1,4 +1,5 @@
-//! The rules for access tokens, each with the test that holds it.
+//! The rules for access tokens, each with the test that holds it. Tests that need sockets are in
+//! `tests/access/fastchat.rs`.
 //!
 //! | rule | test |
 //! | --- | --- |
@@ -28,6 +29,7 @@
 //! | `/presence/…`: 401 | `the_presence_endpoints_need_a_token_where_one_is_demanded` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who a user has proven to be goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
+//! | the same over sockets | `where_a_token_is_demanded_only_one_admits_and_only_as_its_subject`, `a_connection_ends_with_its_token_unless_a_fresh_one_came_before`, `where_a_token_is_not_demanded_one_protects_its_user` |
 
 use crate::base::close::DisconnectReason;
 use crate::protocols::fastchat::FastChat;
@@ -664,5 +666,8 @@ fn what_is_kept_of_tokens_is_counted_and_goes_last() {
 
 #[test]
 fn every_rule_has_a_test() {
-    crate::testing::spec_table::assert_tested(&[include_str!("tokens.rs")]);
+    crate::testing::spec_table::assert_tested(&[
+        include_str!("tokens.rs"),
+        include_str!("../../../../tests/access/fastchat.rs"),
+    ]);
 }

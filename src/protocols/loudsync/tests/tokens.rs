@@ -1,4 +1,5 @@
-//! The rules for access tokens, each with the test that holds it.
+//! The rules for access tokens, each with the test that holds it. Tests that need sockets are in
+//! `tests/access/loudsync.rs`.
 //!
 //! | rule | test |
 //! | --- | --- |
@@ -25,6 +26,7 @@
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_device_the_probe_decides` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who has proven to be which device goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
+//! | the same over sockets | `where_a_token_is_demanded_only_one_admits_and_only_as_its_subject`, `a_connection_ends_with_its_token_unless_a_fresh_one_came_before_and_keeps_its_place`, `where_a_token_is_not_demanded_one_protects_its_device` |
 
 use super::document::{SECOND, join, message};
 use crate::base::close::CloseReason;
@@ -587,5 +589,8 @@ fn what_is_kept_of_tokens_is_counted_and_goes_last() {
 
 #[test]
 fn every_rule_has_a_test() {
-    crate::testing::spec_table::assert_tested(&[include_str!("tokens.rs")]);
+    crate::testing::spec_table::assert_tested(&[
+        include_str!("tokens.rs"),
+        include_str!("../../../../tests/access/loudsync.rs"),
+    ]);
 }

@@ -1,4 +1,4 @@
-//! Access tokens: who comes in, and as whom.
+//! Access tokens: who comes in, and as whom. Tests that need sockets are in `tests/access/workspace.rs`.
 //!
 //! A `demanding` room demands a token, an `open` one reads those that it is sent.
 

@@ -85,6 +85,7 @@
 //! | who becomes another user is told that it has stopped typing | `a_client_that_becomes_a_user_who_is_typing_is_told_that_the_other_stops` |
 //! | limits are a token holder's own | `what_others_have_said_under_a_name_does_not_count_for_its_token_holder` |
 //! | a reload may stop tokens | `a_stranger_whose_listener_stops_demanding_tokens_comes_in_by_any_auth`, `a_token_holder_whose_listener_stops_reading_tokens_keeps_its_name` |
+//! | the same over sockets | `where_tokens_are_demanded_a_client_comes_in_with_one_as_the_user_in_it`, `where_tokens_are_demanded_a_client_with_another_or_two_is_refused`, `a_connection_ends_with_its_token`, `where_tokens_are_read_a_holder_takes_its_name_from_those_without` |
 //! | Electron: `auth` is repeated until it is acknowledged | `auth_again_with_the_same_name_is_acknowledged_and_changes_nothing` |
 //! | Electron: a new name: one user goes offline, another online | `auth_with_another_name_takes_one_user_offline_and_another_online`, `auth_with_the_name_of_a_connected_user_joins_that_user` |
 //! | Electron: a name with 3 connections: `TOO_MANY_CONNECTIONS` | `auth_with_a_name_that_has_three_connections_is_rejected` |
@@ -1237,6 +1238,7 @@ fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
         include_str!("document.rs"),
         include_str!("../../../../tests/workspace.rs"),
+        include_str!("../../../../tests/access/workspace.rs"),
         include_str!("../../../toolkit/sanitize.rs"),
         include_str!("../../../net/listener.rs"),
         include_str!("access.rs"),
