@@ -5,6 +5,7 @@ use super::token_check::check;
 use super::token_flags::{Moment, TokenCommand, TokenRequest};
 use crate::base::log_escape::Quoted;
 use crate::config::{AccessSettings, Config, Listener};
+use crate::realm::MAX_TOKEN_LENGTH;
 use crate::toolkit::jwt;
 use serde_json::{Map, Value, json};
 use std::io::BufRead;
@@ -82,11 +83,11 @@ fn make(
     let secret = access.verifier.secrets.first();
     let secret = secret.ok_or("the listener has no secret")?;
     let token = jwt::sign(&claims.into(), secret);
-    if token.len() > jwt::MAX_LENGTH {
+    if token.len() > MAX_TOKEN_LENGTH {
         return Err(format!(
             "token: write shorter texts: the token would have {} bytes, and listeners read {} at most",
             token.len(),
-            jwt::MAX_LENGTH
+            MAX_TOKEN_LENGTH
         ));
     }
     Ok(Outcome {

@@ -30,7 +30,7 @@ pub(super) fn check(
 ) -> Outcome {
     let output = Contents::parse(token).map(|it| it.text(now));
     let read = access.verifier.read(token);
-    let checked = read.and_then(|claims| claims.check_times(now).map(|()| claims));
+    let checked = read.and_then(|claims| claims.valid_at(now));
     let verdict = match checked {
         Ok(claims) => {
             let until = claims.end().map_or("for ever".to_owned(), |end| {

@@ -64,6 +64,10 @@ impl CurrentAccess {
 }
 
 impl TokenReader for CurrentAccess {
+    fn is_reading(&self) -> bool {
+        self.get().is_some()
+    }
+
     fn read(&self, token: &str) -> Option<Result<Claims, TokenError>> {
         self.get().map(|settings| settings.verifier.read(token))
     }

@@ -10,6 +10,9 @@ use std::time::{Duration, SystemTime};
 /// Time by which the clock of an issuer may differ from that of this server (RFC 7519 sections 4.1.4 and 4.1.5).
 pub const LEEWAY: Duration = Duration::from_secs(60);
 
+/// Greatest length of a token in bytes. A longer one is refused before it is decoded.
+pub const MAX_TOKEN_LENGTH: usize = 8 << 10;
+
 /// What a listener demands of a client, and what the client has shown with its request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
@@ -41,10 +44,7 @@ impl Access {
             }
         }
         match of_message.or(of_request) {
-            Some(claims) => {
-                claims.check_times(wall)?;
-                Ok(Some(claims))
-            }
+            Some(claims) => claims.valid_at(wall).map(Some),
             None if self.is_required => Err(TokenError::Missing),
             None => Ok(None),
         }
@@ -88,6 +88,14 @@ impl Claims {
         Ok(())
     }
 
+    /// Returns these claims if [`Claims::check_times`] has nothing against them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn valid_at(self, wall: SystemTime) -> Result<Self, TokenError> {
+        self.check_times(wall).map(|()| self)
+    }
+
     /// Returns the time since the Unix epoch from which the token is no longer valid, the leeway included.
     pub fn end(&self) -> Option<Duration> {
         self.expires.map(|expires| expires.saturating_add(LEEWAY))
@@ -103,9 +111,9 @@ impl Claims {
 /// The reason why a token is refused. It says nothing about the secret, and nothing that is in the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
-    /// The token is longer than any that is read.
+    /// The token is longer than [`MAX_TOKEN_LENGTH`].
     TooLong,
-    /// The token is not in compact form (RFC 7515 section 3.1), or a claim is of a wrong type.
+    /// The token is not in compact form (RFC 7515 section 3.1), a claim is of a wrong type, or its subject is empty.
     Malformed,
     /// The token is not signed with HS256, or requires an extension ("crit", RFC 7515 section 4.1.11).
     Algorithm,
@@ -128,7 +136,9 @@ impl TokenError {
     pub const fn text(self) -> &'static str {
         match self {
             Self::TooLong => "the token must have at most 8192 bytes",
-            Self::Malformed => "the token must be a JSON Web Token whose claims have their types",
+            Self::Malformed => {
+                "the token must be a JSON Web Token whose claims have their types, without an empty \"sub\""
+            }
             Self::Algorithm => "the token must be signed with HS256, without \"crit\"",
             Self::Signature => "the token is not signed with this server's secret",
             Self::Audience => "the token is for another audience (\"aud\")",
@@ -150,6 +160,9 @@ impl fmt::Display for TokenError {
 
 /// Reads the tokens in messages of clients, with the secrets that the listener has now.
 pub trait TokenReader: Send + Sync {
+    /// Returns whether the listener reads tokens.
+    fn is_reading(&self) -> bool;
+
     /// Returns what a token says; its times are not checked. `None`: the listener reads no tokens.
     fn read(&self, token: &str) -> Option<Result<Claims, TokenError>>;
 }
@@ -242,6 +255,12 @@ mod tests {
         assert_eq!(access.claims(None, at(1000)), Ok(None));
         access.is_required = true;
         assert_eq!(access.claims(None, at(1000)), Err(TokenError::Missing));
+    }
+
+    #[test]
+    fn the_reason_for_which_a_token_is_too_long_has_the_limit() {
+        let limit = MAX_TOKEN_LENGTH.to_string();
+        assert!(TokenError::TooLong.text().contains(&limit));
     }
 
     #[test]

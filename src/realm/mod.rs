@@ -29,7 +29,7 @@ pub(crate) mod setting_types;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::frame::Frame;
-pub use access::{Access, Claims, TokenError, TokenReader};
+pub use access::{Access, Claims, MAX_TOKEN_LENGTH, TokenError, TokenReader};
 use async_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 pub use body::Body;
 pub use command::Command;

@@ -73,6 +73,10 @@ impl Connections for Facts {
 struct NoTokens;
 
 impl TokenReader for NoTokens {
+    fn is_reading(&self) -> bool {
+        false
+    }
+
     fn read(&self, _: &str) -> Option<Result<Claims, TokenError>> {
         None
     }

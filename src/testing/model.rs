@@ -136,11 +136,6 @@ impl<R: Realm> ModelClients<R> {
         (!open.is_empty()).then(|| open[pick % open.len()])
     }
 
-    /// Opens a connection; `None` if the realm rejects it by an HTTP status.
-    pub(crate) fn open(&mut self, target: &str) -> Option<Vec<String>> {
-        self.open_with(target, "127.0.0.1", Access::default())
-    }
-
     /// Opens a connection from an address, of a client that shows this to a listener that reads tokens; `None` if the
     /// realm rejects it by an HTTP status.
     pub(crate) fn open_with(

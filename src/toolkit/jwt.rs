@@ -1,7 +1,7 @@
 //! JSON Web Tokens (RFC 7519) signed with HS256 (RFC 7518 section 3.2), read as RFC 8725 advises: the algorithm is not
 //! the token's choice, and a claim of a wrong type is an error instead of a missing claim.
 
-use crate::realm::access::{Claims, TokenError, TokenReader};
+use crate::realm::access::{Claims, MAX_TOKEN_LENGTH, TokenError, TokenReader};
 use crate::toolkit::json;
 use data_encoding::{
     BASE64, BASE64_NOPAD, BASE64URL as BASE64URL_PADDED, BASE64URL_NOPAD as BASE64URL,
@@ -15,9 +15,6 @@ use sha2::Sha256;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Greatest length of a token in bytes. A longer one is refused before it is decoded.
-pub const MAX_LENGTH: usize = 8 << 10;
 
 /// A secret that this server shares with the issuer of tokens. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,6 +99,10 @@ impl Verifier {
             return Err(TokenError::Signature);
         }
         let payload: Payload = object(token.payload)?;
+        // All whose issuer forgot to fill it in would be the same client.
+        if payload.sub.as_deref() == Some("") {
+            return Err(TokenError::Malformed);
+        }
         let names = |audience: &Arc<str>| payload.aud.iter().any(|aud| aud.contains(audience));
         if !self.audience.as_ref().is_none_or(names) {
             return Err(TokenError::Audience);
@@ -114,6 +115,10 @@ impl Verifier {
 }
 
 impl TokenReader for Verifier {
+    fn is_reading(&self) -> bool {
+        true
+    }
+
     fn read(&self, token: &str) -> Option<Result<Claims, TokenError>> {
         Some(self.read(token))
     }
@@ -252,7 +257,7 @@ struct Compact<'a> {
 
 impl<'a> Compact<'a> {
     fn parse(token: &'a str) -> Result<Self, TokenError> {
-        if token.len() > MAX_LENGTH {
+        if token.len() > MAX_TOKEN_LENGTH {
             return Err(TokenError::TooLong);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
@@ -468,6 +473,7 @@ mod tests {
         for payload in [
             r#"{"sub":7}"#,
             r#"{"sub":null}"#,
+            r#"{"sub":""}"#,
             r#"{"name":["ann"]}"#,
             r#"{"username":7}"#,
             r#"{"roles":"host"}"#,
@@ -526,10 +532,10 @@ mod tests {
         };
         let longest = (6000..)
             .map(token)
-            .take_while(|token| token.len() <= MAX_LENGTH)
+            .take_while(|token| token.len() <= MAX_TOKEN_LENGTH)
             .last()
             .unwrap();
-        assert!(longest.len() > MAX_LENGTH - 3);
+        assert!(longest.len() > MAX_TOKEN_LENGTH - 3);
         assert_eq!(verifier().read(&longest), ann());
         let longer = token(7000);
         assert_eq!(verifier().read(&longer), Err(TokenError::TooLong));

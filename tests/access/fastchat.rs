@@ -56,10 +56,10 @@ fn a_connection_ends_with_its_token_unless_a_fresh_one_came_before() {
         client
     };
     // A token is valid for a minute more.
-    let mut renewed = enter_until(&daemons[0], -57);
+    let mut renewed = enter_until(&daemons[0], -50);
     renewed.send(hello_with(&ends(3600), "Ann"));
     next(&mut renewed, "HELLO_ACK");
-    let mut client = enter_until(&daemons[1], -55);
+    let mut client = enter_until(&daemons[1], -47);
     assert_eq!(client.expect_close(), (1008, "token expired".to_owned()));
     renewed.send(r#"{"type":"PING"}"#);
     next(&mut renewed, "PONG");

@@ -51,10 +51,10 @@ fn a_connection_ends_with_its_token_unless_a_fresh_one_came_before_and_keeps_its
         next(&mut client, "member_list");
         client
     };
-    let mut host = enter_until("mac", "host", -57);
+    let mut host = enter_until("mac", "host", -50);
     host.send(join_with(&ends("mac", 3600), "host"));
     next(&mut host, "welcome");
-    let mut phone = enter_until("phone", "client", -55);
+    let mut phone = enter_until("phone", "client", -47);
     assert_eq!(phone.expect_close(), (1008, "token expired".to_owned()));
     let list = host.receive_until(|text| {
         let message: Value = serde_json::from_str(text).unwrap();

@@ -75,7 +75,7 @@ fn a_client_without_a_good_token_gets_close_4401() {
 fn a_session_ends_when_the_token_of_one_of_its_peers_does() {
     let daemon = daemon(&json!({}));
     // The leeway of a minute is over soon.
-    let ending = token(&json!({"exp": seconds_from_now(-56)}));
+    let ending = token(&json!({"exp": seconds_from_now(-50)}));
     let anybody = token(&json!({}));
     let mut creator = connect(&daemon, "/ws/chat", &ending);
     let join = format!("/ws/chat/{}", creator.receive_text());

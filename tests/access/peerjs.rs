@@ -97,7 +97,7 @@ fn a_token_of_8_kib_is_read() {
 fn a_connection_ends_when_its_token_does_and_a_renewed_one_keeps_the_id() {
     let daemon = daemon(&json!({}));
     // The leeway of a minute is over soon.
-    let ending = token(&json!({"sub": "ann", "exp": seconds_from_now(-56)}));
+    let ending = token(&json!({"sub": "ann", "exp": seconds_from_now(-50)}));
     let mut ann = enter(&daemon, "ann", &ending);
     assert_eq!(ann.expect_close(), (1008, "token expired".to_owned()));
     let refused = connect(&daemon, &format!("id=ann&token={ending}"), &[]);

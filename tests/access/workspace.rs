@@ -82,7 +82,7 @@ fn where_tokens_are_demanded_a_client_with_another_or_two_is_refused() {
 fn a_connection_ends_with_its_token() {
     let daemon = with_access(true);
     // The leeway of a minute is over soon.
-    let soon = json!({"sub": "ann", "exp": seconds_from_now(-56)});
+    let soon = json!({"sub": "ann", "exp": seconds_from_now(-50)});
     let target = format!("/ws?access_token={}", token(&soon));
     let mut client = Client::connect(daemon.address(), &target);
     assert_eq!(client.receive_json()["type"], "connected");

@@ -119,14 +119,13 @@ fn detect_dialect(text: &str, tokens: &dyn TokenReader) -> (Option<Dialect>, boo
     let Ok(shape) = serde_json::from_str::<Shape>(text) else {
         return (None, false);
     };
-    let are_tokens_read = || tokens.read("").is_some();
     if shape.has_data_object {
         (Some(Dialect::Document), shape.is_hello)
     } else if shape.has_identity {
         (Some(Dialect::Flat), shape.is_hello)
     } else if shape.has_flat_field {
         (Some(Dialect::Flat), false)
-    } else if shape.is_hello && are_tokens_read() {
+    } else if shape.is_hello && tokens.is_reading() {
         let dialect = if shape.has_token {
             Dialect::Flat
         } else {

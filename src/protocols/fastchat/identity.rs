@@ -106,7 +106,7 @@ impl FastChat {
         let token = token.ok_or_else(already_said_hello)?;
         let user = self.user(id);
         let recipient = user.recipient;
-        let checked = token.and_then(|claims| claims.check_times(cx.wall).map(|()| claims));
+        let checked = token.and_then(|claims| claims.valid_at(cx.wall));
         let is_same = |claims: &Claims| match user_id_of(claims) {
             Some(other) => other == id,
             None => !user.state.is_proven,

@@ -57,7 +57,7 @@ impl Loudsync {
         let Some(member) = self.member_mut(session_id, conn) else {
             return Ok(());
         };
-        let checked = token.and_then(|claims| claims.check_times(cx.wall).map(|()| claims));
+        let checked = token.and_then(|claims| claims.valid_at(cx.wall));
         match checked {
             Ok(Claims {
                 subject: Some(subject),

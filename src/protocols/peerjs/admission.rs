@@ -61,7 +61,7 @@ impl PeerJs {
     ) -> Result<Claim, CloseWith> {
         let parameter = |name| request.parameter(name).filter(|value| !value.is_empty());
         let subject = access.and_then(|access| access.subject.as_deref());
-        let own_id = || subject.filter(|id| !id.is_empty()).map(str::to_owned);
+        let own_id = || subject.map(str::to_owned);
         // What has the shape of an access token was read as one.
         let is_documents = |token: &String| access.is_none() || !jwt::has_shape(token);
         let token = parameter("token").filter(is_documents);

@@ -102,7 +102,10 @@ impl Workspace {
             return;
         };
         let (claims, requested) = match auth {
-            Auth::Verified(claims) => (valid(*claims, cx).map(Some), Some(requested)),
+            Auth::Verified(claims) => (
+                claims.and_then(|claims| claims.valid_at(cx.wall)).map(Some),
+                Some(requested),
+            ),
             // The listener has stopped reading tokens since, and demands none any more.
             Auth::Claimed(name) => {
                 let name = name.and_then(|name| self.sanitize_username(&name));
@@ -315,7 +318,9 @@ impl Workspace {
                 (name, Right::default())
             }
             Auth::Verified(claims) => {
-                let claims = valid(*claims, cx).map_err(ErrorReply::unauthorized)?;
+                let claims = claims
+                    .and_then(|claims| claims.valid_at(cx.wall))
+                    .map_err(ErrorReply::unauthorized)?;
                 self.right_of(claims)?
             }
         };
@@ -375,13 +380,6 @@ impl Workspace {
         }
         self.confirm(cx, conn, right);
     }
-}
-
-/// Returns what a token says that is valid at this time.
-fn valid(claims: Result<Claims, TokenError>, cx: &Context) -> Result<Claims, TokenError> {
-    let claims = claims?;
-    claims.check_times(cx.wall)?;
-    Ok(claims)
 }
 
 /// Refuses a client that is not admitted yet.

@@ -26,7 +26,7 @@ pub(super) fn decode(text: &str, tokens: &dyn TokenReader) -> Result<ClientMessa
             let is_typing = fields.required("isTyping", "true or false")?;
             Ok(ClientMessage::Typing(is_typing))
         }
-        "auth" if tokens.read("").is_some() => {
+        "auth" if tokens.is_reading() => {
             let fields = Fields::read(text, &["token"])?;
             let token = fields.optional("token", "a string")?;
             Ok(ClientMessage::Auth(Auth::read(token, tokens)?))

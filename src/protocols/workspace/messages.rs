@@ -3,7 +3,7 @@
 //! The codecs decode to [`ClientMessage`] and encode [`ServerMessage`]; the realm uses only these.
 
 use crate::base::log_escape::Quoted;
-use crate::realm::{Claims, Context, TokenError, TokenReader};
+use crate::realm::{Claims, Context, MAX_TOKEN_LENGTH, TokenError, TokenReader};
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::json::{Fields, InvalidMessage};
 use crate::toolkit::jwt;
@@ -57,7 +57,7 @@ pub enum Auth {
 
 impl Auth {
     /// Largest token where it is not verified, in bytes: as large as one that is.
-    const MAX_BYTES: usize = jwt::MAX_LENGTH;
+    const MAX_BYTES: usize = MAX_TOKEN_LENGTH;
 
     /// Reads the token of an `auth`, if it has one.
     ///

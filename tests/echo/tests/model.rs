@@ -5,6 +5,7 @@
 //! - when all clients have disconnected, the realm holds nothing.
 
 use crate::protocols::echo::*;
+use crate::realm::Access;
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Model, ModelClients};
 #[cfg(test)]
@@ -61,7 +62,10 @@ impl Model for World {
     fn apply(&mut self, step: Step) {
         match step {
             Step::Connect => {
-                let lines = self.clients.open("/echo").unwrap();
+                let lines = self
+                    .clients
+                    .open_with("/echo", "127.0.0.1", Access::default())
+                    .unwrap();
                 assert!(lines.is_empty(), "{lines:?}");
                 self.echoes.insert(self.clients.count, 0);
             }

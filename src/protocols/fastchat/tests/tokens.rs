@@ -34,11 +34,11 @@
 use crate::base::close::DisconnectReason;
 use crate::protocols::fastchat::FastChat;
 use crate::protocols::fastchat::identity::user_id_of;
-use crate::realm::{Claims, ConnectionId, HttpReply, Realm, Retention};
+use crate::realm::{Claims, ConnectionId, HttpReply, MAX_TOKEN_LENGTH, Realm, Retention};
 use crate::testing::harness::{
     RealmHarness, START, access, no_lines, no_tokens, test_tokens, token,
 };
-use crate::toolkit::jwt::{MAX_LENGTH, Secret, Verifier, sign, sign_parts};
+use crate::toolkit::jwt::{Secret, Verifier, sign, sign_parts};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,7 +188,7 @@ fn each_bad_token_in_hello_is_refused() {
         (with_header(r#"{"alg":"RS256"}"#), "HS256"),
         (with_header(r#"{"alg":"HS512"}"#), "HS256"),
         (
-            token(&json!({"sub": ANN, "x": "x".repeat(MAX_LENGTH)})),
+            token(&json!({"sub": ANN, "x": "x".repeat(MAX_TOKEN_LENGTH)})),
             "8192 bytes",
         ),
         (token(&json!({"sub": 7})), "claims have their types"),
@@ -261,9 +261,9 @@ fn a_bad_token_of_the_request_is_refused_at_once() {
 #[test]
 fn a_token_of_8_kib_is_read() {
     let padded = |length: usize| token(&json!({"sub": ANN, "x": "x".repeat(length)}));
-    let lengths = (6000..).take_while(|&length| padded(length).len() <= MAX_LENGTH);
+    let lengths = (6000..).take_while(|&length| padded(length).len() <= MAX_TOKEN_LENGTH);
     let longest = padded(lengths.last().unwrap());
-    assert!(longest.len() > MAX_LENGTH - 3);
+    assert!(longest.len() > MAX_TOKEN_LENGTH - 3);
     let lines = enter(&mut harness(), 1, true, &hello_with(&longest));
     assert_eq!(acknowledged(&lines, 1), ANN);
 }

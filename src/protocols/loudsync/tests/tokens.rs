@@ -31,10 +31,11 @@
 use super::document::{SECOND, join, message};
 use crate::base::close::CloseReason;
 use crate::protocols::loudsync::*;
+use crate::realm::MAX_TOKEN_LENGTH;
 use crate::testing::harness::{
     RealmHarness, START, access, no_lines, no_tokens, test_tokens, token,
 };
-use crate::toolkit::jwt::{MAX_LENGTH, Secret, Verifier, sign, sign_parts};
+use crate::toolkit::jwt::{Secret, Verifier, sign, sign_parts};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -191,7 +192,7 @@ fn each_bad_token_in_join_is_refused() {
         (with_header(r#"{"alg":"RS256"}"#), "HS256"),
         (with_header(r#"{"alg":"HS512"}"#), "HS256"),
         (
-            token(&json!({"sub": "phone", "x": "x".repeat(MAX_LENGTH)})),
+            token(&json!({"sub": "phone", "x": "x".repeat(MAX_TOKEN_LENGTH)})),
             "8192 bytes",
         ),
         ("made-up".to_owned(), "JSON Web Token"),
@@ -248,9 +249,9 @@ fn a_bad_token_of_the_request_is_refused_at_once() {
 #[test]
 fn a_token_of_8_kib_is_read() {
     let padded = |length: usize| token(&json!({"sub": "phone", "x": "x".repeat(length)}));
-    let lengths = (6000..).take_while(|&length| padded(length).len() <= MAX_LENGTH);
+    let lengths = (6000..).take_while(|&length| padded(length).len() <= MAX_TOKEN_LENGTH);
     let longest = padded(lengths.last().unwrap());
-    assert!(longest.len() > MAX_LENGTH - 3);
+    assert!(longest.len() > MAX_TOKEN_LENGTH - 3);
     welcomed(
         &enter(&mut harness(), 2, true, &join_with("client", &longest)),
         2,
