@@ -56,17 +56,20 @@ impl<K: Clone + Ord + HeapBytes, V: HeapBytes> RecentlyGone<K, V> {
         let is_full =
             self.entries.len() >= MAX_RECENTLY_GONE || self.bytes >= MAX_RECENTLY_GONE_BYTES;
         let dropped = if is_full { self.pop_oldest() } else { None };
+        // Clones have no spare capacity: so both keys cost the same, now and when they are removed.
+        let place = (now, key.clone());
+        let key = key.clone();
         self.bytes += Self::cost(&key, &value);
-        self.order.insert((now, key.clone()));
+        self.order.insert(place);
         self.entries.insert(key, (now, value));
         dropped
     }
 
     /// Removes and returns the entry of a client, for when it reconnects.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let (gone_at, value) = self.entries.remove(key)?;
-        self.order.remove(&(gone_at, key.clone()));
-        self.bytes -= Self::cost(key, &value);
+        let (key, (gone_at, value)) = self.entries.remove_entry(key)?;
+        self.bytes -= Self::cost(&key, &value);
+        self.order.remove(&(gone_at, key));
         Some(value)
     }
 
@@ -181,6 +184,22 @@ mod tests {
 
     fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_key_costs_the_same_when_it_is_removed_whatever_room_it_had() {
+        let with_room = || {
+            let mut key = String::with_capacity(1000);
+            key.push('a');
+            key
+        };
+        let mut entries = RecentlyGone::default();
+        let _ = entries.insert(s(0), with_room(), 1);
+        assert_eq!(entries.pop_oldest(), Some(("a".to_owned(), 1)));
+        assert_eq!(entries.bytes(), 0);
+        let _ = entries.insert(s(0), "a".to_owned(), 1);
+        entries.remove(&with_room());
+        assert_eq!(entries.bytes(), 0);
     }
 
     #[test]
