@@ -1,13 +1,14 @@
 //! Identities that are known to have a holder of a token, which clients without one cannot take.
 
 use super::heap_bytes::HeapBytes;
-use super::recently_gone::RecentlyGone;
+use super::recently_gone::{MAX_RECENTLY_GONE_BYTES, RecentlyGone};
 use crate::base::spare::FreeSpare;
 use crate::realm::Access;
 use std::time::Duration;
 
 /// The identities that clients have proven with a token since the realm was created, connected or not: at most
-/// [`MAX_RECENTLY_GONE`](super::recently_gone::MAX_RECENTLY_GONE). At the limit the one that was proven longest ago is forgotten.
+/// [`MAX_RECENTLY_GONE`](super::recently_gone::MAX_RECENTLY_GONE), in at most [`MAX_RECENTLY_GONE_BYTES`]. At a limit those
+/// that were proven longest ago are forgotten.
 #[derive(Debug)]
 pub struct Proven<K>(RecentlyGone<K, ()>);
 
@@ -22,6 +23,8 @@ impl<K: Clone + Ord + HeapBytes> Proven<K> {
     pub fn insert(&mut self, now: Duration, identity: K) {
         // Nothing but the entry belongs to it.
         let _ = self.0.insert(now, identity, ());
+        // A long one takes the place of many short ones.
+        while self.0.bytes() > MAX_RECENTLY_GONE_BYTES && self.0.pop_oldest().is_some() {}
     }
 
     /// Returns whether a client has proven an identity.
@@ -61,6 +64,19 @@ mod tests {
 
     fn at(second: usize) -> Duration {
         Duration::from_secs(second as u64)
+    }
+
+    #[test]
+    fn long_identities_take_the_places_of_as_many_bytes_of_short_ones() {
+        let mut proven = Proven::default();
+        for number in 0..MAX_RECENTLY_GONE {
+            proven.insert(at(number), number.to_string());
+        }
+        for number in 0..MAX_RECENTLY_GONE {
+            proven.insert(at(MAX_RECENTLY_GONE + number), format!("{number:06000}"));
+            assert!(proven.bytes() <= MAX_RECENTLY_GONE_BYTES);
+        }
+        assert!(!proven.contains(&"9999".to_owned()));
     }
 
     #[test]
