@@ -1,5 +1,5 @@
 //! Access tokens of FastChat over sockets: how they come, and what the answers are. What they mean is tested on a realm
-//! without sockets, in `src/protocols/fastchat/tests/tokens.rs`.
+//! without sockets, in `src/protocols/fastchat/tests/access.rs`.
 
 use crate::common::tokens::{access, seconds_from_now, token};
 use crate::common::{Client, Daemon, http};

@@ -1,5 +1,5 @@
 //! Access tokens of LOUDSYNC over sockets: how they come, and what the answers are. What they mean is tested on a realm
-//! without sockets, in `src/protocols/loudsync/tests/tokens.rs`.
+//! without sockets, in `src/protocols/loudsync/tests/access.rs`.
 
 use crate::common::Client;
 use crate::common::tokens::{access, seconds_from_now, token};

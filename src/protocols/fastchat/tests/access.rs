@@ -667,7 +667,7 @@ fn what_is_kept_of_tokens_is_counted_and_goes_last() {
 #[test]
 fn every_rule_has_a_test() {
     crate::testing::spec_table::assert_tested(&[
-        include_str!("tokens.rs"),
+        include_str!("access.rs"),
         include_str!("../../../../tests/access/fastchat.rs"),
     ]);
 }
