@@ -58,21 +58,24 @@ impl Loudsync {
             return Ok(());
         };
         let checked = token.and_then(|claims| claims.valid_at(cx.wall));
+        let is_same = |claims: &Claims| match &claims.subject {
+            Some(subject) => *subject == member.device_id,
+            None => !member.is_proven,
+        };
         match checked {
-            Ok(Claims {
-                subject: Some(subject),
-                ..
-            }) if subject != member.device_id => refuse_another(cx, client),
-            Ok(Claims { subject: None, .. }) if member.is_proven => refuse_another(cx, client),
-            Ok(claims) => {
-                member.is_proven = claims.subject.is_some();
+            Ok(claims) if is_same(&claims) => {
+                member.is_proven |= claims.subject.is_some();
                 cx.expire_at(conn, claims.end());
                 if let Some(subject) = claims.subject {
-                    self.proven.insert(cx.now, subject);
+                    self.proven.connect(conn, &subject);
                 }
                 if let Some(session) = self.sessions.get(session_id) {
                     session.send_welcome(cx, conn, session_id);
                 }
+            }
+            Ok(_) => {
+                let text = "the token is that of another device than this connection's";
+                refuse(cx, client, text);
             }
             Err(error) => refuse_token(cx, client, error),
         }
@@ -93,8 +96,8 @@ impl Loudsync {
         (hosts && !join.may_host).then_some("the token lacks the role \"host\"")
     }
 
-    /// Returns whether a device has, or has had, a client whose token says that it is this device. Those that were that
-    /// longest ago, and have no place in the session, are forgotten at some point.
+    /// Returns whether a device has, or has had, a client whose token says that it is this device. Those that have gone
+    /// first, and have no place in the session, are forgotten at some point.
     fn is_proven(&self, session: Option<&Session>, device_id: &String) -> bool {
         let mut members = session.into_iter().flat_map(Session::members);
         self.proven.contains(device_id)
@@ -144,11 +147,6 @@ pub(super) fn second_join_error(request: JoinRequest) -> ErrorReply {
         Ok(_) => already_joined(),
         Err(invalid) => invalid.into(),
     }
-}
-
-fn refuse_another(cx: &mut Context, client: Recipient) {
-    let text = "the token is that of another device than this connection's";
-    refuse(cx, client, text);
 }
 
 /// Refuses a client for its token, or for having none.

@@ -118,7 +118,7 @@ impl Loudsync {
         self.access.remove(conn);
         self.connections.insert(conn, join.session_id);
         if join.is_proven {
-            self.proven.insert(cx.now, join.device_id);
+            self.proven.connect(conn, &join.device_id);
         }
         if join.end.is_some() {
             cx.expire_at(conn, join.end);

@@ -19,6 +19,7 @@ mod identity;
 mod join;
 mod messages;
 mod options;
+mod proven_devices;
 mod reconfigure;
 mod session;
 mod static_sessions;
@@ -33,7 +34,6 @@ use crate::realm::{
 };
 use crate::toolkit::pending_access::PendingAccess;
 use crate::toolkit::pending_clients::PendingClients;
-use crate::toolkit::proven::Proven;
 use codec::Recipient;
 pub use codec::{Decoder, Dialect, Incoming};
 use departures::has_lost_place;
@@ -41,6 +41,7 @@ use fields::VERSION;
 pub use messages::{ClientMessage, ErrorReply, JoinRequest, Kick};
 use messages::{ErrorCode, Join, LeaveReason, ServerMessage};
 pub use options::Options;
+use proven_devices::ProvenDevices;
 use serde_json::json;
 use serde_json::value::RawValue;
 use session::Session;
@@ -56,8 +57,8 @@ pub struct Loudsync {
     pending: PendingClients<(Recipient, Join)>,
     /// What the connections that have not joined have shown with their requests.
     access: PendingAccess,
-    /// Devices whose clients have, or had, tokens that say that they are these devices.
-    proven: Proven<String>,
+    /// Devices that clients have proven to be with tokens.
+    proven: ProvenDevices,
     /// The session ID of each connection that has joined.
     connections: BTreeMap<ConnectionId, String>,
     /// The sessions by ID.
@@ -105,7 +106,7 @@ impl Realm for Loudsync {
         Ok(Self {
             pending: PendingClients::new(options.join_timeout.duration()),
             access: PendingAccess::default(),
-            proven: Proven::default(),
+            proven: ProvenDevices::default(),
             sessions: sessions.collect(),
             options,
             connections: BTreeMap::new(),
@@ -164,6 +165,7 @@ impl Realm for Loudsync {
     fn close(&mut self, cx: &mut Context, conn: ConnectionId, reason: DisconnectReason) {
         self.pending.remove(conn);
         self.access.remove(conn);
+        self.proven.disconnect(cx.now, conn);
         match reason {
             // LEAVE and a Close frame of a client that meant to leave are `left` (rulings, "a clean Close").
             DisconnectReason::Closed(close_reasons::CLIENT_LEFT)
@@ -215,7 +217,7 @@ impl Realm for Loudsync {
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
-        self.access.bytes_of(conn)
+        self.access.bytes_of(conn) + self.proven.bytes_of(conn)
     }
 
     fn figures(&self) -> Figures {
@@ -392,6 +394,7 @@ impl Loudsync {
         let has_no_member = |session: &Session| session.members().next().is_none();
         self.pending.is_empty()
             && self.access.is_empty()
+            && self.proven.has_no_connection()
             && self.connections.is_empty()
             && self.sessions.len() == self.options.sessions.len()
             && self.sessions.values().all(has_no_member)

@@ -22,13 +22,15 @@
 //! | a token holder takes over from one without at once | `a_client_with_a_token_takes_over_from_one_without_at_once` |
 //! | before those who wait for the same place | `a_client_with_a_token_goes_before_those_who_wait_without` |
 //! | it is never displaced by one | `a_client_without_a_token_cannot_be_a_device_that_has_or_had_one` |
+//! | in no session, as long as it is connected, whatever is remembered | `a_device_with_a_token_is_protected_by_its_connections_whatever_is_remembered` |
+//! | in whatever way it has left | `a_device_that_had_a_token_is_remembered_however_it_has_left` |
 //! | as long as the listener reads tokens | `once_no_tokens_are_read_a_device_that_had_one_and_has_gone_needs_none` |
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_device_the_probe_decides` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who has proven to be which device goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
 //! | the same over sockets | `where_a_token_is_demanded_only_one_admits_and_only_as_its_subject`, `a_connection_ends_with_its_token_unless_a_fresh_one_came_before_and_keeps_its_place`, `where_a_token_is_not_demanded_one_protects_its_device` |
 
-use super::document::{SECOND, join, message};
+use super::document::{SECOND, bare, join, kick, message};
 use crate::base::close::CloseReason;
 use crate::protocols::loudsync::*;
 use crate::realm::MAX_TOKEN_LENGTH;
@@ -447,9 +449,13 @@ fn a_second_join_can_prove_which_device_a_client_is() {
     enter(&mut harness, 2, false, &join("party", "phone", "client"));
     let lines = harness.send(2, &join_with("client", &token(&json!({"sub": "phone"}))));
     welcomed(&lines, 2);
-    harness.shed(Retention::Promised, usize::MAX);
-    let again = enter(&mut harness, 3, false, &join("party", "phone", "client"));
-    assert_refused(&again, 3);
+    for (conn, session, kind) in [(3, "party", "client"), (4, "other", "host")] {
+        harness.shed(Retention::Promised, usize::MAX);
+        let again = enter(&mut harness, conn, false, &join(session, "phone", kind));
+        assert_refused(&again, conn);
+    }
+    harness.disconnect(2, DisconnectReason::Closed(CloseReason::REMOVED));
+    assert_is_remembered(&mut harness, "phone");
 }
 
 #[test]
@@ -491,10 +497,6 @@ fn a_client_without_a_token_cannot_be_a_device_that_has_or_had_one() {
     enter_as(&mut harness, 2, "phone", "client");
     let text = assert_refused(&enter(&mut harness, 3, false, &phone), 3);
     assert!(text.contains("has an access token"), "{text}");
-    // It has the place, whatever is remembered.
-    let remembered = std::mem::take(&mut harness.realm.proven);
-    assert_refused(&enter(&mut harness, 10, false, &phone), 10);
-    harness.realm.proven = remembered;
     harness.disconnect(2, DisconnectReason::Lost);
     for conn in 4..6 {
         assert_refused(&enter(&mut harness, conn, false, &phone), conn);
@@ -509,6 +511,101 @@ fn a_client_without_a_token_cannot_be_a_device_that_has_or_had_one() {
         &enter(&mut harness, 7, false, &join("other", "pad", "host")),
         7,
     );
+}
+
+/// Asserts that a client without a token cannot be a device that is not connected until the server forgets it.
+fn assert_is_remembered(harness: &mut RealmHarness<Loudsync>, device: &str) {
+    let opens = join("a-session-of-its-own", device, "host");
+    assert_refused(&enter(harness, 1000, false, &opens), 1000);
+    harness.shed(Retention::Promised, usize::MAX);
+    welcomed(&enter(harness, 1001, false, &opens), 1001);
+}
+
+#[test]
+fn a_device_with_a_token_is_protected_by_its_connections_whatever_is_remembered() {
+    let mut harness = harness();
+    enter_as(&mut harness, 2, "phone", "client");
+    let info = json!({"name": "Phone", "type": "host"});
+    let shown = token(&json!({"sub": "phone"}));
+    let second = json!({"sessionId": "second", "deviceInfo": info, "token": shown});
+    welcomed(&enter(&mut harness, 3, true, &message("join", second)), 3);
+    let assert_protected = |harness: &mut RealmHarness<Loudsync>, conn: u64, device: &str| {
+        harness.shed(Retention::Promised, usize::MAX);
+        for (conn, session, kind) in [(conn, "party", "client"), (conn + 1, "third", "host")] {
+            let join = join(session, device, kind);
+            assert_refused(&enter(harness, conn, false, &join), conn);
+        }
+    };
+    assert_protected(&mut harness, 10, "phone");
+    assert_protected(&mut harness, 12, "mac");
+    // It has another connection, whose token is renewed.
+    let renewed = token(&json!({"sub": "phone"}));
+    welcomed(&harness.send(3, &join_with("host", &renewed)), 3);
+    harness.disconnect(2, DisconnectReason::Closed(CloseReason::REMOVED));
+    assert_protected(&mut harness, 14, "phone");
+    harness.disconnect(3, DisconnectReason::Closed(CloseReason::REMOVED));
+    assert_is_remembered(&mut harness, "phone");
+}
+
+#[test]
+fn a_device_that_had_a_token_is_remembered_however_it_has_left() {
+    type Leaving = fn(&mut RealmHarness<Loudsync>, &str);
+    let ways: [(&str, Leaving); 9] = [
+        ("it leaves", |harness, _| {
+            harness.send(2, &bare("leave"));
+        }),
+        ("it closes", |harness, _| {
+            harness.disconnect(2, DisconnectReason::ClosedByClient(Some(1000)));
+        }),
+        ("the host kicks it", |harness, id| {
+            harness.send(1, &kick(id));
+        }),
+        ("an operator kicks it", |harness, _| {
+            harness.disconnect(2, DisconnectReason::Closed(CloseReason::REMOVED));
+        }),
+        ("it breaks a rule", |harness, _| {
+            harness.disconnect(2, DisconnectReason::Closed(CloseReason::PROTOCOL_ERROR));
+        }),
+        ("it is lost, and its time is over", |harness, _| {
+            harness.disconnect(2, DisconnectReason::Lost);
+            for _ in 0..9 {
+                harness.send(1, &bare("heartbeat"));
+                harness.advance(5 * SECOND);
+            }
+        }),
+        ("it sends no heartbeat", |harness, _| {
+            for _ in 0..9 {
+                harness.send(1, &bare("heartbeat"));
+                harness.advance(5 * SECOND);
+            }
+        }),
+        ("the host ends the session", |harness, _| {
+            harness.send(1, &bare("leave"));
+        }),
+        ("a newer connection replaces it and leaves", |harness, _| {
+            enter_as(harness, 3, "phone", "client");
+            harness.fail_probe(2);
+            harness.shed(Retention::Promised, usize::MAX);
+            harness.send(3, &bare("leave"));
+        }),
+    ];
+    for (way, leave) in ways {
+        let mut harness = harness();
+        let id = welcomed(&enter_as(&mut harness, 2, "phone", "client"), 2);
+        harness.shed(Retention::Promised, usize::MAX);
+        leave(&mut harness, &id);
+        let is_open = harness
+            .open_connections()
+            .any(|conn| conn == 2 || conn == 3);
+        assert!(!is_open, "{way}");
+        assert_is_remembered(&mut harness, "phone");
+    }
+    // Nor is the host forgotten when its session ends with it.
+    let mut harness = harness();
+    harness.shed(Retention::Promised, usize::MAX);
+    harness.disconnect(1, DisconnectReason::Closed(CloseReason::TOO_SLOW));
+    assert!(harness.realm.sessions.is_empty());
+    assert_is_remembered(&mut harness, "mac");
 }
 
 #[test]
@@ -570,7 +667,12 @@ fn what_is_kept_of_tokens_is_counted_and_goes_last() {
     welcomed(&harness.send(1, &join("party", "mac", "host")), 1);
     let proven = stored(&harness);
     assert!(0 < proven && proven < 1000, "{proven}");
+    assert_eq!(harness.realm.stored_bytes_of(ConnectionId(1)), proven);
+    // As it is connected, its device cannot be forgotten.
+    assert_eq!(harness.shed(Retention::Promised, usize::MAX).0, 0);
     harness.disconnect(1, DisconnectReason::Lost);
+    let proven = stored(&harness);
+    assert!(0 < proven && proven < 1000, "{proven}");
     harness.advance(SECOND);
     // The abandoned session goes first.
     assert!(harness.shed(Retention::BestEffort, usize::MAX).0 == 0);
