@@ -88,8 +88,16 @@ fn join(message: &MessageFields, token: MessageToken) -> Result<JoinRequest, Err
     };
     Ok(JoinRequest {
         session_id,
-        device_id: fields::text(&device_info, "deviceInfo.id", fields::DEVICE_ID_LENGTH),
-        device_name: fields::text(&device_info, "deviceInfo.name", fields::NAME_LENGTH),
+        device_id: fields::replaceable_text(
+            &device_info,
+            "deviceInfo.id",
+            fields::DEVICE_ID_LENGTH,
+        )?,
+        device_name: fields::replaceable_text(
+            &device_info,
+            "deviceInfo.name",
+            fields::NAME_LENGTH,
+        )?,
         role,
         token,
     })

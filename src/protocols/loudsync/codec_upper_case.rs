@@ -37,8 +37,8 @@ pub(super) fn decode(text: &str, tokens: &dyn TokenReader) -> Result<ClientMessa
         }
         "JOIN" => Ok(ClientMessage::Join(Box::new(JoinRequest {
             session_id: payload.required("payload.sessionId", "a string")?,
-            device_id: fields::text(&payload, "payload.deviceId", DEVICE_ID_LENGTH),
-            device_name: fields::text(&payload, "payload.deviceName", NAME_LENGTH),
+            device_id: fields::replaceable_text(&payload, "payload.deviceId", DEVICE_ID_LENGTH)?,
+            device_name: fields::replaceable_text(&payload, "payload.deviceName", NAME_LENGTH)?,
             role: Role::Guest,
             token: read_token(payload_text, tokens),
         }))),

@@ -60,6 +60,22 @@ pub(super) fn text<const N: usize>(
     json::check_length(&text, name, 1, max_length).map(|()| text)
 }
 
+/// Returns a text as [`text`] does, which may be missing where a token has it: that error is the inner one.
+///
+/// # Errors
+/// It is there, and not a string, empty or too long.
+pub(super) fn replaceable_text<const N: usize>(
+    fields: &Fields<N>,
+    name: &'static str,
+    max_length: usize,
+) -> Result<Result<String, InvalidMessage>, InvalidMessage> {
+    let text = text(fields, name, max_length);
+    match fields.get(name) {
+        Some(_) => text.map(Ok),
+        None => Ok(text),
+    }
+}
+
 /// Checks the ID of a session that is to be created.
 ///
 /// # Errors

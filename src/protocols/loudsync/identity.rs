@@ -1,12 +1,13 @@
 //! Who a client is: what its access token and its JOIN say of it, and why that is refused.
 
 use super::codec::Recipient;
-use super::fields::NAME_LENGTH;
+use super::fields::{DEVICE_ID_LENGTH, NAME_LENGTH};
 use super::messages::{ErrorCode, ErrorReply, Join, JoinRequest, Role};
 use super::session::Session;
 use super::{Loudsync, already_joined, send_error};
 use crate::base::close::CloseReason;
 use crate::realm::{Claims, Context, TokenError};
+use crate::toolkit::json::check_length;
 use crate::toolkit::sanitize::truncate;
 
 /// The role of a token that may host a session.
@@ -16,7 +17,7 @@ impl Loudsync {
     /// Handles the JOIN of a connection that has not sent one.
     ///
     /// # Errors
-    /// A field is missing or wrong; the connection stays open.
+    /// A field is missing, or `maxMembers` is out of range; the connection stays open.
     pub(super) fn handle_join(
         &mut self,
         cx: &mut Context,
@@ -25,15 +26,14 @@ impl Loudsync {
     ) -> Result<(), ErrorReply> {
         let token = request.token.take();
         match self.access.claims(client.connection, token, cx.wall) {
-            Ok(claims) if is_of_another(claims.as_ref(), &request) => {
-                let text = "the device ID is not the token's \"sub\"; leave it out";
-                refuse(cx, client, text);
-            }
-            Ok(claims) => {
-                let join = identify(request, claims)?;
-                self.check_max_members(&join)?;
-                self.join(cx, client, join);
-            }
+            Ok(claims) => match problem_with_subject(claims.as_ref(), &request) {
+                Some(text) => refuse(cx, client, text),
+                None => {
+                    let join = identify(request, claims)?;
+                    self.check_max_members(&join)?;
+                    self.join(cx, client, join);
+                }
+            },
             Err(error) => refuse_token(cx, client, error),
         }
         Ok(())
@@ -105,18 +105,22 @@ impl Loudsync {
     }
 }
 
-/// Returns whether a JOIN is that of another device than the token's. The document's `welcome` cannot tell a client that
-/// its device ID was replaced, so it is refused, whatever the dialect.
-fn is_of_another(claims: Option<&Claims>, request: &JoinRequest) -> bool {
-    let subject = claims.and_then(|claims| claims.subject.as_ref());
+/// Returns why the `sub` of a token cannot be the device ID of a JOIN; `None`: it can, or there is none. The document's
+/// `welcome` cannot tell a client that its device ID was replaced, so another one is refused, whatever the dialect.
+fn problem_with_subject(claims: Option<&Claims>, request: &JoinRequest) -> Option<&'static str> {
+    let subject = claims?.subject.as_ref()?;
+    if check_length(subject, "sub", 1, DEVICE_ID_LENGTH).is_err() {
+        return Some("the token's \"sub\" is no device ID; it must have 1 to 128 characters");
+    }
     let device_id = request.device_id.as_ref().ok();
-    subject.is_some_and(|subject| device_id.is_some_and(|id| id != subject))
+    let is_another = device_id.is_some_and(|id| id != subject);
+    is_another.then_some("the device ID is not the token's \"sub\"; leave it out")
 }
 
 /// Returns the JOIN of the device that a client is: what its token says goes before what its message says.
 ///
 /// # Errors
-/// A field of the message that the token does not replace is missing or wrong.
+/// A field of the message is missing, and the token does not replace it.
 fn identify(request: JoinRequest, claims: Option<Claims>) -> Result<Join, ErrorReply> {
     let may_host = claims.as_ref().is_none_or(|it| it.has_role(HOST_ROLE));
     let end = claims.as_ref().and_then(Claims::end);
@@ -141,7 +145,7 @@ fn identify(request: JoinRequest, claims: Option<Claims>) -> Result<Join, ErrorR
     })
 }
 
-/// Returns the error for a JOIN without a token on a connection that has sent one: that, or what is wrong with it.
+/// Returns the error for a JOIN without a token on a connection that has sent one: that, or that a field is missing.
 pub(super) fn second_join_error(request: JoinRequest) -> ErrorReply {
     match request.device_id.and(request.device_name) {
         Ok(_) => already_joined(),

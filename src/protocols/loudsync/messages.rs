@@ -30,7 +30,7 @@ pub enum ClientMessage {
     Invalid(ErrorReply),
 }
 
-/// A device's request to join a session, with what is wrong with the fields that a token can replace.
+/// A device's request to join a session, with the errors for fields that are missing and that a token can replace.
 #[derive(Debug)]
 pub struct JoinRequest {
     pub(super) session_id: String,

@@ -12,6 +12,7 @@
 //! | 8 KiB | `a_token_of_8_kib_is_read` |
 //! | two that disagree | `two_tokens_that_disagree_are_refused` |
 //! | JOIN's own device ID is absent or equal, another is refused | `the_device_id_of_join_is_absent_or_that_of_the_token` |
+//! | `sub` is a device ID, or the token is refused | `a_subject_that_is_no_device_id_is_refused` |
 //! | a token without `sub` | `a_token_without_a_subject_admits_whichever_device_the_client_says_it_is` |
 //! | `name` is the device's name | `the_name_of_a_token_goes_before_that_of_join` |
 //! | the role `host` | `only_a_token_with_the_role_host_or_without_roles_hosts_a_session` |
@@ -284,13 +285,7 @@ fn the_device_id_of_join_is_absent_or_that_of_the_token() {
             json!({"sessionId": "party", "deviceInfo": info, "token": token}),
         )
     };
-    // A subject may be longer than a device ID that a client chooses.
-    let long = "x".repeat(1000);
-    for (conn, device_id, subject) in [
-        (2, json!(null), "a"),
-        (3, json!("b"), "b"),
-        (4, json!(long), &*long),
-    ] {
+    for (conn, device_id, subject) in [(2, json!(null), "a"), (3, json!("b"), "b")] {
         welcomed(
             &enter(&mut harness, conn, true, &join_as(device_id, subject)),
             conn,
@@ -302,6 +297,31 @@ fn the_device_id_of_join_is_absent_or_that_of_the_token() {
         5,
     );
     assert!(text.contains("device ID"), "{text}");
+    // One that is no device ID is the error that it is without a token.
+    for (conn, device_id) in [(6, json!(7)), (7, json!("x".repeat(129)))] {
+        let lines = enter(&mut harness, conn, true, &join_as(device_id, "tv"));
+        let error = &sent_to(&lines, conn, "error")[0];
+        assert_eq!(error["details"]["field"], "deviceInfo.id");
+        assert_eq!(lines.len(), 1);
+    }
+}
+
+#[test]
+fn a_subject_that_is_no_device_id_is_refused() {
+    let mut harness = harness();
+    let (longest, too_long) = ("\u{e9}".repeat(128), "x".repeat(129));
+    welcomed(&enter_as(&mut harness, 2, &longest, "client"), 2);
+    let text = assert_refused(&enter_as(&mut harness, 3, &too_long, "client"), 3);
+    assert!(text.contains("1 to 128 characters"), "{text}");
+    // Also in the request, of a guest and of a host.
+    for (conn, join) in [
+        (4, join("party", "tv", "client")),
+        (5, join("other", "tv", "host")),
+    ] {
+        harness.open_with(conn, "/", access(true, Some(json!({"sub": too_long}))));
+        assert_refused(&harness.send(conn, &join), conn);
+    }
+    assert!(!harness.realm.sessions.contains_key("other"));
 }
 
 #[test]
