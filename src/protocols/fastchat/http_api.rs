@@ -16,12 +16,6 @@ use uuid::Uuid;
 /// The media type of all responses.
 const JSON: &str = "application/json; charset=utf-8";
 
-/// The answer to a client whose token is refused, or that has none where one is demanded.
-const UNAUTHORIZED: Rejection = Rejection {
-    status: 401,
-    text: "a valid token is needed: \"Authorization: Bearer\", or \"access_token\" in the query",
-};
-
 /// A user in the responses of both endpoints.
 #[derive(Serialize)]
 struct UserJson<'a> {
@@ -66,13 +60,19 @@ impl OnlineList {
 impl FastChat {
     /// Answers a plain HTTP request.
     pub(super) fn handle_request(&mut self, cx: &Context, request: &Request) -> HttpReply {
-        let is_refused = || request.connect.access.claims(None, cx.wall).is_err();
-        match (request.connect.path.as_str(), request.method) {
-            ("/presence/online", Method::Get) | ("/presence/heartbeat", Method::Post)
-                if is_refused() =>
-            {
-                HttpReply::Rejected(UNAUTHORIZED)
-            }
+        let endpoint = (request.connect.path.as_str(), request.method);
+        let access = request.connect.access.claims(None, cx.wall);
+        if let (
+            ("/presence/online", Method::Get) | ("/presence/heartbeat", Method::Post),
+            Err(problem),
+        ) = (endpoint, access)
+        {
+            return HttpReply::Rejected(Rejection {
+                status: 401,
+                text: problem.text(),
+            });
+        }
+        match endpoint {
             ("/presence/online", Method::Get) => self.handle_online(cx, &request.connect),
             ("/presence/heartbeat", Method::Post) => match self.handle_heartbeat(cx, &request.body)
             {

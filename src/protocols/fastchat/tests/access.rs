@@ -26,7 +26,7 @@
 //! | it is never displaced by one | `a_client_without_a_token_cannot_be_a_user_that_has_or_had_one` |
 //! | as long as the listener reads tokens | `once_no_tokens_are_read_a_user_who_had_one_and_has_gone_needs_none` |
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_user_the_probe_decides` |
-//! | `/presence/…`: 401 | `the_presence_endpoints_need_a_token_where_one_is_demanded` |
+//! | `/presence/…`: 401, and why | `the_presence_endpoints_need_a_token_where_one_is_demanded` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who a user has proven to be goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
 //! | the same over sockets | `where_a_token_is_demanded_only_one_admits_and_only_as_its_subject`, `a_connection_ends_with_its_token_unless_a_fresh_one_came_before`, `where_a_token_is_not_demanded_one_protects_its_user` |
@@ -594,30 +594,34 @@ fn of_two_clients_with_tokens_of_one_user_the_probe_decides() {
 #[test]
 fn the_presence_endpoints_need_a_token_where_one_is_demanded() {
     let mut harness = harness();
-    let status = |reply: HttpReply| match reply {
-        HttpReply::Ok { .. } => 200,
-        HttpReply::Rejected(rejection) => rejection.status,
-        HttpReply::UpgradeRequired { .. } => 426,
+    let answer = |reply: HttpReply| match reply {
+        HttpReply::Ok { .. } => (200, ""),
+        HttpReply::Rejected(rejection) => (rejection.status, rejection.text),
+        HttpReply::UpgradeRequired { .. } => (426, ""),
     };
-    let with = |required, claims: Option<Value>| access(required, claims);
     let expired = json!({"exp": now() - 60});
-    for (shown, expected) in [
-        (with(true, None), 401),
-        (with(true, Some(expired.clone())), 401),
-        (with(false, Some(expired)), 401),
-        (with(true, Some(json!({}))), 200),
-        (with(false, None), 200),
+    let early = json!({"nbf": now() + 61});
+    for (shown, (status, reason)) in [
+        (access(true, None), (401, "a token is needed")),
+        (
+            access(true, Some(expired.clone())),
+            (401, "the token has expired"),
+        ),
+        (access(false, Some(expired)), (401, "the token has expired")),
+        (access(true, Some(early)), (401, "not valid yet")),
+        (
+            access(true, Some(json!({"sub": 7}))),
+            (401, "have their types"),
+        ),
+        (access(true, Some(json!({}))), (200, "")),
+        (access(false, None), (200, "")),
     ] {
-        assert_eq!(
-            status(harness.get_with("/presence/online", shown)),
-            expected
-        );
+        let reply = answer(harness.get_with("/presence/online", shown));
+        assert!(reply.0 == status && reply.1.contains(reason), "{reply:?}");
     }
-    assert_eq!(status(harness.get_with("/ws", with(true, None))), 426);
-    assert_eq!(
-        status(harness.get_with("/presence/heartbeat", with(true, None))),
-        405
-    );
+    let mut status = |path| answer(harness.get_with(path, access(true, None))).0;
+    assert_eq!(status("/ws"), 426);
+    assert_eq!(status("/presence/heartbeat"), 405);
 }
 
 #[test]
