@@ -3,7 +3,7 @@
 
 use super::Workspace;
 use super::close_reasons;
-use super::members::{RateLimits, newcomer, user_count_message};
+use super::members::{Member, RateLimits, newcomer, user_count_message};
 use super::messages::{Auth, ClientMessage, Dialect, ErrorReply, Incoming, ServerMessage};
 use super::standing::{Right, Standing};
 use super::takeovers::{Claim, ClaimKind, REJECTION, too_many_connections};
@@ -97,22 +97,22 @@ impl Workspace {
         client.recipient.dialect = incoming.dialect;
         let (recipient, requested) = (client.recipient, client.name.clone());
         let ClientMessage::Auth(auth) = incoming.message else {
-            let problem = "a token is needed: send \"auth\" with a \"token\" first";
-            ErrorReply::unauthorized(problem).send(cx, recipient);
+            ErrorReply::token_missing().send(cx, recipient);
             return;
         };
-        let (claims, requested) = match auth {
-            Auth::Verified(claims) => (
-                claims.and_then(|claims| claims.valid_at(cx.wall)).map(Some),
-                Some(requested),
-            ),
+        let entitled = match auth {
+            Auth::Missing => Err(ErrorReply::token_missing()),
+            Auth::Verified(claims) => {
+                let claims = claims.and_then(|claims| claims.valid_at(cx.wall));
+                self.entitle(cx, claims.map(Some), Some(requested))
+            }
             // The listener has stopped reading tokens since, and demands none any more.
             Auth::Claimed(name) => {
                 let name = name.and_then(|name| self.sanitize_username(&name));
-                (Ok(None), name.or(Some(requested)))
+                self.entitle(cx, Ok(None), name.or(Some(requested)))
             }
         };
-        match self.entitle(cx, claims, requested) {
+        match entitled {
             Ok((name, right)) => self.authenticate(cx, recipient, name, right),
             Err(error) => {
                 self.claims.remove(conn);
@@ -301,31 +301,57 @@ impl Workspace {
         refuse(cx, recipient, &error);
     }
 
-    /// Handles `auth` of a member. Returns whether it is done, or waits for a place.
+    /// Handles `auth` of a member. Returns whether it is done. If not, the member waits for a place, or is closed, as its
+    /// token is refused and it is in by a token.
     ///
     /// # Errors
-    /// The token is refused, or is for another user than that of the token with which the connection came; or the
-    /// username cannot be changed. Then nothing changes, and the connection stays: it was admitted without this token.
+    /// There is no token, the username cannot be changed, or the token is refused and the member is in without one. Then
+    /// nothing changes.
     pub(super) fn handle_auth(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
         auth: Auth,
     ) -> Result<bool, ErrorReply> {
+        let Some(member) = self.members.get(conn) else {
+            return Ok(true);
+        };
+        let is_by_token = member.standing != Standing::Tokenless;
+        let is_fatal = is_by_token && matches!(auth, Auth::Verified(_));
+        match self.entitle_member(cx, member, auth) {
+            Ok((Some(name), right)) => self.rename(cx, conn, name, right),
+            Ok((None, right)) => {
+                self.confirm(cx, conn, right);
+                Ok(true)
+            }
+            Err(error) if is_fatal => {
+                refuse(cx, member.recipient(), &error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the username for which a member has sent `auth`, if it is for one, and by what right it asks for it.
+    ///
+    /// # Errors
+    /// There is no token, it is refused, or it is for another user than that of the token by which the member is in.
+    fn entitle_member(
+        &self,
+        cx: &Context,
+        member: &Member,
+        auth: Auth,
+    ) -> Result<(Option<String>, Right), ErrorReply> {
         let (name, right) = match auth {
+            Auth::Missing => return Err(ErrorReply::token_missing()),
             Auth::Claimed(name) => {
                 let name = name.and_then(|name| self.sanitize_username(&name));
                 (name, Right::default())
             }
             Auth::Verified(claims) => {
-                let claims = claims
-                    .and_then(|claims| claims.valid_at(cx.wall))
-                    .map_err(ErrorReply::unauthorized)?;
-                self.right_of(claims)?
+                let claims = claims.and_then(|claims| claims.valid_at(cx.wall));
+                self.right_of(claims.map_err(ErrorReply::unauthorized)?)?
             }
-        };
-        let Some(member) = self.members.get(conn) else {
-            return Ok(true);
         };
         let is_other = |name: &String| name_key(name) != *member.user;
         let is_same_user = match (member.standing, right.standing) {
@@ -339,13 +365,7 @@ impl Workspace {
             let problem = "the token is not for the user of this connection; connect again with it";
             return Err(ErrorReply::unauthorized(problem));
         }
-        match name {
-            Some(name) => self.rename(cx, conn, name, right),
-            None => {
-                self.confirm(cx, conn, right);
-                Ok(true)
-            }
-        }
+        Ok((name, right))
     }
 
     /// Gives a member the right of a token that does not change its username.
@@ -382,7 +402,7 @@ impl Workspace {
     }
 }
 
-/// Refuses a client that is not admitted yet.
+/// Refuses a client, and closes its connection.
 fn refuse(cx: &mut Context, recipient: Recipient<Dialect>, error: &ErrorReply) {
     error.send(cx, recipient);
     cx.close(recipient.connection, CloseReason::UNAUTHORIZED);

@@ -49,6 +49,8 @@ pub enum ClientMessage {
 
 /// The token of an `auth`.
 pub enum Auth {
+    /// It has none, and the listener reads tokens.
+    Missing,
     /// The listener reads no tokens: the username in the token, which is only claimed, if there is one.
     Claimed(Option<String>),
     /// What the token says, or why it is refused. Its times are not checked yet.
@@ -59,7 +61,7 @@ impl Auth {
     /// Largest token where it is not verified, in bytes: as large as one that is.
     const MAX_BYTES: usize = MAX_TOKEN_LENGTH;
 
-    /// Reads the token of an `auth`, if it has one.
+    /// Reads the token of an `auth`. An empty one is a token, which is refused, as in the other protocols.
     ///
     /// # Errors
     /// It is too long, and the listener reads no tokens.
@@ -67,9 +69,15 @@ impl Auth {
         token: Option<String>,
         tokens: &dyn TokenReader,
     ) -> Result<Self, InvalidMessage> {
-        let token = token.unwrap_or_default();
+        let Some(token) = token else {
+            let is_reading = tokens.is_reading();
+            return Ok(if is_reading {
+                Self::Missing
+            } else {
+                Self::Claimed(None)
+            });
+        };
         match tokens.read(&token) {
-            Some(_) if token.is_empty() => Ok(Self::Verified(Box::new(Err(TokenError::Missing)))),
             Some(claims) => Ok(Self::Verified(Box::new(claims))),
             None if token.len() > Self::MAX_BYTES => {
                 let problem = format!("is too long; must be at most {} bytes", Self::MAX_BYTES);
@@ -144,6 +152,11 @@ impl ErrorReply {
             retry_after_ms: self.retry_after_ms,
         };
         recipient.send(cx, &message);
+    }
+
+    /// Returns the error for a client that has sent no token where it has to.
+    pub(super) fn token_missing() -> Self {
+        Self::unauthorized("a token is needed: send \"auth\" with a \"token\"")
     }
 
     pub(super) fn unauthorized(problem: impl ToString) -> Self {

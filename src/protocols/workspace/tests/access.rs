@@ -119,6 +119,9 @@ fn a_token_that_names_no_user_admits_under_the_name_that_was_asked_for() {
     open(&mut harness, true, 3, "", ann());
     let lines = open(&mut harness, true, 4, "Ann", nameless());
     assert_refused(&lines, 4, "belongs to a client with a token");
+    harness.disconnect(3, DisconnectReason::Lost);
+    let lines = open(&mut harness, true, 6, "Ann", nameless());
+    assert_refused(&lines, 6, "belongs to a client with a token");
     // Nor does it keep a name that a token is for.
     let lines = open(&mut harness, true, 5, "", Some(json!({"sub": "zoe"})));
     assert_eq!(lines[0], format!("1 {REPLACED}"));
@@ -260,7 +263,7 @@ fn auth_with_a_token_that_is_refused_closes_a_client_that_is_not_in() {
     let eve = token(&json!({"sub": "eve"}));
     let eve = eve.split('.').nth(1).unwrap();
     for (token, text) in [
-        (String::new(), "a token is needed"),
+        (String::new(), "must be a JSON Web Token"),
         ("garbage".to_owned(), "must be a JSON Web Token"),
         (
             sign(HS256, &ann.to_string(), b"another secret"),
@@ -397,27 +400,71 @@ fn a_client_that_sends_no_token_in_30_s_is_closed() {
 }
 
 #[test]
-fn a_refused_token_changes_nothing_for_a_client_that_is_in() {
-    let mut harness = with_ann();
-    open(&mut harness, false, 2, "bob", None);
-    for conn in [1, 2] {
-        harness.send(conn, MESSAGE);
-        settle(&mut harness);
-        let was = name_of(&mut harness, conn);
-        settle(&mut harness);
-        for refused in [
-            String::new(),
-            "garbage".to_owned(),
-            token(&json!({"sub": "eve", "exp": 1})),
-        ] {
-            let lines = harness.send(conn, &auth(&refused));
+fn auth_without_a_token_is_answered_with_what_to_send() {
+    let needed = "a token is needed: send \"auth\" with a \"token\"";
+    for nothing in [r#"{"type":"auth"}"#, r#"{"type":"auth","token":null}"#] {
+        // A client that is in has not shown a wrong token, and stays, whatever it came with.
+        let mut harness = with_ann();
+        open(&mut harness, false, 2, "bob", None);
+        for (conn, name) in [(1, "ann"), (2, "bob")] {
+            harness.send(conn, MESSAGE);
+            settle(&mut harness);
+            let lines = harness.send(conn, nothing);
             assert_eq!(lines.len(), 1, "{lines:?}");
             assert_eq!(to(conn, &lines[0])["code"], "UNAUTHORIZED");
+            assert_eq!(to(conn, &lines[0])["message"], needed);
+            assert_eq!(name_of(&mut harness, conn), name);
         }
-        let lines = harness.send(conn, r#"{"type":"auth"}"#);
-        assert_eq!(to(conn, &lines[0])["code"], "UNAUTHORIZED");
-        assert_eq!(name_of(&mut harness, conn), was);
+        assert_refused(&with_stranger().send(2, nothing), 2, needed);
     }
+}
+
+#[test]
+fn a_refused_token_changes_nothing_for_a_client_that_came_in_without_one() {
+    let mut harness = tokens();
+    open(&mut harness, false, 1, "bob", None);
+    harness.send(1, MESSAGE);
+    settle(&mut harness);
+    for refused in refused_tokens() {
+        let lines = harness.send(1, &auth(&refused));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert_eq!(to(1, &lines[0])["code"], "UNAUTHORIZED");
+    }
+    assert_eq!(name_of(&mut harness, 1), "bob");
+}
+
+#[test]
+fn a_refused_token_closes_a_client_that_is_in_by_one() {
+    for own in [json!({"sub": "ann"}), json!({})] {
+        for refused in refused_tokens() {
+            let mut harness = tokens();
+            open(&mut harness, false, 1, "ann", Some(own.clone()));
+            open(&mut harness, false, 2, "bob", None);
+            harness.send(1, AWAY);
+            settle(&mut harness);
+            let lines = harness.send(1, &auth(&refused));
+            assert_refused(&lines[..2], 1, "token");
+            assert_eq!(lines[2..], [presence(2, 1, "ann", "offline")]);
+            assert_eq!(harness.realm.users.len(), 1);
+        }
+    }
+    // It is the same if it has not sent anything before, or came in without a token and has sent one since.
+    let mut harness = with_ann();
+    assert_refused(&harness.send(1, &auth("garbage")), 1, "JSON Web Token");
+    open(&mut harness, false, 2, "bob", None);
+    let bob = auth(&token(&json!({"sub": "bob"})));
+    assert!(harness.send(2, &bob).contains(&acknowledged(2)));
+    assert_refused(&harness.send(2, &auth("garbage")), 2, "JSON Web Token");
+}
+
+/// Returns tokens that are refused whoever sends them.
+fn refused_tokens() -> [String; 4] {
+    [
+        String::new(),
+        "garbage".to_owned(),
+        token(&json!({"sub": "ann", "exp": 1})),
+        token(&json!({"sub": "ann "})),
+    ]
 }
 
 #[test]
@@ -459,16 +506,14 @@ fn auth_with_a_token_of_another_user_is_refused_on_a_connection_with_a_token() {
             ],
         ),
     ] {
-        let mut harness = tokens();
-        open(&mut harness, true, 1, "ann", Some(own));
-        harness.send(1, MESSAGE);
-        settle(&mut harness);
         for other in others {
+            let mut harness = tokens();
+            open(&mut harness, true, 1, "ann", Some(own.clone()));
+            harness.send(1, MESSAGE);
+            settle(&mut harness);
             let lines = harness.send(1, &auth(&token(&other)));
-            assert_eq!(lines.len(), 1, "{lines:?}");
-            assert_eq!(to(1, &lines[0])["code"], "UNAUTHORIZED");
+            assert_refused(&lines, 1, "not for the user of this connection");
         }
-        assert_eq!(name_of(&mut harness, 1), "ann");
     }
 }
 

@@ -44,7 +44,7 @@ fn decode_with(bytes: &[u8], tokens: &Arc<dyn TokenReader>) {
                 assert!(is_electron && !reads_tokens);
                 assert!(name.is_none_or(|name| name.len() <= 8 << 10));
             }
-            ClientMessage::Auth(Auth::Verified(_)) => assert!(reads_tokens),
+            ClientMessage::Auth(Auth::Verified(_) | Auth::Missing) => assert!(reads_tokens),
             ClientMessage::Invalid(error) => {
                 // An error stays short however long the message was.
                 assert!(error.message.len() < 2048);

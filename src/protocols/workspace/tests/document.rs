@@ -74,7 +74,9 @@
 //! | a token in the request: its `sub`, else `username`, from the start | `a_client_with_a_token_in_its_request_has_the_name_in_it_from_the_start`, `a_token_that_names_no_user_admits_under_the_name_that_was_asked_for` |
 //! | a name in a token holds as it stands or not at all | `a_name_in_a_token_that_is_no_username_as_it_stands_is_refused` |
 //! | a refused token: `UNAUTHORIZED`, then 4401 | `a_token_in_the_request_that_is_refused_refuses_the_client`, `auth_with_a_token_that_is_refused_closes_a_client_that_is_not_in` |
-//! | but who is in already stays as it is | `a_refused_token_changes_nothing_for_a_client_that_is_in` |
+//! | the same for who is in by a token | `a_refused_token_closes_a_client_that_is_in_by_one` |
+//! | but who came in without one stays as it is | `a_refused_token_changes_nothing_for_a_client_that_came_in_without_one` |
+//! | an `auth` without a token | `auth_without_a_token_is_answered_with_what_to_send` |
 //! | until `auth`, where a token is demanded: `connected` and nothing else | `until_auth_a_client_gets_connected_and_nothing_else`, `until_auth_a_client_can_send_nothing_else`, `auth_with_a_token_lets_a_client_in`, `a_client_that_waits_for_a_place_with_its_token_is_no_member_before` |
 //! | 4401 after 30 s | `a_client_that_sends_no_token_in_30_s_is_closed` |
 //! | audience, algorithm, length, times with 60 s of leeway | `a_token_for_another_audience_or_of_another_algorithm_is_refused`, `a_token_of_8_kib_is_read_and_a_longer_one_refused`, `a_token_is_valid_from_a_minute_before_nbf_until_a_minute_after_exp` |
