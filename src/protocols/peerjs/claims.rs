@@ -134,7 +134,7 @@ pub(super) struct Claim {
 
 /// The clients that wait for an id that another client has.
 #[derive(Default)]
-pub(super) struct Claims {
+pub(super) struct IdClaims {
     /// The claims, and when each gets its ID-TAKEN if that is decided.
     claims: BTreeMap<ConnectionId, (Claim, Option<Duration>)>,
     by_id: BTreeMap<Arc<str>, BTreeSet<ConnectionId>>,
@@ -142,7 +142,7 @@ pub(super) struct Claims {
     refusals: BTreeSet<(Duration, ConnectionId)>,
 }
 
-impl Claims {
+impl IdClaims {
     /// Inserts a client whose claim is undecided.
     pub(super) fn insert(&mut self, conn: ConnectionId, claim: Claim) {
         let waiting = self.by_id.entry(claim.id.clone()).or_default();
@@ -216,7 +216,7 @@ impl Claims {
     }
 }
 
-impl FreeSpare for Claims {
+impl FreeSpare for IdClaims {
     fn free_spare(&mut self) {
         let Self {
             claims,

@@ -25,7 +25,7 @@ use crate::realm::{
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use crate::toolkit::proven::Proven;
-use claims::{Claims, Contest, Credential};
+use claims::{Contest, Credential, IdClaims};
 use mailbox::{Mailbox, Source, Undelivered};
 pub use messages::{ClientMessage, Transmission};
 use messages::{ServerMessage, TransmissionType};
@@ -67,7 +67,7 @@ pub struct PeerJs {
     /// Id of each connection. A connection that waits for its id, or was rejected or replaced, has none.
     id_by_connection: BTreeMap<ConnectionId, Arc<str>>,
     /// Clients that wait for an id that another one has.
-    claims: Claims,
+    claims: IdClaims,
     /// The clients by the time of their next check. So a tick does not look at each client.
     checks: BTreeSet<(Duration, ConnectionId)>,
     /// The newest list of all ids, as JSON.
@@ -132,7 +132,7 @@ impl Realm for PeerJs {
             options,
             peers: BTreeMap::new(),
             id_by_connection: BTreeMap::new(),
-            claims: Claims::default(),
+            claims: IdClaims::default(),
             checks: BTreeSet::new(),
             list: None,
             is_list_current: false,

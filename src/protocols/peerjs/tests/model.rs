@@ -12,7 +12,7 @@
 
 use crate::protocols::peerjs::mailbox::{Limits, MESSAGE_OVERHEAD};
 use crate::protocols::peerjs::*;
-use crate::realm::{Access, Claims as TokenClaims, Message};
+use crate::realm::{Access, Claims, Message};
 use crate::testing::Input;
 use crate::testing::model::{DISCONNECTS, Model, ModelClients};
 #[cfg(test)]
@@ -612,9 +612,9 @@ impl Model for World {
                 let token = ["&token=t0", "&token=t1"].into_iter().cycle().nth(shown);
                 let token = token.filter(|_| shown < 4).unwrap_or_default();
                 let target = format!("/peerjs?key=peerjs&id={id}{token}");
-                let claims = TokenClaims {
+                let claims = Claims {
                     subject: (rank(shown) == 2).then(|| id.clone()),
-                    ..TokenClaims::default()
+                    ..Claims::default()
                 };
                 let access = Access {
                     are_tokens_read: true,
