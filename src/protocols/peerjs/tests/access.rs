@@ -180,6 +180,17 @@ fn a_token_without_a_subject_admits_under_any_free_id() {
 }
 
 #[test]
+fn a_token_without_a_subject_admits_under_an_id_whose_token_holder_has_gone() {
+    let mut harness = harness();
+    harness.open_with(1, &target("ann", "made-up"), of("ann"));
+    let lines = harness.open_with(2, &target("ann", "made-up"), with(json!({})));
+    assert_eq!(lines, id_taken(2), "the holder is here");
+    harness.disconnect(1, DisconnectReason::Lost);
+    let lines = harness.open_with(3, &target("ann", "made-up"), with(json!({})));
+    assert_eq!(lines, [opened(3)]);
+}
+
+#[test]
 fn the_documents_token_beside_one_without_a_subject_takes_the_id_over() {
     let mut harness = harness();
     harness.open_with(1, &target("ann", "made-up"), with(json!({})));
@@ -222,6 +233,36 @@ fn takeovers_by_one_subject_that_follow_too_fast_wait_for_a_probe() {
     assert_eq!(lines, ["4 ? 5 s".to_owned(), end]);
     assert_eq!(harness.answer_probe(4), no_lines());
     assert_eq!(harness.advance(2 * SECOND), id_taken(5));
+}
+
+#[test]
+fn a_client_that_waits_for_an_id_and_gets_it_keeps_the_end_of_its_token() {
+    let ending = || with(json!({"sub": "ann", "exp": after_start(600)}));
+    let end = format!("5 ~ expires at {}", after_start(660));
+    let waits = || {
+        let mut harness = harness();
+        for conn in 1..=4 {
+            harness.open_with(conn, &target("ann", "made-up"), of("ann"));
+        }
+        let lines = harness.open_with(5, &target("ann", "made-up"), ending());
+        assert_eq!(lines, ["4 ? 5 s".to_owned(), end.clone()]);
+        harness
+    };
+    // Neither the probe nor the holder's leaving sets another one.
+    assert_eq!(waits().fail_probe(4), [replaced(4), opened(5)]);
+    let mut harness = waits();
+    assert_eq!(harness.disconnect(4, DisconnectReason::Lost), [opened(5)]);
+    // One whose token ends while it waits leaves nothing, and nor does one that is refused at once.
+    let mut harness = waits();
+    let ended = DisconnectReason::Closed(CloseReason::TOKEN_EXPIRED);
+    assert_eq!(harness.disconnect(5, ended), no_lines());
+    harness.disconnect(4, DisconnectReason::Lost);
+    harness.open_with(6, &target("ann", "made-up"), of("ann"));
+    let nameless = with(json!({"exp": after_start(600)}));
+    let lines = harness.open_with(7, &target("ann", "made-up"), nameless);
+    assert_eq!(lines, id_taken(7));
+    harness.disconnect(6, DisconnectReason::Lost);
+    assert!(harness.realm.is_empty());
 }
 
 #[test]
