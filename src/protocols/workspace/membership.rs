@@ -18,6 +18,13 @@ impl Workspace {
         limit > 0 && connections >= limit
     }
 
+    /// Returns the connection and the dialect of a member, or of a client that has not authenticated yet.
+    pub(super) fn recipient(&self, conn: ConnectionId) -> Option<Recipient<Dialect>> {
+        let member = self.members.get(conn).map(|member| member.recipient());
+        let client = self.unauthenticated.get(&conn);
+        member.or(client.map(|client| client.recipient))
+    }
+
     /// Inserts a connection as a member of the user with this key, and sends it its `connected`.
     pub(super) fn insert_connection(
         &mut self,

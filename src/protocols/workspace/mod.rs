@@ -15,10 +15,12 @@ mod members;
 mod membership;
 mod messages;
 mod options;
+mod reservations;
 mod standing;
 mod takeovers;
 mod text_window;
 mod texts;
+mod unauthenticated;
 
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::base::spare::FreeSpare;
@@ -33,7 +35,6 @@ use crate::toolkit::heap_bytes::HeapBytes;
 use crate::toolkit::proven::Proven;
 use crate::toolkit::rate_limit::WINDOW;
 use crate::toolkit::recently_gone::RecentlyGone;
-use access::Unauthenticated;
 use announcements::{Announcements, Due, Gone};
 pub use codec::Decoder;
 use members::{
@@ -47,6 +48,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use takeovers::PlaceClaims;
 use texts::LargeTexts;
+use unauthenticated::Unauthenticated;
 
 /// Shortest time between two `userCount` broadcasts. Changes in between are gathered into one.
 const USER_COUNT_INTERVAL: Duration = Duration::from_secs(1);
