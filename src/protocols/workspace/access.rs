@@ -3,7 +3,7 @@
 use super::Workspace;
 use super::members::{Member, RateLimits, newcomer};
 use super::messages::{Auth, Dialect, ErrorReply};
-use super::standing::{Right, Standing};
+use super::standing::{Entitlement, Right, Standing};
 use super::takeovers::{Claim, ClaimKind, REJECTION};
 use crate::base::close::CloseReason;
 use crate::realm::{Access, Claims, ConnectionId, Context, Rejection, TokenError};
@@ -28,25 +28,24 @@ impl Workspace {
             self.wait_for_auth(cx, conn, requested);
             return Ok(());
         }
-        let (name, right) = match self.entitle(cx, claims, requested) {
-            Ok(entitled) => entitled,
+        let entitlement = match self.entitle(cx, claims, requested) {
+            Ok(entitlement) => entitlement,
             Err(error) => {
                 refuse(cx, newcomer(conn), &error);
                 return Ok(());
             }
         };
-        let key = name_key(&name);
-        if !self.has_place(&key, right) {
-            let silent = self.replaceable(cx, &key);
+        if !self.has_place(&entitlement) {
+            let silent = self.replaceable(cx, &entitlement.key);
             if silent.is_empty() {
                 return Err(REJECTION);
             }
             cx.defer(conn);
-            let claim = Claim::new(conn, name, right, ClaimKind::Connect);
-            self.wait_for_place(cx, &key, claim, silent);
+            let claim = Claim::new(conn, entitlement, ClaimKind::Connect);
+            self.wait_for_place(cx, claim, silent);
             return Ok(());
         }
-        self.insert_connection(cx, conn, &key, name, right);
+        self.insert_connection(cx, conn, &entitlement);
         self.announce(cx);
         Ok(())
     }
@@ -60,7 +59,7 @@ impl Workspace {
         cx: &mut Context,
         claims: Result<Option<Claims>, TokenError>,
         requested: Option<String>,
-    ) -> Result<(String, Right), ErrorReply> {
+    ) -> Result<Entitlement, ErrorReply> {
         let claims = claims.map_err(ErrorReply::unauthorized)?;
         let (name, right) = match claims {
             Some(claims) => self.right_of(claims)?,
@@ -68,8 +67,9 @@ impl Workspace {
         };
         let name = name.or(requested);
         let name = name.unwrap_or_else(|| self.generate_username(cx));
-        self.check_free(&name_key(&name), right)?;
-        Ok((name, right))
+        let entitlement = Entitlement::new(name, right);
+        self.check_free(&entitlement)?;
+        Ok(entitlement)
     }
 
     /// Returns the username that a token is for, if it is for one, and the right that it gives. A name that would have
@@ -112,7 +112,7 @@ impl Workspace {
         let is_by_token = member.standing != Standing::Tokenless;
         let is_fatal = is_by_token && matches!(auth, Auth::Verified(_));
         match self.entitle_member(cx, member, auth) {
-            Ok((Some(name), right)) => self.rename(cx, conn, name, right),
+            Ok((Some(name), right)) => self.rename(cx, conn, Entitlement::new(name, right)),
             Ok((None, right)) => {
                 self.confirm(cx, conn, right);
                 Ok(true)
@@ -173,17 +173,11 @@ impl Workspace {
 
     /// Gives a member a right to the username that it has. If it is new, it is as if the token holder had come now: others
     /// lose the name, their messages do not count any more, and it is written as in the token.
-    pub(super) fn prove(
-        &mut self,
-        cx: &mut Context,
-        conn: ConnectionId,
-        name: String,
-        right: Right,
-    ) {
+    pub(super) fn prove(&mut self, cx: &mut Context, conn: ConnectionId, entitlement: Entitlement) {
+        let Entitlement { key, name, right } = entitlement;
         let member = self.members.get(conn);
         let is_new = member.is_some_and(|member| member.standing == Standing::Tokenless);
         if is_new && right.is_proven() {
-            let key = name_key(&name);
             self.displace(cx, &key, Some(conn));
             if let Some(user) = self.users.get_mut(&*key) {
                 self.user_count.has_changed |= user.name != name;

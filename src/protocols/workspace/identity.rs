@@ -2,7 +2,7 @@
 
 use super::Workspace;
 use super::messages::{ErrorReply, ServerMessage, Typing};
-use super::standing::Right;
+use super::standing::Entitlement;
 use super::takeovers::{Claim, ClaimKind, too_many_connections};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::sanitize::{name_key, sanitize_name, truncate_name};
@@ -44,22 +44,21 @@ impl Workspace {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        name: String,
-        right: Right,
+        entitlement: Entitlement,
     ) -> Result<bool, ErrorReply> {
-        let key = name_key(&name);
-        if self.claims.waits_for(conn, &key) {
+        let key = entitlement.key.as_str();
+        if self.claims.waits_for(conn, key) {
             return Ok(false);
         }
         self.claims.remove(conn);
-        let is_full = !self.has_place(&key, right);
-        let replaceable = self.replaceable(cx, &key);
+        let is_full = !self.has_place(&entitlement);
+        let replaceable = self.replaceable(cx, key);
         let member = self.members.get(conn);
         if member.is_none_or(|member| *member.user == *key) {
-            self.prove(cx, conn, name, right);
+            self.prove(cx, conn, entitlement);
             return Ok(true);
         }
-        self.check_free(&key, right)?;
+        self.check_free(&entitlement)?;
         let Some(member) = self.members.get_mut(conn) else {
             return Ok(true);
         };
@@ -71,11 +70,11 @@ impl Workspace {
             ErrorReply::rate_limited("changes of username", RENAMES_PER_MINUTE, wait)
         })?;
         if is_full {
-            let claim = Claim::new(conn, name, right, ClaimKind::Auth);
-            self.wait_for_place(cx, &key, claim, replaceable);
+            let claim = Claim::new(conn, entitlement, ClaimKind::Auth);
+            self.wait_for_place(cx, claim, replaceable);
             return Ok(false);
         }
-        if let Some(before) = self.move_member(cx, conn, &key, name, right) {
+        if let Some(before) = self.move_member(cx, conn, &entitlement) {
             self.settle_claims(cx, before);
         }
         self.announce_presence(cx);
@@ -88,10 +87,9 @@ impl Workspace {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        key: &str,
-        name: String,
-        right: Right,
+        entitlement: &Entitlement,
     ) -> Option<Arc<str>> {
+        let Entitlement { key, right, .. } = entitlement;
         if right.is_proven() {
             // While it still is one of the others, who are told that these stop typing.
             self.displace(cx, key, Some(conn));
@@ -99,7 +97,7 @@ impl Workspace {
         self.tell_not_typing(cx, conn, key);
         let mut member = self.members.remove(conn)?;
         self.detach(cx, &member);
-        let key = self.attach(cx, conn, key, name, right.standing);
+        let key = self.attach(cx, conn, entitlement);
         member.is_typing = false;
         member.standing = right.standing;
         let before = std::mem::replace(&mut member.user, key);

@@ -4,7 +4,7 @@ use super::Workspace;
 use super::announcements::Gone;
 use super::members::{Member, User, broadcast_typing, newcomer};
 use super::messages::{Dialect, ServerMessage};
-use super::standing::{Right, Standing};
+use super::standing::{Entitlement, Standing};
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
@@ -30,13 +30,11 @@ impl Workspace {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        key: &str,
-        name: String,
-        right: Right,
+        entitlement: &Entitlement,
     ) {
         let recipient = newcomer(conn);
-        self.insert_member(cx, recipient, key, name, right);
-        if let Some(user) = self.users.get(key) {
+        self.insert_member(cx, recipient, entitlement);
+        if let Some(user) = self.users.get(&*entitlement.key) {
             let connected = ServerMessage::Connected {
                 user_id: &user.id,
                 username: &user.name,
@@ -52,15 +50,13 @@ impl Workspace {
         &mut self,
         cx: &mut Context,
         recipient: Recipient<Dialect>,
-        key: &str,
-        name: String,
-        right: Right,
+        entitlement: &Entitlement,
     ) {
-        let conn = recipient.connection;
+        let (conn, right) = (recipient.connection, entitlement.right);
         if right.is_proven() {
-            self.displace(cx, key, None);
+            self.displace(cx, &entitlement.key, None);
         }
-        let key = self.attach(cx, conn, key, name, right.standing);
+        let key = self.attach(cx, conn, entitlement);
         let member = Member::new(cx.now, recipient, key, right.standing);
         self.members.insert(member);
         right.limit(cx, conn);
@@ -71,12 +67,11 @@ impl Workspace {
         &mut self,
         cx: &Context,
         conn: ConnectionId,
-        key: &str,
-        name: String,
-        standing: Standing,
+        entitlement: &Entitlement,
     ) -> Arc<str> {
+        let key = entitlement.key.as_str();
         if !self.users.contains_key(key) {
-            let user = self.create_user(cx, key, name, standing);
+            let user = self.create_user(cx, entitlement);
             self.announcements.come(cx.now, &user.key);
             self.users.insert(Arc::clone(&user.key), Box::new(user));
             self.user_count.has_changed = true;
@@ -88,17 +83,18 @@ impl Workspace {
 
     /// Creates a user. One whose going has not been announced yet is still the same for the others, but a token
     /// holder's name is written as in its token.
-    fn create_user(&mut self, cx: &Context, key: &str, name: String, standing: Standing) -> User {
+    fn create_user(&mut self, cx: &Context, entitlement: &Entitlement) -> User {
+        let Entitlement { key, name, right } = entitlement;
         let (id, name) = match self.announcements.gone(key).cloned() {
-            Some(Gone { id, .. }) if standing == Standing::Proven => (id, name),
+            Some(Gone { id, .. }) if right.is_proven() => (id, name.clone()),
             Some(Gone { id, name }) => (id, name),
-            None => (self.next_user_id(cx), name),
+            None => (self.next_user_id(cx), name.clone()),
         };
-        let rate_limits = self.recently_gone.remove(&key.to_owned());
+        let rate_limits = self.recently_gone.remove(key);
         let rate_limits = rate_limits.unwrap_or_default();
         self.online_bytes += rate_limits.heap_bytes();
         User {
-            key: key.into(),
+            key: key.as_str().into(),
             name,
             id,
             // Most users have only one.

@@ -5,7 +5,7 @@ use super::access::refuse;
 use super::close_reasons;
 use super::members::newcomer;
 use super::messages::ErrorReply;
-use super::standing::{Right, Standing};
+use super::standing::{Entitlement, Standing};
 use super::takeovers::Claim;
 use crate::realm::{ConnectionId, Context};
 
@@ -14,8 +14,8 @@ impl Workspace {
     ///
     /// # Errors
     /// It does.
-    pub(super) fn check_free(&self, key: &str, right: Right) -> Result<(), ErrorReply> {
-        if !right.is_proven() && self.is_reserved(key) {
+    pub(super) fn check_free(&self, entitlement: &Entitlement) -> Result<(), ErrorReply> {
+        if !entitlement.right.is_proven() && self.is_reserved(&entitlement.key) {
             let problem = "this username belongs to a client with a token; take another one, or send a token for it";
             return Err(ErrorReply::unauthorized(problem));
         }
@@ -37,7 +37,8 @@ impl Workspace {
 
     /// Returns whether a client may have another connection of a username at once. The holder of a token for it takes
     /// the places of those who have none.
-    pub(super) fn has_place(&self, key: &str, right: Right) -> bool {
+    pub(super) fn has_place(&self, entitlement: &Entitlement) -> bool {
+        let Entitlement { key, right, .. } = entitlement;
         !self.is_full(key) || (right.is_proven() && !self.is_proven(key))
     }
 

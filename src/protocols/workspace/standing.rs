@@ -1,6 +1,7 @@
 //! By what right a connection has its username, and how long.
 
 use crate::realm::{ConnectionId, Context};
+use crate::toolkit::sanitize::name_key;
 use std::time::Duration;
 
 /// By what right a connection has its username.
@@ -21,6 +22,26 @@ pub(super) struct Right {
     pub(super) standing: Standing,
     /// The end of its token since the Unix epoch, the leeway included, if it has one.
     pub(super) end: Option<Duration>,
+}
+
+/// The username that a client is to have, and by what right.
+pub(super) struct Entitlement {
+    /// The key of the user: [`name_key`].
+    pub(super) key: String,
+    /// The username as this client writes it, or its token.
+    pub(super) name: String,
+    pub(super) right: Right,
+}
+
+impl Entitlement {
+    /// Creates the entitlement of a client to a username.
+    pub(super) fn new(name: String, right: Right) -> Self {
+        Self {
+            key: name_key(&name),
+            name,
+            right,
+        }
+    }
 }
 
 impl Right {

@@ -6,7 +6,7 @@
 use super::Workspace;
 use super::close_reasons;
 use super::messages::{ErrorCode, ErrorReply, ServerMessage};
-use super::standing::Right;
+use super::standing::Entitlement;
 use crate::base::spare::FreeSpare;
 use crate::realm::{ConnectionId, Context, Rejection};
 use std::cmp::Reverse;
@@ -35,10 +35,7 @@ pub(super) struct PlaceClaims {
 /// A client that waits.
 pub(super) struct Claim {
     pub(super) conn: ConnectionId,
-    /// The username as this client writes it.
-    name: String,
-    /// By what right it asks for it.
-    right: Right,
+    entitlement: Entitlement,
     kind: ClaimKind,
     /// The connections that it may replace, and when each has failed its probe. One that has given a sign of life
     /// is removed.
@@ -56,11 +53,10 @@ pub(super) enum ClaimKind {
 
 impl Claim {
     /// Creates the claim of a client.
-    pub(super) fn new(conn: ConnectionId, name: String, right: Right, kind: ClaimKind) -> Self {
+    pub(super) fn new(conn: ConnectionId, entitlement: Entitlement, kind: ClaimKind) -> Self {
         Self {
             conn,
-            name,
-            right,
+            entitlement,
             kind,
             probed: BTreeMap::new(),
         }
@@ -103,7 +99,7 @@ impl PlaceClaims {
     /// Removes and returns the claims to a username of those who have no token for it.
     pub(super) fn take_unproven(&mut self, key: &str) -> Vec<Claim> {
         let claims = self.by_user.remove(key).unwrap_or_default();
-        let is_unproven = |claim: &Claim| !claim.right.is_proven();
+        let is_unproven = |claim: &Claim| !claim.entitlement.right.is_proven();
         let (unproven, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(is_unproven);
         if !others.is_empty() {
             self.by_user.insert(key.to_owned(), others);
@@ -183,7 +179,6 @@ impl Workspace {
     pub(super) fn wait_for_place(
         &mut self,
         cx: &mut Context,
-        key: &str,
         mut claim: Claim,
         probed: Vec<ConnectionId>,
     ) {
@@ -191,12 +186,9 @@ impl Workspace {
             cx.probe(conn, self.options.takeover_timeout.duration());
         }
         claim.probed = probed.into_iter().map(|conn| (conn, None)).collect();
-        self.claims.claimants.insert(claim.conn, key.to_owned());
-        self.claims
-            .by_user
-            .entry(key.to_owned())
-            .or_default()
-            .push(claim);
+        let key = claim.entitlement.key.clone();
+        self.claims.claimants.insert(claim.conn, key.clone());
+        self.claims.by_user.entry(key).or_default().push(claim);
     }
 
     /// Handles the result of a probe.
@@ -239,7 +231,7 @@ impl Workspace {
                 cx.close(silent, close_reasons::REPLACED);
                 self.remove_member(cx, silent);
             }
-            keys.extend(self.grant(cx, claim, &key));
+            keys.extend(self.grant(cx, &claim));
         }
     }
 
@@ -256,20 +248,20 @@ impl Workspace {
     }
 
     /// Gives a client the place that it waits for. Returns the username that it had before.
-    fn grant(&mut self, cx: &mut Context, claim: Claim, key: &str) -> Option<Arc<str>> {
-        let conn = claim.conn;
+    fn grant(&mut self, cx: &mut Context, claim: &Claim) -> Option<Arc<str>> {
+        let (conn, entitlement) = (claim.conn, &claim.entitlement);
         match claim.kind {
             ClaimKind::Connect => {
-                self.insert_connection(cx, conn, key, claim.name, claim.right);
+                self.insert_connection(cx, conn, entitlement);
                 cx.admit(conn);
                 None
             }
             ClaimKind::Auth if self.unauthenticated.contains_key(&conn) => {
-                self.enter(cx, conn, key, claim.name, claim.right);
+                self.enter(cx, conn, entitlement);
                 None
             }
             ClaimKind::Auth => {
-                let before = self.move_member(cx, conn, key, claim.name, claim.right);
+                let before = self.move_member(cx, conn, entitlement);
                 if let Some(member) = self.members.get(conn) {
                     let ack = ServerMessage::AuthAck { ok: true };
                     member.recipient().send(cx, &ack);

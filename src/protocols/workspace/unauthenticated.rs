@@ -4,12 +4,11 @@ use super::Workspace;
 use super::access::refuse;
 use super::members::{newcomer, user_count_message};
 use super::messages::{Auth, ClientMessage, Dialect, ErrorReply, Incoming, ServerMessage};
-use super::standing::Right;
+use super::standing::Entitlement;
 use super::takeovers::{Claim, ClaimKind, too_many_connections};
 use crate::base::close::CloseReason;
 use crate::realm::{ConnectionId, Context};
 use crate::toolkit::dialect::Recipient;
-use crate::toolkit::sanitize::name_key;
 use std::time::Duration;
 
 /// Time for a client to send `auth` with a token where one is demanded and its request has none.
@@ -77,7 +76,7 @@ impl Workspace {
             }
         };
         match entitled {
-            Ok((name, right)) => self.authenticate(cx, recipient, name, right),
+            Ok(entitlement) => self.authenticate(cx, recipient, entitlement),
             Err(error) => {
                 self.claims.remove(conn);
                 self.unauthenticated.remove(&conn);
@@ -91,25 +90,24 @@ impl Workspace {
         &mut self,
         cx: &mut Context,
         recipient: Recipient<Dialect>,
-        name: String,
-        right: Right,
+        entitlement: Entitlement,
     ) {
-        let (conn, key) = (recipient.connection, name_key(&name));
-        if self.claims.waits_for(conn, &key) {
+        let conn = recipient.connection;
+        if self.claims.waits_for(conn, &entitlement.key) {
             return;
         }
         self.claims.remove(conn);
-        if self.has_place(&key, right) {
-            self.enter(cx, conn, &key, name, right);
+        if self.has_place(&entitlement) {
+            self.enter(cx, conn, &entitlement);
             return;
         }
-        let replaceable = self.replaceable(cx, &key);
+        let replaceable = self.replaceable(cx, &entitlement.key);
         if replaceable.is_empty() {
             too_many_connections().send(cx, recipient);
             return;
         }
-        let claim = Claim::new(conn, name, right, ClaimKind::Auth);
-        self.wait_for_place(cx, &key, claim, replaceable);
+        let claim = Claim::new(conn, entitlement, ClaimKind::Auth);
+        self.wait_for_place(cx, claim, replaceable);
     }
 
     /// Makes a client that has authenticated a member of the room.
@@ -117,15 +115,13 @@ impl Workspace {
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
-        key: &str,
-        name: String,
-        right: Right,
+        entitlement: &Entitlement,
     ) {
         let Some(client) = self.unauthenticated.remove(&conn) else {
             return;
         };
         let recipient = client.recipient;
-        self.insert_member(cx, recipient, key, name, right);
+        self.insert_member(cx, recipient, entitlement);
         self.announce_presence(cx);
         recipient.send(cx, &ServerMessage::AuthAck { ok: true });
         if !self.broadcast_user_count(cx) {
