@@ -75,10 +75,11 @@ impl TokenReader for CurrentAccess {
 
 /// Returns the token of an Authorization header of the scheme Bearer, whose name has no case (RFC 9110 section 11.1).
 fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
+    // A client that means a token must not come in as one without.
+    let (scheme, token) = header.split_once([' ', '\t'])?;
     scheme
         .eq_ignore_ascii_case("Bearer")
-        .then(|| token.trim_start_matches(' '))
+        .then(|| token.trim_start_matches([' ', '\t']))
 }
 
 #[cfg(test)]
@@ -136,6 +137,7 @@ mod tests {
         for (query, headers) in [
             (String::new(), format!("Authorization: Bearer {ann}\r\n")),
             (String::new(), format!("authorization: bEARER   {ann}\r\n")),
+            (String::new(), format!("Authorization: Bearer\t{ann}\r\n")),
             (format!("access_token={ann}"), String::new()),
             (format!("a=b&token={ann}&id=c"), String::new()),
         ] {
