@@ -1,6 +1,6 @@
 //! What happens when the process is above its `memory_budget` (rulings, "memory"). First goes what no document
-//! promises to keep, then the connections of those that hold more than a fair share, last what is promised for
-//! a time.
+//! promises to keep, then the connections of those that hold more than a fair share, then what is promised for
+//! a time, last who has proven an identity.
 
 use super::fair_share::choose;
 use super::memory::holdings;
@@ -25,6 +25,7 @@ impl Broker {
             work += self.evict_beyond_fair_share(now);
         }
         work += self.shed(now, Retention::Promised);
+        work += self.shed(now, Retention::Identity);
         self.memory.reclaim_ended();
         work
     }
@@ -240,22 +241,27 @@ mod tests {
     }
 
     #[test]
-    fn first_goes_what_nobody_promises_then_connections_then_what_is_promised() {
-        let realm = MockRealm::remembering(10_000, 100_000);
+    fn first_goes_what_nobody_promises_then_connections_then_what_is_promised_last_identities() {
+        let realm = MockRealm::remembering([10_000, 50_000, BUDGET + 10_000]);
         let (mut harness, _clients) = harness_with_realm(2, realm);
         // Has the broker ask what is stored.
         harness.tick_at(1);
         harness.take_log();
         receive(&harness, 2, 40_000);
         let shed = |what: &str| format!("shed {what}");
-        let expected = [shed("BestEffort"), evicted(2), shed("Promised")];
+        let expected = [
+            shed("BestEffort"),
+            evicted(2),
+            shed("Promised"),
+            shed("Identity"),
+        ];
         assert_eq!(evict(&mut harness), expected);
         assert_eq!(harness.broker.memory.excess(), 0);
     }
 
     #[test]
     fn no_connection_is_closed_while_there_is_something_that_nobody_promises() {
-        let realm = MockRealm::remembering(BUDGET, 0);
+        let realm = MockRealm::remembering([BUDGET, 0, 0]);
         let (mut harness, _clients) = harness_with_realm(1, realm);
         harness.tick_at(1);
         harness.take_log();

@@ -139,8 +139,12 @@ pub enum Retention {
     /// No document promises to keep it: rates and names of clients that are gone. It goes before any
     /// connection is closed for memory.
     BestEffort,
-    /// It is promised for a time: chats, places, stored messages. It goes last.
+    /// It is promised for a time: chats, places, stored messages. It goes after the connections of those that hold more
+    /// than a fair share.
     Promised,
+    /// Who has proven an identity with an access token. Without it a stranger could take the identity, so it goes last of
+    /// all, and of all listeners.
+    Identity,
 }
 
 /// One protocol on one listener: its state and its rules. The [module](self) lists what the broker

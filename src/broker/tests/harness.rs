@@ -74,6 +74,7 @@ pub(crate) struct MockRealm {
     stored_bytes: usize,
     best_effort_bytes: usize,
     promised_bytes: usize,
+    identity_bytes: usize,
     figures: Figures,
 }
 
@@ -91,6 +92,7 @@ impl Default for MockRealm {
             stored_bytes: 0,
             best_effort_bytes: 0,
             promised_bytes: 0,
+            identity_bytes: 0,
             figures: Figures::default(),
         }
     }
@@ -155,11 +157,14 @@ impl MockRealm {
         }
     }
 
-    /// A realm that stores so much on behalf of no connection, which it can give up.
-    pub(crate) fn remembering(best_effort_bytes: usize, promised_bytes: usize) -> Self {
+    /// A realm that stores so much on behalf of no connection, which it can give up: of the kinds of [`Retention`] in their
+    /// order.
+    pub(crate) fn remembering(bytes: [usize; 3]) -> Self {
+        let [best_effort_bytes, promised_bytes, identity_bytes] = bytes;
         Self {
             best_effort_bytes,
             promised_bytes,
+            identity_bytes,
             ..Self::default()
         }
     }
@@ -297,7 +302,8 @@ impl Realm for MockRealm {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.stored_bytes + self.best_effort_bytes + self.promised_bytes
+        let remembered = self.promised_bytes + self.identity_bytes;
+        self.stored_bytes + self.best_effort_bytes + remembered
     }
 
     fn figures(&self) -> Figures {
@@ -312,6 +318,7 @@ impl Realm for MockRealm {
         let left = match retention {
             Retention::BestEffort => &mut self.best_effort_bytes,
             Retention::Promised => &mut self.promised_bytes,
+            Retention::Identity => &mut self.identity_bytes,
         };
         let freed = bytes.min(*left);
         *left -= freed;

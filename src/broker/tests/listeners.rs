@@ -124,7 +124,7 @@ fn an_index_is_not_reused_while_a_connection_is_closing() {
 
 #[test]
 fn what_a_removed_realm_stored_is_freed() {
-    let realm = MockRealm::remembering(1000, 0);
+    let realm = MockRealm::remembering([1000, 0, 0]);
     let mut harness = BrokerHarness::with_realm(Disconnect, realm);
     harness.tick_at(1);
     assert_eq!(harness.broker.memory.budget().reserved(), 1000);

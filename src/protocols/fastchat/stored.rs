@@ -102,8 +102,9 @@ impl FastChat {
                     self.end_chats(user, state);
                 }
                 let freed = before - self.gone.bytes();
-                freed + self.proven.shed(bytes.saturating_sub(freed))
+                freed
             }
+            Retention::Identity => self.proven.shed(bytes),
         }
     }
 }

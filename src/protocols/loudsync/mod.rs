@@ -250,10 +250,8 @@ impl Realm for Loudsync {
     fn shed(&mut self, cx: &mut Context, retention: Retention, bytes: usize) -> usize {
         match retention {
             Retention::BestEffort => 0,
-            Retention::Promised => {
-                let freed = self.shed_abandoned(cx, bytes);
-                freed + self.proven.shed(bytes.saturating_sub(freed))
-            }
+            Retention::Promised => self.shed_abandoned(cx, bytes),
+            Retention::Identity => self.proven.shed(bytes),
         }
     }
 

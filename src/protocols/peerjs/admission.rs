@@ -159,14 +159,14 @@ impl PeerJs {
     /// Admits a client under an id that has no holder, and sends it what is stored for the id.
     ///
     /// # Errors
-    /// The id was a client's with an access token, and this one has none; or the server is full.
+    /// A client before has shown more for the id; or the server is full.
     fn admit_first(
         &mut self,
         cx: &mut Context,
         conn: ConnectionId,
         claim: Claim,
     ) -> Result<(), CloseWith> {
-        if !claim.credential.has_access_token() && self.proven.contains(&claim.id) {
+        if claim.credential.rank() < self.rank_of_gone(&claim.id) {
             return Err(id_taken());
         }
         let limit = self.options.concurrent_limit as usize;
@@ -182,6 +182,17 @@ impl PeerJs {
         Ok(())
     }
 
+    /// Returns the rank of what clients that have disconnected have shown for an id, as far as that is remembered.
+    fn rank_of_gone(&self, id: &Arc<str>) -> u8 {
+        if self.proven.contains(id) {
+            Credential::Subject.rank()
+        } else if self.reserved.contains(id) {
+            Credential::Access(None).rank()
+        } else {
+            0
+        }
+    }
+
     /// Handles that the holder of an id has disconnected: what it has stored is dropped, and the first client
     /// that waits for the id gets it, unless it has shown less.
     pub(super) fn handle_gone(&mut self, cx: &mut Context, id: &Arc<str>) {
@@ -191,8 +202,10 @@ impl PeerJs {
         self.checks.remove(&(holder.check_at, holder.connection));
         self.mailbox.remove_source(id);
         self.is_list_current = false;
-        if holder.credential.has_access_token() {
-            self.proven.insert(cx.now, Arc::clone(id));
+        match holder.credential {
+            Credential::Token(_) => {}
+            Credential::Access(_) => self.reserved.insert(cx.now, Arc::clone(id)),
+            Credential::Subject => self.proven.insert(cx.now, Arc::clone(id)),
         }
         let rank = holder.credential.rank();
         let may_follow = |claim: &Claim| claim.credential.rank() >= rank;

@@ -65,11 +65,6 @@ impl Credential {
         }
     }
 
-    /// Returns whether the client has shown an access token.
-    pub(super) const fn has_access_token(self) -> bool {
-        !matches!(self, Self::Token(_))
-    }
-
     /// Returns whether both, for one id, are the same client's. A renewed access token has the subject of the old one.
     pub(super) fn is_same_client(self, other: Self) -> bool {
         match (self, other) {

@@ -77,8 +77,11 @@ pub struct PeerJs {
     /// Lists that are being sent.
     in_flight_lists: InFlightResponses,
     mailbox: Mailbox,
-    /// Ids whose last holder, which has disconnected, had an access token. Clients without one cannot take them.
+    /// Ids that disconnected clients had as the subjects of their access tokens: only such a client gets one of them.
     proven: Proven<Arc<str>>,
+    /// Ids that disconnected clients had whose access tokens named none. Apart from the others, as one such token is enough
+    /// to have any number of ids: clients without an access token cannot take them.
+    reserved: Proven<Arc<str>>,
 }
 
 /// Resources below the configured path.
@@ -139,6 +142,7 @@ impl Realm for PeerJs {
             in_flight_lists: InFlightResponses::default(),
             mailbox,
             proven: Proven::default(),
+            reserved: Proven::default(),
         })
     }
 
@@ -196,6 +200,7 @@ impl Realm for PeerJs {
             });
         }
         self.proven.forget_unprovable(&request.access);
+        self.reserved.forget_unprovable(&request.access);
         if let Err(rejection) = self.handle_connect(cx, conn, &request) {
             admission::reject(cx, conn, rejection);
         }
@@ -248,7 +253,8 @@ impl Realm for PeerJs {
     }
 
     fn stored_bytes(&self) -> usize {
-        self.mailbox.bytes() + self.in_flight_lists.bytes() + self.proven.bytes()
+        let ids = self.proven.bytes() + self.reserved.bytes();
+        self.mailbox.bytes() + self.in_flight_lists.bytes() + ids
     }
 
     fn stored_bytes_of(&self, conn: ConnectionId) -> usize {
@@ -280,8 +286,9 @@ impl Realm for PeerJs {
             Retention::BestEffort => 0,
             Retention::Promised => {
                 let freed = self.mailbox.shed(bytes);
-                freed + self.proven.shed(bytes.saturating_sub(freed))
+                freed + self.reserved.shed(bytes.saturating_sub(freed))
             }
+            Retention::Identity => self.proven.shed(bytes),
         }
     }
 
@@ -312,6 +319,7 @@ impl Realm for PeerJs {
             // `tick` frees what it keeps.
             in_flight_lists: _,
             proven,
+            reserved,
         } = self;
         peers.free_spare();
         id_by_connection.free_spare();
@@ -319,6 +327,7 @@ impl Realm for PeerJs {
         checks.free_spare();
         mailbox.free_spare();
         proven.free_spare();
+        reserved.free_spare();
     }
 }
 

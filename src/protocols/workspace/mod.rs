@@ -244,7 +244,8 @@ impl Realm for Workspace {
     fn shed(&mut self, _: &mut Context, retention: Retention, bytes: usize) -> usize {
         match retention {
             Retention::BestEffort => self.recently_gone.shed(bytes, |_| false),
-            Retention::Promised => self.proven.shed(bytes),
+            Retention::Promised => 0,
+            Retention::Identity => self.proven.shed(bytes),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::base::close::CloseReason;
 use crate::protocols::peerjs::*;
 use crate::realm::{Access, TokenError};
 use crate::testing::harness::{RealmHarness, START, access, no_lines, token};
+use crate::toolkit::recently_gone::MAX_RECENTLY_GONE;
 use serde_json::{Value, json};
 
 /// Every reason for which a token that is there is refused.
@@ -180,14 +181,41 @@ fn a_token_without_a_subject_admits_under_any_free_id() {
 }
 
 #[test]
-fn a_token_without_a_subject_admits_under_an_id_whose_token_holder_has_gone() {
+fn a_token_without_a_subject_gets_no_id_that_another_was_for() {
     let mut harness = harness();
     harness.open_with(1, &target("ann", "made-up"), of("ann"));
     let lines = harness.open_with(2, &target("ann", "made-up"), with(json!({})));
     assert_eq!(lines, id_taken(2), "the holder is here");
     harness.disconnect(1, DisconnectReason::Lost);
     let lines = harness.open_with(3, &target("ann", "made-up"), with(json!({})));
-    assert_eq!(lines, [opened(3)]);
+    assert_eq!(lines, id_taken(3));
+    // Nor what was sent to its holder.
+    harness.open_with(4, &target("ben", "made-up"), of("ben"));
+    harness.send(4, r#"{"type":"OFFER","dst":"ann","payload":"for ann"}"#);
+    let lines = harness.open_with(5, &target("ann", "made-up"), with(json!({})));
+    assert_eq!(lines, id_taken(5));
+    let lines = harness.open_with(6, &target("ann", "made-up"), of("ann"));
+    assert!(
+        lines[0] == opened(6) && lines[1].contains("for ann"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_token_without_a_subject_does_not_make_the_ids_forgotten_that_others_were_for() {
+    let mut harness = harness();
+    harness.open_with(1, &target("ann", "made-up"), of("ann"));
+    harness.disconnect(1, DisconnectReason::Lost);
+    for conn in 2..2 + MAX_RECENTLY_GONE as u64 + 1 {
+        let target = target(&format!("id{conn}"), "made-up");
+        assert_eq!(
+            harness.open_with(conn, &target, with(json!({}))),
+            [opened(conn)]
+        );
+        harness.disconnect(conn, DisconnectReason::Lost);
+    }
+    let lines = harness.open_with(1, &target("ann", "made-up"), none(false));
+    assert_eq!(lines, id_taken(1));
 }
 
 #[test]
@@ -363,9 +391,9 @@ fn ids_of_token_holders_are_counted_and_forgotten_last_when_memory_is_short() {
     harness.open_with(2, &target("ben", "made-up"), none(false));
     harness.send(2, &offer("later", "1"));
     assert_eq!(harness.shed(Retention::BestEffort, usize::MAX).0, 0);
-    harness.shed(Retention::Promised, 1);
-    assert_eq!(try_to_take(&mut harness, 3), id_taken(3));
     harness.shed(Retention::Promised, usize::MAX);
+    assert_eq!(try_to_take(&mut harness, 3), id_taken(3));
+    harness.shed(Retention::Identity, usize::MAX);
     assert_eq!(try_to_take(&mut harness, 4), [opened(4)]);
 }
 

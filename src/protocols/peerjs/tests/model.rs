@@ -131,8 +131,8 @@ struct Reference {
     limits: Limits,
     now: Duration,
     holders: BTreeMap<String, Holder>,
-    /// Ids whose last holder had an access token.
-    proven: BTreeSet<String>,
+    /// Ids of holders that have gone and had an access token, with the most that one has shown.
+    proven: BTreeMap<String, usize>,
     waiting: BTreeMap<u64, Waiting>,
     /// All stored messages, oldest first.
     stored: Vec<Stored>,
@@ -149,7 +149,7 @@ impl Reference {
             limits,
             now: Duration::ZERO,
             holders: BTreeMap::new(),
-            proven: BTreeSet::new(),
+            proven: BTreeMap::new(),
             waiting: BTreeMap::new(),
             stored: Vec::new(),
             pairs: BTreeMap::new(),
@@ -206,7 +206,7 @@ impl Reference {
             refused_at: None,
         };
         let Some(holder) = self.holders.get(id) else {
-            if rank(shown) == 0 && self.proven.contains(id) {
+            if Some(&rank(shown)) < self.proven.get(id) {
                 return id_taken(conn);
             }
             if self.holders.len() >= MAX_CLIENTS {
@@ -335,7 +335,8 @@ impl Reference {
         let old = self.holders.remove(&id).unwrap();
         self.forget_source(&id);
         if rank(old.shown) > 0 {
-            self.proven.insert(id.clone());
+            let before = self.proven.entry(id.clone()).or_default();
+            *before = rank(old.shown).max(*before);
         }
         let first = self
             .waiting

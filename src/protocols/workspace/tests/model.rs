@@ -324,7 +324,7 @@ impl Model for World {
         // What was announced by now is remembered for another 10 s.
         self.clients.advance(Duration::from_secs(10));
         // The names of token holders are remembered for longer.
-        self.clients.harness.shed(Retention::Promised, usize::MAX);
+        self.clients.harness.shed(Retention::Identity, usize::MAX);
         let realm = &self.clients.harness.realm;
         assert!(realm.members.is_empty() && realm.users.is_empty() && realm.claims.is_empty());
         assert!(realm.unauthenticated.is_empty());
