@@ -22,7 +22,7 @@ pub(super) struct Newcomer {
 
 /// Returns the user of a token: its `sub`, if that is a UUID of version 4; otherwise one made of the first 16 bytes of
 /// the SHA-256 of the listener's audience, a zero byte and the `sub`. No other `sub` of the same audience makes the same,
-/// whatever characters they have. `None`: the token has no `sub`.
+/// but one that is that UUID. `None`: the token has no `sub`.
 pub(super) fn user_id_of(claims: &Claims) -> Option<Uuid> {
     let subject = claims.subject.as_deref()?;
     Some(parse_uuid_v4(subject).unwrap_or_else(|| {

@@ -68,6 +68,10 @@ impl FastChat {
             refuse(cx, recipient, text, "user_id");
             return;
         }
+        // Also for one that waits: it must not displace anybody once its token has ended.
+        if newcomer.end.is_some() {
+            cx.expire_at(conn, newcomer.end);
+        }
         if let Some(user) = self.users.get(&user_id) {
             let owner = user.recipient.connection;
             if newcomer.is_proven && !user.state.is_proven {
@@ -81,9 +85,6 @@ impl FastChat {
             return;
         }
         self.remove_pending(conn);
-        if newcomer.end.is_some() {
-            cx.expire_at(conn, newcomer.end);
-        }
         let state = self.take_state(&newcomer);
         let Newcomer { display_name, .. } = newcomer;
         self.connections.insert(conn, user_id);

@@ -50,6 +50,10 @@ impl Loudsync {
                 } else {
                     cx.probe(connection, self.options.takeover_timeout.duration());
                 }
+                // One that waits must not displace anybody once its token has ended.
+                if join.end.is_some() {
+                    cx.expire_at(conn, join.end);
+                }
                 self.pending
                     .start_takeover(conn, connection, (client, join));
                 return Ok(());

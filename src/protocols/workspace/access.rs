@@ -83,7 +83,8 @@ impl Workspace {
             let standing = Standing::Admitted;
             return Ok((None, Right { standing, end }));
         };
-        if self.sanitize_username(&name).as_ref() != Some(&name) {
+        let is_kept = self.sanitize_username(&name).as_ref() == Some(&name);
+        if !is_kept || name_key(&name) != name.to_lowercase() {
             return Err(ErrorReply::unauthorized(format!(
                 "the token's \"sub\", or \"username\", is no username; must have 1 to {} characters, no HTML tags, no \
                  invisible characters, and no white space around it",

@@ -185,6 +185,11 @@ impl Workspace {
         for &conn in &probed {
             cx.probe(conn, self.options.takeover_timeout.duration());
         }
+        // A newcomer must not displace anybody once its token has ended.
+        let right = claim.entitlement.right;
+        if right.end.is_some() && self.members.get(claim.conn).is_none() {
+            right.limit(cx, claim.conn);
+        }
         claim.probed = probed.into_iter().map(|conn| (conn, None)).collect();
         let key = claim.entitlement.key.clone();
         self.claims.claimants.insert(claim.conn, key.clone());

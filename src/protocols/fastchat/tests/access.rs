@@ -26,12 +26,13 @@
 //! | it is never displaced by one | `a_client_without_a_token_cannot_be_a_user_that_has_or_had_one` |
 //! | as long as the listener reads tokens | `once_no_tokens_are_read_a_user_who_had_one_and_has_gone_needs_none` |
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_user_the_probe_decides` |
+//! | one that waits ends with its token, too | `a_client_that_waits_for_a_probe_ends_with_its_token` |
 //! | `/presence/…`: 401, and why | `the_presence_endpoints_need_a_token_where_one_is_demanded` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who a user has proven to be goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
 //! | the same over sockets | `where_a_token_is_demanded_only_one_admits_and_only_as_its_subject`, `a_connection_ends_with_its_token_unless_a_fresh_one_came_before`, `where_a_token_is_not_demanded_one_protects_its_user` |
 
-use crate::base::close::DisconnectReason;
+use crate::base::close::{CloseReason, DisconnectReason};
 use crate::protocols::fastchat::FastChat;
 use crate::protocols::fastchat::identity::user_id_of;
 use crate::realm::{Claims, ConnectionId, HttpReply, MAX_TOKEN_LENGTH, Realm, Retention};
@@ -592,6 +593,21 @@ fn of_two_clients_with_tokens_of_one_user_the_probe_decides() {
 }
 
 #[test]
+fn a_client_that_waits_for_a_probe_ends_with_its_token() {
+    let mut harness = harness();
+    enter_as(&mut harness, 1, ANN);
+    let ending = token(&json!({"sub": ANN, "exp": now() + 3}));
+    let lines = enter(&mut harness, 2, false, &hello_with(&ending));
+    assert_eq!(
+        lines,
+        [&format!("2 ~ expires at {}", now() + 63), "1 ? 5 s"]
+    );
+    let ended = DisconnectReason::Closed(CloseReason::TOKEN_EXPIRED);
+    assert_eq!(harness.disconnect(2, ended), no_lines());
+    assert_eq!(harness.fail_probe(1), no_lines(), "nobody waits");
+}
+
+#[test]
 fn the_presence_endpoints_need_a_token_where_one_is_demanded() {
     let mut harness = harness();
     let answer = |reply: HttpReply| match reply {
@@ -661,9 +677,9 @@ fn what_is_kept_of_tokens_is_counted_and_goes_last() {
     assert!(is_proven(&harness));
     enter_as(&mut harness, 2, BOB);
     harness.disconnect(2, DisconnectReason::Lost);
-    harness.shed(Retention::Promised, 1);
+    harness.shed(Retention::Promised, usize::MAX);
     assert!(is_proven(&harness));
-    let (freed, _) = harness.shed(Retention::Promised, usize::MAX);
+    let (freed, _) = harness.shed(Retention::Identity, usize::MAX);
     assert!(freed > 0 && !is_proven(&harness));
     assert_eq!(stored(&harness), 0);
 }

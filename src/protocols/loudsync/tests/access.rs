@@ -27,6 +27,7 @@
 //! | in whatever way it has left | `a_device_that_had_a_token_is_remembered_however_it_has_left` |
 //! | as long as the listener reads tokens | `once_no_tokens_are_read_a_device_that_had_one_and_has_gone_needs_none` |
 //! | of two holders the usual rule decides | `of_two_clients_with_tokens_of_one_device_the_probe_decides` |
+//! | one that waits ends with its token, too | `a_client_that_waits_for_a_probe_ends_with_its_token` |
 //! | a listener that reads no tokens | `without_access_a_token_is_a_field_like_any_other` |
 //! | what is kept is counted, and who has proven to be which device goes last | `what_is_kept_of_tokens_is_counted_and_goes_last` |
 //! | the same over sockets | `where_a_token_is_demanded_only_one_admits_and_only_as_its_subject`, `a_connection_ends_with_its_token_unless_a_fresh_one_came_before_and_keeps_its_place`, `where_a_token_is_not_demanded_one_protects_its_device` |
@@ -470,7 +471,7 @@ fn a_second_join_can_prove_which_device_a_client_is() {
     let lines = harness.send(2, &join_with("client", &token(&json!({"sub": "phone"}))));
     welcomed(&lines, 2);
     for (conn, session, kind) in [(3, "party", "client"), (4, "other", "host")] {
-        harness.shed(Retention::Promised, usize::MAX);
+        harness.shed(Retention::Identity, usize::MAX);
         let again = enter(&mut harness, conn, false, &join(session, "phone", kind));
         assert_refused(&again, conn);
     }
@@ -537,7 +538,7 @@ fn a_client_without_a_token_cannot_be_a_device_that_has_or_had_one() {
 fn assert_is_remembered(harness: &mut RealmHarness<Loudsync>, device: &str) {
     let opens = join("a-session-of-its-own", device, "host");
     assert_refused(&enter(harness, 1000, false, &opens), 1000);
-    harness.shed(Retention::Promised, usize::MAX);
+    harness.shed(Retention::Identity, usize::MAX);
     welcomed(&enter(harness, 1001, false, &opens), 1001);
 }
 
@@ -550,7 +551,7 @@ fn a_device_with_a_token_is_protected_by_its_connections_whatever_is_remembered(
     let second = json!({"sessionId": "second", "deviceInfo": info, "token": shown});
     welcomed(&enter(&mut harness, 3, true, &message("join", second)), 3);
     let assert_protected = |harness: &mut RealmHarness<Loudsync>, conn: u64, device: &str| {
-        harness.shed(Retention::Promised, usize::MAX);
+        harness.shed(Retention::Identity, usize::MAX);
         for (conn, session, kind) in [(conn, "party", "client"), (conn + 1, "third", "host")] {
             let join = join(session, device, kind);
             assert_refused(&enter(harness, conn, false, &join), conn);
@@ -605,14 +606,14 @@ fn a_device_that_had_a_token_is_remembered_however_it_has_left() {
         ("a newer connection replaces it and leaves", |harness, _| {
             enter_as(harness, 3, "phone", "client");
             harness.fail_probe(2);
-            harness.shed(Retention::Promised, usize::MAX);
+            harness.shed(Retention::Identity, usize::MAX);
             harness.send(3, &bare("leave"));
         }),
     ];
     for (way, leave) in ways {
         let mut harness = harness();
         let id = welcomed(&enter_as(&mut harness, 2, "phone", "client"), 2);
-        harness.shed(Retention::Promised, usize::MAX);
+        harness.shed(Retention::Identity, usize::MAX);
         leave(&mut harness, &id);
         let is_open = harness
             .open_connections()
@@ -622,7 +623,7 @@ fn a_device_that_had_a_token_is_remembered_however_it_has_left() {
     }
     // Nor is the host forgotten when its session ends with it.
     let mut harness = harness();
-    harness.shed(Retention::Promised, usize::MAX);
+    harness.shed(Retention::Identity, usize::MAX);
     harness.disconnect(1, DisconnectReason::Closed(CloseReason::TOO_SLOW));
     assert!(harness.realm.sessions.is_empty());
     assert_is_remembered(&mut harness, "mac");
@@ -649,6 +650,21 @@ fn of_two_clients_with_tokens_of_one_device_the_probe_decides() {
     let lines = harness.fail_probe(2);
     assert_eq!(lines[0], "2 x 4409 connected again elsewhere");
     welcomed(&lines, 4);
+}
+
+#[test]
+fn a_client_that_waits_for_a_probe_ends_with_its_token() {
+    let mut harness = harness();
+    enter_as(&mut harness, 2, "phone", "client");
+    let ending = token(&json!({"sub": "phone", "exp": now() + 3}));
+    let lines = enter(&mut harness, 3, false, &join_with("client", &ending));
+    assert_eq!(
+        lines,
+        ["2 ? 2 s", &format!("3 ~ expires at {}", now() + 63)]
+    );
+    let ended = DisconnectReason::Closed(CloseReason::TOKEN_EXPIRED);
+    assert_eq!(harness.disconnect(3, ended), no_lines());
+    assert_eq!(harness.fail_probe(2), no_lines(), "nobody waits");
 }
 
 #[test]
@@ -689,20 +705,20 @@ fn what_is_kept_of_tokens_is_counted_and_goes_last() {
     assert!(0 < proven && proven < 1000, "{proven}");
     assert_eq!(harness.realm.stored_bytes_of(ConnectionId(1)), proven);
     // As it is connected, its device cannot be forgotten.
-    assert_eq!(harness.shed(Retention::Promised, usize::MAX).0, 0);
+    assert_eq!(harness.shed(Retention::Identity, usize::MAX).0, 0);
     harness.disconnect(1, DisconnectReason::Lost);
     let proven = stored(&harness);
     assert!(0 < proven && proven < 1000, "{proven}");
     harness.advance(SECOND);
     // The abandoned session goes first.
     assert!(harness.shed(Retention::BestEffort, usize::MAX).0 == 0);
-    harness.shed(Retention::Promised, 1);
+    harness.shed(Retention::Promised, usize::MAX);
     assert_eq!(stored(&harness), proven);
     assert_refused(
         &enter(&mut harness, 2, false, &join("party", "mac", "host")),
         2,
     );
-    assert_eq!(harness.shed(Retention::Promised, usize::MAX).0, proven);
+    assert_eq!(harness.shed(Retention::Identity, usize::MAX).0, proven);
     assert_eq!(stored(&harness), 0);
     welcomed(
         &enter(&mut harness, 3, false, &join("party", "mac", "host")),
