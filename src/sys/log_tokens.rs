@@ -12,8 +12,8 @@ pub(crate) const REPLACEMENT: &str = "***";
 /// Length of a signature with HS256: 32 bytes as base64url.
 const SIGNATURE: usize = 43;
 
-/// Least length of a token that begins with a blank or a line end within its header. Shorter ones may be words.
-const LEAST_ODD: usize = 10;
+/// Least length of a first part that is replaced. Fewer characters of a header say nothing, and may be those of a word.
+const LEAST_PART: usize = 10;
 
 /// Copies a line, with [`REPLACEMENT`] instead of each token, in place of what `copy` holds.
 pub(crate) fn redact(line: &[u8], copy: &mut Vec<u8>) {
@@ -54,24 +54,56 @@ fn start_of_token(run: &[u8]) -> Option<usize> {
     if signatures.any(|part| part.len() >= SIGNATURE) {
         return Some(0);
     }
-    // `{"` and a letter, as each library begins the header and the claims; in small letters where a host was expected.
-    let mut beginnings = run.windows(3);
-    let usual = beginnings.position(|it| it.eq_ignore_ascii_case(b"eyJ"));
-    let odd = || (0..run.len()).find(|at| begins_oddly(run, *at));
-    usual.or_else(odd)
+    (0..run.len()).find(|at| {
+        let (before, from) = run.split_at(*at);
+        from.starts_with(b"e") && ends_before_part(before) && begins_token(from)
+    })
 }
 
-/// Returns whether a part of a token begins here whose JSON has white space after the brace, or no letter in front of its
-/// first key.
-fn begins_oddly(run: &[u8], at: usize) -> bool {
-    let (before, from) = run.split_at(at);
-    let is_start = before.last().is_none_or(|it| matches!(it, b'.' | b'='));
-    let is_json = match from {
-        [b'e', b'y', third, ..] => matches!(third, b'A'..=b'D' | b'I'..=b'L'),
-        [b'e', b'w', third, ..] => matches!(third, b'k'..=b'n' | b'o'..=b'r' | b'0'..=b'3'),
-        _ => false,
+/// Returns whether a part of a token can begin behind this. What is glued to a header leaves the header, which says
+/// nothing, and the claims begin behind its dot.
+fn ends_before_part(before: &[u8]) -> bool {
+    before.last().is_none_or(|it| matches!(it, b'.' | b'=')) || ends_with_escape(before)
+}
+
+/// Returns whether a text ends with a byte as URLs escape it, perhaps several times over (`%2E`, `%252E`).
+fn ends_with_escape(text: &[u8]) -> bool {
+    let Some((mut text, digits)) = text.split_last_chunk::<2>() else {
+        return false;
     };
-    is_start && is_json && from.len() >= LEAST_ODD
+    while let Some(rest) = text.strip_suffix(b"25") {
+        text = rest;
+    }
+    digits.iter().all(u8::is_ascii_hexdigit) && text.ends_with(b"%")
+}
+
+/// Returns whether a header or claims begin here, as they are written, or in small letters, as hosts are: those might be a
+/// word, and are no token without claims behind them.
+fn begins_token(from: &[u8]) -> bool {
+    let is_base64url = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+    let length = from.iter().position(|it| !is_base64url(it));
+    let (part, behind) = from.split_at(length.unwrap_or(from.len()));
+    let has_claims = || match behind.strip_prefix(b".") {
+        Some(claims) => opens_json(claims, true) || claims.starts_with(b"e30"),
+        None => false,
+    };
+    part.len() >= LEAST_PART
+        && (opens_json(part, false) || (opens_json(part, true) && has_claims()))
+}
+
+/// Returns whether this is how base64url begins of a JSON object with a key: a brace, and a quote or white space.
+fn opens_json(part: &[u8], in_small_letters: bool) -> bool {
+    let (second, third) = match part {
+        [b'e', second, third, ..] => (*second, *third),
+        _ => return false,
+    };
+    let letters: &[u8] = match second {
+        b'y' => b"ABCDIJKL",
+        b'w' => b"klmnopqr0123",
+        _ => return false,
+    };
+    let is_it = |it: &u8| *it == third || (in_small_letters && it.to_ascii_lowercase() == third);
+    letters.iter().any(is_it)
 }
 
 #[cfg(test)]
@@ -109,9 +141,42 @@ mod tests {
 
     #[test]
     fn no_part_of_a_token_is_left_wherever_it_is_cut() {
-        for length in 3..=TOKEN.len() {
+        for length in LEAST_PART..=TOKEN.len() {
             let cut = format!("a \"{}…", TOKEN.get(..length).unwrap());
             assert_eq!(redacted(&cut), "a \"***…", "{cut}");
+        }
+    }
+
+    #[test]
+    fn no_claims_are_left_of_a_token_in_small_letters_wherever_it_is_cut() {
+        let lower = TOKEN.to_lowercase();
+        for length in lower.find('.').unwrap() + 4..=lower.len() {
+            let cut = format!("\"https://{}\"…", lower.get(..length).unwrap());
+            assert_eq!(redacted(&cut), "\"https://***\"…", "{cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_glued_to_a_token_leaves_no_more_than_its_header() {
+        let (header, rest) = TOKEN.split_once('.').unwrap();
+        let (claims, _) = rest.split_once('.').unwrap();
+        let cut_signature = rest.get(..claims.len() + 20).unwrap();
+        let claims = [claims, cut_signature, claims.get(..LEAST_PART).unwrap()];
+        // A line end that JSON escapes, a prefix, and the length in front of a text.
+        for before in ["\\n", "bearer-", "user_", "t"] {
+            for claims in claims {
+                let left = redacted(&format!("{before}{header}.{claims}"));
+                assert_eq!(left, format!("{before}{header}.***"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_in_a_url_that_is_escaped_again_is_replaced() {
+        for (dot, equals) in [("%2E", "%3D"), ("%252e", "%253d"), ("%25252E", "%25253D")] {
+            let token = TOKEN.replace('.', dot);
+            let line = redacted(&format!("/ws%3Ftoken{equals}{token}"));
+            assert_eq!(line, format!("/ws%3Ftoken{equals}***"));
         }
     }
 
@@ -137,6 +202,9 @@ mod tests {
             "",
             "fastchat on 127.0.0.1:8000: 1.2.3.4 is refused with 403: origin \"https://www.chat.example\"",
             "id \"11111111-1111-4111-8111-111111111111\", /static/app.min.js, 10.0.0.0/8, keyIsDown",
+            "peerjs/joeyjones, id \"keyJones\", /static/keyjar.json, moneyJournalist.example, joeyJonesTheThird",
+            "to admit its pages, write it into \"origins\": [\"https://turkeyjerky.example\"]",
+            "host \"eyjafjallajokull.is\", \"eyjafjallajokull.eu\", eyjafjallajokull, eyJones, eyJ.eyJ, a%20eyjolfur.txt",
             "reworked.the.newcomer's eyebrows, key=ewok, an ewok.txt",
             "<6>ready in 1.5 ms; limits: at most 512 connections",
         ] {
