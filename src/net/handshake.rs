@@ -105,13 +105,13 @@ impl Handshake<'_> {
             }
             Ok(Ok(())) => {
                 log.log_open();
-                let access: Arc<dyn TokenReader> = Arc::clone(&listener.shared.access) as _;
+                let tokens: Arc<dyn TokenReader> = Arc::clone(&listener.tokens) as _;
                 return Some(Connection::new(
                     http.socket,
                     http.already_read,
                     &upgrade_response,
                     link,
-                    (listener.protocol.new_decoder)(&access),
+                    (listener.protocol.new_decoder)(&tokens),
                     &listener.settings,
                     log,
                 ));
@@ -352,8 +352,8 @@ fn connect_request(
         address,
         access: Access::default(),
     };
-    let access = &listener.shared.access;
-    request.access = access.of_request(head, &request, listener.protocol);
+    let (tokens, logged) = (&listener.tokens, listener.logged_address(address));
+    request.access = tokens.of_request(head, &request, listener.protocol, logged);
     request
 }
 

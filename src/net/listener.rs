@@ -10,13 +10,13 @@ use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::access::CurrentAccess;
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
+use crate::net::listener_tokens::ListenerTokens;
+use crate::net::notice_lines::{ClientName, NoticeLines};
 use crate::net::notice_log::{Notice, NoticeLog};
 use crate::net::server_state::ServerState;
 use crate::realm::Protocol;
-use crate::sys::log_fields::{self, field, text};
 use async_std::channel::Receiver;
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ pub(crate) struct ListenerShared {
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
     /// `access` of the listener.
     pub(crate) access: Arc<CurrentAccess>,
-    notices: NoticeLog,
+    notices: Arc<NoticeLog>,
 }
 
 impl ListenerShared {
@@ -56,7 +56,7 @@ impl ListenerShared {
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
             access: CurrentAccess::new(settings.access.as_ref()),
-            notices: NoticeLog::default(),
+            notices: Arc::default(),
         })
     }
 
@@ -81,6 +81,9 @@ pub(crate) struct ListenerState {
     /// Hosts that requests must name; `None`: any.
     pub(crate) checked_hosts: Option<Hosts>,
     pub(crate) settings: ListenerSettings,
+    /// The reader of its clients' access tokens, which outlives these settings in their connections.
+    pub(crate) tokens: Arc<ListenerTokens>,
+    lines: NoticeLines,
 }
 
 impl ListenerState {
@@ -94,10 +97,21 @@ impl ListenerState {
             config.endpoint(),
             config.checked_hosts(is_loopback(&address)),
         );
+        let lines = NoticeLines {
+            log: Arc::clone(&shared.notices),
+            protocol: config.protocol.name,
+            listener: Arc::clone(&address),
+        };
+        let tokens = ListenerTokens {
+            access: Arc::clone(&shared.access),
+            lines: lines.clone(),
+        };
         Self {
             server,
             shared,
             address,
+            tokens: Arc::new(tokens),
+            lines,
             protocol: config.protocol,
             endpoint,
             checked_hosts,
@@ -131,32 +145,8 @@ impl ListenerState {
         if let Some(refusal) = notice.refusal() {
             self.counters().record_refused(refusal);
         }
-        let Some(unlogged) = self.shared.notices.record(notice, Instant::now()) else {
-            return;
-        };
-        let (name, listener, details) = (self.protocol_name(), &self.address, details());
         let address = self.logged_address(client);
-        let client = ClientName(address);
-        let more = match unlogged {
-            0 => String::new(),
-            unlogged => format!(" ({unlogged} more before)"),
-        };
-        let fields = [
-            field("protocol", name),
-            text("listener", listener),
-            address
-                .as_ref()
-                .and_then(|address| text("address", address)),
-            notice.status().and_then(|status| field("code", status)),
-            text("reason", &details),
-        ];
-        // What is before the details is chosen by the server alone: the filter for fail2ban relies on it
-        // (`systemd/examples/fail2ban`).
-        log_fields::log(
-            notice.level(),
-            &fields,
-            format_args!("{name} on {listener}: {client} is {notice}: {details}{more}"),
-        );
+        self.lines.log(notice, address, details);
     }
 
     /// Logs once a minute that a handshake came over HTTP/1.0.
@@ -174,13 +164,7 @@ impl ListenerState {
     /// Logs the number of notices without a line of their own, of the kinds whose time is over at `now`,
     /// or of all if that is `None`.
     pub(crate) fn log_notice_counts(&self, now: Option<Instant>) {
-        let (name, address) = (self.protocol_name(), &self.address);
-        for (notice, count) in self.shared.notices.take_counts(now) {
-            log::log!(
-                notice.level(),
-                "{name} on {address}: {count} more were {notice}"
-            );
-        }
+        self.lines.log_counts(now);
     }
 
     /// Returns the address of a client for the log; `None` without `log_addresses`.
@@ -216,18 +200,6 @@ impl ListenerState {
             &server.rejection_limit,
             &server.unanswered,
         )
-    }
-}
-
-/// Displays a client as the log names it.
-pub(crate) struct ClientName(pub(crate) Option<ClientAddress>);
-
-impl fmt::Display for ClientName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(address) => address.fmt(f),
-            None => f.write_str("a client"),
-        }
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) mod http;
 pub(crate) mod listen_socket;
 pub(crate) mod listener;
 pub(crate) mod listener_set;
+mod listener_tokens;
+mod notice_lines;
 mod notice_log;
 pub(crate) mod proxy_protocol;
 pub(crate) mod server_state;

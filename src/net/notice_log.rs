@@ -4,6 +4,7 @@
 
 use crate::broker::Refusal;
 use crate::net::http::request::WrongProtocol;
+use crate::realm::TokenError;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +32,9 @@ pub(crate) enum Notice {
     ProxyHeader,
     /// A peer that is not in `trusted_proxies` names another client address, which is not believed.
     UntrustedForwarding,
+    /// A client has sent an access token that is refused for this reason. What becomes of the client is not said by it:
+    /// the realm decides that.
+    Token(TokenError),
 }
 
 impl Notice {
@@ -61,7 +65,7 @@ impl Notice {
     pub(crate) const fn refusal(self) -> Option<Refusal> {
         let reason = match self {
             Self::Refused(status) => return Some(Refusal::Status(status)),
-            Self::UntrustedForwarding => return None,
+            Self::UntrustedForwarding | Self::Token(_) => return None,
             Self::TimedOut => "timeout",
             Self::WrongProtocol(WrongProtocol::Tls) => "tls",
             Self::WrongProtocol(WrongProtocol::Http2) => "http2",
@@ -74,7 +78,7 @@ impl Notice {
     /// Returns the level of its log lines: `warn` for what the operator has to mend.
     pub(crate) const fn level(self) -> log::Level {
         match self {
-            Self::Refused(_) | Self::TimedOut => log::Level::Info,
+            Self::Refused(_) | Self::TimedOut | Self::Token(_) => log::Level::Info,
             Self::WrongProtocol(_) | Self::ProxyHeader | Self::UntrustedForwarding => {
                 log::Level::Warn
             }
@@ -95,12 +99,28 @@ impl fmt::Display for Notice {
             }
             Self::ProxyHeader => f.write_str("refused for its PROXY header"),
             Self::UntrustedForwarding => f.write_str("not trusted as a proxy"),
+            Self::Token(error) => write!(f, "refused for a token that {}", fault(*error)),
         }
     }
 }
 
-/// Capacity for all kinds of notices: the statuses that the server sends, and six others.
-const MAX_KINDS: usize = 24;
+/// Returns what is wrong with a token. Nothing in it is the client's choice.
+const fn fault(token: TokenError) -> &'static str {
+    match token {
+        TokenError::TooLong => "has more than 8192 bytes",
+        TokenError::Malformed => "is no JSON Web Token, or whose claims have wrong types",
+        TokenError::Algorithm => "is not signed with HS256, or has \"crit\"",
+        TokenError::Signature => "is not signed with this listener's secret",
+        TokenError::Audience => "is for another audience",
+        TokenError::Expired => "has expired",
+        TokenError::NotYetValid => "is not valid yet",
+        TokenError::Ambiguous => "disagrees with another one",
+        TokenError::Missing => "is missing",
+    }
+}
+
+/// Capacity for all kinds of notices: the statuses that the server sends, and those about tokens, and six others.
+const MAX_KINDS: usize = 32;
 
 /// The notices of one listener.
 pub(crate) struct NoticeLog {
@@ -232,6 +252,8 @@ mod tests {
             Notice::WrongProtocol(WrongProtocol::ProxyHeader),
             Notice::ProxyHeader,
             Notice::UntrustedForwarding,
+            Notice::Token(TokenError::Signature),
+            Notice::Token(TokenError::Expired),
         ];
         for kind in kinds {
             assert_eq!(log.record(kind, start), Some(0), "{kind:?}");

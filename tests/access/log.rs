@@ -1,6 +1,6 @@
-//! No access token is ever in the log, or in what the status port says, however a client sends it.
+//! No access token is ever in the log, or in what the status port says, however a client sends it. Why one is refused is.
 
-use crate::common::tokens::{HS256, OTHER_SECRET, access, sign, token};
+use crate::common::tokens::{HS256, OTHER_SECRET, access, seconds_from_now, sign, token};
 use crate::common::{Client, Daemon, http, merge, tcp};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -171,4 +171,83 @@ fn a_json_log_has_no_token() {
 #[test]
 fn a_journal_has_no_token() {
     assert_logs_no_token("journal", true);
+}
+
+/// Returns the lines that say why a token is refused, each without the name of its listener.
+fn refusals(mut daemon: Daemon, protocol: &str) -> Vec<String> {
+    let listener = format!("{protocol} on {}: ", daemon.address());
+    let log = daemon.stop_and_read_log();
+    let lines = log.iter().filter_map(|line| {
+        let (_, line) = line.split_once(&listener)?;
+        line.contains("for a token").then(|| line.to_owned())
+    });
+    lines.collect()
+}
+
+#[test]
+fn why_the_token_of_a_request_is_refused_is_logged_once_for_each_reason() {
+    let daemon = Daemon::start_protocol("peerjs", access(&json!({"audience": "calls"})));
+    let claims = json!({"sub": "ann", "aud": "calls"});
+    let with = |more: Value| token(&merge(claims.clone(), &more));
+    let wrong = [
+        sign(HS256, &claims, OTHER_SECRET),
+        sign(r#"{"alg":"none"}"#, &claims, OTHER_SECRET),
+        with(json!({"aud": "mail"})),
+        with(json!({"exp": seconds_from_now(-61)})),
+        with(json!({"nbf": seconds_from_now(3600)})),
+        "a.b.c".to_owned(),
+    ];
+    for token in wrong.iter().chain(&wrong) {
+        let target = format!("/peerjs?key=peerjs&id=ann&token={token}");
+        let mut client = Client::connect(daemon.address(), &target);
+        assert_eq!(client.receive_json()["type"], "ERROR");
+        assert_eq!(client.expect_close().0, 4401);
+    }
+    // Neither a good token nor none is logged.
+    let target = format!("/peerjs?key=peerjs&id=ann&token={}", with(json!({})));
+    let mut ann = Client::connect(daemon.address(), &target);
+    assert_eq!(ann.receive_json()["type"], "OPEN");
+    let mut ben = Client::connect(daemon.address(), "/peerjs?key=peerjs&id=ben&token=made-up");
+    assert_eq!(ben.receive_json()["type"], "ERROR");
+    ann.close();
+    ben.close();
+
+    let more = format!(
+        "; \"switchboard token --check --listener peerjs={}\" says more of a token",
+        daemon.address()
+    );
+    let lines = refusals(daemon, "peerjs");
+    let (first, counts) = lines.split_at(wrong.len());
+    for (line, reason) in first.iter().zip([
+        "is not signed with this listener's secret: give its issuer the secret of this listener, byte for byte",
+        "is not signed with HS256, or has \"crit\": ",
+        "is for another audience: let its issuer write \"audience\" of this listener's",
+        "has expired: the client needs a new one; if it is new, compare the clocks",
+        "is not valid yet: compare the clocks of this machine and of the issuer",
+        "is no JSON Web Token, or whose claims have wrong types: ",
+    ]) {
+        let expected = format!("127.0.0.1 is refused for a token that {reason}");
+        assert!(line.starts_with(&expected), "{line} is not {expected}");
+        assert!(line.ends_with(&more), "{line} lacks {more}");
+    }
+    assert_eq!(counts.len(), wrong.len(), "{counts:?}");
+    assert_eq!(
+        counts[0],
+        "1 more were refused for a token that is not signed with this listener's secret"
+    );
+}
+
+#[test]
+fn why_the_token_of_a_message_is_refused_is_logged_too() {
+    let daemon = Daemon::start_protocol("fastchat", access(&json!({})));
+    let mut client = Client::connect(daemon.address(), "/ws");
+    let token = sign(HS256, json!({"sub": "ann"}), OTHER_SECRET);
+    let hello = json!({"type": "HELLO", "data": {"display_name": "Ann", "token": token}});
+    client.send(hello.to_string());
+    assert_eq!(client.receive_json()["type"], "ERROR");
+    client.close();
+    let lines = refusals(daemon, "fastchat");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let expected = "a client is refused for a token that is not signed with this listener's secret: give its issuer";
+    assert!(lines[0].starts_with(expected), "{lines:?}");
 }
