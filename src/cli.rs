@@ -7,6 +7,7 @@ mod table;
 pub mod token;
 mod token_check;
 mod token_flags;
+mod token_meaning;
 
 use crate::base::ip::Network;
 use crate::base::log_escape::Quoted;
@@ -32,8 +33,9 @@ Usage:
                                 print an access token for a listener that has \"access\",
                                 which is a PROTOCOL, its ADDRESS or PROTOCOL=ADDRESS
   switchboard token --check --listener LISTENER [TOKEN]
-                                print what is in a token, and whether the listener admits
-                                it; without TOKEN it is read from standard input
+                                print what is in a token, and whether signature, audience
+                                and times are right for the listener; without TOKEN it is
+                                read from standard input
 
 Of a daemon that runs, which is found by its setting status:
   switchboard status [OPTIONS]  print how it is
@@ -323,6 +325,12 @@ mod tests {
             parsed("help log"),
             arguments(Command::Explain(Some("log".to_owned())), None)
         );
+        assert_eq!(parsed("-h"), arguments(Command::Help, None));
+        assert_eq!(parsed("check --version"), arguments(Command::Version, None));
+    }
+
+    #[test]
+    fn the_usages_of_operators_commands_in_the_help_are_parsed() {
         for (line, operation) in [
             ("status", Operation::Status),
             ("clients", Operation::Clients),
@@ -352,6 +360,10 @@ mod tests {
                 arguments(Command::Operator(operation), Some("a.json"))
             );
         }
+    }
+
+    #[test]
+    fn the_usages_of_token_in_the_help_are_parsed() {
         let made = TokenCommand::Make {
             listener: "peerjs".to_owned(),
             request: TokenRequest {
@@ -375,8 +387,6 @@ mod tests {
                 arguments(Command::Token(checked), None)
             );
         }
-        assert_eq!(parsed("-h"), arguments(Command::Help, None));
-        assert_eq!(parsed("check --version"), arguments(Command::Version, None));
     }
 
     #[test]

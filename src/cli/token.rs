@@ -3,6 +3,7 @@
 use super::operator::Outcome;
 use super::token_check::check;
 use super::token_flags::{Moment, TokenCommand, TokenRequest};
+use super::token_meaning::{name, unknown_role};
 use crate::base::log_escape::Quoted;
 use crate::config::{AccessSettings, Config, Listener};
 use crate::realm::MAX_TOKEN_LENGTH;
@@ -35,7 +36,7 @@ pub fn run(
                 Some(token) => token.clone(),
                 None => read(input)?,
             };
-            Ok(check(token.trim(), &name(listener), access, now))
+            Ok(check(token.trim(), listener, access, now))
         }
     }
 }
@@ -56,14 +57,16 @@ fn make(
             name(listener)
         ));
     }
+    let unknown = request.roles.iter();
+    let mut unknown = unknown.filter_map(|role| {
+        let problem = unknown_role(listener.protocol, role)?;
+        Some(format!("--role {}: {problem}", Quoted(role)))
+    });
+    if let Some(problem) = unknown.next() {
+        return Err(problem);
+    }
+    let (not_before, expires) = times(request, now)?;
     let text = |text: Option<&str>| text.map(|text| json!(text));
-    let time = |flag: &str, moment: Option<Moment>| {
-        let seconds = |moment: Moment| {
-            let time = moment.since_epoch(now).map(|time| json!(time.as_secs()));
-            time.ok_or_else(|| format!("--{flag}: write a time that clocks can have"))
-        };
-        moment.map(seconds).transpose()
-    };
     let issued = Moment::At(now).since_epoch(now);
     let claims = [
         ("aud", text(audience)),
@@ -74,8 +77,8 @@ fn make(
             (!request.roles.is_empty()).then(|| json!(request.roles)),
         ),
         ("iat", issued.map(|time| json!(time.as_secs()))),
-        ("nbf", time("not-before", request.not_before)?),
-        ("exp", time("expires", request.expires)?),
+        ("nbf", not_before.map(|time| json!(time))),
+        ("exp", expires.map(|time| json!(time))),
     ];
     let claims = claims.into_iter();
     let claims = claims.filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -94,6 +97,27 @@ fn make(
         output: format!("{token}\n"),
         problems: Vec::new(),
     })
+}
+
+/// Returns the seconds since the Unix epoch from which a token is valid, and at which it expires.
+///
+/// # Errors
+/// One of them is beyond all clocks, or the token would expire before it is valid.
+fn times(request: &TokenRequest, now: SystemTime) -> Result<(Option<u64>, Option<u64>), String> {
+    let time = |flag: &str, moment: Option<Moment>| {
+        let seconds = |moment: Moment| {
+            let time = moment.since_epoch(now).map(|time| time.as_secs());
+            time.ok_or_else(|| format!("--{flag}: write a time that clocks can have"))
+        };
+        moment.map(seconds).transpose()
+    };
+    let not_before = time("not-before", request.not_before)?;
+    let expires = time("expires", request.expires)?;
+    let is_never_valid = not_before.zip(expires).is_some_and(|(nbf, exp)| nbf >= exp);
+    match is_never_valid {
+        true => Err("--not-before: write a time that is before --expires".to_owned()),
+        false => Ok((not_before, expires)),
+    }
 }
 
 /// Returns the listener of this name and its setting `access`.
@@ -147,14 +171,6 @@ fn find<'a>(config: &'a Config, given: &str) -> Result<(&'a Listener, &'a Access
 /// Returns a listener as the flag `--listen` names it.
 fn flag(listener: &Listener) -> String {
     format!("{}={}", listener.protocol.name, listener.settings.address)
-}
-
-/// Returns a listener as the log names it.
-fn name(listener: &Listener) -> String {
-    format!(
-        "{} on {}",
-        listener.protocol.name, listener.settings.address
-    )
 }
 
 /// Reads a token from standard input: a line, after which a person at a terminal need not end the input.

@@ -2,10 +2,11 @@
 
 use super::operator::Outcome;
 use super::table::table;
+use super::token_meaning::{name, warnings};
 use crate::base::log_escape::{Quoted, escape};
-use crate::config::AccessSettings;
-use crate::realm::TokenError;
+use crate::config::{AccessSettings, Listener};
 use crate::realm::access::LEEWAY;
+use crate::realm::{Claims, TokenError};
 use crate::toolkit::jwt::{Secret, Verifier};
 use data_encoding::BASE64URL_NOPAD as BASE64URL;
 use humantime::{format_duration, format_rfc3339_seconds};
@@ -21,10 +22,11 @@ const PROBABLY_MILLISECONDS: f64 = 1e11;
 /// The claims that are times.
 const TIMES: [&str; 3] = ["exp", "nbf", "iat"];
 
-/// Returns what is in a token, and whether the listener of this name admits it, or what is wrong with it.
+/// Returns what is in a token, and what is right or wrong with it for this listener. Whether a client is admitted with it
+/// is for the protocol to say: an id may be too long for that, for example.
 pub(super) fn check(
     token: &str,
-    listener: &str,
+    listener: &Listener,
     access: &AccessSettings,
     now: SystemTime,
 ) -> Outcome {
@@ -32,18 +34,10 @@ pub(super) fn check(
     let read = access.verifier.read(token);
     let checked = read.and_then(|claims| claims.valid_at(now));
     let verdict = match checked {
-        Ok(claims) => {
-            let until = claims.end().map_or("for ever".to_owned(), |end| {
-                let leeway = LEEWAY.as_secs();
-                format!("until {}, {leeway} s after \"exp\"", utc(end))
-            });
-            Ok(format!(
-                "{listener} admits it {until}; signed with {}\n",
-                signed_with(token, &access.verifier)
-            ))
-        }
+        Ok(claims) => Ok(verdict_of(token, &claims, listener, access)),
         Err(error) => Err(format!(
-            "{listener} refuses it: {}",
+            "{} refuses it: {}",
+            name(listener),
             why(error, token, access, now)
         )),
     };
@@ -51,6 +45,32 @@ pub(super) fn check(
         output: output.unwrap_or_default() + verdict.as_deref().unwrap_or_default(),
         problems: verdict.err().into_iter().collect(),
     }
+}
+
+/// Returns what is right with a token, and what is probably not meant.
+fn verdict_of(
+    token: &str,
+    claims: &Claims,
+    listener: &Listener,
+    access: &AccessSettings,
+) -> String {
+    let checked = match claims.audience {
+        Some(_) => "signature, audience and times",
+        None => "signature and times",
+    };
+    let until = claims.end().map_or("for ever".to_owned(), |end| {
+        let leeway = LEEWAY.as_secs();
+        format!("until {}, {leeway} s after \"exp\"", utc(end))
+    });
+    let mut verdict = format!(
+        "its {checked} are right for {} {until}; signed with {}\n",
+        name(listener),
+        signed_with(token, &access.verifier)
+    );
+    for warning in warnings(listener.protocol, claims) {
+        verdict += &format!("warning: {warning}\n");
+    }
+    verdict
 }
 
 /// The header and the claims of a token, whoever has signed it.

@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-/// The configuration of a listener with this `access`.
+/// The configuration of a listener of each protocol with this `access`, and one of FastChat without.
 fn config(access: &Value) -> TemporaryPath {
-    let listener = json!({"protocol": "peerjs", "address": "localhost:9000", "access": access});
-    private_file(&json!({"listeners": [listener, {"protocol": "fastchat"}]}).to_string())
+    let protocols = ["peerjs", "peerdrop", "loudsync", "workspace"];
+    let with_access = |protocol| json!({"protocol": protocol, "access": access});
+    let mut listeners: Vec<Value> = protocols.map(with_access).into();
+    listeners.push(json!({"protocol": "fastchat"}));
+    private_file(&json!({ "listeners": listeners }).to_string())
 }
 
 /// The configuration of a listener with [`SECRET`].
@@ -38,9 +41,10 @@ fn run_with_input(mut command: Command, input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Has the listener PeerJS check a token.
-fn check(config: &TemporaryPath, token: &str) -> Output {
-    run_with_input(command(config, "--check --listener peerjs"), token)
+/// Has the listener of a protocol check a token.
+fn check(config: &TemporaryPath, protocol: &str, token: &str) -> Output {
+    let line = format!("--check --listener {protocol}");
+    run_with_input(command(config, &line), token)
 }
 
 /// Makes a token, and returns it with its claims.
@@ -56,10 +60,10 @@ fn make(config: &TemporaryPath, line: &str) -> (String, Value) {
     (token, claims)
 }
 
-/// Asserts that the listener admits a token, and returns what the command prints.
+/// Asserts that a token is right for the listener of a protocol, and returns what the command prints.
 #[track_caller]
-fn assert_admitted(config: &TemporaryPath, token: &str) -> String {
-    let output = check(config, token);
+fn assert_right(config: &TemporaryPath, protocol: &str, token: &str) -> String {
+    let output = check(config, protocol, token);
     assert_eq!(
         (output.status.code(), stderr(&output)),
         (Some(0), String::new())
@@ -70,7 +74,7 @@ fn assert_admitted(config: &TemporaryPath, token: &str) -> String {
 /// Asserts that the listener refuses a token for this reason.
 #[track_caller]
 fn assert_refused(config: &TemporaryPath, token: &str, reason: &str) {
-    let output = check(config, token);
+    let output = check(config, "peerjs", token);
     assert_eq!(output.status.code(), Some(1), "{reason}: {output:?}");
     let expected = format!("switchboard: peerjs on localhost:9000 refuses it: {reason}");
     let stderr = stderr(&output);
@@ -90,12 +94,12 @@ fn assert_wrong(config: &TemporaryPath, line: &str, problem: &str) {
 }
 
 #[test]
-fn a_token_says_what_was_asked_for_and_the_listener_admits_it() {
+fn a_token_says_what_was_asked_for_and_is_right_for_the_listener() {
     let config = config(&json!({"secret": SECRET, "audience": "chat.example"}));
     let before = seconds_from_now(0);
     let (token, claims) = make(
         &config,
-        "--listener peerjs --subject ann --name Ann --role create --role join --not-before 0s --expires 1d",
+        "--listener peerdrop --subject ann --name Ann --role create --role join --not-before 0s --expires 1d",
     );
     let time = |name: &str| claims[name].as_i64().unwrap();
     assert!((before..=seconds_from_now(0)).contains(&time("iat")));
@@ -108,13 +112,13 @@ fn a_token_says_what_was_asked_for_and_the_listener_admits_it() {
             "iat": time("iat"), "nbf": time("nbf"), "exp": time("exp"),
         })
     );
-    let text = assert_admitted(&config, &token);
+    let text = assert_right(&config, "peerdrop", &token);
     for part in [
         "alg    \"HS256\"\n",
         "aud    \"chat.example\"\n",
         "roles  [\"create\",\"join\"]\n",
         "Z (in 23h 59m ",
-        "peerjs on localhost:9000 admits it until ",
+        "its signature, audience and times are right for peerdrop on localhost:9081 until ",
         ", 60 s after \"exp\"; signed with the secret\n",
     ] {
         // A second may have passed, or none.
@@ -122,7 +126,7 @@ fn a_token_says_what_was_asked_for_and_the_listener_admits_it() {
         assert!(text.contains(part), "{text} lacks {part}");
     }
     // As an operand, too.
-    let mut with_operand = command(&config, "--check --listener peerjs");
+    let mut with_operand = command(&config, "--check --listener peerdrop");
     let output = with_operand.arg(&token).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
@@ -132,8 +136,11 @@ fn what_is_not_asked_for_is_not_in_a_token() {
     let (token, mut claims) = make(&plain(), "--listener peerjs --expires never");
     claims["iat"].take();
     assert_eq!(claims, json!({ "iat": null }));
-    let text = assert_admitted(&plain(), &token);
-    assert!(text.contains(" admits it for ever; "), "{text}");
+    let text = assert_right(&plain(), "peerjs", &token);
+    assert!(
+        text.contains("its signature and times are right for peerjs on localhost:9000 for ever; "),
+        "{text}"
+    );
     let (_, claims) = make(
         &plain(),
         "--listener peerjs --expires 2030-01-31T12:00:00Z --audience chat",
@@ -144,14 +151,21 @@ fn what_is_not_asked_for_is_not_in_a_token() {
     );
 }
 
+/// The configuration of listeners for an audience.
+fn for_chat() -> TemporaryPath {
+    config(&json!({"secret": SECRET, "audience": "chat"}))
+}
+
+/// Returns a token for that audience with these claims.
+fn of(claims: Value) -> String {
+    token(&merge(json!({"sub": "ann", "aud": "chat"}), &claims))
+}
+
 #[test]
-fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
-    let config = config(&json!({"secret": SECRET, "audience": "chat"}));
-    let of = |claims: Value| token(&merge(json!({"sub": "ann", "aud": "chat"}), &claims));
+fn a_token_of_a_wrong_form_is_told_what_would_be_right() {
+    let (config, right) = (for_chat(), of(json!({})));
+    assert_right(&config, "peerjs", &right);
     let with_header = |header: &str| sign(header, r#"{"aud":"chat"}"#, SECRET);
-    let right = of(json!({}));
-    assert_admitted(&config, &right);
-    let (signed_part, signature) = right.rsplit_once('.').unwrap();
     for (token, reason) in [
         (
             "ann".to_owned(),
@@ -171,6 +185,16 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             sign(HS256, "ann", SECRET),
             "its payload must be a JSON object",
         ),
+    ] {
+        assert_refused(&config, &token, reason);
+    }
+}
+
+#[test]
+fn a_token_with_a_wrong_header_is_told_what_would_be_right() {
+    let config = for_chat();
+    let with_header = |header: &str| sign(header, r#"{"aud":"chat"}"#, SECRET);
+    for (token, reason) in [
         (
             with_header("{}"),
             "its header must have \"alg\", which is \"HS256\"",
@@ -187,6 +211,16 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             with_header(r#"{"alg":"HS256","crit":["exp"]}"#),
             "its header has \"crit\"; leave it out",
         ),
+    ] {
+        assert_refused(&config, &token, reason);
+    }
+}
+
+#[test]
+fn a_token_with_a_wrong_signature_is_told_with_what_to_sign() {
+    let (config, right) = (for_chat(), of(json!({})));
+    let (signed_part, signature) = right.rsplit_once('.').unwrap();
+    for (token, reason) in [
         (
             format!("{signed_part}."),
             "it is not signed with the secret of this listener; give the issuer the same",
@@ -203,6 +237,15 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             format!("{signed_part}x.{signature}"),
             "it is not signed with the secret of this listener",
         ),
+    ] {
+        assert_refused(&config, &token, reason);
+    }
+}
+
+#[test]
+fn a_token_with_a_claim_of_a_wrong_type_is_told_which_and_what_would_be_right() {
+    let config = for_chat();
+    for (token, reason) in [
         (of(json!({"sub": 7})), "its \"sub\" must be a text, not 7"),
         (
             of(json!({"name": null})),
@@ -224,6 +267,15 @@ fn a_refused_token_is_told_exactly_why_and_what_would_be_right() {
             sign(HS256, r#"{"sub":"a","sub":"b"}"#, SECRET),
             "a claim stands twice in it; write each once",
         ),
+    ] {
+        assert_refused(&config, &token, reason);
+    }
+}
+
+#[test]
+fn a_token_for_others_or_another_time_or_too_long_is_told_so() {
+    let config = for_chat();
+    for (token, reason) in [
         (
             of(json!({"aud": "mail"})),
             "its \"aud\" must be \"chat\" or have it in a list; it is \"mail\"",
@@ -273,7 +325,7 @@ fn a_secret_that_the_issuer_has_decoded_is_recognized() {
 #[test]
 fn what_is_in_a_token_is_shown_also_if_it_is_refused_and_cannot_change_the_terminal() {
     let claims = "{\"sub\":\"\u{202e}\\u001b[2J\",\"iat\":1000,\"other\":[1]}";
-    let output = check(&plain(), &sign(HS256, claims, OTHER_SECRET));
+    let output = check(&plain(), "peerjs", &sign(HS256, claims, OTHER_SECRET));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(!text.contains(['\u{202e}', '\u{1b}']), "{text:?}");
     for part in [
@@ -290,12 +342,12 @@ fn while_secrets_are_changed_the_first_one_signs_and_both_are_admitted() {
     let file = private_file(&format!("{OTHER_SECRET}\n\n  {SECRET}\n"));
     let both = config(&json!({"secret_file": file.to_str().unwrap()}));
     let (new, _) = make(&both, "--listener peerjs --subject ann --expires 1h");
-    let text = assert_admitted(&both, &new);
+    let text = assert_right(&both, "peerjs", &new);
     assert!(
         text.contains("signed with the first of two secrets, which is the new one"),
         "{text}"
     );
-    let text = assert_admitted(&both, &token(&json!({"sub": "ann"})));
+    let text = assert_right(&both, "peerjs", &token(&json!({"sub": "ann"})));
     assert!(
         text.contains("signed with the second of two secrets, which is the old one"),
         "{text}"
@@ -352,17 +404,9 @@ fn a_listener_is_named_by_its_protocol_or_its_address_if_there_are_several() {
 }
 
 #[test]
-fn what_cannot_be_is_told_what_to_write() {
-    let config = config(&json!({"secret": SECRET, "audience": "chat"}));
+fn a_time_that_no_token_can_have_is_told_what_to_write() {
+    let config = for_chat();
     for (line, problem) in [
-        (
-            "",
-            "token: write for which listener of the configuration, such as --listener peerjs",
-        ),
-        (
-            "--check",
-            "token: write for which listener of the configuration",
-        ),
         (
             "--listener peerjs",
             "token: write how long it is valid, such as --expires 1d, or --expires never",
@@ -380,6 +424,23 @@ fn what_cannot_be_is_told_what_to_write() {
         (
             "--listener peerjs --expires 999999999999years",
             "--expires: write a time",
+        ),
+        (
+            "--listener peerjs --expires 1h --not-before 2h",
+            "--not-before: write a time that is before --expires\n",
+        ),
+    ] {
+        assert_wrong(&config, line, problem);
+    }
+}
+
+#[test]
+fn what_no_token_can_say_is_told_what_to_write() {
+    let config = for_chat();
+    for (line, problem) in [
+        (
+            "",
+            "token: write for which listener of the configuration, such as --listener peerjs",
         ),
         (
             "--listener peerjs --expires 1d --expires 2d",
@@ -403,25 +464,30 @@ fn what_cannot_be_is_told_what_to_write() {
              another audience",
         ),
         (
-            "--check --listener peerjs --subject ann",
-            "--subject cannot be used with --check, which reads what a token says",
-        ),
-        (
-            "--check --listener peerjs a.b.c d",
-            "unexpected argument \"d\"",
-        ),
-        (
-            "--check --listener peerjs",
-            "token: write a token on standard input, or behind --check",
-        ),
-        (
             "--listener fastchat --expires 1d",
             "fastchat on localhost:8000 reads no tokens: write \"access\": {\"secret_file\": \
              \"/etc/switchboard/access.secret\"} for this listener into the configuration",
         ),
+        (
+            "--listener peerjs --expires 1d --role host",
+            "--role \"host\": peerjs knows no roles; leave this out\n",
+        ),
+        (
+            "--listener loudsync --expires 1d --role hots",
+            "--role \"hots\": loudsync knows host alone\n",
+        ),
+        (
+            "--listener peerdrop --expires 1d --role create --role host",
+            "--role \"host\": peerdrop knows create and join alone\n",
+        ),
     ] {
         assert_wrong(&config, line, problem);
     }
+}
+
+#[test]
+fn an_argument_that_may_be_a_token_is_not_shown_and_one_that_is_too_long_is_not_made() {
+    let config = for_chat();
     // An argument that is in the wrong place may be a token, and is not shown.
     let (token, _) = make(&config, "--listener peerjs --expires 1d");
     let misplaced = format!("--listener peerjs --expires 1d {token}");
@@ -435,6 +501,35 @@ fn what_cannot_be_is_told_what_to_write() {
         &long,
         "token: write shorter texts: the token would have 9",
     );
+}
+
+#[test]
+fn what_cannot_be_checked_is_told_what_to_write() {
+    let config = for_chat();
+    for (line, problem) in [
+        (
+            "--check",
+            "token: write for which listener of the configuration",
+        ),
+        (
+            "--check --listener peerjs --subject ann",
+            "--subject cannot be used with --check, which reads what a token says",
+        ),
+        (
+            "--check --listener peerjs a.b.c d",
+            "unexpected argument \"d\"",
+        ),
+        (
+            "--check --listener peerjs",
+            "token: write a token on standard input, or behind --check",
+        ),
+    ] {
+        assert_wrong(&config, line, problem);
+    }
+}
+
+#[test]
+fn other_commands_have_no_flags_of_token() {
     for flag in ["--listener=peerjs", "--subject=ann", "--check"] {
         let output = program().args(["check", flag]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
@@ -443,5 +538,39 @@ fn what_cannot_be_is_told_what_to_write() {
             flag.split('=').next().unwrap()
         );
         assert!(stderr(&output).contains(&problem), "{output:?}");
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of_whatever_the_protocol_does_with_it() {
+    let config = plain();
+    let warnings = |protocol: &str, claims: Value| -> Vec<String> {
+        let text = assert_right(&config, protocol, &token(&claims));
+        let warnings = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("warning: "));
+        warnings.map(str::to_owned).collect()
+    };
+    let nobody = "it has no \"sub\": its client is nobody in particular, and proves no identity";
+    for (protocol, claims, expected) in [
+        ("peerjs", json!({"sub": "ann"}), &[][..]),
+        ("peerjs", json!({"name": "Ann"}), &[nobody]),
+        ("peerdrop", json!({"roles": ["create", "join"]}), &[]),
+        (
+            "loudsync",
+            json!({"sub": "mac", "roles": ["host", "hots\n"]}),
+            &["its \"roles\" have \"hots\\n\": loudsync knows host alone"],
+        ),
+        ("workspace", json!({"username": "ann"}), &[]),
+        (
+            "workspace",
+            json!({"roles": ["join"]}),
+            &[
+                "its \"roles\" have \"join\": workspace knows no roles; leave this out",
+                "it has neither \"sub\" nor \"username\": its client is nobody in particular, and proves no identity",
+            ],
+        ),
+    ] {
+        assert_eq!(warnings(protocol, claims), expected, "{protocol}");
     }
 }
