@@ -8,6 +8,7 @@ use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 use switchboard::config::{Listener, help};
 use switchboard::protocols::PROTOCOLS;
+use switchboard::realm::Protocol;
 
 /// Asserts that `check` rejects a file, and that its only error begins like this after the file's name. Returns all that it
 /// prints.
@@ -148,6 +149,10 @@ fn what_is_wrong_with_access_is_told_and_no_secret_is_shown() {
             ".secret: each secret must have at least 32 bytes, not 4; make one with",
         ),
         (
+            json!({"secret": [SECRET, SECRET]}),
+            ".secret: both secrets are the same; write it once",
+        ),
+        (
             json!({"secret": [SECRET, SECRET, SECRET]}),
             ".secret: must be one secret, or two while it is changed",
         ),
@@ -155,13 +160,25 @@ fn what_is_wrong_with_access_is_told_and_no_secret_is_shown() {
             json!({"secret": [SECRET, 7]}),
             ".secret: must be a string, or a list of two strings",
         ),
+    ] {
+        assert_access_rejected(&access, expected);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_other_keys_of_access_is_told() {
+    for (access, expected) in [
         (
             json!({"secret": SECRET, "secret_file": "/x"}),
             ": has secret_file and secret; write one of them",
         ),
         (
             json!({"secret": SECRET, "audience": ["chat"]}),
-            ".audience: must be a string, such as",
+            ".audience: must be a string that is not empty, such as",
+        ),
+        (
+            json!({"secret": SECRET, "audience": ""}),
+            ".audience: must be a string that is not empty, such as",
         ),
         (
             json!({"secret": SECRET, "required": 1}),
@@ -191,10 +208,15 @@ fn what_is_wrong_with_access_is_told_and_no_secret_is_shown() {
 
 #[test]
 fn what_is_wrong_with_a_file_of_secrets_is_told_and_none_is_shown() {
-    let three = format!("{SECRET}\n").repeat(3);
+    let [twice, three] = [2, 3].map(|count| format!("{SECRET}\n").repeat(count));
     let large = "x".repeat(65 << 10);
     for (content, problem) in [
-        (None, "No such file or directory"),
+        (
+            None,
+            "No such file or directory (os error 2); the daemon's user must be able to read it, or systemd with \
+             LoadCredential= in the unit",
+        ),
+        (Some(&*twice), "both secrets are the same; write it once"),
         (
             Some("hush\n"),
             "each secret must have at least 32 bytes, not 4",
@@ -261,6 +283,22 @@ fn secrets_that_each_user_of_the_machine_may_read_are_warned_of() {
             secrets.display()
         )
     );
+}
+
+#[test]
+fn a_file_of_secrets_that_several_listeners_have_is_warned_of_once() {
+    let secrets = private_file(SECRET);
+    let access = json!({"secret_file": secrets.to_str().unwrap()});
+    let listener = |it: &Protocol| json!({"protocol": it.name, "access": access});
+    let listeners: Vec<Value> = PROTOCOLS.iter().map(|it| listener(it)).collect();
+    let config = private_file(&json!({ "listeners": listeners }).to_string());
+    set_permissions(&*secrets, Permissions::from_mode(0o644)).unwrap();
+    let output = run(&["check", "--config", config.to_str().unwrap()]);
+    let warnings = String::from_utf8(output.stderr).unwrap();
+    let expected =
+        "switchboard: warning: listeners[0].access.secret_file: each user of this machine can read";
+    assert!(warnings.starts_with(expected), "{warnings}");
+    assert_eq!(warnings.lines().count(), 1, "{warnings}");
 }
 
 #[test]

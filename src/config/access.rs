@@ -90,11 +90,12 @@ impl AccessSettings {
         let (source, secrets) = read_secrets(given)?;
         let audience = match given.get("audience") {
             None | Some(Value::Null) => None,
-            Some(Value::String(audience)) => Some(audience.as_str().into()),
+            Some(Value::String(audience)) if !audience.is_empty() => Some(audience.as_str().into()),
+            // An empty one may stand there for none, and each token would be refused.
             Some(_) => {
                 return Err(at(
                     ".audience",
-                    "must be a string, such as \"chat.example\"",
+                    "must be a string that is not empty, such as \"chat.example\", or null",
                 ));
             }
         };
@@ -228,6 +229,9 @@ fn check(secrets: Vec<&[u8]>) -> Result<Vec<Secret>, String> {
             secrets.len()
         ));
     }
+    if matches!(secrets[..], [one, other] if one == other) {
+        return Err("both secrets are the same; write it once".to_owned());
+    }
     let shortest = secrets.iter().map(|secret| secret.len()).min();
     match shortest {
         Some(length) if length < LEAST_SECRET => Err(format!(
@@ -249,7 +253,12 @@ fn secrets_in(given: &str) -> Result<(Source, Vec<Secret>), String> {
         };
         Ok((source, check(lines.collect())?))
     };
-    let content = read_file(&path).map_err(|error| error.to_string());
+    let content = read_file(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => format!(
+            "{error}; the daemon's user must be able to read it, or systemd with LoadCredential= in the unit"
+        ),
+        _ => error.to_string(),
+    });
     content
         .and_then(read)
         .map_err(|problem| format!("{}: {problem}", path.display()))
@@ -416,6 +425,15 @@ mod tests {
         }
     }
 
+    /// Asserts that the error begins like this, and shows no secret.
+    #[track_caller]
+    fn assert_is_told(given: &Value, expected: &str) {
+        let error = read(given.clone()).unwrap_err();
+        assert!(error.starts_with(expected), "{given}: {error}");
+        let is_shown = error.contains("123456789") || error.contains(LONG);
+        assert!(!is_shown, "{error}");
+    }
+
     #[test]
     fn an_error_says_where_and_what_would_be_right_and_shows_no_secret() {
         for (given, expected) in [
@@ -448,9 +466,21 @@ mod tests {
                 "access.secret: must be one secret, or two while it is changed",
             ),
             (
-                json!({"secret": [LONG, LONG, LONG]}),
+                json!({"secret": [LONG, OTHER, LONG]}),
                 "access.secret: must be one secret, or two while it is changed",
             ),
+            (
+                json!({"secret": [LONG, LONG]}),
+                "access.secret: both secrets are the same; write it once",
+            ),
+        ] {
+            assert_is_told(&given, expected);
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_file_and_about_other_keys_says_what_would_be_right() {
+        for (given, expected) in [
             (
                 json!({"secret_file": 7}),
                 "access.secret_file: must be the path of a file",
@@ -461,7 +491,8 @@ mod tests {
             ),
             (
                 json!({"secret_file": "/no/such/file"}),
-                "access.secret_file: /no/such/file: No such file",
+                "access.secret_file: /no/such/file: No such file or directory (os error 2); the daemon's user must be able \
+                 to read it, or systemd with LoadCredential=",
             ),
             (
                 json!({"secret_file": "/"}),
@@ -476,16 +507,15 @@ mod tests {
                 "access.audience: must be a string",
             ),
             (
+                json!({"secret": LONG, "audience": ""}),
+                "access.audience: must be a string that is not empty",
+            ),
+            (
                 json!({"secret": LONG, "required": "yes"}),
                 "access.required: write true or false",
             ),
         ] {
-            let error = read(given.clone()).unwrap_err();
-            assert!(error.starts_with(expected), "{given}: {error}");
-            assert!(
-                !error.contains("123456789") && !error.contains(LONG),
-                "{error}"
-            );
+            assert_is_told(&given, expected);
         }
     }
 

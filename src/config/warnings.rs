@@ -15,6 +15,8 @@ impl Config {
         let mut warnings = self.load_warnings.clone();
         let public_file = self.file.as_ref().filter(|file| file.was_public);
         let public_file = public_file.map(|file| file.path.as_path());
+        // Listeners may share a file with secrets, whose rights are changed once.
+        let mut public_warnings = Vec::new();
         warnings.extend(milliseconds(&ProcessSettings::list(), &json!(self), ""));
         for (index, listener) in self.listeners.iter().enumerate() {
             let place = self.place_of_listener_key(index);
@@ -29,6 +31,8 @@ impl Config {
             let access = listener.settings.access.as_ref();
             let old_key = access.and_then(AccessSettings::old_key_warning);
             let public = access.and_then(|access| access.public_warning(public_file));
+            let public = public.filter(|warning| !public_warnings.contains(warning));
+            public_warnings.extend(public.clone());
             for warning in self
                 .unreachable(listener)
                 .into_iter()
