@@ -82,7 +82,7 @@ impl AccessSettings {
         if let Some(key) = given.keys().find(|key| !KEYS.contains(&key.as_str())) {
             let problem = format!(
                 "has no key {}; its keys are {}",
-                Quoted(key),
+                shown(key),
                 KEYS.join(", ")
             );
             return Err(problem.into());
@@ -296,6 +296,15 @@ fn credentials() -> Option<PathBuf> {
     })
 }
 
+/// Returns a text as an error shows it. One that is as long as a secret may be one in the wrong place, and is not shown.
+fn shown(text: &str) -> String {
+    if text.len() < LEAST_SECRET {
+        Quoted(text).to_string()
+    } else {
+        format!("a text of {} bytes", text.len())
+    }
+}
+
 /// Returns the path of a file with secrets: a name without a slash is a credential of the unit (systemd.exec(5),
 /// "LoadCredential=").
 fn resolve(path: &str, credentials: Option<PathBuf>) -> Result<PathBuf, String> {
@@ -305,14 +314,14 @@ fn resolve(path: &str, credentials: Option<PathBuf>) -> Result<PathBuf, String> 
     if path.contains('/') || path.is_empty() {
         return Err(format!(
             "must be an absolute path, or the name of a credential, not {}",
-            Quoted(path)
+            shown(path)
         ));
     }
     let directory = credentials.ok_or_else(|| {
         format!(
-            "{} names a credential, and the daemon has none: write LoadCredential={path}:/PATH/OF/THE/FILE into its unit, \
-             or an absolute path here",
-            Quoted(path)
+            "{} names a credential, and the daemon has none: write LoadCredential=NAME:/PATH/OF/THE/FILE into its unit, or an \
+             absolute path here",
+            shown(path)
         )
     })?;
     Ok(directory.join(path))
@@ -494,6 +503,19 @@ mod tests {
                 "access.secret_file: /no/such/file: No such file or directory (os error 2); the daemon's user must be able \
                  to read it, or systemd with LoadCredential=",
             ),
+            // A secret in the wrong place.
+            (
+                json!({"secret_file": LONG}),
+                "access.secret_file: a text of 32 bytes names a credential, and the daemon has none",
+            ),
+            (
+                json!({"secret_file": format!("{LONG}/")}),
+                "access.secret_file: must be an absolute path, or the name of a credential, not a text",
+            ),
+            (
+                json!({"secret": LONG, OTHER: true}),
+                "access: has no key a text of 32 bytes; its keys are",
+            ),
             (
                 json!({"secret_file": "/"}),
                 "access.secret_file: /: must be a regular file, with a secret in a line",
@@ -530,7 +552,10 @@ mod tests {
         );
         assert!(resolve("", directory()).is_err());
         let error = resolve("access", None).unwrap_err();
-        assert!(error.contains("LoadCredential=access:"), "{error}");
+        assert!(
+            error.contains("\"access\" names a credential") && error.contains("LoadCredential="),
+            "{error}"
+        );
     }
 
     #[test]

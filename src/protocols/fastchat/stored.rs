@@ -101,8 +101,7 @@ impl FastChat {
                     };
                     self.end_chats(user, state);
                 }
-                let freed = before - self.gone.bytes();
-                freed
+                before - self.gone.bytes()
             }
             Retention::Identity => self.proven.shed(bytes),
         }
