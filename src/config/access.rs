@@ -4,10 +4,9 @@ use crate::base::log_escape::{Quoted, escape};
 use crate::realm::Protocol;
 use crate::realm::setting::{Setting, SettingError, SettingMap};
 use crate::realm::setting_types::{SettingValue, ValueError};
+use crate::sys::private_files::is_public;
 use crate::toolkit::jwt::{Secret, Verifier};
 use serde_json::{Map, Value, json};
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -281,12 +280,6 @@ fn read_file(path: &Path) -> io::Result<(Vec<u8>, bool)> {
     Ok((fs::read(path)?, is_public(&metadata)))
 }
 
-/// Returns whether each user of the machine may read a file.
-pub(super) fn is_public(file: &Metadata) -> bool {
-    const READ_BY_OTHERS: u32 = 0o004;
-    file.is_file() && file.mode() & READ_BY_OTHERS != 0
-}
-
 /// Returns the directory with the credentials of the unit, if there is one.
 fn credentials() -> Option<PathBuf> {
     let own = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
@@ -308,7 +301,7 @@ fn shown(text: &str) -> String {
 /// Returns the path of a file with secrets: a name without a slash is a credential of the unit (systemd.exec(5),
 /// "LoadCredential=").
 fn resolve(path: &str, credentials: Option<PathBuf>) -> Result<PathBuf, String> {
-    if path.starts_with('/') {
+    if Path::new(path).is_absolute() {
         return Ok(path.into());
     }
     if path.contains('/') || path.is_empty() {

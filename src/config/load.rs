@@ -1,6 +1,5 @@
 //! A configuration from all its sources: defaults, file, environment and command line.
 
-use super::access::is_public;
 use super::assignments::{Assignment, example, find_key, read_layer};
 use super::layers::{Effective, Layer, Source, merge};
 use super::unknown_keys::Meant;
@@ -11,6 +10,7 @@ use crate::base::log_escape::{Quoted, escape};
 use crate::protocols::PROTOCOLS;
 use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
+use crate::sys::private_files::is_public;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, Metadata};

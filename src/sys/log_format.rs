@@ -4,6 +4,8 @@
 //! journal, is written here: one record is one line, whatever its message holds. The message says what the fields
 //! say, so the fields are in JSON alone.
 
+use super::log_lines;
+use super::streams::{AsStream, file_id};
 use humantime::format_rfc3339_millis;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Deserialize;
@@ -11,10 +13,6 @@ use serde_json::json;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The crate whose records have no target in front of their message.
@@ -60,7 +58,7 @@ impl LogFormat {
     }
 
     /// Returns the form of the lines for a log that is written to `output`.
-    pub fn resolve(self, output: impl AsFd) -> LineFormat {
+    pub fn resolve(self, output: impl AsStream) -> LineFormat {
         match self {
             Self::Fixed(format) => format,
             Self::Auto if is_journal(output) => LineFormat::Journal,
@@ -71,20 +69,18 @@ impl LogFormat {
 
 /// Returns whether this output is the journal. `JOURNAL_STREAM` has the device and the inode of the stream that
 /// systemd connected (systemd.exec(5)). A program whose output was redirected inherits the variable, too.
-pub(super) fn is_journal(output: impl AsFd) -> bool {
+pub(super) fn is_journal(output: impl AsStream) -> bool {
     let variable = std::env::var_os("JOURNAL_STREAM");
     variable.is_some_and(|variable| is_stream(&variable, output))
 }
 
 /// Returns whether `DEVICE:INODE` are those of this output.
-fn is_stream(variable: &OsStr, output: impl AsFd) -> bool {
+fn is_stream(variable: &OsStr, output: impl AsStream) -> bool {
     let Some((device, inode)) = variable.to_str().and_then(|text| text.split_once(':')) else {
         return false;
     };
-    let duplicate = output.as_fd().try_clone_to_owned();
-    let metadata = duplicate.and_then(|duplicate| File::from(duplicate).metadata());
-    metadata.is_ok_and(|metadata| {
-        device.parse() == Ok(metadata.dev()) && inode.parse() == Ok(metadata.ino())
+    file_id(output).is_some_and(|(own_device, own_inode)| {
+        device.parse() == Ok(own_device) && inode.parse() == Ok(own_inode)
     })
 }
 
@@ -95,16 +91,18 @@ fn is_stream(variable: &OsStr, output: impl AsFd) -> bool {
 pub fn start(format: LineFormat, level: LevelFilter) {
     static TEXT: LineLogger = LineLogger(LineFormat::Text);
     static JOURNAL: LineLogger = LineLogger(LineFormat::Journal);
+    static JSON: LineLogger = LineLogger(LineFormat::Json);
     let logger = match format {
         LineFormat::Text => &TEXT,
         LineFormat::Journal => &JOURNAL,
-        LineFormat::Json => return femme::with_level(level),
+        LineFormat::Json if log_lines::TAKES_STANDARD_OUTPUT => return femme::with_level(level),
+        LineFormat::Json => &JSON,
     };
     log::set_logger(logger).expect("the log is started once");
     log::set_max_level(level);
 }
 
-/// Writes each record as a line of text.
+/// Writes each record as a line, without its fields.
 struct LineLogger(LineFormat);
 
 impl Log for LineLogger {
@@ -122,8 +120,7 @@ impl Log for LineLogger {
                 *record.args(),
             );
             line.push('\n');
-            // Standard output is the pipe of the log writer. Without a log there is nowhere to report this.
-            let _ = io::stdout().write_all(line.as_bytes());
+            log_lines::write(line.as_bytes());
         }
     }
 
@@ -332,8 +329,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
     fn the_journal_is_known_by_device_and_inode() {
-        let file = File::open("/dev/null").unwrap();
+        use std::os::unix::fs::MetadataExt;
+        let file = std::fs::File::open("/dev/null").unwrap();
         let metadata = file.metadata().unwrap();
         let (device, inode) = (metadata.dev(), metadata.ino());
         let is = |variable: String| is_stream(OsStr::new(&variable), &file);

@@ -5,105 +5,61 @@
 //! into a bounded queue. Another one writes from the queue to the real output.
 
 use super::log_format::LineFormat;
-use super::log_queue::{BATCH, LineQueue, LineSplitter, MAX_LINE};
+use super::log_lines::{LineSource, Output};
+use super::log_queue::{LineQueue, MAX_LINE};
+use super::log_thread;
 use super::log_tokens;
 use super::recent_warnings;
 use super::stderr;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::stdio::dup2_stdout;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::Duration;
 
 /// How long the end of the process may wait for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Bytes that are read from the pipe at once.
-const READ_SIZE: usize = 16 * 1024;
-
-/// Stack of each of the two threads, in bytes. They call nothing deep.
-const STACK_SIZE: usize = 256 * 1024;
-
 /// The threads that write the log. On drop the lines that wait are written, for half a second at most.
 #[must_use = "on drop the log ends"]
 pub struct LogWriter {
-    /// The reading end of the pipe.
-    pipe: File,
+    source: LineSource,
     /// Disconnected when the last line is written.
     finished: Receiver<()>,
 }
 
-/// Moves standard output to a queue and a thread that writes it. Its lines have this format.
+/// Moves the lines of the log to a queue and a thread that writes them to standard output. They have this format.
 ///
 /// # Errors
 /// Those of the system, if it gives no more descriptors or threads.
 pub fn start(format: LineFormat) -> io::Result<LogWriter> {
-    let output = Output::of(File::from(io::stdout().as_fd().try_clone_to_owned()?));
-    let (pipe, writing_end) = rustix::pipe::pipe()?;
-    let pipe = File::from(pipe);
+    let output = Output::current()?;
     let queue = Arc::new(LineQueue::new());
     let (finish, finished) = channel();
-    let (from, to) = (pipe.try_clone()?, Arc::clone(&queue));
+    let (from, to, closing) = (Arc::clone(&queue), Arc::clone(&queue), queue);
     // The threads allocate next to nothing themselves: they may have no heap (see `executor::start`).
-    let mut buffer = vec![0; READ_SIZE];
-    let mut splitter = LineSplitter::default();
-    let mut redacted = Vec::with_capacity(MAX_LINE + 1);
-    recent_warnings::allocate();
-    spawn("log reader", move || {
-        read_lines(from, &mut buffer, &mut splitter, |line| {
-            log_tokens::redact(line, &mut redacted);
-            recent_warnings::record(format, &redacted);
-            to.push(&redacted);
-        });
-        to.close();
-    })?;
     let mut batch = Vec::with_capacity(MAX_LINE + 1);
-    spawn("log writer", move || {
+    log_thread::spawn("log writer", move || {
         // Disconnects the channel at the end.
         let _finish = finish;
-        run_writer(output, &mut batch, &queue);
+        run_writer(output, &mut batch, &from);
     })?;
-    dup2_stdout(writing_end)?;
-    Ok(LogWriter { pipe, finished })
+    let mut redacted = Vec::with_capacity(MAX_LINE + 1);
+    recent_warnings::allocate();
+    let take = move |line: &[u8]| {
+        log_tokens::redact(line, &mut redacted);
+        recent_warnings::record(format, &redacted);
+        to.push(&redacted);
+    };
+    let source = LineSource::start(take, move || closing.close())?;
+    Ok(LogWriter { source, finished })
 }
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        let _ = io::stdout().flush();
-        // Nothing has the pipe open for writing then, and the reader comes to its end. What is printed later
-        // gets EBADF, which the standard library ignores for standard output.
-        if dup2_stdout(&self.pipe).is_ok() {
+        if self.source.end().is_ok() {
             let _ = self.finished.recv_timeout(FLUSH_TIMEOUT);
         }
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let thread = thread::Builder::new().name(name.to_owned());
-    thread.stack_size(STACK_SIZE).spawn(run).map(drop)
-}
-
-/// Empties the pipe, line by line, until no descriptor is left that could write to it. This thread must never
-/// log: it would wait for itself.
-fn read_lines(
-    mut pipe: File,
-    buffer: &mut [u8],
-    splitter: &mut LineSplitter,
-    mut take: impl FnMut(&[u8]),
-) {
-    loop {
-        match pipe.read(buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => break,
-            Ok(length) => splitter.push(buffer.get(..length).unwrap_or_default(), &mut take),
-        }
-    }
-    splitter.finish(&mut take);
 }
 
 /// Writes the queue to the output. Ends the process if the output is a pipe whose reader is gone, as in
@@ -182,43 +138,10 @@ fn write_all(output: &mut impl Write, bytes: &mut &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The real standard output.
-struct Output {
-    file: File,
-    is_pipe: bool,
-}
-
-impl Output {
-    fn of(file: File) -> Self {
-        let file_type = file.metadata().map(|metadata| metadata.file_type());
-        let is_pipe = file_type.is_ok_and(|file_type| file_type.is_fifo());
-        Self { file, is_pipe }
-    }
-}
-
-impl Write for Output {
-    /// Writes, and waits while an output that another process made non-blocking is full.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Where poll(2) says that a pipe is writable, this fits.
-        let bytes = bytes.get(..BATCH).unwrap_or(bytes);
-        loop {
-            match self.file.write(bytes) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], None)?;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::log_queue::BATCH;
     use std::cell::RefCell;
     use std::collections::VecDeque;
 

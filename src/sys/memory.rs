@@ -1,13 +1,12 @@
 //! The memory available to this process: the machine's, or the limit of its control group (the kernel's cgroup-v2
 //! and cgroup-v1 documentation; systemd's `MemoryMax=`) or of its address space (`ulimit -v`) if that is lower.
 
-use rustix::process::{Resource, getrlimit};
+use super::machine;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Mount point of the control groups, and the list of the groups of this process.
+/// Mount point of the control groups.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
-const OWN_CONTROL_GROUPS: &str = "/proc/self/cgroup";
 
 /// Address space that glibc's malloc reserves for each thread that allocates, in bytes (`HEAP_MAX_SIZE`).
 const ARENA_SIZE: usize = 64 << 20;
@@ -29,11 +28,11 @@ pub(crate) struct AvailableMemory {
 
 /// Returns the memory that the process may use, with this number of executor threads, if the system reports it.
 pub(crate) fn available_memory(threads: usize) -> Option<AvailableMemory> {
-    let own = fs::read_to_string(OWN_CONTROL_GROUPS).unwrap_or_default();
+    let own = machine::own_control_groups();
     let groups = control_group_limits(Path::new(CONTROL_GROUPS), &own);
-    let address_space = getrlimit(Resource::As).current;
+    let address_space = machine::address_space();
     smallest(
-        installed(),
+        machine::installed_memory(),
         groups.into_iter().min(),
         address_space.map(|bytes| usable_address_space(bytes, threads)),
     )
@@ -64,18 +63,6 @@ fn smallest(
         Some(AvailableMemory { bytes, source })
     });
     known.min_by_key(|memory| memory.bytes)
-}
-
-#[cfg(target_os = "linux")]
-fn installed() -> Option<usize> {
-    let system = rustix::system::sysinfo();
-    let unit = usize::try_from(system.mem_unit).ok()?;
-    usize::try_from(system.totalram).ok()?.checked_mul(unit)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn installed() -> Option<usize> {
-    None
 }
 
 /// Returns the memory limits, in bytes, of a process's control groups and of their ancestors. `own` has a

@@ -1,21 +1,18 @@
 //! Standard error: for what is wrong before there is a log, and for panics.
 
 use super::log_format::{self, LineFormat};
+use super::streams::is_stderr_writable;
 use super::{log_tokens, recent_warnings};
 use log::Level;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{iter, thread};
 
 /// How long a message may wait for a standard error that takes none.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 500_000_000,
-};
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Characters of a panic's message that are reported, at most: it may quote what a client sent.
 const MAX_PANIC_MESSAGE: usize = 200;
@@ -23,7 +20,7 @@ const MAX_PANIC_MESSAGE: usize = 200;
 /// Prints a text to standard error without access tokens, if that can be written. `eprintln!` would panic if it cannot,
 /// and wait without end if nothing reads it. In the journal each line is an error.
 pub fn print(text: impl Display) {
-    if is_writable(PATIENCE) {
+    if is_stderr_writable(PATIENCE) {
         let mut text = without_tokens(&format!("{text}\n"));
         if log_format::is_journal(io::stderr()) {
             let lines = text.lines().map(|line| format!("<3>{line}\n"));
@@ -41,7 +38,7 @@ pub fn report_panics(format: LineFormat) {
         let backtrace = Backtrace::capture();
         let place = panic.location().map(ToString::to_string);
         let place = place.unwrap_or_default();
-        if is_writable(Timespec::default()) {
+        if is_stderr_writable(Duration::ZERO) {
             let thread = thread::current();
             let thread = thread.name().unwrap_or("without a name");
             let message = panic_message(panic.payload());
@@ -86,13 +83,6 @@ fn without_tokens(text: &str) -> String {
     let mut redacted = Vec::new();
     log_tokens::redact(text.as_bytes(), &mut redacted);
     String::from_utf8_lossy(&redacted).into_owned()
-}
-
-/// Returns whether standard error takes at least a few kilobytes within this time.
-fn is_writable(patience: Timespec) -> bool {
-    let stderr = io::stderr();
-    let mut files = [PollFd::new(&stderr, PollFlags::OUT)];
-    poll(&mut files, Some(&patience)).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 //! They are kept for as long as the process lives, and listeners have copies: one that is removed and added again
 //! finds its sockets here.
 
+use super::systemd;
+use rustix::fd::OwnedFd;
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The sockets of this process.
@@ -34,12 +35,10 @@ pub(crate) struct PassedSockets(Mutex<Vec<PassedSocket>>);
 /// The environment names file descriptors that are not open, or makes no sense.
 pub fn take() -> io::Result<()> {
     if PASSED.get().is_none() {
-        // It makes sure that all of them are open, and are closed in other programs.
-        let _open = sd_notify::listen_fds()?;
-        let passed = sd_listen_fds::get().map_err(io::Error::other)?;
-        let passed = passed.into_iter().map(|(name, socket)| PassedSocket {
+        let passed = systemd::listen_fds()?.into_iter();
+        let passed = passed.map(|(name, socket)| PassedSocket {
             name: name.unwrap_or_else(|| UNNAMED.to_owned()),
-            socket: socket.into_std(),
+            socket,
         });
         let _ = PASSED.set(PassedSockets(Mutex::new(passed.collect())));
     }

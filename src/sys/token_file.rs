@@ -3,11 +3,11 @@
 //! It is made anew at each start, in place of an older one: what a program may have learnt that had the port before is
 //! worth nothing, and an old file needs no check of its owner, its mode or what it links to.
 
+use super::private_files::{self, NAME_MARKS, USER_DIRECTORY};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -57,9 +57,10 @@ pub(crate) enum NoToken {
 impl fmt::Display for NoToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoDirectory => f.write_str(
-                "neither $RUNTIME_DIRECTORY (systemd: RuntimeDirectory=switchboard) nor $XDG_RUNTIME_DIR names a \
-                 directory for its token",
+            Self::NoDirectory => write!(
+                f,
+                "neither $RUNTIME_DIRECTORY (systemd: RuntimeDirectory=switchboard) nor ${USER_DIRECTORY} names a \
+                 directory for its token"
             ),
             Self::Unwritable(path, error) => {
                 write!(f, "its token {} cannot be written: {error}", path.display())
@@ -91,16 +92,12 @@ pub(crate) fn create(
 fn write(path: &Path, token: &Token) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         // Fails if it is there, and otherwise, writing the file does.
-        let _ = DirBuilder::new().mode(0o700).create(directory);
+        let _ = private_files::create_directory(directory);
     }
     let new = path.with_extension(format!("{}.new", std::process::id()));
     // What an earlier process with this id has left.
     let _ = fs::remove_file(&new);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = private_files::create(&new)?;
     let written = writeln!(file, "{}", token.0).and_then(|()| fs::rename(&new, path));
     if written.is_err() {
         let _ = fs::remove_file(&new);
@@ -132,9 +129,9 @@ fn places(address: &str, variable: impl Fn(&str) -> Option<OsString>) -> Vec<Pat
         let first = std::env::split_paths(&paths).next();
         first.and_then(directory)
     });
-    let of_user = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let of_user = variable(USER_DIRECTORY).map(PathBuf::from);
     let of_user = of_user.and_then(directory);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '[' | ']');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || NAME_MARKS.contains(c);
     let name: String = address
         .chars()
         .map(|c| if is_plain(c) { c } else { '_' })

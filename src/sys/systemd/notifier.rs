@@ -1,8 +1,10 @@
 //! Notification of systemd (sd_notify(3)), by a thread of its own: the queue of the receiver may be full, and then the
 //! call waits.
 
+use super::StateChange;
 use sd_notify::NotifyState;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
@@ -20,12 +22,18 @@ pub fn wants_notifications() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// A change of the daemon's state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum StateChange {
-    Ready,
-    Reloading,
-    Stopping,
+/// Takes the sockets that systemd passes, with their names. No program that this one starts inherits them.
+///
+/// # Errors
+/// The environment names file descriptors that are not open, or makes no sense.
+pub(crate) fn listen_fds() -> io::Result<Vec<(Option<String>, OwnedFd)>> {
+    // It makes sure that all of them are open, and are closed in other programs.
+    let _open = sd_notify::listen_fds()?;
+    let passed = sd_listen_fds::get().map_err(io::Error::other)?;
+    let passed = passed.into_iter();
+    Ok(passed
+        .map(|(name, socket)| (name, socket.into_std()))
+        .collect())
 }
 
 /// What the thread sends.

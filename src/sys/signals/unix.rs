@@ -1,5 +1,6 @@
-//! The signals that stop the daemon, and the one that makes it read its configuration anew.
+//! Signals of Unix, each of which wakes the server through a socket.
 
+use super::Request;
 use async_std::future::timeout;
 use async_std::os::unix::net::UnixStream;
 use futures::AsyncReadExt;
@@ -18,15 +19,6 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The terminal of the session that the process is in.
 const TERMINAL: &str = "/dev/tty";
-
-/// What signals ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// SIGTERM or SIGINT, or SIGHUP of a terminal that is gone.
-    Stop,
-    /// SIGHUP.
-    Reload,
-}
 
 /// Returns a stream of what signals ask for. After the first SIGTERM or SIGINT the second ends the process at once with
 /// status 1. A SIGHUP that is ignored at the start stays ignored, as nohup(1) wants it.
