@@ -2,6 +2,7 @@
 
 use crate::base::log_escape::{Quoted, escape};
 use crate::config::{Address, Config};
+use crate::net::unix_socket;
 use crate::sys::token_file::{self, Token};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,6 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -154,7 +154,9 @@ impl StatusClient {
     /// Connects to the daemon.
     fn connect(&self) -> Result<Box<dyn Connection>, String> {
         let connection: io::Result<Box<dyn Connection>> = match &self.address {
-            Address::Unix(path) => connect_unix(path).map(|stream| Box::new(stream) as _),
+            Address::Unix(path) => {
+                unix_socket::connect(path, TIMEOUT).map(|stream| Box::new(stream) as _)
+            }
             address => connect_tcp(address).map(|stream| Box::new(stream) as _),
         };
         connection.map_err(|error| {
@@ -199,13 +201,6 @@ fn connect_tcp(address: &Address) -> io::Result<TcpStream> {
         }
     }
     result
-}
-
-fn connect_unix(path: &str) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    Ok(stream)
 }
 
 /// Returns who has chosen the address, if the configuration does not say where it is.

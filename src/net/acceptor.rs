@@ -42,6 +42,7 @@ mod edge {
     use futures::future::poll_fn;
     use futures::task::AtomicWaker;
     use std::io::{self, ErrorKind};
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll};
@@ -107,6 +108,15 @@ mod edge {
                     self.told.has_arrived.store(true, Ordering::Release);
                     Poll::Ready(accepted)
                 }
+            }
+        }
+    }
+
+    impl AsFd for ListenSocket {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            match self {
+                Self::Tcp(tcp) | Self::PassedTcp(tcp) => tcp.as_fd(),
+                Self::Unix { socket, .. } => socket.as_fd(),
             }
         }
     }

@@ -2,15 +2,15 @@
 
 use super::listen_socket::ListenSocket;
 use super::socket_options;
-use super::unix_socket;
+use super::{system, unix_socket};
 use crate::config::Address;
 use crate::sys::systemd_sockets;
 use async_io::Async;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, sockopt};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 
 /// Length of a listener's accept queue. The 128 of the standard library are soon used up when many clients
 /// reconnect at once, and each client above the limit waits a second before it tries again.
@@ -141,7 +141,8 @@ pub(crate) fn remedy(error: &io::Error, address: &Address) -> String {
     match (error.kind(), address.port()) {
         (ErrorKind::AddrInUse, Some(port)) => {
             format!(
-                "; end the program that listens there (ss -ltnp shows it), or write a port other than {port}"
+                "; end the program that listens there ({} shows it), or write a port other than {port}",
+                system::LIST_LISTENERS
             )
         }
         (ErrorKind::AddrNotAvailable, Some(port)) => {
@@ -255,15 +256,12 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         AddressFamily::INET6
     };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    listen_on(socket, address)
+    listen_on(system::new_socket(family)?, address)
 }
 
 /// Binds a new socket, whatever its options are, and listens on it.
 fn listen_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
-    // A restarted daemon binds its port although connections of the last one are still in TIME_WAIT.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
+    system::allow_restart(&socket)?;
     if address.is_ipv6() {
         // Otherwise net.ipv6.bindv6only decides.
         sockopt::set_ipv6_v6only(&socket, false)?;
@@ -359,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_is_for_ipv6_alone_takes_ipv4_too() {
-        let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None).unwrap();
+        let socket = system::new_socket(AddressFamily::INET6).unwrap();
         // As new sockets are with net.ipv6.bindv6only=1.
         sockopt::set_ipv6_v6only(&socket, true).unwrap();
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));

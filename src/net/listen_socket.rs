@@ -1,15 +1,14 @@
 //! The listening sockets of a listener: TCP or Unix, bound by the daemon or passed by systemd.
 
-use super::socket_options;
 use super::stream::AcceptedStream;
-use super::unix_socket::SocketFile;
+use super::unix_socket::{self, SocketFile, UnixListener};
+use super::{socket_options, system};
 use crate::base::ip::ClientAddress;
 use async_io::Async;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, sockopt};
+use rustix::fd::OwnedFd;
+use rustix::net::AddressFamily;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 
 /// A socket that listens.
 pub(crate) enum ListenSocket {
@@ -30,17 +29,15 @@ impl ListenSocket {
     /// # Errors
     /// No client can be accepted from it.
     pub(super) fn from_passed(socket: OwnedFd) -> io::Result<Self> {
-        let is_stream = sockopt::socket_type(&socket) == Ok(SocketType::STREAM);
-        let listens = is_stream && sockopt::socket_acceptconn(&socket) == Ok(true);
-        match sockopt::socket_domain(&socket) {
-            Ok(AddressFamily::INET | AddressFamily::INET6) if listens => {
+        match system::listening_family(&socket) {
+            Some(AddressFamily::INET | AddressFamily::INET6) => {
                 Ok(Self::PassedTcp(Async::new(TcpListener::from(socket))?))
             }
-            Ok(AddressFamily::UNIX) if listens => Ok(Self::Unix {
+            Some(_) => Ok(Self::Unix {
                 _file: None,
-                socket: Async::new(UnixListener::from(socket))?,
+                socket: unix_socket::from_passed(socket)?,
             }),
-            _ => Err(io::Error::new(
+            None => Err(io::Error::new(
                 ErrorKind::InvalidInput,
                 "it is not a listening stream socket; write ListenStream= and Accept=no into its socket unit",
             )),
@@ -63,9 +60,8 @@ impl ListenSocket {
                 Err(error) => error.to_string(),
             },
             Self::Unix { socket, .. } => {
-                let address = socket.get_ref().local_addr().ok();
-                let path = address.as_ref().and_then(|address| address.as_pathname());
-                let path = path.unwrap_or("@".as_ref());
+                let path = unix_socket::path(socket.get_ref());
+                let path = path.unwrap_or_else(|| "@".into());
                 format!("{scheme}+unix://{}:{endpoint}", path.display())
             }
         }
@@ -92,29 +88,20 @@ impl ListenSocket {
     /// # Errors
     /// [`ErrorKind::WouldBlock`] if none waits, and those of accept(2).
     pub(super) fn try_accept(&self) -> io::Result<(AcceptedStream, ClientAddress)> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (stream, address) = acceptfrom_with(self, flags)?;
-        // Setting an option fails only on a dead socket, as the next read will.
-        match self {
-            Self::Tcp(_) => {}
-            Self::PassedTcp(_) => {
+        let (stream, address) = match self {
+            Self::Tcp(tcp) => system::accept(tcp)?,
+            Self::PassedTcp(tcp) => {
+                let (stream, address) = system::accept(tcp)?;
+                // Fails only on a dead socket, as the next read will.
                 let _ = socket_options::set_tcp(&stream);
+                (stream, address)
             }
-            Self::Unix { .. } => {
-                let _ = socket_options::set_unix(&stream);
-                return Ok((AcceptedStream::Unix(stream.into()), ClientAddress::Unix));
+            Self::Unix { socket, .. } => {
+                let stream = unix_socket::accept(socket)?;
+                return Ok((AcceptedStream::Unix(stream), ClientAddress::Unix));
             }
-        }
+        };
         let address = SocketAddr::try_from(address.ok_or(ErrorKind::InvalidData)?)?;
         Ok((AcceptedStream::Tcp(stream.into()), address.ip().into()))
-    }
-}
-
-impl AsFd for ListenSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(tcp) | Self::PassedTcp(tcp) => tcp.as_fd(),
-            Self::Unix { socket, .. } => socket.as_fd(),
-        }
     }
 }

@@ -23,5 +23,6 @@ pub(crate) mod server_state;
 pub(crate) mod socket;
 mod socket_options;
 pub(crate) mod stream;
+mod system;
 pub(crate) mod turns;
-mod unix_socket;
+pub(crate) mod unix_socket;

@@ -1,10 +1,10 @@
 //! The options of clients' sockets.
 
+use rustix::fd::OwnedFd;
 use rustix::io;
 use rustix::net::sockopt::{
     set_socket_recv_buffer_size, set_socket_send_buffer_size, set_tcp_nodelay,
 };
-use std::os::fd::AsFd;
 
 /// Bytes of a client's data that the kernel holds for sending, unsent or not acknowledged, at most. It doubles
 /// the figure for its own overhead (socket(7), `SO_SNDBUF`). Left to itself it takes up to 4 MiB for a client that
@@ -17,18 +17,14 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 
 /// Sets the options of a client's TCP socket, or of a listening one, whose clients' sockets then have them, too, from
 /// the next client on.
-pub(super) fn set_tcp(socket: impl AsFd) -> io::Result<()> {
+pub(super) fn set_tcp(socket: &OwnedFd) -> io::Result<()> {
     // Each write is a complete flush.
-    set_tcp_nodelay(&socket, true)?;
+    set_tcp_nodelay(socket, true)?;
     set_buffers(socket)
 }
 
-/// Sets the options of a client's Unix socket, which has none from the listening one.
-pub(super) fn set_unix(socket: impl AsFd) -> io::Result<()> {
-    set_buffers(socket)
-}
-
-fn set_buffers(socket: impl AsFd) -> io::Result<()> {
-    set_socket_send_buffer_size(&socket, SEND_BUFFER)?;
-    set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)
+/// Sets the options of a client's socket of any kind. A Unix socket has none from the listening one.
+pub(super) fn set_buffers(socket: &OwnedFd) -> io::Result<()> {
+    set_socket_send_buffer_size(socket, SEND_BUFFER)?;
+    set_socket_recv_buffer_size(socket, RECEIVE_BUFFER)
 }

@@ -157,6 +157,15 @@ impl Sink for AcceptedStream {
     }
 }
 
+impl AsFd for AcceptedStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(tcp) => tcp.as_fd(),
+            Self::Unix(unix) => unix.as_fd(),
+        }
+    }
+}
+
 impl AsFd for ClientStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()

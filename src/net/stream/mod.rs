@@ -4,6 +4,7 @@
 mod edge;
 mod runtime;
 
+use super::unix_socket::UnixStream;
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
 pub(super) use edge::ClientStream;
 #[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
@@ -11,23 +12,12 @@ pub(super) use runtime::ClientStream;
 pub(crate) use runtime::RuntimeStream;
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::task::Poll;
 
 /// A stream that was accepted, in non-blocking mode.
 pub(crate) enum AcceptedStream {
     Tcp(TcpStream),
     Unix(UnixStream),
-}
-
-impl AsFd for AcceptedStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(tcp) => tcp.as_fd(),
-            Self::Unix(unix) => unix.as_fd(),
-        }
-    }
 }
 
 /// Appends what `read` reads to a buffer, at most `room` bytes, which are cleared before.

@@ -2,13 +2,12 @@
 //! which are served while the executor is busy.
 
 use super::AcceptedStream;
+use crate::net::unix_socket::UnixStream;
 use async_io::Async;
 use async_std::net::TcpStream;
 use futures::io::{AsyncRead, AsyncWrite};
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 #[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
@@ -41,15 +40,6 @@ impl RuntimeStream {
     }
 }
 
-impl AsFd for RuntimeStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(tcp) => tcp.as_fd(),
-            Self::Unix(unix) => unix.as_fd(),
-        }
-    }
-}
-
 impl AsyncRead for RuntimeStream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -58,7 +48,7 @@ impl AsyncRead for RuntimeStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buffer),
+            Self::Unix(unix) => Pin::new(&mut &*unix).poll_read(cx, buffer),
         }
     }
 }
@@ -79,21 +69,21 @@ impl AsyncWrite for RuntimeStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, pieces),
-            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, pieces),
+            Self::Unix(unix) => Pin::new(&mut &*unix).poll_write_vectored(cx, pieces),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Unix(unix) => Pin::new(unix).poll_flush(cx),
+            Self::Unix(unix) => Pin::new(&mut &*unix).poll_flush(cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_close(cx),
-            Self::Unix(unix) => Pin::new(unix).poll_close(cx),
+            Self::Unix(unix) => Pin::new(&mut &*unix).poll_close(cx),
         }
     }
 }
@@ -104,12 +94,12 @@ mod waiting {
     use super::super::{AcceptedStream, read_cleared};
     use super::RuntimeStream;
     use crate::broker::{Sink, SocketStatus};
+    use crate::net::unix_socket::UnixStream;
     use futures::io::{AsyncRead, AsyncWrite};
+    use rustix::fd::{AsFd, BorrowedFd};
     use rustix::net::RecvFlags;
     use std::io::{self, IoSlice};
     use std::net::Shutdown;
-    use std::os::fd::{AsFd, BorrowedFd};
-    use std::os::unix::net::UnixStream;
     use std::pin::Pin;
     use std::sync::Arc;
     use std::task::{Context, Poll, Wake, Waker};
@@ -191,7 +181,7 @@ mod waiting {
             buffer: &mut [u8],
         ) -> Poll<io::Result<usize>> {
             status.set_readable(true);
-            let peeked = rustix::net::recv(self.stream.as_fd(), buffer, RecvFlags::PEEK);
+            let peeked = rustix::net::recv(self.as_fd(), buffer, RecvFlags::PEEK);
             Poll::Ready(peeked.map(|(_, bytes)| bytes).map_err(io::Error::from))
         }
 
@@ -232,11 +222,13 @@ mod waiting {
         pub(in crate::net) fn shutdown(&self, direction: Shutdown) -> io::Result<()> {
             self.stream.shutdown(direction)
         }
-    }
 
-    impl AsFd for ClientStream {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.stream.as_fd()
+        /// Returns the socket. No trait does: what rustix takes for one is another trait on Windows.
+        pub(in crate::net) fn as_fd(&self) -> BorrowedFd<'_> {
+            match &self.stream {
+                RuntimeStream::Tcp(tcp) => tcp.as_fd(),
+                RuntimeStream::Unix(unix) => unix.as_fd(),
+            }
         }
     }
 }

@@ -1,14 +1,16 @@
-//! Unix sockets that the daemon makes itself, and their files.
+//! Unix sockets, those that the daemon makes itself with their files.
 
+use crate::net::{socket_options, system};
 use async_io::Async;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketAddrUnix};
 use std::fs::{self, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
+pub(crate) use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who may connect: the daemon's user and group.
 const MODE: u32 = 0o660;
@@ -52,7 +54,7 @@ fn file_id(metadata: &fs::Metadata) -> FileId {
 ///
 /// # Errors
 /// The path is in use ([`ErrorKind::AddrInUse`]), is something else than a socket, or cannot be written.
-pub(super) fn bind(path: &str, backlog: i32) -> io::Result<(SocketFile, Async<UnixListener>)> {
+pub(crate) fn bind(path: &str, backlog: i32) -> io::Result<(SocketFile, Async<UnixListener>)> {
     remove_stale(path)?;
     let socket = new_socket()?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
@@ -63,10 +65,44 @@ pub(super) fn bind(path: &str, backlog: i32) -> io::Result<(SocketFile, Async<Un
     Ok((file, Async::new_nonblocking(UnixListener::from(socket))?))
 }
 
+/// Has the runtime watch a listening socket that another process has opened.
+///
+/// # Errors
+/// Those of epoll_ctl(2), or what the system has in its place.
+pub(crate) fn from_passed(socket: OwnedFd) -> io::Result<Async<UnixListener>> {
+    Async::new(UnixListener::from(socket))
+}
+
 fn new_socket() -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    Ok(socket)
+    system::new_socket(AddressFamily::UNIX)
+}
+
+/// Accepts a client if one waits, and sets its options: it has none from the listening socket.
+///
+/// # Errors
+/// [`ErrorKind::WouldBlock`] if none waits, and those of accept(2).
+pub(crate) fn accept(listener: &Async<UnixListener>) -> io::Result<UnixStream> {
+    let (stream, _) = system::accept(listener)?;
+    // Fails only on a dead socket, as the next read will.
+    let _ = socket_options::set_buffers(&stream);
+    Ok(stream.into())
+}
+
+/// Returns the path at which a socket listens, if it has one.
+pub(crate) fn path(listener: &UnixListener) -> Option<PathBuf> {
+    let address = listener.local_addr().ok()?;
+    address.as_pathname().map(PathBuf::from)
+}
+
+/// Connects. Each read and each write of the stream has this time.
+///
+/// # Errors
+/// Those of connect(2).
+pub(crate) fn connect(path: &str, timeout: Duration) -> io::Result<impl Read + Write + use<>> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    Ok(stream)
 }
 
 /// Removes a socket that a process has left behind.
@@ -98,7 +134,7 @@ fn remove_stale(path: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::os::unix::net::UnixDatagram;
 
     /// Returns a new path of a socket; the test removes what it leaves there.
     fn path(name: &str) -> String {
