@@ -32,6 +32,12 @@ impl Address {
         if let Ok(address) = text.parse() {
             return Ok(Self::Ip(address));
         }
+        if let Some(sockets) = named_socket::HERE.lacks(text) {
+            return Err(format!(
+                "write \"localhost:{port}\" instead of {}: {sockets} are not available on this system",
+                Quoted(text)
+            ));
+        }
         if let Some(path) = text.strip_prefix(named_socket::UNIX) {
             return named_socket::check_path(path).map(|()| Self::Unix(path.into()));
         }

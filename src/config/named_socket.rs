@@ -17,6 +17,31 @@ const MAX_PATH: usize = 107;
 /// Length of the longest name of a socket, in bytes (systemd.socket(5), `FileDescriptorName`).
 const MAX_NAME: usize = 255;
 
+/// Which of these sockets a system has.
+pub(super) struct Available {
+    unix: bool,
+    systemd: bool,
+}
+
+/// Which of them this system has.
+pub(super) const HERE: Available = Available {
+    unix: cfg!(unix),
+    systemd: cfg!(target_os = "linux"),
+};
+
+impl Available {
+    /// Returns what an address is of that the system does not have, for people.
+    pub(super) fn lacks(&self, address: &str) -> Option<&'static str> {
+        if address.starts_with(UNIX) && !self.unix {
+            Some("Unix sockets")
+        } else if address.starts_with(SYSTEMD) && !self.systemd {
+            Some("sockets of systemd")
+        } else {
+            None
+        }
+    }
+}
+
 /// Checks the path of a Unix socket.
 ///
 /// # Errors
@@ -103,6 +128,32 @@ mod tests {
         ] {
             let problem = check_path(path).unwrap_err();
             assert!(problem.starts_with(&format!("write {right}")), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_system_without_such_sockets_takes_neither_a_path_nor_a_name() {
+        let (windows, macos) = (
+            Available {
+                unix: false,
+                systemd: false,
+            },
+            Available {
+                unix: true,
+                systemd: false,
+            },
+        );
+        for (address, on_windows, on_macos) in [
+            ("unix:/a", Some("Unix sockets"), None),
+            (
+                "systemd:a",
+                Some("sockets of systemd"),
+                Some("sockets of systemd"),
+            ),
+            ("localhost:1", None, None),
+        ] {
+            assert_eq!(windows.lacks(address), on_windows);
+            assert_eq!(macos.lacks(address), on_macos);
         }
     }
 
