@@ -5,5 +5,6 @@ pub(crate) mod checks;
 pub(crate) mod connection;
 pub(crate) mod cors;
 pub(crate) mod local_responses;
+pub(crate) mod page;
 pub(crate) mod request;
 pub(crate) mod response;
