@@ -40,8 +40,10 @@ settings! {
         pub hosts: Option<Hosts> = None, "list" => NewConnections;
 
         /// Whether a plain `GET /` that the protocol does not define is answered with status 200, for proxies that
-        /// check health. The answer is a line that says what this is and where to connect. `null`: the same as `true`.
-        /// `false`: 404.
+        /// check health. The answer is a line that says what this is and where to connect; to a browser it is a page on
+        /// which people can try the protocol (PeerJS: at `/try` below its path). `null`: the page only on a localhost
+        /// listener without `trusted_proxies`, elsewhere always the line. Where the page is served, it may connect
+        /// whatever `origins` says. `false`: 404.
         pub landing_page: Option<bool> = None, "true, false or null" => NewConnections;
 
         /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
@@ -207,6 +209,14 @@ impl Listener {
         let is_exposed = is_loopback && settings.trusted_proxies.is_empty();
         let default = || is_exposed.then(Hosts::default);
         settings.hosts.clone().or_else(default)
+    }
+
+    /// Returns whether browsers get the page on which people try the protocol. Without `landing_page` they do if only
+    /// this machine can connect, which other machines can through a proxy.
+    pub(crate) fn serves_try_page(&self, is_loopback: bool) -> bool {
+        let settings = &self.settings;
+        let is_local = is_loopback && settings.trusted_proxies.is_empty();
+        settings.landing_page.unwrap_or(is_local)
     }
 }
 

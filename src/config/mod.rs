@@ -30,7 +30,7 @@ pub use listener::{Listener, ListenerSettings};
 use load::ConfigFile;
 pub use load::{ConfigError, Flags, SettingFlag};
 use log::LevelFilter;
-pub(crate) use origins::Origins;
+pub(crate) use origins::{Origins, is_own_origin};
 pub use process::ProcessSettings;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;

@@ -75,6 +75,21 @@ impl Origins {
     }
 }
 
+/// Returns whether a request with these Origin and Host headers is from a page that came from where the request goes.
+/// Whether that was over TLS is not compared: a proxy may have ended it.
+pub(crate) fn is_own_origin(origin: &str, host: &str) -> bool {
+    let (origin, host) = (Origin::parse(origin), parse_authority(host));
+    let (Some(origin), Some((requested, port))) = (origin, host) else {
+        return false;
+    };
+    let own_port = own_port(&origin.scheme);
+    let site = Site::Web {
+        host: requested,
+        port: port.filter(|port| Some(*port) != own_port),
+    };
+    own_port.is_some() && origin.site == site
+}
+
 /// The origin of a page that has none of its own.
 const NULL: &str = "null";
 
@@ -117,10 +132,8 @@ impl Origin {
     fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
-        let own_port = match scheme.as_str() {
-            "http" => 80,
-            "https" => 443,
-            _ => return Self::of_other_scheme(scheme, rest),
+        let Some(own_port) = own_port(&scheme) else {
+            return Self::of_other_scheme(scheme, rest);
         };
         let (host, port) = parse_authority(rest).filter(|_| !rest.ends_with(':'))?;
         let port = port.filter(|port| *port != own_port);
@@ -174,6 +187,15 @@ impl Origin {
             }
             _ => false,
         }
+    }
+}
+
+/// Returns the port of a web page without one in its URL; `None` if the scheme is not one of the web.
+fn own_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
     }
 }
 

@@ -31,6 +31,11 @@ impl CurrentAccess {
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Returns whether the listener demands a token; `None`: it reads none.
+    pub(crate) fn is_required(&self) -> Option<bool> {
+        self.get().map(|settings| settings.is_required)
+    }
+
     /// Returns what a request shows. Its tokens are those of Authorization headers (RFC 6750 section 2.1), the parameters
     /// `access_token`, and those of the protocol that have a token's shape: they have another meaning, too.
     pub(crate) fn of_request(

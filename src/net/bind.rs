@@ -52,6 +52,18 @@ impl Bound {
         }
     }
 
+    /// Returns where a browser of this machine finds a page of the listener; `None`: it cannot connect.
+    pub(crate) fn page_url(&self, scheme: &str, path: &str) -> Option<String> {
+        let address = self.ip_addresses().next()?;
+        let is_specific = matches!(self.address, Address::Ip(_) | Address::Systemd(_));
+        let host = match address.ip() {
+            ip if !is_specific || ip.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+            IpAddr::V4(ip) => ip.to_string(),
+        };
+        Some(format!("{scheme}://{host}:{}{path}", address.port()))
+    }
+
     /// Returns the addresses of the sockets that have one.
     pub(crate) fn ip_addresses(&self) -> impl Iterator<Item = SocketAddr> {
         self.sockets.iter().filter_map(ListenSocket::ip_address)

@@ -10,6 +10,7 @@ use crate::config::{Address, Hosts, Listener, ListenerSettings};
 use crate::net::access::CurrentAccess;
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
+use crate::net::http::try_page::ListenerTryPage;
 use crate::net::listener_tokens::ListenerTokens;
 use crate::net::notice_lines::{ClientName, NoticeLines};
 use crate::net::notice_log::{Notice, NoticeLog};
@@ -81,6 +82,8 @@ pub(crate) struct ListenerState {
     /// Hosts that requests must name; `None`: any.
     pub(crate) checked_hosts: Option<Hosts>,
     pub(crate) settings: ListenerSettings,
+    /// The page for browsers on which people try the protocol, if it is served.
+    pub(crate) try_page: Option<ListenerTryPage>,
     /// The reader of its clients' access tokens, which outlives these settings in their connections.
     pub(crate) tokens: Arc<ListenerTokens>,
     lines: NoticeLines,
@@ -93,10 +96,12 @@ impl ListenerState {
         config: Listener,
         address: Arc<Address>,
     ) -> Self {
-        let (endpoint, checked_hosts) = (
-            config.endpoint(),
-            config.checked_hosts(is_loopback(&address)),
-        );
+        let is_loopback = is_loopback(&address);
+        let (endpoint, checked_hosts) = (config.endpoint(), config.checked_hosts(is_loopback));
+        let try_page = config.protocol.try_page.as_ref();
+        let try_page = try_page
+            .filter(|_| config.serves_try_page(is_loopback))
+            .map(|page| ListenerTryPage::new(page, &config.options));
         let lines = NoticeLines {
             log: Arc::clone(&shared.notices),
             protocol: config.protocol.name,
@@ -115,6 +120,7 @@ impl ListenerState {
             protocol: config.protocol,
             endpoint,
             checked_hosts,
+            try_page,
             settings: config.settings,
         }
     }

@@ -36,7 +36,7 @@ pub use command::Command;
 pub(crate) use command::Commands;
 pub use context::{Connections, Context, Ids};
 pub use figures::Figures;
-pub use protocol::{DecodeFn, Protocol};
+pub use protocol::{DecodeFn, Protocol, TryPage};
 pub use recipients::Recipients;
 pub use request::{ConnectRequest, HttpReply, Method, Rejection, Request};
 pub use setting::{Applies, Setting, SettingError, SettingMap};

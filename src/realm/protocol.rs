@@ -55,6 +55,8 @@ pub struct Protocol {
     pub client_id: fn(&ConnectRequest) -> Option<String>,
     /// The parameter of the query that may be an access token, beside `access_token`.
     pub token_parameter: Option<&'static str>,
+    /// What the protocol adds to the page on which people try it in a browser; `None`: it has no such page.
+    pub try_page: Option<TryPage>,
     /// Creates the decoder of a new connection.
     pub new_decoder: NewDecoder,
     /// Creates the realm of a listener from its options, of which none is missing: [`new_realm`].
@@ -78,6 +80,7 @@ impl Protocol {
             matches_path: |_| true,
             client_id: |_| None,
             token_parameter: None,
+            try_page: None,
             new_decoder,
             new_realm: new_realm::<R>,
         }
@@ -87,6 +90,22 @@ impl Protocol {
     pub(crate) const fn has_http_api(&self) -> bool {
         !self.methods.is_empty()
     }
+}
+
+/// The part of a protocol in the page on which people try it in a browser. What is around it, the same for all protocols, is
+/// in `net/http/try_page/`.
+#[derive(Debug)]
+pub struct TryPage {
+    /// Name of the protocol for people.
+    pub title: &'static str,
+    /// Returns the path of the page with these options: "/", unless that is the protocol's own.
+    pub path: fn(&SettingMap) -> String,
+    /// The protocol's elements, as HTML.
+    pub html: &'static str,
+    /// The protocol's script. The functions of the shared one are there.
+    pub script: &'static str,
+    /// Names of the options that the script has to know. Whoever sees the page can read them.
+    pub options: &'static [&'static str],
 }
 
 /// Creates a realm for [`Protocol::new_realm`].

@@ -34,6 +34,7 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| path == ENDPOINT,
     client_id: |_| None,
     token_parameter: None,
+    try_page: None,
     new_decoder: |_| {
         Box::new(|message| match message {
             Message::Text(text) => Some(Command::new(text)),

@@ -3,13 +3,18 @@
 use super::request::RequestHead;
 use super::response::Response;
 use crate::base::log_escape::Quoted;
-use crate::config::{Hosts, Origins};
+use crate::config::{Hosts, Origins, is_own_origin};
 use crate::net::listener::ListenerState;
 
-/// Returns whether the listener's `origins` allow this request.
+/// Returns whether the listener's `origins` allow this request, or it is from the listener's own page, if it has one.
 pub(crate) fn is_origin_allowed(head: &RequestHead, listener: &ListenerState) -> bool {
+    let (origin, host) = (head.first("Origin"), head.first("Host"));
+    let is_own = || match (origin, host) {
+        (Some(origin), Some(host)) => is_own_origin(origin, host),
+        _ => false,
+    };
     let origins = &listener.settings.origins;
-    origins.allows(head.first("Origin"), head.first("Host"))
+    origins.allows(origin, host) || listener.try_page.is_some() && is_own()
 }
 
 /// Returns whether the request names a host under which the listener is reached, as far as that is checked

@@ -2,6 +2,7 @@
 
 use super::request::RequestHead;
 use super::response::Response;
+use super::try_page::TokenField;
 use crate::base::host::parse_authority;
 use crate::config::Address;
 use crate::net::listener::ListenerState;
@@ -15,23 +16,61 @@ pub(crate) fn nothing_here(listener: &ListenerState) -> Response {
     Response::new(404, text)
 }
 
-/// Returns the response to a plain `GET /` that the protocol does not define: what this is, for people and for
-/// proxies that check whether the server is well. `None` for every other request.
+/// Returns the response to a plain `GET /` that the protocol does not define, and to a request for the page on which
+/// people try it: that page for browsers, if the listener has it, and what this is in a line, for people and for proxies
+/// that check whether the server is well. `None` for every other request.
 pub(crate) fn landing(head: &RequestHead, listener: &ListenerState) -> Option<Response> {
     let is_get = matches!(head.method.as_str(), "GET" | "HEAD");
     let is_handshake = head.wants_upgrade() || head.has_websocket_key();
-    if !is_get || head.path != "/" || is_handshake || head.has_body() {
+    if !is_get || is_handshake || head.has_body() {
         return None;
     }
-    if listener.settings.landing_page == Some(false) {
-        return Some(nothing_here(listener));
+    let page = listener.try_page.as_ref();
+    if let Some(page) = page.filter(|page| page.is_at(&head.path)) {
+        let response = if accepts_html(head) {
+            page.response(head.first("Host"), token_field(listener))
+        } else {
+            landing_line(head, listener)
+        };
+        return Some(response.with_header("Vary", "Accept"));
     }
+    match listener.settings.landing_page {
+        _ if head.path != "/" => None,
+        Some(false) => Some(nothing_here(listener)),
+        _ => Some(landing_line(head, listener)),
+    }
+}
+
+/// Returns whether a request asks for HTML, as browsers do for what they show (RFC 9110 section 12.5.1).
+fn accepts_html(head: &RequestHead) -> bool {
+    let mut ranges = head.all("Accept").flat_map(|header| header.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_html = parts
+            .next()
+            .is_some_and(|it| it.eq_ignore_ascii_case("text/html"));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok());
+        is_html && weight.unwrap_or(1.0) > 0.0
+    })
+}
+
+/// Returns what the page says about access tokens.
+fn token_field(listener: &ListenerState) -> TokenField {
+    match listener.shared.access.is_required() {
+        None => TokenField::Absent,
+        Some(false) => TokenField::Optional,
+        Some(true) => TokenField::Required,
+    }
+}
+
+/// Returns what this is in a line.
+fn landing_line(head: &RequestHead, listener: &ListenerState) -> Response {
     let text = format!(
         "switchboard serves {} here; {}",
         listener.protocol.name,
         how_to_connect(head, &listener.endpoint, listener)
     );
-    Some(Response::new(200, text))
+    Response::new(200, text)
 }
 
 /// Returns the response to a plain request where only a WebSocket is served.

@@ -8,3 +8,4 @@ pub(crate) mod local_responses;
 pub(crate) mod page;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod try_page;

@@ -17,7 +17,7 @@ use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
-    SettingError, SettingMap, SlowConsumerPolicy,
+    SettingError, SettingMap, SlowConsumerPolicy, TryPage,
 };
 use async_tungstenite::tungstenite::Utf8Bytes;
 use options::MAX_CODE_LENGTH;
@@ -81,6 +81,13 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| path == ENDPOINT || code_in(path).is_some(),
     client_id: |_| None,
     token_parameter: None,
+    try_page: Some(TryPage {
+        title: "PeerDrop",
+        path: |_| "/".to_owned(),
+        html: include_str!("try.html"),
+        script: include_str!("try.js"),
+        options: &[],
+    }),
     new_decoder: |_| {
         Box::new(|message| match message {
             // The frame for the peer, so that the broker does not copy it.

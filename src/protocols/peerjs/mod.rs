@@ -122,6 +122,7 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |_| true,
     client_id: |request| request.parameter("id"),
     token_parameter: Some("token"),
+    try_page: None,
     new_decoder: |_| Box::new(|message| codec::decode(&message).map(Command::new)),
     new_realm: new_realm::<PeerJs>,
 };

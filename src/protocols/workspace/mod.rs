@@ -103,6 +103,7 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| path == ENDPOINT,
     client_id: |_| None,
     token_parameter: None,
+    try_page: None,
     new_decoder: |tokens| {
         let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(message))))

@@ -1,0 +1,178 @@
+"use strict";
+
+/** Lines that a list keeps, and characters of a text that it shows. */
+const MAX_LINES = 200;
+const MAX_TEXT = 4000;
+
+/** The meaning of the Close codes of RFC 6455, which need not have a reason. Those from 4000 on always have one. */
+const CLOSE_CODES = {
+  1000: "done",
+  1001: "the server goes away",
+  1005: "without a code",
+  1006: "refused, or the connection was lost; a browser is not told why, and the log of switchboard says it",
+  1008: "against the rules",
+  1009: "a message was too large",
+  1011: "an error in the server",
+  1013: "too slow",
+};
+
+const byId = (id) => document.getElementById(id);
+
+/** The options of the listener that the protocol's script asks for. */
+const options = JSON.parse(document.documentElement.dataset.options);
+
+/** Whether the listener reads access tokens: "absent", "optional" or "required". */
+const tokens = document.documentElement.dataset.tokens;
+
+// Elements. What others have written is only ever the text of one.
+
+function element(name, className, ...children) {
+  const created = document.createElement(name);
+  if (className) created.className = className;
+  created.append(...children);
+  return created;
+}
+
+const shortened = (text) =>
+  text.length <= MAX_TEXT ? text : `${text.slice(0, MAX_TEXT)} … (${text.length.toLocaleString("en")} characters)`;
+
+/** Appends an item to a list, which forgets the oldest, and scrolls to it unless the reader has scrolled up. */
+function appendTo(list, item) {
+  const view = list.parentElement;
+  const isAtEnd = view.scrollHeight - view.scrollTop - view.clientHeight < 40;
+  list.append(item);
+  if (list.children.length > MAX_LINES) list.firstElementChild.remove();
+  if (isAtEnd) view.scrollTop = view.scrollHeight;
+}
+
+/** Appends what somebody has said to a conversation: "own", "other", or a "note" without an author. */
+function say(list, kind, text, author = "") {
+  const item = element("li", kind);
+  if (author) {
+    const name = element("strong", "author", author);
+    name.dir = "auto";
+    item.append(name, " ");
+  }
+  const words = element("span", "words", shortened(text));
+  words.dir = "auto";
+  item.append(words);
+  appendTo(byId(list), item);
+}
+
+/** Tells what went wrong, or nothing. */
+function notice(text = "") {
+  byId("notice").textContent = text;
+  byId("notice").hidden = !text;
+}
+
+/** Handles a form: `handle` is called with its fields by name. */
+function onSubmit(form, handle) {
+  byId(form).addEventListener("submit", (event) => {
+    event.preventDefault();
+    handle(Object.fromEntries(new FormData(event.target)));
+  });
+}
+
+/** Returns a name to begin with, so that two tabs are told apart. */
+function someName() {
+  const names = "Ada Alan Barbara Edsger Grace Hedy Katherine Linus Margaret Niklaus Radia Tim".split(" ");
+  return names[Math.floor(Math.random() * names.length)];
+}
+
+/** Returns the access token in its field, or "". */
+const accessToken = () => byId("token").value.trim();
+
+// The messages as they went.
+
+/**
+ * Shows a line of the traffic: a message that was "sent" or "received", or a "note" about the connection. The access
+ * token is not shown.
+ */
+function logTraffic(direction, text) {
+  const token = accessToken();
+  const masked = token ? text.replaceAll(token, "…").replaceAll(encodeURIComponent(token), "…") : text;
+  const now = new Date();
+  const milliseconds = String(now.getMilliseconds()).padStart(3, "0");
+  const time = element("time", "", `${now.toTimeString().slice(0, 8)}.${milliseconds}`);
+  time.dateTime = now.toISOString();
+  const arrow = element("span", "arrow");
+  arrow.setAttribute("aria-hidden", "true");
+  const words = element(direction === "note" ? "span" : "code", "words", shortened(masked));
+  const spoken = direction === "note" ? [] : [element("span", "unseen", direction)];
+  appendTo(byId("traffic"), element("li", direction, time, " ", arrow, ...spoken, " ", words));
+  byId("traffic-empty").hidden = true;
+}
+
+// The connection, of which a page has one at a time.
+
+let socket = null;
+
+/**
+ * Shows the state of the connection: "closed", "connecting" or "open". An element with `data-while` is there while the
+ * state is one of those.
+ */
+function setState(state, kind, text) {
+  byId("state").className = `badge ${kind}`;
+  byId("state").textContent = text;
+  for (const part of document.querySelectorAll("[data-while]")) {
+    part.hidden = !part.dataset.while.split(" ").includes(state);
+  }
+}
+
+/** Returns the code of a Close frame with its reason in words. */
+function closeText({ code, reason }) {
+  return `${code}: ${reason || CLOSE_CODES[code] || "without a reason"}`;
+}
+
+/**
+ * Connects to a path of this server, with the parameters that have a value. `onMessage` is called with each text,
+ * `onOpen` and `onClose` as those of a WebSocket.
+ */
+function connect(path, parameters, { onOpen = () => {}, onMessage, onClose = () => {} }) {
+  disconnect();
+  notice();
+  const url = new URL(path, location.href.replace(/^http/, "ws"));
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value) url.searchParams.set(name, value);
+  }
+  const own = (socket = new WebSocket(url));
+  const whileCurrent = (handle) => (event) => own === socket && handle(event);
+  setState("connecting", "is-caution", "Connecting");
+  logTraffic("note", `connects to ${url}`);
+  own.addEventListener("open", whileCurrent(() => {
+    setState("open", "is-good", "Connected");
+    logTraffic("note", "connected");
+    onOpen();
+  }));
+  own.addEventListener("message", whileCurrent(({ data }) => {
+    logTraffic("received", data);
+    onMessage(data);
+  }));
+  own.addEventListener("close", whileCurrent((event) => {
+    socket = null;
+    const text = closeText(event);
+    setState("closed", event.code === 1000 ? "" : "is-bad", `Closed with ${event.code} ${event.reason}`.trim());
+    logTraffic("note", `closed with ${text}`);
+    if (event.code !== 1000) notice(`Closed with ${text}.`);
+    onClose(event);
+  }));
+}
+
+/** Sends a text, or an object as JSON. Returns whether there is a connection for it. */
+function send(message) {
+  if (socket?.readyState !== WebSocket.OPEN) return false;
+  const text = typeof message === "string" ? message : JSON.stringify(message);
+  logTraffic("sent", text);
+  socket.send(text);
+  return true;
+}
+
+/** Closes the connection. Its `onClose` follows. */
+function disconnect() {
+  socket?.close(1000);
+}
+
+setState("closed", "", "Not connected");
+byId("token-field").hidden = tokens === "absent";
+byId("token-need").textContent = tokens === "required" ? "this listener demands one" : "if you have one";
+
