@@ -1,0 +1,70 @@
+// PeerDrop's page in Chromium, by hand in two tabs.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { HOSTILE, deadline, hasText, hasTraffic, inspect, look, looks, withTryPage } from "./try-page.mjs";
+
+const settings = { protocol: "peerdrop" };
+
+/** Creates a session in one tab, and follows its link in another. */
+async function pair(site) {
+  const creator = await site.tab();
+  await creator.getByRole("button", { name: "Create a session" }).click();
+  await hasText(creator, "#session-code", /^[A-Z2-9]{6}$/);
+  const opened = site.context.waitForEvent("page");
+  await creator.getByRole("link", { name: "Open it in a second tab" }).click();
+  const joiner = await opened;
+  await hasText(creator, "#peer", /is here/);
+  await hasText(joiner, "#peer", /is here/);
+  return [creator, joiner];
+}
+
+async function write(page, text) {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.keyboard.press("Enter");
+}
+
+test("two tabs write to each other, and one leaves", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const [creator, joiner] = await pair(site);
+    await write(creator, "Hello!");
+    await hasText(joiner, "#talk .other", /^Hello!$/);
+    await write(joiner, "Hi there!");
+    await hasText(creator, "#talk .other", /^Hi there!$/);
+    await hasTraffic(creator, /^sent Hello!$/);
+    await hasTraffic(joiner, /^received Hello!$/);
+    await joiner.getByRole("button", { name: "Leave" }).click();
+    await hasText(creator, "#talk", /the session has ended: 1000: peer left$/);
+    await hasTraffic(creator, /^note closed with 1000: peer left$/);
+    await creator.getByRole("button", { name: "Create a session" }).click();
+    await hasText(creator, "#peer", /^Waiting/);
+  });
+});
+
+test("what a stranger writes is text", deadline, async () => {
+  await withTryPage(settings, { width: 360 }, async (site) => {
+    const [creator, joiner] = await pair(site);
+    await write(creator, HOSTILE);
+    await hasText(joiner, "#talk .other", /^<img src=x onerror=alert\(1\)>/);
+    assert.equal(await joiner.locator("img").count(), 0);
+    await look(joiner, "peerdrop-stranger", { width: 360, colorScheme: "light" });
+  });
+});
+
+for (const view of looks) {
+  test(`it is seen and used at ${view.width} ${view.colorScheme}`, deadline, async () => {
+    await withTryPage(settings, view, async (site) => {
+      const first = await site.tab();
+      await inspect(first, "peerdrop-begin", view);
+      const [creator, joiner] = await pair(site);
+      await write(creator, "Hello!");
+      await hasText(joiner, "#talk .other", /^Hello!$/);
+      await write(joiner, "Hi there! This is a longer message, which takes more than one line of a telephone.");
+      await hasText(creator, "#talk .other", /^Hi there!/);
+      await inspect(creator, "peerdrop-talk", view);
+      await joiner.close();
+      await hasText(creator, "#talk", /peer left$/);
+      await inspect(creator, "peerdrop-ended", view);
+    });
+  });
+}
