@@ -50,15 +50,5 @@ onSubmit("write", ({ text }) => {
   byId("text").value = "";
 });
 byId("leave").addEventListener("click", disconnect);
-byId("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(byId("link").href);
-  byId("copy").textContent = "Copied";
-});
-
-// A link with a code joins at once, but for a token that is demanded.
-if (location.hash.length > 1) {
-  byId("code").value = location.hash.slice(1);
-  history.replaceState(null, "", location.pathname);
-  if (tokens === "required") byId("token").focus();
-  else byId("join").requestSubmit();
-}
+copiesLink("copy", "link");
+byId("code").value = linked("join");

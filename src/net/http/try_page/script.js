@@ -73,6 +73,28 @@ function onSubmit(form, handle) {
   });
 }
 
+/** Has a button copy the address of a link. Browsers only let pages copy that came over TLS or from this machine. */
+function copiesLink(button, link) {
+  byId(button).hidden = !navigator.clipboard;
+  byId(button).addEventListener("click", async () => {
+    await navigator.clipboard.writeText(byId(link).href);
+    byId(button).textContent = "Copied";
+  });
+}
+
+/**
+ * Returns what stands behind `#` in the address, of a link that another tab has made for this one, and has the form with
+ * this id submitted, but for an access token that is demanded and still to be written. `""`: it is no such link.
+ */
+function linked(form) {
+  const text = location.hash.slice(1);
+  if (!text) return "";
+  history.replaceState(null, "", location.pathname);
+  // The rest of the script comes first.
+  setTimeout(() => (tokens === "required" ? byId("token").focus() : byId(form).requestSubmit()));
+  return decodeURIComponent(text);
+}
+
 /** Returns a name to begin with, so that two tabs are told apart. */
 function someName() {
   const names = "Ada Alan Barbara Edsger Grace Hedy Katherine Linus Margaret Niklaus Radia Tim".split(" ");
