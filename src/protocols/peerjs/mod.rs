@@ -21,7 +21,7 @@ use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Identity, Method, Protocol,
-    Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy, TryPage,
 };
 use crate::toolkit::in_flight::InFlightResponses;
 use crate::toolkit::proven::Proven;
@@ -122,7 +122,16 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |_| true,
     client_id: |request| request.parameter("id"),
     token_parameter: Some("token"),
-    try_page: None,
+    try_page: Some(TryPage {
+        title: "PeerJS",
+        path: |options| {
+            let options = Options::from_map(options);
+            options.expect("a listener's options are valid").page()
+        },
+        html: include_str!("try.html"),
+        script: include_str!("try.js"),
+        options: &["key"],
+    }),
     new_decoder: |_| Box::new(|message| codec::decode(&message).map(Command::new)),
     new_realm: new_realm::<PeerJs>,
 };

@@ -113,6 +113,11 @@ impl Options {
         format!("{}{ENDPOINT}", self.path.trimmed())
     }
 
+    /// Returns the path of the page on which people try it. The one above is the document's.
+    pub(super) fn page(&self) -> String {
+        format!("{}/try", self.path.trimmed())
+    }
+
     /// Returns the path percent-decoded and without a slash at its end.
     pub(super) fn decoded_path(&self) -> String {
         super::percent_decoded(self.path.trimmed()).into_owned()
