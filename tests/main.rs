@@ -46,5 +46,6 @@ mod status;
 mod status_page;
 mod system_calls;
 mod transcripts;
+mod try_page;
 mod unix_sockets;
 mod workspace;

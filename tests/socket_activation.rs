@@ -84,7 +84,7 @@ fn passed_sockets_are_served_by_their_names() {
             path.display()
         ),
     ] {
-        assert!(log.iter().any(|logged| logged.ends_with(&line)), "{log:#?}");
+        assert!(log.iter().any(|logged| logged.contains(&line)), "{log:#?}");
     }
     // It is systemd's, which removes it.
     assert!(fs::symlink_metadata(&path).is_ok());
@@ -105,7 +105,7 @@ fn several_sockets_of_a_name_are_one_listener() {
     drop((ann, bob));
     let log = daemon.stop_and_read_log();
     let urls = format!("ws://{v4_address}/ws and ws://{v6_address}/ws (systemd:chat)");
-    assert!(log.iter().any(|line| line.ends_with(&urls)), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains(&urls)), "{log:#?}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::base::host::{Host, parse_authority};
 use crate::realm::{Body, SettingMap, TryPage};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 /// The frame.
@@ -35,7 +37,7 @@ pub(crate) enum TokenField {
 /// The page of one listener.
 pub(crate) struct ListenerTryPage {
     protocol: &'static TryPage,
-    /// The path of the page, percent-decoded.
+    /// The path of the page, as it is configured.
     path: String,
     /// The options that the script has to know, as JSON in an attribute.
     options: String,
@@ -50,7 +52,7 @@ impl ListenerTryPage {
         let known = Value::Object(known.collect::<Map<_, _>>());
         Self {
             protocol,
-            path: decoded(&(protocol.path)(options)),
+            path: (protocol.path)(options),
             options: escape_attribute(&known.to_string()),
             page: OnceLock::new(),
         }
@@ -63,7 +65,7 @@ impl ListenerTryPage {
 
     /// Returns whether the page is at this path of a request.
     pub(crate) fn is_at(&self, path: &str) -> bool {
-        decoded(path) == self.path
+        decoded(path) == decoded(&self.path)
     }
 
     /// Returns the page for a request with this Host header.
@@ -78,7 +80,8 @@ impl ListenerTryPage {
             " data-tokens=\"{tokens}\" data-options=\"{}\"",
             self.options
         );
-        let at = page.html.find(ROOT_TAG).map_or(0, |at| at + ROOT_TAG.len());
+        let tag = page.html.find(ROOT_TAG).expect("the document has it");
+        let at = tag + ROOT_TAG.len();
         let mut body = Body::default();
         body.push(&page.html, 0..at);
         body.push(&Arc::from(attributes.as_str()), 0..attributes.len());
@@ -96,15 +99,15 @@ fn put_together(protocol: &TryPage) -> Page {
     Page::new(&document, STYLE, &format!("{SCRIPT}{}", protocol.script))
 }
 
-fn decoded(path: &str) -> String {
-    percent_decode_str(path).decode_utf8_lossy().into_owned()
+fn decoded(path: &str) -> Cow<'_, str> {
+    percent_decode_str(path).decode_utf8_lossy()
 }
 
 /// Returns the sources of a policy that are the listener itself, by the name in the Host header. `'self'` is enough for
 /// HTTP, and in new browsers for WebSockets; the others are for those where it is not. A policy has no IPv6 addresses.
 fn connect_src(host: Option<&str>) -> String {
     match host.and_then(parse_authority) {
-        Some((Host::Ip(std::net::IpAddr::V6(_)), _)) | None => "'self'".to_owned(),
+        Some((Host::Ip(IpAddr::V6(_)), _)) | None => "'self'".to_owned(),
         Some((host, port)) => {
             let port = port.map_or_else(String::new, |port| format!(":{port}"));
             format!("'self' ws://{host}{port} wss://{host}{port}")
