@@ -64,7 +64,7 @@ Options:
   -h, --help          print this text
   -V, --version       print the version
 
-To try it, start it without arguments and connect twice:
+To try it, start it without arguments and open a link that it prints, or connect twice:
   wscat -c ws://localhost:9081/ws/chat          (prints a code)
   wscat -c ws://localhost:9081/ws/chat/CODE
 
