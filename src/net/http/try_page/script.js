@@ -106,6 +106,10 @@ const accessToken = () => byId("token").value.trim();
 
 // The messages as they went.
 
+/** Characters that change the direction of what follows. In a message as it went they are shown by their numbers. */
+const DIRECTIONS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const toNumber = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+
 /**
  * Shows a line of the traffic: a message that was "sent" or "received", or a "note" about the connection. The access
  * token is not shown.
@@ -119,7 +123,7 @@ function logTraffic(direction, text) {
   time.dateTime = now.toISOString();
   const arrow = element("span", "arrow");
   arrow.setAttribute("aria-hidden", "true");
-  const words = element(direction === "note" ? "span" : "code", "words", shortened(masked));
+  const words = element(direction === "note" ? "span" : "code", "words", shortened(masked.replace(DIRECTIONS, toNumber)));
   const spoken = direction === "note" ? [] : [element("span", "unseen", direction)];
   appendTo(byId("traffic"), element("li", direction, time, " ", arrow, ...spoken, " ", words));
   byId("traffic-empty").hidden = true;
