@@ -1,6 +1,7 @@
 // The pages on which people try a protocol: a daemon, and tabs of one browser that visit its page.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -21,10 +22,10 @@ export const HOSTILE = `<img src=x onerror=alert(1)>\u202e\u05e9\u05dc\u05d5\u05
  * Starts a daemon with one listener with these settings, and a browser. `tab` opens the page of the listener in a new
  * tab; `close` fails if a tab had an error, violated its policy or asked another host.
  */
-export async function openTryPage(settings, { width = 1280, colorScheme = "light" } = {}) {
+export async function openTryPage(settings, { width = 1280, colorScheme = "light", host = "127.0.0.1" } = {}) {
   const daemon = await startDaemon(settings);
   const browser = await startBrowser();
-  const origin = `http://127.0.0.1:${daemon.port}`;
+  const origin = `http://${host}:${daemon.port}`;
   const context = await browser.newContext({
     viewport: { width, height: 900 },
     colorScheme,
@@ -121,4 +122,11 @@ export async function look(page, name, { width, colorScheme }) {
   const folder = join(process.env.SCREENSHOTS, "try");
   mkdirSync(folder, { recursive: true });
   await page.screenshot({ path: join(folder, `${name}-${width}-${colorScheme}.png`), fullPage: true });
+}
+
+/** Returns an access token with these claims (RFC 7519), signed with HS256. */
+export function signedToken(secret, claims) {
+  const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const signed = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
+  return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
 }

@@ -47,6 +47,7 @@ test("what a stranger writes is text", deadline, async () => {
     await write(creator, HOSTILE);
     await hasText(joiner, "#talk .other", /^<img src=x onerror=alert\(1\)>/);
     assert.equal(await joiner.locator("img").count(), 0);
+    await hasTraffic(joiner, /^received <img src=x onerror=alert\(1\)>\\u202e/);
     await look(joiner, "peerdrop-stranger", { width: 360, colorScheme: "light" });
   });
 });

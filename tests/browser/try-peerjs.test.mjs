@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HOSTILE, deadline, hasText, hasTraffic, inspect, look, looks, withTryPage } from "./try-page.mjs";
+import { HOSTILE, deadline, hasText, hasTraffic, inspect, look, looks, signedToken, traffic, withTryPage } from "./try-page.mjs";
 
 const settings = { protocol: "peerjs" };
 
@@ -64,6 +64,24 @@ test("an id that is taken is said", deadline, async () => {
     await second.getByLabel(/^Your id/).fill("ann");
     await second.keyboard.press("Enter");
     await hasText(second, "#notice", /^Closed with 4409: ID is taken\.$/);
+  });
+});
+
+test("a token that is demanded gives the id that it is for, and why another is refused is said", deadline, async () => {
+  const secret = "the secret of the tokens of these tests";
+  await withTryPage({ ...settings, access: { secret } }, {}, async (site) => {
+    const page = await site.tab("/try");
+    const begin = () => page.getByRole("button", { name: "Connect", exact: true }).click();
+    await page.getByLabel(/^Your id/).fill("bob");
+    await begin();
+    await hasText(page, "#notice", /^Closed with 4401: an access token is needed/);
+    const token = signedToken(secret, { sub: "ann" });
+    await page.getByLabel("Access token").fill(token);
+    await begin();
+    await hasText(page, "#notice", /^Closed with 4401: the access token is for another id/);
+    await connect(page, "ann");
+    const text = await traffic(page);
+    assert.ok(!token.split(".").some((part) => text.includes(part)), text);
   });
 });
 
