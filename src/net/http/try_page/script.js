@@ -65,11 +65,15 @@ function notice(text = "") {
   byId("notice").hidden = !text;
 }
 
-/** Handles a form: `handle` is called with its fields by name. */
+/** Handles a form: `handle` is called with its fields by name. What goes wrong in it is told. */
 function onSubmit(form, handle) {
-  byId(form).addEventListener("submit", (event) => {
+  byId(form).addEventListener("submit", async (event) => {
     event.preventDefault();
-    handle(Object.fromEntries(new FormData(event.target)));
+    try {
+      await handle(Object.fromEntries(new FormData(event.target)));
+    } catch (error) {
+      notice(`That has failed: ${error.message}.`);
+    }
   });
 }
 
