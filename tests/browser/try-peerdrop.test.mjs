@@ -41,6 +41,20 @@ test("two tabs write to each other, and one leaves", deadline, async () => {
   });
 });
 
+test("the link is copied, and joins by itself in another tab", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const creator = await site.tab();
+    await creator.getByRole("button", { name: "Create a session" }).click();
+    await hasText(creator, "#session-code", /./);
+    await creator.getByRole("button", { name: "Copy the link" }).click();
+    await hasText(creator, "#copy", /^Copied$/);
+    const link = await creator.evaluate(() => navigator.clipboard.readText());
+    const joiner = await site.tab(new URL(link).pathname + new URL(link).hash);
+    await hasText(creator, "#peer", /is here/);
+    assert.equal(new URL(joiner.url()).hash, "", "a reload does not join a session that is over");
+  });
+});
+
 test("what a stranger writes is text", deadline, async () => {
   await withTryPage(settings, { width: 360 }, async (site) => {
     const [creator, joiner] = await pair(site);

@@ -67,6 +67,16 @@ test("an id that is taken is said", deadline, async () => {
   });
 });
 
+test("a server that does not answer is said", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const page = await site.tab("/try");
+    await site.daemon.stop();
+    await page.getByRole("button", { name: "Connect", exact: true }).click();
+    await hasText(page, "#notice", /^That has failed: Failed to fetch\.$/);
+    site.expect(/ERR_CONNECTION_REFUSED/);
+  });
+});
+
 test("a token that is demanded gives the id that it is for, and why another is refused is said", deadline, async () => {
   const secret = "the secret of the tokens of these tests";
   await withTryPage({ ...settings, access: { secret } }, {}, async (site) => {
