@@ -59,6 +59,38 @@ function say(list, kind, text, author = "") {
   appendTo(byId(list), item);
 }
 
+/**
+ * Shows somebody in the list of people, or what has changed of them: their name, their state as the kind and the text of
+ * a badge, and a note. `action` is the text of a button and what it does; it does not change.
+ */
+function showPerson(id, name, [kind, state], note = "", action = null) {
+  let item = byId(`person-${id}`);
+  if (!item) {
+    item = element("li", "", element("strong"), element("span"), element("span", "quiet"));
+    item.id = `person-${id}`;
+    item.firstElementChild.dir = "auto";
+    if (action) {
+      const button = element("button", "", action[0], element("span", "unseen", ` ${name}`));
+      button.type = "button";
+      button.addEventListener("click", action[1]);
+      item.append(button);
+    }
+    appendTo(byId("people"), item);
+  }
+  const [nameText, badge, noteText] = item.children;
+  nameText.textContent = name;
+  badge.className = `badge ${kind}`;
+  badge.textContent = state;
+  noteText.textContent = note;
+}
+
+/** Takes somebody out of the list of people, and returns the name that stood there. */
+function removePerson(id) {
+  const item = byId(`person-${id}`);
+  item?.remove();
+  return item?.firstElementChild.textContent;
+}
+
 /** Tells what went wrong, or nothing. */
 function notice(text = "") {
   byId("notice").textContent = text;
@@ -99,10 +131,43 @@ function linked(form) {
   return decodeURIComponent(text);
 }
 
+/**
+ * Calls `tell` with true when somebody begins to write in a field, and with false when they pause or send it; with true at
+ * most five times a minute, as FastChat admits ten of them together.
+ */
+function onTyping(field, tell) {
+  let pause = 0;
+  let last = -Infinity;
+  const stop = () => {
+    clearTimeout(pause);
+    if (pause) tell(false);
+    pause = 0;
+  };
+  byId(field).addEventListener("input", () => {
+    if (!pause) {
+      if (performance.now() - last < 12_000) return;
+      last = performance.now();
+      tell(true);
+    }
+    clearTimeout(pause);
+    pause = setTimeout(stop, 3000);
+  });
+  byId(field).form.addEventListener("submit", stop);
+}
+
 /** Returns a name to begin with, so that two tabs are told apart. */
 function someName() {
   const names = "Ada Alan Barbara Edsger Grace Hedy Katherine Linus Margaret Niklaus Radia Tim".split(" ");
   return names[Math.floor(Math.random() * names.length)];
+}
+
+/** Returns a new UUID. `crypto.randomUUID` is only there on pages that came over TLS or from this machine. */
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 /** Returns the access token in its field, or "". */
@@ -187,6 +252,12 @@ function connect(path, parameters, { onOpen = () => {}, onMessage, onClose = () 
     onClose(event);
   }));
 }
+
+/** Returns an `onMessage` that calls the handler of a JSON message's `type`, if there is one, with the message. */
+const handleByType = (handlers) => (text) => {
+  const message = JSON.parse(text);
+  handlers[message.type]?.(message);
+};
 
 /** Sends a text, or an object as JSON. Returns whether there is a connection for it. */
 function send(message) {
