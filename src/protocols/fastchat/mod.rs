@@ -27,7 +27,7 @@ use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, HttpReply, Identity, Method, Protocol,
-    Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Realm, Rejection, Request, Retention, SettingError, SettingMap, SlowConsumerPolicy, TryPage,
 };
 use crate::toolkit::dialect;
 use crate::toolkit::in_flight::InFlightResponses;
@@ -143,7 +143,13 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| matches!(path, "/ws" | "/presence/online" | "/presence/heartbeat"),
     client_id: |_| None,
     token_parameter: None,
-    try_page: None,
+    try_page: Some(TryPage {
+        title: "FastChat",
+        path: |_| "/".to_owned(),
+        html: include_str!("try.html"),
+        script: include_str!("try.js"),
+        options: &[],
+    }),
     new_decoder: |tokens| {
         let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(&message))))
