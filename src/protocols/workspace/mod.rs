@@ -28,7 +28,7 @@ use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Identity, Protocol, Realm, Rejection,
-    Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Retention, SettingError, SettingMap, SlowConsumerPolicy, TryPage,
 };
 use crate::toolkit::dialect::Recipient;
 use crate::toolkit::heap_bytes::HeapBytes;
@@ -103,7 +103,13 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |path| path == ENDPOINT,
     client_id: |_| None,
     token_parameter: None,
-    try_page: None,
+    try_page: Some(TryPage {
+        title: "Workspace",
+        path: |_| "/".to_owned(),
+        html: include_str!("try.html"),
+        script: include_str!("try.js"),
+        options: &[],
+    }),
     new_decoder: |tokens| {
         let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
