@@ -30,7 +30,7 @@ use crate::realm::protocol::new_realm;
 use crate::realm::setting_list::Settings as _;
 use crate::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Identity, Protocol, Realm, Rejection,
-    Retention, SettingError, SettingMap, SlowConsumerPolicy,
+    Retention, SettingError, SettingMap, SlowConsumerPolicy, TryPage,
 };
 use crate::toolkit::pending_access::PendingAccess;
 use crate::toolkit::pending_clients::PendingClients;
@@ -89,7 +89,13 @@ pub static PROTOCOL: Protocol = Protocol {
     matches_path: |_| true,
     client_id: |_| None,
     token_parameter: None,
-    try_page: None,
+    try_page: Some(TryPage {
+        title: "LOUDSYNC",
+        path: |_| "/".to_owned(),
+        html: include_str!("try.html"),
+        script: include_str!("try.js"),
+        options: &["heartbeat_timeout"],
+    }),
     new_decoder: |tokens| {
         let mut decoder = Decoder::new(tokens);
         Box::new(move |message| Some(Command::new(decoder.decode(message))))
