@@ -88,13 +88,16 @@ fn print_outcome(outcome: &Outcome) -> ExitCode {
 }
 
 /// Prints the listeners, the status port, the settings of the process, the limits that follow from them on this
-/// machine, and `ok`.
+/// machine, and `ok`. A certificate that has expired is an error that keeps the daemon from nothing, and so is no failure.
 fn check(config: &Config) -> ExitCode {
     let limits = limits(config, open_files::raise_limit());
     let (_, level_warning) = config.log_level();
     let warnings = level_warning.into_iter().chain(config.warnings());
     for warning in warnings.chain(limits.warnings()) {
         stderr::print(format_args!("switchboard: warning: {warning}"));
+    }
+    for error in config.certificate_errors() {
+        stderr::print(format_args!("switchboard: error: {error}"));
     }
     let listeners: String = config.listeners.iter().map(listener_line).collect();
     let status = config.process.status.as_ref();

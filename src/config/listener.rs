@@ -1,6 +1,6 @@
 //! A listener, and the settings that listeners of all protocols have.
 
-use super::{AccessSettings, Address, ForwardedHeader, Hosts, Origins};
+use super::{AccessSettings, Address, ForwardedHeader, Hosts, Origins, TlsSettings};
 use crate::base::ip::ProxyAddress;
 use crate::protocols::PROTOCOLS;
 use crate::realm::setting::{Applies, Range, Setting, SettingMap};
@@ -78,6 +78,15 @@ settings! {
         /// `?access_token=`, or as the protocol's page says. `switchboard token` makes one; see ACCESS TOKENS in
         /// switchboard.json(5).
         pub access: Option<AccessSettings> = None, "object";
+
+        /// Certificate and key with which the listener speaks TLS, so that clients connect with `wss://` and `https://`:
+        /// `{"certificate": "/etc/switchboard/tls/fullchain.pem", "key": "/etc/switchboard/tls/privkey.pem"}`, or `null` for
+        /// plain HTTP. Both are PEM files that the daemon's user must be able to read: the certificate followed by those of
+        /// its issuers, and its private key without a passphrase. They are read again at each reload, and by themselves
+        /// within seconds when they change; those who are connected notice nothing. A plain HTTP request gets 400. With
+        /// `proxy_protocol` the PROXY header comes before TLS. Only in builds with TLS, as those of the packages are; see
+        /// TLS in switchboard.json(5).
+        pub tls: Option<TlsSettings> = None, "object";
 
         /// Greatest number of connections of this listener; 0: no limit of its own. Above it: HTTP 503 with
         /// `Retry-After`; a protocol with an error message of its own for that (PeerJS) sends it, and Close 4429.

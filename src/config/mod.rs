@@ -14,6 +14,7 @@ mod named_socket;
 mod origins;
 mod process;
 mod syntax;
+mod tls;
 mod unknown_keys;
 mod validate;
 mod values;
@@ -35,6 +36,8 @@ pub use process::ProcessSettings;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::path::Path;
+pub use tls::TlsSettings;
+pub(crate) use tls::{Stamp, Validity};
 pub use values::parse_level;
 
 /// A valid value of `listeners`, for errors.

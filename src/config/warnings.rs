@@ -1,16 +1,18 @@
 //! Settings that are valid and are probably not meant.
 
-use super::{AccessSettings, Address, Config, Listener, ListenerSettings, ProcessSettings};
+use super::{
+    AccessSettings, Address, Config, Listener, ListenerSettings, ProcessSettings, Validity,
+};
 use crate::base::ip::ProxyAddress;
 use crate::realm::setting::Setting;
 use crate::realm::setting_list::Settings as _;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 impl Config {
     /// Returns what is ignored or probably not meant, each with its place: what the sources have in vain, times that
-    /// look like milliseconds, limits that another limit makes unreachable, and secrets that each user of the machine may
-    /// read.
+    /// look like milliseconds, limits that another limit makes unreachable, secrets that each user of the machine may
+    /// read, and certificates that expire soon.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.load_warnings.clone();
         let public_file = self.file.as_ref().filter(|file| file.was_public);
@@ -33,17 +35,35 @@ impl Config {
             let public = access.and_then(|access| access.public_warning(public_file));
             let public = public.filter(|warning| !public_warnings.contains(warning));
             public_warnings.extend(public.clone());
+            let ends_soon = match validity(listener) {
+                Some(Validity::EndsSoon(warning)) => Some(warning),
+                _ => None,
+            };
             for warning in self
                 .unreachable(listener)
                 .into_iter()
                 .chain(never_trusted(listener))
                 .chain(old_key)
                 .chain(public)
+                .chain(ends_soon)
             {
                 warnings.push(format!("{place}{warning}"));
             }
         }
         warnings
+    }
+
+    /// Returns which certificates are not valid now, each with its place. They are errors that keep nothing from being
+    /// served.
+    pub fn certificate_errors(&self) -> Vec<String> {
+        let listeners = self.listeners.iter().enumerate();
+        let error = |(index, listener): (usize, &Listener)| match validity(listener) {
+            Some(Validity::Invalid(error)) => {
+                Some(format!("{}{error}", self.place_of_listener_key(index)))
+            }
+            _ => None,
+        };
+        listeners.filter_map(error).collect()
     }
 
     /// Returns the limits of a listener that can never be reached.
@@ -88,6 +108,12 @@ impl Config {
         }
         warnings
     }
+}
+
+/// Returns how long the certificate of a listener is valid yet, if it has one.
+fn validity(listener: &Listener) -> Option<Validity> {
+    let tls = listener.settings.tls.as_ref();
+    tls.map(|tls| tls.validity(SystemTime::now()))
 }
 
 /// Returns a warning if proxies are trusted of which none can connect to the listener. Systemd may pass sockets of each

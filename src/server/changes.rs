@@ -69,19 +69,23 @@ fn pair(
     }
 }
 
-/// Returns the keys of a listener whose values differ. Of `access` the values have no secrets, which may be in a file that
-/// has changed, so that it is compared as it is.
+/// Returns the keys of a listener whose values differ. The values of `access` and `tls` do not have what is in their files,
+/// which may have changed, so that these are compared as they are.
 pub(super) fn changed_settings(old: &Listener, new: &Listener) -> Vec<String> {
     const ACCESS: &str = "access";
+    const TLS: &str = "tls";
     let values = |listener: &Listener| {
         let common = listener.settings.values().into_iter();
         let common = common.map(|(name, value)| (name.to_owned(), value));
         common.chain(listener.options.clone()).collect()
     };
     let mut changed = different(&values(old), &values(new));
-    changed.retain(|key| key != ACCESS);
+    changed.retain(|key| key != ACCESS && key != TLS);
     if old.settings.access != new.settings.access {
         changed.push(ACCESS.to_owned());
+    }
+    if old.settings.tls != new.settings.tls {
+        changed.push(TLS.to_owned());
     }
     changed
 }

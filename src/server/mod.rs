@@ -84,6 +84,9 @@ impl Server {
         for warning in config.warnings() {
             log::warn!("{warning}");
         }
+        for error in config.certificate_errors() {
+            log::error!("{error}");
+        }
         let bind = |index| match bind_listener(&config, index) {
             Err(error) if error.may_pass() && when_taken == WhenTaken::Retry => {
                 log_retry(&error);

@@ -62,6 +62,8 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
         let mut changes = listener_changes(&self.listeners, &counterparts, &config);
         config.process = process.settings.clone();
         config.warnings().iter().for_each(|it| log::warn!("{it}"));
+        let errors = config.certificate_errors();
+        errors.iter().for_each(|it| log::error!("{it}"));
         changes.extend(self.apply_process(&config, &process));
         self.listeners.replace(&config, &counterparts, bound).await;
         let addresses = config.listeners.iter().map(|it| &it.settings.address);
