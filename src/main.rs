@@ -108,11 +108,11 @@ fn check(config: &Config) -> ExitCode {
 }
 
 fn listener_line(listener: &Listener) -> String {
-    format!(
-        "{:<10} {}\n",
-        listener.protocol.name,
-        listener.settings.address.url("ws", &listener.endpoint())
-    )
+    let settings = &listener.settings;
+    let url = settings
+        .address
+        .url(settings.scheme(), &listener.endpoint());
+    format!("{:<10} {url}\n", listener.protocol.name)
 }
 
 fn status_line(address: &Address) -> String {

@@ -45,6 +45,8 @@ mod socket_activation;
 mod status;
 mod status_page;
 mod system_calls;
+#[cfg(feature = "tls")]
+mod tls;
 mod transcripts;
 mod try_page;
 mod unix_sockets;

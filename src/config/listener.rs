@@ -140,6 +140,18 @@ settings! {
     }
 }
 
+impl ListenerSettings {
+    /// Returns the scheme of the URLs that clients connect to.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "wss" } else { "ws" }
+    }
+
+    /// Returns the scheme of the URLs that browsers show pages of.
+    pub fn page_scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 /// One protocol on one port, with a realm of its own.
 #[derive(Clone, Debug)]
 pub struct Listener {

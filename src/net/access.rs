@@ -1,10 +1,11 @@
 //! Access tokens, read with the secrets that a listener has now.
 
 use crate::config::AccessSettings;
+use crate::net::current::Current;
 use crate::net::http::request::RequestHead;
 use crate::realm::{Access, Claims, ConnectRequest, Protocol, TokenError, TokenReader};
 use crate::toolkit::jwt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// The parameter of the query that is an access token on every protocol (RFC 6750 section 2.3): a browser cannot send an
 /// Authorization header with a WebSocket handshake.
@@ -12,28 +13,21 @@ const PARAMETER: &str = "access_token";
 
 /// The setting `access` of a listener as it is now, also for those who connected before a reload has changed it: the
 /// secrets with which they renew their tokens are the new ones.
-pub(crate) struct CurrentAccess(RwLock<Option<Arc<AccessSettings>>>);
+pub(crate) struct CurrentAccess(Current<AccessSettings>);
 
 impl CurrentAccess {
     pub(crate) fn new(settings: Option<&AccessSettings>) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(settings.cloned().map(Arc::new))))
+        Arc::new(Self(Current::new(settings)))
     }
 
     /// Replaces the setting.
     pub(crate) fn set(&self, settings: Option<&AccessSettings>) {
-        let current = self.0.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = settings.cloned().map(Arc::new);
-    }
-
-    fn get(&self) -> Option<Arc<AccessSettings>> {
-        // No code that holds the lock can panic.
-        let current = self.0.read();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.set(settings);
     }
 
     /// Returns whether the listener demands a token; `None`: it reads none.
     pub(crate) fn is_required(&self) -> Option<bool> {
-        self.get().map(|settings| settings.is_required)
+        self.0.get().map(|settings| settings.is_required)
     }
 
     /// Returns what a request shows. Its tokens are those of Authorization headers (RFC 6750 section 2.1), the parameters
@@ -44,7 +38,7 @@ impl CurrentAccess {
         request: &ConnectRequest,
         protocol: &Protocol,
     ) -> Access {
-        let Some(settings) = self.get() else {
+        let Some(settings) = self.0.get() else {
             return Access::default();
         };
         let bearers = head.all("Authorization").filter_map(bearer);
@@ -70,11 +64,11 @@ impl CurrentAccess {
 
 impl TokenReader for CurrentAccess {
     fn is_reading(&self) -> bool {
-        self.get().is_some()
+        self.0.get().is_some()
     }
 
     fn read(&self, token: &str) -> Option<Result<Claims, TokenError>> {
-        self.get().map(|settings| settings.verifier.read(token))
+        self.0.get().map(|settings| settings.verifier.read(token))
     }
 }
 

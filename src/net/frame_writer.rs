@@ -7,7 +7,7 @@
 use crate::base::coalesce::with_coalesced;
 use crate::base::frame::Frame;
 use crate::base::spare::FreeSpare;
-use crate::broker::OutboxReceiver;
+use crate::broker::{MessageProgress, OutboxReceiver};
 use crate::net::frame_tracker::FrameTracker;
 use crate::net::socket::ClientSocket;
 use futures::io::{AsyncRead, AsyncWrite};
@@ -79,8 +79,13 @@ impl FrameWriter {
         self.partial.is_some()
     }
 
-    /// Returns whether all frames are written.
+    /// Returns whether all frames are written, and the socket has taken them.
     pub(crate) fn is_empty(&self) -> bool {
+        self.has_no_frame() && (self.has_failed || self.socket.is_flushed())
+    }
+
+    /// Returns whether all frames are written.
+    fn has_no_frame(&self) -> bool {
         self.partial.is_none() && self.controls.is_empty() && self.queue.is_empty()
     }
 
@@ -95,6 +100,14 @@ impl FrameWriter {
         let mut notify_broker = false;
         self.socket.begin_write_turn();
         while !self.has_failed && !self.is_empty() {
+            if self.has_no_frame() {
+                match Pin::new(&mut self.socket).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => self.has_failed = true,
+                    Poll::Pending => break,
+                }
+                continue;
+            }
             let Self {
                 socket,
                 queue,
@@ -202,6 +215,18 @@ impl FrameWriter {
             written: 0,
             is_data,
         })
+    }
+
+    /// Returns how the message that is being received stands, since this was last asked for. What is not decrypted yet is of
+    /// one, too.
+    pub(crate) fn take_progress(&mut self) -> MessageProgress {
+        match (self.tracker.take_progress(), self.socket.take_progress()) {
+            (MessageProgress::Finished, undecrypted) => undecrypted,
+            (MessageProgress::Unchanged, MessageProgress::Begun | MessageProgress::Advanced) => {
+                MessageProgress::Advanced
+            }
+            (progress, _) => progress,
+        }
     }
 
     /// Reads from the socket, in large frames up to their end and no further.

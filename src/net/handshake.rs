@@ -55,6 +55,12 @@ pub(crate) async fn admit_client(
     };
     let mut http = HttpConnection::new(socket, peer, listener);
     http.read_proxy_header().await?;
+    if let Err(response) = check_peer(&http, permits) {
+        http.refuse(response).await;
+        return None;
+    }
+    #[cfg(feature = "tls")]
+    let http = http.start_tls().await?;
     let handshake = serve_requests(http, permits).await?;
     handshake.decide().await
 }
@@ -72,7 +78,7 @@ impl Handshake<'_> {
     /// or is rejected.
     async fn decide(self) -> Option<Connection> {
         let Self {
-            http,
+            mut http,
             head,
             upgrade_response,
         } = self;
@@ -92,7 +98,7 @@ impl Handshake<'_> {
             reply_to,
         })
         .await;
-        let Some(decision) = wait_for_decision(&http.socket, reply).await else {
+        let Some(decision) = wait_for_decision(&mut http.socket, reply).await else {
             link.report_end(DisconnectReason::Lost).await;
             return None;
         };
@@ -130,7 +136,7 @@ type Decision = Result<Result<(), Rejection>, oneshot::Canceled>;
 /// Waits for the decision. It may be deferred, so `None` is returned if the client disconnects first. One that has
 /// only closed its sending direction is served all the same if the decision is not deferred.
 async fn wait_for_decision(
-    socket: &ClientSocket,
+    socket: &mut ClientSocket,
     mut reply: oneshot::Receiver<Result<(), Rejection>>,
 ) -> Option<Decision> {
     match select(&mut reply, pin!(socket.disconnected())).await {
@@ -149,10 +155,6 @@ async fn serve_requests<'a>(
     permits: &mut Permits,
 ) -> Option<Handshake<'a>> {
     let listener = http.listener;
-    if let Err(response) = check_peer(&http, permits) {
-        http.respond_and_close(None, response).await;
-        return None;
-    }
     loop {
         let head = match http.read_head().await {
             Ok(head) => head,
@@ -409,7 +411,11 @@ fn log_wrong_protocol(wrong: WrongProtocol, http: &HttpConnection<'_>) {
     let details = || match wrong {
         WrongProtocol::Tls => to_plain_port(
             "TLS",
-            "speak plain ws:// or http:// to it, or put a proxy in front that ends TLS",
+            if cfg!(feature = "tls") {
+                "speak plain ws:// or http:// to it, or give this listener a certificate (\"tls\")"
+            } else {
+                "speak plain ws:// or http:// to it, or put a proxy in front that ends TLS"
+            },
         ),
         WrongProtocol::Http2 => to_plain_port(
             "HTTP/2",

@@ -6,10 +6,11 @@
 
 use crate::base::ip::ClientAddress;
 use crate::broker::{EventSender, ListenerCounters, ListenerKey};
-use crate::config::{Address, Hosts, Listener, ListenerSettings};
+use crate::config::{Address, Hosts, Listener, ListenerSettings, TlsSettings};
 use crate::net::access::CurrentAccess;
 use crate::net::bind::is_loopback;
 use crate::net::connection_limits::{ConnectionLimit, PerSubnetLimit, Permits};
+use crate::net::current::Current;
 use crate::net::http::try_page::ListenerTryPage;
 use crate::net::listener_tokens::ListenerTokens;
 use crate::net::notice_lines::{ClientName, NoticeLines};
@@ -39,6 +40,8 @@ pub(crate) struct ListenerShared {
     pub(crate) subnet_limit: Arc<PerSubnetLimit>,
     /// `access` of the listener.
     pub(crate) access: Arc<CurrentAccess>,
+    /// `tls` of the listener, as its files are now.
+    pub(crate) tls: Current<TlsSettings>,
     notices: Arc<NoticeLog>,
 }
 
@@ -57,14 +60,16 @@ impl ListenerShared {
             connection_limit: ConnectionLimit::new(settings.max_connections),
             subnet_limit: PerSubnetLimit::new(settings.max_connections_per_ip),
             access: CurrentAccess::new(settings.access.as_ref()),
+            tls: Current::new(settings.tls.as_ref()),
             notices: Arc::default(),
         })
     }
 
     /// Changes what holds for all connections: the limits of their number, above which no other is admitted and none is
-    /// closed, and the secrets of their tokens.
+    /// closed, the secrets of their tokens, and what the next ones are met with: TLS or not, and which certificate.
     pub(crate) fn apply(&self, settings: &ListenerSettings) {
         self.access.set(settings.access.as_ref());
+        self.tls.set(settings.tls.as_ref());
         self.connection_limit.set(settings.max_connections);
         self.subnet_limit.set(settings.max_connections_per_ip);
     }

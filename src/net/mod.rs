@@ -8,6 +8,7 @@ pub(crate) mod bind;
 pub(crate) mod client_ip;
 pub(crate) mod connection;
 pub(crate) mod connection_limits;
+mod current;
 pub(crate) mod frame_tracker;
 pub(crate) mod frame_writer;
 pub(crate) mod handshake;

@@ -28,6 +28,12 @@ pub(crate) enum Notice {
     TimedOut,
     /// The client does not speak HTTP/1.
     WrongProtocol(WrongProtocol),
+    /// The client speaks plain HTTP to a listener with TLS.
+    #[cfg(feature = "tls")]
+    PlainHttp,
+    /// The TLS handshake has failed.
+    #[cfg(feature = "tls")]
+    TlsHandshake,
     /// A trusted proxy that has to send a PROXY header did not send a valid one.
     ProxyHeader,
     /// A peer that is not in `trusted_proxies` names another client address, which is not believed.
@@ -57,6 +63,8 @@ impl Notice {
     pub(crate) const fn status(self) -> Option<u16> {
         match self {
             Self::Refused(status) => Some(status),
+            #[cfg(feature = "tls")]
+            Self::PlainHttp => Some(400),
             _ => None,
         }
     }
@@ -71,6 +79,10 @@ impl Notice {
             Self::WrongProtocol(WrongProtocol::Http2) => "http2",
             Self::WrongProtocol(WrongProtocol::ProxyHeader) => "unexpected_proxy_header",
             Self::ProxyHeader => "proxy_header",
+            #[cfg(feature = "tls")]
+            Self::PlainHttp => return Some(Refusal::Status(400)),
+            #[cfg(feature = "tls")]
+            Self::TlsHandshake => "tls_handshake",
         };
         Some(Refusal::Unanswered(reason))
     }
@@ -82,6 +94,10 @@ impl Notice {
             Self::WrongProtocol(_) | Self::ProxyHeader | Self::UntrustedForwarding => {
                 log::Level::Warn
             }
+            #[cfg(feature = "tls")]
+            Self::PlainHttp => log::Level::Warn,
+            #[cfg(feature = "tls")]
+            Self::TlsHandshake => log::Level::Info,
         }
     }
 }
@@ -98,6 +114,10 @@ impl fmt::Display for Notice {
                 f.write_str("refused for an unexpected PROXY header")
             }
             Self::ProxyHeader => f.write_str("refused for its PROXY header"),
+            #[cfg(feature = "tls")]
+            Self::PlainHttp => f.write_str("refused for plain HTTP"),
+            #[cfg(feature = "tls")]
+            Self::TlsHandshake => f.write_str("refused for its TLS handshake"),
             Self::UntrustedForwarding => f.write_str("not trusted as a proxy"),
             Self::Token(error) => write!(f, "refused for a token that {}", fault(*error)),
         }
@@ -119,7 +139,7 @@ const fn fault(token: TokenError) -> &'static str {
     }
 }
 
-/// Capacity for all kinds of notices: the statuses that the server sends, and those about tokens, and six others.
+/// Capacity for all kinds of notices: the statuses that the server sends, and those about tokens, and eight others.
 const MAX_KINDS: usize = 32;
 
 /// The notices of one listener.

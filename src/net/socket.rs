@@ -1,13 +1,14 @@
 //! A client's socket. It yields to other tasks while it reads, and records activity.
 
-use super::stream::{AcceptedStream, ClientStream, read_cleared};
-use crate::broker::{DirectWriter, SocketStatus};
+use super::stream::{AcceptedStream, MaybeTlsStream, read_cleared};
+#[cfg(feature = "tls")]
+use crate::base::memory_budget::MemoryReservation;
+use crate::broker::{DirectWriter, MessageProgress, SocketStatus};
 use crate::net::frame_tracker::LONGEST_HEADER;
 use crate::net::turns::Turns;
 use futures::future::pending;
-use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -27,7 +28,7 @@ const WRITE_BUDGET: usize = 64 * 1024;
 
 /// One client's socket.
 pub(crate) struct ClientSocket {
-    stream: ClientStream,
+    stream: MaybeTlsStream,
     read_budget_left: usize,
     write_budget_left: usize,
     read_turns: Turns,
@@ -47,8 +48,13 @@ impl ClientSocket {
     /// # Errors
     /// The system cannot watch it: it has no memory for that.
     pub(crate) fn new(stream: AcceptedStream, status: Arc<SocketStatus>) -> io::Result<Self> {
-        Ok(Self {
-            stream: ClientStream::new(stream, &status)?,
+        let stream = MaybeTlsStream::new(stream, &status)?;
+        Ok(Self::with_stream(stream, status))
+    }
+
+    fn with_stream(stream: MaybeTlsStream, status: Arc<SocketStatus>) -> Self {
+        Self {
+            stream,
             read_budget_left: READ_BUDGET,
             write_budget_left: WRITE_BUDGET,
             read_turns: Turns::default(),
@@ -57,7 +63,34 @@ impl ClientSocket {
             ignore_received_as_activity: false,
             #[cfg(test)]
             writes: 0,
-        })
+        }
+    }
+
+    /// Completes the TLS handshake of a client, of which `already_read` has come. Until it is over, what the client sends
+    /// is reserved in `memory`.
+    ///
+    /// # Errors
+    /// Those of [`MaybeTlsStream::accept_tls`].
+    #[cfg(feature = "tls")]
+    pub(crate) async fn accept_tls(
+        self,
+        already_read: Vec<u8>,
+        config: Arc<futures_rustls::rustls::ServerConfig>,
+        memory: MemoryReservation,
+    ) -> io::Result<Self> {
+        let Self { stream, status, .. } = self;
+        let stream = stream.accept_tls(&status, already_read, config, memory);
+        let stream = stream.await?;
+        Ok(Self::with_stream(stream, status))
+    }
+
+    /// Waits for the first byte of a client, which stays unread. `None`: the client has disconnected.
+    #[cfg(feature = "tls")]
+    pub(crate) async fn peek_first(&mut self) -> Option<u8> {
+        let mut first = [0];
+        let peeked = self.stream.peek(&self.status, &mut first).await;
+        let [first] = first;
+        peeked.is_ok_and(|bytes| bytes > 0).then_some(first)
     }
 
     /// Returns whether a read could return anything. If not, the task of `cx` is woken once it could, and its next turn
@@ -118,7 +151,7 @@ impl ClientSocket {
     fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
-        read: impl FnOnce(&mut ClientStream, &Arc<SocketStatus>) -> Poll<io::Result<usize>>,
+        read: impl FnOnce(&mut MaybeTlsStream, &Arc<SocketStatus>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if self.read_budget_left == 0 {
             self.end_read_turn(cx);
@@ -148,6 +181,21 @@ impl ClientSocket {
         read
     }
 
+    /// Returns whether the socket has taken all that was written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.stream.is_flushed()
+    }
+
+    /// Returns the bytes that were received and are not decrypted yet.
+    pub(crate) fn undecrypted_bytes(&self) -> usize {
+        self.stream.undecrypted_bytes()
+    }
+
+    /// Returns how what is not decrypted yet stands, since this was last asked for.
+    pub(crate) fn take_progress(&mut self) -> MessageProgress {
+        self.stream.take_progress()
+    }
+
     /// Begins a turn in which frames are written: what earlier ones have written does not count.
     pub(crate) fn begin_write_turn(&mut self) {
         self.write_budget_left = WRITE_BUDGET;
@@ -166,7 +214,7 @@ impl ClientSocket {
 
     /// Completes once the client has disconnected without having sent anything, and never if it has sent something:
     /// then its end shows only after that is read.
-    pub(crate) async fn disconnected(&self) {
+    pub(crate) async fn disconnected(&mut self) {
         let peeked = self.stream.peek(&self.status, &mut [0]).await;
         if peeked.is_ok_and(|bytes| bytes > 0) {
             pending::<()>().await;
@@ -178,7 +226,7 @@ impl ClientSocket {
     /// (RFC 6455 section 7.1.1). The caller limits the time.
     pub(crate) async fn linger(mut self) {
         // Fails only if the connection is closed already.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.close().await;
         let mut discarded = [0; 512];
         while self.read(&mut discarded).await.is_ok_and(|bytes| bytes > 0) {}
     }
@@ -245,12 +293,19 @@ impl AsyncWrite for ClientSocket {
         written
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        self.status.register(cx.waker());
+        let Self { stream, status, .. } = &mut *self;
+        let flushed = status.write(|| stream.poll_flush().map_ok(|()| 0));
+        flushed.map_ok(|_| ())
     }
 
-    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.stream.shutdown(Shutdown::Write))
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.status.register(cx.waker());
+        self.stream.poll_close()
     }
 }
 

@@ -216,7 +216,8 @@ fn for_tests(mut config: Value) -> Value {
 
 /// Returns the address of a listener that this line of the log says.
 pub fn listening_address(line: &str) -> Option<SocketAddr> {
-    let (_, address) = line.split_once("listens on ws://")?;
+    let (_, url) = line.split_once("listens on ws")?;
+    let address = url.trim_start_matches('s').strip_prefix("://")?;
     let address = address.split('/').next().unwrap();
     // Both stand for several addresses.
     let address = address

@@ -10,6 +10,8 @@ mod protocol_files;
 mod rounds;
 pub mod status_port;
 mod tap;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod tokens;
 pub mod transcript;
 

@@ -145,7 +145,7 @@ impl Pump {
         // The broker may answer a message on another thread before this task writes, and the Pong for an earlier Ping is to
         // come first (RFC 6455 section 5.5.3).
         self.link.hold_back_broker(writer);
-        let progress = writer.tracker.take_progress();
+        let progress = writer.take_progress();
         writer.socket.status().record_progress(progress);
         // Of an ended message nothing is counted but what is decoded: counting its buffer, too, would evict a client for
         // a single message larger than half the budget.

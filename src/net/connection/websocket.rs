@@ -183,13 +183,14 @@ impl WebSocket {
     /// Returns the most bytes that messages take which are received in part or not yet returned.
     pub(super) fn buffered_bytes(&self) -> usize {
         let size = self.buffer_size();
-        if size > 0 {
+        let decrypted = if size > 0 {
             size_of::<WebSocketContext>() + self.writer.tracker.buffered_bytes(size)
         } else if self.large_message.is_some() {
             self.writer.tracker.buffered_bytes(0)
         } else {
             0
-        }
+        };
+        decrypted + self.writer.socket.undecrypted_bytes()
     }
 
     /// Returns whether the buffer holds more than its initial size.

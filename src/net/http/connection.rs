@@ -33,21 +33,21 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(crate) struct HttpConnection<'a> {
     pub(crate) socket: ClientSocket,
     /// The address that the connection comes from, by its PROXY header if there is one. It may be that of a proxy.
-    peer: ClientAddress,
+    pub(super) peer: ClientAddress,
     /// Whether the peer is a trusted proxy, which may send requests of several clients.
     pub(crate) is_proxied: bool,
     /// Whether the connection began with a PROXY header.
     pub(crate) has_proxy_header: bool,
     /// What is left of the `handshake_timeout`.
-    time_left: Duration,
+    pub(super) time_left: Duration,
     /// The client's address, as far as it is known: it may be in the headers of a request.
     pub(crate) address: ClientAddress,
     /// Bytes that were read after the last request.
     pub(crate) already_read: Vec<u8>,
     /// Whether a request was answered, after which a client need not send another one.
-    has_answered: bool,
+    pub(super) has_answered: bool,
     /// Memory reserved for the request that is being read.
-    memory: MemoryReservation,
+    pub(super) memory: MemoryReservation,
     pub(crate) listener: &'a ListenerState,
 }
 
@@ -162,8 +162,11 @@ impl<'a> HttpConnection<'a> {
         length: usize,
     ) -> Result<Vec<u8>, RequestError> {
         if head.expects_continue() && self.already_read.len() < length {
-            let written = self.socket.write_all(CONTINUE).await;
-            written.map_err(|_| RequestError::NoResponse)?;
+            let write = async {
+                self.socket.write_all(CONTINUE).await?;
+                self.socket.flush().await
+            };
+            write.await.map_err(|_| RequestError::NoResponse)?;
         }
         let read = pin!(read_body(
             &mut self.socket,
@@ -192,12 +195,13 @@ impl<'a> HttpConnection<'a> {
 
     /// Writes the last response, and closes the connection once the client has read it, or after the
     /// `close_timeout`. `head` is `None` if no request could be read.
-    pub(crate) async fn respond_and_close(
-        mut self,
-        head: Option<&RequestHead>,
-        response: Response,
-    ) {
+    pub(crate) async fn respond_and_close(self, head: Option<&RequestHead>, response: Response) {
         self.log(head, &response);
+        self.close_with(head, response).await;
+    }
+
+    /// Does what [`HttpConnection::respond_and_close`] does, for a response that is logged already.
+    pub(super) async fn close_with(mut self, head: Option<&RequestHead>, response: Response) {
         let response = with_cors_headers(response, head, self.listener);
         let method = head.map_or("", |head| &head.method);
         if self.write(&response, method).await.is_ok() {
@@ -206,6 +210,16 @@ impl<'a> HttpConnection<'a> {
             let time = status.time_to_answer(close_timeout, MAX_PONG_TIME);
             // Pinned as in `in_time`.
             let _ = timeout(time, pin!(self.socket.linger())).await;
+        }
+    }
+
+    /// Refuses a client before its first request. On a listener with TLS it gets no response: that would cost a handshake,
+    /// which a client that is refused for its address must not cause again and again.
+    pub(crate) async fn refuse(self, response: Response) {
+        if self.listener.shared.tls.get().is_some() {
+            self.log(None, &response);
+        } else {
+            self.respond_and_close(None, response).await;
         }
     }
 
@@ -249,7 +263,7 @@ impl<'a> HttpConnection<'a> {
                     written -= piece.len();
                 }
             }
-            Ok(())
+            self.socket.flush().await
         };
         let time = time_to_receive(length, RESPONSE_TIMEOUT, MAX_PONG_TIME);
         // Pinned as in `in_time`.
@@ -282,11 +296,11 @@ fn refusal_details(head: Option<&RequestHead>, response: &Response) -> String {
 }
 
 /// How long to wait for a part of a request.
-struct Wait {
+pub(super) struct Wait {
     /// What is left of the `handshake_timeout`.
-    time: Duration,
+    pub(super) time: Duration,
     /// The address to log then, and what did not come, if the client should have sent something.
-    silent: Option<(ClientAddress, &'static str)>,
+    pub(super) silent: Option<(ClientAddress, &'static str)>,
 }
 
 /// Waits for a part of a request. A client that takes longer receives no response, and neither does any client once the
@@ -294,7 +308,7 @@ struct Wait {
 ///
 /// The caller pins what it waits for: a future that is passed to an async function by value takes room in it twice, as
 /// the argument and as what is awaited.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     read: Pin<&mut impl Future<Output = Result<T, RequestError>>>,
     wait: Wait,
     listener: &ListenerState,

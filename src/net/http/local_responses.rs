@@ -87,9 +87,10 @@ pub(crate) fn upgrade_required(
 fn how_to_connect(head: &RequestHead, target: &str, listener: &ListenerState) -> String {
     let host = head.first("Host").unwrap_or("localhost");
     let is_loopback = parse_authority(host).is_some_and(|(host, _)| host.is_loopback());
+    let scheme = listener.settings.scheme();
     let url = match &*listener.address {
-        address @ Address::Unix(_) if is_loopback => address.url("ws", target),
-        _ => format!("ws://{host}{target}"),
+        address @ Address::Unix(_) if is_loopback => address.url(scheme, target),
+        _ => format!("{scheme}://{host}{target}"),
     };
     format!("connect with a WebSocket client, for example: wscat -c '{url}'")
 }

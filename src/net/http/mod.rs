@@ -8,4 +8,6 @@ pub(crate) mod local_responses;
 pub(crate) mod page;
 pub(crate) mod request;
 pub(crate) mod response;
+#[cfg(feature = "tls")]
+mod tls;
 pub(crate) mod try_page;

@@ -1,14 +1,19 @@
-//! Streams of clients: TCP, or a Unix socket, as they were accepted, and as a task waits for them.
+//! Streams of clients: TCP, or a Unix socket, as they were accepted, and as a task waits for them, with TLS over them or
+//! without.
 
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
 mod edge;
+mod maybe_tls;
 mod runtime;
+#[cfg(feature = "tls")]
+mod tls;
 
 use super::unix_socket::UnixStream;
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
-pub(super) use edge::ClientStream;
+use edge::ClientStream;
+pub(super) use maybe_tls::MaybeTlsStream;
 #[cfg(not(all(target_os = "linux", not(feature = "portable-sockets"))))]
-pub(super) use runtime::ClientStream;
+use runtime::ClientStream;
 pub(crate) use runtime::RuntimeStream;
 use std::io;
 use std::net::TcpStream;
