@@ -1,6 +1,7 @@
 //! The server: binds all listeners, starts the broker, serves until it is asked to stop, and shuts down.
 
 mod binding;
+mod certificates;
 mod changes;
 mod listeners;
 mod log_lines;

@@ -1,5 +1,6 @@
-//! What happens each second: the broker's tick, and the word to systemd that the daemon is well.
+//! What happens each second: the broker's tick, the word to systemd that the daemon is well, and a look at certificates.
 
+use super::certificates::Certificates;
 use crate::base::memory_budget::MemoryBudget;
 use crate::broker::{Event, EventSender, Pulse};
 use crate::net::connection::replace_readers;
@@ -12,7 +13,10 @@ use futures::SinkExt;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// Seconds between two looks at the files of certificates.
+const CERTIFICATE_INTERVAL: u64 = 2;
 
 /// Looks after the broker, and tells systemd how the daemon is.
 pub(super) struct Watch {
@@ -54,9 +58,11 @@ impl Watch {
     }
 
     /// Sends the broker an [`Event::Tick`] each second, and an [`Event::Refresh`] over the lane of each listener. Tells
-    /// systemd that the daemon is well if the broker has handled the last one. Records the history of `daemon`, and replaces
-    /// what a storm may have left in use.
+    /// systemd that the daemon is well if the broker has handled the last one. Records the history of `daemon`, replaces
+    /// what a storm may have left in use, and looks every other second whether certificates have changed.
     pub(super) async fn tick(&self, mut broker: EventSender, daemon: &DaemonState) -> Infallible {
+        let mut certificates = Certificates::default();
+        let mut seconds = 0_u64;
         loop {
             task::sleep(Duration::from_secs(1)).await;
             let ticks = self.pulse.ticks();
@@ -73,6 +79,10 @@ impl Watch {
             }
             self.pulse.record_sent();
             let _ = broker.send(Event::Tick).await;
+            seconds += 1;
+            if seconds % CERTIFICATE_INTERVAL == 0 {
+                certificates.look(&self.listeners.current(), Instant::now());
+            }
         }
     }
 

@@ -32,6 +32,11 @@ impl WatchedListener {
     pub(super) fn counters(&self) -> &ListenerCounters {
         self.state.counters()
     }
+
+    /// Returns the end of the validity of its certificate, if it has one.
+    pub(super) fn certificate_end(&self) -> Option<SystemTime> {
+        self.state.shared.tls.get().map(|tls| tls.not_after())
+    }
 }
 
 impl DaemonState {

@@ -119,6 +119,7 @@ fn write_connections(text: &mut MetricsText, listeners: &[(Labels, &WatchedListe
     write_each(text, listeners, family, |listener| {
         u8::from(listener.is_bound)
     });
+    write_certificates(text, listeners);
     let family = (
         "switchboard_connections",
         Kind::Gauge,
@@ -143,6 +144,24 @@ fn write_connections(text: &mut MetricsText, listeners: &[(Labels, &WatchedListe
         for (refusal, count) in listener.counters().refused() {
             family.sample(&labels.with("reason", refusal), count);
         }
+    }
+}
+
+/// Writes when the certificates of listeners with TLS end, if there are any.
+fn write_certificates(text: &mut MetricsText, listeners: &[(Labels, &WatchedListener)]) {
+    let end = |(labels, listener): &(Labels, &WatchedListener)| {
+        let end = listener.certificate_end()?.duration_since(UNIX_EPOCH);
+        Some((labels.clone(), end.unwrap_or_default().as_secs()))
+    };
+    let ends: Vec<(Labels, u64)> = listeners.iter().filter_map(end).collect();
+    if ends.is_empty() {
+        return;
+    }
+    let help = "End of the validity of the certificate (tls), in seconds since 1970.";
+    let name = "switchboard_tls_certificate_expiry_timestamp_seconds";
+    let mut family = text.family(name, Kind::Gauge, help);
+    for (labels, end) in &ends {
+        family.sample(labels, end);
     }
 }
 

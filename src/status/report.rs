@@ -46,6 +46,8 @@ struct ListenerReport<'a> {
     address: String,
     endpoint: &'a str,
     is_bound: bool,
+    /// `null`: the listener does not speak TLS.
+    certificate_expires_at: Option<String>,
     connections: u64,
     /// `null`: there is no limit but that of the process.
     max_connections: Option<usize>,
@@ -106,6 +108,9 @@ fn listener_report(watched: &WatchedListener) -> ListenerReport<'_> {
         address: state.address.to_string(),
         endpoint: &state.endpoint,
         is_bound: *is_bound,
+        certificate_expires_at: watched
+            .certificate_end()
+            .map(|end| format_rfc3339_millis(end).to_string()),
         connections: counters.connections(),
         max_connections: (max_connections > 0).then_some(max_connections),
         accepted: counters.accepted(),

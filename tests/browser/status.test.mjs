@@ -151,6 +151,7 @@ test("the numbers follow the daemon without a reload", deadline, async () => {
 test("clients are told what to connect to", deadline, async () => {
   const at = (address, endpoint = "/ws") => ({ ...samples.idle().listeners[0], address, endpoint });
   const listeners = [at("localhost:9000"), at("*:8000"), at("[::1]:80"), at("unix:/run/x.sock"), at("systemd:chat")];
+  listeners.push({ ...at("localhost:9001"), certificate_expires_at: "2026-12-24T18:00:00.000Z" });
   await visit({ answer: () => ({ ...samples.idle(), listeners }) }, async (page) => {
     await waitUntilShown(page);
     assert.deepEqual(await cardTexts(page, ".endpoint"), [
@@ -159,7 +160,9 @@ test("clients are told what to connect to", deadline, async () => {
       "ws://[::1]:80/ws",
       "unix:/run/x.sock, path /ws",
       "systemd:chat, path /ws",
+      "wss://localhost:9001/ws",
     ]);
+    await waitForText(page, ".card:last-child .facts", /Certificate expires2026-12-24/);
   });
 });
 

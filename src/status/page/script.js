@@ -194,10 +194,10 @@ function history(listener, name) {
 // A listener.
 
 /** Returns what clients connect to. */
-function target({ address = "", endpoint = "" }) {
+function target({ address = "", endpoint = "", certificate_expires_at: expiry }) {
   if (/^(unix|systemd):/.test(address)) return `${address}, path ${endpoint}`;
   // All addresses of the machine: the one under which this page is reached is one of them.
-  return `ws://${address.replace(/^\*?:/, `${location.hostname}:`)}${endpoint}`;
+  return `${expiry ? "wss" : "ws"}://${address.replace(/^\*?:/, `${location.hostname}:`)}${endpoint}`;
 }
 
 class Card {
@@ -275,6 +275,7 @@ class Card {
       ["Closed as too slow", count(listener.slow_consumers)],
       ["Messages over a rate limit", count(listener.rate_limited)],
       ["Closed for memory", count(listener.evicted)],
+      ...(listener.certificate_expires_at ? [["Certificate expires", listener.certificate_expires_at.slice(0, 10)]] : []),
     ]);
     setEntries(this.refused, this.noRefused, countEntries(listener.refused));
     setEntries(this.closed, this.noClosed, countEntries(listener.closed));
