@@ -5,6 +5,8 @@ pub mod bystander;
 pub mod daemon;
 #[path = "../../tests/common/protocol_files.rs"]
 pub mod protocol_files;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod websocket;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -202,6 +202,8 @@ fn for_tests(mut config: Value) -> Value {
         if listener.get("address").is_none() {
             listener["address"] = json!("127.0.0.1:0");
         }
+        #[cfg(feature = "tls")]
+        super::tls::encrypt_listener(listener);
         // The name of the daemon in requests that tests write by hand.
         if listener.get("hosts").is_none() {
             listener["hosts"] = json!(["h"]);
@@ -301,6 +303,8 @@ impl Daemon {
             if let Some((_, address)) = line.split_once("status on http://") {
                 daemon.status = address.split('/').next().unwrap().parse().ok();
             } else if let Some(address) = listening_address(&line) {
+                #[cfg(feature = "tls")]
+                let address = super::tls::address_for_clients(&line, address);
                 daemon.addresses.push(address);
             // Not "already in use".
             } else if line.contains("ready in ") && line.contains(" connections, because of ") {

@@ -1,6 +1,8 @@
 //! What the tests share: the daemon as a process, clients, conversations, pairs of clients that have met, and
 //! the files of the protocols.
 
+#[cfg(feature = "tls")]
+mod certificate;
 mod client;
 mod daemon;
 mod notifications;

@@ -1,105 +1,39 @@
-//! Certificates for tests, and clients that speak TLS: tunnels, through which all other clients do.
+//! Clients that speak TLS: tunnels, through which all other clients do.
 
+pub use super::certificate::Certificate;
 use super::{DEADLINE, tcp_from};
 use async_std::net::{TcpListener, TcpStream};
 use async_std::task;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
+use futures_rustls::rustls::ClientConfig;
 use futures_rustls::rustls::pki_types::ServerName;
-use futures_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
-use rcgen::{CertificateParams, KeyPair};
-use serde_json::{Value, json};
-use std::fs;
+use serde_json::Value;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, LazyLock};
 
-/// A certificate for `localhost` with its key, in files that are removed at the end.
-pub struct Certificate {
-    pub directory: PathBuf,
-    /// The certificate in DER.
-    pub der: Vec<u8>,
-    /// The certificate and the key in PEM.
-    pub pem: (String, String),
-}
+/// The certificate of all listeners that name none, if `SWITCHBOARD_TESTS_OVER_TLS` is set: then all tests run over TLS.
+static OF_ALL: LazyLock<Option<Certificate>> =
+    LazyLock::new(|| std::env::var_os("SWITCHBOARD_TESTS_OVER_TLS").map(|_| Certificate::new()));
 
-impl Certificate {
-    /// Makes one that is valid for a year.
-    pub fn new() -> Self {
-        Self::valid_for(365 * 24 * 60 * 60)
-    }
-
-    /// Makes one that is valid from two years ago until some seconds from now, perhaps negative ones.
-    pub fn valid_for(seconds: i64) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "switchboard-tls-{}-{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir(&directory).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let now = SystemTime::now();
-        let distance = Duration::from_secs(seconds.unsigned_abs());
-        params.not_before = (now - Duration::from_secs(2 * 365 * 24 * 60 * 60)).into();
-        params.not_after = match seconds {
-            0.. => (now + distance).into(),
-            _ => (now - distance).into(),
-        };
-        let certificate = params.self_signed(&key).unwrap();
-        let certificate = Self {
-            directory,
-            der: certificate.der().to_vec(),
-            pem: (certificate.pem(), key.serialize_pem()),
-        };
-        certificate.write(&certificate.pem.clone());
-        certificate
-    }
-
-    /// Replaces the files by those of another certificate.
-    pub fn write(&self, (certificate, key): &(String, String)) {
-        self.write_file("fullchain.pem", certificate);
-        self.write_file("privkey.pem", key);
-    }
-
-    /// Replaces a file at once, as programs do that renew certificates.
-    pub fn write_file(&self, name: &str, content: &str) {
-        let new = self.directory.join("new");
-        fs::write(&new, content).unwrap();
-        fs::rename(new, self.directory.join(name)).unwrap();
-    }
-
-    /// Returns the value of `tls` with these files.
-    pub fn setting(&self) -> Value {
-        json!({
-            "certificate": self.directory.join("fullchain.pem"),
-            "key": self.directory.join("privkey.pem"),
-        })
-    }
-
-    /// Returns what a client connects with that trusts this certificate.
-    pub fn client_config(&self) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.der.clone().into()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
+/// Has a listener on a port speak TLS, if all are to and it says nothing of it.
+pub fn encrypt_listener(listener: &mut Value) {
+    let address = listener.get("address").and_then(Value::as_str);
+    let has_port = address.is_none_or(|it| !it.starts_with("unix:") && !it.starts_with("systemd:"));
+    let is_said = listener.get("tls").is_some();
+    if let Some(certificate) = OF_ALL.as_ref().filter(|_| has_port && !is_said) {
+        listener["tls"] = certificate.setting();
     }
 }
 
-impl Drop for Certificate {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
-    }
+/// Returns the address that clients of the listener connect to of which this line of the log is, whose address is known.
+pub fn address_for_clients(line: &str, listener: SocketAddr) -> SocketAddr {
+    let certificate = OF_ALL.as_ref().filter(|_| line.contains("wss://"));
+    certificate.map_or(listener, |certificate| {
+        tunnel(listener, certificate.client_config())
+    })
 }
 
 /// Returns an address of this machine, where clients that connect speak TLS to another address by themselves. Each connects
