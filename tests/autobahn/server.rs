@@ -1,8 +1,9 @@
 //! The server that the Autobahn suite talks to: the daemon's own listeners and connections, with a realm that sends
 //! each message back unchanged, text and binary, however large and however often.
 //!
-//! `autobahn-server [ADDRESS]`, by default on a port that the system chooses; the log says which. It stops when its
-//! standard input ends, and so never outlives the process that started it.
+//! `autobahn-server [ADDRESS [CERTIFICATE KEY]]`, by default on a port that the system chooses; the log says which. With the
+//! files of a certificate and its key it speaks TLS. It stops when its standard input ends, and so never outlives the
+//! process that started it.
 //!
 //! It is not the protocol Echo of `tests/echo/`, which is an example of a whole protocol: that one is added to the
 //! table in a copy of the repository, has options, a close reason and tests, and ignores binary messages. This one is
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use switchboard::base::close::DisconnectReason;
 use switchboard::base::frame::Frame;
-use switchboard::config::{Address, Config, Listener};
+use switchboard::config::{Address, Config, Listener, TlsSettings};
 use switchboard::realm::{
     Command, ConnectRequest, ConnectionId, Context, Figures, Message, Protocol, Realm, Rejection,
     SettingError, SettingMap, SlowConsumerPolicy,
@@ -81,6 +82,16 @@ fn main() -> ExitCode {
                 eprintln!(
                     "autobahn-server: ADDRESS must be a socket address, such as 127.0.0.1:9001"
                 );
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let files: Vec<String> = std::env::args().skip(2).collect();
+    if let [certificate, key] = &files[..] {
+        match TlsSettings::load(certificate, key) {
+            Ok(tls) => listener.settings.tls = Some(tls),
+            Err(problem) => {
+                eprintln!("autobahn-server: {problem}");
                 return ExitCode::from(2);
             }
         }

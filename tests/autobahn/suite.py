@@ -1,7 +1,7 @@
-"""Runs the Autobahn suite against an echo server: suite.py DIRECTORY SERVER
+"""Runs the Autobahn suite against an echo server: suite.py DIRECTORY SERVER [CERTIFICATE KEY]
 
 SERVER is the program: it is started, logs its address, and exits when its standard input ends. Temporary
-files are created in DIRECTORY.
+files are created in DIRECTORY. With the files of a certificate and its key the server speaks TLS.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import functools
 import logging
 import pathlib
 import re
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -167,11 +168,11 @@ class Client(protocol.WebSocketClientProtocol, asyncio.Protocol):
         self.later(delay * TIMEOUT_FACTOR, self.sendClose)
 
 
-async def run(all_cases, address, judge):
-    """Runs one case after the other, and calls `judge` with each number and connection."""
+async def run(all_cases, address, tls, judge):
+    """Runs one case after the other, over TLS if there is a context, and calls `judge` with each number and connection."""
     loop = txaio.config.loop = asyncio.get_running_loop()
     host, port = address.rsplit(":", 1)
-    factory = protocol.WebSocketClientFactory(f"ws://{address}/")
+    factory = protocol.WebSocketClientFactory(f"{'wss' if tls else 'ws'}://{address}/")
     factory.setProtocolOptions(
         failByDrop=False,
         serverConnectionDropTimeout=TIMEOUT_FACTOR,
@@ -182,7 +183,7 @@ async def run(all_cases, address, judge):
     factory.log = logging.getLogger()
     for number, case in all_cases.items():
         make = functools.partial(Client, factory, case)
-        _, client = await loop.create_connection(make, host, int(port))
+        _, client = await loop.create_connection(make, host, int(port), ssl=tls, server_hostname="localhost" if tls else None)
         await client.lost
         judge(number, client)
 
@@ -227,21 +228,23 @@ class Report:
         return passed == total
 
 
-def main(directory, program):
+def main(directory, program, *certificate):
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
-        return run_suite(program, pathlib.Path(scratch))
+        return run_suite(program, certificate, pathlib.Path(scratch))
 
 
-def run_suite(program, scratch):
+def run_suite(program, certificate, scratch):
     """Starts the server, runs all cases against it, and returns the exit status."""
     report = Report()
     started = time.monotonic()
     log = scratch / "server.log"
     with log.open("w") as output:
-        server = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=output, stderr=output)
+        arguments = ["127.0.0.1:0", *certificate] if certificate else []
+        server = subprocess.Popen([program, *arguments], stdin=subprocess.PIPE, stdout=output, stderr=output)
     try:
         address = wait_for_address(server, log)
-        all_cases = run(cases.load(scratch), address, report.judge)
+        tls = ssl.create_default_context(cafile=certificate[0]) if certificate else None
+        all_cases = run(cases.load(scratch), address, tls, report.judge)
         asyncio.run(asyncio.wait_for(all_cases, DEADLINE))
     except (OSError, asyncio.TimeoutError) as error:
         report.notes.append(f"gave up: {error!r}")
@@ -265,7 +268,7 @@ def wait_for_address(server, log):
     """Returns the address that the server logs. Raises OSError if it does not within a minute."""
     until = time.monotonic() + 60
     while server.poll() is None and time.monotonic() < until:
-        listens = re.search(r"listens on ws://([^/\s]+)/", log.read_text())
+        listens = re.search(r"listens on wss?://([^/\s]+)/", log.read_text())
         if listens:
             return listens[1]
         time.sleep(0.01)

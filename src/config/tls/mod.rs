@@ -58,6 +58,15 @@ impl TlsSettings {
         Self::from_files(certificate, key)
     }
 
+    /// Reads a certificate and its key from two files.
+    ///
+    /// # Errors
+    /// What is wrong with them, as an error of the configuration says it.
+    pub fn load(certificate: &str, key: &str) -> Result<Self, String> {
+        let read = Self::from_files(certificate.to_owned(), key.to_owned());
+        read.map_err(|error| format!("tls{}: {}", error.place, error.problem))
+    }
+
     fn from_files(certificate: String, key: String) -> Result<Self, ValueError> {
         let identity = Arc::new(Identity::read(&certificate, &key)?);
         Ok(Self {
@@ -70,10 +79,9 @@ impl TlsSettings {
     /// Reads the files again.
     ///
     /// # Errors
-    /// What is wrong with them, as an error of the configuration says it.
+    /// Those of [`TlsSettings::load`].
     pub(crate) fn read_again(&self) -> Result<Self, String> {
-        let read = Self::from_files(self.certificate.clone(), self.key.clone());
-        read.map_err(|error| format!("tls{}: {}", error.place, error.problem))
+        Self::load(&self.certificate, &self.key)
     }
 
     /// Returns the state of the files when they were read.
