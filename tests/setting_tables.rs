@@ -12,7 +12,7 @@ use switchboard::protocols::PROTOCOLS;
 use switchboard::realm::setting::Setting;
 
 /// The settings of the README's table, each with its group: those that people change.
-const IN_README: [(&str, &str); 16] = [
+const IN_README: [(&str, &str); 17] = [
     ("process", "listeners"),
     ("listener", "address"),
     ("listener", "origins"),
@@ -21,6 +21,7 @@ const IN_README: [(&str, &str); 16] = [
     ("listener", "forwarded_header"),
     ("listener", "proxy_protocol"),
     ("listener", "access"),
+    ("listener", "tls"),
     ("listener", "max_connections"),
     ("process", "max_connections"),
     ("listener", "max_connections_per_ip"),
