@@ -6,7 +6,7 @@
 //! | `reload` | secrets that change while the daemon runs |
 //! | `log` | no token in the log, nor in what the status port says |
 //! | `command` | `switchboard token`, which makes and checks them |
-//! | `examples` | the programs in the README that make them |
+//! | `examples` | the examples that make them |
 //!
 //! Tokens are signed by `tests/common/tokens.rs`. What is wrong with the setting `access` is told in `tests/configuration_errors.rs`.
 
