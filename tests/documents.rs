@@ -52,12 +52,12 @@ fn the_examples_are_valid_configurations() {
 }
 
 #[test]
-fn the_readme_shows_the_example_that_replaces_peer() {
-    let readme = include_str!("../README.md");
+fn the_page_of_peerjs_shows_the_example_that_replaces_peer() {
+    let page = page("peerjs");
     let example = include_str!("../systemd/examples/peerjs-server.json");
     let indented: String = example
         .lines()
         .map(|line| format!("    {line}\n"))
         .collect();
-    assert!(readme.contains(&indented));
+    assert!(page.contains(&indented));
 }
