@@ -28,7 +28,7 @@ export async function startDaemon(settings = {}, processSettings = {}) {
   const lines = createInterface({ input: child.stdout });
   let port, statusPort;
   for await (const line of lines) {
-    port ??= /listens on ws:\/\/(?:127\.0\.0\.1|\[::1\]):(\d+)/.exec(line)?.[1];
+    port ??= /listens on wss?:\/\/(?:127\.0\.0\.1|\[::1\]):(\d+)/.exec(line)?.[1];
     statusPort ??= /status on http:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1];
     if (line.includes("ready in")) break;
   }

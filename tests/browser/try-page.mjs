@@ -25,12 +25,14 @@ export const HOSTILE = `<img src=x onerror=alert(1)>\u202e\u05e9\u05dc\u05d5\u05
 export async function openTryPage(settings, { width = 1280, colorScheme = "light", host = "127.0.0.1" } = {}) {
   const daemon = await startDaemon(settings);
   const browser = await startBrowser();
-  const origin = `http://${host}:${daemon.port}`;
+  const origin = `${settings.tls ? "https" : "http"}://${host}:${daemon.port}`;
   const context = await browser.newContext({
     viewport: { width, height: 900 },
     colorScheme,
     locale: "en-GB",
     reducedMotion: "reduce",
+    // A certificate that a test has made is nobody's whom the browser knows.
+    ignoreHTTPSErrors: Boolean(settings.tls),
     permissions: ["clipboard-read", "clipboard-write"],
   });
   context.setDefaultTimeout(60_000);
