@@ -12,22 +12,18 @@ use switchboard::protocols::PROTOCOLS;
 use switchboard::realm::setting::Setting;
 
 /// The settings of the README's table, each with its group: those that people change.
-const IN_README: [(&str, &str); 17] = [
+const IN_README: [(&str, &str); 13] = [
     ("process", "listeners"),
     ("listener", "address"),
     ("listener", "origins"),
     ("listener", "hosts"),
-    ("listener", "trusted_proxies"),
-    ("listener", "forwarded_header"),
-    ("listener", "proxy_protocol"),
-    ("listener", "access"),
     ("listener", "tls"),
+    ("listener", "access"),
+    ("listener", "trusted_proxies"),
     ("listener", "max_connections"),
     ("process", "max_connections"),
     ("listener", "max_connections_per_ip"),
     ("process", "memory_budget"),
-    ("listener", "max_message_size"),
-    ("listener", "outbox_size"),
     ("process", "log"),
     ("process", "log_format"),
 ];
