@@ -16,6 +16,7 @@ mod all_protocols;
 mod backpressure;
 mod command_line;
 mod common;
+mod completions;
 mod configuration;
 mod configuration_errors;
 mod documents;
