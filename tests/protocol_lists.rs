@@ -121,12 +121,29 @@ fn the_manual_names_each_protocol() {
 }
 
 #[test]
+fn the_description_of_the_package_names_each_protocol() {
+    assert_lists_all("systemd/packaging/control.in", "in its text", title);
+}
+
+#[test]
+fn the_container_exposes_the_port_of_each_protocol() {
+    assert_lists_all("systemd/Dockerfile", "in front of USER", |protocol| {
+        format!("EXPOSE {}\n", port(protocol))
+    });
+}
+
+#[test]
 fn pages_that_count_the_protocols_count_right() {
     const WORDS: [&str; 10] = [
         "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
     ];
     let expected = format!("{} WebSocket protocols", WORDS[PROTOCOLS.len()]);
-    for path in ["README.md", "src/ARCHITECTURE.md", "systemd/switchboard.1"] {
+    for path in [
+        "README.md",
+        "src/ARCHITECTURE.md",
+        "systemd/switchboard.1",
+        "systemd/packaging/control.in",
+    ] {
         let content = file(path);
         assert!(content.contains(&expected), "{path} must say: {expected}");
     }
