@@ -281,7 +281,7 @@ fn the_pages_own_origin_is_admitted_beside_the_configured_ones_and_no_other() {
 #[test]
 fn the_port_of_a_scheme_may_be_left_out_of_the_pages_own_origin() {
     let settings = json!({
-        "address": "*:0", "hosts": null, "landing_page": true, "origins": ["https://app.example"]
+        "address": "*:0", "hosts": ["chat.example"], "landing_page": true, "origins": ["https://app.example"]
     });
     let daemon = Daemon::start_protocol("peerdrop", settings);
     for (host, origin, expected) in [
@@ -294,6 +294,36 @@ fn the_port_of_a_scheme_may_be_left_out_of_the_pages_own_origin() {
         let headers = [("host", host), ("origin", origin)];
         let admitted = Client::try_connect(daemon.address(), "/ws/chat", &headers).map(|_| ());
         assert_eq!(admitted, expected, "{host} {origin}");
+    }
+}
+
+#[test]
+fn a_page_under_a_name_that_is_in_no_list_is_served_and_does_not_connect() {
+    // The second listener is on localhost, behind a proxy that passes on any name.
+    for (address, trusted_proxies) in [("*:0", json!([])), ("localhost:0", json!(["10.0.0.1"]))] {
+        let daemon = Daemon::start_protocol(
+            "peerdrop",
+            json!({
+                "address": address, "trusted_proxies": trusted_proxies, "hosts": null,
+                "landing_page": true, "origins": ["https://app.example"],
+            }),
+        );
+        let port = daemon.address().port();
+        for (name, expected) in [
+            ("evil.example", Err(403)),
+            ("127.0.0.1", Ok(())),
+            ("192.0.2.1", Ok(())),
+            ("localhost", Ok(())),
+        ] {
+            let (host, origin) = (format!("{name}:{port}"), format!("http://{name}:{port}"));
+            let headers = [("host", &*host), ("origin", &*origin)];
+            let admitted = Client::try_connect(daemon.address(), "/ws/chat", &headers).map(|_| ());
+            assert_eq!(admitted, expected, "{address} {host}");
+            let page = get(daemon.address(), "/", &format!("Host: {host}\r\n{BROWSER}"));
+            assert!(is_page(&page), "{address} {host}: {page}");
+        }
+        let log = daemon.start_of_log.join("\n");
+        assert!(log.contains("landing_page: "), "{log}");
     }
 }
 

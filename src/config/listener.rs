@@ -43,7 +43,7 @@ settings! {
         /// check health. The answer is a line that says what this is and where to connect; to a browser it is a page on
         /// which people can try the protocol (PeerJS: at `/try` below its path). `null`: the page only on a localhost
         /// listener without `trusted_proxies`, elsewhere always the line. Where the page is served, it may connect
-        /// whatever `origins` says. `false`: 404.
+        /// whatever `origins` says, under an IP address, localhost, or a name in `hosts`. `false`: 404.
         pub landing_page: Option<bool> = None, "true, false or null" => NewConnections;
 
         /// Addresses and networks of proxies, such as `"10.0.0.0/8"`, whose `forwarded_header` is believed, and with
@@ -226,18 +226,20 @@ impl Listener {
     /// machine's browser are what DNS rebinding could let in. `is_loopback` says whether the listener is bound to the
     /// loopback.
     pub(crate) fn checked_hosts(&self, is_loopback: bool) -> Option<Hosts> {
-        let settings = &self.settings;
-        let is_exposed = is_loopback && settings.trusted_proxies.is_empty();
-        let default = || is_exposed.then(Hosts::default);
-        settings.hosts.clone().or_else(default)
+        let default = || self.is_local(is_loopback).then(Hosts::default);
+        self.settings.hosts.clone().or_else(default)
     }
 
     /// Returns whether browsers get the page on which people try the protocol. Without `landing_page` they do if only
     /// this machine can connect, which other machines can through a proxy.
     pub(crate) fn serves_try_page(&self, is_loopback: bool) -> bool {
-        let settings = &self.settings;
-        let is_local = is_loopback && settings.trusted_proxies.is_empty();
-        settings.landing_page.unwrap_or(is_local)
+        let landing_page = self.settings.landing_page;
+        landing_page.unwrap_or_else(|| self.is_local(is_loopback))
+    }
+
+    /// Returns whether only clients on this machine can reach a listener that is bound so.
+    fn is_local(&self, is_loopback: bool) -> bool {
+        is_loopback && self.settings.trusted_proxies.is_empty()
     }
 }
 

@@ -60,6 +60,12 @@ impl Origins {
         entry.map(|entry| entry.to_string())
     }
 
+    /// Returns whether pages that come from the listener are admitted, whatever name it is reached under.
+    pub(super) fn allow_own_pages(&self) -> bool {
+        let is_general = |entry| matches!(entry, &Entry::Any | &Entry::SameHost);
+        self.0.iter().any(is_general)
+    }
+
     /// Returns whether a request with these Origin and Host headers is admitted.
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(text) = origin else { return true };

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 impl Config {
     /// Returns what is ignored or probably not meant, each with its place: what the sources have in vain, times that
-    /// look like milliseconds, limits that another limit makes unreachable, secrets that each user of the machine may
-    /// read, and certificates that expire soon.
+    /// look like milliseconds, limits that another limit makes unreachable, pages that cannot connect, secrets that each
+    /// user of the machine may read, and certificates that expire soon.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.load_warnings.clone();
         let public_file = self.file.as_ref().filter(|file| file.was_public);
@@ -43,6 +43,7 @@ impl Config {
                 .unreachable(listener)
                 .into_iter()
                 .chain(never_trusted(listener))
+                .chain(nameless_page(listener))
                 .chain(old_key)
                 .chain(public)
                 .chain(ends_soon)
@@ -135,6 +136,20 @@ fn never_trusted(listener: &Listener) -> Option<String> {
     }
 }
 
+/// Returns a warning if a listener has the page on which people try the protocol, which may connect under none of its
+/// names. A page whose name is not in `hosts` may be a stranger's (DNS rebinding).
+fn nameless_page(listener: &Listener) -> Option<String> {
+    let (settings, is_loopback) = (&listener.settings, listener.settings.address.is_loopback());
+    let is_nameless = settings.landing_page == Some(true)
+        && listener.checked_hosts(is_loopback).is_none()
+        && !settings.origins.allow_own_pages();
+    is_nameless.then(|| {
+        "landing_page: under a name that is not in origins the page cannot connect, as hosts is null; write \
+         \"hosts\": [\"chat.example\"] with the names of this listener"
+            .to_owned()
+    })
+}
+
 /// Returns a warning for each time that is whole thousands of seconds. The npm package `peer`, among others, has
 /// milliseconds.
 fn milliseconds(list: &[Setting], values: &Value, place: &str) -> Vec<String> {
@@ -222,6 +237,30 @@ mod tests {
         ] {
             let listeners = json!({"listeners": [listener(address, trusted)]});
             assert_eq!(warnings(&listeners), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_page_that_cannot_connect_under_a_name_is_probably_a_mistake() {
+        let page = json!({
+            "protocol": "peerdrop", "address": "*:9081", "landing_page": true, "origins": ["https://app.example"]
+        });
+        assert_eq!(
+            warning(page.clone()),
+            "listeners[0].landing_page: under a name that is not in origins the page cannot connect, as hosts is \
+             null; write \"hosts\": [\"chat.example\"] with the names of this listener"
+        );
+        for (key, value) in [
+            ("landing_page", json!(null)),
+            ("landing_page", json!(false)),
+            ("hosts", json!(["chat.example"])),
+            ("origins", json!(["*"])),
+            ("origins", json!(["same-host"])),
+            ("address", json!("localhost:9081")),
+        ] {
+            let mut meant = page.clone();
+            meant[key] = value;
+            assert_eq!(warnings(&json!({"listeners": [meant]})), [""; 0], "{key}");
         }
     }
 

@@ -9,12 +9,21 @@ use crate::net::listener::ListenerState;
 /// Returns whether the listener's `origins` allow this request, or it is from the listener's own page, if it has one.
 pub(crate) fn is_origin_allowed(head: &RequestHead, listener: &ListenerState) -> bool {
     let (origin, host) = (head.first("Origin"), head.first("Host"));
-    let is_own = || match (origin, host) {
-        (Some(origin), Some(host)) => is_own_origin(origin, host),
-        _ => false,
-    };
     let origins = &listener.settings.origins;
-    origins.allows(origin, host) || listener.try_page.is_some() && is_own()
+    origins.allows(origin, host) || listener.try_page.is_some() && is_from_own_page(head, listener)
+}
+
+/// Returns whether the request is from a page that came from the listener, under a name that is surely the listener's:
+/// DNS rebinding makes any other the origin of a stranger's page, whose requests name it as their host, too.
+fn is_from_own_page(head: &RequestHead, listener: &ListenerState) -> bool {
+    let (Some(origin), Some(host)) = (head.first("Origin"), head.first("Host")) else {
+        return false;
+    };
+    let is_named = match &listener.checked_hosts {
+        Some(hosts) => hosts.allows(Some(host), Some(origin)),
+        None => Hosts::default().allows(Some(host), Some(origin)),
+    };
+    is_named && is_own_origin(origin, host)
 }
 
 /// Returns whether the request names a host under which the listener is reached, as far as that is checked
