@@ -221,6 +221,16 @@ fn the_line_at_start_has_the_link() {
 }
 
 #[test]
+fn the_link_of_a_path_that_no_url_has_is_encoded() {
+    for path in ["/my app", "/my%20app"] {
+        let daemon = Daemon::start_protocol("peerjs", json!({"path": path}));
+        let log = daemon.start_of_log.join("\n");
+        let is_encoded = log.lines().any(|line| line.ends_with("/my%20app/try"));
+        assert!(is_encoded, "{path}: {log}");
+    }
+}
+
+#[test]
 fn the_policy_has_the_host_of_the_request_and_nothing_else_of_it() {
     let daemon = Daemon::start_protocol(
         "peerdrop",

@@ -103,10 +103,9 @@ impl ListenerState {
     ) -> Self {
         let is_loopback = is_loopback(&address);
         let (endpoint, checked_hosts) = (config.endpoint(), config.checked_hosts(is_loopback));
-        let try_page = config.protocol.try_page.as_ref();
-        let try_page = try_page
-            .filter(|_| config.serves_try_page(is_loopback))
-            .map(|page| ListenerTryPage::new(page, &config.options));
+        let is_page_served = config.serves_try_page(is_loopback);
+        let try_page = ListenerTryPage::of(config.protocol, &config.options);
+        let try_page = try_page.filter(|_| is_page_served);
         let lines = NoticeLines {
             log: Arc::clone(&shared.notices),
             protocol: config.protocol.name,

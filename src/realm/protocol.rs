@@ -98,7 +98,7 @@ impl Protocol {
 pub struct TryPage {
     /// Name of the protocol for people.
     pub title: &'static str,
-    /// Returns the path of the page with these options: "/", unless that is the protocol's own.
+    /// Returns the path of the page with these options, percent-encoded or not: "/", unless that is the protocol's own.
     pub path: fn(&SettingMap) -> String,
     /// The protocol's elements, as HTML.
     pub html: &'static str,

@@ -33,7 +33,7 @@ pub(super) fn log_ready(time: Duration, limits: &Limits) {
 pub(super) fn log_listening(listener: &ListenerState, bound: &Bound) {
     let (name, address) = (listener.protocol_name(), &listener.address);
     let page = listener.try_page.as_ref();
-    let page = page.and_then(|page| bound.page_url(listener.settings.page_scheme(), page.path()));
+    let page = page.and_then(|page| bound.page_url(listener.settings.page_scheme(), &page.path()));
     let page = page.map_or_else(String::new, |url| format!("; try it at {url}"));
     log_fields::log(
         log::Level::Info,

@@ -4,8 +4,8 @@
 use super::page::Page;
 use super::response::Response;
 use crate::base::host::{Host, parse_authority};
-use crate::realm::{Body, SettingMap, TryPage};
-use percent_encoding::percent_decode_str;
+use crate::realm::{Body, Protocol, SettingMap, TryPage};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,12 +16,27 @@ const DOCUMENT: &str = include_str!("document.html");
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
-/// What stands in the document for the protocol's title and for its elements.
+/// What stands in the document for the protocol's title, for its name in the configuration, and for its elements.
 const TITLE: &str = "{title}";
+const NAME: &str = "{name}";
 const ELEMENTS: &str = "{elements}";
 
 /// The tag whose attributes tell the script about the listener.
 const ROOT_TAG: &str = "<html lang=\"en\"";
+
+/// What a URL's path has only percent-encoded (the path percent-encode set of the WHATWG's URL standard, and `%`).
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
 
 /// What a listener says about access tokens to its page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +51,9 @@ pub(crate) enum TokenField {
 
 /// The page of one listener.
 pub(crate) struct ListenerTryPage {
-    protocol: &'static TryPage,
-    /// The path of the page, as it is configured.
+    name: &'static str,
+    parts: &'static TryPage,
+    /// The path of the page, percent-decoded.
     path: String,
     /// The options that the script has to know, as JSON in an attribute.
     options: String,
@@ -46,31 +62,36 @@ pub(crate) struct ListenerTryPage {
 }
 
 impl ListenerTryPage {
-    pub(crate) fn new(protocol: &'static TryPage, options: &SettingMap) -> Self {
-        let names = protocol.options.iter().copied();
+    /// Creates the page of a listener of this protocol with these options; `None`: the protocol has none.
+    pub(crate) fn of(protocol: &'static Protocol, options: &SettingMap) -> Option<Self> {
+        let parts = protocol.try_page.as_ref()?;
+        let names = parts.options.iter().copied();
         let known = names.filter_map(|name| Some((name.to_owned(), options.get(name)?.clone())));
         let known = Value::Object(known.collect::<Map<_, _>>());
-        Self {
-            protocol,
-            path: (protocol.path)(options),
+        Some(Self {
+            name: protocol.name,
+            parts,
+            path: decoded(&(parts.path)(options)).into_owned(),
             options: escape_attribute(&known.to_string()),
             page: OnceLock::new(),
-        }
+        })
     }
 
-    /// Returns the path of the page, for people.
-    pub(crate) fn path(&self) -> &str {
-        &self.path
+    /// Returns the path of the page, as URLs have it.
+    pub(crate) fn path(&self) -> String {
+        utf8_percent_encode(&self.path, NOT_IN_PATHS).to_string()
     }
 
     /// Returns whether the page is at this path of a request.
     pub(crate) fn is_at(&self, path: &str) -> bool {
-        decoded(path) == decoded(&self.path)
+        decoded(path) == self.path
     }
 
     /// Returns the page for a request with this Host header.
     pub(crate) fn response(&self, host: Option<&str>, tokens: TokenField) -> Response {
-        let page = self.page.get_or_init(|| put_together(self.protocol));
+        let page = self
+            .page
+            .get_or_init(|| put_together(self.name, self.parts));
         let tokens = match tokens {
             TokenField::Absent => "absent",
             TokenField::Optional => "optional",
@@ -92,11 +113,12 @@ impl ListenerTryPage {
     }
 }
 
-fn put_together(protocol: &TryPage) -> Page {
+fn put_together(name: &str, parts: &TryPage) -> Page {
     let document = DOCUMENT
-        .replace(TITLE, protocol.title)
-        .replace(ELEMENTS, protocol.html);
-    Page::new(&document, STYLE, &format!("{SCRIPT}{}", protocol.script))
+        .replace(TITLE, parts.title)
+        .replace(NAME, name)
+        .replace(ELEMENTS, parts.html);
+    Page::new(&document, STYLE, &format!("{SCRIPT}{}", parts.script))
 }
 
 fn decoded(path: &str) -> Cow<'_, str> {
@@ -130,7 +152,10 @@ mod tests {
 
     #[test]
     fn the_pages_load_nothing_and_their_policies_have_the_hashes_of_what_is_in_them() {
-        let pages = PROTOCOLS.iter().filter_map(|it| it.try_page.as_ref());
-        pages.for_each(|page| assert_is_safe(&put_together(page)));
+        for protocol in PROTOCOLS {
+            let parts = protocol.try_page.as_ref();
+            let page = parts.map(|parts| put_together(protocol.name, parts));
+            page.iter().for_each(assert_is_safe);
+        }
     }
 }
