@@ -36,6 +36,7 @@ test("two tabs write to each other, and one leaves", deadline, async () => {
     await joiner.getByRole("button", { name: "Leave" }).click();
     await hasText(creator, "#talk", /the session has ended: 1000: peer left$/);
     await hasTraffic(creator, /^note closed with 1000: peer left$/);
+    assert.equal(await creator.getByLabel("Message", { exact: true }).isVisible(), false);
     await creator.getByRole("button", { name: "Create a session" }).click();
     await hasText(creator, "#peer", /^Waiting/);
   });
@@ -48,10 +49,19 @@ test("the link is copied, and joins by itself in another tab", deadline, async (
     await hasText(creator, "#session-code", /./);
     await creator.getByRole("button", { name: "Copy the link" }).click();
     await hasText(creator, "#copy", /^Copied$/);
+    await hasText(creator, "#copy", /^Copy the link$/);
     const link = await creator.evaluate(() => navigator.clipboard.readText());
     const joiner = await site.tab(new URL(link).pathname + new URL(link).hash);
     await hasText(creator, "#peer", /is here/);
     assert.equal(new URL(joiner.url()).hash, "", "a reload does not join a session that is over");
+  });
+});
+
+test("a link whose session is over is told once, and not in the next conversation", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const page = await site.tab("/#NOSUCH");
+    await hasText(page, "#notice", /^Closed with 4404: no such session\.$/);
+    assert.equal(await page.locator("#talk li").count(), 0);
   });
 });
 

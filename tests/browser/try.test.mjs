@@ -37,10 +37,65 @@ test("a token that is demanded is sent and not shown, and its lack is said", dea
     assert.ok(!token.split(".").some((part) => text.includes(part)), text);
     const link = await page.locator("#link").getAttribute("href");
     const second = await site.tab(`/${link}`);
-    await second.getByLabel("Access token").fill(token);
+    await second.getByLabel("Access token").fill(`Bearer ${token}`);
     await second.keyboard.press("Enter");
-    await second.getByRole("button", { name: "Join" }).click();
     await hasText(page, "#peer", /is here/);
+  });
+});
+
+test("whatever is in the field of the token is not shown", deadline, async () => {
+  await withPage({ access: { secret } }, async (site) => {
+    const page = await site.tab();
+    await page.getByText("switchboard token --listener peerdrop").waitFor();
+    for (const text of ["two words & 'more' + ünü\"\\", `bearer  ${token}`]) {
+      await page.getByLabel("Access token").fill(text);
+      await page.keyboard.press("Enter");
+      await hasText(page, "#state", text.includes(token) ? /^Connected$/ : /^Closed with 4401/);
+      await page.evaluate(() => logTraffic("note", JSON.stringify(accessToken())));
+      for (const line of (await page.locator("#traffic li").allTextContents()).filter((line) => line.includes("connects to"))) {
+        assert.match(line, /\?access_token=…$/);
+      }
+      await hasTraffic(page, /^note "…"$/);
+    }
+  });
+});
+
+test("an address that is no link is no error", deadline, async () => {
+  await withPage({}, async (site) => {
+    const page = await site.tab("/#%");
+    await create(page);
+    await hasText(page, "#session-code", /./);
+  });
+});
+
+test("a message looks like no other line, also in a narrow window", deadline, async () => {
+  await withTryPage({ protocol: "peerdrop" }, { width: 360 }, async (site) => {
+    const page = await site.tab();
+    await page.evaluate(() => logTraffic("received", "hi\n16:59\u2028\u200b\u{e0041} · closed 😀 "));
+    await hasTraffic(page, /^received hi\\u000a16:59\\u2028\\u200b\\u\{e0041\} · closed 😀 $/u);
+    const left = await page.evaluate(() => {
+      logTraffic("received", "word ".repeat(50));
+      const line = document.querySelector("#traffic").lastElementChild;
+      const lines = [...line.querySelector(".words").getClientRects()].map((rect) => rect.left);
+      return [line.querySelector("time").getBoundingClientRect().left, Math.min(...lines.slice(1))];
+    });
+    assert.ok(left[1] > left[0] + 10, String(left));
+  });
+});
+
+test("a connection that does not come about leaves the form", deadline, async () => {
+  await withPage({}, async (site) => {
+    const page = await site.tab();
+    await page.evaluate(() => {
+      // A server that answers nothing.
+      window.WebSocket = class extends EventTarget {
+        close() {}
+      };
+    });
+    await create(page);
+    await hasText(page, "#state", /^Connecting$/);
+    await create(page);
+    assert.equal(await page.locator("#traffic li").count(), 2);
   });
 });
 
@@ -76,7 +131,7 @@ test("the keyboard is enough, and what has its focus is seen", deadline, async (
 test("a Close is said with its code and its reason in words", deadline, async () => {
   await withPage({}, async (site) => {
     const page = await site.tab();
-    await page.getByLabel("Or join one: its code").fill("nosuch");
+    await page.getByLabel("Or join with a code").fill("nosuch");
     await page.keyboard.press("Enter");
     await hasText(page, "#notice", /^Closed with 4404: no such session\.$/);
     await hasTraffic(page, /^note closed with 4404: no such session$/);
@@ -105,7 +160,7 @@ test("the messages that are shown are bounded in number and length", deadline, a
     const [page, peer] = [await site.tab(), await site.tab()];
     await create(page);
     await hasText(page, "#session-code", /./);
-    await peer.getByLabel("Or join one: its code").fill(await page.locator("#session-code").textContent());
+    await peer.getByLabel("Or join with a code").fill(await page.locator("#session-code").textContent());
     await peer.keyboard.press("Enter");
     await hasText(peer, "#peer", /is here/);
     await peer.evaluate(() => {

@@ -14,7 +14,6 @@ function onMessage(text) {
     hasCode = true;
     byId("session-code").textContent = text;
     byId("link").href = `#${text}`;
-    byId("copy").textContent = "Copy the link";
     showPeer(!isCreator);
   } else if (isCreator && !hasPeer && text === PEER_JOINED) {
     showPeer(true);
@@ -37,8 +36,8 @@ function showPeer(isThere) {
 }
 
 function onClose(event) {
+  if (hasPeer) say("talk", "note", `the session has ended: ${closeText(event)}`);
   hasPeer = false;
-  say("talk", "note", `the session has ended: ${closeText(event)}`);
   byId("code").focus();
 }
 

@@ -9,7 +9,7 @@ const CLOSE_CODES = {
   1000: "done",
   1001: "the server goes away",
   1005: "without a code",
-  1006: "refused, or the connection was lost; a browser is not told why, and the log of switchboard says it",
+  1006: "refused, or the connection was lost; a browser is not told which, but switchboard's log says why",
   1008: "against the rules",
   1009: "a message was too large",
   1011: "an error in the server",
@@ -104,19 +104,24 @@ function onSubmit(form, handle) {
     try {
       await handle(Object.fromEntries(new FormData(event.target)));
     } catch (error) {
-      notice(`That has failed: ${error.message}.`);
+      notice(`That did not work: ${error.message}.`);
     }
   });
 }
 
 /** Has a button copy the address of a link. Browsers only let pages copy that came over TLS or from this machine. */
 function copiesLink(button, link) {
+  const text = byId(button).textContent;
   byId(button).hidden = !navigator.clipboard;
   byId(button).addEventListener("click", async () => {
     await navigator.clipboard.writeText(byId(link).href);
     byId(button).textContent = "Copied";
+    setTimeout(() => (byId(button).textContent = text), 3000);
   });
 }
+
+/** The form that connects, which the Enter key in the field of the access token submits. */
+let firstForm = document.querySelector(".try form").id;
 
 /**
  * Returns what stands behind `#` in the address, of a link that another tab has made for this one, and has the form with
@@ -126,9 +131,16 @@ function linked(form) {
   const text = location.hash.slice(1);
   if (!text) return "";
   history.replaceState(null, "", location.pathname);
+  let decoded;
+  try {
+    decoded = decodeURIComponent(text);
+  } catch {
+    return "";
+  }
+  firstForm = form;
   // The rest of the script comes first.
   setTimeout(() => (tokens === "required" ? byId("token").focus() : byId(form).requestSubmit()));
-  return decodeURIComponent(text);
+  return decoded;
 }
 
 /**
@@ -158,7 +170,7 @@ function onTyping(field, tell) {
 /** Returns a name to begin with, so that two tabs are told apart. */
 function someName() {
   const names = "Ada Alan Barbara Edsger Grace Hedy Katherine Linus Margaret Niklaus Radia Tim".split(" ");
-  return names[Math.floor(Math.random() * names.length)];
+  return `${names[Math.floor(Math.random() * names.length)]} ${Math.floor(Math.random() * 1000)}`;
 }
 
 /** Returns a new UUID. `crypto.randomUUID` is only there on pages that came over TLS or from this machine. */
@@ -170,29 +182,46 @@ function newId() {
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
-/** Returns the access token in its field, or "". */
-const accessToken = () => byId("token").value.trim();
+/** Returns the access token in its field, or "". It may have been copied out of a header. */
+const accessToken = () => byId("token").value.trim().replace(/^Bearer\s+/i, "");
+
+/** Returns the `sub` of the access token in its field: who its client is; `undefined`: the token does not say. */
+function tokenSubject() {
+  try {
+    const binary = atob(accessToken().split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(binary, (byte) => byte.charCodeAt(0)))).sub;
+  } catch {
+    return undefined;
+  }
+}
 
 // The messages as they went.
 
-/** Characters that change the direction of what follows. In a message as it went they are shown by their numbers. */
-const DIRECTIONS = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
-const toNumber = (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+/**
+ * Characters that begin a line, change the direction of what follows, or are not seen: a stranger's message could look like
+ * other lines. In a message as it went they are shown by their numbers.
+ */
+const UNSEEN = /[\p{Cc}\p{Cf}\u2028\u2029]/gu;
+
+function toNumber(character) {
+  const number = character.codePointAt(0).toString(16);
+  return number.length > 4 ? `\\u{${number}}` : `\\u${number.padStart(4, "0")}`;
+}
 
 /**
  * Shows a line of the traffic: a message that was "sent" or "received", or a "note" about the connection. The access
- * token is not shown.
+ * token is not shown, also as a part of JSON.
  */
 function logTraffic(direction, text) {
   const token = accessToken();
-  const masked = token ? text.replaceAll(token, "…").replaceAll(encodeURIComponent(token), "…") : text;
+  const masked = token ? text.replaceAll(token, "…").replaceAll(JSON.stringify(token).slice(1, -1), "…") : text;
   const now = new Date();
   const milliseconds = String(now.getMilliseconds()).padStart(3, "0");
   const time = element("time", "", `${now.toTimeString().slice(0, 8)}.${milliseconds}`);
   time.dateTime = now.toISOString();
   const arrow = element("span", "arrow");
   arrow.setAttribute("aria-hidden", "true");
-  const words = element(direction === "note" ? "span" : "code", "words", shortened(masked.replace(DIRECTIONS, toNumber)));
+  const words = element(direction === "note" ? "span" : "code", "words", shortened(masked).replace(UNSEEN, toNumber));
   const spoken = direction === "note" ? [] : [element("span", "unseen", direction)];
   appendTo(byId("traffic"), element("li", direction, time, " ", arrow, ...spoken, " ", words));
   byId("traffic-empty").hidden = true;
@@ -203,14 +232,14 @@ function logTraffic(direction, text) {
 let socket = null;
 
 /**
- * Shows the state of the connection: "closed", "connecting" or "open". An element with `data-while` is there while the
- * state is one of those.
+ * Shows the state of the connection, "closed" or "open", as the kind and the text of a badge. An element with `data-while`
+ * is there while that is its state. Who waits for a connection can try another one: until it is open, it is closed.
  */
 function setState(state, kind, text) {
   byId("state").className = `badge ${kind}`;
   byId("state").textContent = text;
   for (const part of document.querySelectorAll("[data-while]")) {
-    part.hidden = !part.dataset.while.split(" ").includes(state);
+    part.hidden = part.dataset.while !== state;
   }
 }
 
@@ -218,6 +247,9 @@ function setState(state, kind, text) {
 function closeText({ code, reason }) {
   return `${code}: ${reason || CLOSE_CODES[code] || "without a reason"}`;
 }
+
+/** The parameters that are secrets, in a URL. */
+const SECRETS = /([?&](?:access_token|token)=)[^&]*/g;
 
 /**
  * Connects to a path of this server, with the parameters that have a value. `onMessage` is called with each text,
@@ -232,8 +264,8 @@ function connect(path, parameters, { onOpen = () => {}, onMessage, onClose = () 
   }
   const own = (socket = new WebSocket(url));
   const whileCurrent = (handle) => (event) => own === socket && handle(event);
-  setState("connecting", "is-caution", "Connecting");
-  logTraffic("note", `connects to ${url}`);
+  setState("closed", "is-caution", "Connecting");
+  logTraffic("note", `connects to ${url.href.replace(SECRETS, "$1…")}`);
   own.addEventListener("open", whileCurrent(() => {
     setState("open", "is-good", "Connected");
     logTraffic("note", "connected");
@@ -274,6 +306,7 @@ function disconnect() {
 }
 
 setState("closed", "", "Not connected");
+byId("token").addEventListener("keydown", ({ key }) => key === "Enter" && !socket && byId(firstForm).requestSubmit());
 byId("token-field").hidden = tokens === "absent";
 byId("token-need").textContent = tokens === "required" ? "this listener demands one" : "if you have one";
 
