@@ -13,22 +13,13 @@ let isBeating = true;
 const tell = (type, fields = {}) => send({ type, timestamp: Date.now(), ...fields });
 const happened = (text, name) => say("happened", "note", text, name);
 
-/** Returns whether an access token has a `sub`, which is the device's ID: JOIN must have no other then. */
-function namesDevice(token) {
-  try {
-    return "sub" in JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
-  } catch {
-    return false;
-  }
-}
-
 /** Joins the session as its "host" or as a "client". A JOIN that was refused can be sent again on its connection. */
 function join(type) {
   notice();
   isHost = type === "host";
   const token = accessToken();
-  // What the token says may be left out.
-  const id = namesDevice(token) ? undefined : deviceId;
+  // The `sub` of a token is the device's ID: JOIN must have no other then.
+  const id = tokenSubject() === undefined ? deviceId : undefined;
   const deviceInfo = { id, name: byId("name").value || undefined, type };
   const sendJoin = () => tell("join", { sessionId: byId("session-id").value, deviceInfo, token: token || undefined });
   if (!sendJoin()) connect("./", {}, { onOpen: sendJoin, onMessage, onClose });

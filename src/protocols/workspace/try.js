@@ -62,4 +62,4 @@ byId("status").addEventListener("change", ({ target: { value: status } }) => {
 });
 byId("leave").addEventListener("click", disconnect);
 // Two tabs with one name would be one user.
-byId("username").value = `${someName()} ${Math.floor(Math.random() * 1000)}`;
+byId("username").value = someName();
