@@ -377,9 +377,9 @@ fn peerjs_has_its_page_below_its_path_and_keeps_what_the_document_defines() {
 
 #[test]
 fn the_page_is_told_the_options_that_it_needs_and_no_other() {
-    let daemon = Daemon::start_protocol("peerjs", json!({"key": "a\"b<c>&'"}));
+    let daemon = Daemon::start_protocol("peerjs", json!({"key": "a\"b<c>&'", "alive_timeout": 9}));
     let page = get(daemon.address(), "/try", BROWSER);
-    let expected = r#" data-options="{&quot;key&quot;:&quot;a\&quot;b&lt;c>&amp;'&quot;}">"#;
+    let expected = r#" data-options="{&quot;alive_timeout&quot;:9,&quot;key&quot;:&quot;a\&quot;b&lt;c>&amp;'&quot;}">"#;
     assert!(page.contains(expected), "{page}");
     let daemon = Daemon::start_protocol("peerdrop", json!({}));
     let page = get(daemon.address(), "/", BROWSER);

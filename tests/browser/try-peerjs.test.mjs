@@ -57,6 +57,69 @@ test("a call to an id that nobody has says so", deadline, async () => {
   });
 });
 
+/** Sends an OFFER from another tab, as if it were a page of another kind. */
+const sendOffer = (page, dst, payload) => page.evaluate((message) => send(message), { type: "OFFER", dst, payload });
+
+test("an offer that is none ends its call, and the next is answered", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const [called, stranger] = [await site.tab("/try"), await site.tab("/try")];
+    await connect(called, "ann");
+    await connect(stranger, "bob");
+    for (const payload of [{ connectionId: "x", sdp: { type: "offer", sdp: "garbage" } }, {}, null]) {
+      const calls = await called.getByText("bob calls").count();
+      await sendOffer(stranger, "ann", payload);
+      await called.getByText("the call has ended: ").nth(calls).waitFor();
+    }
+    await stranger.getByLabel("Or call an id").fill("ann");
+    await stranger.keyboard.press("Enter");
+    for (const page of [called, stranger]) await hasText(page, "#talk", /the data channel with .* is open$/);
+  });
+});
+
+test("a call that is not answered ends, and the call that it disturbs does not", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const [called, caller] = await pair(site);
+    const other = await site.tab("/try");
+    await connect(other, "cat");
+    await other.getByLabel("Or call an id").fill("ann");
+    await other.keyboard.press("Enter");
+    await hasText(other, "#talk", /^calling ann …/);
+    await hasText(other, "#talk", /the call has ended: there is no connection to ann, who may be in another call$/);
+    await hasText(called, "#talk", /cat calls, too, and is not answered$/);
+    await write(caller, "Still here");
+    await hasText(called, "#talk .other", /Still here$/);
+  });
+});
+
+test("only one data channel of a call counts, and bytes are told by their number", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const [called, caller] = await pair(site);
+    for (const page of [called, caller]) {
+      await page.evaluate(
+        () =>
+          new Promise((closed) => {
+            const another = call.rtc.createDataChannel("another");
+            another.onclose = closed;
+          }),
+      );
+    }
+    await caller.evaluate(() => call.channel.send(new Uint8Array(1000)));
+    await hasText(called, "#talk .other .words", /^1000 bytes$/);
+  });
+});
+
+test("heartbeats are sent as often as the listener demands", deadline, async () => {
+  for (const [alive_timeout, expected] of [[1, true], [0, false]]) {
+    await withTryPage({ ...settings, alive_timeout }, {}, async (site) => {
+      const page = await site.tab("/try");
+      await connect(page, "ann");
+      if (expected) await hasTraffic(page, /^sent {"type":"HEARTBEAT"}$/);
+      assert.equal(await page.evaluate(() => Boolean(heartbeat)), expected);
+      assert.equal(await page.locator("#state").textContent(), "Connected");
+    });
+  }
+});
+
 test("an id that is taken is said", deadline, async () => {
   await withTryPage(settings, {}, async (site) => {
     const [first, second] = [await site.tab("/try"), await site.tab("/try")];
@@ -72,7 +135,7 @@ test("a server that does not answer is said", deadline, async () => {
     const page = await site.tab("/try");
     await site.daemon.stop();
     await page.getByRole("button", { name: "Connect", exact: true }).click();
-    await hasText(page, "#notice", /^That has failed: Failed to fetch\.$/);
+    await hasText(page, "#notice", /^That did not work: Failed to fetch\.$/);
     site.expect(/ERR_CONNECTION_REFUSED/);
   });
 });
@@ -90,6 +153,10 @@ test("a token that is demanded gives the id that it is for, and why another is r
     await begin();
     await hasText(page, "#notice", /^Closed with 4401: the access token is for another id/);
     await connect(page, "ann");
+    await hasTraffic(page, /^note connects to .*&token=…&access_token=…$/);
+    await page.getByRole("button", { name: "Disconnect" }).click();
+    await connect(page, "");
+    await hasText(page, "#own-id", /^ann$/);
     const text = await traffic(page);
     assert.ok(!token.split(".").some((part) => text.includes(part)), text);
   });

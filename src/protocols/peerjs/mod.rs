@@ -130,7 +130,7 @@ pub static PROTOCOL: Protocol = Protocol {
         },
         html: include_str!("try.html"),
         script: include_str!("try.js"),
-        options: &["key"],
+        options: &["key", "alive_timeout"],
     }),
     new_decoder: |_| Box::new(|message| codec::decode(&message).map(Command::new)),
     new_realm: new_realm::<PeerJs>,

@@ -1,46 +1,37 @@
-/** Time between two heartbeats in milliseconds: a third of the `alive_timeout`, after which the server closes. */
-const HEARTBEAT_INTERVAL = 30_000;
+/** Milliseconds between two heartbeats: a third of the `alive_timeout`, if there is one, and at most half a minute. */
+const HEARTBEAT_INTERVAL = Math.min(30_000, (options.alive_timeout * 1000) / 3);
 
 /** The id that is called once this tab is connected: that of the tab whose link was followed. */
 let wanted = linked("begin");
 
-/** The call: the id of the other, its own id, the RTCPeerConnection and the RTCDataChannel. */
+/** The call: the id of the other, its own id, the RTCPeerConnection, the RTCDataChannel, its timeout, and its last step. */
 let call = null;
 
-/** This tab's id, what the server has against it, and the end of the messages that WebRTC takes one after another. */
-let ownId, problem, handled, heartbeat;
+/** This tab's id, what the server has against it, and the timer of the heartbeats. */
+let ownId, problem, heartbeat;
 
-async function begin({ id }) {
-  ownId = id.trim() || (await (await fetch(`${encodeURIComponent(options.key)}/id`)).text());
-  [problem, handled] = ["", Promise.resolve()];
-  const token = Math.random().toString(36).slice(2);
-  connect("peerjs", { key: options.key, id: ownId, token, access_token: accessToken() }, { onMessage, onClose });
-}
+/** Returns an id that nobody has. */
+const freeId = () => fetch(`${encodeURIComponent(options.key)}/id`).then((it) => (it.ok ? it.text() : newId()));
 
-function onMessage(text) {
-  const message = JSON.parse(text);
-  handled = handled.then(() => handle(message)).catch((error) => notice(`${message.type}: ${error.message}`));
-}
+const isOfCall = ({ src, payload }) => src === call?.other && payload?.connectionId === call.id;
 
-async function handle({ type, src, payload }) {
-  if (type === "OPEN") {
-    heartbeat = setInterval(() => send({ type: "HEARTBEAT" }), HEARTBEAT_INTERVAL);
+const onMessage = handleByType({
+  OPEN() {
+    if (HEARTBEAT_INTERVAL) heartbeat = setInterval(() => send({ type: "HEARTBEAT" }), HEARTBEAT_INTERVAL);
     byId("own-id").textContent = ownId;
     byId("link").href = `#${encodeURIComponent(ownId)}`;
     byId("other").focus();
-    if (wanted) await offer(wanted);
+    if (wanted) offer(wanted);
     wanted = "";
-  } else if (type === "ERROR" || type === "ID-TAKEN") {
-    problem = payload.msg;
-  } else if (type === "OFFER") {
-    await answer(src, payload);
-  } else if (src === call?.other) {
-    if (type === "ANSWER") await call.rtc.setRemoteDescription(payload.sdp);
-    if (type === "CANDIDATE") await call.rtc.addIceCandidate(payload.candidate);
-    if (type === "LEAVE") endCall(`${src} has hung up`);
-    if (type === "EXPIRE") endCall(`nobody has the id ${src}`);
-  }
-}
+  },
+  ERROR: ({ payload }) => (problem = payload.msg),
+  "ID-TAKEN": ({ payload }) => (problem = payload.msg),
+  OFFER: ({ src, payload }) => (call ? say("talk", "note", `${src} calls, too, and is not answered`) : answer(src, payload)),
+  ANSWER: (message) => isOfCall(message) && next(({ rtc }) => rtc.setRemoteDescription(message.payload.sdp)),
+  CANDIDATE: (message) => isOfCall(message) && next(({ rtc }) => rtc.addIceCandidate(message.payload.candidate)),
+  LEAVE: ({ src }) => src === call?.other && endCall(`${src} has hung up`),
+  EXPIRE: ({ src }) => src === call?.other && endCall(`nobody has the id ${src}`),
+});
 
 function onClose(event) {
   clearInterval(heartbeat);
@@ -49,43 +40,58 @@ function onClose(event) {
   byId("id").focus();
 }
 
+/** Has WebRTC take the next step of the call after the last one. A step that fails ends the call. */
+function next(step) {
+  const own = call;
+  const fail = ({ message }) => own === call && endCall(message);
+  own.steps = own.steps.then(() => own === call && step(own)).catch(fail);
+}
+
 /** Makes this side of a call, and says so. */
 function prepare(other, id, news) {
   const rtc = new RTCPeerConnection({ iceServers: [] });
   const tell = (type, fields) => send({ type, dst: other, payload: { type: "data", connectionId: id, ...fields } });
-  call = { other, id, rtc, tell };
-  rtc.onicecandidate = ({ candidate }) => candidate && call?.rtc === rtc && tell("CANDIDATE", { candidate });
+  const own = (call = { other, id, rtc, tell, steps: Promise.resolve() });
+  own.timeout = setTimeout(endCall, 10_000, `there is no connection to ${other}, who may be in another call`);
+  rtc.onicecandidate = ({ candidate }) => candidate && own === call && tell("CANDIDATE", { candidate });
   rtc.onconnectionstatechange = () => rtc.connectionState === "failed" && endCall("the browsers do not reach each other");
+  rtc.ondatachannel = ({ channel }) => use(channel, own);
   byId("conversation").hidden = byId("hang-up").disabled = false;
   say("talk", "note", news);
-  return call;
 }
 
-function use(channel, { other, rtc }) {
-  call.channel = channel;
+/** Uses a data channel for what is written. Only the first of a call counts. */
+function use(channel, own) {
+  if (own.channel) return channel.close();
+  own.channel = channel;
+  channel.binaryType = "arraybuffer";
   channel.onopen = () => {
-    say("talk", "note", `the data channel with ${other} is open`);
+    clearTimeout(own.timeout);
+    say("talk", "note", `the data channel with ${own.other} is open`);
     byId("text").focus();
   };
-  channel.onmessage = ({ data }) => say("talk", "other", String(data), other);
-  channel.onclose = () => call?.rtc === rtc && endCall(`${other} has hung up`);
+  const shown = (data) => (typeof data === "string" ? data : `${data.byteLength} bytes`);
+  channel.onmessage = ({ data }) => say("talk", "other", shown(data), own.other);
+  channel.onclose = () => own === call && endCall(`${own.other} has hung up`);
 }
 
-async function offer(other) {
+function offer(other) {
   endCall("you call another");
-  const { id, rtc, tell } = prepare(other, `dc_${Math.random().toString(36).slice(2)}`, `you call ${other}`);
-  use(rtc.createDataChannel(id), call);
-  await rtc.setLocalDescription();
-  tell("OFFER", { label: id, serialization: "raw", reliable: true, sdp: rtc.localDescription });
+  prepare(other, `dc_${newId()}`, `calling ${other} …`);
+  use(call.rtc.createDataChannel(call.id), call);
+  next(async ({ id, rtc, tell }) => {
+    await rtc.setLocalDescription();
+    tell("OFFER", { label: id, serialization: "raw", reliable: true, sdp: rtc.localDescription });
+  });
 }
 
-async function answer(other, { connectionId, sdp }) {
-  if (call) return say("talk", "note", `${other} calls, too, and is not answered`);
-  const { rtc, tell } = prepare(other, connectionId, `${other} calls`);
-  rtc.ondatachannel = ({ channel }) => use(channel, call);
-  await rtc.setRemoteDescription(sdp);
-  await rtc.setLocalDescription();
-  tell("ANSWER", { sdp: rtc.localDescription });
+function answer(other, payload) {
+  prepare(other, payload?.connectionId, `${other} calls`);
+  next(async ({ rtc, tell }) => {
+    await rtc.setRemoteDescription(payload.sdp);
+    await rtc.setLocalDescription();
+    tell("ANSWER", { sdp: rtc.localDescription });
+  });
 }
 
 function endCall(reason) {
@@ -93,6 +99,7 @@ function endCall(reason) {
   call = null;
   byId("hang-up").disabled = true;
   if (ended) say("talk", "note", `the call has ended: ${reason}`);
+  clearTimeout(ended?.timeout);
   ended?.rtc.close();
 }
 
@@ -101,7 +108,10 @@ function hangUp() {
   endCall("you have hung up");
 }
 
-onSubmit("begin", begin);
+onSubmit("begin", async ({ id }) => {
+  [ownId, problem] = [id.trim() || tokenSubject() || (await freeId()), ""];
+  connect("peerjs", { key: options.key, id: ownId, token: newId(), access_token: accessToken() }, { onMessage, onClose });
+});
 onSubmit("call", ({ other }) => offer(other.trim()));
 onSubmit("write", ({ text }) => {
   if (call?.channel?.readyState !== "open") return notice("There is no data channel yet: call an id first.");
