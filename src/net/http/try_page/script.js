@@ -61,7 +61,8 @@ function say(list, kind, text, author = "") {
 
 /**
  * Shows somebody in the list of people, or what has changed of them: their name, their state as the kind and the text of
- * a badge, and a note. `action` is the text of a button and what it does; it does not change.
+ * a badge, and a note. `action` is the text of a button and what it does; it does not change. Returns the item. The
+ * style shows the first MAX_LINES; the rest are there, too: whoever comes takes nobody's place.
  */
 function showPerson(id, name, [kind, state], note = "", action = null) {
   let item = byId(`person-${id}`);
@@ -75,13 +76,14 @@ function showPerson(id, name, [kind, state], note = "", action = null) {
       button.addEventListener("click", action[1]);
       item.append(button);
     }
-    appendTo(byId("people"), item);
+    byId("people").append(item);
   }
   const [nameText, badge, noteText] = item.children;
   nameText.textContent = name;
   badge.className = `badge ${kind}`;
   badge.textContent = state;
   noteText.textContent = note;
+  return item;
 }
 
 /** Takes somebody out of the list of people, and returns the name that stood there. */
@@ -90,6 +92,13 @@ function removePerson(id) {
   item?.remove();
   return item?.firstElementChild.textContent;
 }
+
+/** Says how many people are not shown. It counts them once after many changes, not at each. */
+const countPeople = new MutationObserver(([{ target }]) => {
+  const more = target.childElementCount - MAX_LINES;
+  byId("more").textContent = more > 0 ? `and ${more.toLocaleString("en")} more` : "";
+});
+if (byId("people")) countPeople.observe(byId("people"), { childList: true });
 
 /** Tells what went wrong, or nothing. */
 function notice(text = "") {
@@ -144,22 +153,22 @@ function linked(form) {
 }
 
 /**
- * Calls `tell` with true when somebody begins to write in a field, and with false when they pause or send it; with true at
- * most five times a minute, as FastChat admits ten of them together.
+ * Calls `report` with true when somebody begins to write in a field, and with false when they pause or send it; with
+ * true at most five times a minute, as FastChat admits ten of them together.
  */
-function onTyping(field, tell) {
+function onTyping(field, report) {
   let pause = 0;
   let last = -Infinity;
   const stop = () => {
     clearTimeout(pause);
-    if (pause) tell(false);
+    if (pause) report(false);
     pause = 0;
   };
   byId(field).addEventListener("input", () => {
     if (!pause) {
       if (performance.now() - last < 12_000) return;
       last = performance.now();
-      tell(true);
+      report(true);
     }
     clearTimeout(pause);
     pause = setTimeout(stop, 3000);
@@ -232,8 +241,9 @@ function logTraffic(direction, text) {
 let socket = null;
 
 /**
- * Shows the state of the connection, "closed" or "open", as the kind and the text of a badge. An element with `data-while`
- * is there while that is its state. Who waits for a connection can try another one: until it is open, it is closed.
+ * Shows the state of the connection, "closed" or "open", or "joined" where a protocol lets one in by a message, with the
+ * kind and the text of a badge. An element with `data-while` is there while the state is one of those it names. Who waits
+ * for a connection can try another one: until it is open, it is closed.
  */
 function setState(state, kind, text) {
   byId("state").className = `badge ${kind}`;
