@@ -1,7 +1,9 @@
 // FastChat's page in Chromium, by hand in two tabs.
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { test } from "node:test";
+import WebSocket from "ws";
 import {
   HOSTILE,
   deadline,
@@ -39,6 +41,20 @@ async function pair(site) {
   return [ann, bob];
 }
 
+/** Connects a user without a browser, who sends this message once PRESENCE has come. Resolves when that is answered. */
+const stranger = (site, name, message) =>
+  new Promise((resolve, reject) => {
+    const socket = new WebSocket(`ws://127.0.0.1:${site.daemon.port}/ws`);
+    const tell = (type, data) => socket.send(JSON.stringify({ type, data }));
+    socket.on("open", () => tell("HELLO", { user_id: randomUUID(), display_name: name }));
+    socket.on("message", (data) => {
+      const { type } = JSON.parse(data);
+      if (type === "HELLO_ACK") tell(message.type, message.data);
+      else if (type !== "PRESENCE") resolve(socket);
+    });
+    socket.on("error", reject);
+  });
+
 async function write(page, text) {
   await page.getByLabel("Message", { exact: true }).fill(text);
   await page.keyboard.press("Enter");
@@ -63,6 +79,38 @@ test("two users chat, see each other's typing, and what was delivered", deadline
     await hasText(ann, "#notice", /^MESSAGE_FAILED: /);
     await hasText(ann, "#chats .own:last-child", /^Are you there\?MESSAGE_FAILED$/);
     await hasTraffic(bob, /^note closed with 1000: done$/);
+    // What was said can be read on, until the next connection.
+    await ann.getByRole("button", { name: "Disconnect" }).click();
+    await ann.locator("#write").waitFor({ state: "hidden" });
+    assert.ok(await ann.locator("#notice").isHidden());
+    assert.ok(await ann.locator("#chats").getByText("Hi Ann!").isVisible());
+    await ann.getByRole("button", { name: "Connect" }).click();
+    await hasText(ann, "#people", /^Ann \(you\)online$/);
+    assert.ok(await ann.locator("#chat").isHidden());
+  });
+});
+
+test("however many strangers open chats, one's own row and chat stay", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const [ann, bob] = await pair(site);
+    await write(bob, "Hi Ann!");
+    await hasText(ann, "#chats", /Hi Ann!/);
+    await ann.locator("#people li").first().evaluate((row) => (row.dataset.mark = "kept"));
+    const target_user_id = await ann.evaluate(() => userId);
+    const sockets = [];
+    for (let at = 0; at < 260; at += 1) {
+      sockets.push(await stranger(site, `Stranger ${at}`, { type: "OPEN_CHAT", data: { target_user_id } }));
+    }
+    await hasText(ann, "#more", /^and 62 more$/);
+    await ann.waitForFunction(() => document.querySelectorAll("#chats ol").length === 201);
+    assert.equal(await ann.locator("#people li:visible").count(), 200);
+    assert.equal(await ann.locator("#people li").first().evaluate((row) => row.dataset.mark), "kept");
+    assert.match(await ann.locator("#people li").nth(1).textContent(), /^Stranger 259/);
+    assert.ok(await ann.locator("#chats").getByText("Hi Ann!").isVisible());
+    for (const socket of sockets) socket.close();
+    await ann.waitForFunction(() => !document.querySelector("#people").textContent.includes("Stranger 0online"));
+    await write(bob, "Still there?");
+    await hasText(ann, "#chats", /Still there\?/);
   });
 });
 
