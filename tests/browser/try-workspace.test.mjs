@@ -34,7 +34,7 @@ async function pair(site) {
   await hasText(ann, "#people", /^Ann \(you\)online$/);
   const bob = await join(site, "Bob");
   await hasText(ann, "#people", /Bobonline$/);
-  await hasText(bob, "#count", /^When you came, there were 2 with you\./);
+  await hasText(bob, "#count", /^1 other was here when you came/);
   return [ann, bob];
 }
 
@@ -60,7 +60,9 @@ test("two users write to the room, and see each other's status and typing", dead
     await write(bob, " ");
     await hasText(bob, "#notice", /^INVALID_MESSAGE: .*text/);
     await bob.getByRole("button", { name: "Leave" }).click();
-    await hasText(bob, "#talk", /you have left the room: 1000: done$/);
+    await bob.locator("#write").waitFor({ state: "hidden" });
+    assert.ok(await bob.locator("#notice").isHidden());
+    await hasText(bob, "#talk", /you have left the room$/);
     await hasText(ann, "#talk", /Bob is offline$/);
     await hasText(ann, "#people", /^Ann \(you\)online$/);
     await bob.getByRole("button", { name: "Join the room" }).click();
@@ -78,6 +80,24 @@ test("a token is sent with the handshake, says who one is, and is not shown", de
     const other = await join(site, "Ann");
     await hasText(other, "#notice", /^Closed with 4401: unauthorized\.$/);
     await hasTraffic(other, /^received \{"type":"error","code":"UNAUTHORIZED"/);
+  });
+});
+
+test("what another connection with one's name writes is told from what one writes oneself", deadline, async () => {
+  await withTryPage(settings, {}, async (site) => {
+    const ann = await join(site, "Ann");
+    await hasText(ann, "#count", /^Nobody else was here/);
+    const other = await join(site, "Ann");
+    await hasText(other, "#count", /^Nobody else was here/);
+    await write(ann, "I");
+    await hasText(ann, "#talk .own", /^I$/);
+    await hasText(other, "#talk .own", /^from another connection of yours I$/);
+    // A message that was refused is no longer waited for.
+    await write(ann, " ");
+    await hasText(ann, "#notice", /^INVALID_MESSAGE/);
+    await write(other, "Me, too");
+    await hasText(ann, "#talk .own:last-child", /^from another connection of yours Me, too$/);
+    await hasText(other, "#talk .own:last-child", /^Me, too$/);
   });
 });
 
@@ -110,7 +130,7 @@ test("the keyboard is enough", deadline, async () => {
     await hasText(bob, "#people", /Bob/);
     const ann = await site.tab();
     for (const key of ["Tab", "Control+a", "A", "n", "n", "Enter"]) await ann.keyboard.press(key);
-    await hasText(ann, "#count", /2 with you/);
+    await hasText(ann, "#count", /1 other/);
     await ann.keyboard.type("hi");
     await ann.keyboard.press("Enter");
     await hasText(bob, "#talk .other", /^Ann hi$/);
