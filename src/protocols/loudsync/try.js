@@ -10,7 +10,7 @@ let isHost = false;
 let timer = 0;
 let isBeating = true;
 
-const tell = (type, fields = {}) => send({ type, timestamp: Date.now(), ...fields });
+const sendMessage = (type, fields = {}) => send({ type, timestamp: Date.now(), ...fields });
 const happened = (text, name) => say("happened", "note", text, name);
 
 /** Joins the session as its "host" or as a "client". A JOIN that was refused can be sent again on its connection. */
@@ -21,27 +21,22 @@ function join(type) {
   // The `sub` of a token is the device's ID: JOIN must have no other then.
   const id = tokenSubject() === undefined ? deviceId : undefined;
   const deviceInfo = { id, name: byId("name").value || undefined, type };
-  const sendJoin = () => tell("join", { sessionId: byId("session-id").value, deviceInfo, token: token || undefined });
+  const sessionId = byId("session-id").value;
+  const sendJoin = () => sendMessage("join", { sessionId, deviceInfo, token: token || undefined });
   if (!sendJoin()) connect("./", {}, { onOpen: sendJoin, onMessage, onClose });
-}
-
-function showJoined(isJoined) {
-  byId("begin").hidden = isJoined;
-  byId("session").hidden = !isJoined;
-  byId(isJoined ? "link" : "session-id").focus();
 }
 
 function showMember({ id, name, isHost: isTheHost, connectionStatus, latency }) {
   const kind = connectionStatus === "connected" ? "is-good" : "is-caution";
   const note = [isTheHost ? "host" : "guest", ...(latency === undefined ? [] : [`${latency} ms`])].join(", ");
-  const kick = ["Remove", () => tell("kick", { memberId: id, reason: "you were too loud" })];
+  const kick = ["Remove", () => sendMessage("kick", { memberId: id, reason: "you were too loud" })];
   if (id === clientId) showPerson(id, `${name} (you)`, [kind, connectionStatus], note);
   else showPerson(id, name, [kind, connectionStatus], note, isHost && kick);
 }
 
 function beat() {
-  if (isBeating) tell("heartbeat");
-  tell("ping");
+  if (isBeating) sendMessage("heartbeat");
+  sendMessage("ping");
 }
 
 const onMessage = handleByType({
@@ -52,10 +47,8 @@ const onMessage = handleByType({
     byId("link").href = `#${sessionInfo.id}`;
     byId("events").hidden = false;
     isBeating = true;
-    byId("stop").disabled = false;
-    clearInterval(timer);
-    timer = setInterval(beat, INTERVAL);
-    showJoined(true);
+    setState("joined", "is-good", "Connected");
+    byId("link").focus();
     happened(isHost ? "you have opened the session" : "you have joined the session");
     beat();
   },
@@ -71,25 +64,34 @@ const onMessage = handleByType({
   kicked: ({ reason }) => happened(`the host has removed you: ${reason}`),
   session_closed: ({ reason }) => happened(`the session is closed: ${reason}`),
   pong({ timestamp }) {
-    const beats = isBeating ? `Heartbeats run by themselves, every ${INTERVAL / 1000} s` : "No heartbeats run";
+    const timeout = options.heartbeat_timeout;
+    const beats = isBeating
+      ? `Heartbeats run by themselves, every ${INTERVAL / 1000} s. Without them the server closes after ${timeout} s`
+      : `No heartbeats run: the server closes ${timeout} s after the last one`;
     byId("beats").textContent = `${beats}. The last ping took ${Date.now() - timestamp} ms.`;
+    byId("stop").textContent = isBeating ? "Stop the heartbeats" : "Start the heartbeats";
+    // In a hidden tab a timer that a timer has set waits for up to a minute, one that a message has set for a second.
+    clearTimeout(timer);
+    timer = setTimeout(beat, INTERVAL);
   },
   error: ({ code, message }) => notice(`${code}: ${message}`),
 });
 
 function onClose(event) {
-  clearInterval(timer);
-  happened(`you are out: ${closeText(event)}`);
-  showJoined(false);
+  clearTimeout(timer);
+  if (clientId) happened(`you are out: ${event.reason || closeText(event)}`);
+  if (event.code === 4408 && isBeating) notice("Closed with 4408: the browser has halted this tab. Keep it in view.");
+  clientId = "";
+  byId("session-id").focus();
 }
 
 onSubmit("host", () => join("host"));
 onSubmit("guest", () => join("client"));
-byId("list").addEventListener("click", () => tell("member_list"));
-byId("leave").addEventListener("click", () => tell("leave", { reason: "left by hand" }));
+byId("list").addEventListener("click", () => sendMessage("member_list"));
+byId("leave").addEventListener("click", () => sendMessage("leave", { reason: "left by hand" }));
 byId("stop").addEventListener("click", () => {
-  isBeating = false;
-  byId("stop").disabled = true;
+  isBeating = !isBeating;
+  beat();
 });
 copiesLink("copy", "link");
 byId("name").value = someName();

@@ -249,7 +249,7 @@ function setState(state, kind, text) {
   byId("state").className = `badge ${kind}`;
   byId("state").textContent = text;
   for (const part of document.querySelectorAll("[data-while]")) {
-    part.hidden = part.dataset.while !== state;
+    part.hidden = !part.dataset.while.split(" ").includes(state);
   }
 }
 
