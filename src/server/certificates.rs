@@ -3,6 +3,7 @@
 
 use crate::config::{Stamp, TlsSettings, Validity};
 use crate::net::listener::ListenerState;
+use log::Level;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +18,7 @@ impl Certificates {
     /// Looks at the files of the listeners as they are now, and has the next clients met with what is new.
     pub(super) fn look(&mut self, listeners: &[Arc<ListenerState>], now: Instant) {
         let mut before = std::mem::take(&mut self.0);
+        let mut lines = Lines::default();
         for listener in listeners {
             let Some(settings) = listener.shared.tls.get() else {
                 continue;
@@ -28,36 +30,68 @@ impl Certificates {
                 Some(index) => before.swap_remove(index),
                 None => WatchedFiles::new(settings, now),
             };
-            let name = format!("{} on {}", listener.protocol_name(), listener.address);
-            match files.look() {
-                Look::Unchanged => {}
-                Look::Renewed(new) => {
-                    listener.shared.tls.set(Some(&new));
-                    let until = humantime::format_rfc3339_seconds(new.not_after());
-                    log::info!("{name}: the new certificate is taken; it is valid until {until}");
-                    log_validity(&name, &new);
-                    let current = listener.shared.tls.get();
-                    files = WatchedFiles::new(current.unwrap_or(files.settings), now);
-                }
-                Look::Faulty(problem) => log::error!(
-                    "{name}: {problem}; the last certificate stays in use until the files are mended"
-                ),
+            let look = files.look();
+            if let Look::Renewed(new) = &look {
+                listener.shared.tls.set(Some(new));
+                files = WatchedFiles::new(listener.shared.tls.get().unwrap_or(files.settings), now);
+                files.next_warning = now;
             }
+            let name = format!("{} on {}", listener.protocol_name(), listener.address);
+            let mut add = |(level, text)| lines.add(&name, &files.settings, level, text);
+            look.line().into_iter().for_each(&mut add);
             if now >= files.next_warning {
                 files.next_warning = now + WARNING_INTERVAL;
-                log_validity(&name, &files.settings);
+                validity_line(&files.settings).into_iter().for_each(add);
             }
             self.0.push(files);
         }
+        lines.log();
     }
 }
 
-/// Logs that a certificate ends soon or has ended.
-fn log_validity(name: &str, settings: &TlsSettings) {
+/// Returns what is logged of a certificate that ends soon or has ended.
+fn validity_line(settings: &TlsSettings) -> Option<(Level, String)> {
     match settings.validity(SystemTime::now()) {
-        Validity::Valid => {}
-        Validity::EndsSoon(warning) => log::warn!("{name}: {warning}"),
-        Validity::Invalid(error) => log::error!("{name}: {error}"),
+        Validity::Valid => None,
+        Validity::EndsSoon(warning) => Some((Level::Warn, warning)),
+        Validity::Invalid(error) => Some((Level::Error, error)),
+    }
+}
+
+/// The log lines of a look. Several listeners may have the same files, and one line then names all of them.
+#[derive(Default)]
+struct Lines(Vec<Line>);
+
+struct Line {
+    /// The names of the listeners.
+    listeners: String,
+    settings: Arc<TlsSettings>,
+    level: Level,
+    text: String,
+}
+
+impl Lines {
+    /// Adds a line about a listener with this certificate.
+    fn add(&mut self, listener: &str, settings: &Arc<TlsSettings>, level: Level, text: String) {
+        let mut lines = self.0.iter_mut();
+        let same = lines.find(|line| line.settings == *settings && line.text == text);
+        if let Some(line) = same {
+            line.listeners.push_str(", ");
+            line.listeners.push_str(listener);
+            return;
+        }
+        self.0.push(Line {
+            listeners: listener.to_owned(),
+            settings: Arc::clone(settings),
+            level,
+            text,
+        });
+    }
+
+    fn log(self) {
+        for line in self.0 {
+            log::log!(line.level, "{}: {}", line.listeners, line.text);
+        }
     }
 }
 
@@ -70,6 +104,8 @@ struct WatchedFiles {
     /// Whether what was read then is faulty. Certificate and key are replaced one after the other, so that they may not fit
     /// for a moment: a second look is to tell.
     is_suspect: bool,
+    /// Whether the log has told of a fault that is not mended yet.
+    is_fault_told: bool,
     /// When the end of the certificate may be warned of again. It was at start, or by the reload.
     next_warning: Instant,
 }
@@ -78,10 +114,36 @@ struct WatchedFiles {
 enum Look {
     /// Nothing new, as far as one can tell yet.
     Unchanged,
+    /// They are without the fault that was told, and have the certificate that is in use.
+    Mended,
     /// They have another certificate.
     Renewed(TlsSettings),
     /// They have changed, and what is in them is of no use. Told once for each change.
     Faulty(String),
+}
+
+impl Look {
+    /// Returns what is logged of it.
+    fn line(&self) -> Option<(Level, String)> {
+        match self {
+            Self::Unchanged => None,
+            Self::Mended => Some((
+                Level::Info,
+                "the files are mended, and have the certificate that is in use".to_owned(),
+            )),
+            Self::Renewed(new) => {
+                let until = humantime::format_rfc3339_seconds(new.not_after());
+                Some((
+                    Level::Info,
+                    format!("the new certificate is taken; it is valid until {until}"),
+                ))
+            }
+            Self::Faulty(problem) => Some((
+                Level::Error,
+                format!("{problem}; the last certificate stays in use until the files are mended"),
+            )),
+        }
+    }
 }
 
 impl WatchedFiles {
@@ -90,6 +152,7 @@ impl WatchedFiles {
             read: settings.stamp(),
             settings,
             is_suspect: false,
+            is_fault_told: false,
             next_warning: now + WARNING_INTERVAL,
         }
     }
@@ -104,10 +167,21 @@ impl WatchedFiles {
         let read = self.settings.read_again();
         self.is_suspect = has_changed && read.is_err();
         match read {
-            Ok(new) if new == *self.settings => Look::Unchanged,
-            Ok(new) => Look::Renewed(new),
+            Ok(new) => {
+                let is_mended = std::mem::take(&mut self.is_fault_told);
+                if new != *self.settings {
+                    Look::Renewed(new)
+                } else if is_mended {
+                    Look::Mended
+                } else {
+                    Look::Unchanged
+                }
+            }
             Err(_) if self.is_suspect => Look::Unchanged,
-            Err(problem) => Look::Faulty(problem),
+            Err(problem) => {
+                self.is_fault_told = true;
+                Look::Faulty(problem)
+            }
         }
     }
 }
@@ -171,6 +245,7 @@ mod tests {
     fn look(files: &mut WatchedFiles) -> &'static str {
         match files.look() {
             Look::Unchanged => "unchanged",
+            Look::Mended => "mended",
             Look::Renewed(new) => {
                 files.settings = Arc::new(new);
                 "renewed"
@@ -209,6 +284,31 @@ mod tests {
         // The same content once more is nothing new.
         files.replace("live.key", "next.key");
         assert_eq!(looks(&mut watched), ["unchanged"; 4]);
+    }
+
+    #[test]
+    fn files_that_are_mended_to_the_same_certificate_are_told_once_if_the_fault_was() {
+        let files = Files::new("mended");
+        files.make(["live", "next"]);
+        files.replace("good", "live.pem");
+        let mut watched = files.watch();
+        files.replace("live.pem", "next.pem");
+        assert_eq!(look(&mut watched), "unchanged", "a fault for a moment");
+        files.replace("live.pem", "good");
+        assert_eq!(look(&mut watched), "unchanged");
+        files.replace("live.pem", "next.pem");
+        assert_eq!(
+            [(); 2].map(|()| look(&mut watched)),
+            ["unchanged", "faulty"]
+        );
+        // Another fault for a moment, of which nobody was told.
+        files.replace("live.pem", "live.key");
+        assert_eq!(look(&mut watched), "unchanged");
+        files.replace("live.pem", "good");
+        assert_eq!(
+            [(); 2].map(|()| look(&mut watched)),
+            ["mended", "unchanged"]
+        );
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) struct Listeners {
 
 /// One listener.
 struct ServedListener {
-    /// The listener as the configuration has it.
+    /// The listener as the configuration has it, with the certificate that was in use at the last reload.
     config: Listener,
     handle: Arc<ListenerHandle>,
     /// Its drop ends the handshakes of the listener.
@@ -83,6 +83,14 @@ impl Listeners {
     /// Returns the listeners as they are configured.
     pub(super) fn configured(&self) -> Vec<&Listener> {
         self.served.iter().map(|it| &it.config).collect()
+    }
+
+    /// Records which certificates were renewed since they were configured: those are no change of a reload.
+    pub(super) fn record_renewed(&mut self) {
+        for served in &mut self.served {
+            let in_use = served.handle.current().shared.tls.get();
+            served.config.settings.tls = in_use.as_deref().cloned();
+        }
     }
 
     /// Returns the name and the address of a listener.

@@ -54,6 +54,7 @@ impl<L: FnMut() -> Result<Config, ConfigError>> Reloader<'_, L> {
         file.map_err(|problem| vec![problem])?;
         let config = (self.load)();
         let mut config = config.map_err(|error| error.lines().to_vec())?;
+        self.listeners.record_renewed();
         let old = self.listeners.configured();
         let counterparts = counterparts(&old, &config.listeners);
         // The last that can fail. What is bound is closed again then.

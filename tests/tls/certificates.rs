@@ -61,6 +61,33 @@ fn a_faulty_renewal_is_one_error_and_the_last_certificate_stays_until_it_is_mend
 }
 
 #[test]
+fn what_happens_to_the_files_of_several_listeners_is_one_line_that_names_them() {
+    let (certificate, next) = (Certificate::new(), Certificate::new());
+    let listener = |name| json!({"protocol": name, "tls": certificate.setting()});
+    let daemon = Daemon::start(json!({"listeners": [listener("peerdrop"), listener("workspace")]}));
+    let [peerdrop, workspace] = daemon.addresses[..] else {
+        panic!("there are two listeners")
+    };
+    let names = format!("peerdrop on {peerdrop}, workspace on {workspace}: ");
+    let assert_names = |line: &str| assert!(line.contains(&names), "{line}");
+    certificate.write_file("fullchain.pem", &next.pem.0);
+    assert_names(&daemon.wait_for_log("the last certificate stays in use"));
+    certificate.write_file("fullchain.pem", &certificate.pem.0);
+    let log = daemon.log_until("the files are mended");
+    assert_names(&log.join("\n"));
+    assert_eq!(log.len(), 1, "{log:?}");
+    certificate.write(&next.pem);
+    let log = daemon.log_until("the new certificate is taken");
+    assert_names(&log.join("\n"));
+    assert_eq!(log.len(), 1, "{log:?}");
+    // A reload finds what is in use already.
+    daemon.signal(rustix::process::Signal::HUP);
+    let log = daemon.log_until("reloaded: ");
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert!(log[0].ends_with("reloaded: nothing has changed"), "{log:?}");
+}
+
+#[test]
 fn a_reload_with_a_faulty_certificate_changes_nothing() {
     let (certificate, other) = (Certificate::new(), Certificate::new());
     let (daemon, address) = start("peerdrop", &certificate, json!({}));
