@@ -131,7 +131,7 @@ fn tls_on_a_plain_port_ends_the_connection_at_once_and_the_log_says_what_to_do()
     }
     let line = daemon.wait_for_log("TLS");
     assert!(line.contains("ws://") && line.contains("proxy"), "{line}");
-    only(&rest_of_log(&daemon), "1 more were refused for TLS");
+    only(&rest_of_log(&daemon), "1 more was refused for TLS");
 }
 
 #[test]

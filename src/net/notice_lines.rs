@@ -60,10 +60,8 @@ impl NoticeLines {
     pub(crate) fn log_counts(&self, now: Option<Instant>) {
         let (name, address) = (self.protocol, &self.listener);
         for (notice, count) in self.log.take_counts(now) {
-            log::log!(
-                notice.level(),
-                "{name} on {address}: {count} more were {notice}"
-            );
+            let more = notice.more(count);
+            log::log!(notice.level(), "{name} on {address}: {more}");
         }
     }
 }

@@ -100,6 +100,22 @@ impl Notice {
             Self::TlsHandshake => log::Level::Info,
         }
     }
+
+    /// Returns that it happened to this number of others.
+    pub(crate) fn more(self, count: u64) -> String {
+        if count == 1 {
+            return format!("1 more was {self}");
+        }
+        let happened = match self {
+            Self::TimedOut => "refused for their silence",
+            Self::ProxyHeader => "refused for their PROXY headers",
+            #[cfg(feature = "tls")]
+            Self::TlsHandshake => "refused for their TLS handshakes",
+            Self::UntrustedForwarding => "not trusted as proxies",
+            _ => return format!("{count} more were {self}"),
+        };
+        format!("{count} more were {happened}")
+    }
 }
 
 /// Displays what happened to one client.
@@ -257,6 +273,37 @@ mod tests {
             assert_eq!(log.record(refused, start + MINUTE), Some(40));
             let logged = (0..100).filter(|_| log.record(refused, start + MINUTE) == Some(0));
             assert_eq!(logged.count(), 59);
+        }
+    }
+
+    #[test]
+    fn a_count_is_told_of_one_client_and_of_several() {
+        for (notice, one, several) in [
+            (NOT_FOUND, "refused with 404", "refused with 404"),
+            (
+                Notice::TimedOut,
+                "refused for its silence",
+                "refused for their silence",
+            ),
+            (
+                Notice::ProxyHeader,
+                "refused for its PROXY header",
+                "refused for their PROXY headers",
+            ),
+            #[cfg(feature = "tls")]
+            (
+                Notice::TlsHandshake,
+                "refused for its TLS handshake",
+                "refused for their TLS handshakes",
+            ),
+            (
+                Notice::UntrustedForwarding,
+                "not trusted as a proxy",
+                "not trusted as proxies",
+            ),
+        ] {
+            assert_eq!(notice.more(1), format!("1 more was {one}"));
+            assert_eq!(notice.more(2), format!("2 more were {several}"));
         }
     }
 

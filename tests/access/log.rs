@@ -233,7 +233,7 @@ fn why_the_token_of_a_request_is_refused_is_logged_once_for_each_reason() {
     assert_eq!(counts.len(), wrong.len(), "{counts:?}");
     assert_eq!(
         counts[0],
-        "1 more were refused for a token that is not signed with this listener's secret"
+        "1 more was refused for a token that is not signed with this listener's secret"
     );
 }
 
