@@ -252,15 +252,22 @@ fn secrets_in(given: &str) -> Result<(Source, Vec<Secret>), String> {
         };
         Ok((source, check(lines.collect())?))
     };
-    let content = read_file(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => format!(
-            "{error}; the daemon's user must be able to read it, or systemd with LoadCredential= in the unit"
-        ),
-        _ => error.to_string(),
-    });
+    let content = read_file(&path).map_err(|error| unreadable(&error));
     content
         .and_then(read)
         .map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
+/// Returns why a file cannot be read, and what to do.
+fn unreadable(error: &io::Error) -> String {
+    let rights = match error.kind() {
+        io::ErrorKind::NotFound => "",
+        io::ErrorKind::PermissionDenied => " (chown root:switchboard, chmod 640)",
+        _ => return error.to_string(),
+    };
+    format!(
+        "{error}; the daemon's user must be able to read it{rights}, or systemd with LoadCredential= in the unit"
+    )
 }
 
 /// Reads a file with secrets. Returns also whether each user of the machine may read it.
@@ -532,6 +539,16 @@ mod tests {
         ] {
             assert_is_told(&given, expected);
         }
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_says_how_to_give_the_right() {
+        let denied = unreadable(&io::ErrorKind::PermissionDenied.into());
+        let expected = "; the daemon's user must be able to read it (chown root:switchboard, chmod 640), or systemd with \
+            LoadCredential= in the unit";
+        assert!(denied.ends_with(expected), "{denied}");
+        let missing = unreadable(&io::ErrorKind::NotFound.into());
+        assert!(!missing.contains("chmod"), "{missing}");
     }
 
     #[test]

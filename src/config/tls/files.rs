@@ -54,7 +54,7 @@ pub(super) fn read(path: &str) -> Result<Vec<u8>, String> {
             let kind = if file.is_dir() {
                 "a directory"
             } else {
-                "no file"
+                "not a regular file"
             };
             return Err(format!("is {kind}; name the PEM file itself"));
         }
@@ -116,6 +116,19 @@ mod tests {
         );
         assert_eq!(not_readable(&file, 4711), expected);
         fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read_and_said_to_be_none() {
+        for (path, expected) in [
+            ("/dev", "\"/dev\": is a directory; name the PEM file itself"),
+            (
+                "/dev/null",
+                "\"/dev/null\": is not a regular file; name the PEM file itself",
+            ),
+        ] {
+            assert_eq!(read(path).unwrap_err(), expected);
+        }
     }
 
     #[test]
