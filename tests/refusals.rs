@@ -130,7 +130,12 @@ fn tls_on_a_plain_port_ends_the_connection_at_once_and_the_log_says_what_to_do()
         assert_closed_at_once(daemon.address(), bytes);
     }
     let line = daemon.wait_for_log("TLS");
-    assert!(line.contains("ws://") && line.contains("proxy"), "{line}");
+    let advice = if cfg!(feature = "tls") {
+        "certificate"
+    } else {
+        "proxy"
+    };
+    assert!(line.contains("ws://") && line.contains(advice), "{line}");
     only(&rest_of_log(&daemon), "1 more was refused for TLS");
 }
 
