@@ -103,7 +103,9 @@ fn receive(stream: &mut dyn Stream) -> Vec<u8> {
 fn start(tls: &Value) -> Daemon {
     let listener =
         json!({"protocol": "peerdrop", "tls": tls, "max_connections": 0, "ping_after": 0});
-    Daemon::start_as_configured(json!({"threads": 1, "log": "warn", "listeners": [listener]}))
+    Daemon::start_as_configured(
+        json!({"threads": 1, "log_connections": false, "listeners": [listener]}),
+    )
 }
 
 /// Returns the bytes of memory that an idle connection takes.

@@ -5,12 +5,23 @@ use super::response::Response;
 use crate::base::log_escape::escape;
 use crate::base::memory_budget::MemoryReservation;
 use crate::net::notice_log::Notice;
+use crate::net::socket::ClientSocket;
 use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::time::Instant;
 
 /// The type of the record that TLS begins with (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How a connection to a listener with TLS has begun.
+enum Beginning {
+    /// The client has disconnected without a byte, as health checks do.
+    Unused,
+    /// It does not speak TLS.
+    Plain(ClientSocket),
+    /// The handshake is over.
+    Handshake(io::Result<ClientSocket>),
+}
 
 impl HttpConnection<'_> {
     /// Completes the TLS handshake, if the listener speaks TLS. It is a part of the `handshake_timeout`. Returns `None` if
@@ -21,43 +32,42 @@ impl HttpConnection<'_> {
             return Some(self);
         };
         let start = Instant::now();
-        let first = match self.already_read.first() {
-            Some(first) => *first,
-            None => {
-                let wait = self.wait_for_handshake();
-                let peek = pin!(async { Ok(self.socket.peek_first().await) });
-                // A client that has sent nothing was a health check.
-                in_time(peek, wait, listener).await.ok()??
-            }
+        let wait = Wait {
+            time: self.time_left,
+            silent: Some((self.address, "TLS handshake")),
         };
-        if first != TLS_HANDSHAKE {
-            self.refuse_plain().await;
-            return None;
-        }
-        let wait = self.wait_for_handshake();
-        let memory = MemoryReservation::new(&listener.server.request_budget, 0);
         let already_read = std::mem::take(&mut self.already_read);
-        let accept = self
-            .socket
-            .accept_tls(already_read, tls.server_config(), memory);
-        let accept = pin!(async { Ok(accept.await) });
-        match in_time(accept, wait, listener).await.ok()? {
-            Ok(socket) => Some(Self {
+        let memory = MemoryReservation::new(&listener.server.request_budget, 0);
+        let mut socket = self.socket;
+        let begin = pin!(async {
+            let first = match already_read.first() {
+                Some(first) => Some(*first),
+                None => socket.peek_first().await,
+            };
+            Ok(match first {
+                None => Beginning::Unused,
+                Some(TLS_HANDSHAKE) => {
+                    let accept = socket.accept_tls(already_read, tls.server_config(), memory);
+                    Beginning::Handshake(accept.await)
+                }
+                Some(_) => Beginning::Plain(socket),
+            })
+        });
+        match in_time(begin, wait, listener).await.ok()? {
+            Beginning::Unused => None,
+            Beginning::Plain(socket) => {
+                Self { socket, ..self }.refuse_plain().await;
+                None
+            }
+            Beginning::Handshake(Ok(socket)) => Some(Self {
                 socket,
                 time_left: self.time_left.saturating_sub(start.elapsed()),
                 ..self
             }),
-            Err(error) => {
+            Beginning::Handshake(Err(error)) => {
                 listener.log_notice(Notice::TlsHandshake, self.address, || failure(&error));
                 None
             }
-        }
-    }
-
-    fn wait_for_handshake(&self) -> Wait {
-        Wait {
-            time: self.time_left,
-            silent: Some((self.address, "TLS handshake")),
         }
     }
 
