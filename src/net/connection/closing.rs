@@ -71,8 +71,12 @@ pub(super) async fn close(mut pump: Box<Pump>, exit: PumpExit) {
     let writer = pump.websocket.writer_mut();
     match exit {
         PumpExit::Abort | PumpExit::Lost => return,
-        // The rest of the partial frame would have to be sent before the Close frame.
-        PumpExit::Close(CloseReason::SHORT_OF_MEMORY) if writer.has_partial_frame() => return,
+        // The rest of the partial frame, or of a record, would have to be sent before the Close frame.
+        PumpExit::Close(CloseReason::SHORT_OF_MEMORY)
+            if writer.has_partial_frame() || !writer.socket.is_flushed() =>
+        {
+            return;
+        }
         PumpExit::ClosedByClient(_) | PumpExit::Fail(_) => {
             pump.link.discard_frames(writer);
         }
