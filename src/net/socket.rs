@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Bytes after which a connection that reads yields to other tasks. The last read may go beyond them. The runtime has no
+/// Bytes after which a connection that reads yields to other tasks, encrypted ones with TLS. The last read may go beyond them. The runtime has no
 /// such budget: without it, a client that floods the server would starve all others.
 const READ_BUDGET: usize = 16 * 1024;
 
@@ -66,8 +66,8 @@ impl ClientSocket {
         }
     }
 
-    /// Completes the TLS handshake of a client, of which `already_read` has come. Until it is over, what the client sends
-    /// is reserved in `memory`.
+    /// Completes the TLS handshake of a client, of which `already_read` has come. What is not decrypted yet is reserved in
+    /// `memory`, until [`ClientSocket::end_requests`].
     ///
     /// # Errors
     /// Those of [`MaybeTlsStream::accept_tls`].
@@ -136,49 +136,69 @@ impl ClientSocket {
     /// Copies what can be read next, as much as `buffer` has room for, and returns the number of bytes: 0 at the end of
     /// the stream and for an error, too. A read tells which.
     pub(crate) fn poll_peek(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
-        self.status.register(cx.waker());
-        if !self.status.take_readable() {
-            return Poll::Pending;
-        }
-        let peeked = self.stream.poll_peek(&self.status, buffer);
-        if peeked.is_pending() {
-            self.read_budget_left = READ_BUDGET;
-        }
-        peeked.map(|peeked| peeked.unwrap_or(0))
+        self.poll_in_turn(cx, |stream, status| {
+            let peeked = stream.poll_peek(status, buffer);
+            (peeked, stream.take_cost(0))
+        })
+        .map(|peeked| peeked.unwrap_or(0))
     }
 
     /// Reads if it is the turn of the task of `cx` and the socket may have something.
     fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
-        read: impl FnOnce(&mut MaybeTlsStream, &Arc<SocketStatus>) -> Poll<io::Result<usize>>,
+        mut read: impl FnMut(&mut MaybeTlsStream, &Arc<SocketStatus>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if self.read_budget_left == 0 {
-            self.end_read_turn(cx);
-            return Poll::Pending;
-        }
-        if !self.may_read(cx) {
-            return Poll::Pending;
-        }
-        self.status.register(cx.waker());
-        if !self.status.take_readable() {
-            self.read_budget_left = READ_BUDGET;
-            return Poll::Pending;
-        }
-        let read = read(&mut self.stream, &self.status);
-        match &read {
-            Poll::Pending => self.read_budget_left = READ_BUDGET,
-            Poll::Ready(Ok(bytes)) => {
-                let bytes = *bytes;
-                self.read_budget_left = self.read_budget_left.saturating_sub(bytes.max(1));
-                self.status.traffic.counts.bytes_in.add(bytes as u64);
-                if !self.ignore_received_as_activity {
-                    self.status.record_received();
-                }
+        let read = self.poll_in_turn(cx, |stream, status| {
+            let read = read(stream, status);
+            let cost = match &read {
+                Poll::Ready(Ok(bytes)) => stream.take_cost(*bytes).max(1),
+                _ => stream.take_cost(0),
+            };
+            (read, cost)
+        });
+        if let Poll::Ready(Ok(bytes)) = &read {
+            self.status.traffic.counts.bytes_in.add(*bytes as u64);
+            if !self.ignore_received_as_activity {
+                self.status.record_received();
             }
-            Poll::Ready(Err(_)) => {}
         }
         read
+    }
+
+    /// Reads or peeks if it is the turn of the task of `cx` and the socket may have something. `read` returns also what that
+    /// costs the turn. If it costs something and returns nothing, it is called again.
+    fn poll_in_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(
+            &mut MaybeTlsStream,
+            &Arc<SocketStatus>,
+        ) -> (Poll<io::Result<usize>>, usize),
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if self.read_budget_left == 0 {
+                self.end_read_turn(cx);
+                return Poll::Pending;
+            }
+            if !self.may_read(cx) {
+                return Poll::Pending;
+            }
+            self.status.register(cx.waker());
+            if !self.status.take_readable() {
+                self.read_budget_left = READ_BUDGET;
+                return Poll::Pending;
+            }
+            let (read, cost) = read(&mut self.stream, &self.status);
+            self.read_budget_left = self.read_budget_left.saturating_sub(cost);
+            if read.is_ready() {
+                return read;
+            }
+            if cost == 0 {
+                self.read_budget_left = READ_BUDGET;
+                return Poll::Pending;
+            }
+        }
     }
 
     /// Returns whether the socket has taken all that was written.
@@ -186,7 +206,12 @@ impl ClientSocket {
         self.stream.is_flushed()
     }
 
-    /// Returns the bytes that were received and are not decrypted yet.
+    /// Reserves no memory any more for what is not decrypted yet: the caller does from now on.
+    pub(crate) fn end_requests(&mut self) {
+        self.stream.end_requests();
+    }
+
+    /// Returns the bytes that were received and cannot be decrypted before more has come.
     pub(crate) fn undecrypted_bytes(&self) -> usize {
         self.stream.undecrypted_bytes()
     }
@@ -309,6 +334,9 @@ impl AsyncWrite for ClientSocket {
     }
 }
 
+#[cfg(all(test, feature = "tls"))]
+mod tls_tests;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -344,7 +372,7 @@ mod tests {
         ClientSocket::new(stream, Arc::new(status)).unwrap()
     }
 
-    fn tcp() -> (TcpStream, ClientSocket) {
+    pub(super) fn tcp() -> (TcpStream, ClientSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
@@ -352,7 +380,7 @@ mod tests {
         (client, socket(AcceptedStream::Tcp(server)))
     }
 
-    fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         let start = Instant::now();
         while !is_so() {
             assert!(start.elapsed() < DEADLINE, "{what}");
@@ -370,7 +398,7 @@ mod tests {
     }
 
     /// Reads this many bytes in reads of 100, or to the end of the stream.
-    fn read(socket: &mut ClientSocket, bytes: usize) -> Vec<u8> {
+    pub(super) fn read(socket: &mut ClientSocket, bytes: usize) -> Vec<u8> {
         let read = async {
             let mut received = Vec::new();
             let mut buffer = [0; 100];

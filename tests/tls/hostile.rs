@@ -3,7 +3,8 @@
 use super::stream::RecordClient;
 use super::{FROM, start};
 use crate::common::tls::Certificate;
-use crate::common::{Pair, receive_http, tcp};
+use crate::common::tls::tunnel;
+use crate::common::{Daemon, Pair, receive_http, tcp};
 use serde_json::json;
 use std::io::Write;
 
@@ -73,4 +74,29 @@ fn garbage_instead_of_records_ends_its_connection_and_no_other() {
         receive_http(socket);
         assert_talks(&mut pair);
     }
+}
+
+#[test]
+fn records_that_are_never_finished_before_a_request_are_limited_by_the_memory_budget() {
+    let certificate = Certificate::new();
+    let listener = json!({
+        "protocol": "peerdrop",
+        "tls": certificate.setting(),
+        "handshake_timeout": 600,
+    });
+    let daemon = Daemon::start(json!({"memory_budget": 1 << 20, "listeners": [listener]}));
+    let mut clients: Vec<_> = (0..30)
+        .map(|_| {
+            let mut client = RecordClient::begin(daemon.address(), &certificate);
+            let record = client.encrypt(&[b'x'; 16 << 10]);
+            // It may be refused by then.
+            let _ = client.0.sock.write_all(&record[..16_000]);
+            client
+        })
+        .collect();
+    // An eighth of the budget is for requests: ten of these.
+    receive_http(clients.pop().unwrap().0.sock);
+    drop(clients);
+    let address = tunnel(daemon.address(), certificate.client_config());
+    assert_talks(&mut Pair::connect("peerdrop", address, FROM));
 }

@@ -19,11 +19,18 @@ const CLOSE: u8 = 8;
 pub struct RecordClient(pub StreamOwned<ClientConnection, TcpStream>);
 
 impl RecordClient {
-    /// Connects to a target.
-    pub fn connect(address: SocketAddr, certificate: &Certificate, target: &str) -> Self {
+    /// Connects, and has TLS alone begin.
+    pub fn begin(address: SocketAddr, certificate: &Certificate) -> Self {
         let name = ServerName::try_from("localhost").unwrap();
         let session = ClientConnection::new(certificate.client_config(), name).unwrap();
         let mut tls = StreamOwned::new(session, tcp(address));
+        tls.conn.complete_io(&mut tls.sock).unwrap();
+        Self(tls)
+    }
+
+    /// Connects to a target.
+    pub fn connect(address: SocketAddr, certificate: &Certificate, target: &str) -> Self {
+        let Self(mut tls) = Self::begin(address, certificate);
         tls.write_all(crate::common::handshake(target).as_bytes())
             .unwrap();
         let mut head = Vec::new();
@@ -39,20 +46,25 @@ impl RecordClient {
     /// Returns the opcode and the payload of the next frame that is no text: Workspace greets its clients.
     pub fn frame(&mut self) -> (u8, Vec<u8>) {
         loop {
-            let mut head = [0; 2];
-            self.0.read_exact(&mut head).unwrap();
-            let mut length = usize::from(head[1]);
-            if length == 126 {
-                let mut long = [0; 2];
-                self.0.read_exact(&mut long).unwrap();
-                length = u16::from_be_bytes(long).into();
-            }
-            let mut payload = vec![0; length];
-            self.0.read_exact(&mut payload).unwrap();
-            if head[0] & 0x0f != TEXT {
-                return (head[0] & 0x0f, payload);
+            let (opcode, payload) = self.any_frame();
+            if opcode != TEXT {
+                return (opcode, payload);
             }
         }
+    }
+
+    fn any_frame(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).unwrap();
+        let mut length = usize::from(head[1]);
+        if length == 126 {
+            let mut long = [0; 2];
+            self.0.read_exact(&mut long).unwrap();
+            length = u16::from_be_bytes(long).into();
+        }
+        let mut payload = vec![0; length];
+        self.0.read_exact(&mut payload).unwrap();
+        (head[0] & 0x0f, payload)
     }
 
     /// Encrypts bytes, and returns the records.
@@ -116,18 +128,38 @@ fn a_client_that_closes_tcp_alone_has_left_like_another() {
 fn a_record_that_is_never_finished_ends_its_connection() {
     let certificate = Certificate::new();
     let (daemon, _) = start("workspace", &certificate, json!({"message_timeout": 1}));
-    let mut client = RecordClient::connect(daemon.address(), &certificate, "/ws");
-    let record = client.encrypt(&masked_frame(PING, b"x"));
-    client
-        .0
-        .sock
-        .write_all(&record[..record.len() - 1])
-        .unwrap();
-    let (opcode, payload) = client.frame();
-    assert_eq!(
-        (opcode, &payload[..2]),
-        (CLOSE, &1008_u16.to_be_bytes()[..])
-    );
+    for before in [&[][..], &masked_frame(TEXT, b"{}")] {
+        let mut client = RecordClient::connect(daemon.address(), &certificate, "/ws");
+        let whole = client.encrypt(before);
+        let record = client.encrypt(&masked_frame(PING, b"x"));
+        let part = &record[..record.len() - 1];
+        client.0.sock.write_all(&[&whole, part].concat()).unwrap();
+        let (opcode, payload) = client.frame();
+        assert_eq!(
+            (opcode, &payload[..2]),
+            (CLOSE, &1008_u16.to_be_bytes()[..])
+        );
+    }
+}
+
+#[test]
+fn a_record_that_is_wrong_costs_no_message_before_it_and_is_answered_by_an_alert() {
+    let certificate = Certificate::new();
+    let (daemon, address) = start("peerdrop", &certificate, json!({}));
+    let mut sender = RecordClient::connect(daemon.address(), &certificate, "/ws/chat");
+    let code = String::from_utf8(sender.any_frame().1).unwrap();
+    let mut recipient = Client::connect(address, &format!("/ws/chat/{code}"));
+    recipient.receive_text();
+    let whole = sender.encrypt(&masked_frame(TEXT, b"last"));
+    let wrong = [&b"\x17\x03\x03\x00\x20"[..], &[0x7a; 32]].concat();
+    sender.0.sock.write_all(&[whole, wrong].concat()).unwrap();
+    assert_eq!(recipient.receive_text(), "last");
+    let error = loop {
+        if let Err(error) = sender.0.read(&mut [0; 100]) {
+            break error.to_string();
+        }
+    };
+    assert!(error.contains("fatal alert"), "{error}");
 }
 
 #[test]

@@ -110,10 +110,12 @@ pub(super) struct WebSocket {
 impl WebSocket {
     /// Creates a WebSocket. `already_read` are bytes that were read together with the request head.
     pub(super) fn new(
-        socket: ClientSocket,
+        mut socket: ClientSocket,
         already_read: Vec<u8>,
         max_message_size: usize,
     ) -> Self {
+        // It is a part of what is buffered.
+        socket.end_requests();
         let mut websocket = Self {
             writer: FrameWriter::new(socket, &already_read),
             reader: None,

@@ -7,8 +7,6 @@ use super::{AcceptedStream, ClientStream};
 use crate::base::memory_budget::MemoryReservation;
 use crate::broker::{MessageProgress, Sink, SocketStatus};
 #[cfg(feature = "tls")]
-use futures::future::poll_fn;
-#[cfg(feature = "tls")]
 use futures_rustls::rustls::ServerConfig;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -37,7 +35,8 @@ impl MaybeTlsStream {
         ClientStream::new(stream, status).map(Self::Plain)
     }
 
-    /// Completes the TLS handshake of a client.
+    /// Completes the TLS handshake of a client. What is not decrypted yet is reserved in `memory`, until
+    /// [`MaybeTlsStream::end_requests`].
     ///
     /// # Errors
     /// Those of [`TlsStream::accept`].
@@ -112,16 +111,7 @@ impl MaybeTlsStream {
         match self {
             Self::Plain(stream) => stream.peek(status, buffer).await,
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => {
-                poll_fn(|cx| {
-                    status.register(cx.waker());
-                    if !status.take_readable() {
-                        return Poll::Pending;
-                    }
-                    stream.poll_peek(status, buffer)
-                })
-                .await
-            }
+            Self::Tls(stream) => stream.peek(status, buffer).await,
         }
     }
 
@@ -171,7 +161,26 @@ impl MaybeTlsStream {
         }
     }
 
-    /// Returns the bytes that were received and are not decrypted yet.
+    /// Returns what the last read has cost its turn, which has returned this many bytes: what came from the socket, which
+    /// may be more than that, or less.
+    pub(in crate::net) fn take_cost(&mut self, read: usize) -> usize {
+        match self {
+            Self::Plain(_) => read,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.take_received(),
+        }
+    }
+
+    /// Reserves no memory any more for what is not decrypted yet: the caller does from now on.
+    pub(in crate::net) fn end_requests(&mut self) {
+        match self {
+            Self::Plain(_) => {}
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.end_requests(),
+        }
+    }
+
+    /// Returns the bytes that were received and cannot be decrypted before more has come.
     pub(in crate::net) fn undecrypted_bytes(&self) -> usize {
         match self {
             Self::Plain(_) => 0,

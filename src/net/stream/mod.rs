@@ -4,6 +4,8 @@
 #[cfg(all(target_os = "linux", not(feature = "portable-sockets")))]
 mod edge;
 mod maybe_tls;
+#[cfg(feature = "tls")]
+mod record_tracker;
 mod runtime;
 #[cfg(feature = "tls")]
 mod tls;

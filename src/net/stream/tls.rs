@@ -1,18 +1,22 @@
 //! TLS over a client's stream: rustls between the socket's bytes and the connection's.
 //!
 //! What is read is decrypted as far as it is asked for: while plaintext waits, nothing more is read from the socket, and the
-//! [`SocketStatus`] stays readable. What is written is encrypted a record at a time, and no further one before the socket has
-//! taken the last. So beside its idle state a connection holds at most one record in either direction, or, of a message of
-//! the TLS handshake, what rustls allows (64 KiB). All of it is counted in the memory budget: what is received by the
-//! connection ([`TlsStream::undecrypted_bytes`]), what is unsent here.
+//! [`SocketStatus`] stays readable. A read of plaintext reads once from the socket, and what came from there is charged to
+//! the turn of its task: a record of one byte costs as much as a small message.
+//!
+//! What is written is encrypted a record at a time, and no further one before the socket has taken the last. So beside its
+//! idle state a connection holds at most one record in either direction, or, of a message of the TLS handshake, what rustls
+//! allows (64 KiB). All of it is counted in a memory budget: what is received here before the WebSocket, and then by the
+//! connection ([`TlsStream::undecrypted_bytes`]); what is unsent here.
 
 use super::ClientStream;
+use super::record_tracker::RecordTracker;
 use crate::base::memory_budget::MemoryReservation;
-use crate::broker::{MIN_PROGRESS_BYTES, MessageProgress, SocketStatus};
+use crate::broker::{MessageProgress, SocketStatus};
 use crate::net::turns::Turns;
 use futures::future::poll_fn;
 use futures::io::{AsyncRead, AsyncWrite};
-use futures_rustls::rustls::ServerConfig;
+use futures_rustls::rustls::{self, ServerConfig};
 use futures_rustls::{TlsAcceptor, server};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -28,12 +32,11 @@ const WRITE_LIMIT: usize = 16 * 1024;
 /// with keys that withstand quantum computers.
 const MAX_HANDSHAKE: usize = 36 * 1024;
 
-/// Bytes of a handshake that are not counted, as those of a request are.
-const UNCOUNTED_BYTES: usize = 4 * 1024;
+/// Most bytes of one read from the socket. rustls gives it no more than 4 KiB of buffer, except in the rest of a long record.
+const LONGEST_RECEIVE: usize = 8 * 1024;
 
-/// Most bytes that rustls holds undecrypted: a message of the TLS handshake in parts (KeyUpdate is the only one that follows
-/// the handshake).
-const MAX_UNDECRYPTED: usize = 64 * 1024;
+/// Bytes before the WebSocket that are not counted, as those of a request are.
+const UNCOUNTED_BYTES: usize = 4 * 1024;
 
 /// What rustls reads and writes.
 struct TlsSocket {
@@ -41,14 +44,19 @@ struct TlsSocket {
     status: Arc<SocketStatus>,
     /// What was read before TLS began: it followed a PROXY header.
     already_read: Vec<u8>,
-    /// Bytes that were received since the last plaintext.
-    undecrypted: usize,
-    /// The memory of a handshake that is not over.
-    handshake: Option<MemoryReservation>,
+    /// Follows what rustls is given.
+    tracker: RecordTracker,
+    /// Bytes that were received and are not charged to a turn yet.
+    received: usize,
+    is_handshaking: bool,
+    /// The memory of what is undecrypted, until the WebSocket counts it.
+    memory: Option<MemoryReservation>,
 }
 
 impl TlsSocket {
     fn poll_receive(&mut self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let limit = buffer.len().min(LONGEST_RECEIVE);
+        let buffer = buffer.get_mut(..limit).unwrap_or_default();
         let bytes = if self.already_read.is_empty() {
             if !self.status.take_readable() {
                 return Poll::Pending;
@@ -64,19 +72,38 @@ impl TlsSocket {
             self.already_read.shrink_to_fit();
             bytes
         };
-        self.undecrypted += bytes;
-        if let Some(memory) = &mut self.handshake {
-            memory.set(self.undecrypted.saturating_sub(UNCOUNTED_BYTES));
-            let is_short = memory.bytes() > 0 && memory.budget().is_exceeded();
-            if is_short || self.undecrypted > MAX_HANDSHAKE {
-                let error = match is_short {
-                    true => "the server is short of memory",
-                    false => "it has more than 36 KiB",
-                };
-                return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, error)));
-            }
-        }
+        self.received += bytes;
+        self.tracker
+            .advance(buffer.get(..bytes).unwrap_or_default());
+        self.reserve();
+        self.check_limits()?;
         Poll::Ready(Ok(bytes))
+    }
+
+    /// Reserves memory for what is undecrypted, before the WebSocket does.
+    fn reserve(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.set(self.tracker.undecrypted().saturating_sub(UNCOUNTED_BYTES));
+        }
+    }
+
+    /// Fails if the client has sent more than it may before the WebSocket.
+    fn check_limits(&self) -> io::Result<()> {
+        let is_short = |it: &MemoryReservation| it.bytes() > 0 && it.budget().is_exceeded();
+        let error = if self.memory.as_ref().is_some_and(is_short) {
+            "the server is short of memory"
+        } else if self.is_handshaking && self.tracker.undecrypted() > MAX_HANDSHAKE {
+            "it has more than 36 KiB"
+        } else {
+            return Ok(());
+        };
+        Err(io::Error::new(ErrorKind::InvalidData, error))
+    }
+
+    /// Records that all records but the one that has begun are decrypted.
+    fn record_plaintext(&mut self) {
+        self.tracker.record_plaintext();
+        self.reserve();
     }
 }
 
@@ -86,6 +113,19 @@ impl io::Read for TlsSocket {
             Poll::Ready(read) => read,
             Poll::Pending => Err(ErrorKind::WouldBlock.into()),
         }
+    }
+}
+
+impl io::Write for TlsSocket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.stream.poll_write(&[IoSlice::new(bytes)]) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -131,15 +171,16 @@ pub(in crate::net) struct TlsStream {
     stream: server::TlsStream<TlsSocket>,
     /// Bytes of plaintext that wait encrypted for the socket, which are reserved in the status.
     unsent: usize,
-    /// Undecrypted bytes at the last progress.
-    progress_at: usize,
+    /// What was wrong with a record. It is told after the plaintext of those before it.
+    failure: Option<rustls::Error>,
 }
 
 impl TlsStream {
     /// Bytes that one read returns at most: the plaintext of a record.
     pub(super) const LONGEST_READ: usize = WRITE_LIMIT;
 
-    /// Completes the handshake of a client.
+    /// Completes the handshake of a client. What is undecrypted is reserved in `memory`, until
+    /// [`TlsStream::end_requests`].
     ///
     /// # Errors
     /// The client speaks no TLS that rustls accepts, has sent an alert, or has disconnected.
@@ -154,8 +195,10 @@ impl TlsStream {
             stream,
             status: Arc::clone(status),
             already_read,
-            undecrypted: 0,
-            handshake: Some(memory),
+            tracker: RecordTracker::default(),
+            received: 0,
+            is_handshaking: true,
+            memory: Some(memory),
         };
         let mut accepting = TlsAcceptor::from(config).accept_with(socket, |session| {
             session.set_buffer_limit(Some(WRITE_LIMIT));
@@ -169,18 +212,20 @@ impl TlsStream {
             wait_for_event(status).await;
         };
         let socket = stream.get_mut().0;
-        socket.undecrypted = 0;
-        socket.handshake = None;
+        socket.record_plaintext();
+        socket.received = 0;
+        socket.is_handshaking = false;
         // rustls may have decrypted what followed.
         status.set_readable(true);
         Ok(Self {
             stream,
             unsent: 0,
-            progress_at: 0,
+            failure: None,
         })
     }
 
-    /// Reads what there is, as [`ClientStream::poll_read`] does.
+    /// Reads what there is, as [`ClientStream::poll_read`] does. If records have come and no plaintext, which
+    /// [`TlsStream::take_received`] tells, the socket may have more.
     pub(in crate::net) fn poll_read(
         &mut self,
         status: &SocketStatus,
@@ -191,8 +236,8 @@ impl TlsStream {
             io::Read::read(&mut session.reader(), buffer)
         });
         let read = end_is_nothing(read);
-        let is_plaintext_left = !self.stream.get_ref().1.wants_read();
-        if is_plaintext_left || !matches!(read, Ok(1..)) {
+        let is_anything_left = !self.stream.get_ref().1.wants_read() || self.failure.is_some();
+        if is_anything_left || !matches!(read, Ok(1..)) {
             status.set_readable(true);
         }
         Poll::Ready(read)
@@ -217,28 +262,63 @@ impl TlsStream {
         Poll::Ready(end_is_nothing(peeked))
     }
 
-    /// Reads from the socket until there is plaintext, or the end of it.
+    /// Waits until there is something to peek at, and copies it, as [`ClientStream::peek`] does.
+    pub(in crate::net) async fn peek(
+        &mut self,
+        status: &SocketStatus,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        loop {
+            if status.take_readable() {
+                if let Poll::Ready(peeked) = self.poll_peek(status, buffer) {
+                    return peeked;
+                }
+                if self.take_received() > 0 {
+                    wait_for_turn().await;
+                    continue;
+                }
+            }
+            wait_for_event(status).await;
+        }
+    }
+
+    /// Reads once from the socket unless there is plaintext, or the end of it.
     fn poll_decrypt(&mut self, status: &SocketStatus) -> Poll<io::Result<()>> {
         // It was taken for a read of plaintext, and the socket may have something.
         status.set_readable(true);
         let (socket, session) = self.stream.get_mut();
-        while session.wants_read() {
+        if !session.wants_read() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.failure.is_none() {
             match session.read_tls(socket) {
-                Ok(0) => break,
+                Ok(0) => return Poll::Ready(Ok(())),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
                 Err(error) => return Poll::Ready(Err(error)),
             }
             if let Err(error) = session.process_new_packets() {
                 // The client is told by an alert, if the socket takes it.
-                let _ = self.poll_flush();
-                return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, error)));
+                while session.wants_write() && session.write_tls(socket).is_ok_and(|it| it > 0) {}
+                self.failure = Some(error);
             }
             if !session.wants_read() {
-                socket.undecrypted = 0;
+                socket.record_plaintext();
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
+        match &self.failure {
+            Some(error) => {
+                let error = io::Error::new(ErrorKind::InvalidData, error.clone());
+                Poll::Ready(Err(error))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Returns the bytes that were received since this was last asked for: what decrypting has cost.
+    pub(in crate::net) fn take_received(&mut self) -> usize {
+        std::mem::take(&mut self.stream.get_mut().0.received)
     }
 
     /// Writes as much of the pieces as fits a record, once the socket has taken the last one.
@@ -274,25 +354,19 @@ impl TlsStream {
         Pin::new(&mut self.stream).poll_close(&mut cx)
     }
 
-    /// Returns the bytes that were received and are not decrypted yet.
-    pub(in crate::net) fn undecrypted_bytes(&self) -> usize {
-        self.stream.get_ref().0.undecrypted.min(MAX_UNDECRYPTED)
+    /// Reserves no memory any more for what is undecrypted: the caller does from now on.
+    pub(in crate::net) fn end_requests(&mut self) {
+        self.stream.get_mut().0.memory = None;
     }
 
-    /// Returns how the record that is being received stands, since this was last asked for.
+    /// Returns the bytes of what has begun to come and cannot be decrypted before the rest has.
+    pub(in crate::net) fn undecrypted_bytes(&self) -> usize {
+        self.stream.get_ref().0.tracker.unfinished()
+    }
+
+    /// Returns how that stands, since this was last asked for.
     pub(in crate::net) fn take_progress(&mut self) -> MessageProgress {
-        let received = self.stream.get_ref().0.undecrypted;
-        let before = self.progress_at;
-        let is_progress = received < before || received >= before + MIN_PROGRESS_BYTES;
-        if before == 0 || is_progress {
-            self.progress_at = received;
-        }
-        match (before, received) {
-            (_, 0) => MessageProgress::Finished,
-            (0, _) => MessageProgress::Begun,
-            _ if is_progress => MessageProgress::Advanced,
-            _ => MessageProgress::Unchanged,
-        }
+        self.stream.get_mut().0.tracker.take_progress()
     }
 
     /// Reserves memory for what waits for the socket.
