@@ -10,7 +10,6 @@ use futures_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Serv
 use rcgen::generate_simple_self_signed;
 use std::io::Write;
 use std::net::TcpStream;
-use std::os::fd::AsFd;
 use std::task::Waker;
 
 /// Returns a client after its TLS handshake, and the socket of the server.

@@ -132,6 +132,11 @@ impl ClientStream {
         .await
     }
 
+    #[cfg(test)]
+    pub(in crate::net) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
     /// Shuts down a direction, or both.
     pub(in crate::net) fn shutdown(&self, direction: Shutdown) -> io::Result<()> {
         match &*self.stream {
@@ -163,11 +168,5 @@ impl AsFd for AcceptedStream {
             Self::Tcp(tcp) => tcp.as_fd(),
             Self::Unix(unix) => unix.as_fd(),
         }
-    }
-}
-
-impl AsFd for ClientStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
     }
 }

@@ -10,7 +10,6 @@ use crate::broker::{MessageProgress, Sink, SocketStatus};
 use futures_rustls::rustls::ServerConfig;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -199,8 +198,9 @@ impl MaybeTlsStream {
     }
 }
 
-impl AsFd for MaybeTlsStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+#[cfg(test)]
+impl MaybeTlsStream {
+    pub(in crate::net) fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
         match self {
             Self::Plain(stream) => stream.as_fd(),
             #[cfg(feature = "tls")]

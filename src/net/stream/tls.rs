@@ -20,7 +20,6 @@ use futures_rustls::rustls::{self, ServerConfig};
 use futures_rustls::{TlsAcceptor, server};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -378,8 +377,9 @@ impl TlsStream {
     }
 }
 
-impl AsFd for TlsStream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+#[cfg(test)]
+impl TlsStream {
+    pub(in crate::net) fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
         self.stream.get_ref().0.stream.as_fd()
     }
 }
