@@ -119,6 +119,22 @@ pub fn no_lines() -> Vec<String> {
     Vec::new()
 }
 
+/// Returns the JSON messages in these lines that a connection was sent.
+pub fn sent_to(lines: &[String], conn: u64) -> Vec<serde_json::Value> {
+    let prefix = format!("{conn} < ");
+    let texts = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
+    texts
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect()
+}
+
+/// Returns those of a type.
+pub fn sent_of_type(lines: &[String], conn: u64, kind: &str) -> Vec<serde_json::Value> {
+    let mut messages = sent_to(lines, conn);
+    messages.retain(|message| message["type"] == kind);
+    messages
+}
+
 /// The wall-clock time at which a harness starts, since the Unix epoch: 2026-01-16T10:00:00.000Z.
 pub const START: Duration = Duration::from_millis(1_768_557_600_000);
 

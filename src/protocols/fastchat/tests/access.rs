@@ -37,7 +37,7 @@ use crate::protocols::fastchat::FastChat;
 use crate::protocols::fastchat::identity::user_id_of;
 use crate::realm::{Claims, ConnectionId, HttpReply, MAX_TOKEN_LENGTH, Realm, Retention};
 use crate::testing::harness::{
-    RealmHarness, START, access, no_lines, no_tokens, test_tokens, token,
+    RealmHarness, START, access, no_lines, no_tokens, sent_of_type, test_tokens, token,
 };
 use crate::toolkit::jwt::{Secret, Verifier, sign, sign_parts};
 use serde_json::{Value, json};
@@ -96,17 +96,9 @@ fn enter_as(harness: &mut RealmHarness<FastChat>, conn: u64, subject: &str) -> V
     enter(harness, conn, false, &hello)
 }
 
-/// The messages of a type that a connection was sent.
-fn sent_to(lines: &[String], conn: u64, kind: &str) -> Vec<Value> {
-    let prefix = format!("{conn} < ");
-    let texts = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
-    let messages = texts.map(|text| serde_json::from_str::<Value>(text).unwrap());
-    messages.filter(|message| message["type"] == kind).collect()
-}
-
 /// The user id in the HELLO_ACK that a connection was sent.
 fn acknowledged(lines: &[String], conn: u64) -> String {
-    match &sent_to(lines, conn, "HELLO_ACK")[..] {
+    match &sent_of_type(lines, conn, "HELLO_ACK")[..] {
         [ack] => {
             let data = if ack["data"].is_object() {
                 &ack["data"]
@@ -121,7 +113,7 @@ fn acknowledged(lines: &[String], conn: u64) -> String {
 
 /// Asserts that a connection was refused with `UNAUTHORIZED` and nothing else happened. Returns the text of the error.
 fn assert_refused(lines: &[String], conn: u64) -> String {
-    let errors = sent_to(lines, conn, "ERROR");
+    let errors = sent_of_type(lines, conn, "ERROR");
     assert!(lines.len() == 2 && errors.len() == 1, "{lines:?}");
     assert_eq!(errors[0]["data"]["code"], "UNAUTHORIZED");
     assert_eq!(lines[1], format!("{conn} x 4401 unauthorized"));
@@ -138,7 +130,7 @@ fn a_token_in_hello_or_in_the_request_makes_its_subject_the_user() {
         &hello_with(&token(&json!({"sub": ANN}))),
     );
     assert_eq!(acknowledged(&lines, 1), ANN);
-    assert_eq!(sent_to(&lines, 1, "PRESENCE").len(), 1);
+    assert_eq!(sent_of_type(&lines, 1, "PRESENCE").len(), 1);
     let shown = access(true, Some(json!({"sub": BOB})));
     assert_eq!(harness.open_with(2, "/ws", shown.clone()), no_lines());
     assert_eq!(acknowledged(&harness.send(2, &hello(BOB, "Bob")), 2), BOB);
@@ -158,7 +150,10 @@ fn a_token_in_a_flat_hello_makes_its_subject_the_user() {
     let lines = enter(&mut harness, 1, true, &flat(&token(&json!({"sub": ANN}))));
     assert_eq!(acknowledged(&lines, 1), ANN);
     let lines = enter(&mut harness, 2, true, &flat("none"));
-    assert_eq!(sent_to(&lines, 2, "ERROR")[0]["error_code"], "UNAUTHORIZED");
+    assert_eq!(
+        sent_of_type(&lines, 2, "ERROR")[0]["error_code"],
+        "UNAUTHORIZED"
+    );
     assert_eq!(lines[1], "2 x 4401 unauthorized");
 }
 
@@ -332,7 +327,7 @@ fn a_hello_needs_nothing_that_its_token_says() {
     let claims = json!({"sub": ANN, "name": "Ann"});
     let flat = json!({"type": "HELLO", "token": token(&claims)}).to_string();
     let lines = enter(&mut harness, 1, true, &flat);
-    assert_eq!(sent_to(&lines, 1, "HELLO_ACK")[0]["user_id"], ANN);
+    assert_eq!(sent_of_type(&lines, 1, "HELLO_ACK")[0]["user_id"], ANN);
     harness.disconnect(1, DisconnectReason::Lost);
     for (conn, hello) in [
         (2, r#"{"type":"HELLO"}"#),
@@ -341,13 +336,13 @@ fn a_hello_needs_nothing_that_its_token_says() {
         harness.open_with(conn, "/ws", access(true, Some(claims.clone())));
         let lines = harness.send(conn, hello);
         assert_eq!(
-            sent_to(&lines, conn, "HELLO_ACK")[0]["data"]["user_id"],
+            sent_of_type(&lines, conn, "HELLO_ACK")[0]["data"]["user_id"],
             ANN
         );
         // It has fixed the dialect.
         let lines = harness.send(conn, r#"{"type":"MSG","content":"hi"}"#);
         assert_eq!(
-            sent_to(&lines, conn, "ERROR")[0]["data"]["code"],
+            sent_of_type(&lines, conn, "ERROR")[0]["data"]["code"],
             "VALIDATION"
         );
         harness.disconnect(conn, DisconnectReason::Lost);
@@ -359,7 +354,7 @@ fn a_hello_needs_nothing_that_its_token_says() {
         true,
         &message("HELLO", &json!({"token": token(&json!({"sub": ANN}))})),
     );
-    let error = &sent_to(&lines, 4, "ERROR")[0]["data"];
+    let error = &sent_of_type(&lines, 4, "ERROR")[0]["data"];
     assert_eq!(
         (&error["code"], &error["details"]["field"]),
         (&json!("VALIDATION"), &json!("display_name"))
@@ -379,7 +374,7 @@ fn a_token_without_a_subject_admits_whoever_the_client_says_it_is() {
     let nameless = message("HELLO", &json!({"display_name": "Ann", "token": any}));
     let lines = enter(&mut harness, 2, true, &nameless);
     assert_eq!(
-        sent_to(&lines, 2, "ERROR")[0]["data"]["details"]["field"],
+        sent_of_type(&lines, 2, "ERROR")[0]["data"]["details"]["field"],
         "user_id"
     );
     // It proves nothing: who has a token of the user is the user.
@@ -405,7 +400,7 @@ fn the_name_of_a_token_goes_before_that_of_hello() {
         let lines = enter(&mut harness, conn, true, &hello.to_string());
         harness.disconnect(conn, DisconnectReason::Lost);
         harness.advance(SECOND);
-        let presence = &sent_to(&lines, conn, "PRESENCE")[0];
+        let presence = &sent_of_type(&lines, conn, "PRESENCE")[0];
         let users = if flat {
             &presence["users"]
         } else {
@@ -477,7 +472,10 @@ fn a_second_hello_without_a_fresh_token_of_the_same_user_renews_nothing() {
     let mut harness = harness();
     enter_as(&mut harness, 1, "ann");
     let lines = harness.send(1, &hello(ANN_BY_NAME, "Ann"));
-    assert_eq!(sent_to(&lines, 1, "ERROR")[0]["data"]["code"], "VALIDATION");
+    assert_eq!(
+        sent_of_type(&lines, 1, "ERROR")[0]["data"]["code"],
+        "VALIDATION"
+    );
     assert_eq!(lines.len(), 1);
     let bad = [
         json!({"sub": "bob"}),
@@ -521,7 +519,7 @@ fn a_client_with_a_token_gets_nothing_of_what_one_without_had() {
     let msg = message("MSG", &json!({"to": ANN, "content": "for whom I know"}));
     let lines = harness.send(2, &msg);
     assert_eq!(
-        sent_to(&lines, 2, "ERROR")[0]["data"]["code"],
+        sent_of_type(&lines, 2, "ERROR")[0]["data"]["code"],
         "CHAT_NOT_OPENED"
     );
     assert_eq!(lines.len(), 1);
@@ -529,7 +527,7 @@ fn a_client_with_a_token_gets_nothing_of_what_one_without_had() {
     harness.send(2, &message("OPEN_CHAT", &json!({"target_user_id": ANN})));
     harness.disconnect(3, DisconnectReason::Lost);
     enter_as(&mut harness, 4, ANN);
-    assert_eq!(sent_to(&harness.send(2, &msg), 4, "MSG").len(), 1);
+    assert_eq!(sent_of_type(&harness.send(2, &msg), 4, "MSG").len(), 1);
 }
 
 #[test]
@@ -650,7 +648,10 @@ fn without_access_a_token_is_a_field_like_any_other() {
     let lines = harness.send(1, &hello_with("any"));
     assert_eq!(acknowledged(&lines, 1), ANN);
     let lines = harness.send(1, &hello_with("any"));
-    assert_eq!(sent_to(&lines, 1, "ERROR")[0]["data"]["code"], "VALIDATION");
+    assert_eq!(
+        sent_of_type(&lines, 1, "ERROR")[0]["data"]["code"],
+        "VALIDATION"
+    );
     assert!(!harness.realm.is_proven(&ANN.parse().unwrap()));
 }
 

@@ -38,7 +38,7 @@
 use crate::base::close::{CloseReason, DisconnectReason};
 use crate::protocols::fastchat::FastChat;
 use crate::realm::{Body, HttpReply, Message};
-use crate::testing::harness::{RealmHarness, no_lines};
+use crate::testing::harness::{RealmHarness, no_lines, sent_to};
 use crate::toolkit::in_flight::MAX_IN_FLIGHT_BYTES;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -52,15 +52,6 @@ const EVE: &str = "eeeeeeee-3333-4333-8333-eeeeeeeeeeee";
 
 fn harness() -> RealmHarness<FastChat> {
     RealmHarness::new(json!({}))
-}
-
-/// The messages sent to a connection.
-fn sent_to(lines: &[String], conn: u64) -> Vec<Value> {
-    let prefix = format!("{conn} < ");
-    let texts = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
-    texts
-        .map(|text| serde_json::from_str(text).unwrap())
-        .collect()
 }
 
 fn says(harness: &mut RealmHarness<FastChat>, conn: u64, message: &Value) -> Vec<String> {

@@ -37,7 +37,7 @@ use crate::base::close::CloseReason;
 use crate::protocols::loudsync::*;
 use crate::realm::MAX_TOKEN_LENGTH;
 use crate::testing::harness::{
-    RealmHarness, START, access, no_lines, no_tokens, test_tokens, token,
+    RealmHarness, START, access, no_lines, no_tokens, sent_of_type, test_tokens, token,
 };
 use crate::toolkit::jwt::{Secret, Verifier, sign, sign_parts};
 use serde_json::Value;
@@ -90,17 +90,9 @@ fn enter_as(
     enter(harness, conn, true, &join)
 }
 
-/// The messages of a type that a connection was sent.
-fn sent_to(lines: &[String], conn: u64, kind: &str) -> Vec<Value> {
-    let prefix = format!("{conn} < ");
-    let texts = lines.iter().filter_map(|line| line.strip_prefix(&prefix));
-    let messages = texts.map(|text| serde_json::from_str::<Value>(text).unwrap());
-    messages.filter(|message| message["type"] == kind).collect()
-}
-
 /// The client ID in the welcome that a connection was sent.
 fn welcomed(lines: &[String], conn: u64) -> String {
-    match &sent_to(lines, conn, "welcome")[..] {
+    match &sent_of_type(lines, conn, "welcome")[..] {
         [welcome] => welcome["clientId"].as_str().unwrap().to_owned(),
         _ => panic!("{lines:?}"),
     }
@@ -118,7 +110,7 @@ fn device(harness: &RealmHarness<Loudsync>, conn: u64) -> String {
 
 /// Asserts that a connection was refused with `unauthorized`. Returns the text of the error.
 fn assert_refused(lines: &[String], conn: u64) -> String {
-    let errors = sent_to(lines, conn, "error");
+    let errors = sent_of_type(lines, conn, "error");
     assert!(errors.len() == 1, "{lines:?}");
     assert_eq!(errors[0]["code"], "unauthorized");
     assert_eq!(lines[1], format!("{conn} x 4401 unauthorized"));
@@ -149,14 +141,14 @@ fn a_token_in_an_upper_case_join_makes_its_subject_the_device() {
         message("JOIN", json!({"payload": payload}))
     };
     let lines = enter(&mut harness, 2, true, &upper(&token(&json!({"sub": "tv"}))));
-    let welcome = &sent_to(&lines, 2, "WELCOME")[0]["payload"];
+    let welcome = &sent_of_type(&lines, 2, "WELCOME")[0]["payload"];
     assert_eq!(welcome["yourDeviceId"], "tv");
     let lines = harness.send(2, &upper(&token(&json!({"sub": "tv", "exp": now() + 100}))));
     assert_eq!(lines[0], format!("2 ~ expires at {}", now() + 160));
-    assert!(sent_to(&lines, 2, "WELCOME").len() == 1 && lines.len() == 2);
+    assert!(sent_of_type(&lines, 2, "WELCOME").len() == 1 && lines.len() == 2);
     let lines = enter(&mut harness, 3, true, &upper("none"));
     assert_eq!(
-        sent_to(&lines, 3, "ERROR")[0]["payload"]["code"],
+        sent_of_type(&lines, 3, "ERROR")[0]["payload"]["code"],
         "UNAUTHORIZED"
     );
     assert_eq!(lines[1], "3 x 4401 unauthorized");
@@ -301,7 +293,7 @@ fn the_device_id_of_join_is_absent_or_that_of_the_token() {
     // One that is no device ID is the error that it is without a token.
     for (conn, device_id) in [(6, json!(7)), (7, json!("x".repeat(129)))] {
         let lines = enter(&mut harness, conn, true, &join_as(device_id, "tv"));
-        let error = &sent_to(&lines, conn, "error")[0];
+        let error = &sent_of_type(&lines, conn, "error")[0];
         assert_eq!(error["details"]["field"], "deviceInfo.id");
         assert_eq!(lines.len(), 1);
     }
@@ -334,7 +326,7 @@ fn a_token_without_a_subject_admits_whichever_device_the_client_says_it_is() {
         &join_with("client", &token(&json!({"exp": now() + 100}))),
     );
     assert_eq!(
-        sent_to(&lines, 2, "error")[0]["details"]["field"],
+        sent_of_type(&lines, 2, "error")[0]["details"]["field"],
         "deviceInfo.id"
     );
     assert_eq!(lines.len(), 1);
@@ -352,7 +344,7 @@ fn the_name_of_a_token_goes_before_that_of_join() {
     let mut named = |conn: u64, name: &str| {
         let token = token(&json!({"sub": conn.to_string(), "name": name}));
         let lines = enter(&mut harness, conn, true, &join_with("client", &token));
-        sent_to(&lines, 1, "member_joined")[0]["member"]["name"]
+        sent_of_type(&lines, 1, "member_joined")[0]["member"]["name"]
             .as_str()
             .unwrap()
             .to_owned()
@@ -405,7 +397,7 @@ fn a_connection_ends_when_its_token_does_and_its_place_is_kept() {
         "{lines:?}"
     );
     let lines = harness.disconnect(2, DisconnectReason::Closed(CloseReason::TOKEN_EXPIRED));
-    let members = &sent_to(&lines, 1, "member_list")[0]["members"];
+    let members = &sent_of_type(&lines, 1, "member_list")[0]["members"];
     assert_eq!(members[1]["connectionStatus"], "reconnecting");
     assert_eq!(
         welcomed(&enter_as(&mut harness, 3, "phone", "client"), 3),
@@ -442,13 +434,16 @@ fn a_second_join_without_a_fresh_token_of_the_same_device_renews_nothing() {
     let mut harness = harness();
     enter_as(&mut harness, 2, "phone", "client");
     let lines = harness.send(2, &join("party", "phone", "client"));
-    assert_eq!(sent_to(&lines, 2, "error")[0]["code"], "already_joined");
+    assert_eq!(
+        sent_of_type(&lines, 2, "error")[0]["code"],
+        "already_joined"
+    );
     let invalid = message(
         "join",
         json!({"sessionId": "party", "deviceInfo": {"type": "client"}}),
     );
     assert_eq!(
-        sent_to(&harness.send(2, &invalid), 2, "error")[0]["code"],
+        sent_of_type(&harness.send(2, &invalid), 2, "error")[0]["code"],
         "invalid_message"
     );
     harness.disconnect(2, DisconnectReason::Lost);
@@ -490,7 +485,7 @@ fn a_client_with_a_token_takes_over_from_one_without_at_once() {
     assert_eq!(lines[0], "2 x 4409 connected again elsewhere");
     assert_eq!(welcomed(&lines, 3), id);
     assert_eq!(
-        sent_to(&lines, 1, "member_list").len(),
+        sent_of_type(&lines, 1, "member_list").len(),
         1,
         "as after any takeover"
     );
@@ -645,7 +640,10 @@ fn of_two_clients_with_tokens_of_one_device_the_probe_decides() {
     enter_as(&mut harness, 2, "phone", "client");
     assert_eq!(enter_as(&mut harness, 3, "phone", "client"), ["2 ? 2 s"]);
     let lines = harness.answer_probe(2);
-    assert_eq!(sent_to(&lines, 3, "error")[0]["code"], "already_joined");
+    assert_eq!(
+        sent_of_type(&lines, 3, "error")[0]["code"],
+        "already_joined"
+    );
     assert_eq!(enter_as(&mut harness, 4, "phone", "client"), ["2 ? 2 s"]);
     let lines = harness.fail_probe(2);
     assert_eq!(lines[0], "2 x 4409 connected again elsewhere");
@@ -683,7 +681,10 @@ fn without_access_a_token_is_a_field_like_any_other() {
         }
         welcomed(&harness.send(conn, &join), conn);
         let lines = harness.send(conn, &join);
-        assert_eq!(sent_to(&lines, conn, "error")[0]["code"], "already_joined");
+        assert_eq!(
+            sent_of_type(&lines, conn, "error")[0]["code"],
+            "already_joined"
+        );
     }
     assert_eq!(harness.realm.proven.bytes(), 0);
 }
