@@ -12,14 +12,14 @@ import {
   inspect,
   look,
   looks,
+  secret,
   signedToken,
   traffic,
   withTryPage,
+  write,
 } from "./try-page.mjs";
 
 const settings = { protocol: "fastchat" };
-
-const secret = "the secret of the tokens of these tests";
 
 /** Connects under a name in a new tab. */
 async function connect(site, name, token = "") {
@@ -54,11 +54,6 @@ const stranger = (site, name, message) =>
     });
     socket.on("error", reject);
   });
-
-async function write(page, text) {
-  await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.keyboard.press("Enter");
-}
 
 test("two users chat, see each other's typing, and what was delivered", deadline, async () => {
   await withTryPage(settings, {}, async (site) => {

@@ -10,14 +10,13 @@ import {
   inspect,
   look,
   looks,
+  secret,
   signedToken,
   traffic,
   withTryPage,
 } from "./try-page.mjs";
 
 const settings = { protocol: "loudsync" };
-
-const secret = "the secret of the tokens of these tests";
 
 /** Fills the form of a page. */
 async function fill(page, session, name, token = "") {

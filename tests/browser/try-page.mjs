@@ -18,6 +18,9 @@ export const looks = [1280, 360].flatMap((width) => ["light", "dark"].map((color
 /** A name or a message of a stranger: markup, the other direction, and no place to break. */
 export const HOSTILE = `<img src=x onerror=alert(1)>\u202e\u05e9\u05dc\u05d5\u05dd</script>${"W".repeat(300)}`;
 
+/** The secret of the access tokens of these tests. */
+export const secret = "the secret of the tokens of these tests";
+
 /**
  * Starts a daemon with one listener with these settings, and a browser. `tab` opens the page of the listener in a new
  * tab; `close` fails if a tab had an error, violated its policy or asked another host.
@@ -83,6 +86,12 @@ export async function withTryPage(settings, look, use) {
       if (isDone) throw error;
     });
   }
+}
+
+/** Writes a message, and sends it. */
+export async function write(page, text) {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.keyboard.press("Enter");
 }
 
 /** Waits until an element has a text that matches. */

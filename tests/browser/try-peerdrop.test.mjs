@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HOSTILE, deadline, hasText, hasTraffic, inspect, look, looks, withTryPage } from "./try-page.mjs";
+import { HOSTILE, deadline, hasText, hasTraffic, inspect, look, looks, withTryPage, write } from "./try-page.mjs";
 
 const settings = { protocol: "peerdrop" };
 
@@ -17,11 +17,6 @@ async function pair(site) {
   await hasText(creator, "#peer", /is here/);
   await hasText(joiner, "#peer", /is here/);
   return [creator, joiner];
-}
-
-async function write(page, text) {
-  await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.keyboard.press("Enter");
 }
 
 test("two tabs write to each other, and one leaves", deadline, async () => {

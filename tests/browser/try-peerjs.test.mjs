@@ -2,7 +2,20 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HOSTILE, deadline, hasText, hasTraffic, inspect, look, looks, signedToken, traffic, withTryPage } from "./try-page.mjs";
+import {
+  HOSTILE,
+  deadline,
+  hasText,
+  hasTraffic,
+  inspect,
+  look,
+  looks,
+  secret,
+  signedToken,
+  traffic,
+  withTryPage,
+  write,
+} from "./try-page.mjs";
 
 const settings = { protocol: "peerjs" };
 
@@ -21,11 +34,6 @@ async function pair(site, path = "/try") {
   const caller = await opened;
   for (const page of [called, caller]) await hasText(page, "#talk", /the data channel with .* is open/);
   return [called, caller];
-}
-
-async function write(page, text) {
-  await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.keyboard.press("Enter");
 }
 
 test("two tabs write to each other over a data channel that the server helped to open", deadline, async () => {
@@ -141,7 +149,6 @@ test("a server that does not answer is said", deadline, async () => {
 });
 
 test("a token that is demanded gives the id that it is for, and why another is refused is said", deadline, async () => {
-  const secret = "the secret of the tokens of these tests";
   await withTryPage({ ...settings, access: { secret } }, {}, async (site) => {
     const page = await site.tab("/try");
     const begin = () => page.getByRole("button", { name: "Connect", exact: true }).click();

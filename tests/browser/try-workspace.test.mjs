@@ -10,14 +10,14 @@ import {
   inspect,
   look,
   looks,
+  secret,
   signedToken,
   traffic,
   withTryPage,
+  write,
 } from "./try-page.mjs";
 
 const settings = { protocol: "workspace" };
-
-const secret = "the secret of the tokens of these tests";
 
 /** Joins the room under a name in a new tab. */
 async function join(site, name, token = "") {
@@ -36,11 +36,6 @@ async function pair(site) {
   await hasText(ann, "#people", /Bobonline$/);
   await hasText(bob, "#count", /^1 other was here when you came/);
   return [ann, bob];
-}
-
-async function write(page, text) {
-  await page.getByLabel("Message", { exact: true }).fill(text);
-  await page.keyboard.press("Enter");
 }
 
 test("two users write to the room, and see each other's status and typing", deadline, async () => {

@@ -3,9 +3,18 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { deadline, hasText, hasTraffic, inspect, looks, signedToken, traffic, withTryPage } from "./try-page.mjs";
+import {
+  deadline,
+  hasText,
+  hasTraffic,
+  inspect,
+  looks,
+  secret,
+  signedToken,
+  traffic,
+  withTryPage,
+} from "./try-page.mjs";
 
-const secret = "the secret of the tokens of these tests";
 const token = signedToken(secret, { roles: ["create", "join"] });
 
 /** Opens PeerDrop's page on a listener with these settings. */
