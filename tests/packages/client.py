@@ -166,6 +166,7 @@ def idle(pid, count):
         sockets = [socket.create_connection(("127.0.0.1", PEERJS)) for _ in range(count)]
         for it in sockets:
             it.sendall(b"GET /peerjs HTTP/1.1\r\nCookie: " + b"x" * 3000)
+        # A measurement, and no test: nothing tells when the last head has been read.
         time.sleep(1)
         print(f"{resident(pid)} KiB with {count} heads of 3 KB; ", end="", flush=True)
         for it in sockets:
@@ -175,6 +176,7 @@ def idle(pid, count):
 
 def settle(pid):
     """Prints the memory of a daemon some seconds after its clients have gone."""
+    # The daemon gives memory back once a second, and nothing tells of it.
     time.sleep(4)
     print(f"{resident(pid)} KiB when all have gone", flush=True)
 
